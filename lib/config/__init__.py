@@ -1,0 +1,9 @@
+"""Every option of the project: type, default, meaning and legal range, a file per section.
+
+config = load("configs/aerial.yaml", ["--train.epochs", "3"])
+config.train.epochs
+"""
+
+from lib.config.load import Config, flat, help_text, load, parse_command_line, save
+
+__all__ = ["Config", "flat", "help_text", "load", "parse_command_line", "save"]

@@ -1,0 +1,98 @@
+"""What the organiser gives and wants."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from pydantic import model_validator
+
+from lib.config.section import Section
+
+
+class Labels(Section):
+    """How the training labels are written."""
+
+    format: str = "rle_csv"
+    """Label reader: `rle_csv`, `mask_images`, or the name of one that a plugin registers."""
+    path: str = "train.csv"
+    """The CSV of run-lengths, or the folder of mask images; relative to `competition.root`."""
+    id_column: str = "id"
+    """CSV column with the image id."""
+    rle_column: str = "encoding"
+    """CSV column with the run-length."""
+    class_column: str = ""
+    """CSV column with the class name, when there is one row per image and class; else empty."""
+    order: Literal["column", "row"] = "column"
+    """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
+    base: Annotated[int, Ge(0)] = 1
+    """Number of the first pixel."""
+    suffix: str = ".png"
+    """Mask images: what follows the image id in the file name."""
+    palette: str = ""
+    """Mask images in colours: a CSV with columns `index,name,r,g,b` or `name,r,g,b`.
+    Empty: the mask holds class indices (0 is background when `competition.background`)."""
+    other: Literal["ignore", "background", "error"] = "error"
+    """Mask images: what a colour or index that is no class means."""
+
+
+class Submission(Section):
+    """How the answer is written."""
+
+    codec: str = "rle"
+    """Submission codec: `rle`, or the name of one that a plugin registers."""
+    sample: str = "sample_submission.csv"
+    """The organiser's sample; gives ids, their order, and the column names."""
+    id_column: str = "id"
+    """Column with the image id."""
+    class_column: str = ""
+    """Column with the class name, when there is one row per image and class; else empty."""
+    rle_column: str = "predicted"
+    """Column with the answer."""
+    order: Literal["column", "row"] = "column"
+    """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
+    base: Annotated[int, Ge(0)] = 1
+    """Number of the first pixel."""
+    empty: str = ""
+    """What is written for an image without object."""
+
+
+class Competition(Section):
+    """The outside world."""
+
+    name: str = "demo"
+    """Name of the competition; the workspace is `work/<name>`."""
+    root: str = "data/demo"
+    """The organiser's folder. It is only read."""
+    train_images: str = "train/*"
+    """Glob of the training images, relative to `root`. An image's id is its file name's stem."""
+    test_images: str = "test/*"
+    """Glob of the test images."""
+    unlabeled_images: str = ""
+    """Glob of images without labels that pseudo-labeling may use; empty for none."""
+    classes: list[str] = ["object"]
+    """Names of the classes to segment, without background, in the order of their index."""
+    background: bool = True
+    """Whether a pixel may belong to no class. One class implies it."""
+    labels: Labels = Labels()
+    submission: Submission = Submission()
+    metadata: str = ""
+    """CSV with one row per image (patient, place, …); empty for none."""
+    metadata_id: str = "id"
+    """Its column with the image id."""
+    metric: str = "mean_dice"
+    """`mean_dice` (mean over images; foreground classes), `dice`, `mean_iou` (one confusion matrix
+    over all scored pixels), `iou`, or the name of one that a plugin registers."""
+    score_background: bool = False
+    """Whether the background counts as a class in a mean over classes."""
+    answers: str = ""
+    """Withheld test labels, where they are known (the demo): a CSV in the form of `labels`.
+    Only the final scoring reads it."""
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if not self.classes:
+            raise ValueError("competition.classes is empty; name at least one class")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"competition.classes names a class twice: {self.classes}")
+        if len(self.classes) == 1 and not self.background:
+            raise ValueError("one class needs background: true, or every pixel would be that class")
+        return self

@@ -1,0 +1,46 @@
+"""05: from members to one decision."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from lib.config.section import Section
+
+
+class Infer(Section):
+    """Windows, test-time augmentation, ensemble, decision."""
+
+    experiments: list[str] = []
+    """Experiments whose members are averaged; empty for the last pseudo-label round's."""
+    weights: list[Literal["swa", "ema", "best", "last"]] = ["swa"]
+    """Which weights of each member take part. `swa` falls back to `last` where SWA was off."""
+    window: Annotated[int, Ge(0)] = 0
+    """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context."""
+    overlap: Annotated[float, Interval(ge=0, lt=1)] = 0.5
+    """Share of a window that the next one covers again; 0 for none."""
+    scale: Annotated[float, Ge(0)] = 0
+    """Scale at which images are read; 0 for the one trained on."""
+    blend: Literal["gaussian", "constant", "linear", "center"] = "gaussian"
+    """Weight of a window's pixels in the overlaps; `center` trusts only what is `margin` off the rim."""
+    margin: Annotated[float, Interval(ge=0, lt=0.5)] = 0.25
+    """Blend center: rim on each side, as a share of the window."""
+    roi: str = "content"
+    """Where windows are computed: `none` (everywhere), `content` (not on blank areas), or a CSV of
+    boxes with columns `image_id,y,x,height,width` in original pixels."""
+    tta: Literal["none", "flips", "d4"] = "none"
+    """Test-time augmentation: horizontal and vertical flips (4 views), or all 8 of the square."""
+    batch_size: Annotated[int, Ge(1)] = 8
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    threshold: Literal["fit", "half"] = "fit"
+    """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
+    tag: str = "ensemble"
+    """Goes into the submission's file name."""
+    max_gib: Annotated[float, Gt(0)] = 1.0
+    """Memory that a band of rows may take before it is split."""
+
+
+class Report(Section):
+    """What is shown."""
+
+    pictures: Annotated[int, Ge(0)] = 6
+    """Images of which a picture (truth beside prediction) is drawn."""

@@ -1,0 +1,233 @@
+"""Defaults < YAML < command line, checked, with errors that name the key and its nearest legal name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from lib.config.competition import Competition
+from lib.config.folds import Folds
+from lib.config.infer import Infer, Report
+from lib.config.preprocess import Preprocess
+from lib.config.pseudo import Pseudo
+from lib.config.section import Section
+from lib.config.training import Augment, Model, Train
+from lib.errors import UserError
+
+
+class Config(Section):
+    """The whole configuration. Field names are the keys of the YAML and of the command line."""
+
+    competition: Competition = Competition()
+    preprocess: Preprocess = Preprocess()
+    folds: Folds = Folds()
+    model: Model = Model()
+    augment: Augment = Augment()
+    train: Train = Train()
+    pseudo: Pseudo = Pseudo()
+    infer: Infer = Infer()
+    report: Report = Report()
+    plugins: list[str] = []
+    """Python files to load first; they may register models, losses, samplers, augmentations, label
+    readers, metrics and submission codecs. Relative to the YAML."""
+    workspace: str = ""
+    """Folder for everything that is made; empty for `work/<competition.name>`."""
+    jobs: int = Field(default=0, ge=0)
+    """Processes of 01 and 02; 0 for one per core."""
+    debug: bool = False
+    """Do everything on a sliver of the data, in `work/<name>-debug`, in about two minutes."""
+    preflight: bool = False
+    """Smaller still than `debug`: one batch through every stage, in `work/<name>-preflight`."""
+
+
+# What `debug` and `preflight` put over the user's own values.
+SLIVER = {
+    "folds.k": 2,
+    "train.seeds": [42],
+    "train.folds": [],
+    "train.epochs": 2,
+    "train.time_limit": 0,
+    "train.evaluations": 0,
+    "train.sampling.samples_per_epoch": 48,
+    "preprocess.max_images": 4,
+    "train.swa.start": 0.5,
+    "train.swa.bn_batches": 2,
+    "infer.tta": "none",
+    "infer.overlap": 0.0,
+    "report.pictures": 1,
+}
+DROP = {
+    **SLIVER,
+    "train.epochs": 1,
+    "train.swa.every": 0.5,
+    "preprocess.max_images": 2,
+    "folds.leak_check": False,
+}
+
+
+def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
+    """Read a YAML file (None for pure defaults) and put `--key value …` arguments over it.
+
+    Raises UserError, one sentence, on a missing file, an unknown key or a value of the wrong type.
+    """
+    values: dict = {}
+    if path is not None:
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"there is no configuration file {path}; see configs/ for examples")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path} must hold `section: …` lines, found a {type(values).__name__}")
+        if isinstance(values.get("plugins"), list):  # relative to the YAML, not to the shell
+            values["plugins"] = [str(path.parent / str(name)) for name in values["plugins"]]
+    for key, texts in _flags(list(arguments)).items():
+        _put(values, key, _value_of(key, texts))
+    config = _validate(values, path)
+    if config.preflight or config.debug:
+        for key, value in (DROP if config.preflight else SLIVER).items():
+            _put(values, key, value)
+        if config.preflight:
+            _put(values, "train.sampling.samples_per_epoch", config.train.batch_size)
+        _put(values, "pseudo.rounds", min(1, config.pseudo.rounds))
+        suffix = "-preflight" if config.preflight else "-debug"
+        _put(values, "workspace", str(workspace_of(config)) + suffix)
+        config = _validate(values, path)
+    return config
+
+
+def workspace_of(config: Config) -> Path:
+    """Folder of everything that is made for this competition."""
+    return Path(config.workspace or f"work/{config.competition.name}")
+
+
+def parse_command_line(argv: list[str], program: str) -> Config:
+    """`[CONFIG.yaml] [--key value …]` as every script takes it; `--help` prints all options and exits."""
+    if "-h" in argv or "--help" in argv:
+        print(f"usage: {program} [CONFIG.yaml] [--section.option value …]\n\n{help_text()}")
+        raise SystemExit(0)
+    path = None
+    if argv and not argv[0].startswith("--"):
+        path, argv = argv[0], argv[1:]
+    return load(path or "configs/demo.yaml", argv)
+
+
+def save(config: Config, path: str | Path) -> None:
+    """Write the resolved configuration as YAML."""
+    from lib.workspace import write_text
+
+    text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    write_text(path, text)
+
+
+def flat(section: BaseModel, prefix: str = "") -> dict[str, object]:
+    """All options as one dictionary with dotted keys.
+
+    >>> flat(Pseudo())["source"]
+    'per_fold'
+    """
+    out: dict[str, object] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            out.update(flat(value, f"{prefix}{name}."))
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def help_text(section: type[BaseModel] = Config, prefix: str = "--") -> str:
+    """Every option with its type, default and meaning, one paragraph each."""
+    lines = []
+    for name, field in section.model_fields.items():
+        if _is_section(field.annotation):
+            lines.append(help_text(field.annotation, f"{prefix}{name}."))
+            continue
+        meaning = " ".join((field.description or "").split())
+        lines.append(f"{prefix}{name} (default {field.default!r})\n    {meaning}".rstrip())
+    return "\n".join(lines)
+
+
+def _flags(arguments: list[str]) -> dict[str, list[str]]:
+    flags: dict[str, list[str]] = {}
+    key = None
+    for token in arguments:
+        if token.startswith("--"):
+            key, equals, value = token[2:].partition("=")
+            flags[key] = [value] if equals else []
+        elif key is None:
+            raise UserError(f"expected an option such as --train.epochs, found {token!r}")
+        else:
+            flags[key].append(token)
+    return flags
+
+
+def _value_of(key: str, texts: list[str]) -> object:
+    """The text(s) after a flag, as YAML would read them; lists take several, `--debug` takes none."""
+    annotation = _annotation(key)
+    if get_origin(annotation) is list:
+        if len(texts) == 1 and texts[0].startswith("["):
+            return yaml.safe_load(texts[0])
+        return texts
+    if not texts and annotation is bool:
+        return True
+    if len(texts) != 1:
+        raise UserError(f"--{key} takes one value, found {len(texts)}: {' '.join(texts) or '(none)'}")
+    return yaml.safe_load(texts[0]) if get_origin(annotation) is dict else texts[0]
+
+
+def _annotation(key: str) -> object:
+    section, annotation = Config, Config
+    for part in key.split("."):
+        fields = getattr(section, "model_fields", {})
+        if part not in fields:
+            raise UserError(f"unknown option --{key}; {_nearest(key)}")
+        section = annotation = fields[part].annotation
+    if _is_section(annotation):
+        raise UserError(f"--{key} is a section; name one of its options, {_nearest(key)}")
+    return annotation
+
+
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _nearest(key: str) -> str:
+    legal = list(flat(Config()))
+    close = difflib.get_close_matches(key, legal, n=1, cutoff=0.0)
+    # A right word in the wrong section is the commonest slip.
+    same_word = [name for name in legal if name.split(".")[-1] == key.split(".")[-1]]
+    return f"the nearest legal name is {(same_word or close)[0]}"
+
+
+def _put(values: dict, key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        values = values.setdefault(part, {})
+    values[last] = value
+
+
+def _validate(values: dict, path: Path | None) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as problem:
+        error = problem.errors()[0]
+    key = ".".join(str(part) for part in error["loc"])
+    where = f"{path}: " if path else ""
+    found = f"found {error['input']!r}"
+    if error["type"] == "extra_forbidden":
+        raise UserError(f"{where}unknown key {key}; {_nearest(key)}")
+    if error["type"] == "value_error":
+        raise UserError(f"{where}{error['ctx']['error']}")
+    raise UserError(f"{where}{key}: {found}; {_expectation(error)}")
+
+
+def _expectation(error: dict) -> str:
+    message = error["msg"]
+    return message[0].lower() + message[1:]

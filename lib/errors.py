@@ -1,0 +1,29 @@
+"""The one exception for a user's mistake, and the frame every script runs in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class UserError(Exception):
+    """Something the user can mend: one sentence that says what was found, what was expected, what to do."""
+
+
+def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None) -> NoReturn:
+    """Run `main(argv)`; exit 0 when done, 2 with one sentence on a UserError, 130 on Ctrl-C."""
+    # A closed terminal or a cluster's SIGTERM ends like Ctrl-C, so that worker processes are stopped too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on from here", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)  # loader threads must not hold the exit up
+    sys.exit(0)

@@ -1,0 +1,90 @@
+"""The tables that stages hand to one another: each one's columns, units and meaning, checked when read.
+
+Coordinates are `(y, x, height, width)` in pixels of the original image.
+Class pixel counts stand in columns `px_<class name>`; `px_background` and `px_ignore` always exist.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib.errors import UserError
+
+# column -> (dtype, meaning)
+IMAGES = {
+    "image_id": ("str", "file name's stem"),
+    "split": ("str", "train, test or unlabeled"),
+    "source": ("str", "where it comes from: competition, or the name of an external set"),
+    "path": ("str", "the file"),
+    "height": ("int64", "pixels"),
+    "width": ("int64", "pixels"),
+    "channels": ("int64", "channels of the file"),
+    "blank_share": ("float64", "share of blank pixels, 0 to 1"),
+    "n_tiles": ("int64", "tiles kept (train only)"),
+    "n_dropped": ("int64", "tiles cut and not kept"),
+}
+TILES = {
+    "tile_id": ("str", "<image_id>_y<y>_x<x>"),
+    "image_id": ("str", "image it was cut from"),
+    "source": ("str", "as in images.csv; pseudo<round> for pseudo-labels"),
+    "y": ("int64", "top, original pixels"),
+    "x": ("int64", "left, original pixels"),
+    "height": ("int64", "original pixels"),
+    "width": ("int64", "original pixels"),
+    "image_path": ("str", "stored tile, relative to the table's folder"),
+    "mask_path": ("str", "stored label, relative to the table's folder"),
+    "blank_share": ("float64", "share of blank pixels, 0 to 1"),
+    "contrast": ("float64", "standard deviation of the grey levels"),
+}
+FOLDS = {
+    "image_id": ("str", "training image"),
+    "group": ("str", "images of one group share a fold"),
+    "fold": ("int64", "validation fold; -1: always trained on"),
+}
+# A pseudo-labeled tile also says for which fold it may be used, and how sure it is.
+PSEUDO_TILES = {
+    **TILES,
+    "fold": ("int64", "fold whose members may train on it; -1: any"),
+    "sure_share": ("float64", "share of sure pixels, 0 to 1"),
+}
+
+
+def class_columns(class_names: list[str]) -> list[str]:
+    """Columns of pixel counts: each class, background and ignore.
+
+    >>> class_columns(["road"])
+    ['px_background', 'px_road', 'px_ignore']
+    """
+    names = [name for name in class_names if name != "background"]
+    return ["px_background", *(f"px_{name}" for name in names), "px_ignore"]
+
+
+def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str) -> pd.DataFrame:
+    """Read a table and check its columns. Lines that start with `#` are provenance, not data.
+
+    Raises UserError that names the file and what is wrong with it, or the stage that makes it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist yet; run {made_by} first")
+    header = next(line for line in path.open(encoding="utf-8") if not line.startswith("#"))
+    skip = sum(1 for _ in _leading_comments(path))
+    missing = [name for name in columns if name not in header.strip().split(",")]
+    if missing:
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; run {made_by} again")
+    texts = {name: "str" for name, (kind, _) in columns.items() if kind == "str"}
+    try:
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, skiprows=skip)
+        return table.astype({name: kind for name, (kind, _) in columns.items() if kind != "str"})
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path} is damaged ({error}); run {made_by} again") from None
+
+
+def _leading_comments(path: Path):
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.startswith("#"):
+                return
+            yield line
