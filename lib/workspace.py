@@ -17,9 +17,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from lib.errors import UserError
 
 
 class Workspace:
@@ -43,6 +46,25 @@ class Workspace:
 
     def member_dir(self, experiment: str, fold: int, seed: int) -> Path:
         return self.runs / experiment / f"fold{fold}_seed{seed}"
+
+    def members(self, experiments: Iterable[str]) -> list[Member]:
+        """The finished members of some experiments, in a fixed order.
+
+        Raises UserError when an experiment has none.
+        """
+        found = []
+        for experiment in experiments:
+            here = []
+            for done in self.runs.glob(f"{experiment}/fold*_seed*/done.json"):
+                fold, seed = done.parent.name.removeprefix("fold").split("_seed")
+                here.append(Member(experiment, int(fold), int(seed), done.parent))
+            if not here:
+                raise UserError(
+                    f"{self.runs / experiment} holds no trained member; run 03_train.py "
+                    f"--train.experiment {experiment} first, or mend infer.experiments"
+                )
+            found += sorted(here, key=lambda member: (member.fold, member.seed))
+        return found
 
     def pseudo_dir(self, round_: int) -> Path:
         return self.root / "pseudo" / f"round{round_}"
@@ -187,3 +209,17 @@ def write_table(path: str | Path, table: pd.DataFrame, provenance: str = "") -> 
     """Write a CSV; `provenance` becomes a first line that starts with `#`."""
     head = f"# {provenance}\n" if provenance else ""
     write_text(path, head + table.to_csv(index=False, lineterminator="\n"))
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network: experiment x fold x seed."""
+
+    experiment: str
+    fold: int
+    seed: int
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}/fold{self.fold}_seed{self.seed}"
