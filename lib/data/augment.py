@@ -1,0 +1,90 @@
+"""Augmentation: the one module that touches albumentations.
+
+albumentations 2.0.8, the last MIT release, draws the same random sequence in every worker and epoch unless
+it is seeded, so every call here is seeded from (seed, epoch, index): the number of workers changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look-up on the network at import
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from lib.config.training import Augment
+from lib.plugins import find, register
+
+IGNORE = 255
+
+
+class Augmentation:
+    """Crop and random changes of one tile, deterministic in `seed`."""
+
+    def __init__(self, config: Augment, crop: int):
+        """`crop`: side of the result; 0 keeps the tile's size."""
+        transforms = find("augmentation", config.preset, "augment.preset")(config)
+        if crop:
+            transforms = [
+                A.PadIfNeeded(crop, crop, border_mode=cv2.BORDER_REFLECT_101, fill_mask=IGNORE),
+                A.RandomCrop(crop, crop),
+                *transforms,
+            ]
+        self._compose = A.Compose(transforms)
+
+    def __call__(self, image: np.ndarray, masks: list[np.ndarray], seed: int) -> tuple:
+        """(H, W, 3) uint8 and label planes (H, W) uint8 → the same, cropped and changed together."""
+        self._compose.set_random_seed(seed % 2**32)
+        out = self._compose(image=image, masks=masks)
+        return out["image"], list(out["masks"])
+
+
+@register("augmentation", "none")
+def none(config: Augment) -> list:
+    return []
+
+
+@register("augmentation", "light")
+def light(config: Augment) -> list:
+    return [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
+
+
+@register("augmentation", "medium")
+def medium(config: Augment) -> list:
+    return [A.D4(p=1), *_zoom(config, rotate=0), *_color(config)]
+
+
+@register("augmentation", "heavy")
+def heavy(config: Augment) -> list:
+    return [
+        A.D4(p=1),
+        *_zoom(config, rotate=45),
+        *_color(config),
+        A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.02, 0.08))], p=0.3),
+    ]
+
+
+def _zoom(config: Augment, rotate: float) -> list:
+    if not (config.scale or rotate):
+        return []
+    # Reflected borders: black corners would teach the network a texture that no test image has.
+    return [
+        A.Affine(
+            scale=(1 - config.scale, 1 + config.scale),
+            rotate=(-rotate, rotate),
+            border_mode=cv2.BORDER_REFLECT_101,
+            p=0.5,
+        )
+    ]
+
+
+def _color(config: Augment) -> list:
+    if not config.color:
+        return []
+    s = config.color
+    return [
+        A.RandomBrightnessContrast(0.25 * s, 0.25 * s, p=0.7),
+        A.HueSaturationValue(int(20 * s), int(30 * s), int(15 * s), p=0.7),
+    ]

@@ -1,0 +1,143 @@
+"""Torch dataset of tiles, and the sampler that decides which tiles an epoch sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from lib.config.training import Sampling
+from lib.data.augment import Augmentation
+from lib.errors import UserError
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class TileFile:
+    """A stored tile. `soft`: the label holds K planes of probabilities, one under another."""
+
+    image: Path
+    label: Path
+    soft: bool
+    weight: float
+
+
+class TileDataset(Dataset):
+    """Item (position, epoch) → image (3, H, W) uint8, target (K, H, W) float32, valid (1, H, W), weight.
+
+    Every sample is seeded from (seed, epoch, position), never per worker.
+    """
+
+    def __init__(self, tiles: list[TileFile], channels: int, augmentation: Augmentation, seed: int):
+        self.tiles, self.channels = tiles, channels
+        self.augmentation, self.seed = augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def __getitem__(self, key: tuple[int, int, int]):
+        """`key` = (tile, epoch, position in the epoch)."""
+        index, epoch, position = key
+        tile = self.tiles[index]
+        image = read_rgb(tile.image)
+        planes = read_planes(tile.label, self.channels if tile.soft else 1)
+        seed = int(np.random.SeedSequence((self.seed, epoch, position)).generate_state(1)[0])
+        image, planes = self.augmentation(image, planes, seed)
+        target, valid = soft_target(planes) if tile.soft else one_hot(planes[0], self.channels)
+        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(tile.weight)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f"{path} cannot be read as an image; run 01_preprocess.py again")
+    return image[:, :, ::-1]
+
+
+def read_planes(path: Path, count: int) -> list[np.ndarray]:
+    """The `count` label planes (H, W) uint8 stored one under another."""
+    stack = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if stack is None:
+        raise UserError(f"{path} cannot be read as a label; run the stage that made it again")
+    return np.split(stack, count)
+
+
+def one_hot(mask: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Label indices (H, W) → target (K, H, W) float32 and valid (1, H, W) float32.
+
+    >>> one_hot(np.array([[0, 1, 255]], np.uint8), 1)[0].tolist()
+    [[[0.0, 1.0, 0.0]]]
+    """
+    valid = (mask != IGNORE).astype(np.float32)[None]
+    classes = [1] if channels == 1 else range(channels)
+    return np.stack([(mask == c).astype(np.float32) for c in classes]), valid
+
+
+def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities at 8 bits → target (K, H, W) float32 that sums to 1 for K > 1; all pixels valid."""
+    target = np.stack(planes).astype(np.float32) / 255
+    if len(planes) > 1:
+        target /= np.maximum(target.sum(0, keepdims=True), 1e-3)
+    return target, np.ones((1, *planes[0].shape), np.float32)
+
+
+class EpochSampler:
+    """Which tiles an epoch sees, as (tile, epoch, position) keys; the same seed and epoch give the same keys."""
+
+    def __init__(
+        self,
+        is_foreground: np.ndarray,
+        is_pseudo: np.ndarray,
+        config: Sampling,
+        pseudo_share: float,
+        seed: int,
+    ):
+        self.pools = {
+            "pseudo": np.flatnonzero(is_pseudo),
+            "object": np.flatnonzero(~is_pseudo & is_foreground),
+            "rest": np.flatnonzero(~is_pseudo & ~is_foreground),
+            "any": np.flatnonzero(~is_pseudo),
+        }
+        self.config, self.seed = config, seed
+        self.pseudo_share = pseudo_share if is_pseudo.any() else 0.0
+        self.size = config.samples_per_epoch or len(self.pools["any"])
+
+    def keys(self, epoch: int) -> list[tuple[int, int, int]]:
+        rng = np.random.default_rng((self.seed, epoch))
+        n_pseudo = round(self.size * self.pseudo_share)
+        n_true = self.size - n_pseudo
+        share = self.config.foreground_share
+        if share and len(self.pools["object"]) and len(self.pools["rest"]):
+            n_object = round(n_true * share)
+            drawn = [self._draw("object", n_object, rng), self._draw("rest", n_true - n_object, rng)]
+        else:
+            drawn = [self._draw("any", n_true, rng)]
+        order = np.concatenate([*drawn, self._draw("pseudo", n_pseudo, rng)])
+        return [(int(tile), epoch, i) for i, tile in enumerate(rng.permutation(order))]
+
+    def _draw(self, pool: str, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` tiles of a pool: whole shuffles first, so that no tile comes twice before all came once."""
+        tiles = self.pools[pool]
+        if not count:
+            return tiles[:0]
+        rounds = -(-count // len(tiles))
+        return np.concatenate([rng.permutation(tiles) for _ in range(rounds)])[:count]
+
+
+def keep_fraction(tiles: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """A seeded share of every image's tiles, at least one each (cheap experiments)."""
+    if fraction >= 1:
+        return tiles
+    parts = [
+        group.sample(n=max(1, round(len(group) * fraction)), random_state=seed)
+        for _, group in tiles.groupby("image_id", sort=True)
+    ]
+    return pd.concat(parts).sort_index()

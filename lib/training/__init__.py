@@ -1,0 +1,1 @@
+"""Model factory, losses, the loop, precision, averaging, checkpoints. Knows no submission formats."""

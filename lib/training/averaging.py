@@ -1,0 +1,66 @@
+"""Averages of weights: SWA and EMA, and the batch-norm statistics that an average needs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from lib.training.precision import autocast
+
+
+class WeightAverage:
+    """Running mean (`decay=None`: SWA) or exponential moving average of a network's parameters, float32."""
+
+    def __init__(self, network: nn.Module, decay: float | None = None):
+        self.decay, self.count = decay, 0
+        self.state = {name: p.detach().clone().float() for name, p in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """SWA: the mean of all networks seen. EMA: decay * old + (1 - decay) * new, warmed up early on."""
+        if self.decay is None:
+            step = 1 / (self.count + 1)
+        else:
+            step = 1 - min(self.decay, (1 + self.count) / (10 + self.count))
+        self.count += 1
+        for name, value in network.state_dict().items():
+            self.state[name].lerp_(value.float(), step)
+
+    def network(self, like: nn.Module) -> nn.Module:
+        """A copy of `like` that holds the average."""
+        out = copy.deepcopy(like)
+        wanted = out.state_dict()
+        out.load_state_dict({name: value.to(wanted[name].dtype) for name, value in self.state.items()})
+        return out
+
+    def state_dict(self) -> dict:
+        return {"count": self.count, "state": self.state}
+
+    def load_state_dict(self, saved: dict) -> None:
+        self.count, self.state = saved["count"], saved["state"]
+
+
+@torch.no_grad()
+def update_bn(network: nn.Module, batches: Iterable[torch.Tensor], precision: str) -> None:
+    """Recompute batch-norm statistics as the plain mean over `batches` (B, 3, H, W).
+
+    An average of weights never saw its own activations; without this SWA is worthless.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = {norm: norm.momentum for norm in norms}
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+    device = next(network.parameters()).device
+    network.train()
+    for images in batches:
+        with autocast(device, precision):
+            network(images.to(device))
+    for norm, momentum in momenta.items():
+        norm.momentum = momentum
+    network.eval()

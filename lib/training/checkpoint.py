@@ -1,0 +1,53 @@
+"""What a member leaves on disk: `last.pt` to go on from, small weight files to predict with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+
+from lib.config.training import Model
+from lib.errors import UserError
+from lib.training.model import build_network
+from lib.workspace import replacing
+
+
+def save_resume(path: Path, state: dict) -> None:
+    """Everything that going on needs, in full precision; atomic."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_resume(path: Path) -> dict | None:
+    """What `save_resume` wrote, or None when there is nothing (readable) to go on from."""
+    if not path.is_file():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Weights only, half precision: half the size, and the same maps to 1e-3."""
+    half = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    with replacing(path) as temporary:
+        torch.save(half, temporary)
+
+
+def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
+    """A member's network with its `swa`, `ema`, `best` or `last` weights, in eval mode, channels_last.
+
+    `swa` falls back to `last` where SWA was off. Raises UserError when there are no such weights.
+    """
+    member = Path(member)
+    described = member / "config.yaml"
+    file = member / f"{which}_weights.pt"
+    if which == "swa" and not file.is_file():
+        file = member / "last_weights.pt"
+    if not described.is_file() or not file.is_file():
+        raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.weights")
+    config = yaml.safe_load(described.read_text(encoding="utf-8"))
+    network = build_network(Model(**config["model"]), config["channels"], pretrained=False)
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    return network.eval().to(device, memory_format=torch.channels_last)

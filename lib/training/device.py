@@ -1,0 +1,22 @@
+"""Where the network runs."""
+
+from __future__ import annotations
+
+import torch
+
+from lib.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises UserError when a named one is absent."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"train.device: {name!r} cannot be used here ({reason}); try auto") from None
+    return device

@@ -1,0 +1,255 @@
+"""The training of one member: deterministic, resumable at every epoch, fitted to epochs or to the clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from lib.config.training import Train
+from lib.data.dataset import EpochSampler, TileDataset
+from lib.training.averaging import WeightAverage, update_bn
+from lib.training.checkpoint import load_resume, save_resume, save_weights
+from lib.training.optim import build_optimizer, learning_rate, set_lr
+from lib.training.precision import autocast, scaler
+
+
+@dataclass
+class Data:
+    """What a member trains on."""
+
+    dataset: TileDataset
+    sampler: EpochSampler
+    workers: int
+    batch_size: int
+
+    def batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        """The batches of one epoch, whole ones only (batch norm dislikes a batch of one)."""
+        keys = self.sampler.keys(epoch)
+        size = min(self.batch_size, len(keys))
+        groups = [keys[i : i + size] for i in range(0, len(keys) - size + 1, size)]
+        # No torch generator: every sample is seeded by its key, so workers may come and go.
+        return iter(
+            DataLoader(
+                self.dataset,
+                batch_sampler=groups,
+                num_workers=self.workers,
+                prefetch_factor=None if not self.workers else 4,
+            )
+        )
+
+    def steps(self) -> int:
+        return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
+
+
+class Trainer:
+    """Holds the moving parts of one member's training and their state on disk."""
+
+    def __init__(
+        self,
+        config: Train,
+        network: nn.Module,
+        loss: Callable,
+        data: Data,
+        folder: Path,
+        *,
+        seed: int,
+        precision: str,
+        device: torch.device,
+    ):
+        self.config, self.loss, self.data, self.folder = config, loss, data, Path(folder)
+        self.seed, self.precision, self.device = seed, precision, device
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.network = network.to(device, memory_format=layout)
+        self.layout = layout
+        self.optimizer = build_optimizer(config, self.network)
+        self.scaler = scaler(device, precision)
+        self.swa = WeightAverage(self.network)
+        self.ema = WeightAverage(self.network, config.ema) if config.ema else None
+        self.epoch, self.step, self.seconds, self.swa_samples = 0, 0, 0.0, 0
+        self.best = float("-inf")
+        self.evaluations = 0
+
+    # ---- progress ------------------------------------------------------------------------------
+
+    def progress(self) -> float:
+        """Share of the training that is done, by the clock or by steps."""
+        if self.config.time_limit:
+            return min(1.0, self.seconds / self.config.time_limit)
+        return min(1.0, self.step / self.total_steps())
+
+    def total_steps(self) -> int:
+        return max(1, round(self.config.epochs * self.data.steps()))
+
+    def epoch_length(self) -> float:
+        """One epoch as a share of the training."""
+        if self.config.time_limit and self.step:
+            return self.data.steps() * self.seconds / self.step / self.config.time_limit
+        return self.data.steps() / self.total_steps()
+
+    # ---- the loop ------------------------------------------------------------------------------
+
+    def run(self, evaluate: Callable[[nn.Module], float] | None) -> None:
+        """Train to the end, from wherever the last run of this member stopped.
+
+        `evaluate(network) -> score` is called `train.evaluations` times on the way.
+        """
+        self.resume()
+        total = self.config.time_limit or self.total_steps()
+        bar = tqdm(
+            total=total,
+            desc=str(self.folder.name),
+            unit="s" if self.config.time_limit else "step",
+            bar_format="{l_bar}{bar}| {remaining} left{postfix}",
+            mininterval=1,
+        )
+        bar.update(self.seconds if self.config.time_limit else self.step)
+        while self.progress() < 1:
+            self.run_epoch(bar)
+            self.epoch += 1
+            if (
+                evaluate
+                and self.evaluations < self.config.evaluations * self.progress()
+                and self.progress() < 1
+            ):
+                self.evaluations = int(self.config.evaluations * self.progress()) + 1
+                self.keep_best(evaluate)
+            self.save()
+        bar.close()
+        self.finish()
+
+    def run_epoch(self, bar: tqdm) -> None:
+        torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout and drop-path
+        self.network.train()
+        losses, started = [], time.perf_counter()
+        batches = self.data.batches(self.epoch)
+        for number, batch in enumerate(batches):
+            value = self.train_batch(batch, last=(number + 1) % self.config.accumulate == 0)
+            losses.append(value)
+            now = time.perf_counter()
+            self.seconds += now - started
+            bar.update(now - started if self.config.time_limit else 1)
+            started = now
+            self.sample_swa()
+            bar.set_postfix_str(
+                f"epoch {self.epoch} loss {sum(losses[-20:]) / len(losses[-20:]):.3f}", refresh=False
+            )
+            if self.progress() >= 1:
+                break
+        self.log(
+            epoch=self.epoch,
+            step=self.step,
+            loss=sum(losses) / len(losses),
+            lr=self.lr(),
+            seconds=round(self.seconds, 2),
+        )
+
+    def lr(self) -> float:
+        return learning_rate(self.config, self.progress(), self.epoch_length())
+
+    def train_batch(self, batch: tuple[torch.Tensor, ...], last: bool) -> float:
+        """Forward, backward and, when the accumulated gradients are complete, one step. Returns the loss."""
+        images, target, valid, weight = (t.to(self.device, non_blocking=True) for t in batch)
+        images = images.contiguous(memory_format=self.layout)
+        with autocast(self.device, self.precision):
+            logits = self.network(images)
+        loss = self.loss(logits, target, valid, weight)
+        self.scaler.scale(loss / self.config.accumulate).backward()
+        self.step += 1
+        if last:
+            self.scaler.unscale_(self.optimizer)
+            if self.config.clip:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+            set_lr(self.optimizer, self.lr())
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.ema:
+                self.ema.update(self.network)
+        return float(loss.detach())
+
+    def sample_swa(self) -> None:
+        """Take a sample each time another `swa.every` epochs have passed since `swa.start`."""
+        swa = self.config.swa
+        if swa.start >= 1:
+            return
+        passed = (self.progress() - swa.start) / (swa.every * self.epoch_length())
+        if passed >= self.swa_samples + 1 or (self.progress() >= 1 and not self.swa_samples):
+            self.swa_samples = max(1, int(passed))
+            self.swa.update(self.network)
+
+    def finish(self) -> None:
+        """Write the weights to predict with; an average gets its batch-norm statistics first."""
+        save_weights(self.folder / "last_weights.pt", self.network)
+        for name, average in {"swa": self.swa if self.swa_samples else None, "ema": self.ema}.items():
+            if average:
+                network = average.network(self.network)
+                update_bn(network, self.calm_batches(), self.precision)
+                save_weights(self.folder / f"{name}_weights.pt", network)
+
+    def calm_batches(self) -> Iterator[torch.Tensor]:
+        """Images for batch-norm statistics, from an epoch that training never reaches."""
+        for number, batch in enumerate(self.data.batches(epoch=10**6)):
+            if number == self.config.swa.bn_batches:
+                return
+            yield batch[0].contiguous(memory_format=self.layout)
+
+    def keep_best(self, evaluate: Callable[[nn.Module], float]) -> None:
+        self.network.eval()
+        score = evaluate(self.network)
+        self.log(epoch=self.epoch, step=self.step, score=score)
+        if score > self.best:
+            self.best = score
+            save_weights(self.folder / "best_weights.pt", self.network)
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        numbers = {k: getattr(self, k) for k in _NUMBERS}
+        save_resume(
+            self.folder / "last.pt",
+            {
+                **numbers,
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "swa": self.swa.state_dict(),
+                "ema": self.ema.state_dict() if self.ema else {},
+            },
+        )
+
+    def resume(self) -> None:
+        state = load_resume(self.folder / "last.pt")
+        if state is None:
+            return
+        for key in _NUMBERS:
+            setattr(self, key, state[key])
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.swa.load_state_dict(state["swa"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        self.cut_log()
+
+    def log(self, **record: object) -> None:
+        """One JSON line."""
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def cut_log(self) -> None:
+        """Forget the lines of an epoch that was not finished; it is trained again."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+_NUMBERS = ("epoch", "step", "seconds", "swa_samples", "best", "evaluations")

