@@ -114,11 +114,7 @@ class Trainer:
         while self.progress() < 1:
             self.run_epoch(bar)
             self.epoch += 1
-            if (
-                evaluate
-                and self.evaluations < self.config.evaluations * self.progress()
-                and self.progress() < 1
-            ):
+            if evaluate and self.evaluations < self.config.evaluations * self.progress() and self.progress() < 1:
                 self.evaluations = int(self.config.evaluations * self.progress()) + 1
                 self.keep_best(evaluate)
             self.save()
@@ -138,9 +134,7 @@ class Trainer:
             bar.update(now - started if self.config.time_limit else 1)
             started = now
             self.sample_swa()
-            bar.set_postfix_str(
-                f"epoch {self.epoch} loss {sum(losses[-20:]) / len(losses[-20:]):.3f}", refresh=False
-            )
+            bar.set_postfix_str(f"epoch {self.epoch} loss {sum(losses[-20:]) / len(losses[-20:]):.3f}", refresh=False)
             if self.progress() >= 1:
                 break
         self.log(

@@ -122,13 +122,9 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     stripped = {name.removeprefix("model."): name for name in wanted}
     if not set(stripped) <= set(saved):
         saved = _renamed(saved, encoder, path)
-    missing = [
-        name for name in stripped if name not in saved or saved[name].shape != wanted[stripped[name]].shape
-    ]
+    missing = [name for name in stripped if name not in saved or saved[name].shape != wanted[stripped[name]].shape]
     if missing:
-        raise UserError(
-            f"{path} does not fit the encoder: no tensor for {missing[0]} (and {len(missing) - 1} more)"
-        )
+        raise UserError(f"{path} does not fit the encoder: no tensor for {missing[0]} (and {len(missing) - 1} more)")
     encoder.load_state_dict({stripped[name]: saved[name] for name in stripped})
 
 

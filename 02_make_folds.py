@@ -1,0 +1,89 @@
+"""Stage 2: split the training images into folds that do not leak.
+
+    python 02_make_folds.py configs/aerial.yaml
+    python 02_make_folds.py configs/aerial.yaml --folds.k 5 --folds.leak_check false
+
+Groups (a metadata column, a regular expression, or none) stay in one fold; images that turn out to be
+copies of one another, or to share ground, are merged into one group. Writes work/<name>/folds.csv and the
+pictures of every leak to work/<name>/leaks/.
+"""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from lib import tables
+from lib.competition.dataset import Competition
+from lib.config import flat, parse_command_line
+from lib.config.load import workspace_of
+from lib.data.folds import assign_folds, check_folds, column_of, imbalance, merge_groups, name_groups
+from lib.data.leaks import find_leaks, save_pair
+from lib.errors import run_script
+from lib.plugins import load_plugins
+from lib.workspace import Workspace, file_fingerprint, write_table
+
+
+def main(argv: list[str]) -> None:
+    config = parse_command_line(argv, "02_make_folds.py")
+    load_plugins(config.plugins)
+    competition = Competition(config.competition)
+    workspace = Workspace(workspace_of(config))
+    metadata = [competition.root / config.competition.metadata] if config.competition.metadata else []
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+    settings = flat(config.folds, "folds.")
+    stage = workspace.stage("02_make_folds", settings, [workspace.images, *metadata])
+    if stage.up_to_date():
+        return
+    stage.begin()
+    train = images[images["split"] == "train"]
+    ids = list(train["image_id"])
+    pixels = train.set_index("image_id").filter(regex="^px_(?!ignore)")
+    groups = name_groups(ids, competition.metadata, config.folds)
+    if config.folds.leak_check:
+        groups = merge_groups(groups, leaking_pairs(images, ids, groups, workspace, config.jobs or -1))
+    if config.folds.scheme == "column":
+        fold = column_of(competition.metadata, config.folds.column, ids, "folds.column").astype(int)
+    else:
+        fold = assign_folds(groups, content_to_balance(ids, pixels, competition, config), config.folds)
+    table = pd.DataFrame({"image_id": ids, "group": groups, "fold": list(fold)})
+    check_folds(table)
+    made_from = ", ".join(f"{key.removeprefix('folds.')}={value}" for key, value in settings.items() if value != "")
+    write_table(workspace.folds, table, f"{made_from}; images.csv {file_fingerprint(workspace.images)}")
+    stage.finish([workspace.folds])
+    print(imbalance(table, pixels).to_string())
+    print(f"02: {len(ids)} images in {len(set(groups))} groups; see {workspace.folds}")
+
+
+def leaking_pairs(images: pd.DataFrame, ids: list[str], groups: list[str], workspace: Workspace, jobs: int) -> list:
+    """Report every leak; return those between training images, as positions in `ids`."""
+    shutil.rmtree(workspace.leaks_dir, ignore_errors=True)
+    paths = [Path(path) for path in images["path"]]
+    names, place = list(images["image_id"]), {image_id: i for i, image_id in enumerate(ids)}
+    pairs = []
+    for leak in find_leaks(paths, jobs):
+        a, b = names[leak.a], names[leak.b]
+        if a in place and b in place:
+            if groups[place[a]] == groups[place[b]]:
+                continue  # the groups keep them together already
+            pairs.append((place[a], place[b]))
+            what = "merged into one group"
+        else:
+            what = "not both training images: only reported"
+        picture = workspace.leaks_dir / f"{a}__{b}.jpg"
+        save_pair(paths[leak.a], paths[leak.b], picture)
+        print(f"leak: {a} and {b}: {leak.kind} (agreement {leak.agreement:.2f}); {what}; {picture}")
+    return pairs
+
+
+def content_to_balance(ids: list[str], pixels: pd.DataFrame, competition: Competition, config) -> pd.DataFrame:
+    """Per image, what folds should share evenly: pixels of each class, and the strata."""
+    content = pixels.loc[ids].reset_index(drop=True)
+    if config.folds.stratify_column:
+        strata = column_of(competition.metadata, config.folds.stratify_column, ids, "folds.stratify_column")
+        content = pd.concat([content, pd.get_dummies(strata).reset_index(drop=True).astype(float)], axis=1)
+    return content.to_numpy(float)
+
+
+if __name__ == "__main__":
+    run_script(main)

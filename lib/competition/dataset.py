@@ -1,0 +1,121 @@
+"""A competition folder: its images, labels, metadata, and whether they fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+import lib.competition.labels  # noqa: F401  (registers the readers)
+from lib.competition.labels.rle_csv import read_csv
+from lib.config.competition import Competition as Settings
+from lib.errors import UserError
+from lib.plugins import find
+
+SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg"}
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """One file of the organiser's."""
+
+    image_id: str
+    split: str
+    source: str
+    path: Path
+
+
+class Competition:
+    """What the organiser gave. Raises UserError on a folder that does not hold together."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.root = Path(settings.root)
+        if not self.root.is_dir():
+            raise UserError(f"competition.root: there is no folder {self.root}; give the organiser's folder")
+        self.images = [
+            *self._find("train", settings.train_images),
+            *self._find("test", settings.test_images),
+            *(self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []),
+        ]
+        ids = [image.image_id for image in self.images]
+        twice = [i for i in ids if ids.count(i) > 1] if len(set(ids)) != len(ids) else []
+        if twice:
+            raise UserError(f"{self.root} has two images with the id {twice[0]!r}; ids must be unique over all splits")
+
+    @cached_property
+    def label_names(self) -> list[str]:
+        """Names of the label indices, `background` first when there is one."""
+        return (["background"] if self.settings.background else []) + list(self.settings.classes)
+
+    @property
+    def channels(self) -> int:
+        """Outputs of the network: 1 for one class, else one per label index."""
+        return 1 if len(self.settings.classes) == 1 else len(self.label_names)
+
+    def ids(self, split: str) -> list[str]:
+        return [image.image_id for image in self.images if image.split == split]
+
+    @cached_property
+    def labels(self):
+        """The label reader; every training image has a label."""
+        known = set(self.ids("train"))
+        reader = find("labels", self.settings.labels.format, "competition.labels.format")(self.settings, known)
+        bare = sorted(known - reader.image_ids)
+        if bare:
+            raise UserError(
+                f"training image {bare[0]!r} has no label in {self.root / self.settings.labels.path} "
+                f"({len(bare)} such images); add an empty one when it holds no object"
+            )
+        return reader
+
+    @cached_property
+    def metadata(self) -> pd.DataFrame:
+        """The metadata table indexed by image id, as text; empty when there is none."""
+        if not self.settings.metadata:
+            return pd.DataFrame()
+        key = self.settings.metadata_id
+        table = read_csv(self.root / self.settings.metadata, [key])
+        if table[key].duplicated().any():
+            name = table[key][table[key].duplicated()].iloc[0]
+            raise UserError(f"{self.root / self.settings.metadata} has two rows for {name!r}")
+        return table.set_index(key)
+
+    @cached_property
+    def sample(self) -> pd.DataFrame:
+        """The sample submission, as text."""
+        s = self.settings.submission
+        return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column])
+
+    def check(self) -> None:
+        """Look at labels, metadata and sample submission together. Raises UserError."""
+        _ = self.labels, self.metadata
+        path = self.root / self.settings.submission.sample
+        wanted = set(self.sample[self.settings.submission.id_column])
+        strangers, silent = sorted(wanted - set(self.ids("test"))), sorted(set(self.ids("test")) - wanted)
+        if strangers:
+            raise UserError(
+                f"{path} asks for {strangers[0]!r}, but there is no such test image in {self.settings.test_images}"
+            )
+        if silent:
+            raise UserError(f"test image {silent[0]!r} does not occur in {path}")
+
+    def _find(self, split: str, pattern: str) -> list[ImageInfo]:
+        files = sorted(p for p in self.root.glob(pattern) if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise UserError(
+                f"competition.{split}_images: {self.root / pattern} matches no image ({', '.join(sorted(SUFFIXES))})"
+            )
+        return [ImageInfo(p.stem, split, "competition", p) for p in files]
+
+
+def check_class_pixels(label_names: list[str], pixels: dict[str, int]) -> None:
+    """Raises UserError when a class has no pixel at all. `pixels`: label name → count over all images."""
+    empty = [name for name in label_names if name != "background" and not pixels.get(name, 0)]
+    if empty:
+        raise UserError(
+            f"class {empty[0]!r} has not a single labeled pixel; check competition.classes and "
+            "competition.labels, or remove the class"
+        )

@@ -1,0 +1,73 @@
+"""Labels as run-lengths in a CSV: one row per image, or per image and class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.competition import rle
+from lib.competition.labels.common import Label
+from lib.config.competition import Competition
+from lib.errors import UserError
+from lib.plugins import register
+
+
+@register("labels", "rle_csv")
+class RleCsv:
+    """`image_ids`: the labeled images. Later rows win where classes overlap."""
+
+    def __init__(self, config: Competition, known_ids: set[str]):
+        self.config = config
+        self.path = Path(config.root) / config.labels.path
+        self.rows = self._rows(config, known_ids)
+        self.image_ids = set(self.rows)
+
+    def open(self, image_id: str, height: int, width: int) -> Label:
+        """Raises UserError when a run lies outside the image."""
+        settings = self.config.labels
+        runs = [
+            (index, *rle.parse(text, height * width, f"{self.path}, {image_id}", settings.base))
+            for index, text in self.rows.get(image_id, [])
+        ]
+
+        def read(y: int, x: int, h: int, w: int) -> np.ndarray:
+            out = np.zeros((h, w), np.uint8)
+            for index, starts, lengths in runs:
+                out[rle.window_of_runs(starts, lengths, (height, width), settings.order, (y, x, h, w)) > 0] = index
+            return out
+
+        return Label(read)
+
+    def _rows(self, config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
+        settings = config.labels
+        table = read_csv(self.path, [settings.id_column, settings.rle_column, settings.class_column])
+        first = 1 if config.background else 0
+        rows: dict[str, list[tuple[int, str]]] = {}
+        for record in table.to_dict("records"):
+            image_id = record[settings.id_column]
+            if image_id not in known_ids:
+                raise UserError(
+                    f"{self.path} has a label for {image_id!r}, but competition.train_images "
+                    f"({config.train_images}) has no such image; add the image or remove the row"
+                )
+            name = record[settings.class_column] if settings.class_column else config.classes[0]
+            if name not in config.classes:
+                raise UserError(f"{self.path}: unknown class {name!r}; competition.classes has {config.classes}")
+            rows.setdefault(image_id, []).append((config.classes.index(name) + first, record[settings.rle_column]))
+        return rows
+
+
+def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no readable CSV: {error}") from None
+    for column in filter(None, columns):
+        if column not in table.columns:
+            raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
+    return table

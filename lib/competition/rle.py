@@ -1,0 +1,135 @@
+"""Run-lengths: text to runs, runs to windows of a mask, row bands of a mask to text.
+
+A run is (start, length) over the mask laid out flat in `order`: `column` runs top to bottom first,
+`row` left to right first. Inside the code starts count from 0; in text from `base`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.errors import UserError
+
+
+def encode(mask: np.ndarray, order: str = "column", base: int = 1) -> str:
+    """Mask (H, W), true where the object is, to `start length start length …`.
+
+    >>> encode(np.array([[0, 1], [1, 1]]))
+    '2 3'
+    >>> encode(np.array([[0, 1], [1, 1]]), "row", base=0)
+    '1 3'
+    """
+    encoder = BandEncoder(*mask.shape, order, base)
+    encoder.push(0, mask)
+    return encoder.finish()
+
+
+def decode(text: str, height: int, width: int, order: str = "column", base: int = 1) -> np.ndarray:
+    """Text to mask (H, W) uint8 of 0 and 1. Raises UserError on bad text (see `parse`).
+
+    >>> decode("2 3", 2, 2).tolist()
+    [[0, 1], [1, 1]]
+    """
+    starts, lengths = parse(text, height * width, "run-length", base)
+    return window_of_runs(starts, lengths, (height, width), order, (0, 0, height, width))
+
+
+def parse(text: str, size: int, where: str, base: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Text to (starts from 0, lengths), int64, ascending. `where` names the row in errors.
+
+    Raises UserError for words that are no integers, an odd count, runs past `size`, or runs that overlap.
+    """
+    try:
+        numbers = np.array(text.split(), dtype=np.int64)
+    except (ValueError, OverflowError):
+        raise UserError(f"{where}: the run-length holds something that is no integer: {text[:40]!r}") from None
+    if len(numbers) % 2:
+        raise UserError(f"{where}: the run-length has {len(numbers)} numbers; pairs of start and length are expected")
+    starts, lengths = numbers[::2] - base, numbers[1::2]
+    if not len(starts):
+        return starts, lengths
+    if lengths.min() < 1:
+        raise UserError(f"{where}: the run-length has a run of length {lengths.min()}; at least 1 is expected")
+    order = np.argsort(starts, kind="stable")
+    starts, lengths = starts[order], lengths[order]
+    ends = starts + lengths
+    if starts[0] < 0 or ends[-1] > size:
+        run = 0 if starts[0] < 0 else -1
+        raise UserError(
+            f"{where}: the run {starts[run] + base} {lengths[run]} lies outside the image of {size} pixels; "
+            "check the image's size, and the option competition.labels.base"
+        )
+    if (starts[1:] < ends[:-1]).any():
+        i = int(np.argmax(starts[1:] < ends[:-1]))
+        raise UserError(f"{where}: the runs at {starts[i] + base} and {starts[i + 1] + base} overlap")
+    return starts, lengths
+
+
+def window_of_runs(
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    shape: tuple[int, int],
+    order: str,
+    box: tuple[int, int, int, int],
+) -> np.ndarray:
+    """The window `box` (y, x, h, w) of a mask of `shape`, (h, w) uint8, without decoding the rest.
+
+    `starts` must be ascending and the runs disjoint (as `parse` returns them).
+    """
+    if order == "column":  # a row-major mask of the transposed image
+        y, x, h, w = box
+        return window_of_runs(starts, lengths, shape[::-1], "row", (x, y, w, h)).T
+    (_, width), (y, x, h, w) = shape, box
+    first, last = y * width, (y + h) * width
+    ends = starts + lengths
+    lo = np.searchsorted(ends, first, side="right")
+    hi = np.searchsorted(starts, last, side="left")
+    starts = np.maximum(starts[lo:hi], first) - first
+    ends = np.minimum(ends[lo:hi], last) - first
+    # +1 where a run starts and -1 where it ends: the running sum is the mask.
+    change = np.zeros(h * width + 1, np.int8)
+    np.add.at(change, starts, 1)
+    np.add.at(change, ends, -1)
+    rows = np.cumsum(change[:-1], dtype=np.int8).view(np.uint8).reshape(h, width)
+    return rows[:, x : x + w]
+
+
+class BandEncoder:
+    """Encodes a mask that arrives in bands of rows; holds runs, never the mask."""
+
+    def __init__(self, height: int, width: int, order: str = "column", base: int = 1):
+        self.height, self.width, self.order, self.base = height, width, order, base
+        self._next = 0
+        self._starts: list[np.ndarray] = []
+        self._ends: list[np.ndarray] = []
+
+    def push(self, y0: int, band: np.ndarray) -> None:
+        """The rows from `y0` on, (h, width), true where the object is; bands come in order."""
+        if y0 != self._next or band.shape[1] != self.width:
+            raise ValueError(f"band of {band.shape} at row {y0}; expected row {self._next}, width {self.width}")
+        self._next += band.shape[0]
+        column = self.order == "column"
+        lines = np.ascontiguousarray((band.T if column else band) != 0)
+        count, length = lines.shape
+        # Pad each line with a 0 on both sides: changes then come in pairs, within a line.
+        padded = np.zeros((count, length + 2), np.int8)
+        padded[:, 1:-1] = lines
+        line, place = np.nonzero(np.diff(padded, axis=1))
+        flat = line * (self.height if column else self.width) + place
+        flat += y0 if column else y0 * self.width
+        self._starts.append(flat[::2])
+        self._ends.append(flat[1::2])
+
+    def finish(self) -> str:
+        """The text. Runs that touch, across lines and bands, are one."""
+        if self._next != self.height:
+            raise ValueError(f"{self._next} of {self.height} rows were pushed")
+        starts, ends = np.concatenate(self._starts), np.concatenate(self._ends)
+        order = np.argsort(starts, kind="stable")
+        starts, ends = starts[order], ends[order]
+        if len(starts):
+            apart = starts[1:] != ends[:-1]
+            starts = starts[np.concatenate([[True], apart])]
+            ends = ends[np.concatenate([apart, [True]])]
+        pairs = np.stack([starts + self.base, ends - starts], axis=1)
+        return " ".join(map(str, pairs.ravel().tolist()))

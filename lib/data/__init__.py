@@ -1,0 +1,1 @@
+"""Tiles, folds, leaks between images, samplers, augmentation, torch datasets."""

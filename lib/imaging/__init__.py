@@ -1,0 +1,4 @@
+"""Huge images: windowed reading, grids, blending, bounded-memory stitching, blank maps.
+
+Knows nothing of label formats or networks.
+"""

@@ -1,0 +1,47 @@
+"""Which parts of an image are blank: glass, scanner background, black borders."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from lib.imaging.reader import ImageReader
+
+SIDE = 1024  # longest side of the map
+
+
+class Content:
+    """A low-resolution map of blank cells; conservative: a cell with any structure is not blank."""
+
+    def __init__(self, blank: np.ndarray, height: int, width: int):
+        self.blank, self.height, self.width = blank, height, width
+        self.share = float(blank.mean())
+
+    def cells(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """The cells that a box of original pixels touches."""
+        rows, columns = self.blank.shape
+        r0, r1 = y * rows // self.height, -(-(y + h) * rows // self.height)
+        c0, c1 = x * columns // self.width, -(-(x + w) * columns // self.width)
+        return self.blank[r0 : max(r1, r0 + 1), c0 : max(c1, c0 + 1)]
+
+    def blank_share(self, y: int, x: int, h: int, w: int) -> float:
+        return float(self.cells(y, x, h, w).mean())
+
+    def is_blank(self, y: int, x: int, h: int, w: int) -> bool:
+        return bool(self.cells(y, x, h, w).all())
+
+
+def content_map(reader: ImageReader, tolerance: float = 6.0) -> Content:
+    """Find the blank areas: nearly white or black, as flat as glass, and joined to a large flat area.
+
+    Colours in the middle are never blank, so that a smooth organ, a lake or a roof is kept.
+    """
+    small = reader.thumbnail(SIDE)
+    light = small.min(axis=2) >= 225
+    dark = small.max(axis=2) <= 12
+    local = cv2.blur(small.astype(np.float32), (5, 5))
+    flat = np.abs(small - local).max(axis=2) <= tolerance
+    blank = ((light | dark) & flat).astype(np.uint8)
+    blank = cv2.morphologyEx(blank, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))  # small flat spots are content
+    blank = cv2.erode(blank, np.ones((3, 3), np.uint8), borderValue=1)  # a safety margin
+    return Content(blank.astype(bool), reader.height, reader.width)

@@ -1,0 +1,34 @@
+"""Where windows start."""
+
+from __future__ import annotations
+
+
+def window_starts(length: int, window: int, stride: int) -> list[int]:
+    """Starts of windows along one axis: every pixel covered, no window twice, none outside.
+
+    The last window is moved back to end at the border. A window longer than the axis gives [0]; the
+    caller pads.
+
+    >>> window_starts(10, 4, 3)
+    [0, 3, 6]
+    >>> window_starts(11, 4, 3)
+    [0, 3, 6, 7]
+    >>> window_starts(3, 4, 4)
+    [0]
+    """
+    if not 0 < stride <= window:
+        raise ValueError(f"stride {stride} must be in 1..window ({window})")
+    if length <= window:
+        return [0]
+    starts = list(range(0, length - window, stride))
+    return [*starts, length - window]
+
+
+def grid(height: int, width: int, window: int, stride: int) -> list[tuple[int, int]]:
+    """Top-left corners (y, x) of all windows, row by row.
+
+    >>> grid(4, 6, 4, 2)
+    [(0, 0), (0, 2)]
+    """
+    xs = window_starts(width, window, stride)
+    return [(y, x) for y in window_starts(height, window, stride) for x in xs]

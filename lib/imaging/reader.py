@@ -1,0 +1,184 @@
+"""Reading images by window, never whole when it can be helped."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lib.errors import UserError
+
+Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
+TIFF_SUFFIXES = {".tif", ".tiff"}
+
+
+def open_image(path: str | Path) -> ImageReader:
+    """A windowed reader of a TIFF, PNG or JPEG. Raises UserError, naming the file, when it is broken."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no image {path}")
+    return TiffReader(path) if path.suffix.lower() in TIFF_SUFFIXES else WholeReader(path)
+
+
+class ImageReader:
+    """An image as RGB uint8, read by window. `height`, `width` in pixels; `channels` of the file."""
+
+    path: Path
+    height: int
+    width: int
+    channels: int
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Pixels (h, w, 3) uint8 of a window that lies inside the image."""
+        raise NotImplementedError
+
+    def thumbnail(self, max_side: int) -> np.ndarray:
+        """The image area-averaged to at most `max_side`, from bands: memory does not grow with height."""
+        factor = min(1.0, max_side / max(self.height, self.width))
+        rows, columns = max(1, round(self.height * factor)), max(1, round(self.width * factor))
+        out = np.empty((rows, columns, 3), np.uint8)
+        step = max(1, int(64e6 / (self.width * 3) * factor))
+        for r in range(0, rows, step):
+            stop = min(rows, r + step)
+            y0, y1 = r * self.height // rows, max(stop * self.height // rows, r * self.height // rows + 1)
+            band = self.read(y0, 0, y1 - y0, self.width)
+            out[r:stop] = cv2.resize(band, (columns, stop - r), interpolation=cv2.INTER_AREA)
+        return out
+
+    def close(self) -> None:
+        """Give the file back."""
+
+    def __enter__(self) -> ImageReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class WholeReader(ImageReader):
+    """PNG and JPEG: only decoded whole; the last two decoded ones are kept. EXIF orientation is applied."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            with Image.open(path) as image:
+                self.width, self.height = image.size
+                if image.getexif().get(274, 1) in (5, 6, 7, 8):
+                    self.width, self.height = self.height, self.width
+                self.channels = len(image.getbands())
+        except (UnidentifiedImageError, OSError) as error:
+            raise UserError(f"{path} is no readable image ({error}); replace or remove the file") from None
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        return _decoded(self.path)[y : y + h, x : x + w]
+
+
+@lru_cache(maxsize=2)
+def _decoded(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("I;16", "I", "F"):
+                raise UserError(f"{path} has {image.mode} pixels; 8 bits a channel are expected, convert it")
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path} is damaged ({error}); replace or remove the file") from None
+    return pixels
+
+
+class TiffReader(ImageReader):
+    """TIFF, tiled or striped: only the segments under a window are decoded, the last ones are kept."""
+
+    CACHE_BYTES = 192e6
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._file = tifffile.TiffFile(path)
+            self._page = self._file.series[0].levels[0].keyframe
+        except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
+            raise UserError(f"{path} is no readable TIFF ({error}); replace or remove the file") from None
+        page = self._page
+        if page.dtype != np.uint8:
+            raise UserError(f"{path} has {page.dtype} pixels; 8 bits a channel are expected, convert it")
+        if page.planarconfig == 2 and page.samplesperpixel > 1:
+            raise UserError(f"{path} stores its colours in separate planes; rewrite it with interleaved ones")
+        self.height, self.width, self.channels = page.imagelength, page.imagewidth, page.samplesperpixel
+        end = max(o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True))
+        if end > path.stat().st_size:
+            raise UserError(f"{path} is truncated: {path.stat().st_size} bytes, its header promises {end}")
+        self._segment = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, self.width)
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        sh, sw = self._segment
+        across = -(-self.width // sw)
+        out = np.empty((h, w, 3), np.uint8)
+        for row in range(y // sh, (y + h - 1) // sh + 1):
+            for column in range(x // sw, (x + w - 1) // sw + 1):
+                piece = self._decode(row * across + column)
+                top, left = row * sh, column * sw
+                y0, y1 = max(y, top), min(y + h, top + sh)
+                x0, x1 = max(x, left), min(x + w, left + sw)
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = piece[y0 - top : y1 - top, x0 - left : x1 - left]
+        return out
+
+    def _decode(self, index: int) -> np.ndarray:
+        with self._lock:
+            if index in self._cache:
+                self._cache.move_to_end(index)
+                return self._cache[index]
+            page = self._page
+            self._file.filehandle.seek(page.dataoffsets[index])
+            data = self._file.filehandle.read(page.databytecounts[index])
+            try:
+                decoded = page.decode(data, index, jpegtables=page.jpegtables)[0]
+            except Exception as error:  # every codec raises its own kind
+                raise UserError(f"{self.path} is damaged at segment {index} ({error}); replace it") from None
+            piece = _rgb(np.zeros((1, *self._segment, 1), np.uint8) if decoded is None else decoded)[0]
+            self._cache[index] = piece
+            while sum(p.nbytes for p in self._cache.values()) > self.CACHE_BYTES and len(self._cache) > 1:
+                self._cache.popitem(last=False)
+            return piece
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    """(…, C) → (…, 3): grey is repeated, alpha dropped."""
+    return np.repeat(pixels[..., :1], 3, axis=-1) if pixels.shape[-1] < 3 else pixels[..., :3]
+
+
+class Scaled(ImageReader):
+    """A reader in shrunken coordinates: `scale` 0.5 shows the image at half its size."""
+
+    def __init__(self, reader: ImageReader, scale: float):
+        self.inner, self.scale, self.path = reader, scale, reader.path
+        self.height = max(1, round(reader.height * scale))
+        self.width = max(1, round(reader.width * scale))
+        self.channels = reader.channels
+
+    def original(self, y: int, x: int, h: int, w: int) -> tuple[int, int, int, int]:
+        """The same box in original pixels, clipped to the image."""
+        ry, rx = self.inner.height / self.height, self.inner.width / self.width
+        y0, x0 = min(round(y * ry), self.inner.height - 1), min(round(x * rx), self.inner.width - 1)
+        y1 = max(y0 + 1, min(round((y + h) * ry), self.inner.height))
+        x1 = max(x0 + 1, min(round((x + w) * rx), self.inner.width))
+        return y0, x0, y1 - y0, x1 - x0
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        box = self.original(y, x, h, w)
+        pixels = self.inner.read(*box)
+        if box[2:] == (h, w):
+            return pixels
+        return cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA)
+
+    def close(self) -> None:
+        self.inner.close()
