@@ -8,10 +8,11 @@ import torch
 import yaml
 from torch import nn
 
+from lib.config import Config
 from lib.config.training import Model
 from lib.errors import UserError
 from lib.training.model import build_network
-from lib.workspace import replacing
+from lib.workspace import replacing, write_text
 
 
 def save_resume(path: Path, state: dict) -> None:
@@ -34,13 +35,19 @@ def save_weights(path: Path, network: nn.Module) -> None:
         torch.save(half, temporary)
 
 
+def write_description(member: Path, config: Config, channels: int) -> None:
+    """What `load_network` needs to build the network again."""
+    text = yaml.safe_dump({"channels": channels, "model": config.model.model_dump(), "plugins": config.plugins})
+    write_text(Path(member) / "network.yaml", text)
+
+
 def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
     """A member's network with its `swa`, `ema`, `best` or `last` weights, in eval mode, channels_last.
 
     `swa` falls back to `last` where SWA was off. Raises UserError when there are no such weights.
     """
     member = Path(member)
-    described = member / "config.yaml"
+    described = member / "network.yaml"
     file = member / f"{which}_weights.pt"
     if which == "swa" and not file.is_file():
         file = member / "last_weights.pt"

@@ -1,0 +1,130 @@
+"""Stage 3: train members, each one experiment x fold x seed.
+
+    python 03_train.py configs/aerial.yaml                                     # all folds, all seeds
+    python 03_train.py configs/aerial.yaml --train.folds 0 --train.seeds 42    # one member
+    python 03_train.py configs/aerial.yaml --train.experiment big --model.architecture fpn --train.crop 512
+    python 03_train.py configs/aerial.yaml --train.round 1                     # on the pseudo-labels of 04
+
+A killed training goes on from its last epoch when the same command is given again. Each member leaves, in
+work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, metrics.jsonl, last.pt (to go on from),
+{last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images).
+"""
+
+import shutil
+import time
+
+import pandas as pd
+import torch
+
+from lib import tables
+from lib.competition import metrics
+from lib.competition.dataset import Competition
+from lib.config import flat, parse_command_line, save
+from lib.config.load import workspace_of
+from lib.errors import UserError, run_script
+from lib.inference.evaluate import evaluate
+from lib.inference.forward import Ensemble
+from lib.inference.predictor import Source, Windows
+from lib.plugins import load_plugins
+from lib.pseudo.rounds import round_experiment
+from lib.report.tables import text_table
+from lib.training.checkpoint import load_network
+from lib.training.device import pick_device
+from lib.training.member import make_data, make_trainer, measure_precision, training_tiles
+from lib.workspace import Member, Workspace, read_json, write_json
+
+
+def main(argv: list[str]) -> None:
+    config = parse_command_line(argv, "03_train.py")
+    load_plugins(config.plugins)
+    competition = Competition(config.competition)
+    workspace = Workspace(workspace_of(config))
+    device = pick_device(config.train.device)
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+    every_fold = sorted(set(folds["fold"]) - {-1})
+    strangers = sorted(set(config.train.folds) - set(every_fold))
+    if strangers:
+        raise UserError(f"train.folds names fold {strangers[0]}, but {workspace.folds} has {every_fold}")
+    rows = []
+    for seed in config.train.seeds:
+        for fold in config.train.folds or every_fold:
+            experiment = round_experiment(config.train.experiment, config.train.round)
+            member = Member(experiment, fold, seed, workspace.member_dir(experiment, fold, seed))
+            train_member(member, config, competition, workspace, folds, device)
+            done = read_json(member.path / "done.json", {})
+            rows.append({"member": member.name, "OOF score": done["score"], "seconds": done["seconds"]})
+    print(text_table(rows))
+
+
+def train_member(member: Member, config, competition: Competition, workspace: Workspace, folds, device) -> None:
+    """Train one member unless it is done; score it on its fold's whole images."""
+    inputs = [workspace.tiles, workspace.folds]
+    if config.train.round:
+        inputs.append(workspace.pseudo_dir(config.train.round) / "tiles.csv")
+    per_run = ("train.folds", "train.seeds", "train.workers", "train.device", "train.threads")
+    settings = {
+        k: v for section in ("model", "augment", "train")
+        for k, v in flat(getattr(config, section), f"{section}.").items() if k not in per_run
+    }  # fmt: skip
+    # Pseudo options shape a member only through the pseudo-labels it reads, and their mixture.
+    settings |= (
+        {"pseudo.share": config.pseudo.share, "pseudo.weight": config.pseudo.weight} if config.train.round else {}
+    )
+    stage = workspace.stage(f"03_{member.name.replace('/', '_')}", settings, inputs)
+    if stage.up_to_date():
+        return
+    # A member that was begun with exactly these settings goes on; any other starts anew.
+    begun = read_json(member.path / "begun.json", {})
+    if begun != stage.now:
+        shutil.rmtree(member.path, ignore_errors=True)
+        write_json(member.path / "begun.json", stage.now)
+    stage.begin()
+    started = time.monotonic()
+    write_json(member.path / "environment.json", {"torch": torch.__version__, "device": str(device)})
+    save(config, member.path / "resolved.yaml")
+    tiles = training_tiles(workspace, folds, member.fold, config, competition)
+    data = make_data(tiles, config, competition.channels, member.seed)
+    precision = measure_precision(workspace, config, competition.channels, data, device)
+    trainer = make_trainer(member, config, competition.channels, data, precision, device)
+    validation = images_of_fold(workspace, folds, member.fold)
+    trainer.run(lambda network: score(network, validation, config, competition, device, precision))
+    results = {}
+    for which in ("swa", "ema", "best", "last"):
+        wanted = which == "swa" or (which in config.infer.weights and (member.path / f"{which}_weights.pt").is_file())
+        if wanted:
+            network = load_network(member.path, which, device)
+            results[which] = score(network, validation, config, competition, device, precision)
+    seconds = round(time.monotonic() - started, 1)
+    done = {
+        "score": results["swa"], "scores": results, "seconds": seconds, "train_seconds": round(trainer.seconds, 1),
+        "steps": trainer.step, "precision": precision, "round": config.train.round,
+        "images_per_second": round(trainer.step * config.train.batch_size / max(trainer.seconds, 1e-9), 2),
+    }  # fmt: skip
+    write_json(member.path / "done.json", done)
+    stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
+    print(f"03: {member.name}: OOF {results['swa']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")
+
+
+def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
+    """(image id, path) of a fold's validation images."""
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py").set_index("image_id")
+    return [(i, images.loc[i, "path"]) for i in folds.loc[folds["fold"] == fold, "image_id"]]
+
+
+def score(network, validation: list, config, competition: Competition, device, precision: str) -> float:
+    """The competition's metric on stitched whole images, without overlap or TTA, at threshold 0.5."""
+    size = config.infer.window or config.train.crop or config.preprocess.tile_size
+    windows = Windows(size, 0.0, config.preprocess.scale, "constant", 0.0)
+    sources = [Source(i, path, config.infer.roi, config.preprocess.blank_tolerance) for i, path in validation]
+    forward = Ensemble([network], device, precision=precision)
+    result = evaluate(
+        sources, forward, windows, competition.labels.open, len(competition.label_names), competition.channels, 1,
+        config.infer.batch_size, description="03 whole images",
+    )  # fmt: skip
+    return metrics.score(config.competition, result.confusions(0))
+
+
+if __name__ == "__main__":
+    run_script(main)

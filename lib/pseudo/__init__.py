@@ -1,0 +1,1 @@
+"""Pseudo-labels: from predictions on unlabeled images to tiles that 03 can train on."""

@@ -1,0 +1,46 @@
+"""Pictures of masks over images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+PALETTE = np.array(
+    [
+        [0, 0, 0],
+        [230, 60, 60],
+        [60, 160, 240],
+        [250, 200, 50],
+        [70, 190, 90],
+        [170, 90, 220],
+        [240, 130, 40],
+        [60, 210, 200],
+        [220, 110, 170],
+        [150, 120, 80],
+        [130, 140, 160],
+        [255, 255, 255],
+    ],
+    np.uint8,
+)
+
+
+def truth_beside_prediction(image: np.ndarray, truth: np.ndarray, guess: np.ndarray, background: bool) -> np.ndarray:
+    """Image (h, w, 3), label indices (h, w) twice → image | truth | prediction, (h, 3w + gaps, 3)."""
+    gap = np.full((image.shape[0], 8, 3), 255, np.uint8)
+    return np.hstack([image, gap, overlay(image, truth, background), gap, overlay(image, guess, background)])
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, background: bool, strength: float = 0.55) -> np.ndarray:
+    """Label colours laid over an image; background and ignored pixels stay as they are."""
+    shown = (labels != 255) & ((labels > 0) | (not background))
+    colours = PALETTE[(labels.astype(int) + (0 if background else 1)) % len(PALETTE)]
+    mixed = image * (1 - strength) + colours * strength
+    return np.where(shown[..., None], mixed, image).astype(np.uint8)
+
+
+def save_picture(path: Path, pixels: np.ndarray) -> None:
+    """RGB (h, w, 3) to a JPEG or PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), pixels[:, :, ::-1])

@@ -1,0 +1,102 @@
+"""One member's parts, put together: its tiles, its data, its precision, its trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lib import tables
+from lib.config import Config
+from lib.data.augment import Augmentation
+from lib.data.dataset import EpochSampler, TileDataset, TileFile, keep_fraction
+from lib.data.tiling import foreground_pixels
+from lib.errors import UserError
+from lib.training.checkpoint import write_description
+from lib.training.loop import Data, Trainer
+from lib.training.losses import build_loss
+from lib.training.model import build_network
+from lib.training.precision import autocast, fastest
+from lib.workspace import Member, Workspace
+
+
+def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
+    """Tiles that a member of `fold` trains on: other folds' images, and pseudo-labels meant for it.
+
+    Adds columns `folder` (where paths start), `pseudo` and `object`. Raises UserError when none is left.
+    """
+    tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
+    fold_of = dict(zip(folds["image_id"], folds["fold"], strict=True))
+    unknown = sorted(set(tiles["image_id"]) - set(fold_of))
+    if unknown:
+        raise UserError(f"{workspace.folds} lacks image {unknown[0]!r} of {workspace.tiles}; run 02_make_folds.py")
+    tiles = tiles[tiles["image_id"].map(fold_of) != fold]
+    tiles = keep_fraction(tiles, config.train.sampling.fraction, config.folds.seed)
+    if tiles.empty:
+        raise UserError(
+            f"no tile is left to train fold {fold} on; lower preprocess.background_keep's effect or folds.k"
+        )
+    tiles = tiles.assign(folder=str(workspace.root), pseudo=False)
+    if config.train.round:
+        folder = workspace.pseudo_dir(config.train.round)
+        extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
+        extra = extra[extra["fold"].isin([fold, -1])].assign(folder=str(folder), pseudo=True)
+        tiles = pd.concat([tiles, extra], ignore_index=True)
+    has_object = [foreground_pixels(row) >= config.preprocess.min_object_pixels for row in tiles.to_dict("records")]
+    return tiles.assign(object=has_object)
+
+
+def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> Data:
+    """Dataset and sampler of a member."""
+    files = [
+        TileFile(
+            Path(row["folder"]) / row["image_path"],
+            Path(row["folder"]) / row["mask_path"],
+            bool(row["pseudo"]),
+            config.pseudo.weight if row["pseudo"] else 1.0,
+        )
+        for row in tiles.to_dict("records")
+    ]
+    dataset = TileDataset(files, channels, Augmentation(config.augment, config.train.crop), seed)
+    flags = tiles["object"].to_numpy(bool), tiles["pseudo"].to_numpy(bool)
+    sampler = EpochSampler(*flags, config.train.sampling, config.pseudo.share, seed)
+    return Data(dataset, sampler, config.train.workers, config.train.batch_size)
+
+
+def measure_precision(workspace: Workspace, config: Config, channels: int, data: Data, device: torch.device) -> str:
+    """`train.precision`, with `auto` measured once per workspace, network and device."""
+    if config.train.precision != "auto":
+        return config.train.precision
+    key = f"train.precision {config.model.architecture} {config.model.encoder} {device.type}"
+    known = workspace.choice(key)
+    if known:
+        return str(known)
+    keys = data.sampler.keys(0)[: data.batch_size]
+    items = [data.dataset[k] for k in keys]
+    batch = [torch.stack([torch.as_tensor(item[i]) for item in items]).to(device) for i in range(4)]
+    loss_of = build_loss(config.train.loss, channels)
+
+    def one_step(precision: str) -> float:
+        with autocast(device, precision):
+            logits = network(batch[0].contiguous(memory_format=torch.channels_last))
+        loss = loss_of(logits, *batch[1:])
+        network.zero_grad()
+        loss.backward()
+        return float(loss.detach())
+
+    network = build_network(config.model, channels).to(device, memory_format=torch.channels_last).train()
+    choice = fastest(device, one_step)
+    workspace.choose(key, choice)
+    return choice
+
+
+def make_trainer(
+    member: Member, config: Config, channels: int, data: Data, precision: str, device: torch.device
+) -> Trainer:
+    """A fresh trainer of a member; the network's first weights depend on the seed alone."""
+    torch.manual_seed(member.seed)
+    network = build_network(config.model, channels)
+    write_description(member.path, config, channels)
+    loss = build_loss(config.train.loss, channels)
+    return Trainer(config.train, network, loss, data, member.path, seed=member.seed, precision=precision, device=device)
