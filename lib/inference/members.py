@@ -1,0 +1,121 @@
+"""Out-of-fold counts of an ensemble whose members each know only part of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from lib.competition.dataset import Competition
+from lib.config import Config
+from lib.errors import UserError
+from lib.inference.evaluate import Evaluation, evaluate
+from lib.inference.forward import Ensemble, fastest_precision
+from lib.inference.predictor import Source, Windows
+from lib.workspace import Member, Workspace, file_fingerprint, short_hash
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of the ensemble: a member with one kind of its weights."""
+
+    member: Member
+    weights: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.member.name} {self.weights}"
+
+    @property
+    def system(self) -> str:
+        """What is the same over folds: experiment, seed and weights."""
+        return f"{self.member.experiment} seed{self.member.seed} {self.weights}"
+
+
+def windows_of(config: Config) -> Windows:
+    """The inference windows, the same for out-of-fold and test maps."""
+    size = config.infer.window or config.train.crop or config.preprocess.tile_size
+    scale = config.infer.scale or config.preprocess.scale
+    return Windows(-(-size // 32) * 32, config.infer.overlap, scale, config.infer.blend, config.infer.margin)
+
+
+def source_of(config: Config, image_id: str, path: str) -> Source:
+    return Source(image_id, Path(path), config.infer.roi, config.preprocess.blank_tolerance)
+
+
+def infer_precision(config: Config, workspace: Workspace, net: nn.Module, device: torch.device) -> str:
+    """`infer.precision`, with `auto` measured once per workspace, network and device."""
+    if config.infer.precision != "auto":
+        return config.infer.precision
+    size = windows_of(config).size
+    key = f"infer.precision {config.model.architecture} {config.model.encoder} {size} {device.type}"
+    if workspace.choice(key) is None:
+        workspace.choose(key, fastest_precision(net, device, size, config.infer.batch_size))
+    return str(workspace.choice(key))
+
+
+def check_same_systems(parts: list[Part]) -> list[str]:
+    """Names of the systems; every fold must have all of them, or averages would mean different things."""
+    folds = sorted({part.member.fold for part in parts})
+    names = list(dict.fromkeys(part.system for part in parts))
+    for name in names:
+        here = sorted(part.member.fold for part in parts if part.system == name)
+        if here != folds:
+            raise UserError(
+                f"the ensemble is incomplete: {name} has folds {here}, others {folds}; train the missing members, "
+                "or choose with infer.experiments"
+            )
+    return names
+
+
+def out_of_fold(
+    parts: list[Part],
+    folds: pd.DataFrame,
+    images: pd.DataFrame,
+    config: Config,
+    competition: Competition,
+    workspace: Workspace,
+    load: Callable[[Part], nn.Module],
+    device: torch.device,
+    precision: str,
+) -> tuple[Evaluation, np.ndarray]:
+    """Counts of all systems and, last, their ensemble; and each image's fold.
+
+    Images of a fold meet only that fold's members. Cached by what they are made from.
+    """
+    windows, evaluations, fold_of = windows_of(config), [], []
+    paths = images.set_index("image_id")["path"]
+    for fold in sorted({part.member.fold for part in parts}):
+        here = [part for part in parts if part.member.fold == fold]
+        ids = list(folds.loc[folds["fold"] == fold, "image_id"])
+        fold_of += [fold] * len(ids)
+        made_from = [
+            [file_fingerprint(part.member.path / "done.json") for part in here],
+            [part.weights for part in here],
+            ids,
+            repr(windows),
+            [config.infer.roi, config.infer.tta, precision, file_fingerprint(workspace.images)],
+        ]
+        cache = workspace.oof_dir / f"{short_hash(made_from)}.npz"
+        if not cache.is_file():
+            forward = Ensemble([load(p) for p in here], device, tta=config.infer.tta, precision=precision, each=True)
+            result = evaluate(
+                [source_of(config, i, paths[i]) for i in ids],
+                forward,
+                windows,
+                competition.labels.open,
+                len(competition.label_names),
+                competition.channels,
+                forward.systems,
+                config.infer.batch_size,
+                config.infer.max_gib,
+                description=f"05 out-of-fold, fold {fold}",
+            )
+            result.save(cache)
+        evaluations.append(Evaluation.load(cache))
+    return Evaluation.concat(evaluations), np.array(fold_of)
