@@ -1,0 +1,266 @@
+"""The built-in demo competition: kidney-like slides, drawn procedurally, laid out as an organiser would.
+
+Targets are round tufts inside a pale ring, from 90 to 520 pixels across. Look-alikes: tufts without
+ring (one patient's annotator counts them, another's does not), vessels, and faint tufts that are labeled
+about every third time. Patients differ in stain. Every pixel is a function of (scene, y, x), so slides of
+any size are written tile by tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import tifffile
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from lib.competition.rle import BandEncoder
+from lib.workspace import replacing_dir
+
+TILE = 512
+PERIOD = 1024  # textures repeat after so many pixels
+CELL = 64  # pixels per cell of the tissue outline
+KINDS = ("target", "ringless", "vessel", "faint")
+
+# name: (brightness, contrast of the stain, hue shift towards blue, annotator counts ringless tufts)
+PATIENTS = {
+    "P1": (1.00, 1.0, 0.00, False),
+    "P2": (0.86, 1.2, 0.35, True),
+    "P3": (1.06, 0.8, -0.30, False),
+    "P4": (0.92, 1.1, -0.15, True),
+    "P5": (1.02, 0.7, 0.25, False),
+    "P6": (0.82, 0.9, -0.40, True),
+    "P7": (0.90, 0.85, 0.10, False),  # test
+    "P8": (1.04, 1.15, -0.22, False),  # test
+}
+TEST_PATIENTS = ("P7", "P8")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A round structure. `phase` shapes its outline; `labeled` tells whether the annotator drew it."""
+
+    y: float
+    x: float
+    radius: float
+    kind: str
+    phase: float
+    labeled: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One slide."""
+
+    height: int
+    width: int
+    patient: str
+    seed: int
+    things: tuple[Thing, ...]
+    outline: np.ndarray  # tissue thickness per cell, positive inside
+
+
+def make_scene(height: int, width: int, patient: str, seed: int, tissue: float = 0.6) -> Scene:
+    """Compose a slide; about `tissue` of it is covered."""
+    rng = np.random.default_rng((seed, height, width))
+    rows, columns = height // CELL + 2, width // CELL + 2
+    field = cv2.GaussianBlur(
+        rng.standard_normal((rows, columns)).astype(np.float32), (0, 0), 7, borderType=cv2.BORDER_REFLECT
+    )
+    field = (
+        field / field.std()
+        + 0.3 * cv2.GaussianBlur(rng.standard_normal((rows, columns)).astype(np.float32), (0, 0), 1) / 0.28
+    )
+    rim = np.minimum.outer(_to_border(rows), _to_border(columns))
+    field += 0.6 * np.minimum(rim, 3) - 1.2
+    outline = (field - np.quantile(field, 1 - tissue)).astype(np.float32)
+    return Scene(height, width, patient, seed, tuple(_scatter(height, width, patient, outline, rng)), outline)
+
+
+def _to_border(count: int) -> np.ndarray:
+    return np.minimum(np.arange(count), np.arange(count)[::-1]).astype(np.float32)
+
+
+def _scatter(height: int, width: int, patient: str, outline: np.ndarray, rng: np.random.Generator) -> Iterator[Thing]:
+    """Things on tissue that do not touch one another; targets keep to the bands of the cortex."""
+    counts_ringless = PATIENTS[patient][3]
+    taken: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
+    for _ in range(int(height * width / 45_000)):
+        y, x = rng.uniform(0, height), rng.uniform(0, width)
+        radius = float(rng.choice([48, 95, 175, 260], p=[0.35, 0.35, 0.2, 0.1]) * rng.uniform(0.9, 1.1))
+        # The cortex holds the targets, the rest of the tissue only what looks like them.
+        cortex = (y + 0.6 * x) % 3600 < 2000
+        kind = str(rng.choice(KINDS, p=[0.5, 0.15, 0.15, 0.2] if cortex else [0.0, 0.35, 0.4, 0.25]))
+        phase, draw = rng.uniform(0, 2 * np.pi), rng.random()
+        place = int(y // 600), int(x // 600)
+        near = [t for dy in (-1, 0, 1) for dx in (-1, 0, 1) for t in taken.get((place[0] + dy, place[1] + dx), [])]
+        if not _inside(outline, y, x, radius * 1.1, height, width):
+            continue
+        if any((y - ty) ** 2 + (x - tx) ** 2 < (1.25 * (radius + tr)) ** 2 for ty, tx, tr in near):
+            continue
+        taken.setdefault(place, []).append((y, x, radius))
+        labeled = kind == "target" or (kind == "ringless" and counts_ringless) or (kind == "faint" and draw < 0.35)
+        yield Thing(y, x, radius, kind, phase, labeled)
+
+
+def _inside(outline: np.ndarray, y: float, x: float, radius: float, height: int, width: int) -> bool:
+    """Whether a circle lies on tissue (it may be cut by the image's border)."""
+    angles = np.arange(8) * np.pi / 4
+    ys = np.clip(np.append(y + radius * np.sin(angles), y), 0, height - 1) / CELL
+    xs = np.clip(np.append(x + radius * np.cos(angles), x), 0, width - 1) / CELL
+    return bool((outline[ys.round().astype(int), xs.round().astype(int)] > 0.1).all())
+
+
+@lru_cache(maxsize=1)
+def _textures() -> dict[str, np.ndarray]:
+    """Periodic textures (PERIOD, PERIOD) float32, unit deviation."""
+    rng = np.random.default_rng(7)
+
+    def cloud(sigma: float) -> np.ndarray:
+        noise = rng.standard_normal((PERIOD, PERIOD)).astype(np.float32)
+        pad = int(4 * sigma) + 1
+        wrapped = cv2.GaussianBlur(np.pad(noise, pad, mode="wrap"), (0, 0), sigma)[pad:-pad, pad:-pad]
+        return wrapped / wrapped.std()
+
+    nuclei = np.maximum(cloud(3.5) - 1.1, 0)
+    return {"fine": cloud(2.0), "middle": cloud(9.0), "coarse": cloud(45.0), "nuclei": nuclei / nuclei.std()}
+
+
+def draw(scene: Scene, y: int, x: int, h: int, w: int) -> np.ndarray:
+    """Pixels (h, w, 3) uint8 of a window."""
+    ys, xs = np.arange(y, y + h), np.arange(x, x + w)
+    texture = {name: t[np.ix_(ys % PERIOD, xs % PERIOD)] for name, t in _textures().items()}
+    # density: how much stain, 0 (glass) to about 1.
+    density = (
+        0.42 + 0.05 * texture["middle"] + 0.05 * texture["coarse"] + 0.06 * texture["nuclei"] + 0.02 * texture["fine"]
+    )
+    for thing in _near(scene, y, x, h, w):
+        rows, columns, rho = _polar(thing, y, x, h, w, thing.phase)
+        part = density[rows, columns]
+        grain = texture["nuclei"][rows, columns] * 0.13 + texture["fine"][rows, columns] * 0.03
+        part += (_look(thing.kind, rho, grain) - part) * (rho < 1.12) * (0.45 if thing.kind == "faint" else 1.0)
+    tissue = np.clip(_tissue(scene, ys, xs) * 6 + texture["middle"] * 0.25, 0, 1)
+    return _stain(density * tissue, texture["coarse"], scene.patient, tissue)
+
+
+def _look(kind: str, rho: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    """Stain density of a structure at normalised distance `rho` from its middle."""
+    tuft = 0.62 + grain
+    if kind in ("target", "faint"):
+        return np.where(rho < 0.82, tuft, np.where(rho < 1.0, 0.16, 0.6))
+    if kind == "ringless":
+        return np.where(rho < 1.0, tuft, 0.45)
+    return np.where(rho < 0.7, 0.1, np.where(rho < 1.0, 0.66 + 0.3 * grain, 0.42))
+
+
+def _stain(density: np.ndarray, coarse: np.ndarray, patient: str, tissue: np.ndarray) -> np.ndarray:
+    """Density to colour: absorption as in a stained slide, shifted by the patient's stain."""
+    brightness, contrast, shift, _ = PATIENTS[patient]
+    absorb = np.array([0.55 + 0.35 * shift, 1.25, 0.65 - 0.35 * shift], np.float32)
+    light = np.exp(-density[..., None] * contrast * absorb * 1.3)
+    glass = 243.0
+    colour = glass * light * (1 + (brightness - 1) * tissue[..., None])
+    return np.clip(colour, 0, 255).astype(np.uint8)
+
+
+def _tissue(scene: Scene, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+    """The outline field at pixels, bilinear."""
+    map_x = np.broadcast_to((xs / CELL).astype(np.float32), (len(ys), len(xs)))
+    map_y = np.broadcast_to((ys / CELL).astype(np.float32)[:, None], (len(ys), len(xs)))
+    return cv2.remap(scene.outline, np.ascontiguousarray(map_x), np.ascontiguousarray(map_y), cv2.INTER_LINEAR)
+
+
+def draw_label(scene: Scene, y: int, x: int, h: int, w: int) -> np.ndarray:
+    """The annotator's mask (h, w) uint8 of a window: a hand's breadth off, and ragged in its own way."""
+    mask = np.zeros((h, w), np.uint8)
+    for thing in _near(scene, y, x, h, w):
+        if thing.labeled:
+            rows, columns, rho = _polar(thing, y, x, h, w, thing.phase + 0.4)
+            mask[rows, columns] |= (rho < 1.03).astype(np.uint8)
+    return mask
+
+
+def _near(scene: Scene, y: int, x: int, h: int, w: int) -> list[Thing]:
+    reach = 1.4
+    return [
+        t for t in scene.things
+        if y - reach * t.radius < t.y < y + h + reach * t.radius
+        and x - reach * t.radius < t.x < x + w + reach * t.radius
+    ]  # fmt: skip
+
+
+def _polar(thing: Thing, y: int, x: int, h: int, w: int, phase: float) -> tuple[slice, slice, np.ndarray]:
+    """The part of a window around a thing, and there the distance from its middle over its ragged radius."""
+    reach = thing.radius * 1.4
+    y0, y1 = max(y, int(thing.y - reach)), min(y + h, int(thing.y + reach) + 1)
+    x0, x1 = max(x, int(thing.x - reach)), min(x + w, int(thing.x + reach) + 1)
+    dy, dx = np.mgrid[y0:y1, x0:x1].astype(np.float32)
+    dy, dx = dy - thing.y, dx - thing.x
+    angle = np.arctan2(dy, dx)
+    radius = thing.radius * (1 + 0.08 * np.sin(3 * angle + phase) + 0.04 * np.sin(7 * angle + 2 * phase))
+    return slice(y0 - y, y1 - y), slice(x0 - x, x1 - x), np.hypot(dy, dx) / radius
+
+
+def write_slide(path: Path, scene: Scene) -> str:
+    """Write a tiled, JPEG-compressed TIFF, tile by tile; returns the label's run-length."""
+    encoder = BandEncoder(scene.height, scene.width)
+
+    def tiles() -> Iterator[np.ndarray]:
+        for y in range(0, scene.height, TILE):
+            for x in range(0, scene.width, TILE):
+                yield draw(scene, y, x, TILE, TILE)
+
+    for y in range(0, scene.height, TILE):
+        encoder.push(y, draw_label(scene, y, 0, min(TILE, scene.height - y), scene.width))
+    tifffile.imwrite(
+        path,
+        tiles(),
+        shape=(scene.height, scene.width, 3),
+        dtype=np.uint8,
+        tile=(TILE, TILE),
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"level": 90},
+        bigtiff=scene.height * scene.width > 2**30,
+        metadata=None,
+    )
+    return encoder.finish()
+
+
+def make_demo(root: Path, seed: int = 1, per_patient: int = 2, sides: tuple[int, int] = (3000, 6000)) -> None:
+    """Write the whole competition folder, atomically. `sides`: range of heights and widths in pixels."""
+    rng = np.random.default_rng(seed)
+    plans = []
+    for patient in PATIENTS:
+        split = "test" if patient in TEST_PATIENTS else "train"
+        for number in range(per_patient):
+            # Skewed to the small: mostly 3,000 to 4,000 pixels a side.
+            height, width = (int(sides[0] + (sides[1] - sides[0]) * rng.random() ** 2.5) for _ in range(2))
+            plans.append(
+                (f"{patient.lower()}_{'abcdefgh'[number]}", patient, split, height, width, int(rng.integers(2**31)))
+            )
+    with replacing_dir(root) as folder:
+        for split in ("train", "test"):
+            (folder / split).mkdir()
+        work = Parallel(n_jobs=-1, return_as="generator")(delayed(_one_slide)(folder, *plan) for plan in plans)
+        encodings = list(tqdm(work, total=len(plans), desc="demo slides", unit="slide"))
+        rows = [(plan[0], plan[2], text) for plan, text in zip(plans, encodings, strict=True)]
+        meta = [(i, patient, split, height, width) for i, patient, split, height, width, _ in plans]
+        pd.DataFrame(meta, columns=["id", "patient", "split", "height", "width"]).to_csv(
+            folder / "metadata.csv", index=False
+        )
+        for split, name in (("train", "train.csv"), ("test", "test_labels.csv")):
+            table = [(i, text) for i, where, text in rows if where == split]
+            pd.DataFrame(table, columns=["id", "encoding"]).to_csv(folder / name, index=False)
+        sample = [(i, "") for i, where, _ in rows if where == "test"]
+        pd.DataFrame(sample, columns=["id", "predicted"]).to_csv(folder / "sample_submission.csv", index=False)
+
+
+def _one_slide(folder: Path, image_id: str, patient: str, split: str, height: int, width: int, seed: int) -> str:
+    return write_slide(folder / split / f"{image_id}.tiff", make_scene(height, width, patient, seed))

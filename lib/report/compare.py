@@ -1,0 +1,33 @@
+"""One table over several finished configs."""
+
+from __future__ import annotations
+
+from lib.competition.dataset import Competition
+from lib.competition.scoring import score_submission
+from lib.config import load
+from lib.config.load import workspace_of
+from lib.report.tables import text_table
+from lib.workspace import Workspace, read_json
+
+
+def compare_configs(paths: list[str], flags: list[str]) -> None:
+    """Print each config's out-of-fold score, its leaderboard score where the answers are known, and its CSV."""
+    rows = []
+    for path in paths:
+        config = load(path, flags)
+        workspace = Workspace(workspace_of(config))
+        manifests = [read_json(p, {}) for p in sorted((workspace.root / "manifests").glob("*.json"))]
+        done = workspace.submission.is_file()
+        oof = read_json(workspace.decision, {}).get("score") if done else None
+        known = done and config.competition.answers and not config.debug
+        board = score_submission(Competition(config.competition), workspace.submission) if known else None
+        rows.append(
+            {
+                "config": path,
+                "OOF score": oof,
+                "leaderboard": board,
+                "seconds": float(sum(m.get("seconds", 0) for m in manifests)),
+                "submission": str(workspace.submission) if done else "(failed)",
+            }
+        )
+    print(text_table(rows))
