@@ -1,0 +1,83 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+import lib.competition.codecs
+import lib.competition.labels  # noqa: F401
+from lib.config.competition import Competition
+from lib.errors import UserError
+from lib.plugins import find
+
+COLOURS = {"road": (10, 20, 30), "tree": (0, 200, 0)}
+
+
+@pytest.fixture
+def painted(tmp_path):
+    """A palette mask of 20 x 30 with both classes and one foreign colour."""
+    indices = np.zeros((20, 30), np.uint8)
+    indices[5:, 10:] = 1
+    indices[0, 0] = 255
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    for i, colour in enumerate(COLOURS.values()):
+        pixels[indices == i] = colour
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks/a.png"), pixels[:, :, ::-1])
+    rows = [(name, *colour) for name, colour in COLOURS.items()]
+    pd.DataFrame(rows, columns=["name", "r", "g", "b"]).to_csv(tmp_path / "classes.csv", index=False)
+    labels = {"format": "mask_images", "path": "masks", "palette": "classes.csv", "other": "ignore"}
+    config = Competition(root=str(tmp_path), classes=list(COLOURS), background=False, labels=labels)
+    return config, indices
+
+
+def reader(config, ids=("a",)):
+    return find("labels", config.labels.format, "x")(config, set(ids))
+
+
+def test_palette_becomes_indices_and_foreign_colours_are_ignored(painted):
+    config, indices = painted
+    assert (reader(config).open("a", 20, 30).read(3, 5, 10, 20) == indices[3:13, 5:25]).all()
+
+
+def test_foreign_colour_is_an_error_by_default(painted):
+    config, _ = painted
+    strict = config.model_copy(update={"labels": config.labels.model_copy(update={"other": "error"})})
+    with pytest.raises(UserError, match="colour 0,0,0, which is no class"):
+        reader(strict).open("a", 20, 30)
+
+
+def test_mask_of_another_size_is_named(painted):
+    config, _ = painted
+    with pytest.raises(UserError, match=r"a.png is 20 x 30, its image 21 x 30"):
+        reader(config).open("a", 21, 30)
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("order", ["row", "column"])
+def test_codec_round_trip_by_class(tmp_path, order, background):
+    rng = np.random.default_rng(1)
+    n = 3 if background else 2
+    labels = rng.integers(0, n, (13, 17)).astype(np.uint8)
+    sample = pd.DataFrame({"id": ["a", "a", "b", "b"], "class": ["road", "tree"] * 2, "predicted": ""})
+    config = Competition(
+        classes=["road", "tree"],
+        background=background,
+        submission={"class_column": "class", "order": order, "empty": "-1"},
+    )
+    codec = find("codec", "rle", "x")(config, sample, [])
+    codec.add("a", 13, 17, [(0, labels[:6]), (6, labels[6:])])
+    codec.write(tmp_path / "out.csv")
+    assert list(pd.read_csv(tmp_path / "out.csv", dtype=str)["predicted"][2:]) == ["-1", "-1"]
+    assert (codec.read(tmp_path / "out.csv", {"a": (13, 17)})["a"] == labels).all()
+
+
+def test_check_finds_wrong_order_and_overlap(tmp_path):
+    sample = pd.DataFrame({"id": ["a", "a"], "class": ["road", "tree"], "predicted": ["", ""]})
+    config = Competition(classes=["road", "tree"], submission={"class_column": "class"})
+    codec = find("codec", "rle", "x")(config, sample, [])
+    sample.iloc[::-1].to_csv(tmp_path / "order.csv", index=False)
+    with pytest.raises(UserError, match="row 2 is"):
+        codec.read(tmp_path / "order.csv", {"a": (4, 4)})
+    sample.assign(predicted=["1 3", "3 2"]).to_csv(tmp_path / "overlap.csv", index=False)
+    with pytest.raises(UserError, match="overlaps"):
+        codec.read(tmp_path / "overlap.csv", {"a": (4, 4)})

@@ -1,0 +1,57 @@
+import pytest
+
+from lib.config import flat, help_text, load
+from lib.errors import UserError
+
+
+def test_command_line_beats_yaml_beats_defaults(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("train: {epochs: 7, lr: 1e-4}\nplugins: [mine.py]\n")
+    config = load(path, ["--train.epochs", "9", "--train.folds", "0", "2", "--train.channels_last=false"])
+    assert (config.train.epochs, config.train.lr, config.train.folds) == (9, 1e-4, [0, 2])
+    assert config.train.channels_last is False and config.plugins == [str(tmp_path / "mine.py")]
+    assert config.train.batch_size == load(None).train.batch_size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--train.epoch", "3"], "nearest legal name is train.epochs"),
+        (["--tile_size", "3"], "nearest legal name is preprocess.tile_size"),
+        (["--train.epochs", "abc"], "train.epochs: found 'abc'"),
+        (["--train.precision", "fp8"], "'auto', 'fp32'"),
+        (["--train", "3"], "is a section"),
+        (["--train.lr"], "takes one value"),
+        (["stray"], "expected an option"),
+        (["--preprocess.stride", "9999"], "larger than tile_size"),
+    ],
+)
+def test_mistakes_name_the_key_and_what_was_expected(arguments, what):
+    with pytest.raises(UserError, match=what):
+        load(None, arguments)
+
+
+def test_unknown_yaml_keys_and_files(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("train: {ephocs: 3}\n")
+    with pytest.raises(UserError, match="unknown key train.ephocs; the nearest legal name is train.epochs"):
+        load(path)
+    path.write_text("a: [")
+    with pytest.raises(UserError, match="no valid YAML"):
+        load(path)
+    with pytest.raises(UserError, match="no configuration file"):
+        load(tmp_path / "none.yaml")
+
+
+def test_debug_works_elsewhere_on_less():
+    config = load(None, ["--debug"])
+    assert config.workspace == "work/demo-debug" and config.preprocess.max_images == 4
+
+
+def test_every_option_but_the_obvious_is_documented():
+    obvious = {"seed", "epochs", "batch_size", "channels_last", "lr", "weight_decay"}
+    text = help_text()
+    for key in flat(load(None)):
+        assert f"--{key} " in text
+    undocumented = [block.split()[0] for block in text.split("\n--") if "\n" not in block]
+    assert {name.split(".")[-1] for name in undocumented} <= obvious

@@ -1,0 +1,97 @@
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from lib.errors import UserError
+from lib.imaging.content import content_map
+from lib.imaging.reader import Scaled, open_image
+from lib.imaging.roi import regions
+
+PIXELS = np.random.default_rng(3).integers(0, 255, (301, 467, 3)).astype(np.uint8)
+LAYOUTS = {
+    "tiled": {"tile": (64, 96)},
+    "striped": {"rowsperstrip": 17},
+    "one_strip": {"rowsperstrip": 301},
+    "deflate": {"tile": (64, 64), "compression": "deflate", "predictor": True},
+    "lzw": {"rowsperstrip": 32, "compression": "lzw"},
+    "bigtiff": {"tile": (128, 128), "bigtiff": True},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tiff_windows_are_cuts_of_the_image(tmp_path, layout):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS, photometric="rgb", **LAYOUTS[layout])
+    with open_image(path) as image:
+        assert (image.height, image.width, image.channels) == (301, 467, 3)
+        for y, x, h, w in [(0, 0, 301, 467), (63, 95, 70, 110), (300, 466, 1, 1)]:
+            assert (image.read(y, x, h, w) == PIXELS[y : y + h, x : x + w]).all()
+
+
+def test_grey_and_multi_page_tiffs(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack([PIXELS[..., 0], PIXELS[..., 1]]), photometric="minisblack")
+    with open_image(path) as image:
+        window = image.read(5, 6, 20, 30)
+    assert (window == PIXELS[5:25, 6:36, :1]).all()
+
+
+def test_exif_orientation_turns_size_and_pixels(tmp_path):
+    path = tmp_path / "a.png"
+    image = Image.fromarray(PIXELS)
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(path, exif=exif)
+    with open_image(path) as opened:
+        assert (opened.height, opened.width) == (467, 301)
+        assert (opened.read(0, 0, 467, 301) == np.rot90(PIXELS, -1)).all()
+
+
+def test_broken_files_are_named(tmp_path):
+    whole = tmp_path / "whole.tif"
+    tifffile.imwrite(whole, PIXELS, tile=(64, 64), photometric="rgb")
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(whole.read_bytes()[:200_000])
+    text = tmp_path / "text.png"
+    text.write_text("hello")
+    for path in (cut, text, tmp_path / "none.png"):
+        with pytest.raises(UserError, match=path.name):
+            open_image(path).read(0, 0, 301, 467)
+
+
+def test_scaled_reads_the_same_ground(tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), PIXELS[:300, :400, ::-1])
+    scaled = Scaled(open_image(path), 0.5)
+    assert (scaled.height, scaled.width) == (150, 200)
+    small = cv2.resize(PIXELS[:300, :400], (200, 150), interpolation=cv2.INTER_AREA)
+    assert (scaled.read(20, 30, 50, 60) == small[20:70, 30:90]).all()
+
+
+def test_only_flat_glass_is_blank(tmp_path):
+    pixels = np.full((600, 800, 3), 243, np.uint8)
+    pixels[100:400, 100:500] = PIXELS[:300, :400] // 2 + 60
+    pixels[450:460, 700:712] = 90  # a speck is content
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), pixels)
+    with open_image(path) as image:
+        content = content_map(image)
+        where = regions("content", "a", image)
+    assert content.is_blank(500, 50, 80, 300) and not where.keep(500, 50, 80, 300)
+    assert not content.is_blank(440, 690, 40, 40)
+    assert not content.is_blank(90, 90, 20, 20)
+    assert 0.6 < content.share < 0.8
+
+
+def test_boxes_restrict_the_regions(tmp_path):
+    path, boxes = tmp_path / "a.png", tmp_path / "boxes.csv"
+    cv2.imwrite(str(path), PIXELS)
+    boxes.write_text("image_id,y,x,height,width\na,10,20,30,40\n")
+    with open_image(path) as image:
+        where = regions(str(boxes), "a", image)
+        assert where.keep(0, 0, 11, 21) and not where.keep(0, 0, 10, 20)
+        boxes.write_text("image_id,y,x,height,width\na,290,20,30,40\n")
+        with pytest.raises(UserError, match="not inside"):
+            regions(str(boxes), "a", image)

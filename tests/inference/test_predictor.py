@@ -1,0 +1,100 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib.config.competition import Competition
+from lib.inference.decision import fit_decision
+from lib.inference.evaluate import Evaluation, count
+from lib.inference.forward import Ensemble
+from lib.inference.predictor import Source, Windows, predict
+
+CPU = torch.device("cpu")
+
+
+class Grey(nn.Module):
+    """An identity network: the logit of the first colour."""
+
+    def __init__(self, shift: float = 0.0):
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x):
+        return torch.logit((x[:, :1] / 255).clamp(0.01, 0.99)) + self.shift
+
+
+@pytest.fixture
+def image(tmp_path):
+    pixels = np.random.default_rng(0).integers(3, 250, (75, 131, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, ::-1])
+    return tmp_path / "a.png", pixels
+
+
+def whole(path, forward, windows, **options):
+    bands = list(predict([Source("a", path)], forward, windows, np.zeros(1), forward.systems, **options))
+    assert [b.y0 for b in bands] == np.cumsum([0, *(b.probs.shape[2] for b in bands)]).tolist()[:-1]
+    assert bands[-1].last and not any(b.last for b in bands[:-1])
+    return np.concatenate([b.probs for b in bands], axis=2)
+
+
+@pytest.mark.parametrize("blend", ["gaussian", "constant", "linear", "center"])
+@pytest.mark.parametrize("tta", ["none", "flips", "d4"])
+@pytest.mark.parametrize("size", [32, 96, 160])
+def test_an_identity_network_gives_the_image_back(image, blend, tta, size):
+    path, pixels = image
+    probs = whole(path, Ensemble([Grey()], CPU, tta=tta), Windows(size, 0.4, 1.0, blend, 0.25), batch_size=3)
+    assert probs.shape == (1, 1, 75, 131)
+    assert np.abs(probs[0, 0] - (pixels[..., 0] / 255).clip(0.01, 0.99)).max() < 1e-4
+
+
+def test_bands_do_not_change_with_memory_and_batch(image):
+    path, _ = image
+    windows = Windows(32, 0.5, 0.7, "gaussian", 0.25)
+    one = whole(path, Ensemble([Grey()], CPU), windows)
+    many = whole(path, Ensemble([Grey()], CPU), windows, max_gib=1e-5, batch_size=1)
+    assert (one == many).all() and one.shape[2:] == (75, 131)
+
+
+def test_probabilities_are_averaged_and_each_member_is_a_system(image):
+    path, _ = image
+    nets = [Grey(-2.0), Grey(2.0)]
+    probs = whole(path, Ensemble(nets, CPU, each=True), Windows(64, 0.0, 1.0, "constant", 0))
+    assert probs.shape[0] == 3
+    assert np.abs(probs[:2].mean(0) - probs[2]).max() < 1e-6
+    logits = np.log(probs[:2] / (1 - probs[:2])).mean(0)
+    assert np.abs(1 / (1 + np.exp(-logits)) - probs[2]).max() > 0.05  # averaging logits would differ
+
+
+def test_batches_fill_across_images(image, tmp_path):
+    path, _ = image
+    seen = []
+
+    def forward(batch):
+        seen.append(len(batch))
+        return np.full((len(batch), 1, 1, 64, 64), 0.5, np.float32)
+
+    sources = [Source(str(i), path) for i in range(3)]
+    list(predict(sources, forward, Windows(64, 0.0, 1.0, "constant", 0), np.zeros(1), 1, batch_size=4))
+    assert seen == [4, 4, 4, 4, 2]
+
+
+def test_an_error_while_reading_reaches_the_caller(tmp_path):
+    from lib.errors import UserError
+
+    (tmp_path / "a.png").write_text("nothing")
+    with pytest.raises(UserError, match="a.png"):
+        whole(tmp_path / "a.png", Ensemble([Grey()], CPU), Windows(32, 0, 1.0, "constant", 0))
+
+
+def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
+    rng = np.random.default_rng(0)
+    truth = (rng.random((6, 40, 40)) < 0.2).astype(np.uint8)
+    # An overconfident network: objects at 0.8 to 1, background anywhere below 0.85.
+    probs = np.where(truth, rng.uniform(0.8, 1, truth.shape), rng.uniform(0, 0.85, truth.shape)).astype(np.float32)
+    counts = np.stack([count(t, p[None], 2)[None] for t, p in zip(truth, probs, strict=True)])
+    evaluation = Evaluation([str(i) for i in range(6)], counts)
+    decision = fit_decision(evaluation, 0, np.array([0, 0, 0, 1, 1, 1]), Competition(), search=True)
+    assert 0.78 < decision.threshold / 255 < 0.87
+    assert decision.half_score + 0.2 < decision.cross_score <= decision.score
+    assert (decision.apply(probs[0][None]) == (np.floor(probs[0] * 255 + 0.5) >= decision.threshold)).all()

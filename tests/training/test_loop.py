@@ -1,0 +1,157 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lib.config.training import Augment, Model, Sampling, Swa, Train
+from lib.data.augment import Augmentation
+from lib.data.dataset import EpochSampler, TileDataset, TileFile
+from lib.training.averaging import WeightAverage, update_bn
+from lib.training.loop import Data, Trainer
+from lib.training.losses import build_loss
+from lib.training.model import build_network
+from lib.training.optim import learning_rate
+from lib.training.precision import autocast, scaler
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    rng = np.random.default_rng(0)
+    files = []
+    for i in range(10):
+        mask = np.zeros((48, 48), np.uint8)
+        cv2.circle(mask, (24, 20 + i), 8 + i, 1, -1)
+        image = (rng.integers(0, 80, (48, 48, 3)) + mask[..., None] * 120).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+        cv2.imwrite(str(tmp_path / f"{i}_mask.png"), mask)
+        files.append(TileFile(tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png", False, 1.0))
+    return files
+
+
+def data_of(tiles, workers=0, seed=1):
+    dataset = TileDataset(tiles, 1, Augmentation(Augment(), 32), seed)
+    sampler = EpochSampler(np.ones(10, bool), np.zeros(10, bool), Sampling(), 0.0, seed)
+    return Data(dataset, sampler, workers, 4)
+
+
+def trainer_of(tiles, folder, **options):
+    folder.mkdir(exist_ok=True)
+    config = Train(
+        **{"epochs": 4, "lr": 0.02, "precision": "fp32", "swa": Swa(start=0.5, every=0.5, bn_batches=2), **options}
+    )
+    torch.manual_seed(3)
+    network = build_network(Model(architecture="tiny"), 1)
+    return Trainer(
+        config, network, build_loss(config.loss, 1), data_of(tiles), folder, seed=3, precision="fp32", device=CPU
+    )
+
+
+def weights(folder):
+    return {p.name: torch.load(p, weights_only=True) for p in sorted(folder.glob("*_weights.pt"))}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[n][k], b[n][k]) for n in a for k in a[n])
+
+
+def test_workers_change_nothing_and_epochs_differ(tiles):
+    alone, helped = (list(data_of(tiles, workers).batches(epoch=3)) for workers in (0, 2))
+    assert all(torch.equal(x, y) for a, b in zip(alone, helped, strict=True) for x, y in zip(a, b, strict=True))
+    later = list(data_of(tiles).batches(epoch=4))
+    assert not torch.equal(alone[0][0], later[0][0])
+    assert torch.equal(alone[0][0], list(data_of(tiles).batches(epoch=3))[0][0])
+
+
+def test_one_tile_drawn_twice_in_an_epoch_is_augmented_differently(tiles):
+    dataset = data_of(tiles).dataset
+    assert not torch.equal(dataset[0, 0, 1][0], dataset[0, 0, 2][0])
+
+
+def test_killed_and_resumed_training_ends_with_the_same_bits(tiles, tmp_path):
+    trainer_of(tiles, tmp_path / "whole", ema=0.9).run(None)
+    killed = trainer_of(tiles, tmp_path / "killed", ema=0.9)
+    original, steps = killed.train_batch, []
+
+    def dies(batch, last):
+        if len(steps) == 5:  # in the middle of the third epoch
+            raise KeyboardInterrupt
+        steps.append(1)
+        return original(batch, last)
+
+    killed.train_batch = dies
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(None)
+    trainer_of(tiles, tmp_path / "killed", ema=0.9).run(None)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert set(first) == {"ema_weights.pt", "last_weights.pt", "swa_weights.pt"}
+    assert same(first, second)
+    assert (tmp_path / "whole/metrics.jsonl").read_text().count("\n") == 4
+
+
+def test_training_learns_and_swa_and_ema_are_other_weights(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run", epochs=30, ema=0.95)
+    trainer.run(None)
+    import json
+
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.5 * losses[0]
+    found = weights(tmp_path / "run")
+    keys = [k for k in found["last_weights.pt"] if "weight" in k]
+    for name in ("swa_weights.pt", "ema_weights.pt"):
+        assert any(not torch.equal(found[name][k], found["last_weights.pt"][k]) for k in keys)
+
+
+def test_swa_is_the_mean_of_what_it_saw():
+    nets = [build_network(Model(architecture="tiny"), 1) for _ in range(3)]
+    average = WeightAverage(nets[0])
+    for net in nets:
+        average.update(net)
+    name = "body.0.weight"
+    mean = torch.stack([net.state_dict()[name] for net in nets]).mean(0)
+    assert torch.allclose(average.network(nets[0]).state_dict()[name], mean, atol=1e-6)
+
+
+def test_batch_norm_statistics_are_those_of_the_data():
+    net = build_network(Model(architecture="tiny"), 1)
+    batches = [torch.rand(4, 3, 16, 16) * 255 for _ in range(3)]
+    update_bn(net, batches, "fp32")
+    with torch.no_grad():
+        inner = torch.cat([net.body[0]((b - net.mean) / net.std) for b in batches])
+    assert torch.allclose(net.body[1].running_mean, inner.mean((0, 2, 3)), atol=1e-4)
+    assert not net.training
+
+
+def test_the_learning_rate_warms_up_falls_and_cycles():
+    plain = Train(lr=1.0, swa=Swa(start=1.0))
+    curve = [learning_rate(plain, p / 100, 0.1) for p in range(101)]
+    assert curve[0] < 0.1 and max(curve) > 0.95 and curve[-1] == pytest.approx(0.01)
+    assert curve[5:] == sorted(curve[5:], reverse=True)
+    constant = Train(lr=1.0, swa=Swa(start=0.5, lr=0.3))
+    assert {learning_rate(constant, p, 0.1) for p in (0.5, 0.7, 0.99)} == {0.3}
+    cyclic = Train(lr=1.0, swa=Swa(start=0.5, lr=0.3, every=1, schedule="cyclic"))
+    assert learning_rate(cyclic, 0.5, 0.1) > 0.29 > 0.02 > learning_rate(cyclic, 0.5999, 0.1)
+
+
+def test_the_clock_ends_a_training_with_a_time_limit(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run", time_limit=0.5)
+    trainer.run(None)
+    assert 0.5 <= trainer.seconds < 5 and trainer.step > 2
+
+
+def test_float16_steps_go_through_the_scaler(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run")
+    trainer.precision, trainer.scaler = "fp16", scaler(CPU, "fp16")
+    trainer.run(None)
+    assert trainer.scaler.is_enabled() and trainer.scaler.get_scale() >= 1
+    with autocast(CPU, "bf16"):
+        assert trainer.network(torch.zeros(1, 3, 32, 32)).dtype == torch.bfloat16
+
+
+def test_foreground_share_and_pseudo_share_are_kept():
+    is_object, is_pseudo = np.arange(100) < 10, np.arange(100) >= 80
+    sampler = EpochSampler(is_object, is_pseudo, Sampling(foreground_share=0.5, samples_per_epoch=60), 0.25, seed=1)
+    drawn = np.array([key[0] for key in sampler.keys(0)])
+    assert len(drawn) == 60 and (drawn >= 80).sum() == 15 and (drawn < 10).sum() in (22, 23)
+    assert sampler.keys(0) == sampler.keys(0) != sampler.keys(1)

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+import lib.training.losses  # noqa: F401
+from lib.config.training import Loss
+from lib.plugins import names
+from lib.training.losses import build_loss
+
+torch.manual_seed(0)
+
+
+def sample(channels):
+    index = torch.randint(0, max(2, channels), (2, 16, 16))
+    if channels == 1:
+        target = index[:, None].float()
+    else:
+        target = torch.nn.functional.one_hot(index, channels).permute(0, 3, 1, 2).float()
+    return target, torch.ones(2, 1, 16, 16), torch.ones(2)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", names("loss"))
+def test_right_is_cheaper_than_wrong_and_ignored_pixels_have_no_say(name, channels):
+    target, valid, weight = sample(channels)
+    loss = build_loss(Loss(terms={name: 1.0}), channels)
+    right, wrong = (target * 2 - 1) * 8, (1 - target * 2) * 8
+    assert loss(right, target, valid, weight) < 0.1 < loss(wrong, target, valid, weight)
+    half = valid.clone()
+    half[:, :, :8] = 0
+    mixed = torch.where(half > 0, right, wrong)
+    assert loss(mixed, target, half, weight) < 0.1
+    weightless = torch.tensor([1.0, 0.0])
+    mixed = torch.stack([right[0], wrong[1]])
+    assert loss(mixed, target, valid, weightless) < 0.1
+
+
+@pytest.mark.parametrize("name", names("loss"))
+def test_gradients_are_finite(name):
+    target, valid, weight = sample(1)
+    logits = torch.randn(2, 1, 16, 16, requires_grad=True)
+    build_loss(Loss(terms={name: 1.0}), 1)(logits, target, valid * 0, weight).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_terms_are_summed_by_weight_and_smoothing_pulls_to_the_middle():
+    target, valid, weight = sample(3)
+    logits = torch.randn(2, 3, 16, 16)
+    parts = [float(build_loss(Loss(terms={n: 1.0}), 3)(logits, target, valid, weight)) for n in ("ce", "dice")]
+    both = float(build_loss(Loss(terms={"ce": 2.0, "dice": 0.5}), 3)(logits, target, valid, weight))
+    assert both == pytest.approx(2 * parts[0] + 0.5 * parts[1], rel=1e-5)
+    sharp = (target * 2 - 1) * 20
+    smooth = build_loss(Loss(terms={"ce": 1.0}, label_smoothing=0.2), 3)(sharp, target, valid, weight)
+    assert float(smooth) > 1 > float(build_loss(Loss(terms={"ce": 1.0}), 3)(sharp, target, valid, weight))
+
+
+def test_class_weights_move_the_loss_towards_a_class():
+    target, valid, weight = sample(2)
+    wrong_on_one = torch.where(
+        target[:, 1:] > 0, torch.tensor([5.0, -5.0]).view(1, 2, 1, 1), torch.tensor([5.0, -5.0]).view(1, 2, 1, 1)
+    )
+    plain = build_loss(Loss(terms={"ce": 1.0}), 2)(wrong_on_one, target, valid, weight)
+    heavy = build_loss(Loss(terms={"ce": 1.0}, class_weights=[1, 9]), 2)(wrong_on_one, target, valid, weight)
+    assert heavy > plain * 1.5
+    assert np.isfinite(float(heavy))
