@@ -1,0 +1,207 @@
+"""The five scripts on a tiny competition, in one process, as a user would call them."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ["01_preprocess", "02_make_folds", "03_train", "04_pseudo_label", "03_train", "05_infer_ensemble"]
+
+
+def run(stage, config, *flags):
+    runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(config), *flags])
+
+
+def run_all(config, *flags):
+    for number, stage in enumerate(STAGES):
+        run(stage, config, *flags, *(["--train.round", "1"] if number in (3, 4) else []))
+
+
+@pytest.fixture
+def done(tiny, capsys):
+    run_all(tiny, "--train.seeds", "42", "43")
+    return tiny, capsys.readouterr().out
+
+
+def test_from_raw_data_to_a_checked_submission_then_nothing_to_do(done, capsys):
+    config, out = done
+    work = config.parent / "work"
+    assert "best member" in out and "ensemble" in out
+    submission = pd.read_csv(work / "submission.csv", keep_default_na=False)
+    assert list(submission.columns) == ["id", "predicted"] and list(submission["id"]) == ["im6", "im7"]
+    about = json.loads(next((work / "submissions").glob("*.json")).read_text())
+    assert len(about["members"]) == 4 and all(name.startswith("base-r1/") for name in about["members"])
+    assert 0 < about["oof_score"] <= 1
+    assert list((work / "report").glob("*.jpg"))
+
+    before = {p: p.stat().st_mtime_ns for p in work.rglob("*") if p.is_file()}
+    run_all(config, "--train.seeds", "42", "43")
+    again = capsys.readouterr().out
+    assert again.count("up to date, nothing to do") == 4 + 4 * 2
+    assert before == {p: p.stat().st_mtime_ns for p in work.rglob("*") if p.is_file()}
+
+    # An option of 05 redoes 05 alone; one of training, training alone.
+    run_all(config, "--train.seeds", "42", "43", "--infer.tta", "flips")
+    out = capsys.readouterr().out
+    assert "infer.tta changed from none to flips" in out
+    assert "01_preprocess: up to date" in out and "03_base_fold0_seed42: up to date" in out
+    run("03_train", config, "--train.seeds", "42", "--train.lr", "0.02")
+    assert "train.lr changed from 0.01 to 0.02" in capsys.readouterr().out
+
+
+def test_pseudo_labels_never_come_from_members_that_saw_the_fold(done):
+    config, _ = done
+    tiles = pd.read_csv(config.parent / "work/pseudo/round1/tiles.csv")
+    assert set(tiles["fold"]) == {0, 1} and set(tiles["image_id"]) <= {"im6", "im7"}
+    assert all(name.endswith(f"_fold{fold}.png") for name, fold in zip(tiles["mask_path"], tiles["fold"], strict=True))
+    folds = pd.read_csv(config.parent / "work/folds.csv", comment="#")
+    assert folds.groupby("group")["fold"].nunique().max() == 1
+    assert not set(tiles["image_id"]) & set(folds["image_id"])
+
+
+def test_training_again_gives_the_same_submission_byte_for_byte(tiny, tmp_path_factory):
+    answers = []
+    for name in ("one", "two"):
+        work = tmp_path_factory.mktemp(name)
+        run_all(tiny, "--workspace", str(work))
+        answers.append((work / "submission.csv").read_bytes())
+    assert answers[0] == answers[1]
+
+
+def break_nothing(raw):
+    """The control: without a mistake there is no error."""
+
+
+def lose_the_folder(raw):
+    raw.rename(raw.parent / "elsewhere")
+
+
+def label_without_image(raw):
+    (raw / "train/im3.png").unlink()
+
+
+def run_past_the_image(raw):
+    table = pd.read_csv(raw / "train.csv")
+    table.loc[0, "encoding"] = "1 99999999"
+    table.to_csv(raw / "train.csv", index=False)
+
+
+def truncated_image(raw):
+    data = (raw / "train/im1.png").read_bytes()
+    (raw / "train/im1.png").write_bytes(data[: len(data) // 2])
+
+
+def strange_sample(raw):
+    pd.DataFrame({"id": ["im6", "other"], "predicted": ""}).to_csv(raw / "sample_submission.csv", index=False)
+
+
+def no_object_at_all(raw):
+    pd.DataFrame({"id": [f"im{i}" for i in range(6)], "encoding": ""}).to_csv(raw / "train.csv", index=False)
+
+
+MISTAKES = {
+    lose_the_folder: "there is no folder",
+    label_without_image: "'im3'",
+    run_past_the_image: "im0: the run 1 99999999 lies outside",
+    truncated_image: "im1.png is damaged",
+    strange_sample: "'other'",
+    no_object_at_all: "class 'disc' has not a single labeled pixel",
+}
+
+
+@pytest.mark.parametrize("mistake", [break_nothing, *MISTAKES], ids=lambda f: f.__name__)
+def test_a_mistake_is_one_sentence_exit_code_2_and_nothing_half_written(tiny, mistake):
+    raw, work = tiny.parent / "raw", tiny.parent / "work"
+    mistake(raw)
+    command = [sys.executable, str(ROOT / "01_preprocess.py"), str(tiny)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if mistake is break_nothing:
+        assert done.returncode == 0 and (work / "tiles.csv").is_file()
+        return
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert MISTAKES[mistake] in [line for line in done.stderr.splitlines() if line.startswith("error: ")][0]
+    assert not [p for p in (work.glob("*") if work.exists() else []) if not p.name.startswith(".") and p.is_file()]
+
+
+def test_stages_out_of_order_say_what_to_run_first(tiny):
+    for stage, first in [("02_make_folds", "01_preprocess.py"), ("03_train", "02_make_folds.py")]:
+        command = [sys.executable, str(ROOT / f"{stage}.py"), str(tiny)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 2 and f"run {first} first" in done.stderr
+
+
+PLUGIN = """
+import torch
+from lib.plugins import register
+
+@register("model", "mine")
+def model(config, channels): return torch.nn.Conv2d(3, channels, 3, padding=1)
+
+@register("loss", "squared")
+def loss(logits, target, valid, weight): return ((logits.sigmoid() - target) ** 2 * valid).mean()
+
+@register("augmentation", "mine")
+def augmentation(config): return []
+"""
+
+
+def test_a_users_model_loss_and_augmentation_need_no_change_of_lib(tiny):
+    (tiny.parent / "mine.py").write_text(PLUGIN)
+    tiny.write_text(tiny.read_text() + "\nplugins: [mine.py]\n")
+    flags = ["--model.architecture", "mine", "--train.loss.terms", "{squared: 1}", "--augment.preset", "mine"]
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        run(stage, tiny, *flags)
+    assert (tiny.parent / "work/submission.csv").is_file()
+
+
+def test_preflight_passes_all_stages_and_leaves_nothing_but_its_stamp(tiny, capsys):
+    from lib.preflight import preflight
+
+    preflight(str(tiny), [])
+    assert "all stages passed" in capsys.readouterr().out
+    assert not Path(f"{tiny.parent}/work-preflight").exists()
+    assert [p.name for p in (tiny.parent / "work").iterdir()] == ["preflight.json"]
+
+
+def test_masks_as_palette_images_and_several_classes(tmp_path):
+    import yaml
+
+    rng = np.random.default_rng(2)
+    raw = tmp_path / "raw"
+    for folder in ("train", "test", "masks"):
+        (raw / folder).mkdir(parents=True)
+    for i in range(5):
+        labels = (rng.random((6, 7)) * 3).astype(np.uint8).repeat(20, 0).repeat(20, 1)
+        image = np.stack([labels * 80, 200 - labels * 60, labels * 0 + 90], axis=-1).astype(np.uint8)
+        cv2.imwrite(str(raw / ("train" if i < 4 else "test") / f"s{i}.png"), image)
+        if i < 4:
+            cv2.imwrite(str(raw / f"masks/s{i}.png"), np.stack([labels * 100] * 3, axis=-1))
+    colours = [(name, v, v, v) for name, v in (("low", 0), ("middle", 100), ("high", 200))]
+    pd.DataFrame(colours, columns=["name", "r", "g", "b"]).to_csv(raw / "classes.csv", index=False)
+    sample = pd.DataFrame({"id": "s4", "class": ["low", "middle", "high"], "predicted": ""})
+    sample.to_csv(raw / "sample_submission.csv", index=False)
+    config = {
+        "competition": {
+            "root": str(raw), "classes": ["low", "middle", "high"], "background": False, "metric": "mean_iou",
+            "labels": {"format": "mask_images", "path": "masks", "palette": "classes.csv"},
+            "submission": {"class_column": "class", "order": "row"},
+        },
+        "preprocess": {"tile_size": 64}, "folds": {"k": 2, "leak_check": False}, "model": {"architecture": "tiny"},
+        "train": {"epochs": 20, "batch_size": 4, "lr": 0.03, "workers": 0, "evaluations": 1, "precision": "fp32",
+                  "loss": {"terms": {"ce": 1}}},
+        "infer": {"precision": "fp32", "weights": ["swa", "best"]}, "report": {"pictures": 0},
+        "workspace": str(tmp_path / "work"), "jobs": 1,
+    }  # fmt: skip
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(config))
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        run(stage, path, "--augment.preset", "light")
+    about = json.loads(next((tmp_path / "work/submissions").glob("*.json")).read_text())
+    assert about["oof_score"] > 0.6  # three flat colours are easy; chance is near 0.2
