@@ -31,6 +31,7 @@ class Infer(Section):
     """Test-time augmentation: horizontal and vertical flips (4 views), or all 8 of the square."""
     batch_size: Annotated[int, Ge(1)] = 8
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """`auto` times two forward passes of each and takes the fastest whose maps agree."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
     tag: str = "ensemble"

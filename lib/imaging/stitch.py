@@ -90,6 +90,6 @@ class RowResizer:
         out = top * (1 - share) + self._rows[:, lower[rows] - self._first] * share
         self._done = stop
         if stop < self.target[0]:
-            drop = int(self._upper[stop]) - self._first
-            self._rows, self._first = self._rows[:, drop:].copy(), self._first + max(0, drop)
+            drop = min(int(self._upper[stop]) - self._first, self._rows.shape[1])
+            self._rows, self._first = self._rows[:, drop:].copy(), self._first + drop
         return y0, out.astype(np.float32, copy=False)

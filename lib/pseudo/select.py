@@ -1,4 +1,4 @@
-"""Which predicted tiles are good enough to become labels."""
+"""Which predicted tiles are good enough to become labels. Probabilities are at 8 bits: p = value / 255."""
 
 from __future__ import annotations
 
@@ -7,14 +7,28 @@ import numpy as np
 from lib.config.pseudo import Pseudo
 
 
-def sure_share(probs: np.ndarray, sure: float) -> float:
-    """Share of pixels whose decision is surer than `sure`; `probs` (K, h, w).
+def unseen_fill(channels: int, background: bool, roi: str) -> np.ndarray:
+    """Probabilities (K,) of pixels that no window covers.
 
-    >>> sure_share(np.array([[[0.95, 0.5, 0.02, 0.8]]]), 0.9)
+    Blank areas surely are background, where there is one. What lies outside of a user's boxes is merely
+    unknown, and so is a blank pixel when no class means background: no side is taken, no pixel is sure.
+
+    >>> unseen_fill(1, True, "content"), unseen_fill(1, True, "boxes.csv")
+    (array([0.], dtype=float32), array([0.5], dtype=float32))
+    """
+    if not background or roi not in ("none", "content"):
+        return np.full(channels, 1 / max(2, channels), np.float32)
+    return np.zeros(1, np.float32) if channels == 1 else np.eye(channels, dtype=np.float32)[0]
+
+
+def sure_share(bins: np.ndarray, sure: float) -> float:
+    """Share of pixels whose decision is surer than `sure`; `bins` (K, h, w) uint8.
+
+    >>> sure_share(np.array([[[242, 128, 5, 204]]], np.uint8), 0.9)
     0.5
     """
-    certain = np.maximum(probs[0], 1 - probs[0]) if len(probs) == 1 else probs.max(0)
-    return float((certain > sure).mean())
+    certain = np.maximum(bins[0], 255 - bins[0]) if len(bins) == 1 else bins.max(0)
+    return float((certain > sure * 255).mean())
 
 
 def select(rows: list[dict], config: Pseudo, background: bool, seed: int) -> list[int]:
@@ -31,11 +45,3 @@ def select(rows: list[dict], config: Pseudo, background: bool, seed: int) -> lis
     if config.max_tiles and len(confident) > config.max_tiles:
         confident = sorted(confident, key=lambda i: -rows[i]["sure_share"])[: config.max_tiles]
     return sorted(confident)
-
-
-def to_planes(probs: np.ndarray, hard: bool) -> np.ndarray:
-    """Probabilities (K, h, w) → one grey image (K*h, w) uint8, the planes one under another."""
-    if hard:
-        best = probs >= 0.5 if len(probs) == 1 else np.eye(len(probs))[probs.argmax(0)].transpose(2, 0, 1)
-        probs = best.astype(np.float32)
-    return np.concatenate([(plane * 255 + 0.5).astype(np.uint8) for plane in probs])

@@ -61,20 +61,26 @@ def build_network(config: Model, channels: int, pretrained: bool = True) -> Netw
             **options,
         )
     except KeyError as error:
-        raise UserError(
-            f"model: {' '.join(str(error).strip(chr(34)).split())[:300]}; set model.architecture or model.encoder "
-            "to a name that segmentation_models_pytorch knows"
-        ) from None
+        raise _unknown(str(error).strip('"')) from None
     except (OSError, RuntimeError) as error:
+        if "Unknown model" in str(error):
+            raise _unknown(f"timm knows no {config.encoder}") from None
         if source != "hub":
             raise
         raise UserError(
-            f"model.weights: the hub is out of reach ({type(error).__name__}) for {config.encoder}; name a local "
-            "file, or set model.weights none"
+            f"model.weights: the hub is out of reach ({type(error).__name__}) for {config.encoder}; "
+            "name a local file, or set model.weights none"
         ) from None
     if source not in ("hub", "none"):
         load_encoder(body.encoder, Path(source))
     return Network(body)
+
+
+def _unknown(reason: str) -> UserError:
+    return UserError(
+        f"model: {' '.join(reason.split())[:300]}; set model.architecture or model.encoder to a name that "
+        "segmentation_models_pytorch knows"
+    )
 
 
 def weight_source(config: Model) -> str:

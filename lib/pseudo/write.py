@@ -1,0 +1,107 @@
+"""Storing predicted tiles as 03 reads them: the image like 01's tiles, the label as soft planes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.config import Config
+from lib.data.tiling import foreground_pixels, pad
+from lib.imaging.grid import window_starts
+from lib.imaging.reader import ImageReader, open_image
+from lib.imaging.roi import regions
+from lib.inference.predictor import Band
+from lib.pseudo.cut import rows_of_tiles
+from lib.pseudo.select import sure_share
+from lib.tables import class_columns
+
+
+def store_tiles(
+    bands: Iterable[Band], paths: dict[str, str], folds: list[int], folder: Path, config: Config, label_names: list[str]
+) -> list[dict]:
+    """A row of tiles.csv for every tile and system of the bands; the confident ones are stored in `folder`.
+
+    `paths`: image id → file. `folds`: for which fold each system's labels are. Rows also hold `has_object`.
+    """
+    tile = round(config.preprocess.tile_size / config.preprocess.scale)
+    rows = []
+    for image_id, strips in groupby(rows_of_tiles(bands, tile), key=itemgetter(0)):
+        with open_image(paths[image_id]) as reader:
+            where = regions(config.infer.roi, image_id, reader, config.preprocess.blank_tolerance)
+            for _, y, bins in strips:
+                for x in window_starts(reader.width, tile, tile):
+                    box = (y, x, bins.shape[2], min(tile, reader.width - x))
+                    if not where.keep(*box):
+                        continue  # nothing was predicted there
+                    start = {"image_id": image_id, "blank_share": round(where.blank_share(*box), 4)}
+                    piece = bins[:, :, :, x : x + tile]
+                    rows += [
+                        start | _store(image_id, reader, box, piece[system], fold, folder, config, label_names)
+                        for system, fold in enumerate(folds)
+                    ]
+    return rows
+
+
+def _store(
+    image_id: str,
+    reader: ImageReader,
+    box: tuple[int, int, int, int],
+    bins: np.ndarray,
+    fold: int,
+    folder: Path,
+    config: Config,
+    label_names: list[str],
+) -> dict:
+    """The row of one tile's label (K, h, w) for one fold; files are written when the tile is confident."""
+    size, scale = config.preprocess.tile_size, config.preprocess.scale
+    name, suffix = f"{image_id}_y{box[0]}_x{box[1]}", config.preprocess.image_format
+    image_path, mask_path = folder / f"{name}.{suffix}", folder / f"{name}_fold{fold}.png"
+    height, width = (min(size, max(1, round(side * scale))) for side in box[2:])
+    planes = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in bins])
+    sure = sure_share(bins, config.pseudo.sure)
+    if sure >= config.pseudo.min_sure:
+        write_planes(mask_path, np.stack([pad(plane, size, mirror=True) for plane in planes]), config.pseudo.hard)
+        if not image_path.exists():  # the folds share it
+            pixels = cv2.resize(reader.read(*box), (width, height), interpolation=cv2.INTER_AREA)
+            options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == "png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
+            cv2.imwrite(str(image_path), pad(pixels, size, mirror=True)[:, :, ::-1], options)
+    counts = np.bincount(decided(planes).ravel(), minlength=len(label_names))
+    row = {
+        "tile_id": f"{name}_fold{fold}",
+        **dict(zip(("y", "x", "height", "width"), box, strict=True)),
+        "image_path": f"tiles/{image_path.name}",
+        "mask_path": f"tiles/{mask_path.name}",
+        "contrast": 0.0,  # only 01 thins tiles by it
+        "fold": fold,
+        "sure_share": round(sure, 4),
+        **dict.fromkeys(class_columns(label_names), 0),
+        **{f"px_{label}": int(n) for label, n in zip(label_names, counts, strict=True)},
+    }
+    return row | {"has_object": foreground_pixels(row) >= config.preprocess.min_object_pixels}
+
+
+def decided(planes: np.ndarray) -> np.ndarray:
+    """Label indices (h, w) of probabilities (K, h, w) uint8: above one half, or the largest."""
+    return (planes[0] > 127).astype(np.uint8) if len(planes) == 1 else planes.argmax(0).astype(np.uint8)
+
+
+def write_planes(path: Path, planes: np.ndarray, hard: bool) -> None:
+    """Store (K, h, w) uint8 as one grey image (K*h, w), plane under plane; `hard` rounds to 0 and 255."""
+    if hard:
+        labels = decided(planes)
+        indices = [1] if len(planes) == 1 else range(len(planes))
+        planes = np.stack([np.uint8(255) * (labels == i) for i in indices])
+    cv2.imwrite(str(path), planes.reshape(-1, planes.shape[2]), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def drop_unused(folder: Path, rows: list[dict]) -> None:
+    """Delete the stored files that no row names."""
+    used = {Path(row[key]).name for row in rows for key in ("image_path", "mask_path")}
+    for path in folder.iterdir():
+        if path.name not in used:
+            path.unlink()
