@@ -18,9 +18,10 @@ from tqdm import tqdm
 from lib.competition.dataset import Competition, ImageInfo, check_class_pixels
 from lib.config import Config, flat, parse_command_line
 from lib.config.load import workspace_of
-from lib.data.tiling import cut_tiles, foreground_pixels, keep_tiles, write_tile
+from lib.data.tiling import cut_tiles, foreground_pixels, keep_tiles, vanished_objects, write_tile
 from lib.errors import run_script
 from lib.imaging.content import content_map
+from lib.imaging.grid import whole_size
 from lib.imaging.reader import open_image
 from lib.imaging.roi import regions
 from lib.plugins import load_plugins
@@ -56,6 +57,12 @@ def main(argv: list[str]) -> None:
     write_table(workspace.tiles, tiles)
     write_json(workspace.fingerprint, summary)
     stage.finish([workspace.images, workspace.tiles, workspace.fingerprint, workspace.tiles_dir])
+    vanished, objects = (sum(row.get(key, 0) for row in image_rows) for key in ("vanished", "objects"))
+    if vanished:
+        print(
+            f"warning: at {config.preprocess.tile_size} pixels {vanished} of {objects} objects have no pixel left; "
+            "raise preprocess.tile_size, or set preprocess.mode tiles"
+        )
     dropped = sum(row["n_dropped"] for row in image_rows)
     objects = int((tiles.filter(regex="^px_(?!background|ignore)").sum(axis=1) > 0).sum())
     print(
@@ -107,6 +114,10 @@ def one_image(image: ImageInfo, competition: Competition, config: Config, folder
                 written.append(write_tile(cut, folder, config.preprocess.image_format))
                 pixels = cut.image.reshape(-1, 3).astype(np.float64)
                 sums += [[*pixels.sum(0), len(pixels)], [*(pixels**2).sum(0), 0]]
+        if config.preprocess.mode == "resize" and config.competition.background:
+            mask = label.read(0, 0, reader.height, reader.width)
+            size = whole_size(reader.height, reader.width, config.preprocess.tile_size, config.preprocess.fit)
+            row["objects"], row["vanished"] = vanished_objects(mask, *size)
         row |= {"n_tiles": len(kept), "n_dropped": len(rows) - len(kept)}
         row |= {key: sum(r[key] for r in rows) for key in class_columns(competition.label_names)}
         return row, written, sums

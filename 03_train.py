@@ -10,6 +10,7 @@ work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, met
 {last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images).
 """
 
+import dataclasses
 import shutil
 import time
 
@@ -24,7 +25,7 @@ from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.inference.evaluate import evaluate
 from lib.inference.forward import Ensemble
-from lib.inference.predictor import Source, Windows
+from lib.inference.members import source_of, windows_of
 from lib.plugins import load_plugins
 from lib.pseudo.rounds import round_experiment
 from lib.report.tables import text_table
@@ -115,9 +116,8 @@ def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list
 
 def score(network, validation: list, config, competition: Competition, device, precision: str) -> float:
     """The competition's metric on stitched whole images, without overlap or TTA, at threshold 0.5."""
-    size = config.infer.window or config.train.crop or config.preprocess.tile_size
-    windows = Windows(size, 0.0, config.preprocess.scale, "constant", 0.0)
-    sources = [Source(i, path, config.infer.roi, config.preprocess.blank_tolerance) for i, path in validation]
+    windows = dataclasses.replace(windows_of(config), overlap=0.0, blend="constant")
+    sources = [source_of(config, i, path) for i, path in validation]
     forward = Ensemble([network], device, precision=precision)
     result = evaluate(
         sources, forward, windows, competition.labels.open, len(competition.label_names), competition.channels, 1,

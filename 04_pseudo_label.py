@@ -29,7 +29,7 @@ from lib.pseudo.write import drop_unused, store_tiles
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
-from lib.workspace import Workspace, replacing_dir, short_hash, write_table
+from lib.workspace import Workspace, replacing_dir, write_table
 
 
 def main(argv: list[str]) -> None:
@@ -74,8 +74,7 @@ def main(argv: list[str]) -> None:
         drop_unused(temporary, chosen)
     columns = [*tables.PSEUDO_TILES, *tables.class_columns(competition.label_names)]
     table = pd.DataFrame([{**row, "source": f"pseudo{round_}"} for row in chosen], columns=columns)
-    # The first line names what the labels are made from, so that 03 notices labels that changed in value only.
-    write_table(folder / "tiles.csv", table, provenance=f"made from {short_hash(stage.now)}")
+    write_table(folder / "tiles.csv", table)
     stage.finish([folder / "tiles.csv", folder / "tiles"], tiles=len(chosen))
     print(text_table([summary(fold, of_fold[fold], kept[fold]) for fold in folds]))
     if not chosen:
@@ -88,7 +87,7 @@ def settings(config) -> dict[str, object]:
     wanted = {
         "pseudo.": ("source", "sure", "min_sure", "background_keep", "max_tiles", "hard"),
         "infer.": ("window", "overlap", "scale", "blend", "margin", "roi", "tta", "precision"),
-        "preprocess.": ("tile_size", "scale", "image_format", "blank_tolerance", "min_object_pixels"),
+        "preprocess.": ("mode", "fit", "tile_size", "scale", "image_format", "blank_tolerance", "min_object_pixels"),
         "train.": ("crop",),  # the window, where infer.window is 0
         "competition.": ("classes", "background"),
     }

@@ -205,3 +205,12 @@ def test_masks_as_palette_images_and_several_classes(tmp_path):
         run(stage, path, "--augment.preset", "light")
     about = json.loads(next((tmp_path / "work/submissions").glob("*.json")).read_text())
     assert about["oof_score"] > 0.6  # three flat colours are easy; chance is near 0.2
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+def test_whole_images_are_shrunk_and_answers_restored_to_the_original_size(tiny, fit):
+    run_all(tiny, "--preprocess.mode", "resize", "--preprocess.fit", fit, "--train.crop", "0", "--train.epochs", "40")
+    work = tiny.parent / "work"
+    about = json.loads(next((work / "submissions").glob("*.json")).read_text())
+    assert about["oof_score"] > 0.6
+    assert set(pd.read_csv(work / "tiles.csv")["y"]) == {0}

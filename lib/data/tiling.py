@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.competition.labels import IGNORE
 from lib.config.preprocess import Preprocess
-from lib.imaging.grid import grid
+from lib.imaging.grid import grid, whole_size
 from lib.imaging.reader import ImageReader, Scaled
 from lib.imaging.roi import Regions
 from lib.tables import class_columns
@@ -44,10 +44,7 @@ def cut_tiles(image_id: str, reader: ImageReader, label, regions: Regions, names
 def _whole(image_id: str, reader: ImageReader, label, names: list[str], config: Preprocess) -> Cut:
     """The whole image as one tile of `tile_size`; letterboxed rims are ignored."""
     size = config.tile_size
-    h, w = size, size
-    if config.fit == "letterbox":
-        factor = size / max(reader.height, reader.width)
-        h, w = max(1, round(reader.height * factor)), max(1, round(reader.width * factor))
+    h, w = whole_size(reader.height, reader.width, size, config.fit)
     box = (0, 0, reader.height, reader.width)
     image = cv2.resize(reader.read(*box), (w, h), interpolation=cv2.INTER_AREA)
     mask = shrink_mask(label.read(*box), h, w)
@@ -84,6 +81,13 @@ def shrink_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     if mask.shape == (height, width):
         return mask
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def vanished_objects(mask: np.ndarray, height: int, width: int) -> tuple[int, int]:
+    """(objects, objects that have no pixel left) when a label map (H, W) is shrunk to `height` x `width`."""
+    count, components = cv2.connectedComponents(((mask > 0) & (mask != IGNORE)).astype(np.uint8))
+    small = cv2.resize(components.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return count - 1, count - len(np.union1d(small, [0]))
 
 
 def pad(array: np.ndarray, size: int, mirror: bool) -> np.ndarray:

@@ -24,6 +24,18 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [*starts, length - window]
 
 
+def whole_size(height: int, width: int, side: int, fit: str) -> tuple[int, int]:
+    """Size (h, w) of a whole image shrunk into a square: `letterbox` keeps the proportions, `stretch` does not.
+
+    >>> whole_size(100, 200, 64, "letterbox"), whole_size(100, 200, 64, "stretch")
+    ((32, 64), (64, 64))
+    """
+    if fit == "stretch":
+        return side, side
+    factor = side / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
 def grid(height: int, width: int, window: int, stride: int) -> list[tuple[int, int]]:
     """Top-left corners (y, x) of all windows, row by row.
 

@@ -157,12 +157,11 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 class Scaled(ImageReader):
-    """A reader in shrunken coordinates: `scale` 0.5 shows the image at half its size."""
+    """A reader in other coordinates: `scale` 0.5 shows the image at half its size; `size` (h, w) names the size."""
 
-    def __init__(self, reader: ImageReader, scale: float):
-        self.inner, self.scale, self.path = reader, scale, reader.path
-        self.height = max(1, round(reader.height * scale))
-        self.width = max(1, round(reader.width * scale))
+    def __init__(self, reader: ImageReader, scale: float = 1.0, size: tuple[int, int] | None = None):
+        self.inner, self.path = reader, reader.path
+        self.height, self.width = size or (max(1, round(reader.height * scale)), max(1, round(reader.width * scale)))
         self.channels = reader.channels
 
     def original(self, y: int, x: int, h: int, w: int) -> tuple[int, int, int, int]:

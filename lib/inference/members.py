@@ -39,6 +39,9 @@ class Part:
 
 def windows_of(config: Config) -> Windows:
     """The inference windows, the same for out-of-fold and test maps."""
+    if config.preprocess.mode == "resize":
+        size = config.infer.window or config.preprocess.tile_size
+        return Windows(size, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
     size = config.infer.window or config.train.crop or config.preprocess.tile_size
     scale = config.infer.scale or config.preprocess.scale
     return Windows(-(-size // 32) * 32, config.infer.overlap, scale, config.infer.blend, config.infer.margin)

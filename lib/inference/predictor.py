@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lib.data.tiling import pad
 from lib.imaging.blend import window_weights
-from lib.imaging.grid import grid
+from lib.imaging.grid import grid, whole_size
 from lib.imaging.reader import Scaled, open_image
 from lib.imaging.roi import regions
 from lib.imaging.stitch import RowResizer, RowStitcher
@@ -41,6 +41,8 @@ class Windows:
     scale: float
     blend: str
     margin: float
+    whole: str = ""
+    """`letterbox` or `stretch`: no windows, the whole image shrunk to `size` instead."""
 
     @property
     def stride(self) -> int:
@@ -160,7 +162,8 @@ class _Stopped(Exception):
 
 def _read_source(source: Source, windows: Windows, put: Callable[[object], None]) -> None:
     with open_image(source.path) as reader:
-        scaled = Scaled(reader, windows.scale)
+        shape = whole_size(reader.height, reader.width, windows.size, windows.whole) if windows.whole else None
+        scaled = Scaled(reader, windows.scale, shape)
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
         size = windows.size
         corners = [

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from lib.config import Config
+from lib.config.preprocess import Preprocess
 from lib.data.tiling import foreground_pixels, pad
-from lib.imaging.grid import window_starts
+from lib.imaging.grid import whole_size, window_starts
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
 from lib.inference.predictor import Band
@@ -28,7 +29,8 @@ def store_tiles(
 
     `paths`: image id → file. `folds`: for which fold each system's labels are. Rows also hold `has_object`.
     """
-    tile = round(config.preprocess.tile_size / config.preprocess.scale)
+    whole = config.preprocess.mode == "resize"
+    tile = 2**31 if whole else round(config.preprocess.tile_size / config.preprocess.scale)
     rows = []
     for image_id, strips in groupby(rows_of_tiles(bands, tile), key=itemgetter(0)):
         with open_image(paths[image_id]) as reader:
@@ -58,10 +60,11 @@ def _store(
     label_names: list[str],
 ) -> dict:
     """The row of one tile's label (K, h, w) for one fold; files are written when the tile is confident."""
-    size, scale = config.preprocess.tile_size, config.preprocess.scale
+    size = config.preprocess.tile_size
     name, suffix = f"{image_id}_y{box[0]}_x{box[1]}", config.preprocess.image_format
-    image_path, mask_path = folder / f"{name}.{suffix}", folder / f"{name}_fold{fold}.png"
-    height, width = (min(size, max(1, round(side * scale))) for side in box[2:])
+    kind = "hard" if config.pseudo.hard else "soft"  # in the name, so that 03 notices the change in the table
+    image_path, mask_path = folder / f"{name}.{suffix}", folder / f"{name}_{kind}_fold{fold}.png"
+    height, width = stored_size(*box[2:], config.preprocess)
     planes = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in bins])
     sure = sure_share(bins, config.pseudo.sure)
     if sure >= config.pseudo.min_sure:
@@ -83,6 +86,13 @@ def _store(
         **{f"px_{label}": int(n) for label, n in zip(label_names, counts, strict=True)},
     }
     return row | {"has_object": foreground_pixels(row) >= config.preprocess.min_object_pixels}
+
+
+def stored_size(height: int, width: int, config: Preprocess) -> tuple[int, int]:
+    """Size (h, w), before padding, at which a box of original pixels is stored: that of 01's tiles."""
+    if config.mode == "resize":
+        return whole_size(height, width, config.tile_size, config.fit)
+    return tuple(min(config.tile_size, max(1, round(side * config.scale))) for side in (height, width))
 
 
 def decided(planes: np.ndarray) -> np.ndarray:

@@ -131,7 +131,7 @@ class Trainer:
             losses.append(value)
             now = time.perf_counter()
             self.seconds += now - started
-            bar.update(now - started if self.config.time_limit else 1)
+            bar.update(min(now - started if self.config.time_limit else 1, bar.total - bar.n))
             started = now
             self.sample_swa()
             bar.set_postfix_str(f"epoch {self.epoch} loss {sum(losses[-20:]) / len(losses[-20:]):.3f}", refresh=False)

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 
 from lib.config.preprocess import Preprocess
-from lib.data.tiling import cut_tiles, keep_tiles
+from lib.data.tiling import cut_tiles, keep_tiles, vanished_objects
 from lib.imaging.reader import open_image
 from lib.imaging.roi import Regions
 
@@ -65,3 +65,11 @@ def test_all_objects_and_a_share_of_every_kind_of_background_are_kept():
     assert all(any(low <= c < low + 25 for c in contrast) for low in (5, 30, 55, 80))
     assert keep_tiles(rows, Preprocess(background_keep=0.2), background=True, seed=1) == kept
     assert len(keep_tiles(rows, Preprocess(), background=False, seed=1)) == 105
+
+
+def test_objects_that_vanish_when_shrunk_are_counted():
+    mask = np.zeros((100, 100), np.uint8)
+    mask[10:40, 10:40] = 1
+    mask[71, 71] = 1  # a single pixel
+    assert vanished_objects(mask, 100, 100) == (2, 0)
+    assert vanished_objects(mask, 20, 20) == (2, 1)

@@ -1,39 +1,168 @@
+from pathlib import Path
+
+import cv2
 import numpy as np
+import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.config import load
 from lib.config.pseudo import Pseudo
-from lib.data.dataset import soft_target
+from lib.data.dataset import read_planes, read_rgb, soft_target
+from lib.inference.evaluate import to_bins
 from lib.inference.predictor import Band
 from lib.pseudo.cut import rows_of_tiles
-from lib.pseudo.select import select, to_planes
+from lib.pseudo.rounds import labelers
+from lib.pseudo.select import select, sure_share, unseen_fill
+from lib.pseudo.write import decided, drop_unused, store_tiles, write_planes
+from lib.tables import PSEUDO_TILES, class_columns
+
+
+def bands_of(image_id, probs, cuts):
+    """Bands of a whole map (S, K, h, w), as high as `cuts` say in turn."""
+    y, height, width = 0, *probs.shape[2:]
+    while y < height:
+        step = min(cuts[y % len(cuts)], height - y)
+        yield Band(image_id, y, probs[:, :, y : y + step], height, width)
+        y += step
 
 
 @given(st.integers(1, 70), st.integers(8, 40), st.lists(st.integers(1, 25), min_size=1))
 def test_rows_of_tiles_are_cuts_of_the_whole_map(height, tile, cuts):
     probs = np.random.default_rng(height).random((2, 1, height, 5)).astype(np.float32)
-    bands, y = [], 0
-    while y < height:
-        step = min(cuts[y % len(cuts)], height - y)
-        bands.append(Band("a", y, probs[:, :, y : y + step], height, 5))
-        y += step
-    rows = list(rows_of_tiles(bands, tile))
+    rows = list(rows_of_tiles(bands_of("a", probs, cuts), tile))
     assert {p for _, y, piece in rows for p in range(y, y + piece.shape[2])} == set(range(height))
-    assert all((piece == probs[:, :, y : y + tile]).all() for _, y, piece in rows)
+    assert all((piece == to_bins(probs[:, :, y : y + tile])).all() for _, y, piece in rows)
+
+
+def test_rows_of_tiles_start_anew_with_every_image():
+    rng = np.random.default_rng(1)
+    maps = {name: rng.random((1, 2, height, 6)).astype(np.float32) for name, height in (("a", 19), ("b", 3), ("c", 30))}
+    bands = [band for name, probs in maps.items() for band in bands_of(name, probs, [7, 4])]
+    rows = [(name, y, piece.shape[2]) for name, y, piece in rows_of_tiles(bands, 10)]
+    assert rows == [("a", 0, 10), ("a", 9, 10), ("b", 0, 3), ("c", 0, 10), ("c", 10, 10), ("c", 20, 10)]
 
 
 def test_only_confident_tiles_the_surest_first_and_a_share_of_the_empty_ones():
     rows = [{"sure_share": i / 100, "has_object": i % 2 == 0} for i in range(100)]
-    kept = select(rows, Pseudo(min_sure=0.6, background_keep=0.5, max_tiles=0), background=True, seed=0)
+    options = Pseudo(min_sure=0.6, background_keep=0.5, max_tiles=0)
+    kept = select(rows, options, background=True, seed=0)
     assert min(kept) >= 60
     assert sum(rows[i]["has_object"] for i in kept) == 20 and sum(not rows[i]["has_object"] for i in kept) == 10
+    assert kept == select(rows, options, background=True, seed=0) != select(rows, options, background=True, seed=1)
     assert select(rows, Pseudo(min_sure=0.6, max_tiles=5), background=False, seed=0) == [95, 96, 97, 98, 99]
+    assert select(rows, Pseudo(min_sure=1.0), background=True, seed=0) == []
 
 
-def test_soft_labels_survive_storage_and_hard_ones_are_rounded():
-    rng = np.random.default_rng(0)
-    probs = rng.dirichlet([1, 1, 1], (6, 7)).transpose(2, 0, 1).astype(np.float32)
-    target, valid = soft_target(np.split(to_planes(probs, hard=False), 3))
+def test_many_classes_are_sure_by_their_largest_probability():
+    bins = np.array([[[250, 100]], [[3, 100]], [[2, 55]]], np.uint8)
+    assert sure_share(bins, 0.9) == 0.5
+    assert sure_share(bins, 0.3) == 1.0
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize(("background", "roi"), [(True, "boxes.csv"), (False, "content"), (False, "none")])
+def test_what_is_not_predicted_is_not_sure_unless_it_is_blank_background(channels, background, roi):
+    unseen = to_bins(np.broadcast_to(unseen_fill(channels, background, roi)[:, None, None], (channels, 4, 4)))
+    assert sure_share(unseen, 0.51) == 0
+    blank = to_bins(np.broadcast_to(unseen_fill(channels, True, "content")[:, None, None], (channels, 4, 4)))
+    assert sure_share(blank, 0.99) == 1 and not decided(blank).any()
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
+def test_a_fold_is_labeled_by_its_own_members_only(member_folds):
+    folds, groups = labelers(member_folds, "per_fold")
+    assert folds == sorted(set(member_folds))
+    assert all({member_folds[i] for i in group} == {fold} for fold, group in zip(folds, groups, strict=True))
+    assert sorted(i for group in groups for i in group) == list(range(len(member_folds)))
+    assert labelers(member_folds, "ensemble") == ([-1], [list(range(len(member_folds)))])
+
+
+def test_soft_labels_survive_storage_and_hard_ones_are_rounded(tmp_path):
+    probs = np.random.default_rng(0).dirichlet([1, 1, 1], (6, 7)).transpose(2, 0, 1).astype(np.float32)
+    write_planes(tmp_path / "soft.png", to_bins(probs), hard=False)
+    target, valid = soft_target(read_planes(tmp_path / "soft.png", 3))
     assert np.abs(target - probs).max() < 0.01 and valid.all() and np.allclose(target.sum(0), 1)
-    hard, _ = soft_target(np.split(to_planes(probs, hard=True), 3))
-    assert (hard.argmax(0) == probs.argmax(0)).all() and set(np.unique(hard)) == {0.0, 1.0}
+    write_planes(tmp_path / "hard.png", to_bins(probs), hard=True)
+    hard, _ = soft_target(read_planes(tmp_path / "hard.png", 3))
+    assert (hard.argmax(0) == to_bins(probs).argmax(0)).all() and set(np.unique(hard)) == {0.0, 1.0}
+
+
+@pytest.fixture
+def stored(tiny, tmp_path):
+    """(rows, folder, config, image, probs) of one test image of the tiny competition; its left half is sure."""
+    flags = {"preprocess.scale": 0.5, "preprocess.tile_size": 48, "preprocess.stride": 0, "pseudo.min_sure": 0.4}
+    config = load(tiny, [text for key, value in flags.items() for text in (f"--{key}", str(value))])
+    path = f"{config.competition.root}/test/im6.png"
+    image = read_rgb(path)
+    rng = np.random.default_rng(3)
+    height, width = image.shape[:2]
+    probs = rng.random((2, 1, height, width)).astype(np.float32)
+    probs[:, :, :, : width // 2] = rng.random((2, 1, height, width // 2)).round() * 0.98 + 0.01
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    rows = store_tiles(bands_of("im6", probs, [31]), {"im6": path}, [0, 1], folder, config, ["background", "disc"])
+    return rows, folder, config, image, probs
+
+
+def test_stored_tiles_show_their_place_at_the_size_of_training_tiles(stored):
+    rows, folder, _, image, probs = stored
+    height, width = image.shape[:2]
+    assert (height, width) == (192, 170)
+    assert [(r["y"], r["x"], r["fold"]) for r in rows] == [
+        (y, x, fold) for y in (0, 96) for x in (0, width - 96) for fold in (0, 1)
+    ]
+    table = pd.DataFrame(rows)
+    assert set(PSEUDO_TILES) - {"source"} <= set(table) and set(class_columns(["disc"])) <= set(table)
+    sure = [row for row in rows if row["sure_share"] >= 0.4]
+    assert 0 < len(sure) < len(rows), "the fixture is degenerate"
+    assert all(row["x"] == 0 for row in sure)
+    assert {p.name for p in folder.iterdir()} == {r[k].split("/")[1] for r in sure for k in ("image_path", "mask_path")}
+    for row in sure:
+        y, x, h, w = (row[key] for key in ("y", "x", "height", "width"))
+        tile = read_rgb(folder.parent / row["image_path"])
+        shrunk = image[y : y + h, x : x + w].reshape(48, 2, 48, 2, 3).mean((1, 3))
+        assert tile.shape == (48, 48, 3) and np.abs(tile - shrunk).max() <= 1
+        target, _ = soft_target(read_planes(folder.parent / row["mask_path"], 1))
+        wanted = probs[row["fold"], 0, y : y + h, x : x + w].reshape(48, 2, 48, 2).mean((1, 3))
+        assert np.abs(target[0] - wanted).max() < 1.01 / 255
+        assert row["px_disc"] == int((target > 0.5).sum()) > 0
+
+
+def test_files_of_tiles_that_were_not_chosen_are_dropped(stored):
+    rows, folder, *_ = stored
+    chosen = [row for row in rows if row["sure_share"] >= 0.4 and row["fold"] == 1]
+    assert chosen
+    drop_unused(folder, chosen)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        r[k].split("/")[1] for r in chosen for k in ("image_path", "mask_path")
+    )
+
+
+def test_tiles_outside_of_the_boxes_are_not_labeled(stored, tmp_path):
+    _, _, config, image, probs = stored
+    pd.DataFrame([("im6", 0, 0, 50, 20)], columns=["image_id", "y", "x", "height", "width"]).to_csv(
+        tmp_path / "boxes.csv", index=False
+    )
+    config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": str(tmp_path / "boxes.csv")})})
+    other = tmp_path / "other"
+    other.mkdir()
+    paths = {"im6": f"{config.competition.root}/test/im6.png"}
+    rows = store_tiles(bands_of("im6", probs, [64]), paths, [0, 1], other, config, ["background", "disc"])
+    assert {(row["y"], row["x"]) for row in rows} == {(0, 0)}
+
+
+def test_where_images_are_shrunk_whole_their_pseudo_labels_are_too(stored, tmp_path):
+    _, _, config, image, probs = stored
+    config = config.model_copy(update={"preprocess": config.preprocess.model_copy(update={"mode": "resize"})})
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    paths = {"im6": f"{config.competition.root}/test/im6.png"}
+    rows = store_tiles(bands_of("im6", probs, [64]), paths, [0, 1], folder, config, ["background", "disc"])
+    assert [(row["y"], row["x"], row["height"], row["width"]) for row in rows] == [(0, 0, *image.shape[:2])] * 2
+    target, _ = soft_target(read_planes(folder / Path(rows[1]["mask_path"]).name, 1))
+    width = round(image.shape[1] * 48 / image.shape[0])
+    assert target.shape == (1, 48, 48)
+    wanted = cv2.resize(probs[1, 0], (width, 48), interpolation=cv2.INTER_AREA)
+    assert np.abs(target[0, :, :width] - wanted).max() < 2 / 255
