@@ -80,18 +80,23 @@ def window_of_runs(
         y, x, h, w = box
         return window_of_runs(starts, lengths, shape[::-1], "row", (x, y, w, h)).T
     (_, width), (y, x, h, w) = shape, box
-    first, last = y * width, (y + h) * width
     ends = starts + lengths
-    lo = np.searchsorted(ends, first, side="right")
-    hi = np.searchsorted(starts, last, side="left")
-    starts = np.maximum(starts[lo:hi], first) - first
-    ends = np.minimum(ends[lo:hi], last) - first
-    # +1 where a run starts and -1 where it ends: the running sum is the mask.
-    change = np.zeros(h * width + 1, np.int8)
-    np.add.at(change, starts, 1)
-    np.add.at(change, ends, -1)
-    rows = np.cumsum(change[:-1], dtype=np.int8).view(np.uint8).reshape(h, width)
-    return rows[:, x : x + w]
+    lo = np.searchsorted(ends, y * width, side="right")
+    hi = np.searchsorted(starts, (y + h) * width, side="left")
+    starts, ends = starts[lo:hi], ends[lo:hi]
+    # Cut runs at the ends of lines, so that each piece lies in one line.
+    first, last = starts // width, (ends - 1) // width
+    count = last - first + 1
+    run = np.repeat(np.arange(len(starts)), count)
+    line = np.arange(len(run)) - np.repeat(np.cumsum(count) - count, count) + first[run]
+    left = np.clip(starts[run] - line * width, x, x + w) - x
+    right = np.clip(ends[run] - line * width, x, x + w) - x
+    inside = (line >= y) & (line < y + h) & (left < right)
+    # +1 where a piece starts and -1 behind its end: the running sum along a line is the mask.
+    change = np.zeros((h, w + 1), np.int8)
+    np.add.at(change, (line[inside] - y, left[inside]), 1)
+    np.add.at(change, (line[inside] - y, right[inside]), -1)
+    return np.cumsum(change[:, :-1], axis=1, dtype=np.int8).view(np.uint8)
 
 
 class BandEncoder:
