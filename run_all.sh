@@ -7,8 +7,9 @@
 #   bash run_all.sh configs/aerial.yaml --debug              the same path on a sliver of the data
 #
 # Every config is preflighted before any long work. Stopped or killed, the same command goes on.
-set -uo pipefail
-cd "$(dirname "$0")" || exit 2
+# Exit code: 0, or the last failing step's (2: a mistake to mend, 130: stopped).
+set -euo pipefail
+cd "$(dirname "$0")"
 # shellcheck source=lib/setup.sh
 source lib/setup.sh
 
@@ -18,45 +19,48 @@ while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
   shift
 done
 [ ${#configs[@]} -gt 0 ] || configs=(configs/demo.yaml)
-flags=("$@")
+# What is left in "$@" are the options, for every config.
 
-set -e
 setup_python requirements.txt
-set +e
+set +e # from here on one config's failure must not stop the others
 trap 'echo; echo "stopped; run the same command again to go on"; exit 130' INT TERM
 
-run_config() {
-  local config=$1 rounds round
-  local args=("$config" "${flags[@]}")
-  rounds=$("$PYTHON" -m lib get pseudo.rounds "${args[@]}") || return
-  "$PYTHON" 01_preprocess.py "${args[@]}" || return
-  "$PYTHON" 02_make_folds.py "${args[@]}" || return
-  "$PYTHON" 03_train.py "${args[@]}" || return
+run_config() { # run_config CONFIG [--key value …]
+  local rounds round
+  rounds=$("$PYTHON" -m lib get pseudo.rounds "$@") || return
+  "$PYTHON" 01_preprocess.py "$@" || return
+  "$PYTHON" 02_make_folds.py "$@" || return
+  "$PYTHON" 03_train.py "$@" || return
   for ((round = 1; round <= rounds; round++)); do
-    "$PYTHON" 04_pseudo_label.py "${args[@]}" --train.round "$round" || return
-    "$PYTHON" 03_train.py "${args[@]}" --train.round "$round" || return
+    "$PYTHON" 04_pseudo_label.py "$@" --train.round "$round" || return
+    "$PYTHON" 03_train.py "$@" --train.round "$round" || return
   done
-  "$PYTHON" 05_infer_ensemble.py "${args[@]}" || return
+  "$PYTHON" 05_infer_ensemble.py "$@" || return
 }
 
-ready=() failed=0
+ready=() failed=() code=0
 for config in "${configs[@]}"; do
   echo "=== preflight $config"
-  if "$PYTHON" -m lib demo "$config" "${flags[@]}" && "$PYTHON" -m lib preflight "$config" "${flags[@]}"; then
+  if "$PYTHON" -m lib demo "$config" "$@" && "$PYTHON" -m lib preflight "$config" "$@"; then
     ready+=("$config")
   else
-    failed=$?
+    code=$?
+    failed+=("$config")
     echo "=== $config is left out: its preflight failed"
   fi
 done
 
-for config in "${ready[@]}"; do
-  echo "=== $config"
-  run_config "$config" || {
-    failed=$?
-    echo "=== $config failed; going on"
-  }
-done
+if [ ${#ready[@]} -gt 0 ]; then
+  for config in "${ready[@]}"; do
+    echo "=== $config"
+    run_config "$config" "$@" || {
+      code=$?
+      failed+=("$config")
+      echo "=== $config failed; going on"
+    }
+  done
+  "$PYTHON" -m lib compare "${ready[@]}" "$@" || code=$?
+fi
 
-[ ${#ready[@]} -eq 0 ] || "$PYTHON" -m lib compare "${ready[@]}" "${flags[@]}" || failed=$?
-exit "$failed"
+[ ${#failed[@]} -eq 0 ] || echo "=== failed: ${failed[*]} (what went wrong stands above)" >&2
+exit "$code"

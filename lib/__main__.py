@@ -1,10 +1,13 @@
 """Side commands, so that the stage scripts stay recipes.
 
 python -m lib demo CONFIG             make the built-in demo competition, if the config is about it
-python -m lib preflight CONFIG …      one batch through all stages, and a forecast
+python -m lib preflight CONFIG …      schema, data, one batch through all stages; a forecast of hours, disk, memory
 python -m lib get KEY CONFIG …        print one option
-python -m lib score CONFIG …          score submission.csv, where the answers are known
+python -m lib check CONFIG [CSV] …    does a CSV (else submission.csv) have the form that the sample asks for?
+python -m lib score CONFIG [CSV] …    score it, where the answers are known
 python -m lib compare CONFIG … …      one table over several configs
+
+`…` are options as every script takes them: `--train.epochs 3`.
 """
 
 from __future__ import annotations
@@ -12,9 +15,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lib.config import flat, load
+from lib.config import Config, flat, load
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
+from lib.plugins import load_plugins
+from lib.workspace import Workspace
+
+
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """(what stands before the first option, the rest).
+
+    >>> split(["a.yaml", "b.yaml", "--train.folds", "0", "1"])
+    (['a.yaml', 'b.yaml'], ['--train.folds', '0', '1'])
+    """
+    first = next((i for i, word in enumerate(argv) if word.startswith("--")), len(argv))
+    return argv[:first], argv[first:]
 
 
 def demo(argv: list[str]) -> None:
@@ -39,31 +54,51 @@ def preflight(argv: list[str]) -> None:
     run(argv[0], argv[1:])
 
 
+def check(argv: list[str]) -> None:
+    from lib.competition.dataset import Competition
+    from lib.competition.scoring import read_submission
+
+    config, path = config_and_csv(argv)
+    maps = read_submission(Competition(config.competition), path)
+    empty = 0 if not config.competition.background else sum(not labels.any() for labels in maps.values())
+    print(f"{path}: ids, order, ranges and overlaps are as the sample asks; {len(maps)} images, {empty} of them empty")
+
+
 def score(argv: list[str]) -> None:
     from lib.competition.dataset import Competition
     from lib.competition.scoring import score_submission
-    from lib.workspace import Workspace
 
-    config = load(argv[0], argv[1:])
-    path = Workspace(workspace_of(config)).submission
+    config, path = config_and_csv(argv)
     print(f"{score_submission(Competition(config.competition), path):.4f}")
+
+
+def config_and_csv(argv: list[str]) -> tuple[Config, Path]:
+    """`CONFIG [CSV] [--key value …]`, plugins loaded."""
+    (path, *csv), flags = split(argv)
+    if len(csv) > 1:
+        raise UserError(f"expected one CSV, found {len(csv)}: {' '.join(csv)}")
+    config = load(path, flags)
+    load_plugins(config.plugins)
+    return config, Path(csv[0]) if csv else Workspace(workspace_of(config)).submission
 
 
 def compare(argv: list[str]) -> None:
     from lib.report.compare import compare_configs
 
-    paths = [a for i, a in enumerate(argv) if not any(b.startswith("--") for b in argv[: i + 1])]
-    compare_configs(paths, argv[len(paths) :])
+    compare_configs(*split(argv))
 
 
-VERBS = {"demo": demo, "preflight": preflight, "get": get, "score": score, "compare": compare}
+VERBS = {"demo": demo, "preflight": preflight, "get": get, "check": check, "score": score, "compare": compare}
 
 
 def main(argv: list[str]) -> None:
+    if argv and argv[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return
     if not argv or argv[0] not in VERBS:
         raise UserError(f"expected python -m lib VERB …, with one of {', '.join(VERBS)}")
     needed = 2 if argv[0] == "get" else 1
-    if len(argv) <= needed:
+    if len(split(argv[1:])[0]) < needed:
         raise UserError(f"python -m lib {argv[0]} needs a configuration file, for example configs/demo.yaml")
     VERBS[argv[0]](argv[1:])
 

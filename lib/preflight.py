@@ -8,54 +8,79 @@ import runpy
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from lib.competition.dataset import Competition
 from lib.config import Config, flat, load
 from lib.config.load import workspace_of
 from lib.errors import UserError
+from lib.forecast import Measured, check_disk, fold_counts, measure, predict_cost, sizes_of
 from lib.plugins import load_plugins
-from lib.workspace import file_fingerprint, read_json, short_hash, write_json
+from lib.workspace import Workspace, file_fingerprint, read_json, short_hash, write_json
 
 HERE = Path(__file__).resolve().parent.parent
-STAGES = ["01_preprocess", "02_make_folds", "03_train", "04_pseudo_label", "03_train", "05_infer_ensemble"]
 
 
 def preflight(path: str, flags: list[str]) -> None:
     """Raises UserError, naming the stage, when a stage would fail; else prints the forecast."""
     config = load(path, flags)
     load_plugins(config.plugins)
-    Competition(config.competition).check()
-    code = [file_fingerprint(file) for file in sorted([*HERE.glob("0*.py"), *HERE.glob("lib/**/*.py")])]
-    passed = workspace_of(config) / "preflight.json"
-    identity = short_hash([flat(config), code])
-    if read_json(passed, {}).get("identity") != identity:
-        seconds = run_stages(path, flags, config)
-        write_json(passed, {"identity": identity, "seconds": seconds})
+    competition = Competition(config.competition)
+    competition.check()
+    stamp = workspace_of(config) / "preflight.json"
+    passed, identity = read_json(stamp, {}), identity_of(config)
+    if passed.get("identity") == identity:
+        print("preflight: passed before with this configuration and code, nothing to do")
     else:
-        seconds = read_json(passed, {})["seconds"]
-    print(forecast(config, seconds))
+        seconds, measured = rehearse(path, flags, config, competition)
+        passed = {"identity": identity, "seconds": seconds, "measured": asdict(measured)}
+        write_json(stamp, passed)
+        print(f"preflight: all stages passed in {sum(seconds.values()):.0f} s")
+    forecast = predict_cost(
+        config, sizes_of(competition), Measured(**passed["measured"]), *fold_counts(config, competition)
+    )
+    check_disk(config, forecast)
+    print(f"forecast: {forecast}")
 
 
-def run_stages(path: str, flags: list[str], config: Config) -> dict[str, float]:
-    """Run the numbered scripts in this process on next to no data; returns seconds by stage."""
-    rehearsal = workspace_of(load(path, [*flags, "--preflight"]))
-    shutil.rmtree(rehearsal, ignore_errors=True)
+def identity_of(config: Config) -> str:
+    """Changes with the configuration, this project's code, and the user's plugins."""
+    files = [*HERE.glob("0*.py"), *HERE.glob("lib/**/*.py"), *map(Path, config.plugins)]
+    return short_hash([flat(config), [file_fingerprint(file) for file in sorted(files)]])
+
+
+def rehearse(
+    path: str, flags: list[str], config: Config, competition: Competition
+) -> tuple[dict[str, float], Measured]:
+    """Run the numbered scripts in this process on next to no data; (seconds by step, what they measured).
+
+    One process, so that torch is loaded once. The rehearsal's workspace is removed, whatever happens.
+    """
+    workspace = Workspace(workspace_of(load(path, [*flags, "--preflight"])))
+    shutil.rmtree(workspace.root, ignore_errors=True)
     seconds: dict[str, float] = {}
-    round_ = 0
-    for stage in STAGES:
-        if stage == "04_pseudo_label":
-            if not config.pseudo.rounds:
-                continue
-            round_ = 1
-        elif stage == "03_train" and "03_train" in seconds and not round_:
-            continue
-        extra = ["--train.round", str(round_)] if stage in ("03_train", "04_pseudo_label") else []
-        started = time.monotonic()
-        _run_quietly(stage, [path, *flags, "--preflight", *extra])
-        seconds[stage + ("_again" if stage in seconds else "")] = round(time.monotonic() - started, 1)
-    shutil.rmtree(rehearsal, ignore_errors=True)
-    return seconds
+    try:
+        for stage, round_ in steps(config.pseudo.rounds):
+            started = time.monotonic()
+            _run_quietly(stage, [path, *flags, "--preflight", "--train.round", str(round_)])
+            seconds[f"{stage} round {round_}"] = round(time.monotonic() - started, 1)
+        measured = measure(config, workspace, seconds["01_preprocess round 0"], competition.channels)
+    finally:
+        shutil.rmtree(workspace.root, ignore_errors=True)
+    return seconds, measured
+
+
+def steps(rounds: int) -> list[tuple[str, int]]:
+    """(script, round) in order; one pseudo-label round stands for all.
+
+    >>> steps(0)
+    [('01_preprocess', 0), ('02_make_folds', 0), ('03_train', 0), ('05_infer_ensemble', 0)]
+    >>> steps(2)[3:]
+    [('04_pseudo_label', 1), ('03_train', 1), ('05_infer_ensemble', 0)]
+    """
+    first = [("01_preprocess", 0), ("02_make_folds", 0), ("03_train", 0)]
+    return first + [("04_pseudo_label", 1), ("03_train", 1)] * bool(rounds) + [("05_infer_ensemble", 0)]
 
 
 def _run_quietly(stage: str, argv: list[str]) -> None:
@@ -70,27 +95,3 @@ def _run_quietly(stage: str, argv: list[str]) -> None:
     except Exception:
         sys.stderr.write(output.getvalue())
         raise
-
-
-def forecast(config: Config, rehearsal: dict[str, float]) -> str:
-    """Hours, disk and memory of the whole run, from the rehearsal and the size of the data."""
-    competition = Competition(config.competition)
-    bytes_ = sum(image.path.stat().st_size for image in competition.images)
-    folds = len(config.train.folds) or (1 if config.folds.scheme == "holdout" else config.folds.k)
-    members = folds * len(config.train.seeds) * (config.pseudo.rounds + 1)
-    if config.train.time_limit:
-        training = f"{members * config.train.time_limit / 3600:.1f} h of training ({members} members)"
-    else:
-        training = f"{members} members of {config.train.epochs:g} epochs"
-    disk = members * 0.1 + 4 * bytes_ / 2**30
-    free = shutil.disk_usage(Path.cwd()).free / 2**30
-    if disk > free:
-        raise UserError(f"the run needs about {disk:.1f} GiB of disk, but {free:.1f} GiB are free; make room")
-    size = max(config.infer.window, config.train.crop or config.preprocess.tile_size)
-    memory = (
-        0.8 + 0.25 * config.train.workers + config.train.batch_size * size**2 * 2.2e3 / 2**30 + config.infer.max_gib
-    )
-    return (
-        f"preflight: all stages passed in {sum(rehearsal.values()):.0f} s. Forecast: {training}, and inference on "
-        f"{len(competition.images)} images; about {disk:.1f} GiB of disk, {memory:.1f} GiB of memory"
-    )

@@ -93,6 +93,7 @@ class Competition:
         """Look at labels, metadata and sample submission together. Raises UserError."""
         _ = self.labels, self.metadata
         path = self.root / self.settings.submission.sample
+        self._check_sample(path)
         wanted = set(self.sample[self.settings.submission.id_column])
         strangers, silent = sorted(wanted - set(self.ids("test"))), sorted(set(self.ids("test")) - wanted)
         if strangers:
@@ -102,7 +103,27 @@ class Competition:
         if silent:
             raise UserError(f"test image {silent[0]!r} does not occur in {path}")
 
+    def _check_sample(self, path: Path) -> None:
+        """Every row asks for another thing, and for a class that is known."""
+        s = self.settings.submission
+        key = [s.id_column, s.class_column] if s.class_column else [s.id_column]
+        twice = self.sample.duplicated(key)
+        if twice.any():
+            row = ", ".join(self.sample.loc[twice, key].iloc[0])
+            raise UserError(f"{path} has two rows for {row}; is competition.submission.class_column set right?")
+        names = self.sample[s.class_column] if s.class_column else []
+        unknown = [name for name in names if name not in self.settings.classes]
+        if unknown:
+            raise UserError(
+                f"{path} asks for the class {unknown[0]!r}; competition.classes has {', '.join(self.settings.classes)}"
+            )
+
     def _find(self, split: str, pattern: str) -> list[ImageInfo]:
+        if not pattern or Path(pattern).is_absolute():
+            raise UserError(
+                f"competition.{split}_images: {pattern!r} is no pattern; give one that is relative to "
+                f"competition.root ({self.root}), for example {split}/*"
+            )
         files = sorted(p for p in self.root.glob(pattern) if p.suffix.lower() in SUFFIXES)
         if not files:
             raise UserError(

@@ -50,15 +50,16 @@ def parse(text: str, size: int, where: str, base: int = 1) -> tuple[np.ndarray, 
         return starts, lengths
     if lengths.min() < 1:
         raise UserError(f"{where}: the run-length has a run of length {lengths.min()}; at least 1 is expected")
+    outside = (starts < 0) | (lengths > size - starts)  # not start + length: absurd numbers overflow there
+    if outside.any():
+        run = int(np.argmax(outside))
+        raise UserError(
+            f"{where}: the run {starts[run] + base} {lengths[run]} lies outside the image of {size} pixels; "
+            "check the image's size, and the options `order` and `base` of the run-length"
+        )
     order = np.argsort(starts, kind="stable")
     starts, lengths = starts[order], lengths[order]
     ends = starts + lengths
-    if starts[0] < 0 or ends[-1] > size:
-        run = 0 if starts[0] < 0 else -1
-        raise UserError(
-            f"{where}: the run {starts[run] + base} {lengths[run]} lies outside the image of {size} pixels; "
-            "check the image's size, and the option competition.labels.base"
-        )
     if (starts[1:] < ends[:-1]).any():
         i = int(np.argmax(starts[1:] < ends[:-1]))
         raise UserError(f"{where}: the runs at {starts[i] + base} and {starts[i + 1] + base} overlap")

@@ -32,19 +32,25 @@ def score_submission(competition: Competition, path: Path) -> float:
     settings = competition.settings
     if not settings.answers:
         raise UserError(f"the answers of {settings.name} are not known here; upload {path} to its leaderboard")
-    tests = {i.image_id: i.path for i in competition.images if i.split == "test"}
     answers = settings.model_copy(update={"labels": settings.labels.model_copy(update={"path": settings.answers})})
-    reader = find("labels", settings.labels.format, "competition.labels.format")(answers, set(tests))
+    reader = find("labels", settings.labels.format, "competition.labels.format")(answers, set(competition.ids("test")))
+    n = len(competition.label_names)
+    confusions = []
+    for image_id, guess in read_submission(competition, path).items():
+        truth = reader.open(image_id, *guess.shape).read(0, 0, *guess.shape)
+        confusions.append(confusion_matrix(truth, guess, n))
+    return metrics.score(settings, np.stack(confusions))
+
+
+def read_submission(competition: Competition, path: Path) -> dict[str, np.ndarray]:
+    """A submission's label maps (H, W) uint8 by image id; UserError unless it has the sample's form."""
+    settings = competition.settings
     codec = find("codec", settings.submission.codec, "competition.submission.codec")(
         settings, competition.sample, competition.label_names
     )
     sizes = {}
-    for image_id, file in tests.items():
-        with open_image(file) as image:
-            sizes[image_id] = (image.height, image.width)
-    n = len(competition.label_names)
-    confusions = []
-    for image_id, guess in codec.read(path, sizes).items():
-        truth = reader.open(image_id, *sizes[image_id]).read(0, 0, *sizes[image_id])
-        confusions.append(confusion_matrix(truth, guess, n))
-    return metrics.score(settings, np.stack(confusions))
+    for image in competition.images:
+        if image.split == "test":
+            with open_image(image.path) as reader:
+                sizes[image.image_id] = (reader.height, reader.width)
+    return codec.read(path, sizes)

@@ -6,6 +6,7 @@ from lib.competition.dataset import Competition
 from lib.competition.scoring import score_submission
 from lib.config import load
 from lib.config.load import workspace_of
+from lib.plugins import load_plugins
 from lib.report.tables import text_table
 from lib.workspace import Workspace, read_json
 
@@ -15,6 +16,7 @@ def compare_configs(paths: list[str], flags: list[str]) -> None:
     rows = []
     for path in paths:
         config = load(path, flags)
+        load_plugins(config.plugins)
         workspace = Workspace(workspace_of(config))
         manifests = [read_json(p, {}) for p in sorted((workspace.root / "manifests").glob("*.json"))]
         done = workspace.submission.is_file()

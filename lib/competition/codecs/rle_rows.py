@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 
 from lib.competition import rle
+from lib.competition.labels.common import label_of_runs
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
 from lib.workspace import replacing
+
+Runs = tuple[int, np.ndarray, np.ndarray]
+"""Label index, starts from 0, lengths."""
 
 
 @register("codec", "rle")
@@ -50,34 +54,59 @@ class RleRows:
         Raises UserError on other ids, order or columns than the sample's, runs outside the image, or
         classes that overlap.
         """
+        runs, order, background = self.check(path, sizes), self.config.submission.order, self.config.background
+        return {
+            image_id: label_of_runs(own, *sizes[image_id], order, background).read(0, 0, *sizes[image_id])
+            for image_id, own in runs.items()
+        }
+
+    def check(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, list[Runs]]:
+        """What `read` refuses, found on the runs alone: no label map is held. Gives the runs by image id."""
         s = self.config.submission
         table = read_csv(path, [s.id_column, s.class_column, s.rle_column])
-        expected, found = self._keys(self.sample), self._keys(table)
-        if found != expected:
-            wrong = next((i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), None)
-            what = (
-                f"row {wrong + 2} is {found[wrong]}, expected {expected[wrong]}"
-                if wrong is not None
-                else (f"{len(found)} rows, expected {len(expected)}")
+        if list(table.columns) != list(self.sample.columns):
+            raise UserError(
+                f"{path} has the columns {', '.join(table.columns)}; expected {', '.join(self.sample.columns)}"
             )
-            raise UserError(f"{path}: ids differ from the sample submission's: {what}")
-        maps: dict[str, np.ndarray] = {}
+        found = self._keys(table)
+        _check_rows(path, found, self._keys(self.sample))
+        runs: dict[str, list[Runs]] = {}
         for (image_id, name), text in zip(found, table[s.rle_column], strict=True):
-            if image_id not in sizes:
-                continue
-            height, width = sizes[image_id]
-            text = "" if text == s.empty else text
-            starts, lengths = rle.parse(text, height * width, f"{path}, {image_id} {name}", s.base)
-            mask = rle.window_of_runs(starts, lengths, (height, width), s.order, (0, 0, height, width)) > 0
-            out = maps.setdefault(image_id, np.zeros((height, width), np.uint8))
-            if (out[mask] > 0).any():
-                raise UserError(f"{path}: in {image_id} the class {name} overlaps another one")
-            out[mask] = self.config.classes.index(name) + 1  # 0 stays "none", with or without background
-        if not self.config.background:
-            maps = {key: np.where(value > 0, value - 1, 255).astype(np.uint8) for key, value in maps.items()}
-        return maps
+            if image_id in sizes:
+                height, width = sizes[image_id]
+                where = f"{path}, {image_id} {name}"
+                pairs = rle.parse("" if text == s.empty else text, height * width, where, s.base)
+                runs.setdefault(image_id, []).append((self.indices[name], *pairs))
+        for image_id, own in runs.items():
+            self._check_overlap(path, image_id, own)
+        return runs
+
+    def _check_overlap(self, path: Path, image_id: str, runs: list[Runs]) -> None:
+        """A pixel has at most one class: runs of all classes together are disjoint too."""
+        index = np.concatenate([np.full(len(starts), i) for i, starts, _ in runs])
+        starts, lengths = (np.concatenate([run[k] for run in runs]) for k in (1, 2))
+        order = np.argsort(starts, kind="stable")
+        index, starts, ends = index[order], starts[order], (starts + lengths)[order]
+        clash = np.flatnonzero(starts[1:] < ends[:-1])
+        if len(clash):
+            names = {i: name for name, i in self.indices.items()}
+            one, other = names[index[clash[0]]], names[index[clash[0] + 1]]
+            pixel = starts[clash[0] + 1] + self.config.submission.base
+            raise UserError(f"{path}: in {image_id} the class {other} overlaps {one} at pixel {pixel}")
 
     def _keys(self, table: pd.DataFrame) -> list[tuple[str, str]]:
         s = self.config.submission
         names = table[s.class_column] if s.class_column else [self.config.classes[0]] * len(table)
         return list(zip(table[s.id_column], names, strict=True))
+
+
+def _check_rows(path: Path, found: list[tuple[str, str]], expected: list[tuple[str, str]]) -> None:
+    """Raises UserError, with the row, when ids (and classes) or their order differ from the sample's."""
+    if found == expected:
+        return
+    for number, (here, wanted) in enumerate(zip(found, expected, strict=False), start=2):  # row 1 is the header
+        if here != wanted:
+            raise UserError(
+                f"{path}: row {number} is {' '.join(here)}, expected {' '.join(wanted)} as in the sample submission"
+            )
+    raise UserError(f"{path} has {len(found)} rows, the sample submission {len(expected)}")

@@ -13,6 +13,9 @@ from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
 
+Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
+BAND = 1024  # rows translated at once
+
 
 @register("labels", "mask_images")
 class MaskImages:
@@ -58,28 +61,39 @@ class MaskImages:
             raise UserError(f"{path} is no readable mask ({error}); replace it") from None
         if not coloured and pixels.ndim == 3:
             raise UserError(f"{path} holds colours; name their CSV in competition.labels.palette")
-        if coloured:
-            r, g, b = (pixels[..., i].astype(np.uint32) for i in range(3))
-            codes = (r << 16) | (g << 8) | b
-        else:
-            codes = pixels.astype(np.uint32)
-        return self._translate(codes, path)
+        indices = np.empty(pixels.shape[:2], np.uint8)
+        for y in range(0, len(indices), BAND):  # bands: the codes take four times the memory of the indices
+            indices[y : y + BAND] = self._translate(_codes(pixels[y : y + BAND]), path)
+        return indices
 
     def _translate(self, codes: np.ndarray, path: Path) -> np.ndarray:
+        """Codes (h, w) to label indices (h, w) uint8."""
         keys = np.array(sorted(self.table), np.uint32)
         place = np.minimum(np.searchsorted(keys, codes), len(keys) - 1)
         known = keys[place] == codes
         values = np.array([self.table[int(k)] for k in keys], np.uint8)
         other = self.config.labels.other
         if other == "error" and not known.all():
-            code = int(codes[~known][0])
-            what = (
-                f"colour {code >> 16},{code >> 8 & 255},{code & 255}" if self.config.labels.palette else f"value {code}"
-            )
-            raise UserError(
-                f"{path} holds {what}, which is no class; set competition.labels.other to ignore or background"
-            )
+            raise UserError(f"{path} holds {self._name(int(codes[~known][0]))}")
         return np.where(known, values[place], 0 if other == "background" else IGNORE).astype(np.uint8)
+
+    def _name(self, code: int) -> str:
+        """An unknown code in words, with the way out."""
+        if self.config.labels.palette:
+            colour = f"{code >> 16},{code >> 8 & 255},{code & 255}"
+            return f"colour {colour}, which is no class; set competition.labels.other to ignore or background"
+        return (
+            f"value {code}, which is no class; set competition.labels.other to ignore or background, or, when "
+            "the values are grey levels (0 and 255), name them in a CSV (competition.labels.palette)"
+        )
+
+
+def _codes(pixels: np.ndarray) -> np.ndarray:
+    """Stored indices (h, w), or colours (h, w, 3), as one number per pixel, uint32."""
+    if pixels.ndim == 2:
+        return pixels.astype(np.uint32)
+    r, g, b = (pixels[..., i].astype(np.uint32) for i in range(3))
+    return (r << 16) | (g << 8) | b
 
 
 def _lookup(config: Competition) -> dict[int, int]:
@@ -91,7 +105,10 @@ def _lookup(config: Competition) -> dict[int, int]:
     table = read_csv(path, ["name", "r", "g", "b"])
     lookup = {}
     for row in table.to_dict("records"):
-        code = (int(row["r"]) << 16) | (int(row["g"]) << 8) | int(row["b"])
+        colour = [int(row[c]) if row[c].strip().isdecimal() else -1 for c in "rgb"]
+        if not all(0 <= value <= 255 for value in colour):
+            raise UserError(f"{path}: the colour of {row['name']!r} is not three numbers from 0 to 255")
+        code = (colour[0] << 16) | (colour[1] << 8) | colour[2]
         if row["name"] in config.classes:
             lookup[code] = config.classes.index(row["name"]) + first
         elif row["name"] == "background" and config.background:

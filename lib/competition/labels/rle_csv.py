@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lib.competition import rle
-from lib.competition.labels.common import Label
+from lib.competition.labels.common import Label, label_of_runs
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
@@ -16,7 +15,10 @@ from lib.plugins import register
 
 @register("labels", "rle_csv")
 class RleCsv:
-    """`image_ids`: the labeled images. Later rows win where classes overlap."""
+    """`image_ids`: the labeled images. Later rows win where classes overlap; rows of one class add up.
+
+    An empty cell, or the submission's word for empty, is an image without object.
+    """
 
     def __init__(self, config: Competition, known_ids: set[str]):
         self.config = config
@@ -31,14 +33,7 @@ class RleCsv:
             (index, *rle.parse(text, height * width, f"{self.path}, {image_id}", settings.base))
             for index, text in self.rows.get(image_id, [])
         ]
-
-        def read(y: int, x: int, h: int, w: int) -> np.ndarray:
-            out = np.zeros((h, w), np.uint8)
-            for index, starts, lengths in runs:
-                out[rle.window_of_runs(starts, lengths, (height, width), settings.order, (y, x, h, w)) > 0] = index
-            return out
-
-        return Label(read)
+        return label_of_runs(runs, height, width, settings.order, self.config.background)
 
     def _rows(self, config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
         settings = config.labels
@@ -55,7 +50,9 @@ class RleCsv:
             name = record[settings.class_column] if settings.class_column else config.classes[0]
             if name not in config.classes:
                 raise UserError(f"{self.path}: unknown class {name!r}; competition.classes has {config.classes}")
-            rows.setdefault(image_id, []).append((config.classes.index(name) + first, record[settings.rle_column]))
+            text = record[settings.rle_column]
+            text = "" if text == config.submission.empty else text
+            rows.setdefault(image_id, []).append((config.classes.index(name) + first, text))
         return rows
 
 

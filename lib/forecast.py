@@ -1,0 +1,244 @@
+"""What a run will cost: hours, disk and memory, from what the rehearsal measured and the size of the data."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib import tables
+from lib.competition.dataset import Competition
+from lib.config import Config
+from lib.config.load import workspace_of
+from lib.errors import UserError
+from lib.imaging.grid import window_starts
+from lib.imaging.reader import open_image
+from lib.inference.forward import Ensemble
+from lib.inference.members import windows_of
+from lib.inference.predictor import Windows
+from lib.inference.tta import views
+from lib.training.device import pick_device
+from lib.training.model import build_network
+from lib.training.precision import autocast
+from lib.workspace import Workspace, read_json
+
+GIB = 2**30
+WORKER_GIB = 0.25  # a loading process: interpreter, libraries and a few tiles
+Sizes = dict[str, list[tuple[int, int]]]  # split → (height, width) of its images, pixels
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the rehearsal tells about one unit of work."""
+
+    cut_seconds: float  # 01, per pixel of any image
+    sample_seconds: float  # one training sample, forward and backward
+    window_seconds: float  # one inference window, one member, one view
+    tiles: float  # tiles kept per pixel of a training image
+    tile_bytes: float  # a stored tile with its mask
+    member_bytes: float  # a member's folder
+    network_bytes: float  # a network in memory
+    blank_share: float  # 0 to 1
+    peak_gib: float  # memory of the rehearsal
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of the whole run, from the start."""
+
+    seconds: dict[str, float]  # by kind of work
+    members: int
+    disk_gib: float
+    memory_gib: float
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{kind} {duration(value)}" for kind, value in self.seconds.items())
+        return (
+            f"about {duration(sum(self.seconds.values()))} ({parts}; members: {self.members}), "
+            f"{self.disk_gib:.1f} GiB of disk, {self.memory_gib:.1f} GiB of memory"
+        )
+
+
+def measure(config: Config, rehearsal: Workspace, cut_seconds: float, channels: int) -> Measured:
+    """Read the rehearsal's tables and folders, and time the network on a batch of the real size."""
+    images = tables.read(rehearsal.images, tables.IMAGES, "01_preprocess.py")
+    pixels = images["height"] * images["width"]
+    train = images["split"] == "train"
+    members = list(rehearsal.runs.glob("*/fold*_seed*"))
+    precision = {
+        "train": read_json(members[0] / "done.json", {})["precision"],
+        "infer": read_json(rehearsal.root / "manifests/05_infer_ensemble.json", {})["facts"]["precision"],
+    }
+    sample_seconds, window_seconds, network_bytes = time_network(config, channels, precision)
+    return Measured(
+        cut_seconds=cut_seconds / float(pixels.sum()),
+        sample_seconds=sample_seconds,
+        window_seconds=window_seconds,
+        tiles=float(images.loc[train, "n_tiles"].sum() / pixels[train].sum()),
+        tile_bytes=_folder_bytes(rehearsal.tiles_dir) / max(1, int(images["n_tiles"].sum())),
+        member_bytes=float(np.mean([_folder_bytes(member) for member in members])),
+        network_bytes=network_bytes,
+        blank_share=float((images["blank_share"] * pixels).sum() / pixels.sum()),
+        peak_gib=_peak_gib(),
+    )
+
+
+def time_network(config: Config, channels: int, precision: dict[str, str]) -> tuple[float, float, float]:
+    """(seconds per training sample, seconds per inference window, bytes of the network)."""
+    device = pick_device(config.train.device)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    network = build_network(config.model, channels, pretrained=False).to(device, memory_format=layout)
+    side = config.train.crop or config.preprocess.tile_size
+    batch = torch.rand(config.train.batch_size, 3, side, side, device=device).contiguous(memory_format=layout) * 255
+
+    def step() -> None:
+        with autocast(device, precision["train"]):
+            logits = network.train()(batch)
+        logits.float().square().mean().backward()
+
+    sample_seconds = _second_call(step, device) / config.train.batch_size
+    network.zero_grad(set_to_none=True)
+    network = network.eval().to(memory_format=torch.channels_last)
+    forward = Ensemble([network], device, precision=precision["infer"])
+    size = windows_of(config).size
+    windows = np.zeros((config.infer.batch_size, size, size, 3), np.uint8)
+    window_seconds = _second_call(lambda: forward(windows), device) / len(windows)
+    return sample_seconds, window_seconds, float(sum(4 * p.numel() for p in network.parameters()))
+
+
+def sizes_of(competition: Competition) -> Sizes:
+    """Height and width of every image, from the files' heads."""
+    sizes: Sizes = {"train": [], "test": [], "unlabeled": []}
+    for image in competition.images:
+        with open_image(image.path) as reader:
+            sizes[image.split].append((reader.height, reader.width))
+    return sizes
+
+
+def fold_counts(config: Config, competition: Competition) -> tuple[int, float]:
+    """(folds to train, share of the training images that they validate on)."""
+    folds = config.folds
+    if folds.scheme == "holdout":
+        return 1, folds.holdout_share
+    every = folds.k
+    if folds.scheme == "column" and folds.column in competition.metadata:
+        every = max(1, len(set(competition.metadata[folds.column]) - {"-1"}))
+    chosen = len(config.train.folds) or every
+    return chosen, min(1.0, chosen / every)
+
+
+def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, validated: float) -> Forecast:
+    """Costs of stages 01 to 05 with all rounds. `validated`: share of the training images in the trained folds."""
+    pixels = {split: float(sum(h * w for h, w in images)) for split, images in sizes.items()}
+    unlabeled = sizes["test"] + sizes["unlabeled"]
+    networks, rounds = folds * len(config.train.seeds), config.pseudo.rounds
+    members = networks * (rounds + 1)
+    seen = 1 - measured.blank_share if config.infer.roi == "content" else 1.0
+
+    def windows(images: list[tuple[int, int]], grid: Windows) -> float:
+        return seen * sum(window_count(size, grid) for size in images)
+
+    # 03 scores whole images without overlap or TTA; 04 and 05 predict as configured.
+    grid = windows_of(config)
+    plain = Windows(grid.size, 0.0, grid.scale, "constant", 0.0, grid.whole)
+    scored = validated * windows(sizes["train"], plain) * len(config.train.seeds) * (rounds + 1)
+    kinds = len(config.infer.weights)
+    passes = (
+        rounds * windows(unlabeled, grid) * networks
+        + validated * windows(sizes["train"], grid) * len(config.train.seeds) * kinds
+        + windows(sizes["test"], grid) * networks * kinds
+    ) * max(1, len(list(views(config.infer.tta))))
+
+    tiles = measured.tiles * pixels["train"]
+    pseudo = measured.tiles * (pixels["test"] + pixels["unlabeled"]) * folds
+    pseudo = min(pseudo, config.pseudo.max_tiles * folds) if config.pseudo.max_tiles else pseudo
+    disk = (tiles + rounds * pseudo) * measured.tile_bytes + members * measured.member_bytes
+    return Forecast(
+        seconds={
+            "cutting": measured.cut_seconds * sum(pixels.values()),
+            "training": members * member_seconds(config, tiles, measured),
+            "scoring": scored * (config.train.evaluations + kinds) * measured.window_seconds,
+            "inference": passes * measured.window_seconds,
+        },
+        members=members,
+        disk_gib=disk / GIB,
+        memory_gib=(
+            measured.peak_gib + config.infer.max_gib + config.train.workers * WORKER_GIB
+            + networks * kinds * measured.network_bytes / GIB
+        ),
+    )  # fmt: skip
+
+
+def member_seconds(config: Config, tiles: float, measured: Measured) -> float:
+    """Training of one member, evaluation excluded."""
+    if config.train.time_limit:
+        return config.train.time_limit
+    held_out = config.folds.holdout_share if config.folds.scheme == "holdout" else 1 / config.folds.k
+    sampling = config.train.sampling
+    samples = sampling.samples_per_epoch or tiles * (1 - held_out) * sampling.fraction
+    return config.train.epochs * max(samples, config.train.batch_size) * measured.sample_seconds
+
+
+def window_count(size: tuple[int, int], windows: Windows) -> int:
+    """Windows over an image of `size` (height, width) in original pixels.
+
+    >>> window_count((1000, 2000), Windows(500, 0.0, 1.0, "constant", 0.0))
+    8
+    >>> window_count((1000, 2000), Windows(500, 0.0, 0.5, "constant", 0.0))
+    2
+    """
+    if windows.whole:
+        return 1
+    rows, columns = (len(window_starts(max(1, round(n * windows.scale)), windows.size, windows.stride)) for n in size)
+    return rows * columns
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose.
+
+    >>> duration(40), duration(720), duration(9000)
+    ('40 s', '12 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def check_disk(config: Config, forecast: Forecast) -> None:
+    """Raises UserError when the workspace's disk is too small."""
+    folder = workspace_of(config).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / GIB
+    if forecast.disk_gib > free:
+        raise UserError(
+            f"the run needs about {forecast.disk_gib:.1f} GiB of disk, but {folder} has {free:.1f} GiB free; "
+            "make room, or set workspace to a folder on another disk"
+        )
+
+
+def _second_call(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a call after one that warms up."""
+    call()
+    started = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _folder_bytes(folder: Path) -> float:
+    return float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+
+
+def _peak_gib() -> float:
+    """Largest memory that this process has had."""
+    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
