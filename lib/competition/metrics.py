@@ -14,7 +14,7 @@ from lib.plugins import find, register
 
 def score(config: Competition, confusions: np.ndarray) -> float:
     """The competition's metric of confusion matrices (N, n, n)."""
-    n = confusions.shape[-1]
+    n = len(config.classes) + config.background  # a last, unscored column may count pixels of no class
     first = 1 if config.background and not config.score_background else 0
     return float(find("metric", config.metric, "competition.metric")(confusions, range(first, n)))
 

@@ -38,7 +38,8 @@ def score_submission(competition: Competition, path: Path) -> float:
     confusions = []
     for image_id, guess in read_submission(competition, path).items():
         truth = reader.open(image_id, *guess.shape).read(0, 0, *guess.shape)
-        confusions.append(confusion_matrix(truth, guess, n))
+        # One more column: a pixel that got no class is a miss, not a pixel that does not count.
+        confusions.append(confusion_matrix(truth, np.where(guess == IGNORE, n, guess), n + 1))
     return metrics.score(settings, np.stack(confusions))
 
 

@@ -52,6 +52,30 @@ def test_mask_of_another_size_is_named(painted):
         reader(config).open("a", 21, 30)
 
 
+def test_bands_of_a_tall_mask_meet(tmp_path, monkeypatch):
+    indices = np.random.default_rng(0).integers(0, 3, (23, 7)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), indices)
+    labels = {"format": "mask_images", "path": "."}
+    config = Competition(root=str(tmp_path), classes=["road", "tree"], labels=labels)
+    monkeypatch.setattr("lib.competition.labels.mask_images.BAND", 5)
+    assert (reader(config).open("a", 23, 7).read(0, 0, 23, 7) == indices).all()
+
+
+def test_grey_masks_and_bad_palettes_say_what_to_do(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 255], [255, 0]], np.uint8))
+    labels = {"format": "mask_images", "path": "."}
+    config = Competition(root=str(tmp_path), classes=["road"], labels=labels)
+    with pytest.raises(UserError, match=r"a.png holds value 255, which is no class.*competition.labels.palette"):
+        reader(config).open("a", 2, 2)
+    config = Competition(root=str(tmp_path), classes=["road"], labels=labels | {"palette": "classes.csv"})
+    for red in ("x", "256", "-1", ""):
+        (tmp_path / "classes.csv").write_text(f"name,r,g,b\nroad,{red},255,255\n")
+        with pytest.raises(UserError, match="the colour of 'road' is not three numbers from 0 to 255"):
+            reader(config)
+    (tmp_path / "classes.csv").write_text("name,r,g,b\nroad,255,255,255\nbackground,0,0,0\n")
+    assert reader(config).open("a", 2, 2).read(0, 0, 2, 2).tolist() == [[0, 1], [1, 0]]
+
+
 @pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("order", ["row", "column"])
 def test_codec_round_trip_by_class(tmp_path, order, background):

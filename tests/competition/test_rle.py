@@ -61,6 +61,8 @@ def test_bands_give_the_same_text(mask, order, data):
         ("0 1", "outside"),
         ("1 0", "length 0"),
         ("1 3 2 2", "overlap"),
+        ("2 9223372036854775807", "outside"),
+        ("1 99 6 1", "run 1 99 lies outside"),
     ],
 )
 def test_bad_text_is_one_sentence_that_names_the_row(text, what):

@@ -1,0 +1,110 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.competition.dataset import Competition, check_class_pixels
+from lib.config.competition import Competition as Settings
+from lib.errors import UserError
+
+LABELS = {"class_column": "class"}
+SUBMISSION = {"class_column": "class", "empty": "-1"}
+ROWS = [("a", "road", "1 3"), ("a", "tree", "7 2"), ("a", "road", "5 1"), ("b", "road", ""), ("b", "tree", "-1")]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two training images of 4 x 6 and 5 x 3, one test image with an upper-case suffix."""
+    for name, shape in (("train/a.png", (4, 6)), ("train/b.png", (5, 3)), ("test/c.PNG", (4, 4))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(cv2.imencode(".png", np.full((*shape, 3), 9, np.uint8))[1].tobytes())
+    pd.DataFrame(ROWS, columns=["id", "class", "encoding"]).to_csv(tmp_path / "train.csv", index=False)
+    write_sample(tmp_path, [("c", "road"), ("c", "tree")])
+    return tmp_path
+
+
+def write_sample(folder, rows):
+    table = pd.DataFrame(rows, columns=["id", "class"]).assign(predicted="")
+    table.to_csv(folder / "sample_submission.csv", index=False)
+
+
+def competition(folder, **changes):
+    options = {"root": str(folder), "classes": ["road", "tree"], "labels": LABELS, "submission": SUBMISSION}
+    return Competition(Settings(**options | changes))
+
+
+def test_images_names_channels_and_labels(folder):
+    here = competition(folder)
+    here.check()
+    assert [(i.image_id, i.split) for i in here.images] == [("a", "train"), ("b", "train"), ("c", "test")]
+    assert here.label_names == ["background", "road", "tree"] and here.channels == 3
+    # Columns of 4 pixels: road 1-3 and 5, tree 7-8; rows of one class add up; both words for empty.
+    expected = np.zeros((4, 6), np.uint8)
+    expected[:3, 0] = expected[0, 1] = 1
+    expected[2:, 1] = 2
+    assert (here.labels.open("a", 4, 6).read(0, 0, 4, 6) == expected).all()
+    assert not here.labels.open("b", 5, 3).read(0, 0, 5, 3).any()
+
+
+def test_without_background_a_pixel_without_run_is_not_scored(folder):
+    label = competition(folder, background=False).labels.open("a", 4, 6).read(0, 0, 4, 3)
+    assert label.T.tolist() == [[0, 0, 0, 255], [0, 255, 1, 1], [255] * 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ([("c", "road"), ("c", "river")], "asks for the class 'river'; competition.classes has road, tree"),
+        ([("c", "road"), ("c", "road")], "two rows for c, road"),
+        ([("c", "road"), ("z", "road")], "asks for 'z', but there is no such test image"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_named(folder, rows, what):
+    write_sample(folder, rows)
+    with pytest.raises(UserError, match=what):
+        competition(folder).check()
+
+
+def test_two_rows_an_image_hint_at_the_class_column_unless_a_plugin_reads_them(folder):
+    with pytest.raises(UserError, match=r"two rows for c; is competition.submission.class_column set right\?"):
+        competition(folder, submission={}).check()
+    competition(folder, submission={"codec": "mine"}).check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"root": "/no/such"}, "there is no folder"),
+        ({"test_images": "nothing/*"}, "matches no image"),
+        ({"test_images": "/data/test/*"}, "competition.test_images: '/data/test/.*' is no pattern"),
+        ({"train_images": ""}, "competition.train_images: '' is no pattern"),
+        ({"unlabeled_images": "test/*"}, "two images with the id 'c'"),
+        ({"metadata": "train.csv"}, "two rows for 'a'"),
+        ({"metadata": "no.csv"}, "there is no file"),
+        ({"labels": {"class_column": "kind"}}, "has no column 'kind'; it has id, class, encoding"),
+        ({"classes": ["road"]}, "unknown class 'tree'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(folder, changes, what):
+    with pytest.raises(UserError, match=what):
+        competition(folder, **changes).check()
+
+
+def test_label_without_image_and_image_without_label_are_named(folder):
+    (folder / "train/b.png").rename(folder / "train/d.png")
+    with pytest.raises(UserError, match="has a label for 'b'"):
+        competition(folder).check()
+    pd.DataFrame(ROWS[:3], columns=["id", "class", "encoding"]).to_csv(folder / "train.csv", index=False)
+    with pytest.raises(UserError, match="'d' has no label"):
+        competition(folder).check()
+
+
+def test_a_run_past_the_image_names_file_and_image(folder):
+    with pytest.raises(UserError, match=r"train.csv, a: the run 7 2 lies outside the image of 6 pixels"):
+        competition(folder).labels.open("a", 2, 3)
+
+
+def test_an_empty_class_is_named_but_an_empty_background_is_not():
+    check_class_pixels(["background", "road"], {"background": 0, "road": 1})
+    with pytest.raises(UserError, match="class 'tree' has not a single"):
+        check_class_pixels(["background", "road", "tree"], {"background": 5, "road": 1})

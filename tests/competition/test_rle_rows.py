@@ -1,0 +1,97 @@
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lib.competition.codecs.rle_rows import RleRows
+from lib.config.competition import Competition as Settings
+from lib.errors import UserError
+
+CLASSES = ["road", "tree"]
+SIZES = {"b": (4, 6), "c": (5, 3)}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    order=st.sampled_from(["row", "column"]),
+    base=st.integers(0, 1),
+    empty=st.sampled_from(["", "-1", "1 0", "-"]),
+    background=st.booleans(),
+    by_class=st.booleans(),
+    data=st.data(),
+)
+def test_what_is_written_is_read_with_every_knob(tmp_path, shape, order, base, empty, background, by_class, data):
+    classes = CLASSES if by_class else ["road"]
+    background = background or not by_class
+    seed, cut = data.draw(st.integers(0, 99)), data.draw(st.integers(1, shape[0]))
+    labels = np.random.default_rng(seed).integers(0, len(classes) + background, shape).astype(np.uint8)
+    rows = [(i, name) for i in "ba" for name in classes]  # the organiser's order, not ours
+    sample = pd.DataFrame(rows, columns=["id", "kind"]).assign(mask="")[["id", *(["kind"] * by_class), "mask"]]
+    submission = {"class_column": "kind" * by_class, "rle_column": "mask", "order": order, "base": base, "empty": empty}
+    codec = RleRows(Settings(classes=classes, background=background, submission=submission), sample, [])
+    codec.add("a", *shape, [(y, labels[y:end]) for y, end in ((0, cut), (cut, shape[0])) if y < end])
+    codec.write(tmp_path / "out.csv")
+    table = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
+    assert list(table.columns) == list(sample.columns) and list(table["id"]) == list(sample["id"])
+    assert (table["mask"][: len(classes)] == empty).all(), "an image that was never added"
+    found = codec.read(tmp_path / "out.csv", {"a": shape, "b": (3, 2)})
+    assert (found["a"] == labels).all() and (found["b"] == (0 if background else 255)).all()
+
+
+def rows(*texts):
+    return pd.DataFrame({"id": [*"bbcc"], "class": CLASSES * 2, "predicted": texts})
+
+
+def check(folder, table, sizes=SIZES):
+    table.to_csv(folder / "out.csv", index=False)
+    codec = RleRows(Settings(classes=CLASSES, submission={"class_column": "class"}), rows(*[""] * 4), [])
+    return codec.check(folder / "out.csv", sizes)
+
+
+def test_a_sound_submission_passes(tmp_path):
+    found = check(tmp_path, rows("1 3 7 2", "4 3", "", "15 1"))
+    assert [(i, s.tolist(), n.tolist()) for i, s, n in found["b"]] == [(1, [0, 6], [3, 2]), (2, [3], [3])]
+
+
+@pytest.mark.parametrize(
+    ("texts", "what"),
+    [
+        (["1 3", "3 2", "", ""], "out.csv: in b the class tree overlaps road at pixel 3"),
+        (["9 2", "1 9", "", ""], "in b the class road overlaps tree at pixel 9"),
+        (["24 1", "", "", "15 2"], "out.csv, c tree: the run 15 2 lies outside the image of 15 pixels"),
+        (["1 2 3", "", "", ""], "b road: the run-length has 3 numbers"),
+    ],
+)
+def test_bad_runs_are_named(tmp_path, texts, what):
+    with pytest.raises(UserError, match=what):
+        check(tmp_path, rows(*texts))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda t: t.iloc[[1, 0, 2, 3]], "row 2 is b tree, expected b road"),
+        (lambda t: t.iloc[:3], "has 3 rows, the sample submission 4"),
+        (lambda t: pd.concat([t, t.iloc[-1:]]), "has 5 rows, the sample submission 4"),
+        (lambda t: t.assign(id=["b", "b", "c", "d"]), "row 5 is d tree, expected c tree"),
+        (lambda t: t[["id", "predicted", "class"]], "columns id, predicted, class; expected id, class, predicted"),
+        (lambda t: t.drop(columns="class"), "no column 'class'"),
+    ],
+)
+def test_rows_and_columns_are_the_samples(tmp_path, change, what):
+    with pytest.raises(UserError, match=what):
+        check(tmp_path, change(rows(*[""] * 4)))
+
+
+def test_memory_of_a_check_is_the_texts_not_the_masks(tmp_path):
+    side = 20_000  # 400 MB a label map
+    half = side * side // 2
+    tracemalloc.start()
+    check(tmp_path, rows(f"1 {half}", f"{half + 1} 5", "", ""), {"b": (side, side), "c": (side, side)})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6
