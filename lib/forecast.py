@@ -24,9 +24,9 @@ from lib.inference.forward import Ensemble
 from lib.inference.members import windows_of
 from lib.inference.predictor import Windows
 from lib.inference.tta import views
+from lib.precision import autocast
 from lib.training.device import pick_device
 from lib.training.model import build_network
-from lib.training.precision import autocast
 from lib.workspace import Workspace, read_json
 
 GIB = 2**30

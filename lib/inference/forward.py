@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-
 import numpy as np
 import torch
 from torch import nn
 
 from lib.inference.tta import views
-
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def autocast(device: torch.device, precision: str):
-    """The autocast context of `fp32` (none), `bf16` or `fp16`."""
-    dtype = DTYPES[precision]
-    return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
+from lib.precision import autocast, fastest
 
 
 class Ensemble:
@@ -66,17 +56,10 @@ class Ensemble:
 
 
 def fastest_precision(net: nn.Module, device: torch.device, window: int, batch_size: int) -> str:
-    """Time two forward passes of each precision; the fastest whose probabilities agree with float32's."""
+    """The fastest precision whose probabilities agree with float32's, on windows of the real size."""
     images = np.random.default_rng(0).integers(0, 255, (batch_size, window, window, 3), np.uint8)
-    seconds, maps = {}, {}
-    for precision in ("fp32", "bf16") if device.type == "cpu" else ("fp32", "bf16", "fp16"):
-        run = Ensemble([net], device, precision=precision)
-        maps[precision] = run(images)
-        times = []
-        for _ in range(2):
-            start = time.perf_counter()
-            run(images)
-            times.append(time.perf_counter() - start)
-        seconds[precision] = min(times)
-    agree = [p for p in seconds if np.abs(maps[p] - maps["fp32"]).mean() < 0.01]
-    return min(agree, key=seconds.get)
+    return fastest(
+        device,
+        lambda precision: Ensemble([net], device, precision=precision)(images),
+        lambda maps, exact: np.abs(maps - exact).mean() < 0.01,
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from lib.training.precision import autocast
+from lib.precision import autocast
 
 
 class WeightAverage:

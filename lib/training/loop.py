@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from lib.config.training import Train
 from lib.data.dataset import EpochSampler, TileDataset
+from lib.precision import autocast, scaler
 from lib.training.averaging import WeightAverage, update_bn
 from lib.training.checkpoint import load_resume, save_resume, save_weights
 from lib.training.optim import build_optimizer, learning_rate, set_lr
-from lib.training.precision import autocast, scaler
 
 
 @dataclass

@@ -6,12 +6,12 @@ import torch
 from lib.config.training import Augment, Model, Sampling, Swa, Train
 from lib.data.augment import Augmentation
 from lib.data.dataset import EpochSampler, TileDataset, TileFile
+from lib.precision import autocast, scaler
 from lib.training.averaging import WeightAverage, update_bn
 from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
 from lib.training.model import build_network
 from lib.training.optim import learning_rate
-from lib.training.precision import autocast, scaler
 
 CPU = torch.device("cpu")
 
