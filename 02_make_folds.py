@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     pixels = train.set_index("image_id").filter(regex="^px_(?!ignore)")
     groups = name_groups(ids, competition.metadata, config.folds)
     if config.folds.leak_check:
-        groups = merge_groups(groups, leaking_pairs(images, ids, groups, workspace, config.jobs or -1))
+        groups = merge_groups(groups, leaking_pairs(images, ids, groups, workspace, config.jobs))
     if config.folds.scheme == "column":
         fold = column_of(competition.metadata, config.folds.column, ids, "folds.column").astype(int)
     else:

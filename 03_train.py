@@ -27,6 +27,7 @@ from lib.inference.evaluate import evaluate
 from lib.inference.forward import Ensemble
 from lib.inference.members import source_of, windows_of
 from lib.plugins import load_plugins
+from lib.provenance import environment
 from lib.pseudo.rounds import round_experiment
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
@@ -83,14 +84,14 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
         write_json(member.path / "begun.json", stage.now)
     stage.begin()
     started = time.monotonic()
-    write_json(member.path / "environment.json", {"torch": torch.__version__, "device": str(device)})
+    write_json(member.path / "environment.json", environment(device))
     save(config, member.path / "resolved.yaml")
     tiles = training_tiles(workspace, folds, member.fold, config, competition)
     data = make_data(tiles, config, competition.channels, member.seed)
     precision = measure_precision(workspace, config, competition.channels, data, device)
     trainer = make_trainer(member, config, competition.channels, data, precision, device)
     validation = images_of_fold(workspace, folds, member.fold)
-    trainer.run(lambda network: score(network, validation, config, competition, device, precision))
+    trainer.run(lambda network: score(network, validation, config, competition, device, precision, quick=True))
     results = {}
     for which in ("swa", "ema", "best", "last"):
         wanted = which == "swa" or (which in config.infer.weights and (member.path / f"{which}_weights.pt").is_file())
@@ -114,9 +115,16 @@ def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list
     return [(i, images.loc[i, "path"]) for i in folds.loc[folds["fold"] == fold, "image_id"]]
 
 
-def score(network, validation: list, config, competition: Competition, device, precision: str) -> float:
-    """The competition's metric on stitched whole images, without overlap or TTA, at threshold 0.5."""
-    windows = dataclasses.replace(windows_of(config), overlap=0.0, blend="constant")
+def score(
+    network, validation: list, config, competition: Competition, device, precision: str, quick: bool = False
+) -> float:
+    """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
+
+    `quick`: windows do not overlap.
+    """
+    windows = windows_of(config)
+    if quick:
+        windows = dataclasses.replace(windows, overlap=0.0, blend="constant")
     sources = [source_of(config, i, path) for i, path in validation]
     forward = Ensemble([network], device, precision=precision)
     result = evaluate(

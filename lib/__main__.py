@@ -56,12 +56,12 @@ def preflight(argv: list[str]) -> None:
 
 def check(argv: list[str]) -> None:
     from lib.competition.dataset import Competition
-    from lib.competition.scoring import read_submission
+    from lib.competition.scoring import open_codec, test_sizes
 
     config, path = config_and_csv(argv)
-    maps = read_submission(Competition(config.competition), path)
-    empty = 0 if not config.competition.background else sum(not labels.any() for labels in maps.values())
-    print(f"{path}: ids, order, ranges and overlaps are as the sample asks; {len(maps)} images, {empty} of them empty")
+    competition = Competition(config.competition)
+    open_codec(competition).check(path, test_sizes(competition))
+    print(f"{path}: ids, order, ranges and overlaps are as the sample asks; {len(competition.sample)} rows")
 
 
 def score(argv: list[str]) -> None:

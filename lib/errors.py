@@ -22,8 +22,24 @@ def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        # A loading process that was killed is reported before our own signal arrives.
+        if "DataLoader worker" not in str(error):
+            raise
+        if "signal: Terminated" not in str(error) and "exited unexpectedly" not in str(error):
+            print(
+                f"error: a loading process was killed ({' '.join(str(error).split())}); memory may be short, "
+                "so lower train.workers or train.batch_size and run the same command again",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+        _stop()
     except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on from here", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(130)  # loader threads must not hold the exit up
+        _stop()
     sys.exit(0)
+
+
+def _stop() -> NoReturn:
+    print("\nstopped; run the same command again to go on from here", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(130)  # loader threads must not hold the exit up

@@ -23,11 +23,17 @@ HERE = Path(__file__).resolve().parent.parent
 
 
 def preflight(path: str, flags: list[str]) -> None:
-    """Raises UserError, naming the stage, when a stage would fail; else prints the forecast."""
+    """Raises UserError, naming the stage, when a stage would fail; else prints the forecast.
+
+    A debug run is as short as its rehearsal would be: only its configuration and data are checked.
+    """
     config = load(path, flags)
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     competition.check()
+    if config.debug:
+        print("preflight: configuration and data fit together; a debug run is its own rehearsal")
+        return
     stamp = workspace_of(config) / "preflight.json"
     passed, identity = read_json(stamp, {}), identity_of(config)
     if passed.get("identity") == identity:
@@ -35,12 +41,12 @@ def preflight(path: str, flags: list[str]) -> None:
     else:
         seconds, measured = rehearse(path, flags, config, competition)
         passed = {"identity": identity, "seconds": seconds, "measured": asdict(measured)}
-        write_json(stamp, passed)
         print(f"preflight: all stages passed in {sum(seconds.values()):.0f} s")
     forecast = predict_cost(
         config, sizes_of(competition), Measured(**passed["measured"]), *fold_counts(config, competition)
     )
     check_disk(config, forecast)
+    write_json(stamp, {**passed, "forecast": forecast.seconds})  # `compare` shows how right it was
     print(f"forecast: {forecast}")
 
 

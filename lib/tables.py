@@ -12,6 +12,8 @@ import pandas as pd
 
 from lib.errors import UserError
 
+IGNORE = 255  # label index of pixels that are neither trained on nor scored
+
 # column -> (dtype, meaning)
 IMAGES = {
     "image_id": ("str", "file name's stem"),

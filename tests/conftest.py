@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+settings.register_profile("busy", deadline=None)  # a busy machine is no bug
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser):

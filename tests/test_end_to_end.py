@@ -149,16 +149,32 @@ def loss(logits, target, valid, weight): return ((logits.sigmoid() - target) ** 
 
 @register("augmentation", "mine")
 def augmentation(config): return []
+
+@register("sampler", "mine")
+class Sampler:
+    def __init__(self, tiles, config, pseudo_share, seed): self.size = 8
+    def keys(self, epoch): return [(0, epoch, i) for i in range(8)]
+
+@register("codec", "mine")
+class Areas:
+    def __init__(self, config, sample, label_names): self.sample, self.areas = sample, {}
+    def add(self, image_id, h, w, bands): self.areas[image_id] = sum(int((b == 1).sum()) for _, b in bands)
+    def write(self, path): self.sample.assign(predicted=self.sample["id"].map(self.areas)).to_csv(path, index=False)
+    def check(self, path, sizes): pass
 """
 
 
-def test_a_users_model_loss_and_augmentation_need_no_change_of_lib(tiny):
+def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib(tiny):
     (tiny.parent / "mine.py").write_text(PLUGIN)
     tiny.write_text(tiny.read_text() + "\nplugins: [mine.py]\n")
     flags = ["--model.architecture", "mine", "--train.loss.terms", "{squared: 1}", "--augment.preset", "mine"]
+    flags += ["--train.sampling.sampler", "mine", "--competition.submission.codec", "mine"]
     for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
         run(stage, tiny, *flags)
-    assert (tiny.parent / "work/submission.csv").is_file()
+    areas = pd.read_csv(tiny.parent / "work/submission.csv")["predicted"]
+    assert len(areas) == 2 and areas.between(1, 200 * 200).all()
+    done = json.loads((tiny.parent / "work/runs/base/fold0_seed42/done.json").read_text())
+    assert done["steps"] == 2 * 8 // 4  # the sampler's eight samples an epoch, in batches of four
 
 
 def test_preflight_passes_all_stages_and_leaves_nothing_but_its_stamp(tiny, capsys):

@@ -210,7 +210,7 @@ def train(network: nn.Module, scenes: list[Scene], outputs: int, seed: int, limi
 @torch.inference_mode()
 def predict(network: nn.Module, pixels: np.ndarray) -> np.ndarray:
     """(H, W) uint8 class indices (one output: 0 or 1) of a whole image."""
-    network.eval()
+    network.eval().to(memory_format=torch.channels_last)  # the same numbers sooner: the clock has stopped
     image = torch.from_numpy(A.Normalize(MEAN, STD)(image=pixels)["image"].transpose(2, 0, 1)[None].copy())
 
     def probabilities(windows: torch.Tensor) -> torch.Tensor:

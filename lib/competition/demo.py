@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import tifffile
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from lib.competition.rle import BandEncoder
+from lib.parallel import parallel
 from lib.workspace import replacing_dir
 
 TILE = 512
@@ -64,6 +63,11 @@ class Scene:
     seed: int
     things: tuple[Thing, ...]
     outline: np.ndarray  # tissue thickness per cell, positive inside
+
+    @cached_property
+    def circles(self) -> np.ndarray:
+        """(3, N): y, x and radius of the things; a slide of 40,000 x 40,000 holds thousands."""
+        return np.array([(t.y, t.x, t.radius) for t in self.things], np.float64).reshape(-1, 3).T
 
 
 def make_scene(height: int, width: int, patient: str, seed: int, tissue: float = 0.6) -> Scene:
@@ -187,12 +191,11 @@ def draw_label(scene: Scene, y: int, x: int, h: int, w: int) -> np.ndarray:
 
 
 def _near(scene: Scene, y: int, x: int, h: int, w: int) -> list[Thing]:
-    reach = 1.4
-    return [
-        t for t in scene.things
-        if y - reach * t.radius < t.y < y + h + reach * t.radius
-        and x - reach * t.radius < t.x < x + w + reach * t.radius
-    ]  # fmt: skip
+    """The things that may show in a window."""
+    ty, tx, radius = scene.circles
+    reach = 1.4 * radius
+    near = (ty > y - reach) & (ty < y + h + reach) & (tx > x - reach) & (tx < x + w + reach)
+    return [scene.things[i] for i in np.flatnonzero(near)]
 
 
 def _polar(thing: Thing, y: int, x: int, h: int, w: int, phase: float) -> tuple[slice, slice, np.ndarray]:
@@ -248,8 +251,7 @@ def make_demo(root: Path, seed: int = 1, per_patient: int = 2, sides: tuple[int,
     with replacing_dir(root) as folder:
         for split in ("train", "test"):
             (folder / split).mkdir()
-        work = Parallel(n_jobs=-1, return_as="generator")(delayed(_one_slide)(folder, *plan) for plan in plans)
-        encodings = list(tqdm(work, total=len(plans), desc="demo slides", unit="slide"))
+        encodings = parallel(_one_slide, [(folder, *plan) for plan in plans], 0, "demo slides", "slide")
         rows = [(plan[0], plan[2], text) for plan, text in zip(plans, encodings, strict=True)]
         meta = [(i, patient, split, height, width) for i, patient, split, height, width, _ in plans]
         pd.DataFrame(meta, columns=["id", "patient", "split", "height", "width"]).to_csv(

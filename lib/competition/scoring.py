@@ -9,10 +9,12 @@ import numpy as np
 import lib.competition.codecs  # noqa: F401  (registers the codecs)
 from lib.competition import metrics
 from lib.competition.dataset import Competition
-from lib.competition.labels import IGNORE
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.plugins import find
+from lib.tables import IGNORE
+
+ROWS = 1024  # of both labels, held at once
 
 
 def confusion_matrix(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
@@ -34,24 +36,33 @@ def score_submission(competition: Competition, path: Path) -> float:
         raise UserError(f"the answers of {settings.name} are not known here; upload {path} to its leaderboard")
     answers = settings.model_copy(update={"labels": settings.labels.model_copy(update={"path": settings.answers})})
     reader = find("labels", settings.labels.format, "competition.labels.format")(answers, set(competition.ids("test")))
-    n = len(competition.label_names)
+    n, sizes = len(competition.label_names), test_sizes(competition)
     confusions = []
-    for image_id, guess in read_submission(competition, path).items():
-        truth = reader.open(image_id, *guess.shape).read(0, 0, *guess.shape)
-        # One more column: a pixel that got no class is a miss, not a pixel that does not count.
-        confusions.append(confusion_matrix(truth, np.where(guess == IGNORE, n, guess), n + 1))
+    for image_id, guess in open_codec(competition).read(path, sizes).items():
+        height, width = sizes[image_id]
+        truth = reader.open(image_id, height, width)
+        total = np.zeros((n + 1, n + 1), np.int64)
+        for y in range(0, height, ROWS):
+            box = (y, 0, min(ROWS, height - y), width)
+            found = guess.read(*box)
+            # One more column: a pixel that got no class is a miss, not a pixel that does not count.
+            total += confusion_matrix(truth.read(*box), np.where(found == IGNORE, n, found), n + 1)
+        confusions.append(total)
     return metrics.score(settings, np.stack(confusions))
 
 
-def read_submission(competition: Competition, path: Path) -> dict[str, np.ndarray]:
-    """A submission's label maps (H, W) uint8 by image id; UserError unless it has the sample's form."""
+def open_codec(competition: Competition):
+    """The competition's submission codec, empty."""
     settings = competition.settings
-    codec = find("codec", settings.submission.codec, "competition.submission.codec")(
-        settings, competition.sample, competition.label_names
-    )
+    build = find("codec", settings.submission.codec, "competition.submission.codec")
+    return build(settings, competition.sample, competition.label_names)
+
+
+def test_sizes(competition: Competition) -> dict[str, tuple[int, int]]:
+    """(height, width) of every test image, from the files' heads."""
     sizes = {}
     for image in competition.images:
         if image.split == "test":
             with open_image(image.path) as reader:
                 sizes[image.image_id] = (reader.height, reader.width)
-    return codec.read(path, sizes)
+    return sizes

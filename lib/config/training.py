@@ -42,6 +42,8 @@ class Augment(Section):
 class Sampling(Section):
     """Which tiles an epoch sees."""
 
+    sampler: str = "balanced"
+    """`balanced` (object and background by `foreground_share`), or the name of one that a plugin registers."""
     fraction: Annotated[float, Interval(gt=0, le=1)] = 1.0
     """Share of each group's training tiles to use at all (cheap experiments)."""
     foreground_share: Share = 0.0

@@ -16,8 +16,7 @@ import numpy as np
 
 from lib.config.training import Augment
 from lib.plugins import find, register
-
-IGNORE = 255
+from lib.tables import IGNORE
 
 
 class Augmentation:

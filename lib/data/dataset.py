@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from lib.config.training import Sampling
 from lib.data.augment import Augmentation
 from lib.errors import UserError
-
-IGNORE = 255
+from lib.plugins import register
+from lib.tables import IGNORE
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,21 @@ def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return target, np.ones((1, *planes[0].shape), np.float32)
 
 
-class EpochSampler:
-    """Which tiles an epoch sees, as (tile, epoch, position) keys; the same seed and epoch give the same keys."""
+@register("sampler", "balanced")
+class BalancedSampler:
+    """Which tiles an epoch sees: object and background by `foreground_share`, pseudo-labels by their own share.
 
-    def __init__(
-        self,
-        is_foreground: np.ndarray,
-        is_pseudo: np.ndarray,
-        config: Sampling,
-        pseudo_share: float,
-        seed: int,
-    ):
+    A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and `keys(epoch)` gives
+    its samples as (tile, epoch, position): the same seed and epoch give the same keys.
+    """
+
+    def __init__(self, tiles: pd.DataFrame, config: Sampling, pseudo_share: float, seed: int):
+        """`tiles`: rows of tiles.csv with the bool columns `object` and `pseudo`; a sample's tile is its position."""
+        is_object, is_pseudo = tiles["object"].to_numpy(bool), tiles["pseudo"].to_numpy(bool)
         self.pools = {
             "pseudo": np.flatnonzero(is_pseudo),
-            "object": np.flatnonzero(~is_pseudo & is_foreground),
-            "rest": np.flatnonzero(~is_pseudo & ~is_foreground),
+            "object": np.flatnonzero(~is_pseudo & is_object),
+            "rest": np.flatnonzero(~is_pseudo & ~is_object),
             "any": np.flatnonzero(~is_pseudo),
         }
         self.config, self.seed = config, seed

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from lib.imaging.reader import open_image
+from lib.parallel import parallel
 
 SIDE = 512  # thumbnails' longest side
 FEATURES = 500
@@ -62,15 +61,11 @@ def features(thumbnail: np.ndarray) -> Look:
     return Look(grey, np.float32([p.pt for p in key_points]), descriptors.astype(np.float32))
 
 
-def find_leaks(paths: list[Path], jobs: int = -1) -> list[Leak]:
+def find_leaks(paths: list[Path], jobs: int = 0) -> list[Leak]:
     """All pairs of images (positions in `paths`, a < b) that are copies or share ground."""
-    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(look_at)(path) for path in paths)
-    looks = list(tqdm(work, total=len(paths), desc="02 features", unit="image"))
+    looks = parallel(look_at, [(path,) for path in paths], jobs, "02 features", "image")
     pairs = candidates(looks)
-    work = Parallel(n_jobs=jobs, return_as="generator", batch_size=64)(
-        delayed(compare)(looks[a], looks[b]) for a, b in pairs
-    )
-    found = tqdm(work, total=len(pairs), desc="02 leak check", unit="pair")
+    found = parallel(compare, [(looks[a], looks[b]) for a, b in pairs], jobs, "02 leak check", "pair", batch_size=64)
     return [Leak(a, b, *result) for (a, b), result in zip(pairs, found, strict=True) if result is not None]
 
 

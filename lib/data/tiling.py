@@ -1,4 +1,7 @@
-"""01's work on one image: cut tiles with their labels, drop most of the background, store them."""
+"""Tiles of one image: where they lie, which are kept, their pixels and labels, their files.
+
+What a tile holds is known from the label and a thumbnail, so only tiles that are kept are read at full resolution.
+"""
 
 from __future__ import annotations
 
@@ -8,97 +11,101 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.competition.labels import IGNORE
 from lib.config.preprocess import Preprocess
+from lib.imaging.content import Content
 from lib.imaging.grid import grid, whole_size
+from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, Scaled
 from lib.imaging.roi import Regions
-from lib.tables import class_columns
+from lib.tables import IGNORE, class_columns
+
+Box = tuple[int, int, int, int]
+LABEL_ROWS = 2**26  # pixels of a label held at once
+OBJECT_SIDE = 8192  # whole labels are looked at no larger than this
 
 
-@dataclass
-class Cut:
-    """A tile before it is known whether it is kept."""
+@dataclass(frozen=True)
+class Spot:
+    """A tile before its pixels are read: its row of tiles.csv, and its size (h, w) as stored, before padding."""
 
-    image: np.ndarray
-    mask: np.ndarray
     row: dict
+    size: tuple[int, int]
+
+    @property
+    def box(self) -> Box:
+        """(y, x, height, width) in original pixels."""
+        return self.row["y"], self.row["x"], self.row["height"], self.row["width"]
 
 
-def cut_tiles(image_id: str, reader: ImageReader, label, regions: Regions, names: list[str], config: Preprocess):
-    """Yield every tile (`Cut`) of an image that its regions keep, row by row."""
+def survey(
+    image_id: str,
+    reader: ImageReader,
+    label,
+    regions: Regions,
+    content: Content,
+    names: list[str],
+    config: Preprocess,
+) -> list[Spot]:
+    """Every tile of an image that its regions keep, row by row."""
     if config.mode == "resize":
-        yield _whole(image_id, reader, label, names, config)
-        return
-    size, scaled = config.tile_size, Scaled(reader, config.scale)
-    for y, x in grid(scaled.height, scaled.width, size, config.stride or size):
-        h, w = min(size, scaled.height - y), min(size, scaled.width - x)
-        box = scaled.original(y, x, h, w)
-        if not regions.keep(*box):
-            continue
-        image = scaled.read(y, x, h, w)
-        mask = shrink_mask(label.read(*box), h, w)
-        yield _cut(image_id, box, pad(image, size, mirror=True), pad(mask, size, mirror=False), names, regions)
+        box = (0, 0, reader.height, reader.width)
+        size = whole_size(reader.height, reader.width, config.tile_size, config.fit)
+        return [_spot(image_id, box, size, label, content, names, config.tile_size)]
+    tile, scaled = config.tile_size, Scaled(reader, config.scale)
+    spots = []
+    for y, x in grid(scaled.height, scaled.width, tile, config.stride or tile):
+        size = min(tile, scaled.height - y), min(tile, scaled.width - x)
+        box = scaled.original(y, x, *size)
+        if regions.keep(*box):
+            spots.append(_spot(image_id, box, size, label, content, names, tile))
+    return spots
 
 
-def _whole(image_id: str, reader: ImageReader, label, names: list[str], config: Preprocess) -> Cut:
-    """The whole image as one tile of `tile_size`; letterboxed rims are ignored."""
-    size = config.tile_size
-    h, w = whole_size(reader.height, reader.width, size, config.fit)
-    box = (0, 0, reader.height, reader.width)
-    image = cv2.resize(reader.read(*box), (w, h), interpolation=cv2.INTER_AREA)
-    mask = shrink_mask(label.read(*box), h, w)
-    return _cut(image_id, box, pad(image, size, mirror=True), pad(mask, size, mirror=False), names, Regions(None))
-
-
-def _cut(image_id: str, box: tuple, image: np.ndarray, mask: np.ndarray, names: list[str], regions: Regions) -> Cut:
-    y, x, height, width = box
-    counts = np.bincount(mask.ravel(), minlength=256)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+def _spot(image_id: str, box: Box, size: tuple, label, content: Content, names: list[str], tile: int) -> Spot:
+    counts = np.bincount(pad(label_at(label, box, size), tile, value=IGNORE).ravel(), minlength=256)
     row = {
-        "tile_id": f"{image_id}_y{y}_x{x}",
+        "tile_id": f"{image_id}_y{box[0]}_x{box[1]}",
         "image_id": image_id,
         "source": "competition",
-        "y": y,
-        "x": x,
-        "height": height,
-        "width": width,
-        "blank_share": round(regions.blank_share(*box), 4),
-        "contrast": round(float(grey.std()), 2),
+        **dict(zip(("y", "x", "height", "width"), box, strict=True)),
+        "blank_share": round(content.blank_share(*box), 4),
+        "contrast": round(content.contrast(*box), 2),
         **dict.fromkeys(class_columns(names), 0),
         **{f"px_{name}": int(counts[i]) for i, name in enumerate(names)},
         "px_ignore": int(counts[IGNORE]),
     }
-    return Cut(image, mask, row)
+    return Spot(row, size)
 
 
-def shrink_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Label indices at another size. Nearest neighbour: indices must not be mixed.
+def label_at(label, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """A label's box of original pixels at `size` (h, w), uint8. Nearest neighbour: indices must not be mixed."""
+    (y, x, height, width), (h, w) = box, size
+    rows, columns = _nearest(height, h), _nearest(width, w)
+    out = np.empty(size, np.uint8)
+    step = max(1, LABEL_ROWS * h // (height * width))
+    for top in range(0, h, step):
+        here = rows[top : top + step]
+        pixels = label.read(y + int(here[0]), x, int(here[-1] - here[0]) + 1, width)
+        out[top : top + step] = pixels if pixels.shape == (len(here), w) else pixels[np.ix_(here - here[0], columns)]
+    return out
 
-    >>> shrink_mask(np.array([[0, 1], [2, 3]], np.uint8), 1, 2).shape
-    (1, 2)
+
+def _nearest(source: int, target: int) -> np.ndarray:
+    """The source pixel in whose middle each target pixel's middle lies.
+
+    >>> _nearest(4, 2).tolist(), _nearest(3, 3).tolist()
+    ([1, 3], [0, 1, 2])
     """
-    if mask.shape == (height, width):
-        return mask
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return (2 * np.arange(target) + 1) * source // (2 * target)
 
 
-def vanished_objects(mask: np.ndarray, height: int, width: int) -> tuple[int, int]:
-    """(objects, objects that have no pixel left) when a label map (H, W) is shrunk to `height` x `width`."""
+def vanished_objects(label, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(objects, objects without a pixel left) when the label of an image `height` x `width` is shrunk to `size`."""
+    shrink = min(1.0, OBJECT_SIDE / max(height, width))
+    mask = label_at(label, (0, 0, height, width), (max(1, round(height * shrink)), max(1, round(width * shrink))))
     count, components = cv2.connectedComponents(((mask > 0) & (mask != IGNORE)).astype(np.uint8))
-    small = cv2.resize(components.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return count - 1, count - len(np.union1d(small, [0]))
-
-
-def pad(array: np.ndarray, size: int, mirror: bool) -> np.ndarray:
-    """Grow (h, w[, C]) to `size` at the bottom and right: mirrored pixels, or `IGNORE`."""
-    bottom, right = size - array.shape[0], size - array.shape[1]
-    if bottom <= 0 and right <= 0:
-        return array
-    widths = [(0, max(0, bottom)), (0, max(0, right))] + [(0, 0)] * (array.ndim - 2)
-    if not mirror:
-        return np.pad(array, widths, constant_values=IGNORE)
-    return np.pad(array, widths, mode="symmetric")
+    left = components[np.ix_(_nearest(mask.shape[0], size[0]), _nearest(mask.shape[1], size[1]))]
+    return count - 1, count - len(np.union1d(left, [0]))
 
 
 def foreground_pixels(row: dict) -> int:
@@ -123,11 +130,24 @@ def keep_tiles(rows: list[dict], config: Preprocess, background: bool, seed: int
     return sorted([*objects, *(rest[i] for i in places)])
 
 
-def write_tile(cut: Cut, folder: Path, image_format: str) -> dict:
-    """Store a tile and its mask; returns its row of tiles.csv with paths relative to `folder`'s parent."""
-    name = cut.row["tile_id"]
+def cut(spot: Spot, reader: ImageReader, label, tile: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (tile, tile, 3) and label (tile, tile), uint8: small images are mirrored, their rim is ignored."""
+    y, x, height, width = spot.box
+    pixels = reader.shrunk(*spot.size, y, x, height, width)
+    return pad(pixels, tile), pad(label_at(label, spot.box, spot.size), tile, value=IGNORE)
+
+
+def write_tile(row: dict, image: np.ndarray, mask: np.ndarray, folder: Path, image_format: str) -> dict:
+    """Store a tile and its label; returns its row with the paths, relative to `folder`'s parent."""
+    name = row["tile_id"]
     image_path, mask_path = folder / f"{name}.{image_format}", folder / f"{name}_mask.png"
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if image_format == "png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
-    cv2.imwrite(str(image_path), cut.image[:, :, ::-1], options)
-    cv2.imwrite(str(mask_path), cut.mask, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    return {**cut.row, "image_path": f"tiles/{image_path.name}", "mask_path": f"tiles/{mask_path.name}"}
+    write_image(image_path, image)
+    cv2.imwrite(str(mask_path), mask, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    return {**row, "image_path": f"tiles/{image_path.name}", "mask_path": f"tiles/{mask_path.name}"}
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    """Store (H, W, 3) uint8 RGB as the suffix says: fast lossless PNG, or JPEG at quality 95."""
+    png = path.suffix == ".png"
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if png else [cv2.IMWRITE_JPEG_QUALITY, 95]
+    cv2.imwrite(str(path), pixels[:, :, ::-1], options)

@@ -13,22 +13,27 @@ SIDE = 1024  # longest side of the map
 class Content:
     """A low-resolution map of blank cells; conservative: a cell with any structure is not blank."""
 
-    def __init__(self, blank: np.ndarray, height: int, width: int):
-        self.blank, self.height, self.width = blank, height, width
+    def __init__(self, blank: np.ndarray, grey: np.ndarray, height: int, width: int):
+        """`blank` bool and `grey` uint8, both (rows, columns); `height`, `width` of the image."""
+        self.blank, self.grey, self.height, self.width = blank, grey, height, width
         self.share = float(blank.mean())
 
-    def cells(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+    def _cells(self, map_: np.ndarray, y: int, x: int, h: int, w: int) -> np.ndarray:
         """The cells that a box of original pixels touches."""
-        rows, columns = self.blank.shape
+        rows, columns = map_.shape
         r0, r1 = y * rows // self.height, -(-(y + h) * rows // self.height)
         c0, c1 = x * columns // self.width, -(-(x + w) * columns // self.width)
-        return self.blank[r0 : max(r1, r0 + 1), c0 : max(c1, c0 + 1)]
+        return map_[r0 : max(r1, r0 + 1), c0 : max(c1, c0 + 1)]
 
     def blank_share(self, y: int, x: int, h: int, w: int) -> float:
-        return float(self.cells(y, x, h, w).mean())
+        return float(self._cells(self.blank, y, x, h, w).mean())
 
     def is_blank(self, y: int, x: int, h: int, w: int) -> bool:
-        return bool(self.cells(y, x, h, w).all())
+        return bool(self._cells(self.blank, y, x, h, w).all())
+
+    def contrast(self, y: int, x: int, h: int, w: int) -> float:
+        """Standard deviation of the grey levels."""
+        return float(self._cells(self.grey, y, x, h, w).std())
 
 
 def content_map(reader: ImageReader, tolerance: float = 6.0) -> Content:
@@ -44,4 +49,4 @@ def content_map(reader: ImageReader, tolerance: float = 6.0) -> Content:
     blank = ((light | dark) & flat).astype(np.uint8)
     blank = cv2.morphologyEx(blank, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))  # small flat spots are content
     blank = cv2.erode(blank, np.ones((3, 3), np.uint8), borderValue=1)  # a safety margin
-    return Content(blank.astype(bool), reader.height, reader.width)
+    return Content(blank.astype(bool), cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), reader.height, reader.width)

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lib.errors import UserError
 
 Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
+BAND_BYTES = 64e6  # decoded at once when an image is shrunk
 TIFF_SUFFIXES = {".tif", ".tiff"}
 
 
@@ -33,6 +34,8 @@ class ImageReader:
     height: int
     width: int
     channels: int
+    windowed = False
+    """Whether a window costs only its own pixels."""
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Pixels (h, w, 3) uint8 of a window that lies inside the image."""
@@ -41,14 +44,20 @@ class ImageReader:
     def thumbnail(self, max_side: int) -> np.ndarray:
         """The image area-averaged to at most `max_side`, from bands: memory does not grow with height."""
         factor = min(1.0, max_side / max(self.height, self.width))
-        rows, columns = max(1, round(self.height * factor)), max(1, round(self.width * factor))
+        size = max(1, round(self.height * factor)), max(1, round(self.width * factor))
+        return self.shrunk(*size, 0, 0, self.height, self.width)
+
+    def shrunk(self, rows: int, columns: int, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """A window (y, x, h, w), area-averaged to (rows, columns, 3) in bands: its height costs no memory."""
+        if (rows, columns) == (h, w):
+            return self.read(y, x, h, w)
         out = np.empty((rows, columns, 3), np.uint8)
-        step = max(1, int(64e6 / (self.width * 3) * factor))
-        for r in range(0, rows, step):
-            stop = min(rows, r + step)
-            y0, y1 = r * self.height // rows, max(stop * self.height // rows, r * self.height // rows + 1)
-            band = self.read(y0, 0, y1 - y0, self.width)
-            out[r:stop] = cv2.resize(band, (columns, stop - r), interpolation=cv2.INTER_AREA)
+        step = max(1, int(BAND_BYTES / (w * 3) * rows / h))
+        for top in range(0, rows, step):
+            stop = min(rows, top + step)
+            y0, y1 = top * h // rows, max(stop * h // rows, top * h // rows + 1)
+            band = self.read(y + y0, x, y1 - y0, w)
+            out[top:stop] = cv2.resize(band, (columns, stop - top), interpolation=cv2.INTER_AREA)
         return out
 
     def close(self) -> None:
@@ -95,6 +104,7 @@ class TiffReader(ImageReader):
     """TIFF, tiled or striped: only the segments under a window are decoded, the last ones are kept."""
 
     CACHE_BYTES = 192e6
+    windowed = True
 
     def __init__(self, path: Path):
         self.path = path
@@ -173,11 +183,7 @@ class Scaled(ImageReader):
         return y0, x0, y1 - y0, x1 - x0
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        box = self.original(y, x, h, w)
-        pixels = self.inner.read(*box)
-        if box[2:] == (h, w):
-            return pixels
-        return cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA)
+        return self.inner.shrunk(h, w, *self.original(y, x, h, w))
 
     def close(self) -> None:
         self.inner.close()

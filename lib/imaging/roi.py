@@ -28,12 +28,18 @@ class Regions:
         return self.content.blank_share(y, x, h, w) if self.content else 0.0
 
 
-def regions(roi: str, image_id: str, reader: ImageReader, tolerance: float = 6.0) -> Regions:
-    """`none` (everywhere), `content` (not on blank areas) or the path of a CSV of boxes."""
+def regions(
+    roi: str, image_id: str, reader: ImageReader, tolerance: float = 6.0, content: Content | None = None
+) -> Regions:
+    """`none` (everywhere), `content` (not on blank areas) or the path of a CSV of boxes.
+
+    `content`: the reader's map, where it is known already.
+    """
     if roi == "none":
         return Regions(None)
+    content = content or content_map(reader, tolerance)
     if roi == "content":
-        return Regions(content_map(reader, tolerance))
+        return Regions(content)
     boxes = read_boxes(Path(roi)).get(image_id, [])
     for y, x, h, w in boxes:
         if min(y, x) < 0 or min(h, w) < 1 or y + h > reader.height or x + w > reader.width:
@@ -41,7 +47,7 @@ def regions(roi: str, image_id: str, reader: ImageReader, tolerance: float = 6.0
                 f"{roi}: box ({y}, {x}, {h}, {w}) of {image_id} is not inside the image of "
                 f"{reader.height} x {reader.width}"
             )
-    return Regions(content_map(reader, tolerance), boxes)
+    return Regions(content, boxes)
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:

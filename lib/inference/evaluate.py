@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.competition.labels import IGNORE
 from lib.inference.predictor import Source, Windows, predict
+from lib.tables import IGNORE
 from lib.workspace import replacing
 
 BINS = 256  # probabilities at 8 bits: bin = round(255 p)

@@ -17,7 +17,17 @@ from lib.errors import UserError
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
 from lib.inference.predictor import Source, Windows
+from lib.pseudo.rounds import round_experiment
 from lib.workspace import Member, Workspace, file_fingerprint, short_hash
+
+
+def last_experiment(config: Config, workspace: Workspace) -> str:
+    """The experiment of the last pseudo-label round that was trained."""
+    for round_ in range(max(config.pseudo.rounds, config.train.round), 0, -1):
+        name = round_experiment(config.train.experiment, round_)
+        if any(workspace.runs.glob(f"{name}/*/done.json")):
+            return name
+    return config.train.experiment
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.tiling import pad
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
+from lib.imaging.pad import pad
 from lib.imaging.reader import Scaled, open_image
 from lib.imaging.roi import regions
 from lib.imaging.stitch import RowResizer, RowStitcher
@@ -174,7 +174,7 @@ def _read_source(source: Source, windows: Windows, put: Callable[[object], None]
         put(_Plan(source.image_id, (reader.height, reader.width), (scaled.height, scaled.width), corners))
         for y, x in corners:
             pixels = scaled.read(y, x, min(size, scaled.height - y), min(size, scaled.width - x))
-            put(pad(pixels, size, mirror=True))
+            put(pad(pixels, size))
 
 
 def _outputs(feed: Iterator, forward: Callable, batch_size: int) -> Iterator[tuple[_Plan, Iterator[np.ndarray]]]:

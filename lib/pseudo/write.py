@@ -12,8 +12,9 @@ import numpy as np
 
 from lib.config import Config
 from lib.config.preprocess import Preprocess
-from lib.data.tiling import foreground_pixels, pad
+from lib.data.tiling import foreground_pixels, write_image
 from lib.imaging.grid import whole_size, window_starts
+from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
 from lib.inference.predictor import Band
@@ -68,11 +69,9 @@ def _store(
     planes = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in bins])
     sure = sure_share(bins, config.pseudo.sure)
     if sure >= config.pseudo.min_sure:
-        write_planes(mask_path, np.stack([pad(plane, size, mirror=True) for plane in planes]), config.pseudo.hard)
+        write_planes(mask_path, np.stack([pad(plane, size) for plane in planes]), config.pseudo.hard)
         if not image_path.exists():  # the folds share it
-            pixels = cv2.resize(reader.read(*box), (width, height), interpolation=cv2.INTER_AREA)
-            options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == "png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
-            cv2.imwrite(str(image_path), pad(pixels, size, mirror=True)[:, :, ::-1], options)
+            write_image(image_path, pad(reader.shrunk(height, width, *box), size))
     counts = np.bincount(decided(planes).ravel(), minlength=len(label_names))
     row = {
         "tile_id": f"{name}_fold{fold}",

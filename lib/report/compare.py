@@ -29,6 +29,7 @@ def compare_configs(paths: list[str], flags: list[str]) -> None:
                 "OOF score": oof,
                 "leaderboard": board,
                 "seconds": float(sum(m.get("seconds", 0) for m in manifests)),
+                "forecast": sum(read_json(workspace.root / "preflight.json", {}).get("forecast", {}).values()) or None,
                 "submission": str(workspace.submission) if done else "(failed)",
             }
         )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lib.config.training import Train
-from lib.data.dataset import EpochSampler, TileDataset
+from lib.data.dataset import TileDataset
 from lib.precision import autocast, scaler
 from lib.training.averaging import WeightAverage, update_bn
 from lib.training.checkpoint import load_resume, save_resume, save_weights
@@ -26,7 +27,7 @@ class Data:
     """What a member trains on."""
 
     dataset: TileDataset
-    sampler: EpochSampler
+    sampler: Any  # as lib/data/dataset.py:BalancedSampler
     workers: int
     batch_size: int
 
@@ -74,7 +75,7 @@ class Trainer:
         self.swa = WeightAverage(self.network)
         self.ema = WeightAverage(self.network, config.ema) if config.ema else None
         self.epoch, self.step, self.seconds, self.swa_samples = 0, 0, 0.0, 0
-        self.best = float("-inf")
+        self.best, self.score = float("-inf"), None
         self.evaluations = 0
 
     # ---- progress ------------------------------------------------------------------------------
@@ -134,7 +135,9 @@ class Trainer:
             bar.update(min(now - started if self.config.time_limit else 1, bar.total - bar.n))
             started = now
             self.sample_swa()
-            bar.set_postfix_str(f"epoch {self.epoch} loss {sum(losses[-20:]) / len(losses[-20:]):.3f}", refresh=False)
+            recent = losses[-20:]
+            known = "" if self.score is None else f" score {self.score:.4f}"
+            bar.set_postfix_str(f"epoch {self.epoch} loss {sum(recent) / len(recent):.3f}{known}", refresh=False)
             if self.progress() >= 1:
                 break
         self.log(
@@ -197,7 +200,7 @@ class Trainer:
 
     def keep_best(self, evaluate: Callable[[nn.Module], float]) -> None:
         self.network.eval()
-        score = evaluate(self.network)
+        self.score = score = evaluate(self.network)
         self.log(epoch=self.epoch, step=self.step, score=score)
         if score > self.best:
             self.best = score
@@ -246,4 +249,4 @@ class Trainer:
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
-_NUMBERS = ("epoch", "step", "seconds", "swa_samples", "best", "evaluations")
+_NUMBERS = ("epoch", "step", "seconds", "swa_samples", "best", "score", "evaluations")

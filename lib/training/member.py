@@ -10,9 +10,10 @@ import torch
 from lib import tables
 from lib.config import Config
 from lib.data.augment import Augmentation
-from lib.data.dataset import EpochSampler, TileDataset, TileFile, keep_fraction
+from lib.data.dataset import TileDataset, TileFile, keep_fraction
 from lib.data.tiling import foreground_pixels
 from lib.errors import UserError
+from lib.plugins import find
 from lib.precision import autocast, fastest
 from lib.training.checkpoint import write_description
 from lib.training.loop import Data, Trainer
@@ -59,8 +60,8 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> 
         for row in tiles.to_dict("records")
     ]
     dataset = TileDataset(files, channels, Augmentation(config.augment, config.train.crop), seed)
-    flags = tiles["object"].to_numpy(bool), tiles["pseudo"].to_numpy(bool)
-    sampler = EpochSampler(*flags, config.train.sampling, config.pseudo.share, seed)
+    build = find("sampler", config.train.sampling.sampler, "train.sampling.sampler")
+    sampler = build(tiles, config.train.sampling, config.pseudo.share, seed)
     return Data(dataset, sampler, config.train.workers, config.train.batch_size)
 
 

@@ -1,7 +1,10 @@
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from lib.competition import demo, rle
 from lib.imaging.reader import open_image
@@ -34,3 +37,27 @@ def test_a_window_is_the_cut_of_the_whole():
     assert label.any() and np.ptp(whole) > 100
     assert (demo.draw(scene, 311, 405, 500, 600) == whole[311:811, 405:1005]).all()
     assert (demo.draw_label(scene, 311, 405, 500, 600) == label[311:811, 405:1005]).all()
+
+
+SLIDE = """
+import resource, sys
+from pathlib import Path
+from lib.competition import demo
+text = demo.write_slide(Path(sys.argv[1]), demo.make_scene(int(sys.argv[2]), 3000, "P1", seed=1))
+print(len(text), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_a_slide_of_any_height_is_written_in_the_same_memory(tmp_path):
+    peaks = {}
+    for height in (3000, 30_000):
+        command = [sys.executable, "-c", SLIDE, str(tmp_path / f"{height}.tiff"), str(height)]
+        length, peak = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+        assert length > 1000
+        peaks[height] = peak * 1024
+    with open_image(tmp_path / "30000.tiff") as image:
+        assert (image.height, image.width) == (30_000, 3000)
+        assert np.ptp(image.read(25_000, 0, 3000, 3000)) > 100
+    # 27,000 more rows are 243 MB of pixels; what grows is the list of runs.
+    assert peaks[30_000] - peaks[3000] < 60e6, peaks

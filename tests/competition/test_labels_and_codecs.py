@@ -92,7 +92,7 @@ def test_codec_round_trip_by_class(tmp_path, order, background):
     codec.add("a", 13, 17, [(0, labels[:6]), (6, labels[6:])])
     codec.write(tmp_path / "out.csv")
     assert list(pd.read_csv(tmp_path / "out.csv", dtype=str)["predicted"][2:]) == ["-1", "-1"]
-    assert (codec.read(tmp_path / "out.csv", {"a": (13, 17)})["a"] == labels).all()
+    assert (codec.read(tmp_path / "out.csv", {"a": (13, 17)})["a"].read(0, 0, 13, 17) == labels).all()
 
 
 def test_check_finds_wrong_order_and_overlap(tmp_path):

@@ -1,8 +1,14 @@
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
+import pytest
+import tifffile
 
 from lib.config.preprocess import Preprocess
-from lib.data.tiling import cut_tiles, keep_tiles, vanished_objects
+from lib.data.cutting import BAND_TILES, Survey
+from lib.data.tiling import Spot, cut, keep_tiles, label_at, survey, vanished_objects
+from lib.imaging.content import content_map
 from lib.imaging.reader import open_image
 from lib.imaging.roi import Regions
 
@@ -15,23 +21,33 @@ class Whole:
         return self.mask[y : y + h, x : x + w]
 
 
+@dataclass
+class Cut:
+    row: dict
+    image: np.ndarray
+    mask: np.ndarray
+
+
 def tiles(tmp_path, shape, config):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (*shape, 3)).astype(np.uint8)
     mask = (rng.random(shape) < 0.1).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, ::-1])
+    names = ["background", "disc"]
     with open_image(tmp_path / "a.png") as reader:
-        cuts = list(cut_tiles("a", reader, Whole(mask), Regions(None), ["background", "disc"], config))
+        spots = survey("a", reader, Whole(mask), Regions(None), content_map(reader), names, config)
+        cuts = [Cut(spot.row, *cut(spot, reader, Whole(mask), config.tile_size)) for spot in spots]
     return pixels, mask, cuts
 
 
 def test_tiles_are_cuts_and_count_their_classes(tmp_path):
     pixels, mask, cuts = tiles(tmp_path, (150, 200), Preprocess(tile_size=64, stride=48))
     assert len(cuts) == 3 * 4
-    for cut in cuts:
-        y, x = cut.row["y"], cut.row["x"]
-        assert (cut.image == pixels[y : y + 64, x : x + 64]).all() and (cut.mask == mask[y : y + 64, x : x + 64]).all()
-        assert cut.row["px_disc"] == cut.mask.sum() and cut.row["px_background"] == 64 * 64 - cut.mask.sum()
+    for tile in cuts:
+        y, x = tile.row["y"], tile.row["x"]
+        here = np.s_[y : y + 64, x : x + 64]
+        assert (tile.image == pixels[here]).all() and (tile.mask == mask[here]).all()
+        assert tile.row["px_disc"] == tile.mask.sum() and tile.row["px_background"] == 64 * 64 - tile.mask.sum()
 
 
 def test_small_images_are_mirrored_and_their_rim_is_ignored(tmp_path):
@@ -71,5 +87,43 @@ def test_objects_that_vanish_when_shrunk_are_counted():
     mask = np.zeros((100, 100), np.uint8)
     mask[10:40, 10:40] = 1
     mask[71, 71] = 1  # a single pixel
-    assert vanished_objects(mask, 100, 100) == (2, 0)
-    assert vanished_objects(mask, 20, 20) == (2, 1)
+    assert vanished_objects(Whole(mask), 100, 100, (100, 100)) == (2, 0)
+    assert vanished_objects(Whole(mask), 100, 100, (20, 20)) == (2, 1)
+
+
+@pytest.mark.parametrize("size", [(75, 131), (30, 131), (10, 40), (74, 20)])
+def test_labels_shrink_as_opencvs_exact_nearest_neighbour_in_bands_too(size, monkeypatch):
+    mask = np.random.default_rng(1).integers(0, 7, (75, 131)).astype(np.uint8)
+    expected = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    assert (label_at(Whole(mask), (0, 0, 75, 131), size) == expected).all()
+    monkeypatch.setattr("lib.data.tiling.LABEL_ROWS", 131 * 20)
+    assert (label_at(Whole(mask), (0, 0, 75, 131), size) == expected).all()
+    inner = label_at(Whole(mask), (5, 7, 60, 100), (20, 50))
+    assert (inner == cv2.resize(mask[5:65, 7:107], (50, 20), interpolation=cv2.INTER_NEAREST_EXACT)).all()
+
+
+def test_contrast_comes_from_the_thumbnail_and_sorts_like_the_pixels(tmp_path):
+    pixels = np.full((256, 256, 3), 128, np.uint8)
+    pixels[:, 128:] = np.random.default_rng(0).integers(0, 255, (256, 128, 3))
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    with open_image(tmp_path / "a.png") as reader:
+        content = content_map(reader)
+    assert content.contrast(0, 0, 128, 128) == 0 and content.contrast(0, 128, 128, 128) > 20
+
+
+def test_bands_are_whole_rows_that_together_hold_every_tile_once():
+    spots = [Spot({"y": y, "x": x, "height": 9, "width": 9}, (9, 9)) for y in range(0, 90, 9) for x in range(0, 63, 9)]
+    bands = Survey(None, {}, spots, windowed=True).bands()
+    assert sum(bands, []) == spots and len(bands) == 2 and all(len(band) >= BAND_TILES for band in bands)
+    assert not {s.row["y"] for s in bands[0]} & {s.row["y"] for s in bands[1]}
+    assert Survey(None, {}, spots, windowed=False).bands() == [spots]
+
+
+def test_an_image_shrinks_the_same_whether_it_fits_a_band_or_not(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 255, (240, 200, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(64, 64), photometric="rgb")
+    with open_image(tmp_path / "a.tif") as reader:
+        whole = reader.shrunk(60, 50, 0, 0, 240, 200)
+        assert (whole == cv2.resize(pixels, (50, 60), interpolation=cv2.INTER_AREA)).all()
+        monkeypatch.setattr("lib.imaging.reader.BAND_BYTES", 200 * 3 * 40)
+        assert (reader.shrunk(60, 50, 0, 0, 240, 200) == whole).all()

@@ -1,11 +1,12 @@
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib.config.training import Augment, Model, Sampling, Swa, Train
 from lib.data.augment import Augmentation
-from lib.data.dataset import EpochSampler, TileDataset, TileFile
+from lib.data.dataset import BalancedSampler, TileDataset, TileFile
 from lib.precision import autocast, scaler
 from lib.training.averaging import WeightAverage, update_bn
 from lib.training.loop import Data, Trainer
@@ -32,7 +33,7 @@ def tiles(tmp_path):
 
 def data_of(tiles, workers=0, seed=1):
     dataset = TileDataset(tiles, 1, Augmentation(Augment(), 32), seed)
-    sampler = EpochSampler(np.ones(10, bool), np.zeros(10, bool), Sampling(), 0.0, seed)
+    sampler = BalancedSampler(pd.DataFrame({"object": [True] * 10, "pseudo": False}), Sampling(), 0.0, seed)
     return Data(dataset, sampler, workers, 4)
 
 
@@ -150,8 +151,8 @@ def test_float16_steps_go_through_the_scaler(tiles, tmp_path):
 
 
 def test_foreground_share_and_pseudo_share_are_kept():
-    is_object, is_pseudo = np.arange(100) < 10, np.arange(100) >= 80
-    sampler = EpochSampler(is_object, is_pseudo, Sampling(foreground_share=0.5, samples_per_epoch=60), 0.25, seed=1)
+    tiles = pd.DataFrame({"object": np.arange(100) < 10, "pseudo": np.arange(100) >= 80})
+    sampler = BalancedSampler(tiles, Sampling(foreground_share=0.5, samples_per_epoch=60), 0.25, seed=1)
     drawn = np.array([key[0] for key in sampler.keys(0)])
     assert len(drawn) == 60 and (drawn >= 80).sum() == 15 and (drawn < 10).sum() in (22, 23)
     assert sampler.keys(0) == sampler.keys(0) != sampler.keys(1)

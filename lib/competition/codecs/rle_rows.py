@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition import rle
-from lib.competition.labels.common import label_of_runs
+from lib.competition.labels.common import Label, label_of_runs
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -48,20 +48,18 @@ class RleRows:
         with replacing(path) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
 
-    def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:
-        """Label maps (H, W) uint8 of the images in `sizes`.
-
-        Raises UserError on other ids, order or columns than the sample's, runs outside the image, or
-        classes that overlap.
-        """
-        runs, order, background = self.check(path, sizes), self.config.submission.order, self.config.background
-        return {
-            image_id: label_of_runs(own, *sizes[image_id], order, background).read(0, 0, *sizes[image_id])
-            for image_id, own in runs.items()
-        }
+    def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
+        """Labels, to be read by window, of the images in `sizes`. Raises UserError as `check` does."""
+        order, background = self.config.submission.order, self.config.background
+        runs = self.check(path, sizes)
+        return {image_id: label_of_runs(own, *sizes[image_id], order, background) for image_id, own in runs.items()}
 
     def check(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, list[Runs]]:
-        """What `read` refuses, found on the runs alone: no label map is held. Gives the runs by image id."""
+        """The runs by image id, of the images in `sizes` (height, width).
+
+        Raises UserError on other ids, order or columns than the sample's, runs outside the image, or classes that
+        overlap; found on the runs alone, so that no label map is held.
+        """
         s = self.config.submission
         table = read_csv(path, [s.id_column, s.class_column, s.rle_column])
         if list(table.columns) != list(self.sample.columns):

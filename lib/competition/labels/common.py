@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lib.competition import rle
-
-IGNORE = 255
+from lib.tables import IGNORE
 
 
 class Label:

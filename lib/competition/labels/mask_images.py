@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.competition.labels.common import IGNORE, Label
+from lib.competition.labels.common import Label
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
+from lib.tables import IGNORE
 
 Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
 BAND = 1024  # rows translated at once

@@ -1,0 +1,140 @@
+"""01's work: look at every image, keep tiles, cut them; first over images, then over bands of their rows."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.competition.dataset import Competition, ImageInfo
+from lib.config import Config
+from lib.data.tiling import Spot, cut, foreground_pixels, keep_tiles, survey, vanished_objects, write_tile
+from lib.imaging.content import content_map
+from lib.imaging.grid import whole_size
+from lib.imaging.reader import open_image
+from lib.imaging.roi import regions
+from lib.plugins import load_plugins
+from lib.tables import class_columns
+
+BAND_TILES = 32  # tiles of one band, at least
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of an image before it is cut. `row`: of images.csv; `spots`: the tiles to keep."""
+
+    image: ImageInfo
+    row: dict
+    spots: list[Spot]
+    windowed: bool
+    objects: int = 0
+    vanished: int = 0
+
+    def bands(self) -> list[list[Spot]]:
+        """The spots in bands of whole rows, so that processes can share an image that is read by window."""
+        if not self.windowed:
+            return [self.spots] if self.spots else []
+        bands: list[list[Spot]] = []
+        for spot in self.spots:
+            full = bands and len(bands[-1]) >= BAND_TILES and bands[-1][-1].row["y"] != spot.row["y"]
+            if not bands or full:
+                bands.append([])
+            bands[-1].append(spot)
+        return bands
+
+
+def pick_images(competition: Competition, limit: int) -> list[ImageInfo]:
+    """All images, or `limit` of each split, evenly spread over the sorted list."""
+    if not limit:
+        return list(competition.images)
+    chosen = []
+    for split in ("train", "test", "unlabeled"):
+        images = [image for image in competition.images if image.split == split]
+        places = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).round().astype(int))
+        chosen += [images[i] for i in places] if images else []
+    return chosen
+
+
+@lru_cache(maxsize=1)
+def _competition(config_json: str) -> Competition:
+    """A process reads labels and metadata once, not once per image."""
+    config = Config.model_validate_json(config_json)
+    load_plugins(config.plugins)  # a worker process has its own registries
+    return Competition(config.competition)
+
+
+def survey_image(image: ImageInfo, config: Config) -> Survey:
+    """Look at one image at low resolution, and at its label."""
+    competition, preprocess = _competition(config.model_dump_json()), config.preprocess
+    with open_image(image.path) as reader:
+        content = content_map(reader, preprocess.blank_tolerance)
+        row = {
+            "image_id": image.image_id,
+            "split": image.split,
+            "source": image.source,
+            "path": str(image.path),
+            "height": reader.height,
+            "width": reader.width,
+            "channels": reader.channels,
+            "blank_share": round(content.share, 4),
+            "n_tiles": 0,
+            "n_dropped": 0,
+            **dict.fromkeys(class_columns(competition.label_names), 0),
+        }
+        if image.split != "train":
+            return Survey(image, row, [], reader.windowed)
+        label = competition.labels.open(image.image_id, reader.height, reader.width)
+        where = regions(preprocess.roi, image.image_id, reader, preprocess.blank_tolerance, content)
+        spots = survey(image.image_id, reader, label, where, content, competition.label_names, preprocess)
+        rows = [spot.row for spot in spots]
+        kept = keep_tiles(rows, preprocess, config.competition.background, zlib.crc32(image.image_id.encode()))
+        row |= {"n_tiles": len(kept), "n_dropped": len(rows) - len(kept)}
+        row |= {key: sum(r[key] for r in rows) for key in class_columns(competition.label_names)}
+        objects = (0, 0)
+        if preprocess.mode == "resize" and config.competition.background:
+            size = whole_size(reader.height, reader.width, preprocess.tile_size, preprocess.fit)
+            objects = vanished_objects(label, reader.height, reader.width, size)
+        return Survey(image, row, [spots[i] for i in kept], reader.windowed, *objects)
+
+
+def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) -> tuple[list[dict], np.ndarray]:
+    """Cut and store one band: (rows of tiles.csv, colour sums (2, 4): of values and squares, last the pixel count)."""
+    competition, preprocess = _competition(config.model_dump_json()), config.preprocess
+    rows, sums = [], np.zeros((2, 4))
+    with open_image(image.path) as reader:
+        label = competition.labels.open(image.image_id, reader.height, reader.width)
+        for spot in spots:
+            pixels, mask = cut(spot, reader, label, preprocess.tile_size)
+            rows.append(write_tile(spot.row, pixels, mask, folder, preprocess.image_format))
+            values = pixels.reshape(-1, 3)
+            squares = [np.dot(c, c) for c in values.T.astype(np.float32)]
+            sums += [[*values.sum(0, dtype=np.int64), len(values)], [*squares, 0]]
+    return rows, sums
+
+
+def class_pixels(surveys: list[Survey], label_names: list[str]) -> dict[str, int]:
+    """Pixels by label name, over all tiles, dropped ones included."""
+    return {column[3:]: sum(survey.row[column] for survey in surveys) for column in class_columns(label_names)}
+
+
+def describe(surveys: list[Survey], tiles: pd.DataFrame, sums: np.ndarray, label_names: list[str]) -> dict:
+    """The fingerprint: sizes, colours, classes."""
+    images = pd.DataFrame([survey.row for survey in surveys])
+    (*total, n), (*squares, _) = sums
+    mean = np.array(total) / max(1, n)
+    pixels = class_pixels(surveys, label_names)
+    return {
+        "images": {split: int((images["split"] == split).sum()) for split in ("train", "test", "unlabeled")},
+        "height": [int(images["height"].min()), int(images["height"].max())],
+        "width": [int(images["width"].min()), int(images["width"].max())],
+        "mean": mean.round(3).tolist(),
+        "std": np.sqrt(np.maximum(0, np.array(squares) / max(1, n) - mean**2)).round(3).tolist(),
+        "tiles": len(tiles),
+        "tiles_with_object": int(sum(foreground_pixels(r) > 0 for r in tiles.to_dict("records"))),
+        "pixels": pixels,
+        "share": {name: round(count / max(1, sum(pixels.values())), 6) for name, count in pixels.items()},
+    }
