@@ -80,8 +80,9 @@ def main(argv: list[str]) -> None:
     codec = open_codec(competition)
     add_answers(codec, sources, forward, decision, config, competition)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
-    codec.write(path)
-    codec.check(path, {image.image_id: (image.height, image.width) for image in test.itertuples()})
+    with replacing(path) as temporary:
+        codec.write(temporary)
+        codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
 
     decision.save(workspace.decision)
     show_predictions(parts, folds, images, config, competition, workspace, load, decision, device, precision)

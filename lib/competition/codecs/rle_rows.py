@@ -14,7 +14,6 @@ from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
-from lib.workspace import replacing
 
 Runs = tuple[int, np.ndarray, np.ndarray]
 """Label index, starts from 0, lengths."""
@@ -45,8 +44,7 @@ class RleRows:
         table = self.sample.copy()
         s = self.config.submission
         table[s.rle_column] = [self.answers.get(key, "") or s.empty for key in self._keys(table)]
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+        table.to_csv(path, index=False, lineterminator="\n")
 
     def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
         """Labels, to be read by window, of the images in `sizes`. Raises UserError as `check` does."""
