@@ -28,12 +28,11 @@ from lib.inference.forward import Ensemble
 from lib.inference.members import source_of, windows_of
 from lib.plugins import load_plugins
 from lib.provenance import environment
-from lib.pseudo.rounds import round_experiment
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
 from lib.training.member import make_data, make_trainer, measure_precision, training_tiles
-from lib.workspace import Member, Workspace, read_json, write_json
+from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
 
 
 def main(argv: list[str]) -> None:

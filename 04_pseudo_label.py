@@ -23,13 +23,13 @@ from lib.inference.forward import Ensemble
 from lib.inference.members import infer_precision, source_of, windows_of
 from lib.inference.predictor import predict
 from lib.plugins import load_plugins
-from lib.pseudo.rounds import labelers, round_experiment
+from lib.pseudo.rounds import labelers
 from lib.pseudo.select import select, unseen_fill
 from lib.pseudo.write import drop_unused, store_tiles
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
-from lib.workspace import Workspace, replacing_dir, write_table
+from lib.workspace import Workspace, replacing_dir, round_experiment, write_table
 
 
 def main(argv: list[str]) -> None:

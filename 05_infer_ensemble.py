@@ -29,11 +29,11 @@ from lib.inference.members import (
     source_of,
     windows_of,
 )
-from lib.inference.show import show_predictions
 from lib.inference.submit import add_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.report.ensemble import ensemble_rows, member_rows
+from lib.report.show import show_predictions
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device

@@ -11,7 +11,8 @@ import yaml
 from lib.competition.demo import make_demo
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+# One process: the tests share what the good settings trained.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("demo")]
 
 # An eighth of the size: a tile of 128 pixels shows 1024, the largest tuft (520) and its surroundings.
 SETTINGS = {
@@ -23,7 +24,7 @@ SETTINGS = {
     "model": {"decoder_channels": [64, 48, 32, 24, 16]},
     "train": {
         "epochs": 1, "batch_size": 8, "lr": 2e-3, "evaluations": 0, "precision": "fp32", "workers": 1,
-        "sampling": {"samples_per_epoch": 1200}, "swa": {"every": 0.05, "bn_batches": 10},
+        "sampling": {"samples_per_epoch": 800}, "swa": {"every": 0.05, "bn_batches": 10},
     },
     "infer": {"window": 192, "overlap": 0.25, "precision": "fp32"},
     "report": {"pictures": 0},

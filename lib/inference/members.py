@@ -17,8 +17,7 @@ from lib.errors import UserError
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
 from lib.inference.predictor import Source, Windows
-from lib.pseudo.rounds import round_experiment
-from lib.workspace import Member, Workspace, file_fingerprint, short_hash
+from lib.workspace import Member, Workspace, file_fingerprint, round_experiment, short_hash
 
 
 def last_experiment(config: Config, workspace: Workspace) -> str:

@@ -1,15 +1,6 @@
-"""How experiments of pseudo-label rounds are called, and whose predictions label what."""
+"""Whose predictions label what."""
 
 from __future__ import annotations
-
-
-def round_experiment(experiment: str, round_: int) -> str:
-    """Name of an experiment's members in a pseudo-label round.
-
-    >>> round_experiment("base", 0), round_experiment("base", 2)
-    ('base', 'base-r2')
-    """
-    return experiment if not round_ else f"{experiment}-r{round_}"
 
 
 def labelers(member_folds: list[int], source: str) -> tuple[list[int], list[list[int]]]:
