@@ -13,6 +13,7 @@ import pandas as pd
 from lib.errors import UserError
 
 IGNORE = 255  # label index of pixels that are neither trained on nor scored
+FULL = 254  # a stored tile of one class holds its share of every pixel: 0 … FULL, or IGNORE
 
 # column -> (dtype, meaning)
 IMAGES = {
@@ -36,7 +37,7 @@ TILES = {
     "height": ("int64", "original pixels"),
     "width": ("int64", "original pixels"),
     "image_path": ("str", "stored tile, relative to the table's folder"),
-    "mask_path": ("str", "stored label, relative to the table's folder"),
+    "mask_path": ("str", "stored label (lib/data/tiling.py:stored_label), relative to the table's folder"),
     "blank_share": ("float64", "share of blank pixels, 0 to 1"),
     "contrast": ("float64", "standard deviation of the grey levels"),
 }

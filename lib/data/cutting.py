@@ -108,7 +108,7 @@ def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) 
     with open_image(image.path) as reader:
         label = competition.labels.open(image.image_id, reader.height, reader.width)
         for spot in spots:
-            pixels, mask = cut(spot, reader, label, preprocess.tile_size)
+            pixels, mask = cut(spot, reader, label, len(competition.label_names), preprocess.tile_size)
             rows.append(write_tile(spot.row, pixels, mask, folder, preprocess.image_format))
             values = pixels.reshape(-1, 3)
             squares = [np.dot(c, c) for c in values.T.astype(np.float32)]

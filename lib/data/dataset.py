@@ -15,7 +15,7 @@ from lib.config.training import Sampling
 from lib.data.augment import Augmentation
 from lib.errors import UserError
 from lib.plugins import register
-from lib.tables import IGNORE
+from lib.tables import FULL, IGNORE
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TileDataset(Dataset):
         planes = read_planes(tile.label, self.channels if tile.soft else 1)
         seed = int(np.random.SeedSequence((self.seed, epoch, position)).generate_state(1)[0])
         image, planes = self.augmentation(image, planes, seed)
-        target, valid = soft_target(planes) if tile.soft else one_hot(planes[0], self.channels)
+        target, valid = soft_target(planes) if tile.soft else true_target(planes[0], self.channels)
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(tile.weight)
 
@@ -70,15 +70,18 @@ def read_planes(path: Path, count: int) -> list[np.ndarray]:
     return np.split(stack, count)
 
 
-def one_hot(mask: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Label indices (H, W) → target (K, H, W) float32 and valid (1, H, W) float32.
+def true_target(mask: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """A tile's label (H, W) as 01 stores it → target (K, H, W) float32 and valid (1, H, W) float32.
 
-    >>> one_hot(np.array([[0, 1, 255]], np.uint8), 1)[0].tolist()
+    >>> true_target(np.array([[0, 254, 255]], np.uint8), 1)[0].tolist()
     [[[0.0, 1.0, 0.0]]]
     """
-    valid = (mask != IGNORE).astype(np.float32)[None]
-    classes = [1] if channels == 1 else range(channels)
-    return np.stack([(mask == c).astype(np.float32) for c in classes]), valid
+    valid = mask != IGNORE
+    if channels == 1:
+        target = (mask.astype(np.float32) / FULL * valid)[None]
+    else:
+        target = np.stack([(mask == c).astype(np.float32) for c in range(channels)])
+    return target, valid[None].astype(np.float32)
 
 
 def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

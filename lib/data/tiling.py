@@ -17,10 +17,10 @@ from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, Scaled
 from lib.imaging.roi import Regions
-from lib.tables import IGNORE, class_columns
+from lib.tables import FULL, IGNORE, class_columns
 
 Box = tuple[int, int, int, int]
-LABEL_ROWS = 2**26  # pixels of a label held at once
+LABEL_PIXELS = 2**24  # pixels of a label held at once
 OBJECT_SIDE = 8192  # whole labels are looked at no larger than this
 
 
@@ -62,7 +62,8 @@ def survey(
 
 
 def _spot(image_id: str, box: Box, size: tuple, label, content: Content, names: list[str], tile: int) -> Spot:
-    counts = np.bincount(pad(label_at(label, box, size), tile, value=IGNORE).ravel(), minlength=256)
+    pixels = np.ceil(label_shares(label, box, size, len(names)).sum((1, 2)) - 1e-3).astype(int)
+    pixels[-1] += tile**2 - size[0] * size[1]  # what padding will add
     row = {
         "tile_id": f"{image_id}_y{box[0]}_x{box[1]}",
         "image_id": image_id,
@@ -71,22 +72,57 @@ def _spot(image_id: str, box: Box, size: tuple, label, content: Content, names: 
         "blank_share": round(content.blank_share(*box), 4),
         "contrast": round(content.contrast(*box), 2),
         **dict.fromkeys(class_columns(names), 0),
-        **{f"px_{name}": int(counts[i]) for i, name in enumerate(names)},
-        "px_ignore": int(counts[IGNORE]),
+        **{f"px_{name}": int(count) for name, count in zip([*names, "ignore"], pixels, strict=True)},
     }
     return Spot(row, size)
 
 
-def label_at(label, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """A label's box of original pixels at `size` (h, w), uint8. Nearest neighbour: indices must not be mixed."""
+def label_shares(label, box: Box, size: tuple[int, int], n: int) -> np.ndarray:
+    """Share of each of `n` label indices, and last of `IGNORE`, in every pixel of a box shrunk to `size`.
+
+    (n + 1, h, w) float32, summing to 1. Areas, not nearest neighbours: those move an edge by half a pixel.
+    """
+    (y, x, height, width), (h, w) = box, size
+    out = np.zeros((n + 1, h, w), np.float32)
+    step = max(1, LABEL_PIXELS * h // (height * width))
+    for top in range(0, h, step):
+        stop = min(h, top + step)
+        y0, y1 = top * height // h, max(stop * height // h, top * height // h + 1)
+        band = label.read(y + y0, x, y1 - y0, width)
+        for index in np.flatnonzero(np.bincount(band.ravel(), minlength=IGNORE + 1)):
+            plane = cv2.resize((band == index).astype(np.float32), (w, stop - top), interpolation=cv2.INTER_AREA)
+            out[-1 if index == IGNORE else index, top:stop] = plane
+    return out
+
+
+def stored_label(shares: np.ndarray) -> np.ndarray:
+    """Shares (n + 1, h, w) as a tile's label (h, w) uint8: `IGNORE` where most of a pixel is ignored, else
+
+    background and one class: the class's share in 1/`FULL`; several classes: the index of the largest share.
+
+    >>> shares = np.array([[[1.0, 0.5, 0.0]], [[0.0, 0.5, 0.0]], [[0.0, 0.0, 1.0]]], np.float32)
+    >>> stored_label(shares).tolist()
+    [[0, 127, 255]]
+    """
+    ignored = shares[-1] > 0.5
+    if len(shares) == 3:
+        known = np.maximum(1 - shares[-1], 1e-6)
+        values = (shares[1] / known * FULL).round()
+    else:
+        values = shares[:-1].argmax(0)
+    return np.where(ignored, IGNORE, values).astype(np.uint8)
+
+
+def nearest_label(label, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """A label's box of original pixels at `size` (h, w), uint8, by nearest neighbour."""
     (y, x, height, width), (h, w) = box, size
     rows, columns = _nearest(height, h), _nearest(width, w)
     out = np.empty(size, np.uint8)
-    step = max(1, LABEL_ROWS * h // (height * width))
+    step = max(1, LABEL_PIXELS * h // (height * width))
     for top in range(0, h, step):
         here = rows[top : top + step]
         pixels = label.read(y + int(here[0]), x, int(here[-1] - here[0]) + 1, width)
-        out[top : top + step] = pixels if pixels.shape == (len(here), w) else pixels[np.ix_(here - here[0], columns)]
+        out[top : top + step] = pixels[np.ix_(here - here[0], columns)]
     return out
 
 
@@ -102,7 +138,7 @@ def _nearest(source: int, target: int) -> np.ndarray:
 def vanished_objects(label, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
     """(objects, objects without a pixel left) when the label of an image `height` x `width` is shrunk to `size`."""
     shrink = min(1.0, OBJECT_SIDE / max(height, width))
-    mask = label_at(label, (0, 0, height, width), (max(1, round(height * shrink)), max(1, round(width * shrink))))
+    mask = nearest_label(label, (0, 0, height, width), (max(1, round(height * shrink)), max(1, round(width * shrink))))
     count, components = cv2.connectedComponents(((mask > 0) & (mask != IGNORE)).astype(np.uint8))
     left = components[np.ix_(_nearest(mask.shape[0], size[0]), _nearest(mask.shape[1], size[1]))]
     return count - 1, count - len(np.union1d(left, [0]))
@@ -130,11 +166,14 @@ def keep_tiles(rows: list[dict], config: Preprocess, background: bool, seed: int
     return sorted([*objects, *(rest[i] for i in places)])
 
 
-def cut(spot: Spot, reader: ImageReader, label, tile: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (tile, tile, 3) and label (tile, tile), uint8: small images are mirrored, their rim is ignored."""
-    y, x, height, width = spot.box
-    pixels = reader.shrunk(*spot.size, y, x, height, width)
-    return pad(pixels, tile), pad(label_at(label, spot.box, spot.size), tile, value=IGNORE)
+def cut(spot: Spot, reader: ImageReader, label, n: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (tile, tile, 3) and label (tile, tile; see `stored_label`), uint8, of `n` label indices.
+
+    Small images are mirrored, and their rim is ignored.
+    """
+    pixels = reader.shrunk(*spot.size, *spot.box)
+    mask = stored_label(label_shares(label, spot.box, spot.size, n))
+    return pad(pixels, tile), pad(mask, tile, value=IGNORE)
 
 
 def write_tile(row: dict, image: np.ndarray, mask: np.ndarray, folder: Path, image_format: str) -> dict:

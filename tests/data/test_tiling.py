@@ -7,7 +7,16 @@ import tifffile
 
 from lib.config.preprocess import Preprocess
 from lib.data.cutting import BAND_TILES, Survey
-from lib.data.tiling import Spot, cut, keep_tiles, label_at, survey, vanished_objects
+from lib.data.tiling import (
+    Spot,
+    cut,
+    keep_tiles,
+    label_shares,
+    nearest_label,
+    stored_label,
+    survey,
+    vanished_objects,
+)
 from lib.imaging.content import content_map
 from lib.imaging.reader import open_image
 from lib.imaging.roi import Regions
@@ -36,7 +45,7 @@ def tiles(tmp_path, shape, config):
     names = ["background", "disc"]
     with open_image(tmp_path / "a.png") as reader:
         spots = survey("a", reader, Whole(mask), Regions(None), content_map(reader), names, config)
-        cuts = [Cut(spot.row, *cut(spot, reader, Whole(mask), config.tile_size)) for spot in spots]
+        cuts = [Cut(spot.row, *cut(spot, reader, Whole(mask), 2, config.tile_size)) for spot in spots]
     return pixels, mask, cuts
 
 
@@ -46,13 +55,13 @@ def test_tiles_are_cuts_and_count_their_classes(tmp_path):
     for tile in cuts:
         y, x = tile.row["y"], tile.row["x"]
         here = np.s_[y : y + 64, x : x + 64]
-        assert (tile.image == pixels[here]).all() and (tile.mask == mask[here]).all()
-        assert tile.row["px_disc"] == tile.mask.sum() and tile.row["px_background"] == 64 * 64 - tile.mask.sum()
+        assert (tile.image == pixels[here]).all() and (tile.mask == mask[here] * 254).all()
+        assert tile.row["px_disc"] == mask[here].sum() and tile.row["px_background"] == 64 * 64 - mask[here].sum()
 
 
 def test_small_images_are_mirrored_and_their_rim_is_ignored(tmp_path):
     _, mask, (cut,) = tiles(tmp_path, (40, 50), Preprocess(tile_size=64))
-    assert cut.image.shape == (64, 64, 3) and (cut.mask[:40, :50] == mask).all()
+    assert cut.image.shape == (64, 64, 3) and (cut.mask[:40, :50] == mask * 254).all()
     assert cut.row["px_ignore"] == 64 * 64 - 40 * 50
 
 
@@ -95,10 +104,10 @@ def test_objects_that_vanish_when_shrunk_are_counted():
 def test_labels_shrink_as_opencvs_exact_nearest_neighbour_in_bands_too(size, monkeypatch):
     mask = np.random.default_rng(1).integers(0, 7, (75, 131)).astype(np.uint8)
     expected = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    assert (label_at(Whole(mask), (0, 0, 75, 131), size) == expected).all()
-    monkeypatch.setattr("lib.data.tiling.LABEL_ROWS", 131 * 20)
-    assert (label_at(Whole(mask), (0, 0, 75, 131), size) == expected).all()
-    inner = label_at(Whole(mask), (5, 7, 60, 100), (20, 50))
+    assert (nearest_label(Whole(mask), (0, 0, 75, 131), size) == expected).all()
+    monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 131 * 20)
+    assert (nearest_label(Whole(mask), (0, 0, 75, 131), size) == expected).all()
+    inner = nearest_label(Whole(mask), (5, 7, 60, 100), (20, 50))
     assert (inner == cv2.resize(mask[5:65, 7:107], (50, 20), interpolation=cv2.INTER_NEAREST_EXACT)).all()
 
 
@@ -127,3 +136,21 @@ def test_an_image_shrinks_the_same_whether_it_fits_a_band_or_not(tmp_path, monke
         assert (whole == cv2.resize(pixels, (50, 60), interpolation=cv2.INTER_AREA)).all()
         monkeypatch.setattr("lib.imaging.reader.BAND_BYTES", 200 * 3 * 40)
         assert (reader.shrunk(60, 50, 0, 0, 240, 200) == whole).all()
+
+
+def test_a_shrunken_label_holds_areas_and_every_thin_object_counts(monkeypatch):
+    mask = np.zeros((64, 96), np.uint8)
+    mask[10, 20:60] = 1  # one pixel wide
+    mask[40:64] = 255
+    shares = label_shares(Whole(mask), (0, 0, 64, 96), (16, 24), 2)
+    assert np.allclose(shares.sum(0), 1) and shares[1].sum() == pytest.approx(40 / 16)
+    assert shares[1, 2, 5:15] == pytest.approx(0.25)
+    assert stored_label(shares)[2, 5] == round(254 / 4) and (stored_label(shares)[10:] == 255).all()
+    monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 96 * 12)
+    assert (label_shares(Whole(mask), (0, 0, 64, 96), (16, 24), 2) == shares).all()
+
+
+def test_several_classes_store_the_index_of_the_largest_share():
+    mask = np.array([[0, 1, 2, 2], [1, 1, 2, 0]], np.uint8)
+    assert stored_label(label_shares(Whole(mask), (0, 0, 2, 4), (1, 2), 3)).tolist() == [[1, 2]]
+    assert (stored_label(label_shares(Whole(mask), (0, 0, 2, 4), (2, 4), 3)) == mask).all()
