@@ -10,11 +10,7 @@ import torch
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 HOPELESS = 2.0  # a precision whose first run takes so many times float32's is not tried again
-WITHOUT_BF16 = (
-    "DEFAULT",
-    "NO AVX",
-    "AVX2",
-)  # torch's names of CPUs where bfloat16 is emulated, at a tenth of the speed
+WITHOUT_BF16 = ("NO AVX", "AVX2")  # torch's names of CPUs where bfloat16 is emulated, at a tenth of the speed
 
 
 def autocast(device: torch.device, precision: str):

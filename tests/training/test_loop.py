@@ -135,6 +135,15 @@ def test_the_learning_rate_warms_up_falls_and_cycles():
     assert learning_rate(cyclic, 0.5, 0.1) > 0.29 > 0.02 > learning_rate(cyclic, 0.5999, 0.1)
 
 
+def test_a_cycles_samples_are_taken_at_its_lowest_rate(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run", epochs=40, lr=1.0, swa=Swa(start=0.5, every=5, schedule="cyclic"))
+    rates, update = [], trainer.swa.update
+    trainer.swa.update = lambda network: (rates.append(trainer.optimizer.param_groups[0]["lr"]), update(network))
+    trainer.run(None)
+    top = trainer.config.lr * trainer.config.swa.lr
+    assert len(rates) == 4 and max(rates) < 0.25 * top, rates
+
+
 def test_the_clock_ends_a_training_with_a_time_limit(tiles, tmp_path):
     trainer = trainer_of(tiles, tmp_path / "run", time_limit=0.5)
     trainer.run(None)
