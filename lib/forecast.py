@@ -38,6 +38,7 @@ Sizes = dict[str, list[tuple[int, int]]]  # split → (height, width) of its ima
 class Measured:
     """What the rehearsal tells about one unit of work."""
 
+    start_seconds: float  # a stage's process, until its libraries are loaded
     cut_seconds: float  # 01, per pixel of any image
     sample_seconds: float  # one training sample, forward and backward
     window_seconds: float  # one inference window, one member, one view
@@ -66,8 +67,11 @@ class Forecast:
         )
 
 
-def measure(config: Config, rehearsal: Workspace, cut_seconds: float, channels: int) -> Measured:
-    """Read the rehearsal's tables and folders, and time the network on a batch of the real size."""
+def measure(config: Config, rehearsal: Workspace, start_seconds: float, cut_seconds: float, channels: int) -> Measured:
+    """Read the rehearsal's tables and folders, and time the network on a batch of the real size.
+
+    `start_seconds` and `cut_seconds`: of a process, and of the rehearsal's 01.
+    """
     images = tables.read(rehearsal.images, tables.IMAGES, "01_preprocess.py")
     pixels = images["height"] * images["width"]
     train = images["split"] == "train"
@@ -78,6 +82,7 @@ def measure(config: Config, rehearsal: Workspace, cut_seconds: float, channels: 
     }
     sample_seconds, window_seconds, network_bytes = time_network(config, channels, precision)
     return Measured(
+        start_seconds=start_seconds,
         cut_seconds=cut_seconds / float(pixels.sum()),
         sample_seconds=sample_seconds,
         window_seconds=window_seconds,
@@ -156,12 +161,18 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
         + windows(sizes["test"], grid) * networks * kinds
     ) * max(1, len(list(views(config.infer.tta))))
 
+    # Loading the libraries; an average's batch-norm statistics, at a third of a training step each.
+    starts = 4 + 2 * rounds
+    averages = members * ((config.train.swa.start < 1) + (config.train.ema > 0)) * config.train.swa.bn_batches
+    overhead = starts * measured.start_seconds + averages * config.train.batch_size * measured.sample_seconds / 3
+
     tiles = measured.tiles * pixels["train"]
     pseudo = measured.tiles * (pixels["test"] + pixels["unlabeled"]) * folds
     pseudo = min(pseudo, config.pseudo.max_tiles * folds) if config.pseudo.max_tiles else pseudo
     disk = (tiles + rounds * pseudo) * measured.tile_bytes + members * measured.member_bytes
     return Forecast(
         seconds={
+            "starting and averaging": overhead,
             "cutting": measured.cut_seconds * sum(pixels.values()),
             "training": members * member_seconds(config, tiles, measured),
             "scoring": scored * (config.train.evaluations + kinds) * measured.window_seconds,

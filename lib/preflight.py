@@ -63,6 +63,7 @@ def rehearse(
 
     One process, so that torch is loaded once. The rehearsal's workspace is removed, whatever happens.
     """
+    start_seconds = time.process_time()  # so far this process has done little but load its libraries
     workspace = Workspace(workspace_of(load(path, [*flags, "--preflight"])))
     shutil.rmtree(workspace.root, ignore_errors=True)
     seconds: dict[str, float] = {}
@@ -71,7 +72,7 @@ def rehearse(
             started = time.monotonic()
             _run_quietly(stage, [path, *flags, "--preflight", "--train.round", str(round_)])
             seconds[f"{stage} round {round_}"] = round(time.monotonic() - started, 1)
-        measured = measure(config, workspace, seconds["01_preprocess round 0"], competition.channels)
+        measured = measure(config, workspace, start_seconds, seconds["01_preprocess round 0"], competition.channels)
     finally:
         shutil.rmtree(workspace.root, ignore_errors=True)
     return seconds, measured

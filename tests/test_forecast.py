@@ -1,0 +1,51 @@
+import pytest
+
+from lib.config import load
+from lib.errors import UserError
+from lib.forecast import Measured, check_disk, predict_cost
+
+MEASURED = Measured(
+    start_seconds=5, cut_seconds=1e-7, sample_seconds=0.1, window_seconds=0.2, tiles=1e-5, tile_bytes=1e6,
+    member_bytes=1e8, network_bytes=4e7, blank_share=0.5, peak_gib=1.0,
+)  # fmt: skip
+SIZES = {"train": [(1000, 2000)] * 4, "test": [(1000, 2000)] * 2, "unlabeled": []}
+
+
+def cost(*flags, folds=2, validated=1.0):
+    plain = [
+        "--preprocess.tile_size",
+        "512",
+        "--infer.overlap",
+        "0",
+        "--train.evaluations",
+        "0",
+        "--pseudo.rounds",
+        "0",
+    ]
+    return predict_cost(load(None, [*plain, *flags]), SIZES, MEASURED, folds, validated)
+
+
+def test_every_member_is_trained_by_the_clock_or_by_epochs():
+    assert cost("--train.time_limit", "60", "--train.seeds", "1", "2", "3").seconds["training"] == 6 * 60
+    # 4 images of 2 Mpx give 80 tiles, of which four fifths are seen in an epoch.
+    by_epochs = cost("--train.epochs", "2").seconds["training"]
+    assert by_epochs == pytest.approx(2 * 2 * 80 * 0.8 * 0.1)
+    rounds = cost("--train.time_limit", "60", "--pseudo.rounds", "2")
+    assert rounds.members == 2 * 3 and rounds.seconds["training"] == 6 * 60
+
+
+def test_windows_that_are_blank_cost_nothing_and_views_cost_each():
+    # 2 x 4 windows an image: 4 images by their fold's member, 2 by both.
+    everywhere = cost("--infer.roi", "none").seconds["inference"]
+    assert everywhere == pytest.approx((4 + 2 * 2) * 8 * 0.2)
+    assert cost().seconds["inference"] == pytest.approx(everywhere / 2)
+    assert cost("--infer.tta", "flips").seconds["inference"] == pytest.approx(4 * everywhere / 2)
+
+
+def test_a_disk_that_is_too_small_is_refused(tmp_path):
+    forecast = cost("--train.time_limit", "1")
+    config = load(None, ["--workspace", str(tmp_path / "w")])
+    check_disk(config, forecast)
+    huge = type(forecast)(forecast.seconds, forecast.members, 1e9, 1.0)
+    with pytest.raises(UserError, match="GiB of disk"):
+        check_disk(config, huge)
