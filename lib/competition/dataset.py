@@ -34,7 +34,10 @@ class Competition:
         self.settings = settings
         self.root = Path(settings.root)
         if not self.root.is_dir():
-            raise UserError(f"competition.root: there is no folder {self.root}; give the organiser's folder")
+            raise UserError(
+                f"competition.root: there is no folder {self.root}; give the organiser's, for example "
+                f"--competition.root ../data/{settings.name}"
+            )
         self.images = [
             *self._find("train", settings.train_images),
             *self._find("test", settings.test_images),

@@ -101,7 +101,11 @@ def _decoded(path: Path) -> np.ndarray:
 
 
 class TiffReader(ImageReader):
-    """TIFF, tiled or striped: only the segments under a window are decoded, the last ones are kept."""
+    """TIFF, tiled or striped: only the segments under a window are decoded, the last ones are kept.
+
+    Uncompressed pixels that lie in one piece are mapped, so that not even a single strip that holds the whole image is
+    read whole. Colours may be interleaved, in planes, or in a page each.
+    """
 
     CACHE_BYTES = 192e6
     windowed = True
@@ -110,23 +114,41 @@ class TiffReader(ImageReader):
         self.path = path
         try:
             self._file = tifffile.TiffFile(path)
-            self._page = self._file.series[0].levels[0].keyframe
+            level = self._file.series[0].levels[0]
+            page = level.keyframe
         except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
             raise UserError(f"{path} is no readable TIFF ({error}); replace or remove the file") from None
-        page = self._page
         if page.dtype != np.uint8:
             raise UserError(f"{path} has {page.dtype} pixels; 8 bits a channel are expected, convert it")
-        if page.planarconfig == 2 and page.samplesperpixel > 1:
-            raise UserError(f"{path} stores its colours in separate planes; rewrite it with interleaved ones")
-        self.height, self.width, self.channels = page.imagelength, page.imagewidth, page.samplesperpixel
-        end = max(o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True))
+        self._page, self.height, self.width = page, page.imagelength, page.imagewidth
+        pages = [level.pages[i] for i in range(_channel_pages(level.axes, level.shape))]
+        planar = page.planarconfig == 2 and page.samplesperpixel > 1
+        self.channels = page.samplesperpixel * len(pages)
+        end = max(o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True))
         if end > path.stat().st_size:
             raise UserError(f"{path} is truncated: {path.stat().st_size} bytes, its header promises {end}")
+
+        # Planes of (offset, bytes) by segment, each with one sample a pixel, or with all of them.
+        segments = [list(zip(p.dataoffsets, p.databytecounts, strict=True)) for p in pages]
+        if planar:
+            count = len(segments[0]) // page.samplesperpixel
+            segments = [segments[0][i * count : (i + 1) * count] for i in range(page.samplesperpixel)]
+        self._planes = segments
+        self._maps = [self._map(p.dataoffsets[0], planar) for p in pages] if page.is_memmappable else None
         self._segment = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, self.width)
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
+    def _map(self, offset: int, planar: bool) -> np.ndarray:
+        """(H, W, samples) of a page whose pixels lie in one piece, mapped."""
+        samples = self._page.samplesperpixel
+        shape = (samples, self.height, self.width) if planar else (self.height, self.width, samples)
+        pixels = np.memmap(self.path, np.uint8, "r", offset, shape)
+        return np.moveaxis(pixels, 0, -1) if planar else pixels
+
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        if self._maps is not None:
+            return np.array(_rgb(np.concatenate([pixels[y : y + h, x : x + w] for pixels in self._maps], axis=-1)))
         sh, sw = self._segment
         across = -(-self.width // sw)
         out = np.empty((h, w, 3), np.uint8)
@@ -140,25 +162,49 @@ class TiffReader(ImageReader):
         return out
 
     def _decode(self, index: int) -> np.ndarray:
+        """Segment `index` as RGB (h, w, 3)."""
         with self._lock:
             if index in self._cache:
                 self._cache.move_to_end(index)
                 return self._cache[index]
-            page = self._page
-            self._file.filehandle.seek(page.dataoffsets[index])
-            data = self._file.filehandle.read(page.databytecounts[index])
-            try:
-                decoded = page.decode(data, index, jpegtables=page.jpegtables)[0]
-            except Exception as error:  # every codec raises its own kind
-                raise UserError(f"{self.path} is damaged at segment {index} ({error}); replace it") from None
-            piece = _rgb(np.zeros((1, *self._segment, 1), np.uint8) if decoded is None else decoded)[0]
+            piece = _rgb(np.concatenate([self._decode_plane(p, index) for p in range(len(self._planes))], axis=-1))
             self._cache[index] = piece
             while sum(p.nbytes for p in self._cache.values()) > self.CACHE_BYTES and len(self._cache) > 1:
                 self._cache.popitem(last=False)
             return piece
 
+    def _decode_plane(self, plane: int, index: int) -> np.ndarray:
+        """(h, w, samples) of one plane's segment; black where the file leaves it out."""
+        offset, count = self._planes[plane][index]
+        page = self._page
+        planar = page.planarconfig == 2 and page.samplesperpixel > 1
+        self._file.filehandle.seek(offset)
+        data = self._file.filehandle.read(count)
+        try:
+            number = plane * len(self._planes[0]) + index if planar else index
+            decoded = page.decode(data, number, jpegtables=page.jpegtables)[0]
+        except Exception as error:  # every codec raises its own kind
+            raise UserError(f"{self.path} is damaged at segment {index} ({error}); replace it") from None
+        samples = 1 if planar else page.samplesperpixel
+        return np.zeros((*self._segment, samples), np.uint8) if decoded is None else decoded[0]
+
     def close(self) -> None:
         self._file.close()
+
+
+def _channel_pages(axes: str, shape: tuple[int, ...]) -> int:
+    """How many pages are an image's channels: 1 where they are other images, of which the first is read.
+
+    >>> _channel_pages("YXS", (9, 9, 3)), _channel_pages("TZCYX", (1, 1, 3, 9, 9)), _channel_pages("QYX", (3, 9, 9))
+    (1, 3, 3)
+    >>> _channel_pages("IYX", (5, 9, 9)), _channel_pages("SYX", (3, 9, 9))
+    (1, 1)
+    """
+    stack = [(name, size) for name, size in zip(axes, shape, strict=True) if size > 1 and name not in "YXS"]
+    if not stack:
+        return 1
+    name, size = stack[-1]
+    return size if name == "C" or (name == "Q" and size in (3, 4)) else 1  # Q: the file does not say
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:

@@ -17,17 +17,39 @@ LAYOUTS = {
     "deflate": {"tile": (64, 64), "compression": "deflate", "predictor": True},
     "lzw": {"rowsperstrip": 32, "compression": "lzw"},
     "bigtiff": {"tile": (128, 128), "bigtiff": True},
+    "planes": {"planarconfig": "separate"},
+    "planes_striped": {"planarconfig": "separate", "rowsperstrip": 50, "compression": "lzw"},
+    "planes_tiled": {"planarconfig": "separate", "tile": (64, 96), "compression": "deflate"},
+    "pages": {"photometric": "minisblack"},
+    "pages_tiled": {"photometric": "minisblack", "tile": (64, 64), "compression": "deflate"},
+    "five_axes": {"photometric": "minisblack", "metadata": {"axes": "TZCYX"}, "ome": True},
+    "eight_channels": {"photometric": "minisblack", "planarconfig": "contig"},
+}
+SHAPES = {
+    "five_axes": lambda pixels: pixels.transpose(2, 0, 1)[None, None],
+    "eight_channels": lambda pixels: np.dstack([pixels, pixels, pixels])[..., :8],
 }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_tiff_windows_are_cuts_of_the_image(tmp_path, layout):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, PIXELS, photometric="rgb", **LAYOUTS[layout])
+    planes = layout.startswith(("planes", "pages"))
+    pixels = SHAPES.get(layout, lambda p: p.transpose(2, 0, 1) if planes else p)(PIXELS)
+    tifffile.imwrite(path, pixels, **{"photometric": "rgb", **LAYOUTS[layout]})
     with open_image(path) as image:
-        assert (image.height, image.width, image.channels) == (301, 467, 3)
+        assert (image.height, image.width) == (301, 467)
+        assert image.channels == (8 if layout == "eight_channels" else 3)
         for y, x, h, w in [(0, 0, 301, 467), (63, 95, 70, 110), (300, 466, 1, 1)]:
             assert (image.read(y, x, h, w) == PIXELS[y : y + h, x : x + w]).all()
+
+
+def test_one_huge_uncompressed_strip_is_mapped_not_read(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS, photometric="rgb", rowsperstrip=301)
+    with open_image(path) as image:
+        image._file.filehandle.close()  # whatever is read now comes from the map
+        assert (image.read(7, 9, 50, 60) == PIXELS[7:57, 9:69]).all()
 
 
 def test_grey_and_multi_page_tiffs(tmp_path):
