@@ -100,42 +100,77 @@ def window_of_runs(
     return np.cumsum(change[:, :-1], axis=1, dtype=np.int8).view(np.uint8)
 
 
+CHUNK = 2**18  # pixels looked at together
+
+
 class BandEncoder:
-    """Encodes a mask that arrives in bands of rows; holds runs, never the mask."""
+    """Encodes a mask that arrives in bands of rows; holds the ends of runs, never the mask.
+
+    Where a pixel differs from the one before it in `order` (the one above, the one to the left), a run starts or ends.
+    Both lie in the band or in the last row of the one before, so a mask is never turned on its side: only the places
+    found are sorted by column, at the end.
+    """
 
     def __init__(self, height: int, width: int, order: str = "column", base: int = 1):
         self.height, self.width, self.order, self.base = height, width, order, base
         self._next = 0
+        self._before: np.ndarray | None = None  # the pixels before the next band's first, one row or one pixel
         self._starts: list[np.ndarray] = []
         self._ends: list[np.ndarray] = []
 
     def push(self, y0: int, band: np.ndarray) -> None:
-        """The rows from `y0` on, (h, width), true where the object is; bands come in order."""
+        """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
         if y0 != self._next or band.shape[1] != self.width:
             raise ValueError(f"band of {band.shape} at row {y0}; expected row {self._next}, width {self.width}")
-        self._next += band.shape[0]
-        column = self.order == "column"
-        lines = np.ascontiguousarray((band.T if column else band) != 0)
-        count, length = lines.shape
-        # Pad each line with a 0 on both sides: changes then come in pairs, within a line.
-        padded = np.zeros((count, length + 2), np.int8)
-        padded[:, 1:-1] = lines
-        line, place = np.nonzero(np.diff(padded, axis=1))
-        flat = line * (self.height if column else self.width) + place
-        flat += y0 if column else y0 * self.width
-        self._starts.append(flat[::2])
-        self._ends.append(flat[1::2])
+        rows = max(1, CHUNK // self.width)
+        for top in range(0, len(band), rows):
+            self._push(np.ascontiguousarray(band[top : top + rows]).ravel())
+
+    def _push(self, pixels: np.ndarray) -> None:
+        """Some whole rows, laid out flat; few enough for the processor's cache."""
+        step = self.width if self.order == "column" else 1
+        before = np.zeros(step, pixels.dtype) if self._before is None else self._before
+        changed = np.empty(len(pixels), bool)
+        np.not_equal(pixels[:step], before, out=changed[:step])
+        np.not_equal(pixels[step:], pixels[:-step], out=changed[step:])
+        places = _true_places(changed)
+        after = pixels[places] != 0
+        previous = np.where(places < step, before[places % step], pixels[places - step]) != 0
+        real = after != previous  # from 1 to 2 is no end
+        places, starts = places[real], after[real]
+        if self.order == "column":
+            rows, columns = np.divmod(places, self.width)
+            places = columns * self.height + rows + self._next
+        else:
+            places += self._next * self.width
+        self._starts.append(places[starts])
+        self._ends.append(places[~starts])
+        self._before = pixels[-step:].copy()
+        self._next += len(pixels) // self.width
 
     def finish(self) -> str:
-        """The text. Runs that touch, across lines and bands, are one."""
+        """The text. Runs that touch, from one column to the next, are one."""
         if self._next != self.height:
             raise ValueError(f"{self._next} of {self.height} rows were pushed")
-        starts, ends = np.concatenate(self._starts), np.concatenate(self._ends)
-        order = np.argsort(starts, kind="stable")
-        starts, ends = starts[order], ends[order]
+        # Runs that are still open end with the mask, or with their column.
+        step = self.height if self.order == "column" else self.height * self.width
+        self._ends.append((np.flatnonzero(self._before) + 1) * step)
+        starts, ends = (np.sort(np.concatenate([*parts, []]).astype(np.int64)) for parts in (self._starts, self._ends))
         if len(starts):
             apart = starts[1:] != ends[:-1]
             starts = starts[np.concatenate([[True], apart])]
             ends = ends[np.concatenate([apart, [True]])]
         pairs = np.stack([starts + self.base, ends - starts], axis=1)
         return " ".join(map(str, pairs.ravel().tolist()))
+
+
+def _true_places(flags: np.ndarray) -> np.ndarray:
+    """`np.flatnonzero` of (N,) bool, int64, eight flags at a time: they are rare.
+
+    >>> _true_places(np.array([0, 1, 0, 0, 0, 0, 0, 0, 0, 1], bool)).tolist()
+    [1, 9]
+    """
+    whole = len(flags) // 8 * 8
+    words = np.flatnonzero(flags[:whole].view(np.uint64))
+    word, flag = np.nonzero(flags[:whole].reshape(-1, 8)[words])
+    return np.concatenate([words[word] * 8 + flag, whole + np.flatnonzero(flags[whole:])])
