@@ -6,6 +6,7 @@ A run is (start, length) over the mask laid out flat in `order`: `column` runs t
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from lib.errors import UserError
@@ -79,9 +80,12 @@ def window_of_runs(
     """
     if order == "column":  # a row-major mask of the transposed image
         y, x, h, w = box
-        return window_of_runs(starts, lengths, shape[::-1], "row", (x, y, w, h)).T
+        turned = window_of_runs(starts, lengths, shape[::-1], "row", (x, y, w, h))
+        return cv2.transpose(turned).reshape(h, w)
     (_, width), (y, x, h, w) = shape, box
     ends = starts + lengths
+    if w == width:
+        return _whole_lines(starts, ends, y * width, (y + h) * width).reshape(h, w)
     lo = np.searchsorted(ends, y * width, side="right")
     hi = np.searchsorted(starts, (y + h) * width, side="left")
     starts, ends = starts[lo:hi], ends[lo:hi]
@@ -98,6 +102,16 @@ def window_of_runs(
     np.add.at(change, (line[inside] - y, left[inside]), 1)
     np.add.at(change, (line[inside] - y, right[inside]), -1)
     return np.cumsum(change[:, :-1], axis=1, dtype=np.int8).view(np.uint8)
+
+
+def _whole_lines(starts: np.ndarray, ends: np.ndarray, first: int, last: int) -> np.ndarray:
+    """The flat mask (last - first,) uint8 from pixel `first` on."""
+    lo, hi = np.searchsorted(ends, first, side="right"), np.searchsorted(starts, last, side="left")
+    edges = np.empty(2 * (hi - lo) + 2, np.int64)
+    edges[0], edges[-1] = first, last
+    edges[1:-1:2], edges[2:-1:2] = starts[lo:hi], ends[lo:hi]
+    lengths = np.diff(np.clip(edges, first, last))
+    return np.repeat((np.arange(len(lengths)) % 2).astype(np.uint8), lengths)
 
 
 CHUNK = 2**18  # pixels looked at together
