@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     pixels = train.set_index("image_id").filter(regex="^px_(?!ignore)")
     groups = name_groups(ids, competition.metadata, config.folds)
     if config.folds.leak_check:
-        groups = merge_groups(groups, leaking_pairs(images, ids, groups, workspace, config.jobs))
+        groups = merge_groups(groups, leaking_pairs(images, ids, groups, workspace, config))
     if config.folds.scheme == "column":
         fold = column_of(competition.metadata, config.folds.column, ids, "folds.column").astype(int)
     else:
@@ -55,13 +55,13 @@ def main(argv: list[str]) -> None:
     print(f"02: {len(ids)} images in {len(set(groups))} groups; see {workspace.folds}")
 
 
-def leaking_pairs(images: pd.DataFrame, ids: list[str], groups: list[str], workspace: Workspace, jobs: int) -> list:
+def leaking_pairs(images: pd.DataFrame, ids: list[str], groups: list[str], workspace: Workspace, config) -> list:
     """Report every leak; return those between training images, as positions in `ids`."""
     shutil.rmtree(workspace.leaks_dir, ignore_errors=True)
     paths = [Path(path) for path in images["path"]]
     names, place = list(images["image_id"]), {image_id: i for i, image_id in enumerate(ids)}
     pairs = []
-    for leak in find_leaks(paths, jobs):
+    for leak in find_leaks(paths, config.competition.pixels, config.jobs):
         a, b = names[leak.a], names[leak.b]
         if a in place and b in place:
             if groups[place[a]] == groups[place[b]]:
@@ -71,7 +71,7 @@ def leaking_pairs(images: pd.DataFrame, ids: list[str], groups: list[str], works
         else:
             what = "not both training images: only reported"
         picture = workspace.leaks_dir / f"{a}__{b}.jpg"
-        save_pair(paths[leak.a], paths[leak.b], picture)
+        save_pair(paths[leak.a], paths[leak.b], picture, config.competition.pixels)
         print(f"leak: {a} and {b}: {leak.kind} (agreement {leak.agreement:.2f}); {what}; {picture}")
     return pairs
 

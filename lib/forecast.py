@@ -122,7 +122,7 @@ def sizes_of(competition: Competition) -> Sizes:
     """Height and width of every image, from the files' heads."""
     sizes: Sizes = {"train": [], "test": [], "unlabeled": []}
     for image in competition.images:
-        with open_image(image.path) as reader:
+        with open_image(image.path, competition.settings.pixels) as reader:
             sizes[image.split].append((reader.height, reader.width))
     return sizes
 

@@ -63,6 +63,6 @@ def test_sizes(competition: Competition) -> dict[str, tuple[int, int]]:
     sizes = {}
     for image in competition.images:
         if image.split == "test":
-            with open_image(image.path) as reader:
+            with open_image(image.path, competition.settings.pixels) as reader:
                 sizes[image.image_id] = (reader.height, reader.width)
     return sizes

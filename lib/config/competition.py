@@ -34,6 +34,25 @@ class Labels(Section):
     """Mask images: what a colour or index that is no class means."""
 
 
+class Pixels(Section):
+    """How a file's pixels become the red, green and blue of 8 bits that networks see."""
+
+    range: tuple[float, ...] = ()
+    """The two values that become 0 and 255; what lies outside is clipped. Needed for more than 8 bits a channel."""
+    bands: tuple[Annotated[int, Ge(0)], ...] = ()
+    """The three channels to show as red, green and blue, counted from 0; empty for the first three (or grey)."""
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.range and (len(self.range) != 2 or self.range[0] >= self.range[1]):
+            raise ValueError(
+                f"competition.pixels.range is {list(self.range)}; two rising values are expected: [0, 4095]"
+            )
+        if self.bands and len(self.bands) != 3:
+            raise ValueError(f"competition.pixels.bands names {len(self.bands)} channels; 3 are expected: [3, 2, 1]")
+        return self
+
+
 class Submission(Section):
     """How the answer is written."""
 
@@ -72,6 +91,7 @@ class Competition(Section):
     """Names of the classes to segment, without background, in the order of their index."""
     background: bool = True
     """Whether a pixel may belong to no class. One class implies it."""
+    pixels: Pixels = Pixels()
     labels: Labels = Labels()
     submission: Submission = Submission()
     metadata: str = ""

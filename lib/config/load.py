@@ -171,7 +171,7 @@ def _flags(arguments: list[str]) -> dict[str, list[str]]:
 def _value_of(key: str, texts: list[str]) -> object:
     """The text(s) after a flag, as YAML would read them; lists take several, `--debug` takes none."""
     annotation = _annotation(key)
-    if get_origin(annotation) is list:
+    if get_origin(annotation) in (list, tuple):
         if len(texts) == 1 and texts[0].startswith("["):
             return yaml.safe_load(texts[0])
         return texts

@@ -70,7 +70,7 @@ def _competition(config_json: str) -> Competition:
 def survey_image(image: ImageInfo, config: Config) -> Survey:
     """Look at one image at low resolution, and at its label."""
     competition, preprocess = _competition(config.model_dump_json()), config.preprocess
-    with open_image(image.path) as reader:
+    with open_image(image.path, config.competition.pixels) as reader:
         content = content_map(reader, preprocess.blank_tolerance)
         row = {
             "image_id": image.image_id,
@@ -105,7 +105,7 @@ def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) 
     """Cut and store one band: (rows of tiles.csv, colour sums (2, 4): of values and squares, last the pixel count)."""
     competition, preprocess = _competition(config.model_dump_json()), config.preprocess
     rows, sums = [], np.zeros((2, 4))
-    with open_image(image.path) as reader:
+    with open_image(image.path, config.competition.pixels) as reader:
         label = competition.labels.open(image.image_id, reader.height, reader.width)
         for spot in spots:
             pixels, mask = cut(spot, reader, label, len(competition.label_names), preprocess.tile_size)

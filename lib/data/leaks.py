@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.config.competition import Pixels
 from lib.imaging.reader import open_image
 from lib.parallel import parallel
 
@@ -44,9 +45,9 @@ class Look:
     descriptors: np.ndarray
 
 
-def look_at(path: Path) -> Look:
+def look_at(path: Path, pixels: Pixels) -> Look:
     """Thumbnail and features of one image."""
-    with open_image(path) as reader:
+    with open_image(path, pixels) as reader:
         return features(reader.thumbnail(SIDE))
 
 
@@ -61,9 +62,9 @@ def features(thumbnail: np.ndarray) -> Look:
     return Look(grey, np.float32([p.pt for p in key_points]), descriptors.astype(np.float32))
 
 
-def find_leaks(paths: list[Path], jobs: int = 0) -> list[Leak]:
+def find_leaks(paths: list[Path], pixels: Pixels, jobs: int = 0) -> list[Leak]:
     """All pairs of images (positions in `paths`, a < b) that are copies or share ground."""
-    looks = parallel(look_at, [(path,) for path in paths], jobs, "02 features", "image")
+    looks = parallel(look_at, [(path, pixels) for path in paths], jobs, "02 features", "image")
     pairs = candidates(looks)
     found = parallel(compare, [(looks[a], looks[b]) for a, b in pairs], jobs, "02 leak check", "pair", batch_size=64)
     return [Leak(a, b, *result) for (a, b), result in zip(pairs, found, strict=True) if result is not None]
@@ -150,11 +151,11 @@ def describe(zoom: float, angle: float, share: float) -> str:
     return ", ".join(words)
 
 
-def save_pair(a: Path, b: Path, path: Path) -> None:
+def save_pair(a: Path, b: Path, path: Path, pixels: Pixels) -> None:
     """Both images side by side, as evidence."""
     pictures = []
     for file in (a, b):
-        with open_image(file) as reader:
+        with open_image(file, pixels) as reader:
             small = reader.thumbnail(SIDE)
         pictures.append(np.pad(small, ((0, SIDE - small.shape[0]), (0, SIDE - small.shape[1]), (0, 0))))
     path.parent.mkdir(parents=True, exist_ok=True)

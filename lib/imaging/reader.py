@@ -12,19 +12,24 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lib.config.competition import Pixels
 from lib.errors import UserError
 
 Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
 BAND_BYTES = 64e6  # decoded at once when an image is shrunk
 TIFF_SUFFIXES = {".tif", ".tiff"}
+AS_THEY_ARE = Pixels()
 
 
-def open_image(path: str | Path) -> ImageReader:
-    """A windowed reader of a TIFF, PNG or JPEG. Raises UserError, naming the file, when it is broken."""
+def open_image(path: str | Path, pixels: Pixels = AS_THEY_ARE) -> ImageReader:
+    """A windowed reader of a TIFF, PNG or JPEG. Raises UserError, naming the file, when it is broken.
+
+    `pixels`: which channels are shown, and which values become black and white.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no image {path}")
-    return TiffReader(path) if path.suffix.lower() in TIFF_SUFFIXES else WholeReader(path)
+    return (TiffReader if path.suffix.lower() in TIFF_SUFFIXES else WholeReader)(path, pixels)
 
 
 class ImageReader:
@@ -73,31 +78,49 @@ class ImageReader:
 class WholeReader(ImageReader):
     """PNG and JPEG: only decoded whole; the last two decoded ones are kept. EXIF orientation is applied."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, pixels: Pixels):
+        self.path, self.pixels = path, pixels
         try:
             with Image.open(path) as image:
                 self.width, self.height = image.size
                 if image.getexif().get(274, 1) in (5, 6, 7, 8):
                     self.width, self.height = self.height, self.width
+                if image.mode not in DEEP and ";16" in str(image.tile):
+                    raise UserError(f"{path} has 16 bits a colour, which would be cut to 8; convert it to TIFF")
                 self.channels = len(image.getbands())
+                _check(path, "more than 8 bits a channel" if image.mode in DEEP else "", self.channels, pixels)
         except (UnidentifiedImageError, OSError) as error:
             raise UserError(f"{path} is no readable image ({error}); replace or remove the file") from None
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        return _decoded(self.path)[y : y + h, x : x + w]
+        return _decoded(self.path, self.pixels)[y : y + h, x : x + w]
+
+
+DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # Pillow's modes of more than 8 bits
 
 
 @lru_cache(maxsize=2)
-def _decoded(path: Path) -> np.ndarray:
+def _decoded(path: Path, pixels: Pixels) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            if image.mode in ("I;16", "I", "F"):
-                raise UserError(f"{path} has {image.mode} pixels; 8 bits a channel are expected, convert it")
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            image = ImageOps.exif_transpose(image)
+            plain = image if image.mode in (*DEEP, "L", "LA", "RGB", "RGBA") else image.convert("RGB")
+            values = np.asarray(plain)
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path} is damaged ({error}); replace or remove the file") from None
-    return pixels
+    return _rgb(values if values.ndim == 3 else values[..., None], pixels)
+
+
+def _check(path: Path, depth: str, channels: int, pixels: Pixels) -> None:
+    """Raises UserError when an image cannot be shown as `pixels` says. `depth`: what its pixels are, if not uint8."""
+    if depth and not pixels.range:
+        raise UserError(
+            f"{path} has {depth}; say in competition.pixels.range which values become black and white: [0, 4095]"
+        )
+    if pixels.bands and max(pixels.bands) >= channels:
+        raise UserError(
+            f"competition.pixels.bands names channel {max(pixels.bands)}, but {path} has {channels}, counted from 0"
+        )
 
 
 class TiffReader(ImageReader):
@@ -110,20 +133,19 @@ class TiffReader(ImageReader):
     CACHE_BYTES = 192e6
     windowed = True
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, pixels: Pixels):
+        self.path, self.pixels = path, pixels
         try:
             self._file = tifffile.TiffFile(path)
             level = self._file.series[0].levels[0]
             page = level.keyframe
         except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
             raise UserError(f"{path} is no readable TIFF ({error}); replace or remove the file") from None
-        if page.dtype != np.uint8:
-            raise UserError(f"{path} has {page.dtype} pixels; 8 bits a channel are expected, convert it")
         self._page, self.height, self.width = page, page.imagelength, page.imagewidth
         pages = [level.pages[i] for i in range(_channel_pages(level.axes, level.shape))]
         planar = page.planarconfig == 2 and page.samplesperpixel > 1
         self.channels = page.samplesperpixel * len(pages)
+        _check(path, "" if page.dtype == np.uint8 else f"{page.dtype} pixels", self.channels, pixels)
         end = max(o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True))
         if end > path.stat().st_size:
             raise UserError(f"{path} is truncated: {path.stat().st_size} bytes, its header promises {end}")
@@ -143,12 +165,14 @@ class TiffReader(ImageReader):
         """(H, W, samples) of a page whose pixels lie in one piece, mapped."""
         samples = self._page.samplesperpixel
         shape = (samples, self.height, self.width) if planar else (self.height, self.width, samples)
-        pixels = np.memmap(self.path, np.uint8, "r", offset, shape)
-        return np.moveaxis(pixels, 0, -1) if planar else pixels
+        dtype = np.dtype(self._file.byteorder + self._page.dtype.char)
+        values = np.memmap(self.path, dtype, "r", offset, shape)
+        return np.moveaxis(values, 0, -1) if planar else values
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         if self._maps is not None:
-            return np.array(_rgb(np.concatenate([pixels[y : y + h, x : x + w] for pixels in self._maps], axis=-1)))
+            values = np.concatenate([plane[y : y + h, x : x + w] for plane in self._maps], axis=-1)
+            return np.ascontiguousarray(_rgb(values, self.pixels))
         sh, sw = self._segment
         across = -(-self.width // sw)
         out = np.empty((h, w, 3), np.uint8)
@@ -167,7 +191,8 @@ class TiffReader(ImageReader):
             if index in self._cache:
                 self._cache.move_to_end(index)
                 return self._cache[index]
-            piece = _rgb(np.concatenate([self._decode_plane(p, index) for p in range(len(self._planes))], axis=-1))
+            planes = [self._decode_plane(p, index) for p in range(len(self._planes))]
+            piece = _rgb(np.concatenate(planes, axis=-1), self.pixels)
             self._cache[index] = piece
             while sum(p.nbytes for p in self._cache.values()) > self.CACHE_BYTES and len(self._cache) > 1:
                 self._cache.popitem(last=False)
@@ -186,7 +211,7 @@ class TiffReader(ImageReader):
         except Exception as error:  # every codec raises its own kind
             raise UserError(f"{self.path} is damaged at segment {index} ({error}); replace it") from None
         samples = 1 if planar else page.samplesperpixel
-        return np.zeros((*self._segment, samples), np.uint8) if decoded is None else decoded[0]
+        return np.zeros((*self._segment, samples), page.dtype) if decoded is None else decoded[0]
 
     def close(self) -> None:
         self._file.close()
@@ -207,9 +232,18 @@ def _channel_pages(axes: str, shape: tuple[int, ...]) -> int:
     return size if name == "C" or (name == "Q" and size in (3, 4)) else 1  # Q: the file does not say
 
 
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """(…, C) → (…, 3): grey is repeated, alpha dropped."""
-    return np.repeat(pixels[..., :1], 3, axis=-1) if pixels.shape[-1] < 3 else pixels[..., :3]
+def _rgb(values: np.ndarray, pixels: Pixels) -> np.ndarray:
+    """(…, C) of any type → (…, 3) uint8: grey is repeated, alpha and further channels dropped."""
+    if pixels.bands:
+        values = values[..., list(pixels.bands)]
+    elif values.shape[-1] < 3:
+        values = np.repeat(values[..., :1], 3, axis=-1)
+    else:
+        values = values[..., :3]
+    if not pixels.range:
+        return values
+    low, high = pixels.range
+    return np.clip((values.astype(np.float32) - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
 
 
 class Scaled(ImageReader):

@@ -57,7 +57,7 @@ def windows_of(config: Config) -> Windows:
 
 
 def source_of(config: Config, image_id: str, path: str) -> Source:
-    return Source(image_id, Path(path), config.infer.roi, config.preprocess.blank_tolerance)
+    return Source(image_id, Path(path), config.infer.roi, config.preprocess.blank_tolerance, config.competition.pixels)
 
 
 def infer_precision(config: Config, workspace: Workspace, net: nn.Module, device: torch.device) -> str:

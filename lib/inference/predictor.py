@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from lib.config.competition import Pixels
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
-from lib.imaging.reader import Scaled, open_image
+from lib.imaging.reader import AS_THEY_ARE, Scaled, open_image
 from lib.imaging.roi import regions
 from lib.imaging.stitch import RowResizer, RowStitcher
 
@@ -30,6 +31,7 @@ class Source:
     path: Path
     roi: str = "none"
     blank_tolerance: float = 6.0
+    pixels: Pixels = AS_THEY_ARE
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class _Stopped(Exception):
 
 
 def _read_source(source: Source, windows: Windows, put: Callable[[object], None]) -> None:
-    with open_image(source.path) as reader:
+    with open_image(source.path, source.pixels) as reader:
         shape = whole_size(reader.height, reader.width, windows.size, windows.whole) if windows.whole else None
         scaled = Scaled(reader, windows.scale, shape)
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)

@@ -34,7 +34,7 @@ def store_tiles(
     tile = 2**31 if whole else round(config.preprocess.tile_size / config.preprocess.scale)
     rows = []
     for image_id, strips in groupby(rows_of_tiles(bands, tile), key=itemgetter(0)):
-        with open_image(paths[image_id]) as reader:
+        with open_image(paths[image_id], config.competition.pixels) as reader:
             where = regions(config.infer.roi, image_id, reader, config.preprocess.blank_tolerance)
             for _, y, bins in strips:
                 for x in window_starts(reader.width, tile, tile):

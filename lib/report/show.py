@@ -41,7 +41,7 @@ def show_predictions(parts, folds, images, config, competition, workspace, load,
 def draw(band, guess: np.ndarray, step: int, competition, workspace, path: str) -> None:
     """Truth beside prediction, at the prediction's (shrunken) size."""
     label = competition.labels.open(band.image_id, band.height, band.width)
-    with open_image(path) as reader:
+    with open_image(path, competition.settings.pixels) as reader:
         small = reader.thumbnail(max(guess.shape))
     image = cv2.resize(small, guess.shape[::-1], interpolation=cv2.INTER_AREA)
     truth = np.concatenate([label.read(y, 0, 1, band.width)[:, ::step] for y in range(0, band.height, step)])

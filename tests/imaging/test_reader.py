@@ -4,6 +4,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.content import content_map
 from lib.imaging.reader import Scaled, open_image
@@ -117,3 +118,32 @@ def test_boxes_restrict_the_regions(tmp_path):
         boxes.write_text("image_id,y,x,height,width\na,290,20,30,40\n")
         with pytest.raises(UserError, match="not inside"):
             regions(str(boxes), "a", image)
+
+
+def test_more_than_8_bits_and_other_channels_are_shown_as_asked(tmp_path):
+    deep = (PIXELS.astype(np.uint16) * 16)[..., [0, 1, 2, 2]]
+    shown = Pixels(range=(0, 4080), bands=(3, 1, 0))
+    for name, options in (("map", {}), ("tiles", {"tile": (64, 64), "compression": "deflate"})):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, deep, photometric="minisblack", planarconfig="contig", byteorder=">", **options)
+        with pytest.raises(UserError, match=r"uint16 pixels; say in competition.pixels.range"):
+            open_image(path)
+        with pytest.raises(UserError, match="names channel 4, but .* has 4, counted from 0"):
+            open_image(path, Pixels(range=(0, 1), bands=(0, 1, 4)))
+        with open_image(path, shown) as image:
+            assert (image.read(5, 6, 70, 80) == PIXELS[5:75, 6:86, [2, 1, 0]]).all()
+    grey = tmp_path / "grey.png"
+    cv2.imwrite(str(grey), deep[..., 0])
+    cv2.imwrite(str(tmp_path / "colour.png"), deep[..., :3])
+    with pytest.raises(UserError, match="16 bits a colour"):
+        open_image(tmp_path / "colour.png")
+    with pytest.raises(UserError, match="more than 8 bits"):
+        open_image(grey)
+    with open_image(grey, Pixels(range=(0, 4080))) as image:
+        assert (image.read(0, 0, 301, 467) == PIXELS[..., :1]).all()
+
+
+def test_pixels_that_make_no_sense_are_refused():
+    for wrong in ({"range": (5, 5)}, {"range": (1,)}, {"bands": (0, 1)}):
+        with pytest.raises(ValueError, match="expected"):
+            Pixels(**wrong)
