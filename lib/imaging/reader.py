@@ -82,11 +82,11 @@ class WholeReader(ImageReader):
         self.path, self.pixels = path, pixels
         try:
             with Image.open(path) as image:
+                if image.mode not in DEEP and ";16" in str(image.tile):
+                    raise UserError(f"{path} has 16 bits a colour, which would be cut to 8; convert it to TIFF")
                 self.width, self.height = image.size
                 if image.getexif().get(274, 1) in (5, 6, 7, 8):
                     self.width, self.height = self.height, self.width
-                if image.mode not in DEEP and ";16" in str(image.tile):
-                    raise UserError(f"{path} has 16 bits a colour, which would be cut to 8; convert it to TIFF")
                 self.channels = len(image.getbands())
                 _check(path, "more than 8 bits a channel" if image.mode in DEEP else "", self.channels, pixels)
         except (UnidentifiedImageError, OSError) as error:
