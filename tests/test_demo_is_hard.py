@@ -67,16 +67,17 @@ def test_training_without_background_loses(demo, good):
     bare = scores(demo, "bare", (0,), "--preprocess.background_keep", "0", "--train.sampling.foreground_share", "0")
     tiles = pd.read_csv(demo / "bare/tiles.csv")
     assert (tiles["px_tuft"] > 0).all()
-    assert bare[0] < good[0] - 0.02
+    assert bare[0] < good[0] - 0.01, (bare, good)
 
 
 def test_a_window_smaller_than_the_object_loses(demo, good):
     small = ("--preprocess.tile_size", "32", "--preprocess.stride", "32", "--infer.window", "32")
-    assert scores(demo, "small", (0,), *small, "--train.batch_size", "32")[0] < good[0] - 0.02
+    assert scores(demo, "small", (0,), *small, "--train.batch_size", "32")[0] < good[0] - 0.05
 
 
 def test_training_without_colour_changes_loses(demo, good):
-    assert scores(demo, "grey", (0,), "--augment.color", "0")[0] < good[0] - 0.02
+    grey = scores(demo, "grey", (0,), "--augment.color", "0")
+    assert grey[0] < good[0] - 0.01, (grey, good)
 
 
 def test_the_threshold_of_one_half_loses(demo, good):

@@ -1,9 +1,9 @@
 """The built-in demo competition: kidney-like slides, drawn procedurally, laid out as an organiser would.
 
-Targets are round tufts inside a pale ring, from 90 to 520 pixels across. Look-alikes: tufts without
-ring (one patient's annotator counts them, another's does not), vessels, and faint tufts that are labeled
-about every third time. Patients differ in stain. Every pixel is a function of (scene, y, x), so slides of
-any size are written tile by tile.
+Targets are round tufts inside a pale ring, from 90 to 520 pixels across. Look-alikes: tufts without ring (one
+patient's annotator counts them, another's does not), vessels, cysts (a tuft with a hole, far from all targets), and
+faint tufts that are labeled about every third time. Patients differ in stain. Every pixel is a function of
+(scene, y, x), so slides of any size are written tile by tile.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ from lib.workspace import replacing_dir
 TILE = 512
 PERIOD = 1024  # textures repeat after so many pixels
 CELL = 64  # pixels per cell of the tissue outline
-KINDS = ("target", "ringless", "vessel", "faint")
+KINDS = ("target", "ringless", "vessel", "faint", "cyst")
+BANDS = 5200  # pixels from one band of cortex to the next
+# Shares of KINDS by zone. Cysts lie so deep that no tile shows one beside a target: who trains without background
+# tiles has never seen them.
+CORTEX, MEDULLA, DEEP = [0.5, 0.15, 0.15, 0.2, 0.0], [0.0, 0.35, 0.4, 0.25, 0.0], [0.0, 0.0, 0.4, 0.0, 0.6]
 
 # name: (brightness, contrast of the stain, hue shift towards blue, annotator counts ringless tufts)
 PATIENTS = {
     "P1": (1.00, 1.0, 0.00, False),
-    "P2": (0.86, 1.2, 0.35, True),
-    "P3": (1.06, 0.8, -0.30, False),
-    "P4": (0.92, 1.1, -0.15, True),
-    "P5": (1.02, 0.7, 0.25, False),
-    "P6": (0.82, 0.9, -0.40, True),
-    "P7": (0.90, 0.85, 0.10, False),  # test
-    "P8": (1.04, 1.15, -0.22, False),  # test
+    "P2": (0.78, 1.35, 0.70, True),
+    "P3": (1.06, 0.65, -0.60, False),
+    "P4": (0.92, 1.2, -0.30, True),
+    "P5": (1.02, 0.55, 0.50, False),
+    "P6": (0.74, 0.85, -0.80, True),
+    "P7": (0.86, 0.7, 0.60, False),  # test
+    "P8": (1.04, 1.3, -0.70, False),  # test
 }
 TEST_PATIENTS = ("P7", "P8")
 
@@ -99,8 +103,9 @@ def _scatter(height: int, width: int, patient: str, outline: np.ndarray, rng: np
         y, x = rng.uniform(0, height), rng.uniform(0, width)
         radius = float(rng.choice([48, 95, 175, 260], p=[0.35, 0.35, 0.2, 0.1]) * rng.uniform(0.9, 1.1))
         # The cortex holds the targets, the rest of the tissue only what looks like them.
-        cortex = (y + 0.6 * x) % 3600 < 2000
-        kind = str(rng.choice(KINDS, p=[0.5, 0.15, 0.15, 0.2] if cortex else [0.0, 0.35, 0.4, 0.25]))
+        depth = (y + 0.6 * x) % BANDS
+        shares = CORTEX if depth < 2000 else DEEP if 2900 <= depth < 4300 else MEDULLA
+        kind = str(rng.choice(KINDS, p=shares))
         phase, draw = rng.uniform(0, 2 * np.pi), rng.random()
         place = int(y // 600), int(x // 600)
         near = [t for dy in (-1, 0, 1) for dx in (-1, 0, 1) for t in taken.get((place[0] + dy, place[1] + dx), [])]
@@ -158,6 +163,8 @@ def _look(kind: str, rho: np.ndarray, grain: np.ndarray) -> np.ndarray:
     tuft = 0.62 + grain
     if kind in ("target", "faint"):
         return np.where(rho < 0.82, tuft, np.where(rho < 1.0, 0.16, 0.6))
+    if kind == "cyst":
+        return np.where((rho < 0.45) | ((rho >= 0.82) & (rho < 1.0)), 0.16, np.where(rho < 0.82, tuft, 0.6))
     if kind == "ringless":
         return np.where(rho < 1.0, tuft, 0.45)
     return np.where(rho < 0.7, 0.1, np.where(rho < 1.0, 0.66 + 0.3 * grain, 0.42))
