@@ -75,20 +75,28 @@ def test_a_window_smaller_than_the_object_loses(demo, good):
     assert scores(demo, "small", (0,), *small, "--train.batch_size", "32")[0] < good[0] - 0.05
 
 
-def test_training_without_colour_changes_loses(demo, good):
-    grey = scores(demo, "grey", (0,), "--augment.color", "0")
-    assert grey[0] < good[0] - 0.01, (grey, good)
+@pytest.fixture(scope="module")
+def grey(demo):
+    """Fold scores without colour changes."""
+    return scores(demo, "grey", (0, 1), "--augment.color", "0")
 
 
-def test_the_threshold_of_one_half_loses(demo, good):
-    run("05_infer_ensemble", demo / "demo.yaml", "--workspace", str(demo / "good"))
-    decision = json.loads((demo / "good/decision.json").read_text())
-    assert decision["cross_score"] > decision["half_score"] + 0.003, decision
+def test_training_without_colour_changes_loses(grey, good):
+    assert sum(grey) / 2 < sum(good) / 2 - 0.02, (grey, good)
 
 
-def test_folds_that_mix_patients_flatter_the_score(demo, good):
-    halves = ("--folds.group_column", "", "--folds.group_regex", "_([ab])$")  # each patient has a slide in both folds
-    mixed = scores(demo, "mixed", (0, 1), *halves)
+def test_the_threshold_of_one_half_loses(demo):
+    loss = ("--train.loss.terms", "{bce: 1}")  # Dice makes probabilities that no threshold can part
+    scores(demo, "calibrated", (0, 1), *loss)
+    run("05_infer_ensemble", demo / "demo.yaml", "--workspace", str(demo / "calibrated"), *loss)
+    decision = json.loads((demo / "calibrated/decision.json").read_text())
+    assert decision["cross_score"] > decision["half_score"] + 0.005, decision
+
+
+def test_folds_that_mix_patients_flatter_the_score(demo, grey):
+    # Each patient has a slide in both folds: whoever learns the stains by heart is not found out.
+    halves = ("--folds.group_column", "", "--folds.group_regex", "_([ab])$")
+    mixed = scores(demo, "mixed", (0, 1), "--augment.color", "0", *halves)
     folds = pd.read_csv(demo / "mixed/folds.csv", comment="#")
     assert (folds.assign(patient=folds["image_id"].str[:2]).groupby("patient")["fold"].nunique() == 2).all()
-    assert sum(mixed) / 2 > sum(good) / 2 + 0.02, (mixed, good)
+    assert sum(mixed) / 2 > sum(grey) / 2 + 0.02, (mixed, grey)
