@@ -159,7 +159,6 @@ class Trainer:
             logits = self.network(images)
         loss = self.loss(logits, target, valid, weight)
         self.scaler.scale(loss / self.config.accumulate).backward()
-        self.step += 1
         if last:
             self.scaler.unscale_(self.optimizer)
             if self.config.clip:
@@ -170,6 +169,7 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             if self.ema:
                 self.ema.update(self.network)
+        self.step += 1  # after the rate was set: a cycle's last step takes its lowest
         return float(loss.detach())
 
     def sample_swa(self) -> None:
