@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -15,8 +16,9 @@ class UserError(Exception):
 
 def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None) -> NoReturn:
     """Run `main(argv)`; exit 0 when done, 2 with one sentence on a UserError, 130 on Ctrl-C."""
-    # A closed terminal or a cluster's SIGTERM ends like Ctrl-C, so that worker processes are stopped too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A closed terminal or a cluster's SIGTERM ends like Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt(os.getpid()))
     try:
         main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
@@ -37,6 +39,23 @@ def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None)
     except KeyboardInterrupt:
         _stop()
     sys.exit(0)
+
+
+def _interrupt(main_process: int) -> Callable:
+    """A signal handler that raises KeyboardInterrupt, and ends the process where that is swallowed.
+
+    (Python ignores an exception inside `__del__`, where loaders wait for their workers.)
+    """
+
+    def handler(_number: int, _frame: object) -> NoReturn:
+        if os.getpid() != main_process:  # a loading process, forked with this handler
+            os._exit(130)
+        late = threading.Timer(5, _stop)
+        late.daemon = True
+        late.start()
+        raise KeyboardInterrupt
+
+    return handler
 
 
 def _stop() -> NoReturn:
