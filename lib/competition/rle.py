@@ -169,7 +169,7 @@ class BandEncoder:
         # Runs that are still open end with the mask, or with their column.
         step = self.height if self.order == "column" else self.height * self.width
         self._ends.append((np.flatnonzero(self._before) + 1) * step)
-        starts, ends = (np.sort(np.concatenate([*parts, []]).astype(np.int64)) for parts in (self._starts, self._ends))
+        starts, ends = (np.sort(np.concatenate(parts)) for parts in (self._starts, self._ends))
         if len(starts):
             apart = starts[1:] != ends[:-1]
             starts = starts[np.concatenate([[True], apart])]
