@@ -25,7 +25,7 @@ from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.inference.evaluate import evaluate
 from lib.inference.forward import Ensemble
-from lib.inference.members import source_of, windows_of
+from lib.inference.members import limits_of, source_of, windows_of
 from lib.plugins import load_plugins
 from lib.provenance import environment
 from lib.report.tables import text_table
@@ -128,7 +128,7 @@ def score(
     forward = Ensemble([network], device, precision=precision)
     result = evaluate(
         sources, forward, windows, competition.labels.open, len(competition.label_names), competition.channels, 1,
-        config.infer.batch_size, description="03 whole images",
+        limits_of(config), "03 whole images",
     )  # fmt: skip
     return metrics.score(config.competition, result.confusions(0))
 

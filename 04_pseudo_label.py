@@ -20,7 +20,7 @@ from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.inference.forward import Ensemble
-from lib.inference.members import infer_precision, source_of, windows_of
+from lib.inference.members import infer_precision, limits_of, source_of, windows_of
 from lib.inference.predictor import predict
 from lib.plugins import load_plugins
 from lib.pseudo.rounds import labelers
@@ -59,15 +59,15 @@ def main(argv: list[str]) -> None:
     precision = infer_precision(config, workspace, nets[0], device)
     forward = Ensemble(nets, device, tta=config.infer.tta, precision=precision, groups=groups)
     paths = dict(zip(images["image_id"], images["path"], strict=True))
-    bands = predict(
+    blocks = predict(
         [source_of(config, image_id, path) for image_id, path in paths.items()], forward, windows_of(config),
         unseen_fill(competition.channels, config.competition.background, roi), forward.systems,
-        config.infer.batch_size, config.infer.max_gib, description=f"04 round {round_}",
+        limits_of(config), f"04 round {round_}", restore=config.preprocess.mode == "tiles",
     )  # fmt: skip
 
     folder = workspace.pseudo_dir(round_)
     with replacing_dir(folder / "tiles") as temporary:
-        rows = store_tiles(bands, paths, folds, temporary, config, competition.label_names)
+        rows = store_tiles(blocks, paths, folds, temporary, config, competition.label_names)
         of_fold = {fold: [row for row in rows if row["fold"] == fold] for fold in folds}
         kept = {fold: kept_tiles(of_fold[fold], fold, config) for fold in folds}
         chosen = [row for fold in folds for row in kept[fold]]

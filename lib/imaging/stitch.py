@@ -1,95 +1,199 @@
-"""Windows in, finished rows out: only the rows that windows still touch are held."""
+"""Windows in, finished blocks out: only what later windows still touch is held.
+
+Windows come row by row. A row of them is worked off in panels of columns, from left to right: what no later window
+touches is handed out, and the rest, the rows that the next windows overlap, waits in a `Spool`. So neither the image's
+height nor its width times its classes decides the memory. Each pixel sums its windows in their order, whatever the
+panels are: the result is the same to the last bit.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import groupby, pairwise
+from operator import itemgetter
+from pathlib import Path
+
 import numpy as np
 
+Place = tuple[int, int, np.ndarray]
+"""y, x and values (C, h, w) of a block."""
 
-class RowStitcher:
-    """Weighted mean of overlapping windows that arrive row by row.
 
-    The result does not depend on how it is cut into bands: each pixel sums its windows in their order.
+class Spool:
+    """Arrays by key, in memory while `budget` bytes hold them, beyond that in a nameless file of `folder`."""
+
+    def __init__(self, budget: float = np.inf, folder: Path | None = None):
+        self.budget, self.folder = budget, folder
+        self._held: dict[object, np.ndarray] = {}
+        self._bytes = 0
+        self._file = None
+        self._places: dict[object, tuple[int, tuple[int, ...], np.dtype]] = {}
+        self._free: dict[int, list[int]] = {}  # offsets by size
+        self._end = 0
+
+    def put(self, key: object, array: np.ndarray) -> None:
+        if self._bytes + array.nbytes <= self.budget:
+            self._held[key] = array
+            self._bytes += array.nbytes
+            return
+        self._file = self._file or tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
+        free = self._free.get(array.nbytes)
+        offset = free.pop() if free else self._end
+        self._end = max(self._end, offset + array.nbytes)
+        self._file.seek(offset)
+        self._file.write(np.ascontiguousarray(array).data)
+        self._places[key] = offset, array.shape, array.dtype
+
+    def pop(self, key: object) -> np.ndarray | None:
+        """The array, which is forgotten; None when there is none."""
+        if key in self._held:
+            array = self._held.pop(key)
+            self._bytes -= array.nbytes
+            return array
+        if key not in self._places:
+            return None
+        offset, shape, dtype = self._places.pop(key)
+        array = np.empty(shape, dtype)
+        self._file.seek(offset)
+        self._file.readinto(array.data)
+        self._free.setdefault(array.nbytes, []).append(offset)
+        return array
+
+
+def stitch(
+    size: tuple[int, int],
+    corners: list[tuple[int, int]],
+    windows: Iterable[np.ndarray],
+    weights: np.ndarray,
+    fill: np.ndarray,
+    panel: int = 0,
+    spool: Spool | None = None,
+) -> Iterator[Place]:
+    """The weighted mean of overlapping windows, in blocks that cover the image of `size` (h, w) once.
+
+    `corners` (y, x) row by row, and their `windows` (C, window, window) in the same order; `weights`
+    (window, window); `fill` (C,): value of pixels without window. `panel`: columns worked on together (at least a
+    window's), 0 for all.
     """
+    height, width = size
+    spool = spool or Spool()
+    window, channels = len(weights), len(fill)
+    fill = fill.astype(np.float32)[:, None, None]
+    edges = panel_edges(width, max(panel, window) if panel else width)
+    rows = [(y, deque(x for _, x in row)) for y, row in groupby(corners, key=itemgetter(0))]
+    stops = [*(y for y, _ in rows[1:]), height]
+    windows = iter(windows)
 
-    def __init__(self, height: int, width: int, channels: int, weights: np.ndarray, fill: np.ndarray):
-        """`weights` (window, window); `fill` (channels,): value of pixels that no window covers."""
-        self.height, self.width = height, width
-        self.window = len(weights)
-        self.weights, self.fill = weights, fill.astype(np.float32)[:, None, None]
-        rows = min(height, self.window)
-        self._sum = np.zeros((channels, rows, width), np.float32)
-        self._weight = np.zeros((rows, width), np.float32)
-        self._top = 0  # image row of the buffer's first row
+    def untouched(top: int, bottom: int) -> Iterator[Place]:
+        for y in range(top, bottom, window):
+            for x0, x1 in pairwise(edges):
+                yield y, x0, np.broadcast_to(fill, (channels, min(window, bottom - y), x1 - x0))
 
-    def add(self, y: int, x: int, values: np.ndarray) -> None:
-        """One window's `values` (channels, window, window); rows above `finish_rows`' last cut are lost."""
-        if y < self._top:
-            raise ValueError(f"window at row {y} comes after row {self._top} was finished")
-        h, w = min(self.window, self.height - y), min(self.window, self.width - x)
-        weights = self.weights[:h, :w]
-        rows, columns = slice(y - self._top, y - self._top + h), slice(x, x + w)
-        self._sum[:, rows, columns] += values[:, :h, :w] * weights
-        self._weight[rows, columns] += weights
+    def sums(p: int, held: int) -> np.ndarray:
+        """(C + 1, held, columns) of a panel: values times weights, last the weights; what waited is in it."""
+        out = np.zeros((channels + 1, held, edges[p + 1] - edges[p]), np.float32)
+        waited = spool.pop(p)
+        if waited is not None:
+            out[:, : waited.shape[1]] = waited
+        return out
 
-    def finish_rows(self, below: int) -> tuple[int, np.ndarray]:
-        """Rows above `below` are done: returns (y0, band (channels, h, width)); h may be 0."""
-        below = min(below, self.height)
-        count = max(0, below - self._top)
-        y0 = self._top
-        held = min(count, self._sum.shape[1])
-        weight = self._weight[:held]
-        band = np.where(weight > 0, self._sum[:, :held] / np.maximum(weight, 1e-12), self.fill)
-        if count > held:  # rows that no window ever touched
-            empty = np.broadcast_to(self.fill, (len(self.fill), count - held, self.width))
-            band = np.concatenate([band, empty], axis=1)
-        self._shift(held)
-        self._top += count
-        return y0, band.astype(np.float32, copy=False)
-
-    def _shift(self, count: int) -> None:
-        """Move the buffer `count` rows down."""
-        for buffer in (self._sum, self._weight):
-            keep = buffer.shape[-2] - count
-            buffer[..., :keep, :] = buffer[..., count:, :].copy()
-            buffer[..., keep:, :] = 0
+    yield from untouched(0, rows[0][0] if rows else height)
+    for (y, xs), below in zip(rows, stops, strict=False):
+        held = min(window, height - y)
+        done = min(below - y, held)
+        here = sums(0, held)
+        for p, (x0, x1) in enumerate(pairwise(edges)):
+            there = sums(p + 1, held) if x1 < width else None
+            while xs and xs[0] < x1:
+                x = xs.popleft()
+                values, columns = next(windows), min(window, width - x)
+                inside = min(columns, x1 - x)
+                _add(here[:, :, x - x0 :], values, weights, held, 0, inside)
+                if inside < columns:
+                    _add(there, values, weights, held, inside, columns)
+            yield y, x0, _mean(here[:, :done], fill)
+            if done < held:
+                spool.put(p, here[:, done:].copy())
+            here = there
+        yield from untouched(y + done, below)
 
 
-class RowResizer:
-    """Bilinear resizing (half-pixel centres) of a map that arrives in bands of rows.
+def panel_edges(width: int, panel: int) -> list[int]:
+    """Columns where panels start, and `width`; no panel is narrower than `panel`, except for a narrow image's.
 
-    Row by row the same numbers, however the bands are cut.
+    >>> panel_edges(10, 4), panel_edges(3, 4)
+    ([0, 4, 10], [0, 3])
+    """
+    return [*(p * panel for p in range(max(1, width // panel))), width]
+
+
+def _add(sums: np.ndarray, values: np.ndarray, weights: np.ndarray, held: int, left: int, right: int) -> None:
+    """Add a window's columns `left` to `right` to the first columns of `sums`."""
+    share = weights[:held, left:right]
+    target = sums[:, :, : right - left]
+    target[:-1] += values[:, :held, left:right] * share
+    target[-1] += share
+
+
+def _mean(sums: np.ndarray, fill: np.ndarray) -> np.ndarray:
+    weight = sums[-1]
+    return np.where(weight > 0, sums[:-1] / np.maximum(weight, 1e-12), fill)
+
+
+class Resizer:
+    """Bilinear resizing (half-pixel centres) of a map that arrives in blocks, as `stitch` hands them out.
+
+    The same numbers, however the blocks are cut.
     """
 
     def __init__(self, source: tuple[int, int], target: tuple[int, int]):
         """`source` and `target` (height, width)."""
         self.source, self.target = source, target
-        self._rows: np.ndarray | None = None  # source rows still needed, already resized in width
-        self._first = 0  # source row of _rows[0]
-        self._done = 0  # target rows already returned
-        position = np.clip((np.arange(target[0]) + 0.5) * source[0] / target[0] - 0.5, 0, source[0] - 1)
-        self._upper = np.floor(position).astype(np.int64)
-        self._share = (position - self._upper).astype(np.float32)
-        column = np.clip((np.arange(target[1]) + 0.5) * source[1] / target[1] - 0.5, 0, source[1] - 1)
-        self._left = np.floor(column).astype(np.int64)
-        self._right = np.minimum(self._left + 1, source[1] - 1)
-        self._column_share = (column - self._left).astype(np.float32)
+        self._y, self._x = (_Axis(s, t) for s, t in zip(source, target, strict=True))
+        self._waiting: dict[int, np.ndarray] = {}  # by panel: rows still needed, resized in width already
+        self._left: np.ndarray | None = None  # last column of the block to the left
 
-    def push(self, band: np.ndarray) -> tuple[int, np.ndarray]:
-        """`band` (C, h, w) of source rows → (y0, rows (C, h', W)) of the target that are now known."""
+    def push(self, y: int, x: int, block: np.ndarray, step: int) -> Iterator[Place]:
+        """A block (C, h, w) of the source → blocks of the target that are now known, from `step` source rows each."""
         if self.source == self.target:
-            y0, self._done = self._done, self._done + band.shape[1]
-            return y0, band
-        wide = band[:, :, self._left] * (1 - self._column_share) + band[:, :, self._right] * self._column_share
-        self._rows = wide if self._rows is None else np.concatenate([self._rows, wide], axis=1)
-        known = self._first + self._rows.shape[1]  # source rows below this are here
-        lower = np.minimum(self._upper + 1, self.source[0] - 1)
-        stop = int(np.searchsorted(lower, known))
-        y0, rows = self._done, slice(self._done, stop)
-        share = self._share[rows, None]
-        top = self._rows[:, self._upper[rows] - self._first]
-        out = top * (1 - share) + self._rows[:, lower[rows] - self._first] * share
-        self._done = stop
-        if stop < self.target[0]:
-            drop = min(int(self._upper[stop]) - self._first, self._rows.shape[1])
-            self._rows, self._first = self._rows[:, drop:].copy(), self._first + drop
-        return y0, out.astype(np.float32, copy=False)
+            yield from ((y + row, x, block[:, row : row + step]) for row in range(0, block.shape[1], step))
+            return
+        left, self._left = self._left, block[:, :, -1:].copy()
+        wide = block if x == 0 else np.concatenate([left, block], axis=2)
+        across = self._x.known(x, x + block.shape[2])
+        start, share = max(0, x - 1), self._x.share[across]
+        lower, upper = self._x.lower[across] - start, self._x.upper[across] - start
+        for row in range(0, block.shape[1], step):
+            piece = wide[:, row : row + step]
+            out = self._rows(y + row, x, piece[:, :, lower] * (1 - share) + piece[:, :, upper] * share)
+            if out is not None:
+                yield out[0], across.start, out[1]
+
+    def _rows(self, y: int, x: int, piece: np.ndarray) -> tuple[int, np.ndarray] | None:
+        """(target row, values) of the rows that this piece, at source row `y`, makes known."""
+        waiting = self._waiting.pop(x, None)
+        first = y - (0 if waiting is None else waiting.shape[1])
+        rows = piece if waiting is None else np.concatenate([waiting, piece], axis=1)
+        down = self._y.known(y, y + piece.shape[1])
+        share = self._y.share[down, None]
+        out = rows[:, self._y.lower[down] - first] * (1 - share) + rows[:, self._y.upper[down] - first] * share
+        if down.stop < self.target[0]:
+            drop = min(int(self._y.lower[down.stop]) - first, rows.shape[1])
+            self._waiting[x] = rows[:, drop:].copy()
+        return (down.start, out.astype(np.float32, copy=False)) if out.shape[1] else None
+
+
+class _Axis:
+    """Which two source pixels a target pixel lies between, and how near the second is."""
+
+    def __init__(self, source: int, target: int):
+        position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+        self.lower = np.floor(position).astype(np.int64)
+        self.upper = np.minimum(self.lower + 1, source - 1)
+        self.share = (position - self.lower).astype(np.float32)
+
+    def known(self, start: int, stop: int) -> slice:
+        """The target pixels for which the source pixels from `start` to `stop` were waited for."""
+        return slice(int(np.searchsorted(self.upper, start)), int(np.searchsorted(self.upper, stop)))

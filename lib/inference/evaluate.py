@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.inference.predictor import Source, Windows, predict
+from lib.inference.predictor import USUAL, Limits, Source, Windows, predict
 from lib.tables import IGNORE
 from lib.workspace import replacing
 
@@ -61,8 +61,7 @@ def evaluate(
     n_labels: int,
     channels: int,
     systems: int,
-    batch_size: int = 8,
-    max_gib: float = 1.0,
+    limits: Limits = USUAL,
     description: str = "",
 ) -> Evaluation:
     """Predict whole images and count against their labels at original resolution.
@@ -74,17 +73,17 @@ def evaluate(
     counts = np.zeros((len(sources), systems, *shape), np.int64)
     position = {source.image_id: i for i, source in enumerate(sources)}
     label = None
-    for band in predict(sources, forward, windows, fill, systems, batch_size, max_gib, description):
-        if band.y0 == 0:
-            label = open_label(band.image_id, band.height, band.width)
-        truth = label.read(band.y0, 0, band.probs.shape[2], band.width)
+    for block in predict(sources, forward, windows, fill, systems, limits, description):
+        if block.first:
+            label = open_label(block.image_id, block.height, block.width)
+        truth = label.read(block.y, block.x, *block.probs.shape[2:])
         for s in range(systems):
-            counts[position[band.image_id], s] += count(truth, band.probs[s], n_labels)
+            counts[position[block.image_id], s] += count(truth, block.probs[s], n_labels)
     return Evaluation([source.image_id for source in sources], counts)
 
 
 def count(truth: np.ndarray, probs: np.ndarray, n_labels: int) -> np.ndarray:
-    """Counts of one band: truth (h, w), probs (K, h, w) → (2, BINS) or (n, n)."""
+    """Counts of one block: truth (h, w), probs (K, h, w) → (2, BINS) or (n, n)."""
     keep = truth != IGNORE
     if len(probs) == 1:
         guess, wide = to_bins(probs[0][keep]), BINS

@@ -13,10 +13,11 @@ from torch import nn
 
 from lib.competition.dataset import Competition
 from lib.config import Config
+from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
-from lib.inference.predictor import Source, Windows
+from lib.inference.predictor import Limits, Source, Windows
 from lib.workspace import Member, Workspace, file_fingerprint, round_experiment, short_hash
 
 
@@ -54,6 +55,10 @@ def windows_of(config: Config) -> Windows:
     size = config.infer.window or config.train.crop or config.preprocess.tile_size
     scale = config.infer.scale or config.preprocess.scale
     return Windows(-(-size // 32) * 32, config.infer.overlap, scale, config.infer.blend, config.infer.margin)
+
+
+def limits_of(config: Config) -> Limits:
+    return Limits(config.infer.batch_size, config.infer.max_gib, workspace_of(config))
 
 
 def source_of(config: Config, image_id: str, path: str) -> Source:
@@ -124,8 +129,7 @@ def out_of_fold(
                 len(competition.label_names),
                 competition.channels,
                 forward.systems,
-                config.infer.batch_size,
-                config.infer.max_gib,
+                limits_of(config),
                 description=f"05 out-of-fold, fold {fold}",
             )
             result.save(cache)

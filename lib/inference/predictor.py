@@ -1,6 +1,6 @@
-"""Huge images through a network: windows read ahead, batched across images, stitched to finished rows.
+"""Huge images through a network: windows read ahead, batched across images, stitched to finished blocks.
 
-Memory: the rows that windows still touch, never the image's height.
+Memory: what windows still touch, never the image's height.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import AS_THEY_ARE, Scaled, open_image
 from lib.imaging.roi import regions
-from lib.imaging.stitch import RowResizer, RowStitcher
+from lib.imaging.stitch import Resizer, Spool, stitch
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,47 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Band:
-    """Finished rows: `probs` (S, K, h, W) float32 at original resolution, from row `y0` on."""
+class Limits:
+    """`batch_size` windows a forward pass; `max_gib` is held beside the network and the windows read ahead.
+
+    Overlaps of very wide images that take more than half of it wait in a file of `folder` (None: the system's).
+    """
+
+    batch_size: int = 8
+    max_gib: float = 0.5
+    folder: Path | None = None
+
+    @property
+    def bytes(self) -> float:
+        return self.max_gib * 2**30
+
+
+USUAL = Limits()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Finished probabilities (S, K, h, w) float32, at row `y` and column `x` of the original image."""
 
     image_id: str
-    y0: int
+    y: int
+    x: int
     probs: np.ndarray
     height: int
     width: int
 
     @property
+    def first(self) -> bool:
+        return self.y == self.x == 0
+
+    @property
     def last(self) -> bool:
-        return self.y0 + self.probs.shape[2] == self.height
+        return (self.y + self.probs.shape[2], self.x + self.probs.shape[3]) == (self.height, self.width)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """An image as the reading thread announces it, before its windows."""
+    """An image as the reading thread announces it, before its windows. `size`: what its blocks are restored to."""
 
     image_id: str
     size: tuple[int, int]
@@ -82,46 +106,46 @@ def predict(
     windows: Windows,
     fill: np.ndarray,
     systems: int,
-    batch_size: int = 8,
-    max_gib: float = 1.0,
+    limits: Limits = USUAL,
     description: str = "",
-) -> Iterator[Band]:
-    """Bands of every image, in the order of `sources`, from the top down.
+    restore: bool = True,
+) -> Iterator[Block]:
+    """Blocks of every image, in the order of `sources`; rows of blocks from the top down, each from left to right.
 
     `forward`: windows (B, h, w, 3) uint8 → (B, S, K, h, w) float32. `fill` (K,): where nothing is
-    computed (blank areas). `max_gib` bounds the bands handed out.
+    computed (blank areas). `restore=False` leaves maps at the windows' scale.
     """
     sources = list(sources)
     weights = window_weights(windows.size, windows.blend, windows.margin)
     everywhere = np.tile(np.asarray(fill, np.float32), systems)
     bar = tqdm(total=len(sources), desc=description, unit="image", disable=not description)
-    feed = _read_ahead(sources, windows, batch_size)
-    outputs = _outputs(feed, forward, batch_size)
-    for plan, results in outputs:
-        stitcher = RowStitcher(*plan.scaled, len(everywhere), weights, everywhere)
-        resizer = RowResizer(plan.scaled, plan.size)
-        rows = [y for y, _ in plan.corners]
-        for i, (y, x) in enumerate(plan.corners):
-            values = next(results)
-            stitcher.add(y, x, values.reshape(-1, *values.shape[2:]))
-            below = plan.scaled[0] if i + 1 == len(rows) else rows[i + 1]
-            if below != y:
-                yield from _bands(plan, stitcher.finish_rows(below)[1], resizer, systems, max_gib)
-        if not rows:
-            yield from _bands(plan, stitcher.finish_rows(plan.scaled[0])[1], resizer, systems, max_gib)
+    column = (len(everywhere) + 1) * windows.size * 4  # bytes
+    panel = max(windows.size, int(limits.bytes / 8 / column))  # two are worked on, and copied when finished
+    for plan, results in _outputs(_read_ahead(sources, windows, limits.batch_size), forward, limits.batch_size):
+        size = plan.size if restore else plan.scaled
+        resizer = Resizer(plan.scaled, size)
+        grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
+        row = len(everywhere) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
+        step = max(1, int(limits.bytes / 8 / row))
+        flat = (values.reshape(-1, *values.shape[2:]) for values in results)
+        spool = Spool(limits.bytes / 2, limits.folder)
+        for y, x, block in stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool):
+            for y0, x0, values in resizer.push(y, x, block, step):
+                yield Block(plan.image_id, y0, x0, values.reshape(systems, -1, *values.shape[1:]), *size)
         bar.update()
     bar.close()
 
 
-def _bands(plan: _Plan, finished: np.ndarray, resizer: RowResizer, systems: int, max_gib: float) -> Iterator[Band]:
-    """Resize finished rows to the original size, in pieces of at most `max_gib`."""
-    grow = plan.size[0] * plan.size[1] / (plan.scaled[0] * plan.scaled[1])
-    step = max(1, int(max_gib * 2**30 / 3 / (finished.shape[0] * plan.scaled[1] * 4 * grow)))
-    for row in range(0, finished.shape[1], step):
-        y0, probs = resizer.push(finished[:, row : row + step])
-        if probs.shape[1]:
-            probs = probs.reshape(systems, -1, *probs.shape[1:])
-            yield Band(plan.image_id, y0, probs, *plan.size)
+def full_rows(
+    blocks: Iterable[Block], convert: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[tuple[Block, int, np.ndarray]]:
+    """(the last block of some rows, their y, `convert(probs)` of the rows at full width), from the top down."""
+    pieces: dict[int, list[np.ndarray]] = {}
+    for block in blocks:
+        row = pieces.setdefault(block.y, [])
+        row.append(convert(block.probs))
+        if block.x + block.probs.shape[3] == block.width:
+            yield block, block.y, np.concatenate(pieces.pop(block.y), axis=-1)
 
 
 def _read_ahead(sources: list[Source], windows: Windows, batch_size: int) -> Iterator[_Plan | np.ndarray]:

@@ -1,4 +1,4 @@
-"""From test images to the submission file, band by band."""
+"""From test images to the submission file, block by block."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lib.config import Config
 from lib.inference.decision import Decision
 from lib.inference.evaluate import background_fill
 from lib.inference.forward import Ensemble
-from lib.inference.members import windows_of
-from lib.inference.predictor import Band, Source, predict
+from lib.inference.members import limits_of, windows_of
+from lib.inference.predictor import Block, Source, full_rows, predict
 
 
 def add_answers(
@@ -20,18 +20,15 @@ def add_answers(
 ) -> None:
     """Predict the test images and hand their labels to the codec; neither maps nor masks are ever held whole."""
     fill = background_fill(competition.channels, len(competition.label_names))
-    bands = predict(
-        sources, forward, windows_of(config), fill, forward.systems, config.infer.batch_size, config.infer.max_gib,
-        description="05 test images",
-    )  # fmt: skip
-    for first in bands:
-        codec.add(first.image_id, first.height, first.width, _labels(first, bands, decision))
+    blocks = predict(sources, forward, windows_of(config), fill, forward.systems, limits_of(config), "05 test images")
+    rows = full_rows(blocks, lambda probs: decision.apply(probs[0]))
+    for block, y, labels in rows:
+        codec.add(block.image_id, block.height, block.width, _labels(y, labels, block, rows))
 
 
-def _labels(band: Band, bands: Iterator[Band], decision: Decision) -> Iterator[tuple[int, np.ndarray]]:
-    """(y0, label indices (h, W)) of one image: its first band, and what `bands` holds of it."""
-    while True:
-        yield band.y0, decision.apply(band.probs[0])
-        if band.last:
-            return
-        band = next(bands)
+def _labels(y: int, labels: np.ndarray, block: Block, rows: Iterator) -> Iterator[tuple[int, np.ndarray]]:
+    """(y, label indices (h, W)) of one image: its first rows, and what `rows` holds of it."""
+    yield y, labels
+    while not block.last:
+        block, y, labels = next(rows)
+        yield y, labels

@@ -1,4 +1,4 @@
-"""Tiles from predictions that arrive as bands of rows: only one row of tiles is ever held."""
+"""Tiles from predictions that arrive in blocks: only tiles that are not whole yet are held."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from lib.imaging.grid import window_starts
+from lib.imaging.stitch import Spool
 from lib.inference.evaluate import to_bins
-from lib.inference.predictor import Band
+from lib.inference.predictor import USUAL, Block, Limits
+
+Box = tuple[int, int, int, int]
 
 
-def rows_of_tiles(bands: Iterable[Band], tile: int) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(image id, y, probabilities (S, K, tile or less, W)) for each row of tiles, `tile` original pixels high.
+def tiles_of(blocks: Iterable[Block], tile: int, limits: Limits = USUAL) -> Iterator[tuple[str, Box, np.ndarray]]:
+    """(image id, box, probabilities (S, K, h, w)) of each tile, `tile` pixels of the blocks high and wide.
 
-    Probabilities are held at 8 bits, p = value / 255, as they will be stored: a quarter of the memory.
+    Probabilities are held at 8 bits, p = value / 255, as they will be stored: a quarter of the memory. What is
+    beyond half of the limits' memory waits in a file. Tiles come when they are whole: in no certain order.
     """
-    held: list[np.ndarray] = []
-    top = 0
-    starts: list[int] = []
-    for band in bands:
-        if band.y0 == 0:
-            held, top = [], 0
-            starts = window_starts(band.height, tile, tile)
-        held.append(to_bins(band.probs))
-        bottom = band.y0 + band.probs.shape[2]
-        while starts and starts[0] + min(tile, band.height) <= bottom:
-            buffer = np.concatenate(held, axis=2) if len(held) > 1 else held[0]
-            y = starts.pop(0)
-            yield band.image_id, y, buffer[:, :, y - top : y - top + tile]
-            keep = starts[0] if starts else bottom
-            held, top = [buffer[:, :, keep - top :].copy()], keep  # a view would keep the whole row alive
+    for block in blocks:
+        if block.first:
+            h, w = min(tile, block.height), min(tile, block.width)
+            ys, xs = (np.array(window_starts(n, tile, tile)) for n in (block.height, block.width))
+            missing, spool = {}, Spool(limits.bytes / 2, limits.folder)
+        bins = to_bins(block.probs)
+        bottom, right = block.y + bins.shape[2], block.x + bins.shape[3]
+        for y in ys[(ys < bottom) & (ys + h > block.y)].tolist():
+            for x in xs[(xs < right) & (xs + w > block.x)].tolist():
+                held = spool.pop((y, x))
+                held = np.empty((*bins.shape[:2], h, w), np.uint8) if held is None else held
+                y0, y1, x0, x1 = max(y, block.y), min(y + h, bottom), max(x, block.x), min(x + w, right)
+                piece = bins[:, :, y0 - block.y : y1 - block.y, x0 - block.x : x1 - block.x]
+                held[:, :, y0 - y : y1 - y, x0 - x : x1 - x] = piece
+                missing[y, x] = missing.get((y, x), h * w) - (y1 - y0) * (x1 - x0)
+                if missing[y, x]:
+                    spool.put((y, x), held)
+                else:
+                    del missing[y, x]
+                    yield block.image_id, (y, x, h, w), held

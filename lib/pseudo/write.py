@@ -13,40 +13,47 @@ import numpy as np
 from lib.config import Config
 from lib.config.preprocess import Preprocess
 from lib.data.tiling import foreground_pixels, write_image
-from lib.imaging.grid import whole_size, window_starts
+from lib.imaging.grid import whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
-from lib.inference.predictor import Band
-from lib.pseudo.cut import rows_of_tiles
+from lib.inference.members import limits_of
+from lib.inference.predictor import Block
+from lib.pseudo.cut import tiles_of
 from lib.pseudo.select import sure_share
 from lib.tables import class_columns
 
 
 def store_tiles(
-    bands: Iterable[Band], paths: dict[str, str], folds: list[int], folder: Path, config: Config, label_names: list[str]
+    blocks: Iterable[Block],
+    paths: dict[str, str],
+    folds: list[int],
+    folder: Path,
+    config: Config,
+    label_names: list[str],
 ) -> list[dict]:
-    """A row of tiles.csv for every tile and system of the bands; the confident ones are stored in `folder`.
+    """A row of tiles.csv for every tile and system of the blocks; the confident ones are stored in `folder`.
 
-    `paths`: image id → file. `folds`: for which fold each system's labels are. Rows also hold `has_object`.
+    `paths`: image id → file. `folds`: for which fold each system's labels are. Rows also hold `has_object`. Where
+    images are shrunk whole (`preprocess.mode resize`), so must the blocks be.
     """
     whole = config.preprocess.mode == "resize"
     tile = 2**31 if whole else round(config.preprocess.tile_size / config.preprocess.scale)
     rows = []
-    for image_id, strips in groupby(rows_of_tiles(bands, tile), key=itemgetter(0)):
+    for image_id, tiles in groupby(tiles_of(blocks, tile, limits_of(config)), key=itemgetter(0)):
+        own = []
         with open_image(paths[image_id], config.competition.pixels) as reader:
             where = regions(config.infer.roi, image_id, reader, config.preprocess.blank_tolerance)
-            for _, y, bins in strips:
-                for x in window_starts(reader.width, tile, tile):
-                    box = (y, x, bins.shape[2], min(tile, reader.width - x))
-                    if not where.keep(*box):
-                        continue  # nothing was predicted there
-                    start = {"image_id": image_id, "blank_share": round(where.blank_share(*box), 4)}
-                    piece = bins[:, :, :, x : x + tile]
-                    rows += [
-                        start | _store(image_id, reader, box, piece[system], fold, folder, config, label_names)
-                        for system, fold in enumerate(folds)
-                    ]
+            for _, box, bins in tiles:
+                box = (0, 0, reader.height, reader.width) if whole else box
+                if not where.keep(*box):
+                    continue  # nothing was predicted there
+                start = {"image_id": image_id, "blank_share": round(where.blank_share(*box), 4)}
+                own += [
+                    start | _store(image_id, reader, box, bins[system], fold, folder, config, label_names)
+                    for system, fold in enumerate(folds)
+                ]
+        rows += sorted(own, key=itemgetter("y", "x"))  # stable: folds stay in order
     return rows
 
 

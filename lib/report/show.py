@@ -8,8 +8,8 @@ import numpy as np
 from lib.imaging.reader import open_image
 from lib.inference.evaluate import background_fill
 from lib.inference.forward import Ensemble
-from lib.inference.members import source_of, windows_of
-from lib.inference.predictor import predict
+from lib.inference.members import limits_of, source_of, windows_of
+from lib.inference.predictor import full_rows, predict
 from lib.report.figures import save_picture, truth_beside_prediction
 
 SIDE = 900  # longest side of a picture's image
@@ -28,22 +28,22 @@ def show_predictions(parts, folds, images, config, competition, workspace, load,
         forward = Ensemble(nets, device, tta=config.infer.tta, precision=precision)
         fill = background_fill(competition.channels, len(competition.label_names))
         sources = [source_of(config, i, paths[i]) for i in table["image_id"]]
+        blocks = predict(sources, forward, windows_of(config), fill, 1, limits_of(config))
         rows: list[np.ndarray] = []
-        for band in predict(sources, forward, windows_of(config), fill, 1, config.infer.batch_size):
-            step = max(1, max(band.height, band.width) // SIDE)
-            first = -band.y0 % step  # the rows that a picture at this step shows
-            rows.append(decision.apply(band.probs[0][:, first::step, ::step]))
-            if band.last:
+        for block, y, labels in full_rows(blocks, lambda probs: decision.apply(probs[0])):
+            step = max(1, max(block.height, block.width) // SIDE)
+            rows.append(labels[-y % step :: step, ::step])  # what a picture at this step shows
+            if block.last:
                 guess, rows = np.concatenate(rows), []
-                draw(band, guess, step, competition, workspace, paths[band.image_id])
+                draw(block, guess, step, competition, workspace, paths[block.image_id])
 
 
-def draw(band, guess: np.ndarray, step: int, competition, workspace, path: str) -> None:
+def draw(block, guess: np.ndarray, step: int, competition, workspace, path: str) -> None:
     """Truth beside prediction, at the prediction's (shrunken) size."""
-    label = competition.labels.open(band.image_id, band.height, band.width)
+    label = competition.labels.open(block.image_id, block.height, block.width)
     with open_image(path, competition.settings.pixels) as reader:
         small = reader.thumbnail(max(guess.shape))
     image = cv2.resize(small, guess.shape[::-1], interpolation=cv2.INTER_AREA)
-    truth = np.concatenate([label.read(y, 0, 1, band.width)[:, ::step] for y in range(0, band.height, step)])
+    truth = np.concatenate([label.read(y, 0, 1, block.width)[:, ::step] for y in range(0, block.height, step)])
     picture = truth_beside_prediction(image, truth, guess, competition.settings.background)
-    save_picture(workspace.report / f"{band.image_id}.jpg", picture)
+    save_picture(workspace.report / f"{block.image_id}.jpg", picture)

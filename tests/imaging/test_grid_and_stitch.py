@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, window_starts
-from lib.imaging.stitch import RowResizer, RowStitcher
+from lib.imaging.stitch import Resizer, Spool, panel_edges, stitch
 
 
 @given(st.integers(1, 300), st.integers(1, 60), st.data())
@@ -16,65 +18,110 @@ def test_every_pixel_is_covered_no_window_twice_none_outside(length, window, dat
     assert {p for s in starts for p in range(s, s + window)} >= set(range(length))
 
 
+def put_together(blocks, channels, height, width):
+    """The map (C, h, w) of blocks, which must cover it once."""
+    out, covered = np.full((channels, height, width), np.nan, np.float32), np.zeros((height, width), int)
+    for y, x, values in blocks:
+        place = slice(y, y + values.shape[1]), slice(x, x + values.shape[2])
+        out[:, *place] = values
+        covered[place] += 1
+    assert (covered == 1).all()
+    return out
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "constant", "linear", "center"])
-@given(height=st.integers(1, 40), width=st.integers(1, 40), stride=st.integers(1, 16))
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 80),
+    stride=st.integers(1, 16),
+    panel=st.integers(0, 40),
+    budget=st.sampled_from([0, 3000, np.inf]),
+)
 @settings(max_examples=30, deadline=None)
-def test_stitching_the_image_gives_the_image_and_bands_change_no_bit(kind, height, width, stride):
+def test_stitching_gives_the_image_and_panels_change_no_bit(kind, height, width, stride, panel, budget):
     size = 16
     rng = np.random.default_rng(height * 41 + width)
     image = rng.random((2, height, width)).astype(np.float32)
     padded = np.pad(image, ((0, 0), (0, size), (0, size)))
     weights = window_weights(size, kind)
-    by_row = RowStitcher(height, width, 2, weights, np.zeros(2))
     corners = grid(height, width, size, stride)
-    bands = []
-    for i, (y, x) in enumerate(corners):
-        by_row.add(y, x, padded[:, y : y + size, x : x + size])
-        below = height if i + 1 == len(corners) else corners[i + 1][0]
-        bands.append(by_row.finish_rows(below)[1])
-    result = np.concatenate(bands, axis=1)
-    assert np.abs(result - image).max() < 1e-5
-    total, weight = (
-        np.zeros((2, height + size, width + size), np.float32),
-        np.zeros((height + size, width + size), np.float32),
-    )
-    for y, x in corners:
-        total[:, y : y + size, x : x + size] += padded[:, y : y + size, x : x + size] * weights
+    corners = [corner for corner in corners if rng.random() < 0.9]  # blank windows are left out
+    windows = [padded[:, y : y + size, x : x + size] for y, x in corners]
+    fill = np.array([0.25, 0.75], np.float32)
+    blocks = stitch((height, width), corners, windows, weights, fill, panel, Spool(budget))
+    result = put_together(blocks, 2, height, width)
+    total = np.zeros((2, height + size, width + size), np.float32)
+    weight = np.zeros((height + size, width + size), np.float32)
+    for (y, x), values in zip(corners, windows, strict=True):
+        total[:, y : y + size, x : x + size] += values * weights
         weight[y : y + size, x : x + size] += weights
-    whole = (total / np.maximum(weight, 1e-12))[:, :height, :width]
+    whole = np.where(weight > 0, total / np.maximum(weight, 1e-12), fill[:, None, None])[:, :height, :width]
     assert (result == whole).all()
+    covered = weight[:height, :width] > 0
+    assert np.abs(result - image)[:, covered].max(initial=0) < 1e-5
 
 
 def test_pixels_without_window_get_the_fill():
-    stitcher = RowStitcher(40, 20, 2, window_weights(8, "constant"), np.array([1.0, 0.0]))
-    _, above = stitcher.finish_rows(16)  # no window touched the first rows
-    stitcher.add(16, 4, np.full((2, 8, 8), 0.5, np.float32))
-    _, below = stitcher.finish_rows(40)
-    band = np.concatenate([above, below], axis=1)
+    windows = [np.full((2, 8, 8), 0.5, np.float32)]
+    blocks = list(stitch((40, 20), [(16, 4)], windows, window_weights(8, "constant"), np.array([1.0, 0.0])))
+    assert max(values.shape[1] for _, _, values in blocks) <= 8, "empty rows must not come all at once"
     expected = np.zeros((2, 40, 20))
     expected[0] = 1
     expected[:, 16:24, 4:12] = 0.5
-    assert (band == expected).all()
+    assert (put_together(blocks, 2, 40, 20) == expected).all()
 
 
-@given(st.integers(2, 20), st.integers(1, 50), st.lists(st.integers(1, 6), min_size=1, max_size=20))
-@settings(deadline=None)
-def test_resizing_does_not_depend_on_the_bands(height, target, cuts):
-    rng = np.random.default_rng(height)
-    image = rng.random((1, height, 9)).astype(np.float32)
-    _, whole = RowResizer((height, 9), (target, 14)).push(image)
-    resizer, pieces, y = RowResizer((height, 9), (target, 14)), [], 0
-    while y < height:
+def test_a_constant_network_leaves_no_seams():
+    corners = grid(50, 70, 16, 5)
+    windows = [np.full((1, 16, 16), 0.3, np.float32)] * len(corners)
+    blocks = stitch((50, 70), corners, windows, window_weights(16, "gaussian"), np.zeros(1), 20)
+    assert np.abs(put_together(blocks, 1, 50, 70) - 0.3).max() < 1e-6
+
+
+def test_what_a_spool_cannot_hold_waits_in_a_file(tmp_path):
+    spool = Spool(100, tmp_path)
+    arrays = {key: np.full((5, key + 1), key, np.float32) for key in range(6)}
+    for _ in range(3):
+        for key, array in arrays.items():
+            spool.put(key, array)
+        assert spool._bytes <= 100 and spool._file is not None
+        assert all((spool.pop(key) == array).all() for key, array in arrays.items())
+    assert spool.pop(0) is None
+    assert spool._end == sum(array.nbytes for array in arrays.values()) - 20 - 40 - 0, "places are not used again"
+    assert not list(tmp_path.iterdir()), "the file has a name, and stays behind after a kill"
+
+
+def blocks_of(image, cuts, columns):
+    """An image (C, h, w) in blocks: rows as high as `cuts` say in turn, panels `columns` wide."""
+    y, edges = 0, panel_edges(image.shape[2], columns)
+    while y < image.shape[1]:
         step = cuts[y % len(cuts)]
-        pieces.append(resizer.push(image[:, y : y + step])[1])
+        for x0, x1 in pairwise(edges):
+            yield y, x0, image[:, y : y + step, x0:x1]
         y += step
-    assert whole.shape == (1, target, 14)
-    assert (np.concatenate(pieces, axis=1) == whole).all()
+
+
+@given(
+    st.integers(2, 20),
+    st.integers(1, 50),
+    st.integers(1, 40),
+    st.lists(st.integers(1, 6), min_size=1, max_size=20),
+    st.integers(1, 9),
+    st.integers(1, 4),
+)
+@settings(deadline=None)
+def test_resizing_does_not_depend_on_the_blocks(height, rows, columns, cuts, panel, step):
+    image = np.random.default_rng(height).random((1, height, 9)).astype(np.float32)
+    ((_, _, whole),) = Resizer((height, 9), (rows, columns)).push(0, 0, image, height)
+    resizer = Resizer((height, 9), (rows, columns))
+    pieces = [piece for block in blocks_of(image, cuts, panel) for piece in resizer.push(*block, step)]
+    assert whole.shape == (1, rows, columns)
+    assert (put_together(pieces, 1, rows, columns) == whole).all()
 
 
 def test_resizing_is_bilinear_with_half_pixel_centres():
     import cv2
 
     image = np.random.default_rng(0).random((7, 9)).astype(np.float32)
-    _, mine = RowResizer((7, 9), (21, 18)).push(image[None])
+    ((_, _, mine),) = Resizer((7, 9), (21, 18)).push(0, 0, image[None], 7)
     assert np.abs(mine[0] - cv2.resize(image, (18, 21), interpolation=cv2.INTER_LINEAR)).max() < 1e-5

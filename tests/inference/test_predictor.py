@@ -8,7 +8,7 @@ from lib.config.competition import Competition
 from lib.inference.decision import fit_decision
 from lib.inference.evaluate import Evaluation, count
 from lib.inference.forward import Ensemble
-from lib.inference.predictor import Source, Windows, predict
+from lib.inference.predictor import Limits, Source, Windows, full_rows, predict
 
 CPU = torch.device("cpu")
 
@@ -31,11 +31,20 @@ def image(tmp_path):
     return tmp_path / "a.png", pixels
 
 
-def whole(path, forward, windows, **options):
-    bands = list(predict([Source("a", path)], forward, windows, np.zeros(1), forward.systems, **options))
-    assert [b.y0 for b in bands] == np.cumsum([0, *(b.probs.shape[2] for b in bands)]).tolist()[:-1]
-    assert bands[-1].last and not any(b.last for b in bands[:-1])
-    return np.concatenate([b.probs for b in bands], axis=2)
+def whole(path, forward, windows, **limits):
+    blocks = list(predict([Source("a", path)], forward, windows, np.zeros(1), forward.systems, Limits(**limits)))
+    assert [block.first for block in blocks] == [True] + [False] * (len(blocks) - 1)
+    assert [block.last for block in blocks] == [False] * (len(blocks) - 1) + [True]
+    out, covered = np.empty((forward.systems, 1, blocks[0].height, blocks[0].width), np.float32), 0
+    for block in blocks:
+        h, w = block.probs.shape[2:]
+        out[:, :, block.y : block.y + h, block.x : block.x + w] = block.probs
+        covered += h * w
+    assert covered == blocks[0].height * blocks[0].width
+    rows = list(full_rows(blocks, lambda probs: probs))
+    assert (np.concatenate([values for _, _, values in rows], axis=2) == out).all()
+    assert [y for _, y, _ in rows] == np.cumsum([0, *(values.shape[2] for _, _, values in rows)]).tolist()[:-1]
+    return out
 
 
 @pytest.mark.parametrize("blend", ["gaussian", "constant", "linear", "center"])
@@ -48,7 +57,7 @@ def test_an_identity_network_gives_the_image_back(image, blend, tta, size):
     assert np.abs(probs[0, 0] - (pixels[..., 0] / 255).clip(0.01, 0.99)).max() < 1e-4
 
 
-def test_bands_do_not_change_with_memory_and_batch(image):
+def test_maps_do_not_change_with_memory_and_batch(image):
     path, _ = image
     windows = Windows(32, 0.5, 0.7, "gaussian", 0.25)
     one = whole(path, Ensemble([Grey()], CPU), windows)
@@ -75,7 +84,7 @@ def test_batches_fill_across_images(image, tmp_path):
         return np.full((len(batch), 1, 1, 64, 64), 0.5, np.float32)
 
     sources = [Source(str(i), path) for i in range(3)]
-    list(predict(sources, forward, Windows(64, 0.0, 1.0, "constant", 0), np.zeros(1), 1, batch_size=4))
+    list(predict(sources, forward, Windows(64, 0.0, 1.0, "constant", 0), np.zeros(1), 1, Limits(4)))
     assert seen == [4, 4, 4, 4, 2]
 
 

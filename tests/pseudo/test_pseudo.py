@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -10,38 +11,51 @@ from hypothesis import strategies as st
 from lib.config import load
 from lib.config.pseudo import Pseudo
 from lib.data.dataset import read_planes, read_rgb, soft_target
+from lib.imaging.grid import grid, whole_size
+from lib.imaging.stitch import panel_edges
 from lib.inference.evaluate import to_bins
-from lib.inference.predictor import Band
-from lib.pseudo.cut import rows_of_tiles
+from lib.inference.predictor import Block, Limits
+from lib.pseudo.cut import tiles_of
 from lib.pseudo.rounds import labelers
 from lib.pseudo.select import select, sure_share, unseen_fill
 from lib.pseudo.write import decided, drop_unused, store_tiles, write_planes
 from lib.tables import PSEUDO_TILES, class_columns
 
 
-def bands_of(image_id, probs, cuts):
-    """Bands of a whole map (S, K, h, w), as high as `cuts` say in turn."""
+def blocks_of(image_id, probs, cuts, columns=2**31):
+    """Blocks of a whole map (S, K, h, w), as high as `cuts` say in turn, in panels of `columns`."""
     y, height, width = 0, *probs.shape[2:]
     while y < height:
         step = min(cuts[y % len(cuts)], height - y)
-        yield Band(image_id, y, probs[:, :, y : y + step], height, width)
+        for x0, x1 in pairwise(panel_edges(width, columns)):
+            yield Block(image_id, y, x0, probs[:, :, y : y + step, x0:x1], height, width)
         y += step
 
 
-@given(st.integers(1, 70), st.integers(8, 40), st.lists(st.integers(1, 25), min_size=1))
-def test_rows_of_tiles_are_cuts_of_the_whole_map(height, tile, cuts):
-    probs = np.random.default_rng(height).random((2, 1, height, 5)).astype(np.float32)
-    rows = list(rows_of_tiles(bands_of("a", probs, cuts), tile))
-    assert {p for _, y, piece in rows for p in range(y, y + piece.shape[2])} == set(range(height))
-    assert all((piece == to_bins(probs[:, :, y : y + tile])).all() for _, y, piece in rows)
+@given(
+    st.integers(1, 70),
+    st.integers(1, 50),
+    st.integers(8, 40),
+    st.lists(st.integers(1, 25), min_size=1),
+    st.integers(3, 60),
+    st.sampled_from([1e-7, 1e-6, 1]),
+)
+def test_tiles_are_cuts_of_the_whole_map(height, width, tile, cuts, columns, max_gib):
+    probs = np.random.default_rng(height).random((2, 1, height, width)).astype(np.float32)
+    tiles = list(tiles_of(blocks_of("a", probs, cuts, columns), tile, Limits(max_gib=max_gib)))
+    boxes = [box for _, box, _ in tiles]
+    assert sorted((y, x) for y, x, _, _ in boxes) == grid(height, width, tile, tile)
+    for _, (y, x, h, w), bins in tiles:
+        assert (h, w) == (min(tile, height), min(tile, width))
+        assert (bins == to_bins(probs[:, :, y : y + h, x : x + w])).all()
 
 
-def test_rows_of_tiles_start_anew_with_every_image():
+def test_tiles_start_anew_with_every_image():
     rng = np.random.default_rng(1)
     maps = {name: rng.random((1, 2, height, 6)).astype(np.float32) for name, height in (("a", 19), ("b", 3), ("c", 30))}
-    bands = [band for name, probs in maps.items() for band in bands_of(name, probs, [7, 4])]
-    rows = [(name, y, piece.shape[2]) for name, y, piece in rows_of_tiles(bands, 10)]
-    assert rows == [("a", 0, 10), ("a", 9, 10), ("b", 0, 3), ("c", 0, 10), ("c", 10, 10), ("c", 20, 10)]
+    blocks = [block for name, probs in maps.items() for block in blocks_of(name, probs, [7, 4])]
+    tiles = [(name, y, h) for name, (y, _, h, _), _ in tiles_of(blocks, 10)]
+    assert tiles == [("a", 0, 10), ("a", 9, 10), ("b", 0, 3), ("c", 0, 10), ("c", 10, 10), ("c", 20, 10)]
 
 
 def test_only_confident_tiles_the_surest_first_and_a_share_of_the_empty_ones():
@@ -102,7 +116,7 @@ def stored(tiny, tmp_path):
     probs[:, :, :, : width // 2] = rng.random((2, 1, height, width // 2)).round() * 0.98 + 0.01
     folder = tmp_path / "tiles"
     folder.mkdir()
-    rows = store_tiles(bands_of("im6", probs, [31]), {"im6": path}, [0, 1], folder, config, ["background", "disc"])
+    rows = store_tiles(blocks_of("im6", probs, [31]), {"im6": path}, [0, 1], folder, config, ["background", "disc"])
     return rows, folder, config, image, probs
 
 
@@ -149,20 +163,22 @@ def test_tiles_outside_of_the_boxes_are_not_labeled(stored, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     paths = {"im6": f"{config.competition.root}/test/im6.png"}
-    rows = store_tiles(bands_of("im6", probs, [64]), paths, [0, 1], other, config, ["background", "disc"])
+    rows = store_tiles(blocks_of("im6", probs, [64]), paths, [0, 1], other, config, ["background", "disc"])
     assert {(row["y"], row["x"]) for row in rows} == {(0, 0)}
 
 
 def test_where_images_are_shrunk_whole_their_pseudo_labels_are_too(stored, tmp_path):
     _, _, config, image, probs = stored
-    config = config.model_copy(update={"preprocess": config.preprocess.model_copy(update={"mode": "resize"})})
+    preprocess = config.preprocess.model_copy(update={"mode": "resize"})
+    pseudo = config.pseudo.model_copy(update={"min_sure": 0.0})
+    config = config.model_copy(update={"preprocess": preprocess, "pseudo": pseudo})
     folder = tmp_path / "whole"
     folder.mkdir()
     paths = {"im6": f"{config.competition.root}/test/im6.png"}
-    rows = store_tiles(bands_of("im6", probs, [64]), paths, [0, 1], folder, config, ["background", "disc"])
+    height, width = whole_size(*image.shape[:2], 48, "letterbox")
+    small = np.stack([cv2.resize(p[0], (width, height), interpolation=cv2.INTER_AREA)[None] for p in probs])
+    rows = store_tiles(blocks_of("im6", small, [13]), paths, [0, 1], folder, config, ["background", "disc"])
     assert [(row["y"], row["x"], row["height"], row["width"]) for row in rows] == [(0, 0, *image.shape[:2])] * 2
     target, _ = soft_target(read_planes(folder / Path(rows[1]["mask_path"]).name, 1))
-    width = round(image.shape[1] * 48 / image.shape[0])
     assert target.shape == (1, 48, 48)
-    wanted = cv2.resize(probs[1, 0], (width, 48), interpolation=cv2.INTER_AREA)
-    assert np.abs(target[0, :, :width] - wanted).max() < 2 / 255
+    assert np.abs(target[0, :height, :width] - small[1, 0]).max() < 1 / 255
