@@ -36,8 +36,9 @@ def main(argv: list[str]) -> None:
     competition.check()
     stage.begin()
 
+    spool = workspace.root / "spool"
     # First look at every image (a thumbnail and the label), then read only the tiles that are kept.
-    surveys = parallel(survey_image, [(image, config) for image in images], config.jobs, "01 look", "image")
+    surveys = parallel(survey_image, [(image, config, spool) for image in images], config.jobs, "01 look", "image")
     check_class_pixels(competition.label_names, class_pixels(surveys, competition.label_names))
     with replacing_dir(workspace.tiles_dir) as folder:
         bands = [(survey.image, band, config, folder) for survey in surveys for band in survey.bands()]
@@ -47,6 +48,10 @@ def main(argv: list[str]) -> None:
     tiles = pd.DataFrame([row for rows, _ in cuts for row in rows])
 
     summary = describe(surveys, tiles, sum(sums for _, sums in cuts), competition.label_names)
+    used = {survey.row["path"] for survey in surveys}
+    for path in spool.glob("*"):  # of files that have changed, or are gone
+        if str(path) not in used:
+            path.unlink()
     write_table(workspace.images, pd.DataFrame([survey.row for survey in surveys]))
     write_table(workspace.tiles, tiles)
     write_json(workspace.fingerprint, summary)

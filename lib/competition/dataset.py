@@ -12,9 +12,8 @@ import lib.competition.labels  # noqa: F401  (registers the readers)
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
+from lib.imaging.reader import SUFFIXES
 from lib.plugins import find
-
-SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class Competition:
         files = sorted(p for p in self.root.glob(pattern) if p.suffix.lower() in SUFFIXES)
         if not files:
             raise UserError(
-                f"competition.{split}_images: {self.root / pattern} matches no image ({', '.join(sorted(SUFFIXES))})"
+                f"competition.{split}_images: {self.root / pattern} matches no image ({', '.join(SUFFIXES)})"
             )
         return [ImageInfo(p.stem, split, "competition", p) for p in files]
 

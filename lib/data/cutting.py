@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from lib.data.tiling import Spot, cut, foreground_pixels, keep_tiles, survey, va
 from lib.imaging.content import content_map
 from lib.imaging.grid import whole_size
 from lib.imaging.reader import open_image
+from lib.imaging.readers.spool import spooled
 from lib.imaging.roi import regions
 from lib.plugins import load_plugins
 from lib.tables import class_columns
@@ -67,9 +68,10 @@ def _competition(config_json: str) -> Competition:
     return Competition(config.competition)
 
 
-def survey_image(image: ImageInfo, config: Config) -> Survey:
-    """Look at one image at low resolution, and at its label."""
+def survey_image(image: ImageInfo, config: Config, spool: Path) -> Survey:
+    """Look at one image at low resolution, and at its label. `spool`: for images that must be decoded whole."""
     competition, preprocess = _competition(config.model_dump_json()), config.preprocess
+    image = replace(image, path=spooled(image.path, config.competition.pixels, spool))
     with open_image(image.path, config.competition.pixels) as reader:
         content = content_map(reader, preprocess.blank_tolerance)
         row = {

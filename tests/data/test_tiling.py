@@ -134,7 +134,7 @@ def test_an_image_shrinks_the_same_whether_it_fits_a_band_or_not(tmp_path, monke
     with open_image(tmp_path / "a.tif") as reader:
         whole = reader.shrunk(60, 50, 0, 0, 240, 200)
         assert (whole == cv2.resize(pixels, (50, 60), interpolation=cv2.INTER_AREA)).all()
-        monkeypatch.setattr("lib.imaging.reader.BAND_BYTES", 200 * 3 * 40)
+        monkeypatch.setattr("lib.imaging.readers.base.BAND_BYTES", 200 * 3 * 40)
         assert (reader.shrunk(60, 50, 0, 0, 240, 200) == whole).all()
 
 

@@ -1,3 +1,6 @@
+import sys
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +11,9 @@ from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.content import content_map
 from lib.imaging.reader import Scaled, open_image
+from lib.imaging.readers import plain, spool
+from lib.imaging.readers.spool import spooled
+from lib.imaging.readers.tiff import TiffReader
 from lib.imaging.roi import regions
 
 PIXELS = np.random.default_rng(3).integers(0, 255, (301, 467, 3)).astype(np.uint8)
@@ -45,12 +51,125 @@ def test_tiff_windows_are_cuts_of_the_image(tmp_path, layout):
             assert (image.read(y, x, h, w) == PIXELS[y : y + h, x : x + w]).all()
 
 
-def test_one_huge_uncompressed_strip_is_mapped_not_read(tmp_path):
+def test_of_an_uncompressed_strip_only_the_window_is_read(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, photometric="rgb", rowsperstrip=301)
     with open_image(path) as image:
-        image._file.filehandle.close()  # whatever is read now comes from the map
+        assert not image.undividable
+        real, sizes = tifffile.FileHandle.read, []
+        monkeypatch.setattr(tifffile.FileHandle, "read", lambda self, n=-1: sizes.append(n) or real(self, n))
         assert (image.read(7, 9, 50, 60) == PIXELS[7:57, 9:69]).all()
+    assert sum(sizes) == 50 * 60 * 3
+
+
+def save_plain(path, pixels, **options):
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_large_png_and_jpeg_are_streamed(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(plain.StreamReader, "HELD_BYTES", 20 * 467 * 3)
+    path = save_plain(tmp_path / name, PIXELS)
+    whole = np.asarray(Image.open(path))
+    with open_image(path) as image:
+        assert isinstance(image, plain.StreamReader) and not image.undividable and not image.windowed
+        starts = []
+        monkeypatch.setattr(image, "_start", lambda start=image._start: starts.append(1) or start())
+        for y in range(0, 301 - 60, 25):
+            for x in (0, 300):
+                assert np.abs(image.read(y, x, 60, 100).astype(int) - whole[y : y + 60, x : x + 100]).max() <= 1
+            assert len(image._rows) <= 60 + 20, "rows that are done are held"
+        assert not starts, "windows that come row by row must not decode anything twice"
+        assert np.abs(image.read(0, 0, 5, 467).astype(int) - whole[:5]).max() <= 1 and starts == [1]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=f"{name} is damaged"), open_image(path) as image:
+        image.read(0, 0, 301, 467)
+
+
+SCATTERED = {
+    "progressive.jpg": lambda path: save_plain(path, PIXELS, progressive=True, quality=95),
+    "turned.jpg": lambda path: save_plain(path, PIXELS, exif=orientation(6), quality=95),
+    "mirrored.png": lambda path: save_plain(path, PIXELS, exif=orientation(2)),
+    "deflate.tif": lambda path: tifffile.imwrite(path, PIXELS, photometric="rgb", compression="deflate"),
+    "lzw.tiff": lambda path: tifffile.imwrite(path, PIXELS, photometric="rgb", compression="lzw", predictor=True),
+    "deep.tif": lambda path: tifffile.imwrite(path, PIXELS.astype(np.uint16) * 16, compression="deflate"),
+}
+
+
+def orientation(number):
+    exif = Image.Exif()
+    exif[274] = number
+    return exif
+
+
+@pytest.mark.parametrize("name", SCATTERED)
+def test_what_can_only_be_decoded_whole_is_copied_once(tmp_path, monkeypatch, name):
+    path, pixels = tmp_path / name, Pixels(range=(0, 4080)) if "deep" in name else Pixels()
+    SCATTERED[name](path)
+    assert spooled(path, pixels, tmp_path / "spool") == path, "small ones are read as they are"
+    with open_image(path, pixels) as image:
+        whole = image.read(0, 0, image.height, image.width)
+    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(TiffReader, "CACHE_BYTES", 1000)
+    monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: SimpleNamespace(free=400_000))
+    with pytest.raises(UserError, match=rf"{name} can only be decoded whole, which takes .* has 0.0 GB left"):
+        spooled(path, pixels, tmp_path / "spool")
+    monkeypatch.undo()
+    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(TiffReader, "CACHE_BYTES", 1000)
+    copy = spooled(path, pixels, tmp_path / "spool")
+    assert copy != path and spooled(path, pixels, tmp_path / "spool") == copy
+    assert [p.name for p in (tmp_path / "spool").iterdir()] == [copy.name]
+    with open_image(copy, pixels) as image:
+        assert image.windowed and not image.undividable and (image.height, image.width) == whole.shape[:2]
+        assert np.abs(image.read(20, 30, 200, 200).astype(int) - whole[20:220, 30:230]).max() <= 1
+
+
+def test_interlaced_png_is_copied(tmp_path, monkeypatch):
+    pyvips = pytest.importorskip("pyvips")
+    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    pyvips.Image.new_from_array(PIXELS).pngsave(str(tmp_path / "a.png"), interlace=True)
+    with open_image(spooled(tmp_path / "a.png", Pixels(), tmp_path)) as image:
+        assert isinstance(image, TiffReader)
+        assert (image.read(20, 30, 200, 200) == PIXELS[20:220, 30:230]).all()
+
+
+def test_whole_slides_are_read_through_openslide(tmp_path):
+    pytest.importorskip("openslide")
+    path = tmp_path / "a.svs"
+    tifffile.imwrite(path, PIXELS, photometric="rgb", tile=(64, 64), compression="deflate")
+    with open_image(path) as image:
+        assert (image.height, image.width) == (301, 467) and image.windowed
+        assert (image.read(63, 95, 70, 110) == PIXELS[63:133, 95:205]).all()
+    path.write_text("no slide")
+    with pytest.raises(UserError, match="a.svs is no readable slide"):
+        open_image(path)
+
+
+def test_georeferenced_rasters_are_read_through_rasterio(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    path, deep = tmp_path / "a.img", PIXELS.astype(np.uint16) * 16
+    where = rasterio.transform.from_origin(500_000, 4_000_000, 0.5, 0.5)
+    options = {"driver": "HFA", "height": 301, "width": 467, "count": 3, "dtype": "uint16"}
+    with rasterio.open(path, "w", crs="EPSG:32633", transform=where, **options) as raster:
+        raster.write(deep.transpose(2, 0, 1))
+    with pytest.raises(UserError, match="uint16 pixels"):
+        open_image(path)
+    with open_image(path, Pixels(range=(0, 4080), bands=(2, 1, 0))) as image:
+        assert (image.height, image.width, image.channels) == (301, 467, 3)
+        assert (image.read(63, 95, 70, 110) == PIXELS[63:133, 95:205, ::-1]).all()
+    path.write_text("no raster")
+    with pytest.raises(UserError, match="a.img is no readable raster"):
+        open_image(path)
+
+
+def test_a_missing_package_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    (tmp_path / "a.svs").write_text("")
+    with pytest.raises(UserError, match=r"a\.svs needs a package that is missing .*pip install openslide-python"):
+        open_image(tmp_path / "a.svs")
 
 
 def test_grey_and_multi_page_tiffs(tmp_path):
@@ -134,9 +253,11 @@ def test_more_than_8_bits_and_other_channels_are_shown_as_asked(tmp_path):
             assert (image.read(5, 6, 70, 80) == PIXELS[5:75, 6:86, [2, 1, 0]]).all()
     grey = tmp_path / "grey.png"
     cv2.imwrite(str(grey), deep[..., 0])
-    cv2.imwrite(str(tmp_path / "colour.png"), deep[..., :3])
-    with pytest.raises(UserError, match="16 bits a colour"):
+    cv2.imwrite(str(tmp_path / "colour.png"), deep[..., 2::-1])
+    with pytest.raises(UserError, match="more than 8 bits"):
         open_image(tmp_path / "colour.png")
+    with open_image(tmp_path / "colour.png", Pixels(range=(0, 4080))) as image:
+        assert (image.read(5, 6, 70, 80) == PIXELS[5:75, 6:86]).all()
     with pytest.raises(UserError, match="more than 8 bits"):
         open_image(grey)
     with open_image(grey, Pixels(range=(0, 4080))) as image:

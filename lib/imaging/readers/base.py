@@ -1,0 +1,118 @@
+"""What all readers share: windows as RGB of 8 bits, shrunken or not."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+
+from lib.config.competition import Pixels
+from lib.errors import UserError
+
+BAND_BYTES = 64e6  # decoded at once when an image is shrunk
+AS_THEY_ARE = Pixels()
+
+
+class ImageReader:
+    """An image as RGB uint8, read by window. `height`, `width` in pixels; `channels` of the file."""
+
+    path: Path
+    height: int
+    width: int
+    channels: int
+    windowed = False
+    """Whether a window costs only its own pixels."""
+    undividable = False
+    """Whether a window costs the memory of the whole image; see lib/imaging/readers/spool.py."""
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Pixels (h, w, 3) uint8 of a window that lies inside the image."""
+        raise NotImplementedError
+
+    def thumbnail(self, max_side: int) -> np.ndarray:
+        """The image area-averaged to at most `max_side`, from bands: memory does not grow with height."""
+        factor = min(1.0, max_side / max(self.height, self.width))
+        size = max(1, round(self.height * factor)), max(1, round(self.width * factor))
+        return self.shrunk(*size, 0, 0, self.height, self.width)
+
+    def shrunk(self, rows: int, columns: int, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """A window (y, x, h, w), area-averaged to (rows, columns, 3) in bands: its height costs no memory."""
+        if (rows, columns) == (h, w):
+            return self.read(y, x, h, w)
+        out = np.empty((rows, columns, 3), np.uint8)
+        step = max(1, int(BAND_BYTES / (w * 3) * rows / h))
+        for top in range(0, rows, step):
+            stop = min(rows, top + step)
+            y0, y1 = top * h // rows, max(stop * h // rows, top * h // rows + 1)
+            band = self.read(y + y0, x, y1 - y0, w)
+            out[top:stop] = cv2.resize(band, (columns, stop - top), interpolation=cv2.INTER_AREA)
+        return out
+
+    def close(self) -> None:
+        """Give the file back."""
+
+    def __enter__(self) -> ImageReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Scaled(ImageReader):
+    """A reader in other coordinates: `scale` 0.5 shows the image at half its size; `size` (h, w) names the size."""
+
+    def __init__(self, reader: ImageReader, scale: float = 1.0, size: tuple[int, int] | None = None):
+        self.inner, self.path = reader, reader.path
+        self.height, self.width = size or (max(1, round(reader.height * scale)), max(1, round(reader.width * scale)))
+        self.channels = reader.channels
+
+    def original(self, y: int, x: int, h: int, w: int) -> tuple[int, int, int, int]:
+        """The same box in original pixels, clipped to the image."""
+        ry, rx = self.inner.height / self.height, self.inner.width / self.width
+        y0, x0 = min(round(y * ry), self.inner.height - 1), min(round(x * rx), self.inner.width - 1)
+        y1 = max(y0 + 1, min(round((y + h) * ry), self.inner.height))
+        x1 = max(x0 + 1, min(round((x + w) * rx), self.inner.width))
+        return y0, x0, y1 - y0, x1 - x0
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        return self.inner.shrunk(h, w, *self.original(y, x, h, w))
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def check(path: Path, depth: str, channels: int, pixels: Pixels) -> None:
+    """Raises UserError when an image cannot be shown as `pixels` says. `depth`: what its pixels are, if not uint8."""
+    if depth and not pixels.range:
+        raise UserError(
+            f"{path} has {depth}; say in competition.pixels.range which values become black and white: [0, 4095]"
+        )
+    if pixels.bands and max(pixels.bands) >= channels:
+        raise UserError(
+            f"competition.pixels.bands names channel {max(pixels.bands)}, but {path} has {channels}, counted from 0"
+        )
+
+
+def shown(values: np.ndarray, pixels: Pixels) -> np.ndarray:
+    """(…, C) of any type → (…, 3) uint8: grey is repeated, alpha and further channels dropped."""
+    if pixels.bands:
+        values = values[..., list(pixels.bands)]
+    elif values.shape[-1] < 3:
+        values = np.repeat(values[..., :1], 3, axis=-1)
+    else:
+        values = values[..., :3]
+    if not pixels.range:
+        return values
+    low, high = pixels.range
+    return np.clip((values.astype(np.float32) - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
+
+
+def optional(module: str, package: str, path: Path) -> ModuleType:
+    """A module that only some formats need. Raises UserError, with the command, where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        raise UserError(f"{path} needs a package that is missing ({error}): pip install {package}") from None

@@ -1,0 +1,115 @@
+"""PNG and JPEG: small ones are decoded whole, large ones streamed from the top down through libvips."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lib.config.competition import Pixels
+from lib.errors import UserError
+from lib.imaging.readers.base import ImageReader, check, optional, shown
+
+Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
+PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
+WHOLE_BYTES = 64e6  # decoded pixels of an image that is not streamed
+DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # Pillow's modes of more than 8 bits
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+
+
+def open_plain(path: Path, pixels: Pixels) -> ImageReader:
+    """The reader that suits an image's size and kind."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Pillow would decode a whole PNG to look for EXIF behind the pixels.
+            orientation = image.getexif().get(274, 1) if "exif" in image.info else 1
+            scattered = image.info.get("progressive") or image.info.get("interlace") or orientation != 1
+            deep_colour = image.mode not in DEEP and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
+            bands = len(image.getbands())
+            deep = deep_colour or image.mode in DEEP
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} is no readable image ({error}); replace or remove the file") from None
+    check(path, "more than 8 bits a channel" if deep else "", bands, pixels)
+    large = height * width * bands > WHOLE_BYTES
+    kind = StreamReader if deep_colour or (large and not scattered) else WholeReader
+    size = (width, height) if orientation in TURNED else (height, width)
+    reader = kind(path, pixels, size, bands)
+    reader.undividable = bool(large and scattered)
+    return reader
+
+
+class PlainReader(ImageReader):
+    """What both kinds know of their file."""
+
+    def __init__(self, path: Path, pixels: Pixels, size: tuple[int, int], channels: int):
+        self.path, self.pixels, self.channels = path, pixels, channels
+        self.height, self.width = size
+
+
+class WholeReader(PlainReader):
+    """Decoded whole; the last two decoded ones are kept. EXIF orientation is applied."""
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        return _decoded(self.path, self.pixels)[y : y + h, x : x + w]
+
+
+@lru_cache(maxsize=2)
+def _decoded(path: Path, pixels: Pixels) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image) if "exif" in image.info else image
+            plain = image if image.mode in (*DEEP, "L", "LA", "RGB", "RGBA") else image.convert("RGB")
+            values = np.asarray(plain)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path} is damaged ({error}); replace or remove the file") from None
+    return shown(values if values.ndim == 3 else values[..., None], pixels)
+
+
+class StreamReader(PlainReader):
+    """Decoded from the top down, as far as windows reach. A window above what is still held starts anew."""
+
+    HELD_BYTES = 64e6
+    """Rows above the last window that are kept as long as they fit."""
+
+    def __init__(self, path: Path, pixels: Pixels, size: tuple[int, int], channels: int):
+        super().__init__(path, pixels, size, channels)
+        self._vips = optional("pyvips", "'pyvips[binary]'", path)
+        self._vips.cache_set_max(0)  # an old stream must not be taken for a new one
+        self._start()
+
+    def _start(self) -> None:
+        try:
+            image = self._vips.Image.new_from_file(str(self.path), access="sequential", fail_on="truncated")
+            image = image.colourspace("srgb") if image.interpretation == "cmyk" else image
+            self._region = self._vips.Region.new(image)
+        except self._vips.Error as error:
+            raise self._damaged(error) from None
+        self._dtype = {"uchar": np.uint8, "ushort": np.uint16}[image.format]
+        self._top = 0
+        self._rows = np.empty((0, self.width, 3), np.uint8)
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        if y < self._top:
+            self._start()
+        bottom = self._top + len(self._rows)
+        if y + h > bottom:
+            room = int(self.HELD_BYTES / (self.width * 3))
+            keep = max(self._top, min(y, y + h - room))
+            new = self._fetch(max(bottom, keep), y + h)
+            self._rows = np.concatenate([self._rows[keep - self._top :], new])
+            self._top = keep
+        return self._rows[y - self._top : y - self._top + h, x : x + w]
+
+    def _fetch(self, start: int, stop: int) -> np.ndarray:
+        """Rows as RGB (stop - start, width, 3)."""
+        try:
+            data = self._region.fetch(0, start, self.width, stop - start)
+        except self._vips.Error as error:
+            raise self._damaged(error) from None
+        return shown(np.frombuffer(data, self._dtype).reshape(stop - start, self.width, -1), self.pixels)
+
+    def _damaged(self, error: Exception) -> UserError:
+        return UserError(f"{self.path} is damaged ({' '.join(str(error).split())}); replace or remove the file")

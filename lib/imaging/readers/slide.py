@@ -1,0 +1,41 @@
+"""Whole-slide formats of microscope makers, through OpenSlide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.config.competition import Pixels
+from lib.errors import UserError
+from lib.imaging.readers.base import ImageReader, check, optional, shown
+
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
+
+
+class SlideReader(ImageReader):
+    """The finest level; what was never scanned is white."""
+
+    windowed = True
+
+    def __init__(self, path: Path, pixels: Pixels):
+        self.path, self.pixels, self.channels = path, pixels, 3
+        openslide = optional("openslide", "openslide-python openslide-bin", path)
+        self._error = openslide.OpenSlideError
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except openslide.OpenSlideError as error:
+            raise UserError(f"{path} is no readable slide ({error}); replace or remove the file") from None
+        self.width, self.height = self._slide.dimensions
+        check(path, "", self.channels, pixels)
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        try:
+            values = np.asarray(self._slide.read_region((x, y), 0, (w, h)))
+        except self._error as error:
+            raise UserError(f"{self.path} is damaged ({error}); replace or remove the file") from None
+        colour, alpha = values[..., :3], values[..., 3:]
+        return shown(np.where(alpha > 0, colour, np.uint8(255)), self.pixels)
+
+    def close(self) -> None:
+        self._slide.close()

@@ -1,0 +1,59 @@
+"""Images that can only be decoded whole become a tiled TIFF, once; memory stays bounded, disk does not."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from lib.config.competition import Pixels
+from lib.errors import UserError
+from lib.imaging.reader import open_image
+from lib.imaging.readers.base import optional
+from lib.imaging.readers.plain import PLAIN_SUFFIXES
+
+TILE = 512
+
+
+def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
+    """`path`, or, where a window would cost the whole image, an uncompressed copy of it under `folder`.
+
+    That is so for large progressive JPEGs, interlaced PNGs, those that EXIF turns, and TIFFs compressed in one
+    piece. Raises UserError when the disk is too full.
+    """
+    with open_image(path, pixels) as reader:
+        if not reader.undividable:
+            return path
+        size = reader.height * reader.width * reader.channels * (2 if pixels.range else 1)
+        channels = reader.channels
+    stat = path.stat()
+    name = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    copy = folder / f"{path.stem}_{name}.tif"
+    if copy.exists():
+        return copy
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < 1.1 * size:
+        raise UserError(
+            f"{path} can only be decoded whole, which takes {size / 1e9:.1f} GB of disk; {folder} has "
+            f"{free / 1e9:.1f} GB left: make room, or set workspace to a folder on another disk"
+        )
+    vips = optional("pyvips", "'pyvips[binary]'", path)
+    vips.cache_set_max(0)
+    plain = path.suffix.lower() in PLAIN_SUFFIXES
+    temporary = copy.with_suffix(".part.tif")
+    try:
+        # Only what EXIF turns is read in another order than it is stored in.
+        turned = plain and vips.Image.new_from_file(str(path)).get_typeof("orientation") != 0
+        access = "random" if turned else "sequential"
+        image = vips.Image.new_from_file(str(path), access=access, fail_on="truncated", unlimited=True)
+        image = image.autorot() if plain else image
+        if image.bands != channels:
+            raise UserError(f"{path} holds its channels in compressed pieces of the whole image; convert it to tiles")
+        image.tiffsave(str(temporary), tile=True, tile_width=TILE, tile_height=TILE, bigtiff=True, compression="none")
+        temporary.replace(copy)
+    except vips.Error as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); replace or remove the file") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return copy
