@@ -23,6 +23,7 @@ from lib.competition.dataset import Competition
 from lib.config import flat, parse_command_line, save
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
+from lib.inference.backends import Engine
 from lib.inference.evaluate import evaluate
 from lib.inference.forward import Ensemble
 from lib.inference.members import limits_of, source_of, windows_of
@@ -125,7 +126,7 @@ def score(
     if quick:
         windows = dataclasses.replace(windows, overlap=0.0, blend="constant")
     sources = [source_of(config, i, path) for i, path in validation]
-    forward = Ensemble([network], device, precision=precision)
+    forward = Ensemble([network], device, engine=Engine(precision))
     result = evaluate(
         sources, forward, windows, competition.labels.open, len(competition.label_names), competition.channels, 1,
         limits_of(config), "03 whole images",

@@ -20,7 +20,7 @@ from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.inference.forward import Ensemble
-from lib.inference.members import infer_precision, limits_of, source_of, windows_of
+from lib.inference.members import infer_engine, limits_of, source_of, windows_of
 from lib.inference.predictor import predict
 from lib.plugins import load_plugins
 from lib.pseudo.rounds import labelers
@@ -56,8 +56,8 @@ def main(argv: list[str]) -> None:
     # One pass over the images: each fold's members are one system of the forward.
     nets = [load_network(member.path, "swa", device) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
-    precision = infer_precision(config, workspace, nets[0], device)
-    forward = Ensemble(nets, device, tta=config.infer.tta, precision=precision, groups=groups)
+    engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
+    forward = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
     paths = dict(zip(images["image_id"], images["path"], strict=True))
     blocks = predict(
         [source_of(config, image_id, path) for image_id, path in paths.items()], forward, windows_of(config),
@@ -86,7 +86,7 @@ def settings(config) -> dict[str, object]:
     """The options that shape the labels; others (shares, thresholds, tags) must not make them anew."""
     wanted = {
         "pseudo.": ("source", "sure", "min_sure", "background_keep", "max_tiles", "hard"),
-        "infer.": ("window", "overlap", "scale", "blend", "margin", "roi", "tta", "precision"),
+        "infer.": ("window", "overlap", "scale", "blend", "margin", "roi", "tta", "precision", "backend"),
         "preprocess.": ("mode", "fit", "tile_size", "scale", "image_format", "blank_tolerance", "min_object_pixels"),
         "train.": ("crop",),  # the window, where infer.window is 0
         "competition.": ("classes", "background"),

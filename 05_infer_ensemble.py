@@ -11,6 +11,7 @@ submissions/<time>_<tag>.csv with a .json beside it, submission.csv (a copy), re
 
 import shutil
 import time
+from dataclasses import asdict
 
 from lib import tables
 from lib.competition.dataset import Competition
@@ -23,7 +24,7 @@ from lib.inference.forward import Ensemble
 from lib.inference.members import (
     Part,
     check_same_systems,
-    infer_precision,
+    infer_engine,
     last_experiment,
     out_of_fold,
     source_of,
@@ -67,8 +68,8 @@ def main(argv: list[str]) -> None:
         return load_network(part.member.path, part.weights, device)
 
     # The decision, on out-of-fold maps made as the test maps will be.
-    precision = infer_precision(config, workspace, load(parts[0]), device)
-    oof, fold_of = out_of_fold(parts, folds, images, config, competition, workspace, load, device, precision)
+    engine = infer_engine(config, workspace, load(parts[0]), device, images, len(parts))
+    oof, fold_of = out_of_fold(parts, folds, images, config, competition, workspace, load, device, engine)
     decision = fit_decision(oof, len(systems), fold_of, config.competition, config.infer.threshold == "fit")
     rows = member_rows(parts, systems, oof, config)
     table = f"{text_table(rows)}\n\n{text_table(ensemble_rows(rows, decision))}"
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> None:
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]
     sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
-    forward = Ensemble([load(part) for part in parts], device, tta=config.infer.tta, precision=precision)
+    forward = Ensemble([load(part) for part in parts], device, tta=config.infer.tta, engine=engine)
     codec = open_codec(competition)
     add_answers(codec, sources, forward, decision, config, competition)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
@@ -85,12 +86,12 @@ def main(argv: list[str]) -> None:
         codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
 
     decision.save(workspace.decision)
-    show_predictions(parts, folds, images, config, competition, workspace, load, decision, device, precision)
+    show_predictions(parts, folds, images, config, competition, workspace, load, decision, device, engine)
     seconds = round(time.monotonic() - started, 1)
     about = {
         "members": [part.name for part in parts], "decision": read_json(workspace.decision, {}),
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": seconds,
-        "windows": repr(windows_of(config)), "tta": config.infer.tta, "precision": precision, "code": code_version(),
+        "windows": repr(windows_of(config)), "tta": config.infer.tta, **asdict(engine), "code": code_version(),
     }  # fmt: skip
     write_json(path.with_suffix(".json"), about)
     with replacing(workspace.submission) as temporary:

@@ -20,6 +20,7 @@ from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.imaging.grid import window_starts
 from lib.imaging.reader import open_image
+from lib.inference.backends import Engine
 from lib.inference.forward import Ensemble
 from lib.inference.members import windows_of
 from lib.inference.predictor import Windows
@@ -111,7 +112,7 @@ def time_network(config: Config, channels: int, precision: dict[str, str]) -> tu
     sample_seconds = _second_call(step, device) / config.train.batch_size
     network.zero_grad(set_to_none=True)
     network = network.eval().to(memory_format=torch.channels_last)
-    forward = Ensemble([network], device, precision=precision["infer"])
+    forward = Ensemble([network], device, engine=Engine(precision["infer"]))
     size = windows_of(config).size
     windows = np.zeros((config.infer.batch_size, size, size, 3), np.uint8)
     window_seconds = _second_call(lambda: forward(windows), device) / len(windows)

@@ -110,7 +110,7 @@ MISTAKES = {
     lose_the_folder: "there is no folder",
     label_without_image: "'im3'",
     run_past_the_image: "im0: the run 1 99999999 lies outside",
-    truncated_image: "im1.png is no readable image",
+    truncated_image: "im1.png is damaged",
     strange_sample: "'other'",
     no_object_at_all: "class 'disc' has not a single labeled pixel",
 }

@@ -32,6 +32,9 @@ class Infer(Section):
     batch_size: Annotated[int, Ge(1)] = 8
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """`auto` times two forward passes of each and takes the fastest whose maps agree."""
+    backend: str = "auto"
+    """`eager`, `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
+    windows, unless the whole work takes less than a minute, and takes the fastest whose maps agree."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
     tag: str = "ensemble"

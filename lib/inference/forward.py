@@ -1,4 +1,4 @@
-"""From a batch of windows to probabilities: members, test-time augmentation, precision."""
+"""From a batch of windows to probabilities: members and test-time augmentation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.inference.backends import Engine, Run, as_images, probabilities
 from lib.inference.tta import views
-from lib.precision import autocast, fastest
+from lib.precision import fastest
+
+EAGER = Engine()
 
 
 class Ensemble:
@@ -24,11 +27,11 @@ class Ensemble:
         device: torch.device,
         *,
         tta: str = "none",
-        precision: str = "fp32",
+        engine: Engine = EAGER,
         groups: list[list[int]] | None = None,
         each: bool = False,
     ):
-        self.nets, self.device, self.precision, self.views = nets, device, precision, list(views(tta))
+        self.runs, self.device, self.views = [engine.build(net, device) for net in nets], device, list(views(tta))
         everyone = list(range(len(nets)))
         self.groups = groups or ([[i] for i in everyone] if each else []) + [everyone]
 
@@ -38,19 +41,15 @@ class Ensemble:
 
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        images = torch.from_numpy(windows).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        images = images.float().contiguous(memory_format=torch.channels_last)
-        maps = [self._member(net, images) for net in self.nets]
+        images = as_images(windows, self.device)
+        maps = [self._member(run, images) for run in self.runs]
         systems = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
         return torch.stack(systems, dim=1).cpu().numpy()
 
-    def _member(self, net: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    def _member(self, run: Run, images: torch.Tensor) -> torch.Tensor:
         total = None
         for view in self.views:
-            with autocast(self.device, self.precision):
-                logits = net(view.augment_image(images))
-            logits = view.deaugment_mask(logits).float()
-            probs = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+            probs = probabilities(view.deaugment_mask(run(view.augment_image(images))))
             total = probs if total is None else total + probs
         return total / len(self.views)
 
@@ -60,6 +59,6 @@ def fastest_precision(net: nn.Module, device: torch.device, window: int, batch_s
     images = np.random.default_rng(0).integers(0, 255, (batch_size, window, window, 3), np.uint8)
     return fastest(
         device,
-        lambda precision: Ensemble([net], device, precision=precision)(images),
+        lambda precision: Ensemble([net], device, engine=Engine(precision))(images),
         lambda maps, exact: np.abs(maps - exact).mean() < 0.01,
     )

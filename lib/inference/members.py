@@ -15,9 +15,11 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
+from lib.inference.backends import Engine, fastest_backend
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
-from lib.inference.predictor import Limits, Source, Windows
+from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
+from lib.inference.tta import views
 from lib.workspace import Member, Workspace, file_fingerprint, round_experiment, short_hash
 
 
@@ -65,15 +67,42 @@ def source_of(config: Config, image_id: str, path: str) -> Source:
     return Source(image_id, Path(path), config.infer.roi, config.preprocess.blank_tolerance, config.competition.pixels)
 
 
-def infer_precision(config: Config, workspace: Workspace, net: nn.Module, device: torch.device) -> str:
-    """`infer.precision`, with `auto` measured once per workspace, network and device."""
-    if config.infer.precision != "auto":
-        return config.infer.precision
-    size = windows_of(config).size
-    key = f"infer.precision {config.model.architecture} {config.model.encoder} {size} {device.type}"
-    if workspace.choice(key) is None:
-        workspace.choose(key, fastest_precision(net, device, size, config.infer.batch_size))
-    return str(workspace.choice(key))
+def infer_engine(
+    config: Config,
+    workspace: Workspace,
+    network: nn.Module,
+    device: torch.device,
+    images: pd.DataFrame,
+    networks: int = 1,
+) -> Engine:
+    """`infer.precision` and `infer.backend`; what is `auto` is measured once per workspace, network and device.
+
+    `images`: rows of images.csv that `networks` networks will predict, of which the first gives windows to try.
+    """
+    windows, batch = windows_of(config), config.infer.batch_size
+    about = f"{config.model.architecture} {config.model.encoder} {windows.size} {device.type}"
+
+    def chosen(option: str, value: str, key: str, measure: Callable[[], str]) -> str:
+        if value != "auto":
+            return value
+        if workspace.choice(f"{option} {key}") is None:
+            workspace.choose(f"{option} {key}", measure())
+        return str(workspace.choice(f"{option} {key}"))
+
+    precision = chosen(
+        "infer.precision",
+        config.infer.precision,
+        about,
+        lambda: fastest_precision(network, device, windows.size, batch),
+    )
+
+    def fastest() -> str:
+        sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
+        count = sum(count_windows(image.height, image.width, windows) for image in images.itertuples())
+        batches = -(-count * len(views(config.infer.tta)) // batch)
+        return fastest_backend(network, device, precision, first_windows(sources, windows, batch), batches, networks)
+
+    return Engine(precision, chosen("infer.backend", config.infer.backend, f"{about} {precision}", fastest))
 
 
 def check_same_systems(parts: list[Part]) -> list[str]:
@@ -99,7 +128,7 @@ def out_of_fold(
     workspace: Workspace,
     load: Callable[[Part], nn.Module],
     device: torch.device,
-    precision: str,
+    engine: Engine,
 ) -> tuple[Evaluation, np.ndarray]:
     """Counts of all systems and, last, their ensemble; and each image's fold.
 
@@ -116,11 +145,11 @@ def out_of_fold(
             [part.weights for part in here],
             ids,
             repr(windows),
-            [config.infer.roi, config.infer.tta, precision, file_fingerprint(workspace.images)],
+            [config.infer.roi, config.infer.tta, repr(engine), file_fingerprint(workspace.images)],
         ]
         cache = workspace.oof_dir / f"{short_hash(made_from)}.npz"
         if not cache.is_file():
-            forward = Ensemble([load(p) for p in here], device, tta=config.infer.tta, precision=precision, each=True)
+            forward = Ensemble([load(p) for p in here], device, tta=config.infer.tta, engine=engine, each=True)
             result = evaluate(
                 [source_of(config, i, paths[i]) for i in ids],
                 forward,

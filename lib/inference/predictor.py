@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,22 @@ def full_rows(
         row.append(convert(block.probs))
         if block.x + block.probs.shape[3] == block.width:
             yield block, block.y, np.concatenate(pieces.pop(block.y), axis=-1)
+
+
+def count_windows(height: int, width: int, windows: Windows) -> int:
+    """How many windows an image has, blank ones included."""
+    if windows.whole:
+        return 1
+    return len(grid(round(height * windows.scale), round(width * windows.scale), windows.size, windows.stride))
+
+
+def first_windows(sources: list[Source], windows: Windows, count: int) -> np.ndarray:
+    """(count, h, w, 3) uint8: the first windows that would be computed, repeated where there are fewer."""
+    feed = (item for item in _read_ahead(sources, windows, count) if isinstance(item, np.ndarray))
+    found = list(islice(feed, count))
+    if not found:
+        return np.zeros((count, windows.size, windows.size, 3), np.uint8)
+    return np.stack([found[i % len(found)] for i in range(count)])
 
 
 def _read_ahead(sources: list[Source], windows: Windows, batch_size: int) -> Iterator[_Plan | np.ndarray]:

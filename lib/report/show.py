@@ -15,7 +15,7 @@ from lib.report.figures import save_picture, truth_beside_prediction
 SIDE = 900  # longest side of a picture's image
 
 
-def show_predictions(parts, folds, images, config, competition, workspace, load, decision, device, precision) -> None:
+def show_predictions(parts, folds, images, config, competition, workspace, load, decision, device, engine) -> None:
     """Draw `report.pictures` validation images, spread over the folds: image, truth, prediction."""
     chosen = (
         folds[folds["fold"] >= 0].groupby("fold", sort=True).head(-(-config.report.pictures // folds["fold"].nunique()))
@@ -25,7 +25,7 @@ def show_predictions(parts, folds, images, config, competition, workspace, load,
         nets = [load(part) for part in parts if part.member.fold == fold]
         if not nets:
             continue
-        forward = Ensemble(nets, device, tta=config.infer.tta, precision=precision)
+        forward = Ensemble(nets, device, tta=config.infer.tta, engine=engine)
         fill = background_fill(competition.channels, len(competition.label_names))
         sources = [source_of(config, i, paths[i]) for i in table["image_id"]]
         blocks = predict(sources, forward, windows_of(config), fill, 1, limits_of(config))

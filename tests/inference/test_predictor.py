@@ -1,10 +1,14 @@
+import time
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lib import plugins
 from lib.config.competition import Competition
+from lib.inference.backends import Engine, Unsuited, fastest_backend
 from lib.inference.decision import fit_decision
 from lib.inference.evaluate import Evaluation, count
 from lib.inference.forward import Ensemble
@@ -107,3 +111,60 @@ def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
     assert 0.78 < decision.threshold / 255 < 0.87
     assert decision.half_score + 0.2 < decision.cross_score <= decision.score
     assert (decision.apply(probs[0][None]) == (np.floor(probs[0] * 255 + 0.5) >= decision.threshold)).all()
+
+
+class Blurred(nn.Module):
+    """Enough of a network to be compiled."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+    def forward(self, x):
+        return self.layers(x / 255)
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+def test_backends_give_the_maps_of_the_plain_network(image, backend):
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    path, pixels = image
+    net = Blurred().eval()
+    windows = Windows(160, 0.0, 1.0, "constant", 0)
+    with torch.inference_mode():
+        padded = np.pad(pixels, ((0, 85), (0, 29), (0, 0)), mode="symmetric")
+        plain = net(torch.from_numpy(padded).permute(2, 0, 1)[None].float()).softmax(1)[0, :, :75, :131].numpy()
+    forward = Ensemble([net], CPU, tta="flips", engine=Engine("fp32", backend))
+    (block,) = predict([Source("a", path)], forward, windows, np.zeros(2), 1, Limits(3))
+    alone = Ensemble([net], CPU, engine=Engine("fp32", backend))
+    (single,) = predict([Source("a", path)], alone, windows, np.zeros(2), 1, Limits(3))
+    assert np.abs(single.probs[0] - plain).max() < 1e-4
+    assert block.probs.shape == single.probs.shape and np.abs(block.probs - single.probs).max() > 1e-4, "no flips"
+
+
+def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
+    def slow(network, device, precision):
+        def run(images):
+            time.sleep(0.05)
+            return network(images)
+
+        return run
+
+    def wrong(network, device, precision):
+        return lambda images: network(images) * 5
+
+    def broken(network, device, precision):
+        raise Unsuited("not here")
+
+    everything = {"eager": slow, "quick": lambda network, *_: network, "wrong": wrong, "broken": broken}
+    monkeypatch.setitem(plugins._REGISTRY, "backend", everything)
+    windows = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
+    net = Blurred().eval()
+    assert fastest_backend(net, CPU, "fp32", windows, batches=2, networks=5) == "eager", "not worth a search"
+    assert capsys.readouterr().out == ""
+    assert fastest_backend(net, CPU, "fp32", windows, batches=600, networks=3) == "quick"
+    printed = capsys.readouterr().out
+    assert "wrong is not taken" in printed and "broken does not work here (not here)" in printed
+    everything.pop("quick")
+    assert fastest_backend(net, CPU, "fp32", windows, batches=600, networks=3) == "eager"

@@ -1,0 +1,145 @@
+"""Ways to run a network's forward pass, and which of them is fastest here.
+
+A backend is `build(network, device, precision) -> run`, where `run(images)` takes (B, 3, h, w) float32 of 0 to 255 in
+channels_last to logits (B, K, h, w). It raises `Unsuited` where it cannot work.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from lib.plugins import find, names, register
+from lib.precision import autocast
+
+Run = Callable[[torch.Tensor], torch.Tensor]
+PATIENCE = 60.0  # seconds of forward passes that are not worth a search
+TOLERANCE = 1e-3  # largest difference between probabilities
+
+
+class Unsuited(Exception):
+    """This backend does not work here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How forward passes are computed."""
+
+    precision: str = "fp32"
+    backend: str = "eager"
+
+    def build(self, network: nn.Module, device: torch.device) -> Run:
+        return find("backend", self.backend, "infer.backend")(network, device, self.precision)
+
+
+@register("backend", "eager")
+def eager(network: nn.Module, device: torch.device, precision: str) -> Run:
+    """PyTorch as it is."""
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        with autocast(device, precision):
+            return network(images)
+
+    return run
+
+
+@register("backend", "compile")
+def compiled(network: nn.Module, device: torch.device, precision: str) -> Run:
+    """torch.compile: some minutes of building for each kind of network, on the CPU with a C++ compiler."""
+    return eager(torch.compile(network, dynamic=False), device, precision)
+
+
+@register("backend", "openvino")
+def openvino(network: nn.Module, device: torch.device, precision: str) -> Run:
+    """Intel's OpenVINO, on CPUs of any make; an optional package."""
+    if device.type != "cpu" or precision == "fp16":
+        raise Unsuited(f"OpenVINO computes fp32 and bf16 on the CPU, not {precision} on {device.type}")
+    try:
+        import openvino as ov
+    except ImportError:
+        raise Unsuited("pip install openvino") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it traces, which torch calls deprecated
+        model = ov.convert_model(network, example_input=torch.zeros(1, 3, 64, 64))
+    options = {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    requests = {}
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        shape = tuple(images.shape)
+        if shape not in requests:  # fixed shapes are faster; a window's size hardly changes
+            model.reshape(list(shape))
+            requests[shape] = ov.Core().compile_model(model, "CPU", options).create_infer_request()
+        result = requests[shape].infer([images.contiguous().numpy()], share_inputs=True)
+        return torch.from_numpy(result[0].copy())
+
+    return run
+
+
+def fastest_backend(
+    network: nn.Module, device: torch.device, precision: str, windows: np.ndarray, batches: int, networks: int
+) -> str:
+    """The backend that takes `batches` of such `windows` (B, h, w, 3) uint8 through `networks` soonest.
+
+    Building counts. One whose probabilities differ from eager's by more than `TOLERANCE` is not taken; a work of
+    less than `PATIENCE` seconds is left to eager, untried.
+    """
+    images = as_images(windows, device)
+    cost, exact = {}, None
+    for name in sorted(names("backend"), key=lambda name: name != "eager"):
+        try:
+            started = time.perf_counter()
+            run = Engine(precision, name).build(network, device)
+            probs = probabilities(_finished(run, images))
+            built = time.perf_counter() - started
+            seconds = min(_seconds(run, images) for _ in range(2))
+        except Exception as error:  # compilers fail in many ways
+            print(f"infer.backend: {name} does not work here ({str(error).splitlines()[0][:200]})")
+            continue
+        if name == "eager":
+            exact = probs
+            if seconds * batches * networks < PATIENCE:
+                return name
+            built = 0.0
+        difference = float((probs - exact).abs().max())
+        if difference > TOLERANCE:
+            print(f"infer.backend: {name} is not taken, its probabilities differ by {difference:.4f}")
+            continue
+        cost[name] = (built + seconds * batches) * networks
+    print("infer.backend: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in cost.items()))
+    return min(cost, key=cost.get)
+
+
+def as_images(windows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(B, h, w, 3) uint8 → (B, 3, h, w) float32 of 0 to 255, channels_last."""
+    images = torch.from_numpy(windows).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return images.float().contiguous(memory_format=torch.channels_last)
+
+
+def probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """(B, K, h, w): sigmoid of one channel, softmax of several, in float32."""
+    logits = logits.float()
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+
+
+@torch.inference_mode()
+def _finished(run: Run, images: torch.Tensor) -> torch.Tensor:
+    logits = run(images)
+    if images.device.type == "cuda":
+        torch.cuda.synchronize()
+    return logits
+
+
+def _seconds(run: Run, images: torch.Tensor) -> float:
+    started = time.perf_counter()
+    _finished(run, images)
+    return time.perf_counter() - started
