@@ -48,6 +48,8 @@ class Sampling(Section):
     """Share of each group's training tiles to use at all (cheap experiments)."""
     foreground_share: Share = 0.0
     """Share of samples drawn from tiles with object; 0 draws every tile alike."""
+    alike: Literal["tiles", "images", "groups"] = "tiles"
+    """What is drawn equally often: every tile, every image however large it is, or every group."""
     samples_per_epoch: Annotated[int, Ge(0)] = 0
     """Samples of one epoch; 0 means as many as there are tiles."""
 

@@ -96,12 +96,14 @@ def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 class BalancedSampler:
     """Which tiles an epoch sees: object and background by `foreground_share`, pseudo-labels by their own share.
 
+    Within each of them every tile, image or group comes equally often, as `alike` says.
+
     A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and `keys(epoch)` gives
     its samples as (tile, epoch, position): the same seed and epoch give the same keys.
     """
 
     def __init__(self, tiles: pd.DataFrame, config: Sampling, pseudo_share: float, seed: int):
-        """`tiles`: rows of tiles.csv with the bool columns `object` and `pseudo`; a sample's tile is its position."""
+        """`tiles`: rows of tiles.csv with `group`, and bools `object`, `pseudo`; a sample's tile is its position."""
         is_object, is_pseudo = tiles["object"].to_numpy(bool), tiles["pseudo"].to_numpy(bool)
         self.pools = {
             "pseudo": np.flatnonzero(is_pseudo),
@@ -110,6 +112,8 @@ class BalancedSampler:
             "any": np.flatnonzero(~is_pseudo),
         }
         self.config, self.seed = config, seed
+        owner = {"images": "image_id", "groups": "group"}.get(config.alike)
+        self.owners = tiles[owner].to_numpy() if owner else np.zeros(len(tiles))
         self.pseudo_share = pseudo_share if is_pseudo.any() else 0.0
         self.size = config.samples_per_epoch or len(self.pools["any"])
 
@@ -127,12 +131,15 @@ class BalancedSampler:
         return [(int(tile), epoch, i) for i, tile in enumerate(rng.permutation(order))]
 
     def _draw(self, pool: str, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` tiles of a pool: whole shuffles first, so that no tile comes twice before all came once."""
+        """`count` tiles of a pool: owner after owner, and of each no tile twice before all came once."""
         tiles = self.pools[pool]
         if not count:
             return tiles[:0]
-        rounds = -(-count // len(tiles))
-        return np.concatenate([rng.permutation(tiles) for _ in range(rounds)])[:count]
+        decks = [tiles[self.owners[tiles] == owner] for owner in pd.unique(self.owners[tiles])]
+        each = -(-count // len(decks))
+        dealt = [np.concatenate([rng.permutation(deck) for _ in range(-(-each // len(deck)))])[:each] for deck in decks]
+        rounds = np.stack(dealt, axis=1)  # (each, owners)
+        return np.concatenate([rng.permutation(round_) for round_ in rounds])[:count]
 
 
 def keep_fraction(tiles: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:

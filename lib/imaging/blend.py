@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-RIM = 1e-4  # never 0: at the image's border a rim is all there is
+RIM = 1e-3  # as MONAI; never 0: at the image's border a rim is all there is
 
 
 def window_weights(size: int, kind: str, margin: float = 0.25) -> np.ndarray:

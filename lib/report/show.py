@@ -44,6 +44,12 @@ def draw(block, guess: np.ndarray, step: int, competition, workspace, path: str)
     with open_image(path, competition.settings.pixels) as reader:
         small = reader.thumbnail(max(guess.shape))
     image = cv2.resize(small, guess.shape[::-1], interpolation=cv2.INTER_AREA)
-    truth = np.concatenate([label.read(y, 0, 1, block.width)[:, ::step] for y in range(0, block.height, step)])
+    band = step * max(1, 512 // step)  # a row at a time would look through all runs for each
+    truth = np.concatenate(
+        [
+            label.read(y, 0, min(band, block.height - y), block.width)[::step, ::step]
+            for y in range(0, block.height, band)
+        ]
+    )
     picture = truth_beside_prediction(image, truth, guess, competition.settings.background)
     save_picture(workspace.report / f"{block.image_id}.jpg", picture)

@@ -25,7 +25,7 @@ from lib.workspace import Member, Workspace
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
     """Tiles that a member of `fold` trains on: other folds' images, and pseudo-labels meant for it.
 
-    Adds columns `folder` (where paths start), `pseudo` and `object`. Raises UserError when none is left.
+    Adds columns `folder` (where paths start), `group`, `pseudo` and `object`. Raises UserError when none is left.
     """
     tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
     fold_of = dict(zip(folds["image_id"], folds["fold"], strict=True))
@@ -38,11 +38,12 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
         raise UserError(
             f"no tile is left to train fold {fold} on; lower preprocess.background_keep's effect or folds.k"
         )
-    tiles = tiles.assign(folder=str(workspace.root), pseudo=False)
+    group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
+    tiles = tiles.assign(folder=str(workspace.root), pseudo=False, group=tiles["image_id"].map(group_of))
     if config.train.round:
         folder = workspace.pseudo_dir(config.train.round)
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
-        extra = extra[extra["fold"].isin([fold, -1])].assign(folder=str(folder), pseudo=True)
+        extra = extra[extra["fold"].isin([fold, -1])].assign(folder=str(folder), pseudo=True, group=extra["image_id"])
         tiles = pd.concat([tiles, extra], ignore_index=True)
     has_object = [foreground_pixels(row) >= config.preprocess.min_object_pixels for row in tiles.to_dict("records")]
     return tiles.assign(object=has_object)

@@ -165,3 +165,23 @@ def test_foreground_share_and_pseudo_share_are_kept():
     drawn = np.array([key[0] for key in sampler.keys(0)])
     assert len(drawn) == 60 and (drawn >= 80).sum() == 15 and (drawn < 10).sum() in (22, 23)
     assert sampler.keys(0) == sampler.keys(0) != sampler.keys(1)
+
+
+def test_large_images_and_groups_come_no_more_often_than_small_ones():
+    tiles = pd.DataFrame(
+        {
+            "image_id": ["large"] * 40 + ["small"] * 4 + ["other"] * 4,
+            "group": ["first"] * 44 + ["second"] * 4,
+            "object": [True] * 48,
+            "pseudo": False,
+        }
+    )
+
+    def drawn(alike):
+        sampler = BalancedSampler(tiles, Sampling(alike=alike, samples_per_epoch=48), 0.0, seed=1)
+        return tiles.iloc[[key[0] for key in sampler.keys(0)]]
+
+    assert drawn("tiles").index.nunique() == 48
+    assert drawn("images")["image_id"].value_counts().to_dict() == {"large": 16, "small": 16, "other": 16}
+    assert drawn("groups")["group"].value_counts().to_dict() == {"first": 24, "second": 24}
+    assert drawn("images").index.value_counts().max() == 4, "an image's tiles take turns"

@@ -1,0 +1,162 @@
+"""From an image file to run-lengths: ours beside MONAI, pytorch-toolbelt and the bare forward passes.
+
+    python -m venv peers && peers/bin/pip install -r benchmarks/requirements.txt
+    peers/bin/python benchmarks/inference.py
+
+One image of tissue, and one whose right half is blank glass, as uncompressed tiled TIFFs; a real network (smp FPN on
+tf_efficientnet_lite0, one class, ImageNet weights, fp32); windows with gaussian blending on the same grid. Every side
+reads the file, predicts, decides at one half and encodes run-lengths; the peers read the image whole, use PyTorch as
+it is, and are given our encoder, which is faster than theirs. `forward`: the same batches through the same backend,
+images ready in memory. Every round runs all sides once; ratios are theirs over ours (above 1: ours is faster), except
+`over_forward` (ours over the bare passes), each the median and range over the rounds. `max_abs_diff`: between our map
+and MONAI's. The last line it prints is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import tifffile
+import torch
+from peers.windows import monai_map, toolbelt_map
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from lib.competition import rle
+from lib.competition.demo import draw, make_scene
+from lib.config.training import Model
+from lib.imaging.blend import window_weights
+from lib.inference.backends import Engine, as_images, fastest_backend, probabilities
+from lib.inference.forward import Ensemble
+from lib.inference.predictor import Limits, Source, Windows, first_windows, full_rows, predict
+from lib.training.model import build_network
+
+CPU = torch.device("cpu")
+BATCH = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--across", type=int, default=15, help="windows along one side of the image")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    windows = Windows(args.window, 0.5, 1.0, "gaussian", 0.25)
+    side = args.window + windows.stride * (args.across - 1)
+    full, half = make_images(side)
+    torch.manual_seed(0)
+    network = build_network(Model(architecture="fpn"), 1).eval().to(memory_format=torch.channels_last)
+    sources = [Source("full", full)]
+    batches = -(-(args.across**2) // BATCH)
+    sample = first_windows(sources, windows, BATCH)
+    best = fastest_backend(network, CPU, "fp32", sample, batches=max(batches, 10_000), networks=1)
+
+    forwards = {name: Ensemble([network], CPU, engine=Engine("fp32", name)) for name in {"eager", best}}
+    runs = {name: Engine("fp32", name).build(network, CPU) for name in forwards}
+    sides: dict[str, Callable[[], object]] = {
+        **{f"ours {name}": lambda f=forward: ours(full, f, windows) for name, forward in forwards.items()},
+        **{f"ours {name}, half": lambda f=f: ours(half, f, windows, "content") for name, f in forwards.items()},
+        **{f"forward {name}": lambda r=run: bare(r, sample, args.across**2) for name, run in runs.items()},
+        "monai": lambda: theirs(full, lambda image: monai_map(plain(network), image, args.window, 0.5, BATCH)),
+        "monai, half": lambda: theirs(half, lambda image: monai_map(plain(network), image, args.window, 0.5, BATCH)),
+        "toolbelt": lambda: theirs(
+            full, lambda i: toolbelt_map(plain(network), i, window_weights(args.window, "gaussian"), 0.5, BATCH)
+        ),
+    }  # fmt: skip
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(args.rounds + 1):  # the first warms up
+        for name, call in sides.items():
+            started = time.perf_counter()
+            call()
+            if number:
+                taken[name].append(time.perf_counter() - started)
+                print(f"round {number}: {name:<22} {taken[name][-1]:7.2f} s", flush=True)
+
+    mine = np.concatenate([v for _, _, v in full_rows(predict_map(full, forwards[best], windows), lambda p: p[0, 0])])
+    image = tifffile.imread(full)
+    other = monai_map(plain(network), image, args.window, 0.5, BATCH)[0]
+    blank = np.concatenate(
+        [v for _, _, v in full_rows(predict_map(half, forwards["eager"], windows, "content"), lambda p: p[0, 0])]
+    )
+    skipped_from = int(np.flatnonzero((blank == 0).all(axis=0)).min())
+    assert skipped_from >= side // 2, "tissue was skipped"
+    print(
+        json.dumps(
+            {
+                "over_forward": ratios(taken[f"ours {best}"], taken[f"forward {best}"]),
+                "over_forward_eager": ratios(taken["ours eager"], taken["forward eager"]),
+                "vs_monai_same_backend": ratios(taken["monai"], taken["ours eager"]),
+                "vs_toolbelt_same_backend": ratios(taken["toolbelt"], taken["ours eager"]),
+                "vs_monai": ratios(taken["monai"], taken[f"ours {best}"]),
+                "vs_toolbelt": ratios(taken["toolbelt"], taken[f"ours {best}"]),
+                "vs_monai_half_blank": ratios(taken["monai, half"], taken[f"ours {best}, half"]),
+                "max_abs_diff": float(np.abs(mine - other).max()),
+                "backend": best,
+                "side": side,
+                "threads": args.threads,
+            }
+        )
+    )
+
+
+def make_images(side: int) -> tuple[Path, Path]:
+    """A slide full of tissue, and the same with glass on its right half."""
+    folder = Path(__file__).resolve().parents[1] / "work/bench/inference"
+    paths = folder / f"full_{side}.tif", folder / f"half_{side}.tif"
+    if not all(path.exists() for path in paths):
+        folder.mkdir(parents=True, exist_ok=True)
+        scene = make_scene(side, side, "P1", seed=5, tissue=0.9)
+        pixels = draw(replace(scene, outline=np.ones_like(scene.outline)), 0, 0, side, side)
+        tifffile.imwrite(paths[0], pixels, tile=(512, 512), photometric="rgb")
+        pixels[:, side // 2 :] = 242 + np.random.default_rng(0).integers(0, 3, (side, side - side // 2, 1))
+        tifffile.imwrite(paths[1], pixels, tile=(512, 512), photometric="rgb")
+    return paths
+
+
+def predict_map(path: Path, forward: Ensemble, windows: Windows, roi: str = "none"):
+    return predict([Source("image", path, roi)], forward, windows, np.zeros(1), 1, Limits(BATCH))
+
+
+def ours(path: Path, forward: Ensemble, windows: Windows, roi: str = "none") -> str:
+    encoder = None
+    for block, y, labels in full_rows(
+        predict_map(path, forward, windows, roi), lambda p: (p[0, 0] > 0.5).view(np.uint8)
+    ):
+        encoder = encoder or rle.BandEncoder(block.height, block.width)
+        encoder.push(y, labels)
+    return encoder.finish()
+
+
+def theirs(path: Path, predict_image: Callable[[np.ndarray], np.ndarray]) -> str:
+    return rle.encode(predict_image(tifffile.imread(path))[0] > 0.5)
+
+
+def plain(network: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda images: network(images).sigmoid()
+
+
+@torch.inference_mode()
+def bare(run: Callable, sample: np.ndarray, count: int) -> None:
+    """`count` windows through a backend; probabilities are part of it, as a network's last layer would be."""
+    images = as_images(sample, CPU)
+    for start in range(0, count, BATCH):
+        probabilities(run(images[: min(BATCH, count - start)]))
+
+
+def ratios(over: list[float], under: list[float]) -> list[float]:
+    """[median, smallest, largest] of one over the other, round by round."""
+    values = [a / b for a, b in zip(over, under, strict=True)]
+    return [round(v, 4) for v in (median(values), min(values), max(values))]
+
+
+if __name__ == "__main__":
+    main()
