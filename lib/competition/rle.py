@@ -41,12 +41,12 @@ def parse(text: str, size: int, where: str, base: int = 1) -> tuple[np.ndarray, 
     Raises UserError for words that are no integers, an odd count, runs past `size`, or runs that overlap.
     """
     try:
-        numbers = np.array(text.split(), dtype=np.int64)
+        numbers = _numbers(text)
     except (ValueError, OverflowError):
         raise UserError(f"{where}: the run-length holds something that is no integer: {text[:40]!r}") from None
     if len(numbers) % 2:
         raise UserError(f"{where}: the run-length has {len(numbers)} numbers; pairs of start and length are expected")
-    starts, lengths = numbers[::2] - base, numbers[1::2]
+    starts, lengths = numbers[::2] - base, numbers[1::2].copy()
     if not len(starts):
         return starts, lengths
     if lengths.min() < 1:
@@ -58,13 +58,30 @@ def parse(text: str, size: int, where: str, base: int = 1) -> tuple[np.ndarray, 
             f"{where}: the run {starts[run] + base} {lengths[run]} lies outside the image of {size} pixels; "
             "check the image's size, and the options `order` and `base` of the run-length"
         )
-    order = np.argsort(starts, kind="stable")
-    starts, lengths = starts[order], lengths[order]
-    ends = starts + lengths
-    if (starts[1:] < ends[:-1]).any():
-        i = int(np.argmax(starts[1:] < ends[:-1]))
+    if (starts[1:] < starts[:-1]).any():
+        order = np.argsort(starts, kind="stable")
+        starts, lengths = starts[order], lengths[order]
+    overlap = starts[1:] < starts[:-1] + lengths[:-1]
+    if overlap.any():
+        i = int(np.argmax(overlap))
         raise UserError(f"{where}: the runs at {starts[i] + base} and {starts[i + 1] + base} overlap")
     return starts, lengths
+
+
+def _numbers(text: str) -> np.ndarray:
+    """The words of the text, int64. Raises ValueError or OverflowError where one is no such integer.
+
+    >>> _numbers(" 3 0007 -2 ").tolist()
+    [3, 7, -2]
+    """
+    if text.isascii() and not text.isspace() and not text.encode().translate(None, b"0123456789 \t\r\n"):
+        numbers = np.fromstring(text, np.int64, sep=" ")  # no Python object for each; stops short at other characters
+        if not (numbers == np.iinfo(np.int64).max).any():  # it cuts what is too large for int64 down to this
+            return numbers
+    return np.array(text.split(), np.int64)
+
+
+STRIP = 512  # columns turned together
 
 
 def window_of_runs(
@@ -78,17 +95,20 @@ def window_of_runs(
 
     `starts` must be ascending and the runs disjoint (as `parse` returns them).
     """
-    if order == "column":  # a row-major mask of the transposed image
+    if order == "column":  # a row-major mask of the transposed image, a strip at a time: it fits the processor's cache
         y, x, h, w = box
-        turned = window_of_runs(starts, lengths, shape[::-1], "row", (x, y, w, h))
-        return cv2.transpose(turned).reshape(h, w)
+        window = np.empty((h, w), np.uint8)
+        for left in range(0, w, STRIP):
+            right = min(left + STRIP, w)
+            strip = window_of_runs(starts, lengths, shape[::-1], "row", (x + left, y, right - left, h))
+            window[:, left:right] = cv2.transpose(strip).reshape(h, right - left)
+        return window
     (_, width), (y, x, h, w) = shape, box
-    ends = starts + lengths
+    lo = max(0, np.searchsorted(starts, y * width, side="right") - 1)  # a run from above may reach into the window
+    hi = np.searchsorted(starts, (y + h) * width, side="left")
+    starts, ends = starts[lo:hi], starts[lo:hi] + lengths[lo:hi]
     if w == width:
         return _whole_lines(starts, ends, y * width, (y + h) * width).reshape(h, w)
-    lo = np.searchsorted(ends, y * width, side="right")
-    hi = np.searchsorted(starts, (y + h) * width, side="left")
-    starts, ends = starts[lo:hi], ends[lo:hi]
     # Cut runs at the ends of lines, so that each piece lies in one line.
     first, last = starts // width, (ends - 1) // width
     count = last - first + 1
@@ -99,22 +119,21 @@ def window_of_runs(
     inside = (line >= y) & (line < y + h) & (left < right)
     # +1 where a piece starts and -1 behind its end: the running sum along a line is the mask.
     change = np.zeros((h, w + 1), np.int8)
-    np.add.at(change, (line[inside] - y, left[inside]), 1)
-    np.add.at(change, (line[inside] - y, right[inside]), -1)
+    change[line[inside] - y, left[inside]] += 1
+    change[line[inside] - y, right[inside]] -= 1
     return np.cumsum(change[:, :-1], axis=1, dtype=np.int8).view(np.uint8)
 
 
 def _whole_lines(starts: np.ndarray, ends: np.ndarray, first: int, last: int) -> np.ndarray:
     """The flat mask (last - first,) uint8 from pixel `first` on."""
-    lo, hi = np.searchsorted(ends, first, side="right"), np.searchsorted(starts, last, side="left")
-    edges = np.empty(2 * (hi - lo) + 2, np.int64)
+    edges = np.empty(2 * len(starts) + 2, np.int64)
     edges[0], edges[-1] = first, last
-    edges[1:-1:2], edges[2:-1:2] = starts[lo:hi], ends[lo:hi]
+    edges[1:-1:2], edges[2:-1:2] = starts, ends
     lengths = np.diff(np.clip(edges, first, last))
     return np.repeat((np.arange(len(lengths)) % 2).astype(np.uint8), lengths)
 
 
-CHUNK = 2**18  # pixels looked at together
+CHUNK = 2**20  # pixels looked at together
 
 
 class BandEncoder:
@@ -128,9 +147,9 @@ class BandEncoder:
     def __init__(self, height: int, width: int, order: str = "column", base: int = 1):
         self.height, self.width, self.order, self.base = height, width, order, base
         self._next = 0
-        self._before: np.ndarray | None = None  # the pixels before the next band's first, one row or one pixel
-        self._starts: list[np.ndarray] = []
-        self._ends: list[np.ndarray] = []
+        self._step = width if order == "column" else 1  # from a pixel of a band to the one that follows in `order`
+        self._before = np.zeros(self._step, np.uint8)  # the pixels before the next band's first, one row or one pixel
+        self._places: list[np.ndarray] = []  # where runs start or end
 
     def push(self, y0: int, band: np.ndarray) -> None:
         """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
@@ -138,27 +157,21 @@ class BandEncoder:
             raise ValueError(f"band of {band.shape} at row {y0}; expected row {self._next}, width {self.width}")
         rows = max(1, CHUNK // self.width)
         for top in range(0, len(band), rows):
-            self._push(np.ascontiguousarray(band[top : top + rows]).ravel())
+            part = band[top : top + rows]
+            part = part if part.itemsize == 1 else part != 0
+            self._push(np.ascontiguousarray(part).view(np.uint8).ravel())
 
     def _push(self, pixels: np.ndarray) -> None:
-        """Some whole rows, laid out flat; few enough for the processor's cache."""
-        step = self.width if self.order == "column" else 1
-        before = np.zeros(step, pixels.dtype) if self._before is None else self._before
-        changed = np.empty(len(pixels), bool)
-        np.not_equal(pixels[:step], before, out=changed[:step])
-        np.not_equal(pixels[step:], pixels[:-step], out=changed[step:])
-        places = _true_places(changed)
-        after = pixels[places] != 0
-        previous = np.where(places < step, before[places % step], pixels[places - step]) != 0
-        real = after != previous  # from 1 to 2 is no end
-        places, starts = places[real], after[real]
+        """Some whole rows, laid out flat; few enough that what is found in them takes little memory."""
+        step = self._step
+        edge, rest = _changes(pixels[:step], self._before), _changes(pixels[step:], pixels[:-step])
+        places = np.concatenate([edge, rest + step])
         if self.order == "column":
-            rows, columns = np.divmod(places, self.width)
-            places = columns * self.height + rows + self._next
+            rows = places // self.width
+            places = (places - rows * self.width) * self.height + rows + self._next
         else:
             places += self._next * self.width
-        self._starts.append(places[starts])
-        self._ends.append(places[~starts])
+        self._places.append(places)
         self._before = pixels[-step:].copy()
         self._next += len(pixels) // self.width
 
@@ -167,24 +180,53 @@ class BandEncoder:
         if self._next != self.height:
             raise ValueError(f"{self._next} of {self.height} rows were pushed")
         # Runs that are still open end with the mask, or with their column.
-        step = self.height if self.order == "column" else self.height * self.width
-        self._ends.append((np.flatnonzero(self._before) + 1) * step)
-        starts, ends = (np.sort(np.concatenate(parts)) for parts in (self._starts, self._ends))
-        if len(starts):
-            apart = starts[1:] != ends[:-1]
-            starts = starts[np.concatenate([[True], apart])]
-            ends = ends[np.concatenate([apart, [True]])]
-        pairs = np.stack([starts + self.base, ends - starts], axis=1)
-        return " ".join(map(str, pairs.ravel().tolist()))
+        line = self.height if self.order == "column" else self.height * self.width
+        runs = np.concatenate([*self._places, (np.flatnonzero(self._before) + 1) * line])
+        self._places = []
+        runs.sort()  # starts and ends take turns
+        apart = np.ones(len(runs), bool)
+        apart[1:-1] = np.repeat(runs[1:-1:2] < runs[2::2], 2)
+        runs = runs[apart]
+        runs[1::2] -= runs[::2]
+        runs[::2] += self.base
+        return _text(runs)
 
 
-def _true_places(flags: np.ndarray) -> np.ndarray:
-    """`np.flatnonzero` of (N,) bool, int64, eight flags at a time: they are rare.
+def _changes(pixels: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Places, int64, where one of two (N,) uint8 is 0 and the other is not. Eight at a time: they are rare.
 
-    >>> _true_places(np.array([0, 1, 0, 0, 0, 0, 0, 0, 0, 1], bool)).tolist()
-    [1, 9]
+    >>> _changes(np.array([0, 1, 0, 0, 0, 0, 0, 2, 0, 9], np.uint8), np.zeros(10, np.uint8)).tolist()
+    [1, 7, 9]
     """
-    whole = len(flags) // 8 * 8
-    words = np.flatnonzero(flags[:whole].view(np.uint64))
-    word, flag = np.nonzero(flags[:whole].reshape(-1, 8)[words])
-    return np.concatenate([words[word] * 8 + flag, whole + np.flatnonzero(flags[whole:])])
+    whole = len(pixels) // 8 * 8
+    now, then = pixels[:whole].view(np.uint64), before[:whole].view(np.uint64)
+    words = np.flatnonzero(now != then)
+    inside = np.flatnonzero((now[words].view(np.uint8) != 0) != (then[words].view(np.uint8) != 0))
+    tail = np.flatnonzero((pixels[whole:] != 0) != (before[whole:] != 0))
+    return np.concatenate([words[inside // 8] * 8 + inside % 8, tail + whole])
+
+
+NUMBERS = 2**14  # formatted together
+# Four bytes each: nothing (row 0), a blank and the number's first 1 to 3 digits (rows to 999), three more (1000 on).
+_DIGITS = [b"", *(b" %d" % i for i in range(1, 1000)), *(b"%03d" % i for i in range(1000))]
+_CELLS = np.frombuffer(b"".join(digits.rjust(4, b"\0") for digits in _DIGITS), np.uint32)
+_ZERO = np.frombuffer(b"\0\0 0", np.uint32)
+
+
+def _text(numbers: np.ndarray) -> str:
+    """Numbers (N,) int64, none below 0, in decimal with a blank between them. Holds no Python object for each.
+
+    >>> _text(np.array([7, 0, 65536]))
+    '7 0 65536'
+    """
+    parts = []
+    for i in range(0, len(numbers), NUMBERS):
+        rest = numbers[i : i + NUMBERS]
+        cells = np.empty((len(rest), (len(str(rest.max())) + 2) // 3), np.uint32)
+        for column in reversed(range(cells.shape[1])):
+            above = rest // 1000
+            cells[:, column] = _CELLS[np.minimum(rest, rest - above * 1000 + 1000)]
+            rest = above
+        cells[numbers[i : i + NUMBERS] == 0, -1] = _ZERO
+        parts.append(cells.tobytes().translate(None, b"\0")[1:].decode())
+    return " ".join(parts)

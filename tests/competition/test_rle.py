@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,11 +54,105 @@ def test_bands_give_the_same_text(mask, order, data):
     assert encoder.finish() == rle.encode(mask, order)
 
 
+@given(orders, st.integers(1, 20), st.integers(1, 20), st.integers(1, 200), st.data())
+def test_chunks_and_strips_of_any_size_give_the_same(order, height, width, size, data):
+    mask = data.draw(arrays(np.uint8, (height, width), elements=st.sampled_from([0, 0, 1, 2, 255])))
+    text = naive(mask, order, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CHUNK", "STRIP", "NUMBERS"):
+            patch.setattr(rle, name, size)
+        assert rle.encode(mask, order) == text
+        assert (rle.decode(text, *mask.shape, order) == (mask > 0)).all()
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.int32, np.float32])
+def test_any_number_but_0_is_the_object(kind):
+    mask = np.array([[0, 3, 0, 0, -2, 0, 0, 7, 256, 0]]).astype(kind)
+    assert rle.encode(mask) == naive(mask != 0, "column", 1)
+
+
+edges = [0, 9, 10, 99, 100, 999, 1000, 999_999, 10**6, 10**18 - 1, 10**18, 2**63 - 2, 2**63 - 1]
+whole_numbers = st.integers(0, 18).flatmap(lambda digits: st.integers(0, 10**digits)) | st.sampled_from(edges)
+
+
+@given(st.lists(whole_numbers))
+def test_text_of_numbers(numbers):
+    assert rle._text(np.array(numbers, np.int64)) == " ".join(map(str, numbers))
+
+
+@pytest.mark.parametrize("count", [0, 1, rle.NUMBERS - 1, rle.NUMBERS, rle.NUMBERS + 1, 2 * rle.NUMBERS + 1])
+def test_text_of_numbers_around_a_chunk(count):
+    numbers = np.resize([*edges, *edges[::-1]], count)
+    assert rle._text(numbers) == " ".join(map(str, numbers.tolist()))
+
+
+words = st.one_of(
+    whole_numbers.map(str),
+    whole_numbers.map("000{}".format),
+    st.integers(-(2**70), 2**70).map(str),
+    st.sampled_from(["+3", "1_0", "1.5", "1,2", "x", "0x1", "1e3", "٣", "1\0", "-", "nan", "9" * 5000]),
+)
+blanks = st.text(" \t\n\r", min_size=1, max_size=2) | st.sampled_from(["\v", "\f", "\x1c", "\xa0", "\u2003", "\0", ","])
+
+
+@given(st.lists(st.tuples(words, blanks)), st.sampled_from(["", " ", "\n\t"]))
+def test_numbers_of_text_are_those_of_int(pieces, front):
+    text = front + "".join(word + blank for word, blank in pieces)
+    try:
+        expected = np.array([int(word) for word in text.split()], np.int64).tolist()
+    except (ValueError, OverflowError):
+        with pytest.raises(UserError, match="here: the run-length holds something that is no integer"):
+            rle.parse(text, 9, "here")
+    else:
+        assert rle._numbers(text).tolist() == expected
+
+
+@given(st.lists(whole_numbers), st.text(" \t\n\r", min_size=1, max_size=2), st.sampled_from(["", " ", "\r\n"]))
+def test_sound_text_of_numbers(numbers, blank, end):
+    found = rle._numbers(end + blank.join(map(str, numbers)) + end)
+    assert found.dtype == np.int64 and found.tolist() == numbers
+
+
+def test_blank_text_has_no_runs():
+    for text in ("", " ", "\n", "\t \r\n"):
+        starts, lengths = rle.parse(text, 6, "here")
+        assert len(starts) == len(lengths) == 0 and starts.dtype == np.int64
+
+
+def peak(call):
+    """Bytes held at most during the call, and its result."""
+    tracemalloc.start()
+    result = call()
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return held, result
+
+
+def test_no_object_per_number():
+    """A Python number or word and its place in a list take 40 to 65 bytes."""
+    mask = np.random.default_rng(0).integers(0, 2, (1000, 2000), np.uint8)
+    encoder = rle.BandEncoder(*mask.shape)
+    encoder.push(0, mask)
+    held, text = peak(encoder.finish)
+    count = len(text.split())
+    assert count > 900_000 and held < 25 * count
+    held, _ = peak(lambda: rle._numbers(text))
+    assert held < 25 * count
+    held, _ = peak(lambda: rle.encode(mask))
+    assert held < 60 * count
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
         ("1 2 3", "pairs"),
         ("1 x", "no integer"),
+        ("a 1", "no integer"),
+        ("1.5 2", "no integer"),
+        ("1,2", "no integer"),
+        ("1 99999999999999999999", "no integer"),
+        ("9223372036854775808 1", "no integer"),
+        ("-1 1", "the run -1 1 lies outside"),
         ("1 9", "outside"),
         ("0 1", "outside"),
         ("1 0", "length 0"),
