@@ -207,9 +207,9 @@ def make_competition(height: int) -> Path:
     pd.DataFrame([row[:2] for row in rows], columns=["id", "encoding"]).to_csv(raw / "train1.csv", index=False)
     several = [(row[0], name, text) for row in rows for name, text in zip(classes, row[2:], strict=True)]
     pd.DataFrame(several, columns=["id", "class", "encoding"]).to_csv(raw / "train16.csv", index=False)
-    pd.DataFrame([["asked", ""]], columns=["id", "rle"]).to_csv(raw / "sample1.csv", index=False)
+    pd.DataFrame([["asked", ""]], columns=["id", "predicted"]).to_csv(raw / "sample1.csv", index=False)
     asked = [["asked", name, ""] for name in classes]
-    pd.DataFrame(asked, columns=["id", "class", "rle"]).to_csv(raw / "sample16.csv", index=False)
+    pd.DataFrame(asked, columns=["id", "class", "predicted"]).to_csv(raw / "sample16.csv", index=False)
     folds = pd.DataFrame([["small", 1], ["large", 0], ["asked", -1]], columns=["id", "fold"])
     folds.to_csv(raw / "metadata.csv", index=False)
     return raw
