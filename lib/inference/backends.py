@@ -19,7 +19,7 @@ from lib.plugins import find, names, register
 from lib.precision import autocast
 
 Run = Callable[[torch.Tensor], torch.Tensor]
-PATIENCE = 60.0  # seconds of forward passes that are not worth a search
+PATIENCE = 300.0  # seconds of forward passes that are not worth a search
 TOLERANCE = 1e-3  # largest difference between probabilities
 
 

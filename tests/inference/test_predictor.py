@@ -163,8 +163,8 @@ def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
     net = Blurred().eval()
     assert fastest_backend(net, CPU, "fp32", windows, batches=2, networks=5) == "eager", "not worth a search"
     assert capsys.readouterr().out == ""
-    assert fastest_backend(net, CPU, "fp32", windows, batches=600, networks=3) == "quick"
+    assert fastest_backend(net, CPU, "fp32", windows, batches=6000, networks=3) == "quick"
     printed = capsys.readouterr().out
     assert "wrong is not taken" in printed and "broken does not work here (not here)" in printed
     everything.pop("quick")
-    assert fastest_backend(net, CPU, "fp32", windows, batches=600, networks=3) == "eager"
+    assert fastest_backend(net, CPU, "fp32", windows, batches=6000, networks=3) == "eager"
