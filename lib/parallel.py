@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
+
+from lib.errors import UserError
 
 
 def parallel(
     function: Callable, arguments: Sequence[tuple], jobs: int, description: str, unit: str, batch_size: int | str = 1
 ) -> list:
-    """`[function(*a) for a in arguments]`, in order. `jobs`: processes; 0 for one per core."""
+    """`[function(*a) for a in arguments]`, in order. `jobs`: processes; 0 for one per core.
+
+    Raises UserError when a process is killed from outside.
+    """
     work = Parallel(n_jobs=jobs or -1, return_as="generator", batch_size=batch_size)(
         delayed(function)(*a) for a in arguments
     )
-    return list(tqdm(work, total=len(arguments), desc=description, unit=unit))
+    try:
+        return list(tqdm(work, total=len(arguments), desc=description, unit=unit))
+    except TerminatedWorkerError:
+        raise UserError(
+            f"a process of `{description}` was killed; memory may be short, so try again with --jobs 1"
+        ) from None
