@@ -34,7 +34,7 @@ class Infer(Section):
     """`auto` times two forward passes of each and takes the fastest whose maps agree."""
     backend: str = "auto"
     """`eager`, `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
-    windows, unless the whole work takes less than five minutes, and takes the fastest whose maps agree."""
+    windows until the whole work takes less than five minutes, and takes the fastest whose maps agree."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
     tag: str = "ensemble"

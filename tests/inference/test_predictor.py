@@ -151,13 +151,13 @@ def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
 
         return run
 
-    def wrong(network, device, precision):
+    def awry(network, device, precision):
         return lambda images: network(images) * 5
 
     def broken(network, device, precision):
         raise Unsuited("not here")
 
-    everything = {"eager": slow, "quick": lambda network, *_: network, "wrong": wrong, "broken": broken}
+    everything = {"eager": slow, "quick": lambda network, *_: network, "awry": awry, "broken": broken}
     monkeypatch.setitem(plugins._REGISTRY, "backend", everything)
     windows = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
     net = Blurred().eval()
@@ -165,6 +165,6 @@ def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
     assert fastest_backend(net, CPU, "fp32", windows, batches=6000, networks=3) == "quick"
     printed = capsys.readouterr().out
-    assert "wrong is not taken" in printed and "broken does not work here (not here)" in printed
+    assert "awry is not taken" in printed and "broken does not work here (not here)" in printed
     everything.pop("quick")
     assert fastest_backend(net, CPU, "fp32", windows, batches=6000, networks=3) == "eager"
