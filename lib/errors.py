@@ -19,6 +19,7 @@ def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None)
     # A closed terminal or a cluster's SIGTERM ends like Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt(os.getpid()))
+    sys.unraisablehook = _quiet
     try:
         main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
@@ -39,6 +40,12 @@ def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None)
     except KeyboardInterrupt:
         _stop()
     sys.exit(0)
+
+
+def _quiet(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of a stop that came while Python could not raise it: the handler's timer ends the process."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
 
 
 def _interrupt(main_process: int) -> Callable:
