@@ -14,12 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # One process: the tests share what the good settings trained.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("demo")]
 
-# An eighth of the size: a tile of 128 pixels shows 1024, the largest tuft (520) and its surroundings.
+# As in configs/demo.yaml, but by steps instead of by the clock.
 SETTINGS = {
     "competition": {
         "name": "demo", "classes": ["tuft"], "metadata": "metadata.csv", "answers": "test_labels.csv",
     },
-    "preprocess": {"scale": 0.125, "tile_size": 128, "stride": 64, "background_keep": 0.5},
+    "preprocess": {"scale": 0.125, "tile_size": 128, "stride": 96, "background_keep": 0.5},
     "folds": {"k": 2, "group_column": "patient", "leak_check": False},
     "model": {"decoder_channels": [64, 48, 32, 24, 16]},
     "train": {
@@ -38,7 +38,7 @@ def run(stage, config, *flags):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    make_demo(folder / "raw", sides=(2400, 3200))
+    make_demo(folder / "raw")
     settings = {**SETTINGS, "competition": {**SETTINGS["competition"], "root": str(folder / "raw")}}
     (folder / "demo.yaml").write_text(yaml.safe_dump(settings))
     return folder
@@ -63,13 +63,11 @@ def test_good_settings_find_the_objects(good):
     assert min(good) > 0.5
 
 
-def test_training_without_background_loses(demo):
-    even = ("--train.sampling.foreground_share", "0")  # as a notebook draws its tiles
-    good = scores(demo, "even", (0,), *even)
-    bare = scores(demo, "bare", (0,), "--preprocess.background_keep", "0", *even)
+def test_training_without_background_loses(demo, good):
+    bare = scores(demo, "bare", (0,), "--preprocess.background_keep", "0")
     tiles = pd.read_csv(demo / "bare/tiles.csv")
     assert (tiles["px_tuft"] > 0).all()
-    assert bare[0] < good[0] - 0.01, (bare, good)
+    assert bare[0] < good[0] - 0.03, (bare, good)
 
 
 def test_a_window_smaller_than_the_object_loses(demo, good):
@@ -84,15 +82,16 @@ def grey(demo):
 
 
 def test_training_without_colour_changes_loses(grey, good):
-    assert sum(grey) / 2 < sum(good) / 2 - 0.02, (grey, good)
+    assert sum(grey) / 2 < sum(good) / 2 - 0.05, (grey, good)
 
 
 def test_the_threshold_of_one_half_loses(demo):
-    loss = ("--train.loss.terms", "{bce: 1}")  # Dice makes probabilities that no threshold can part
-    scores(demo, "calibrated", (0, 1), *loss)
-    run("05_infer_ensemble", demo / "demo.yaml", "--workspace", str(demo / "calibrated"), *loss)
-    decision = json.loads((demo / "calibrated/decision.json").read_text())
-    assert decision["cross_score"] > decision["half_score"] + 0.005, decision
+    # A rare class, weighed heavily: the network says "object" too readily.
+    loss = ("--train.loss.terms", "{bce: 1}", "--train.loss.class_weights", "[1, 5]")
+    scores(demo, "weighted", (0, 1), *loss)
+    run("05_infer_ensemble", demo / "demo.yaml", "--workspace", str(demo / "weighted"), *loss)
+    decision = json.loads((demo / "weighted/decision.json").read_text())
+    assert decision["cross_score"] > decision["half_score"] + 0.02, decision
 
 
 def test_folds_that_mix_patients_flatter_the_score(demo, grey):
@@ -101,4 +100,4 @@ def test_folds_that_mix_patients_flatter_the_score(demo, grey):
     mixed = scores(demo, "mixed", (0, 1), "--augment.color", "0", *halves)
     folds = pd.read_csv(demo / "mixed/folds.csv", comment="#")
     assert (folds.assign(patient=folds["image_id"].str[:2]).groupby("patient")["fold"].nunique() == 2).all()
-    assert sum(mixed) / 2 > sum(grey) / 2 + 0.02, (mixed, grey)
+    assert sum(mixed) / 2 > sum(grey) / 2 + 0.05, (mixed, grey)

@@ -1,9 +1,9 @@
 """The built-in demo competition: kidney-like slides, drawn procedurally, laid out as an organiser would.
 
 Targets are round tufts inside a pale ring, from 90 to 520 pixels across. Look-alikes: tufts without ring (one
-patient's annotator counts them, another's does not), vessels, cysts (a tuft with a hole, far from all targets), and
-faint tufts that are labeled about every third time. Patients differ in stain. Every pixel is a function of
-(scene, y, x), so slides of any size are written tile by tile.
+patient's annotator counts them, another's does not), vessels, sclerosed tufts (with a dark core, far from all
+targets), and faint tufts that are labeled about every third time. Patients differ much in stain. Every pixel is a
+function of (scene, y, x), so slides of any size are written tile by tile.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ from lib.workspace import replacing_dir
 TILE = 512
 PERIOD = 1024  # textures repeat after so many pixels
 CELL = 64  # pixels per cell of the tissue outline
-KINDS = ("target", "ringless", "vessel", "faint", "cyst")
-BANDS = 5200  # pixels from one band of cortex to the next
-# Shares of KINDS by zone. Cysts lie so deep that no tile shows one beside a target: who trains without background
-# tiles has never seen them.
-CORTEX, MEDULLA, DEEP = [0.5, 0.15, 0.15, 0.2, 0.0], [0.0, 0.35, 0.4, 0.25, 0.0], [0.0, 0.0, 0.4, 0.0, 0.6]
+KINDS = ("target", "ringless", "vessel", "faint", "sclerosed")
+# Zones by depth, in pixels from the top of a band of cortex, and the shares of KINDS in each; the rest stays empty.
+# Whatever is labeled lies in the cortex, and sclerosed tufts so far from it that hardly a tile shows both: who trains
+# without background tiles has not learned to tell them.
+CORTEX, DEEP, BANDS = 2800, (4000, 5200), 6400
+SHARES = {
+    "cortex": [0.5, 0.15, 0.1, 0.25, 0.0],
+    "deep": [0.0, 0.0, 0.2, 0.0, 0.6],
+    "between": [0.0, 0.0, 0.4, 0.0, 0.0],
+}
 
 # name: (brightness, contrast of the stain, hue shift towards blue, annotator counts ringless tufts)
 PATIENTS = {
@@ -96,20 +101,20 @@ def _to_border(count: int) -> np.ndarray:
 
 
 def _scatter(height: int, width: int, patient: str, outline: np.ndarray, rng: np.random.Generator) -> Iterator[Thing]:
-    """Things on tissue that do not touch one another; targets keep to the bands of the cortex."""
+    """Things on tissue that do not touch one another."""
     counts_ringless = PATIENTS[patient][3]
     taken: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
     for _ in range(int(height * width / 45_000)):
         y, x = rng.uniform(0, height), rng.uniform(0, width)
         radius = float(rng.choice([48, 95, 175, 260], p=[0.35, 0.35, 0.2, 0.1]) * rng.uniform(0.9, 1.1))
-        # The cortex holds the targets, the rest of the tissue only what looks like them.
         depth = (y + 0.6 * x) % BANDS
-        shares = CORTEX if depth < 2000 else DEEP if 2900 <= depth < 4300 else MEDULLA
-        kind = str(rng.choice(KINDS, p=shares))
+        zone = "cortex" if depth < CORTEX else "deep" if DEEP[0] <= depth < DEEP[1] else "between"
+        shares = SHARES[zone]
+        kind = str(rng.choice([*KINDS, "nothing"], p=[*shares, 1 - sum(shares)]))
         phase, draw = rng.uniform(0, 2 * np.pi), rng.random()
         place = int(y // 600), int(x // 600)
         near = [t for dy in (-1, 0, 1) for dx in (-1, 0, 1) for t in taken.get((place[0] + dy, place[1] + dx), [])]
-        if not _inside(outline, y, x, radius * 1.1, height, width):
+        if kind == "nothing" or not _inside(outline, y, x, radius * 1.1, height, width):
             continue
         if any((y - ty) ** 2 + (x - tx) ** 2 < (1.25 * (radius + tr)) ** 2 for ty, tx, tr in near):
             continue
@@ -163,8 +168,8 @@ def _look(kind: str, rho: np.ndarray, grain: np.ndarray) -> np.ndarray:
     tuft = 0.62 + grain
     if kind in ("target", "faint"):
         return np.where(rho < 0.82, tuft, np.where(rho < 1.0, 0.16, 0.6))
-    if kind == "cyst":
-        return np.where((rho < 0.45) | ((rho >= 0.82) & (rho < 1.0)), 0.16, np.where(rho < 0.82, tuft, 0.6))
+    if kind == "sclerosed":
+        return np.where(rho < 0.5, 0.95, np.where(rho < 0.82, tuft, np.where(rho < 1.0, 0.16, 0.6)))
     if kind == "ringless":
         return np.where(rho < 1.0, tuft, 0.45)
     return np.where(rho < 0.7, 0.1, np.where(rho < 1.0, 0.66 + 0.3 * grain, 0.42))
@@ -173,7 +178,7 @@ def _look(kind: str, rho: np.ndarray, grain: np.ndarray) -> np.ndarray:
 def _stain(density: np.ndarray, coarse: np.ndarray, patient: str, tissue: np.ndarray) -> np.ndarray:
     """Density to colour: absorption as in a stained slide, shifted by the patient's stain."""
     brightness, contrast, shift, _ = PATIENTS[patient]
-    absorb = np.array([0.55 + 0.35 * shift, 1.25, 0.65 - 0.35 * shift], np.float32)
+    absorb = np.array([0.55 + 0.6 * shift, 1.25, 0.65 - 0.6 * shift], np.float32)
     light = np.exp(-density[..., None] * contrast * absorb * 1.3)
     glass = 243.0
     colour = glass * light * (1 + (brightness - 1) * tissue[..., None])
@@ -243,7 +248,7 @@ def write_slide(path: Path, scene: Scene) -> str:
     return encoder.finish()
 
 
-def make_demo(root: Path, seed: int = 1, per_patient: int = 2, sides: tuple[int, int] = (3000, 6000)) -> None:
+def make_demo(root: Path, seed: int = 3, per_patient: int = 2, sides: tuple[int, int] = (3000, 6000)) -> None:
     """Write the whole competition folder, atomically. `sides`: range of heights and widths in pixels."""
     rng = np.random.default_rng(seed)
     plans = []

@@ -62,7 +62,7 @@ class Loss(Section):
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
     """Moves targets from 0 and 1 towards the middle by this much."""
     class_weights: list[Annotated[float, Ge(0)]] = []
-    """Weight per class (background first when there is one); empty for none."""
+    """Weight per class, background first when there is one (`[1, 5]` for one class); empty for none."""
 
 
 class Swa(Section):

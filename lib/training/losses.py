@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from lib.config.training import Loss
+from lib.errors import UserError
 from lib.plugins import find, register
 
 
@@ -21,14 +22,19 @@ def build_loss(config: Loss, channels: int) -> Callable:
     """The weighted sum of `train.loss.terms`, with label smoothing. Computed in float32."""
     terms = [(find("loss", name, "train.loss.terms"), w) for name, w in config.terms.items() if w > 0]
     class_weights = torch.tensor(config.class_weights) if config.class_weights else None
+    if class_weights is not None and len(class_weights) != max(2, channels):
+        raise UserError(
+            f"train.loss.class_weights has {len(class_weights)} weights, expected {max(2, channels)}: one per class, "
+            "background first when there is one"
+        )
 
     def loss(logits, target, valid, weight):
         logits = logits.float()
         if config.label_smoothing:
             target = smooth(target, config.label_smoothing)
-        if class_weights is not None and channels > 1:
-            share = (target * class_weights.to(target).view(1, -1, 1, 1)).sum(1, keepdim=True)
-            valid = valid * share
+        if class_weights is not None:
+            shares = target if channels > 1 else torch.cat([1 - target, target], 1)
+            valid = valid * (shares * class_weights.to(target).view(1, -1, 1, 1)).sum(1, keepdim=True)
         return sum(w * term(logits, target, valid, weight) for term, w in terms)
 
     return loss

@@ -1,9 +1,9 @@
-import numpy as np
 import pytest
 import torch
 
 import lib.training.losses  # noqa: F401
 from lib.config.training import Loss
+from lib.errors import UserError
 from lib.plugins import names
 from lib.training.losses import build_loss
 
@@ -54,12 +54,24 @@ def test_terms_are_summed_by_weight_and_smoothing_pulls_to_the_middle():
     assert float(smooth) > 1 > float(build_loss(Loss(terms={"ce": 1.0}), 3)(sharp, target, valid, weight))
 
 
-def test_class_weights_move_the_loss_towards_a_class():
-    target, valid, weight = sample(2)
-    wrong_on_one = torch.where(
-        target[:, 1:] > 0, torch.tensor([5.0, -5.0]).view(1, 2, 1, 1), torch.tensor([5.0, -5.0]).view(1, 2, 1, 1)
-    )
-    plain = build_loss(Loss(terms={"ce": 1.0}), 2)(wrong_on_one, target, valid, weight)
-    heavy = build_loss(Loss(terms={"ce": 1.0}, class_weights=[1, 9]), 2)(wrong_on_one, target, valid, weight)
-    assert heavy > plain * 1.5
-    assert np.isfinite(float(heavy))
+@pytest.mark.parametrize("channels", [1, 2])
+def test_class_weights_move_the_loss_towards_a_class(channels):
+    target, valid, weight = torch.zeros(1, channels, 1, 2), torch.ones(1, 1, 1, 2), torch.ones(1)
+    target[0, -1, 0, 0] = 1  # the object's pixel, and one of background
+    if channels == 2:
+        target[0, 0, 0, 1] = 1
+    says_background = torch.full((1, channels, 1, 2), -3.0)
+    if channels == 2:
+        says_background[:, 0] = 3.0
+
+    def value(class_weights):
+        return float(
+            build_loss(Loss(terms={"ce": 1.0}, class_weights=class_weights), channels)(
+                says_background, target, valid, weight
+            )
+        )
+
+    assert value([1, 9]) > 1.5 * value([1, 1]) > 2 * value([9, 1])
+    assert value([1, 1]) == pytest.approx(value([]))
+    with pytest.raises(UserError, match="class_weights has 3 weights, expected 2"):
+        value([1, 1, 1])
