@@ -114,7 +114,6 @@ def stage_peak(command: list[str], config: Path, stage: str) -> dict:
     )  # fmt: skip
     idle = f"import os, runpy; runpy.run_path({command[0]!r}); {loads} print(open('/proc/self/status').read())"
     status = subprocess.run([sys.executable, "-c", idle], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    (REPOSITORY / f"work/bench/memory/{config.stem}.log").touch()
     started = time.monotonic()
     with (WORK / f"{config.stem}.log").open("a") as log:
         process = subprocess.Popen([sys.executable, command[0], *arguments, *command[1:]], cwd=REPOSITORY, stderr=log)

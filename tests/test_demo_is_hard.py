@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # One process: the tests share what the good settings trained.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("demo")]
 
-# As in configs/demo.yaml, but by steps instead of by the clock.
+# Much as in configs/demo.yaml, but by steps instead of by the clock.
 SETTINGS = {
     "competition": {
         "name": "demo", "classes": ["tuft"], "metadata": "metadata.csv", "answers": "test_labels.csv",

@@ -119,7 +119,8 @@ def predict(
     sources = list(sources)
     weights = window_weights(windows.size, windows.blend, windows.margin)
     everywhere = np.tile(np.asarray(fill, np.float32), systems)
-    bar = tqdm(total=len(sources), desc=description, unit="image", disable=not description)
+    # Shares of images: a single slide may take an hour.
+    bar = tqdm(total=len(sources), desc=description, unit="image", unit_scale=True, disable=not description)
     column = (len(everywhere) + 1) * windows.size * 4  # bytes
     panel = max(windows.size, int(limits.bytes / 8 / column))  # two are worked on, and copied when finished
     for plan, results in _outputs(_read_ahead(sources, windows, limits.batch_size), forward, limits.batch_size):
@@ -133,7 +134,7 @@ def predict(
         for y, x, block in stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool):
             for y0, x0, values in resizer.push(y, x, block, step):
                 yield Block(plan.image_id, y0, x0, values.reshape(systems, -1, *values.shape[1:]), *size)
-        bar.update()
+                bar.update(values[0].size / (size[0] * size[1]))
     bar.close()
 
 

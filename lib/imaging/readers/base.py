@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ BAND_BYTES = 64e6  # decoded at once when an image is shrunk
 AS_THEY_ARE = Pixels()
 
 
-class ImageReader:
+class ImageReader(ABC):
     """An image as RGB uint8, read by window. `height`, `width` in pixels; `channels` of the file."""
 
     path: Path
@@ -28,9 +29,9 @@ class ImageReader:
     undividable = False
     """Whether a window costs the memory of the whole image; see lib/imaging/readers/spool.py."""
 
+    @abstractmethod
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Pixels (h, w, 3) uint8 of a window that lies inside the image."""
-        raise NotImplementedError
 
     def thumbnail(self, max_side: int) -> np.ndarray:
         """The image area-averaged to at most `max_side`, from bands: memory does not grow with height."""
@@ -51,6 +52,7 @@ class ImageReader:
             out[top:stop] = cv2.resize(band, (columns, stop - top), interpolation=cv2.INTER_AREA)
         return out
 
+    @abstractmethod
     def close(self) -> None:
         """Give the file back."""
 

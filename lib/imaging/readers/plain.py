@@ -48,6 +48,9 @@ class PlainReader(ImageReader):
         self.path, self.pixels, self.channels = path, pixels, channels
         self.height, self.width = size
 
+    def close(self) -> None:
+        """The file is given back with the object."""
+
 
 class WholeReader(PlainReader):
     """Decoded whole; the last two decoded ones are kept. EXIF orientation is applied."""
