@@ -64,8 +64,6 @@ RATIOS = {
     "two_workers": ("ours", "ours, two workers", CLOCK),
     "bare_two": ("bare", "bare, two workers", CLOCK),
 }
-# What 01 writes with (lib/data/tiling.py); `check_same` tells when it no longer does.
-IMAGE_OPTIONS, MASK_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1], [cv2.IMWRITE_PNG_COMPRESSION, 3]
 PNG_RLE_UP = [
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),  # first: it resets the strategy
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
@@ -75,8 +73,8 @@ FORMATS = {  # name: (suffix, options of cv2.imwrite)
     "png level 1": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),
     "png level 3": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 3]),
     "png level 6": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 6]),
-    # Level 1 chooses a filter for each row and looks for repeats; without options cv2 takes each pixel less its left
-    # neighbour in all rows, and looks for runs only. The third takes the pixel above.
+    # A level chooses a filter for each row and looks for repeats; without options (01's default) cv2 takes each pixel
+    # less its left neighbour in all rows, and looks for runs only. The last takes the pixel above.
     "png, no option": (".png", []),
     "png 1, rle, up": (".png", PNG_RLE_UP),
     "jpeg 90": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
@@ -218,9 +216,9 @@ def bare(root: Path, tiles: pd.DataFrame, options: dict[str, object], out: Path)
             if (h, w) != (side, side):
                 image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
                 mask = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(out / Path(tile.image_path).name), image[:, :, ::-1], IMAGE_OPTIONS)
+            cv2.imwrite(str(out / Path(tile.image_path).name), image[:, :, ::-1])
             mask = (mask * 254).round().astype(np.uint8)
-            cv2.imwrite(str(out / Path(tile.mask_path).name), mask, MASK_OPTIONS)
+            cv2.imwrite(str(out / Path(tile.mask_path).name), mask)
 
 
 def decode_label(text: str, height: int, width: int) -> np.ndarray:

@@ -6,6 +6,8 @@ A run is (start, length) over the mask laid out flat in `order`: `column` runs t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -35,7 +37,7 @@ def decode(text: str, height: int, width: int, order: str = "column", base: int 
     return window_of_runs(starts, lengths, (height, width), order, (0, 0, height, width))
 
 
-def parse(text: str, size: int, where: str, base: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def parse(text: str | bytes, size: int, where: str, base: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Text to (starts from 0, lengths), int64, ascending. `where` names the row in errors.
 
     Raises UserError for words that are no integers, an odd count, runs past `size`, or runs that overlap.
@@ -43,10 +45,12 @@ def parse(text: str, size: int, where: str, base: int = 1) -> tuple[np.ndarray, 
     try:
         numbers = _numbers(text)
     except (ValueError, OverflowError):
-        raise UserError(f"{where}: the run-length holds something that is no integer: {text[:40]!r}") from None
+        shown = text[:40] if isinstance(text, str) else text[:40].decode(errors="replace")
+        raise UserError(f"{where}: the run-length holds something that is no integer: {shown!r}") from None
     if len(numbers) % 2:
         raise UserError(f"{where}: the run-length has {len(numbers)} numbers; pairs of start and length are expected")
     starts, lengths = numbers[::2] - base, numbers[1::2].copy()
+    del numbers  # there may be many
     if not len(starts):
         return starts, lengths
     if lengths.min() < 1:
@@ -68,17 +72,20 @@ def parse(text: str, size: int, where: str, base: int = 1) -> tuple[np.ndarray, 
     return starts, lengths
 
 
-def _numbers(text: str) -> np.ndarray:
+def _numbers(text: str | bytes) -> np.ndarray:
     """The words of the text, int64. Raises ValueError or OverflowError where one is no such integer.
 
     >>> _numbers(" 3 0007 -2 ").tolist()
     [3, 7, -2]
     """
-    if text.isascii() and not text.isspace() and not text.encode().translate(None, b"0123456789 \t\r\n"):
-        numbers = np.fromstring(text, np.int64, sep=" ")  # no Python object for each; stops short at other characters
-        if not (numbers == np.iinfo(np.int64).max).any():  # it cuts what is too large for int64 down to this
-            return numbers
-    return np.array(text.split(), np.int64)
+    if text.isascii() and not text.isspace():
+        data = text.encode() if isinstance(text, str) else text
+        if not data.translate(None, b"0123456789 \t\r\n"):
+            # No Python object for each. It stops short at other characters, cuts what is too large down to this:
+            numbers = np.fromstring(data, np.int64, sep=" ")
+            if not (numbers == np.iinfo(np.int64).max).any():
+                return numbers
+    return np.array([int(word) for word in text.split()], np.int64)
 
 
 STRIP = 512  # columns turned together
@@ -117,6 +124,8 @@ def window_of_runs(
     left = np.clip(starts[run] - line * width, x, x + w) - x
     right = np.clip(ends[run] - line * width, x, x + w) - x
     inside = (line >= y) & (line < y + h) & (left < right)
+    if not inside.any():
+        return np.zeros((h, w), np.uint8)
     # +1 where a piece starts and -1 behind its end: the running sum along a line is the mask.
     change = np.zeros((h, w + 1), np.int8)
     change[line[inside] - y, left[inside]] += 1
@@ -177,6 +186,10 @@ class BandEncoder:
 
     def finish(self) -> str:
         """The text. Runs that touch, from one column to the next, are one."""
+        return b"".join(self.pieces()).decode()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The same, in pieces that take little memory."""
         if self._next != self.height:
             raise ValueError(f"{self._next} of {self.height} rows were pushed")
         # Runs that are still open end with the mask, or with their column.
@@ -186,10 +199,10 @@ class BandEncoder:
         runs.sort()  # starts and ends take turns
         apart = np.ones(len(runs), bool)
         apart[1:-1] = np.repeat(runs[1:-1:2] < runs[2::2], 2)
-        runs = runs[apart]
+        runs = runs if apart.all() else runs[apart]
         runs[1::2] -= runs[::2]
         runs[::2] += self.base
-        return _text(runs)
+        yield from _text(runs)
 
 
 def _changes(pixels: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -213,13 +226,12 @@ _CELLS = np.frombuffer(b"".join(digits.rjust(4, b"\0") for digits in _DIGITS), n
 _ZERO = np.frombuffer(b"\0\0 0", np.uint32)
 
 
-def _text(numbers: np.ndarray) -> str:
+def _text(numbers: np.ndarray) -> Iterator[bytes]:
     """Numbers (N,) int64, none below 0, in decimal with a blank between them. Holds no Python object for each.
 
-    >>> _text(np.array([7, 0, 65536]))
-    '7 0 65536'
+    >>> b"".join(_text(np.array([7, 0, 65536])))
+    b'7 0 65536'
     """
-    parts = []
     for i in range(0, len(numbers), NUMBERS):
         rest = numbers[i : i + NUMBERS]
         cells = np.empty((len(rest), (len(str(rest.max())) + 2) // 3), np.uint32)
@@ -228,5 +240,5 @@ def _text(numbers: np.ndarray) -> str:
             cells[:, column] = _CELLS[np.minimum(rest, rest - above * 1000 + 1000)]
             rest = above
         cells[numbers[i : i + NUMBERS] == 0, -1] = _ZERO
-        parts.append(cells.tobytes().translate(None, b"\0")[1:].decode())
-    return " ".join(parts)
+        text = cells.tobytes().translate(None, b"\0")
+        yield text if i else text[1:]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -112,9 +113,9 @@ def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) 
         for spot in spots:
             pixels, mask = cut(spot, reader, label, len(competition.label_names), preprocess.tile_size)
             rows.append(write_tile(spot.row, pixels, mask, folder, preprocess.image_format))
-            values = pixels.reshape(-1, 3)
-            squares = [np.dot(c, c) for c in values.T.astype(np.float32)]
-            sums += [[*values.sum(0, dtype=np.int64), len(values)], [*squares, 0]]
+            n = pixels.shape[0] * pixels.shape[1]
+            mean, std = (values.ravel() for values in cv2.meanStdDev(pixels))
+            sums += [[*(n * mean), n], [*(n * (mean**2 + std**2)), 0]]
     return rows, sums
 
 

@@ -42,10 +42,12 @@ def content_map(reader: ImageReader, tolerance: float = 6.0) -> Content:
     Colours in the middle are never blank, so that a smooth organ, a lake or a roof is kept.
     """
     small = reader.thumbnail(SIDE)
-    light = small.min(axis=2) >= 225
-    dark = small.max(axis=2) <= 12
-    local = cv2.blur(small.astype(np.float32), (5, 5))
-    flat = np.abs(small - local).max(axis=2) <= tolerance
+    red, green, blue = cv2.split(small)
+    light = cv2.min(cv2.min(red, green), blue) >= 225
+    dark = cv2.max(cv2.max(red, green), blue) <= 12
+    values = small.astype(np.float32)
+    red, green, blue = cv2.split(cv2.absdiff(values, cv2.blur(values, (5, 5))))
+    flat = cv2.max(cv2.max(red, green), blue) <= tolerance
     blank = ((light | dark) & flat).astype(np.uint8)
     blank = cv2.morphologyEx(blank, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))  # small flat spots are content
     blank = cv2.erode(blank, np.ones((3, 3), np.uint8), borderValue=1)  # a safety margin

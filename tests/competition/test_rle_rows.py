@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lib.competition.codecs import rle_rows
 from lib.competition.codecs.rle_rows import RleRows
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
@@ -50,7 +51,8 @@ def rows(*texts):
 def check(folder, table, sizes=SIZES):
     table.to_csv(folder / "out.csv", index=False)
     codec = RleRows(Settings(classes=CLASSES, submission={"class_column": "class"}), rows(*[""] * 4), [])
-    return codec.check(folder / "out.csv", sizes)
+    codec.check(folder / "out.csv", sizes)
+    return dict(codec.runs(folder / "out.csv", sizes))
 
 
 def test_a_sound_submission_passes(tmp_path):
@@ -86,6 +88,45 @@ def test_bad_runs_are_named(tmp_path, texts, what):
 def test_rows_and_columns_are_the_samples(tmp_path, change, what):
     with pytest.raises(UserError, match=what):
         check(tmp_path, change(rows(*[""] * 4)))
+
+
+def test_ids_with_commas_and_columns_behind_the_run_lengths(tmp_path):
+    sample = pd.DataFrame({"id": ['a, "b"', "c"], "predicted": "", "note": ["x,y", ""]})
+    codec = RleRows(Settings(classes=["road"]), sample, [])
+    codec.add('a, "b"', 2, 2, [(0, np.array([[0, 1], [1, 1]], np.uint8))])
+    codec.write(tmp_path / "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False).to_numpy().tolist() == [
+        ['a, "b"', "2 3", "x,y"],
+        ["c", "", ""],
+    ]
+    labels = codec.read(tmp_path / "out.csv", {'a, "b"': (2, 2), "c": (1, 1)})
+    assert labels['a, "b"'].read(0, 0, 2, 2).tolist() == [[0, 1], [1, 1]]
+    (tmp_path / "out.csv").write_text("id,predicted,note\nc\n")
+    with pytest.raises(UserError, match="a row has 1 fields, the header 3"):
+        codec.check(tmp_path / "out.csv", {})
+
+
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_overlaps_are_found_across_pieces(tmp_path, monkeypatch, together):
+    monkeypatch.setattr(rle_rows, "TOGETHER", together)
+    check(tmp_path, rows("1 1 3 1 5 1 7 4 20 2", "2 1 4 1 11 9", "", ""))
+    with pytest.raises(UserError, match="in b the class road overlaps tree at pixel 20"):
+        check(tmp_path, rows("1 1 3 1 5 1 7 4 20 2", "2 1 4 1 11 10", "", ""))
+
+
+def test_a_speckled_mask_costs_little_more_than_its_numbers(tmp_path):
+    side = 4000
+    speckles = (np.random.default_rng(0).random((side, side)) > 0.5).astype(np.uint8)
+    sample = pd.DataFrame({"id": ["a"], "predicted": ""})
+    codec = RleRows(Settings(classes=["road"]), sample, [])
+    tracemalloc.start()
+    codec.add("a", side, side, ((y, speckles[y : y + 500]) for y in range(0, side, 500)))
+    codec.write(tmp_path / "out.csv")
+    codec.check(tmp_path / "out.csv", {"a": (side, side)})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "out.csv").stat().st_size > 40e6
+    assert peak < 300e6  # 64 MB of numbers and 41 MB of text, a few times
 
 
 def test_memory_of_a_check_is_the_texts_not_the_masks(tmp_path):

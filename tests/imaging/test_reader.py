@@ -268,3 +268,41 @@ def test_pixels_that_make_no_sense_are_refused():
     for wrong in ({"range": (5, 5)}, {"range": (1,)}, {"bands": (0, 1)}):
         with pytest.raises(ValueError, match="expected"):
             Pixels(**wrong)
+
+
+SMOOTH = cv2.GaussianBlur(cv2.resize(PIXELS, (1500, 1200), interpolation=cv2.INTER_CUBIC), (0, 0), 9)
+JPEGS = {
+    "tables_once": {"tile": (256, 256), "compression": "jpeg"},
+    "rgb": {"tile": (128, 256), "compression": "jpeg", "compressionargs": {"outcolorspace": "rgb"}},
+    "strips": {"rowsperstrip": 64, "compression": "jpeg"},
+    "one_strip": {"rowsperstrip": 1200, "compression": "jpeg"},
+}
+
+
+@pytest.mark.parametrize("side", [150, 187, 300, 700, 1400])
+@pytest.mark.parametrize("layout", JPEGS)
+def test_a_thumbnail_of_jpeg_is_the_shrunken_image(tmp_path, monkeypatch, layout, side):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, SMOOTH, photometric="rgb", **JPEGS[layout])
+    with open_image(path) as image:
+        exact = image.shrunk(round(side * 1200 / 1500), side, 0, 0, 1200, 1500)
+        whole = []
+        monkeypatch.setattr(TiffReader, "_decode", lambda s, i, real=TiffReader._decode: whole.append(i) or real(s, i))
+        small = image.thumbnail(side)
+    assert bool(whole) == (side == 1400), "1/2 to 1/8 of the frequencies are enough"
+    assert small.shape == exact.shape
+    assert np.abs(small.astype(int) - exact).mean() < 1.5
+
+
+def test_a_thumbnail_is_made_from_the_coarsest_level_that_is_large_enough(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(np.full((1200, 1500, 3), 200, np.uint8), photometric="rgb", tile=(256, 256), subifds=2)
+        for grey, size in ((120, (600, 750)), (40, (300, 375))):
+            file.write(np.full((*size, 3), grey, np.uint8), photometric="rgb", tile=(256, 256), subfiletype=1)
+    with open_image(path) as image:
+        assert {side: int(image.thumbnail(side).max()) for side in (1000, 700, 376, 100)} == {
+            1000: 200, 700: 120, 376: 120, 100: 40,
+        }  # fmt: skip
+        assert image.thumbnail(100).shape == (80, 100, 3)
+        assert (image.read(0, 0, 5, 5) == 200).all()

@@ -37,7 +37,16 @@ class ImageReader(ABC):
         """The image area-averaged to at most `max_side`, from bands: memory does not grow with height."""
         factor = min(1.0, max_side / max(self.height, self.width))
         size = max(1, round(self.height * factor)), max(1, round(self.width * factor))
-        return self.shrunk(*size, 0, 0, self.height, self.width)
+        overview = self.overview(max(size))
+        try:
+            return overview.shrunk(*size, 0, 0, overview.height, overview.width)
+        finally:
+            if overview is not self:
+                overview.close()
+
+    def overview(self, side: int) -> ImageReader:
+        """The same image at its own or a smaller size, but no smaller than `side`: the cheapest there is."""
+        return self
 
     def shrunk(self, rows: int, columns: int, y: int, x: int, h: int, w: int) -> np.ndarray:
         """A window (y, x, h, w), area-averaged to (rows, columns, 3) in bands: its height costs no memory."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections import OrderedDict
 from pathlib import Path
 
+import cv2
 import numpy as np
 import tifffile
 
@@ -14,10 +16,36 @@ from lib.errors import UserError
 from lib.imaging.readers.base import ImageReader, check, shown
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+JPEG, RGB = 7, 2  # numbers of TIFF: a compression, a photometric interpretation
+REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+NOT_YCBCR = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # a marker of JPEG
 
 
-class TiffReader(ImageReader):
-    """TIFF, tiled or striped; colours may be interleaved, in planes, or in a page each. The finest level is read.
+class SegmentReader(ImageReader):
+    """An image of segments (tiles or strips) of one size, from left to right and down."""
+
+    _segment: tuple[int, int]
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        sh, sw = self._segment
+        across = -(-self.width // sw)
+        out = np.empty((h, w, 3), np.uint8)
+        for row in range(y // sh, (y + h - 1) // sh + 1):
+            for column in range(x // sw, (x + w - 1) // sw + 1):
+                top, left = row * sh, column * sw
+                y0, y1 = max(y, top), min(y + h, top + sh)
+                x0, x1 = max(x, left), min(x + w, left + sw)
+                box = y0 - top, y1 - top, x0 - left, x1 - left
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = self._piece(row * across + column, *box)
+        return out
+
+    @abstractmethod
+    def _piece(self, index: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        """Rows and columns of segment `index` as RGB (h, w, 3)."""
+
+
+class TiffReader(SegmentReader):
+    """TIFF, tiled or striped; colours may be interleaved, in planes, or in a page each. `level` 0 is the finest.
 
     Of uncompressed segments just the rows under a window are read, so that not even a single strip that holds the
     whole image is read whole; of others the last decoded ones are kept.
@@ -26,16 +54,17 @@ class TiffReader(ImageReader):
     CACHE_BYTES = 192e6
     windowed = True
 
-    def __init__(self, path: Path, pixels: Pixels):
+    def __init__(self, path: Path, pixels: Pixels, level: int = 0):
         self.path, self.pixels = path, pixels
         try:
             self._file = tifffile.TiffFile(path)
-            level = self._file.series[0].levels[0]
-            page = level.keyframe
+            self._levels = self._file.series[0].levels
+            series = self._levels[level]
+            page = series.keyframe
         except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
             raise UserError(f"{path} is no readable TIFF ({error}); replace or remove the file") from None
         self._page, self.height, self.width = page, page.imagelength, page.imagewidth
-        pages = [level.pages[i] for i in range(_channel_pages(level.axes, level.shape))]
+        pages = [series.pages[i] for i in range(_channel_pages(series.axes, series.shape))]
         self._planar = page.planarconfig == 2 and page.samplesperpixel > 1
         self._samples = 1 if self._planar else page.samplesperpixel  # of a segment's pixel
         self.channels = page.samplesperpixel * len(pages)
@@ -55,21 +84,18 @@ class TiffReader(ImageReader):
         plain_bits = page.bitspersample == page.dtype.itemsize * 8
         self._plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and plain_bits
         self.undividable = not self._plain and self._segment[0] * self._segment[1] * 3 > self.CACHE_BYTES
+        blocks = page.is_tiled or self._segment[0] % 8 == 0
+        self.is_plain_jpeg = blocks and page.compression == JPEG and self._samples == 3 and page.dtype == np.uint8
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        sh, sw = self._segment
-        across = -(-self.width // sw)
-        out = np.empty((h, w, 3), np.uint8)
-        for row in range(y // sh, (y + h - 1) // sh + 1):
-            for column in range(x // sw, (x + w - 1) // sw + 1):
-                top, left = row * sh, column * sw
-                y0, y1 = max(y, top), min(y + h, top + sh)
-                x0, x1 = max(x, left), min(x + w, left + sw)
-                box = y0 - top, y1 - top, x0 - left, x1 - left
-                out[y0 - y : y1 - y, x0 - x : x1 - x] = self._piece(row * across + column, *box)
-        return out
+    def overview(self, side: int) -> ImageReader:
+        """The coarsest level that is large enough; of JPEG, as few of its frequencies as will do."""
+        sides = [max(level.keyframe.imagelength, level.keyframe.imagewidth) for level in self._levels]
+        level = max((i for i in range(len(sides)) if sides[i] >= side), default=0)
+        reader = TiffReader(self.path, self.pixels, level)
+        factor = next((factor for factor in REDUCED if sides[level] >= factor * side), 0)
+        return ReducedReader(reader, factor) if factor and reader.is_plain_jpeg else reader
 
     def _piece(self, index: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Rows and columns of segment `index` as RGB (h, w, 3)."""
@@ -123,8 +149,41 @@ class TiffReader(ImageReader):
             raise UserError(f"{self.path} is damaged at segment {index} ({error}); replace it") from None
         return np.zeros((*self._segment, self._samples), page.dtype) if decoded is None else decoded[0]
 
+    def jpeg_stream(self, index: int) -> bytes:
+        """Segment `index` as a JPEG of its own, with the tables that the file keeps once; empty if left out."""
+        offset, count = self._planes[0][index]
+        with self._lock:
+            self._file.filehandle.seek(offset)
+            data = self._file.filehandle.read(count)
+        tables = (self._page.jpegtables or b"")[2:-2]  # without its start and end markers
+        colours = NOT_YCBCR if self._page.photometric == RGB else b""
+        return data and data[:2] + colours + tables + data[2:]
+
     def close(self) -> None:
         self._file.close()
+
+
+class ReducedReader(SegmentReader):
+    """A JPEG-compressed TIFF at 1/2, 1/4 or 1/8: of each block of 8 x 8 only that share of frequencies is decoded."""
+
+    windowed = True
+
+    def __init__(self, reader: TiffReader, factor: int):
+        self.path, self.channels, self._full, self._flag = reader.path, reader.channels, reader, REDUCED[factor]
+        self.height, self.width = -(-reader.height // factor), -(-reader.width // factor)
+        self._segment = reader._segment[0] // factor, -(-reader._segment[1] // factor)
+
+    def _piece(self, index: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        stream = self._full.jpeg_stream(index)
+        if not stream:
+            return np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
+        decoded = cv2.imdecode(np.frombuffer(stream, np.uint8), self._flag)
+        if decoded is None:
+            raise UserError(f"{self.path} is damaged at segment {index}; replace it")
+        return shown(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)[y0:y1, x0:x1], self._full.pixels)
+
+    def close(self) -> None:
+        self._full.close()
 
 
 def _channel_pages(axes: str, shape: tuple[int, ...]) -> int:
