@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
         codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
 
     decision.save(workspace.decision)
-    show_predictions(parts, folds, images, config, competition, workspace, load, decision, device, engine)
+    show_predictions(oof, fold_of, decision, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
         "members": [part.name for part in parts], "decision": read_json(workspace.decision, {}),

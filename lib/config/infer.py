@@ -47,4 +47,4 @@ class Report(Section):
     """What is shown."""
 
     pictures: Annotated[int, Ge(0)] = 6
-    """Images of which a picture (truth beside prediction) is drawn."""
+    """Images of which a picture (truth beside prediction) is drawn; of a fold's first 16 at most."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.competition import metrics
 from lib.config.competition import Competition
-from lib.inference.evaluate import BINS, Evaluation, to_bins
+from lib.inference.evaluate import BINS, Evaluation, quantised
 from lib.workspace import read_json, write_json
 
 
@@ -27,10 +27,12 @@ class Decision:
     cross_score: float
 
     def apply(self, probs: np.ndarray) -> np.ndarray:
-        """(K, h, w) → label indices (h, w) uint8."""
-        if self.threshold is None:
-            return probs.argmax(0).astype(np.uint8)
-        return (to_bins(probs[0]) >= self.threshold).astype(np.uint8)
+        """Probabilities (K, h, w) → label indices (h, w) uint8."""
+        return self.labels(quantised(probs))
+
+    def labels(self, map_: np.ndarray) -> np.ndarray:
+        """The same of what is already `quantised` (h, w)."""
+        return map_ if self.threshold is None else (map_ >= self.threshold).astype(np.uint8)
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))

@@ -1,9 +1,9 @@
-"""Stitched whole-image predictions against labels, as counts: no map is kept."""
+"""Stitched whole-image predictions against labels, as counts: of maps, only small ones are kept, to be shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from lib.tables import IGNORE
 from lib.workspace import replacing
 
 BINS = 256  # probabilities at 8 bits: bin = round(255 p)
+MAP_SIDE = 900  # longest side of a map that is kept
 
 
 @dataclass
@@ -20,10 +21,12 @@ class Evaluation:
     """Counts over N images and S systems.
 
     One class: `counts` (N, S, 2, BINS), truth x probability bin. Otherwise (N, S, n, n), truth x argmax.
+    `maps`, of some images: bins or argmax of the last system, (h, w) uint8, every so many pixels.
     """
 
     image_ids: list[str]
     counts: np.ndarray
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def binary(self) -> bool:
@@ -38,19 +41,22 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts)
+            maps = {f"map {image_id}": map_ for image_id, map_ in self.maps.items()}
+            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **maps)
 
     @staticmethod
     def load(path: Path) -> Evaluation:
         with np.load(path) as saved:
-            return Evaluation(saved["image_ids"].tolist(), saved["counts"])
+            maps = {name[4:]: saved[name] for name in saved.files if name.startswith("map ")}
+            return Evaluation(saved["image_ids"].tolist(), saved["counts"], maps)
 
     @staticmethod
     def concat(parts: Iterable[Evaluation]) -> Evaluation:
         """Several folds' images together; they must have the same systems."""
         parts = list(parts)
         ids = [i for part in parts for i in part.image_ids]
-        return Evaluation(ids, np.concatenate([part.counts for part in parts]))
+        maps = {image_id: map_ for part in parts for image_id, map_ in part.maps.items()}
+        return Evaluation(ids, np.concatenate([part.counts for part in parts]), maps)
 
 
 def evaluate(
@@ -63,39 +69,56 @@ def evaluate(
     systems: int,
     limits: Limits = USUAL,
     description: str = "",
+    keep: int = 0,
 ) -> Evaluation:
     """Predict whole images and count against their labels at original resolution.
 
-    `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices.
+    `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices. `keep`: of how many images,
+    the first, a small map is kept.
     """
     fill = background_fill(channels, n_labels)
     shape = (2, BINS) if channels == 1 else (n_labels, n_labels)
     counts = np.zeros((len(sources), systems, *shape), np.int64)
     position = {source.image_id: i for i, source in enumerate(sources)}
+    maps: dict[str, np.ndarray] = {}
     label = None
     for block in predict(sources, forward, windows, fill, systems, limits, description):
         if block.first:
             label = open_label(block.image_id, block.height, block.width)
         truth = label.read(block.y, block.x, *block.probs.shape[2:])
         for s in range(systems):
-            counts[position[block.image_id], s] += count(truth, block.probs[s], n_labels)
-    return Evaluation([source.image_id for source in sources], counts)
+            guess = quantised(block.probs[s])
+            counts[position[block.image_id], s] += count(truth, guess, shape)
+        if position[block.image_id] < keep:
+            step = map_step(block.height, block.width)
+            size = -(-block.height // step), -(-block.width // step)
+            part = guess[-block.y % step :: step, -block.x % step :: step]
+            top, left = -(-block.y // step), -(-block.x // step)
+            map_ = maps.setdefault(block.image_id, np.zeros(size, np.uint8))
+            map_[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return Evaluation([source.image_id for source in sources], counts, maps)
 
 
-def count(truth: np.ndarray, probs: np.ndarray, n_labels: int) -> np.ndarray:
-    """Counts of one block: truth (h, w), probs (K, h, w) → (2, BINS) or (n, n)."""
-    keep = truth != IGNORE
-    if len(probs) == 1:
-        guess, wide = to_bins(probs[0][keep]), BINS
-    else:
-        guess, wide = probs.argmax(0)[keep], n_labels
-    flat = truth[keep].astype(np.int64) * wide + guess
-    return np.bincount(flat, minlength=n_labels * wide).reshape(n_labels, wide)
+def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Counts of one block: truth and guess (h, w) → `shape`, one row for each truth."""
+    known = truth != IGNORE
+    flat = truth[known].astype(np.int64) * shape[1] + guess[known]
+    return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def to_bins(probs: np.ndarray) -> np.ndarray:
-    """Probability to bin 0…255; the decision on test maps goes through the same rounding."""
+    """Probability to bin 0…255."""
     return (probs * (BINS - 1) + 0.5).astype(np.uint8)
+
+
+def quantised(probs: np.ndarray) -> np.ndarray:
+    """(K, h, w) → (h, w) uint8: the bin of one class, the argmax of several; decisions are made on these."""
+    return to_bins(probs[0]) if len(probs) == 1 else probs.argmax(0).astype(np.uint8)
+
+
+def map_step(height: int, width: int) -> int:
+    """Pixels from one value of a kept map to the next."""
+    return max(1, max(height, width) // MAP_SIDE)
 
 
 def background_fill(channels: int, n_labels: int) -> np.ndarray:

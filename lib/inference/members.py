@@ -22,6 +22,8 @@ from lib.inference.predictor import Limits, Source, Windows, count_windows, firs
 from lib.inference.tta import views
 from lib.workspace import Member, Workspace, file_fingerprint, round_experiment, short_hash
 
+SHOWN = 16  # images of a fold whose maps are kept, to be shown: more than a report has
+
 
 def last_experiment(config: Config, workspace: Workspace) -> str:
     """The experiment of the last pseudo-label round that was trained."""
@@ -146,6 +148,7 @@ def out_of_fold(
             ids,
             repr(windows),
             [config.infer.roi, config.infer.tta, repr(engine), file_fingerprint(workspace.images)],
+            SHOWN,
         ]
         cache = workspace.oof_dir / f"{short_hash(made_from)}.npz"
         if not cache.is_file():
@@ -160,6 +163,7 @@ def out_of_fold(
                 forward.systems,
                 limits_of(config),
                 description=f"05 out-of-fold, fold {fold}",
+                keep=SHOWN,
             )
             result.save(cache)
         evaluations.append(Evaluation.load(cache))

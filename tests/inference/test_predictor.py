@@ -1,4 +1,5 @@
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -8,9 +9,10 @@ from torch import nn
 
 from lib import plugins
 from lib.config.competition import Competition
+from lib.inference import evaluate as evaluating
 from lib.inference.backends import Engine, Unsuited, fastest_backend
 from lib.inference.decision import fit_decision
-from lib.inference.evaluate import Evaluation, count
+from lib.inference.evaluate import Evaluation, count, evaluate, quantised
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, full_rows, predict
 
@@ -79,6 +81,23 @@ def test_probabilities_are_averaged_and_each_member_is_a_system(image):
     assert np.abs(1 / (1 + np.exp(-logits)) - probs[2]).max() > 0.05  # averaging logits would differ
 
 
+@pytest.mark.parametrize("max_gib", [0.5, 1e-5])
+def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_path, monkeypatch, max_gib):
+    monkeypatch.setattr(evaluating, "MAP_SIDE", 40)  # 131 columns: every third
+    path, pixels = image
+    truth = (pixels[..., 0] > 99).astype(np.uint8)
+    label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])
+    found = evaluate(
+        [Source("a/b", path), Source("c", path)], Ensemble([Grey(), Grey()], CPU, each=True),
+        Windows(32, 0.5, 1.0, "gaussian", 0.25), lambda *_: label, 2, 1, 3, Limits(max_gib=max_gib), keep=1,
+    )  # fmt: skip
+    found.save(tmp_path / "oof.npz")
+    again = Evaluation.concat([Evaluation.load(tmp_path / "oof.npz")])
+    probs = whole(path, Ensemble([Grey()], CPU), Windows(32, 0.5, 1.0, "gaussian", 0.25))
+    assert list(again.maps) == ["a/b"] and (again.maps["a/b"] == quantised(probs[0])[::3, ::3]).all()
+    assert (again.counts[0] == count(truth, quantised(probs[0]), (2, 256))).all()
+
+
 def test_batches_fill_across_images(image, tmp_path):
     path, _ = image
     seen = []
@@ -105,7 +124,7 @@ def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
     truth = (rng.random((6, 40, 40)) < 0.2).astype(np.uint8)
     # An overconfident network: objects at 0.8 to 1, background anywhere below 0.85.
     probs = np.where(truth, rng.uniform(0.8, 1, truth.shape), rng.uniform(0, 0.85, truth.shape)).astype(np.float32)
-    counts = np.stack([count(t, p[None], 2)[None] for t, p in zip(truth, probs, strict=True)])
+    counts = np.stack([count(t, quantised(p[None]), (2, 256))[None] for t, p in zip(truth, probs, strict=True)])
     evaluation = Evaluation([str(i) for i in range(6)], counts)
     decision = fit_decision(evaluation, 0, np.array([0, 0, 0, 1, 1, 1]), Competition(), search=True)
     assert 0.78 < decision.threshold / 255 < 0.87
