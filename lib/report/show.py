@@ -39,6 +39,7 @@ def draw(image_id: str, row: pd.Series, guess: np.ndarray, competition: Competit
         small = reader.thumbnail(max(guess.shape))
     image = cv2.resize(small, guess.shape[::-1], interpolation=cv2.INTER_AREA)
     band = step * max(1, BAND // step)
-    bands = (label.read(y, 0, min(band, height - y), width)[::step, ::step] for y in range(0, height, band))
+    # Copies: a view would keep its whole band alive.
+    bands = (label.read(y, 0, min(band, height - y), width)[::step, ::step].copy() for y in range(0, height, band))
     picture = truth_beside_prediction(image, np.concatenate(list(bands)), guess, competition.settings.background)
     save_picture(workspace.report / f"{image_id}.jpg", picture)
