@@ -158,7 +158,8 @@ class BandEncoder:
         self._next = 0
         self._step = width if order == "column" else 1  # from a pixel of a band to the one that follows in `order`
         self._before = np.zeros(self._step, np.uint8)  # the pixels before the next band's first, one row or one pixel
-        self._places: list[np.ndarray] = []  # where runs start or end
+        self._places: list[np.ndarray] = []  # where runs start or end; half the bytes where they fit
+        self._kind = np.uint32 if height * width + base < 2**32 else np.int64
 
     def push(self, y0: int, band: np.ndarray) -> None:
         """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
@@ -180,7 +181,7 @@ class BandEncoder:
             places = (places - rows * self.width) * self.height + rows + self._next
         else:
             places += self._next * self.width
-        self._places.append(places)
+        self._places.append(places.astype(self._kind))
         self._before = pixels[-step:].copy()
         self._next += len(pixels) // self.width
 
@@ -194,7 +195,8 @@ class BandEncoder:
             raise ValueError(f"{self._next} of {self.height} rows were pushed")
         # Runs that are still open end with the mask, or with their column.
         line = self.height if self.order == "column" else self.height * self.width
-        runs = np.concatenate([*self._places, (np.flatnonzero(self._before) + 1) * line])
+        open_ = (np.flatnonzero(self._before) + 1) * line
+        runs = np.concatenate([*self._places, open_.astype(self._kind)])
         self._places = []
         runs.sort()  # starts and ends take turns
         apart = np.ones(len(runs), bool)
@@ -227,7 +229,7 @@ _ZERO = np.frombuffer(b"\0\0 0", np.uint32)
 
 
 def _text(numbers: np.ndarray) -> Iterator[bytes]:
-    """Numbers (N,) int64, none below 0, in decimal with a blank between them. Holds no Python object for each.
+    """Numbers (N,), none below 0, in decimal with a blank between them. Holds no Python object for each.
 
     >>> b"".join(_text(np.array([7, 0, 65536])))
     b'7 0 65536'

@@ -39,7 +39,7 @@ class Infer(Section):
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
     tag: str = "ensemble"
     """Goes into the submission's file name."""
-    max_gib: Annotated[float, Gt(0)] = 0.5
+    max_gib: Annotated[float, Gt(0)] = 0.25
     """Memory for the rows of an image that are being worked on; what is more waits in a file."""
 
 

@@ -106,6 +106,10 @@ class Train(Section):
     lr: Annotated[float, Gt(0)] = 1e-3
     encoder_lr: Annotated[float, Gt(0)] = 1.0
     """Learning rate of the encoder as a share of `lr`."""
+    frozen: list[str] = []
+    """Modules of the network that stay as they were loaded, batch-norm statistics included; the first ones are the
+    slowest to train (`[encoder.model.conv_stem, encoder.model.bn1, encoder.model.blocks.0]`). Best with
+    `model.weights` from ImageNet."""
     weight_decay: Annotated[float, Ge(0)] = 1e-2
     warmup: Share = 0.05
     """Share of the training over which the learning rate rises to `lr`; then it falls by a cosine."""

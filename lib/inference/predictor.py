@@ -60,7 +60,7 @@ class Limits:
     """
 
     batch_size: int = 8
-    max_gib: float = 0.5
+    max_gib: float = 0.25
     folder: Path | None = None
 
     @property

@@ -49,15 +49,16 @@ def update_bn(network: nn.Module, batches: Iterable[torch.Tensor], precision: st
 
     An average of weights never saw its own activations; without this SWA is worthless.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    network.train()  # which leaves frozen ones as they are
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     if not norms:
+        network.eval()
         return
     momenta = {norm: norm.momentum for norm in norms}
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative mean
     device = next(network.parameters()).device
-    network.train()
     for images in batches:
         with autocast(device, precision):
             network(images.to(device))

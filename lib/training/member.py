@@ -88,6 +88,7 @@ def measure_precision(workspace: Workspace, config: Config, channels: int, data:
         return float(loss.detach())
 
     network = build_network(config.model, channels).to(device, memory_format=torch.channels_last).train()
+    network.freeze(config.train.frozen)
     choice = fastest(device, one_step, lambda loss, exact: abs(loss - exact) <= 0.05 * abs(exact) + 1e-6)
     workspace.choose(key, choice)
     return choice
@@ -99,6 +100,7 @@ def make_trainer(
     """A fresh trainer of a member; the network's first weights depend on the seed alone."""
     torch.manual_seed(member.seed)
     network = build_network(config.model, channels)
+    network.freeze(config.train.frozen)
     write_description(member.path, config, channels)
     loss = build_loss(config.train.loss, channels)
     return Trainer(config.train, network, loss, data, member.path, seed=member.seed, precision=precision, device=device)

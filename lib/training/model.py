@@ -35,6 +35,23 @@ class Network(nn.Module):
         mean, std = torch.tensor(IMAGENET_MEAN) * 255, torch.tensor(IMAGENET_STD) * 255
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        self._frozen: list[nn.Module] = []
+
+    def freeze(self, names: list[str]) -> None:
+        """Keep modules as they are, batch-norm statistics included. Raises UserError where there is no such module."""
+        modules = dict(self.body.named_modules())
+        for name in names:
+            if name not in modules:
+                near = [known for known in modules if known.count(".") <= name.count(".")][1:]
+                raise UserError(f"train.frozen: the network has no module {name!r}; it has {', '.join(near[:40])}")
+            self._frozen.append(modules[name].requires_grad_(False))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Network:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.body((x.to(self.mean.dtype) - self.mean) / self.std)

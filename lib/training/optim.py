@@ -15,6 +15,8 @@ def build_optimizer(config: Train, network: nn.Module) -> torch.optim.Optimizer:
     """Two parameter groups or more: encoder and rest, with and without weight decay (norms, biases)."""
     groups: dict[tuple[float, float], list] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         share = config.encoder_lr if ".encoder." in f".{name}" else 1.0
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((share, decay), []).append(parameter)

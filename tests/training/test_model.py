@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from lib.config.training import Model
+from lib.config.training import Model, Train
 from lib.errors import UserError
+from lib.training.averaging import WeightAverage, update_bn
 from lib.training.model import build_network, package_file
+from lib.training.optim import build_optimizer
 
 
 def test_the_shipped_imagenet_weights_reach_every_encoder_tensor():
@@ -27,3 +29,23 @@ def test_the_shipped_imagenet_weights_reach_every_encoder_tensor():
 def test_what_cannot_be_built_is_said_in_one_sentence(model, what):
     with pytest.raises(UserError, match=what):
         build_network(model, 1)
+
+
+def test_frozen_modules_keep_weights_and_statistics_the_others_do_not():
+    network = build_network(Model(weights="none"), 1)
+    network.freeze(["encoder.model.conv_stem", "encoder.model.bn1"])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = build_optimizer(Train(lr=0.1), network.train())
+    network(torch.rand(2, 3, 64, 64) * 255).square().mean().backward()
+    optimizer.step()
+    average = WeightAverage(network).network(network)
+    update_bn(average, [torch.rand(2, 3, 64, 64) * 255], "fp32")
+    frozen = ("body.encoder.model.conv_stem", "body.encoder.model.bn1")
+    for after in (network, average):
+        same = {name: torch.equal(value, before[name]) for name, value in after.state_dict().items()}
+        kept = [name for name in same if name.startswith(frozen)]
+        assert len(kept) == 6 and all(same[name] for name in kept)
+        moved = [name for name in same if not name.startswith(frozen) and "num_batches" not in name]
+        assert not any(same[name] for name in moved if "running" in name or "conv" in name)
+    with pytest.raises(UserError, match=r"train.frozen: the network has no module 'stem'; it has encoder, decoder"):
+        network.freeze(["stem"])
