@@ -101,6 +101,7 @@ def time_network(config: Config, channels: int, precision: dict[str, str]) -> tu
     device = pick_device(config.train.device)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     network = build_network(config.model, channels, pretrained=False).to(device, memory_format=layout)
+    network.freeze(config.train.frozen)
     side = config.train.crop or config.preprocess.tile_size
     batch = torch.rand(config.train.batch_size, 3, side, side, device=device).contiguous(memory_format=layout) * 255
 
@@ -151,11 +152,11 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     def windows(images: list[tuple[int, int]], grid: Windows) -> float:
         return seen * sum(window_count(size, grid) for size in images)
 
-    # 03 scores whole images without overlap or TTA; 04 and 05 predict as configured.
-    grid = windows_of(config)
+    # 03 scores whole images without TTA, and on the way without overlap; 04 and 05 predict as configured.
+    grid, kinds = windows_of(config), len(config.infer.weights)
     plain = Windows(grid.size, 0.0, grid.scale, "constant", 0.0, grid.whole)
-    scored = validated * windows(sizes["train"], plain) * len(config.train.seeds) * (rounds + 1)
-    kinds = len(config.infer.weights)
+    scored = len({"swa", *config.infer.weights})  # 03 asks for SWA's score always
+    scores = scored * windows(sizes["train"], grid) + config.train.evaluations * windows(sizes["train"], plain)
     passes = (
         rounds * windows(unlabeled, grid) * networks
         + validated * windows(sizes["train"], grid) * len(config.train.seeds) * kinds
@@ -176,7 +177,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
             "starting and averaging": overhead,
             "cutting": measured.cut_seconds * sum(pixels.values()),
             "training": members * member_seconds(config, tiles, measured),
-            "scoring": scored * (config.train.evaluations + kinds) * measured.window_seconds,
+            "scoring": validated * len(config.train.seeds) * (rounds + 1) * scores * measured.window_seconds,
             "inference": passes * measured.window_seconds,
         },
         members=members,

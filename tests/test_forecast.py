@@ -42,6 +42,14 @@ def test_windows_that_are_blank_cost_nothing_and_views_cost_each():
     assert cost("--infer.tta", "flips").seconds["inference"] == pytest.approx(4 * everywhere / 2)
 
 
+def test_03_scores_with_the_windows_of_05_and_on_the_way_without_overlap():
+    # 1000 x 2000 in windows of 512: 2 x 4, with half of each shared 3 x 7.
+    final = cost("--infer.roi", "none", "--infer.overlap", "0.5").seconds["scoring"]
+    assert final == pytest.approx(4 * 3 * 7 * 0.2)
+    on_the_way = cost("--infer.roi", "none", "--infer.overlap", "0.5", "--train.evaluations", "2").seconds["scoring"]
+    assert on_the_way == pytest.approx(final + 2 * 4 * 8 * 0.2)
+
+
 def test_a_disk_that_is_too_small_is_refused(tmp_path):
     forecast = cost("--train.time_limit", "1")
     config = load(None, ["--workspace", str(tmp_path / "w")])

@@ -108,10 +108,11 @@ def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) 
     """Cut and store one band: (rows of tiles.csv, colour sums (2, 4): of values and squares, last the pixel count)."""
     competition, preprocess = _competition(config.model_dump_json()), config.preprocess
     rows, sums = [], np.zeros((2, 4))
+    kinds = len(competition.label_names), competition.channels == 1
     with open_image(image.path, config.competition.pixels) as reader:
         label = competition.labels.open(image.image_id, reader.height, reader.width)
         for spot in spots:
-            pixels, mask = cut(spot, reader, label, len(competition.label_names), preprocess.tile_size)
+            pixels, mask = cut(spot, reader, label, *kinds, preprocess.tile_size)
             rows.append(write_tile(spot.row, pixels, mask, folder, preprocess.image_format))
             n = pixels.shape[0] * pixels.shape[1]
             mean, std = (values.ravel() for values in cv2.meanStdDev(pixels))

@@ -108,17 +108,17 @@ def label_shares(label, box: Box, size: tuple[int, int], n: int) -> np.ndarray:
     return out
 
 
-def stored_label(shares: np.ndarray) -> np.ndarray:
+def stored_label(shares: np.ndarray, binary: bool) -> np.ndarray:
     """Shares (n + 1, h, w) as a tile's label (h, w) uint8: `IGNORE` where most of a pixel is ignored, else
 
-    background and one class: the class's share in 1/`FULL`; several classes: the index of the largest share.
+    `binary` (background and one class): the class's share in 1/`FULL`; otherwise: the index of the largest share.
 
     >>> shares = np.array([[[1.0, 0.5, 0.0]], [[0.0, 0.5, 0.0]], [[0.0, 0.0, 1.0]]], np.float32)
-    >>> stored_label(shares).tolist()
-    [[0, 127, 255]]
+    >>> stored_label(shares, True).tolist(), stored_label(shares, False).tolist()
+    ([[0, 127, 255]], [[0, 0, 255]])
     """
     ignored = shares[-1] > 0.5
-    if len(shares) == 3:
+    if binary:
         known = np.maximum(1 - shares[-1], 1e-6)
         values = (shares[1] / known * FULL).round()
     else:
@@ -179,7 +179,7 @@ def keep_tiles(rows: list[dict], config: Preprocess, background: bool, seed: int
     return sorted([*objects, *(rest[i] for i in places)])
 
 
-def cut(spot: Spot, reader: ImageReader, label, n: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
+def cut(spot: Spot, reader: ImageReader, label, n: int, binary: bool, tile: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (tile, tile, 3) and label (tile, tile; see `stored_label`), uint8, of `n` label indices.
 
     Small images are mirrored, and their rim is ignored.
@@ -187,9 +187,9 @@ def cut(spot: Spot, reader: ImageReader, label, n: int, tile: int) -> tuple[np.n
     pixels = reader.shrunk(*spot.size, *spot.box)
     if spot.size == spot.box[2:]:  # nothing is shrunk: each pixel is one label
         mask = label.read(*spot.box)
-        mask = cv2.LUT(mask, WHOLE_PIXELS) if n == 2 else mask
+        mask = cv2.LUT(mask, WHOLE_PIXELS) if binary else mask
     else:
-        mask = stored_label(label_shares(label, spot.box, spot.size, n))
+        mask = stored_label(label_shares(label, spot.box, spot.size, n), binary)
     return pad(pixels, tile), pad(mask, tile, value=IGNORE)
 
 

@@ -118,7 +118,7 @@ def quantised(probs: np.ndarray) -> np.ndarray:
 
 def map_step(height: int, width: int) -> int:
     """Pixels from one value of a kept map to the next."""
-    return max(1, max(height, width) // MAP_SIDE)
+    return -(-max(height, width) // MAP_SIDE)
 
 
 def background_fill(channels: int, n_labels: int) -> np.ndarray:

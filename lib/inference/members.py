@@ -16,13 +16,13 @@ from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.inference.backends import Engine, fastest_backend
-from lib.inference.evaluate import Evaluation, evaluate
+from lib.inference.evaluate import MAP_SIDE, Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
 from lib.inference.tta import views
 from lib.workspace import Member, Workspace, file_fingerprint, round_experiment, short_hash
 
-SHOWN = 16  # images of a fold whose maps are kept, to be shown: more than a report has
+SHOWN = 16  # images of a fold whose maps are kept, to be shown
 
 
 def last_experiment(config: Config, workspace: Workspace) -> str:
@@ -148,7 +148,7 @@ def out_of_fold(
             ids,
             repr(windows),
             [config.infer.roi, config.infer.tta, repr(engine), file_fingerprint(workspace.images)],
-            SHOWN,
+            [SHOWN, MAP_SIDE],
         ]
         cache = workspace.oof_dir / f"{short_hash(made_from)}.npz"
         if not cache.is_file():

@@ -23,8 +23,8 @@ def show_predictions(
     """Draw `count` validation images, spread over the folds: image, truth, prediction."""
     rows = images.set_index("image_id")
     table = pd.DataFrame({"image_id": oof.image_ids, "fold": fold_of})
-    each = -(-count // table["fold"].nunique())
-    for image_id in table.groupby("fold", sort=True)["image_id"].head(each)[:count]:
+    table["turn"] = table.groupby("fold").cumcount()
+    for image_id in table.sort_values(["turn", "fold"], kind="stable")["image_id"][:count]:
         if image_id in oof.maps:
             row = rows.loc[image_id]
             draw(image_id, row, decision.labels(oof.maps[image_id]), competition, workspace)

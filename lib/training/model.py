@@ -38,13 +38,18 @@ class Network(nn.Module):
         self._frozen: list[nn.Module] = []
 
     def freeze(self, names: list[str]) -> None:
-        """Keep modules as they are, batch-norm statistics included. Raises UserError where there is no such module."""
+        """Keep modules as they are, batch-norm statistics included.
+
+        Raises UserError where there is no such module, or nothing is left to train.
+        """
         modules = dict(self.body.named_modules())
         for name in names:
-            if name not in modules:
+            if not name or name not in modules:
                 near = [known for known in modules if known.count(".") <= name.count(".")][1:]
                 raise UserError(f"train.frozen: the network has no module {name!r}; it has {', '.join(near[:40])}")
             self._frozen.append(modules[name].requires_grad_(False))
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise UserError(f"train.frozen: {', '.join(names)} leave nothing to train; name fewer modules")
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Network:

@@ -101,9 +101,22 @@ def test_ids_with_commas_and_columns_behind_the_run_lengths(tmp_path):
     ]
     labels = codec.read(tmp_path / "out.csv", {'a, "b"': (2, 2), "c": (1, 1)})
     assert labels['a, "b"'].read(0, 0, 2, 2).tolist() == [[0, 1], [1, 1]]
+    codec.add("c", 1, 1, [(0, np.ones((1, 1), np.uint8))])
+    codec.write(tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().endswith("c,1 1,\n")
     (tmp_path / "out.csv").write_text("id,predicted,note\nc\n")
     with pytest.raises(UserError, match="a row has 1 fields, the header 3"):
         codec.check(tmp_path / "out.csv", {})
+
+
+def test_a_file_that_is_no_csv_is_named(tmp_path):
+    codec = RleRows(Settings(classes=["road"]), pd.DataFrame({"id": ["é"], "predicted": ""}), [])
+    with pytest.raises(UserError, match=r"there is no file .*out.csv"):
+        codec.check(tmp_path / "out.csv", {})
+    for text in ("id,predicted\né,\n", "é,predicted\né,\n"):
+        (tmp_path / "out.csv").write_bytes(text.encode("latin-1"))
+        with pytest.raises(UserError, match="out.csv is no CSV in UTF-8"):
+            codec.check(tmp_path / "out.csv", {})
 
 
 @pytest.mark.parametrize("together", [1, 2, 3])

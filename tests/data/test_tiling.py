@@ -45,7 +45,7 @@ def tiles(tmp_path, shape, config):
     names = ["background", "disc"]
     with open_image(tmp_path / "a.png") as reader:
         spots = survey("a", reader, Whole(mask), Regions(None), content_map(reader), names, config)
-        cuts = [Cut(spot.row, *cut(spot, reader, Whole(mask), 2, config.tile_size)) for spot in spots]
+        cuts = [Cut(spot.row, *cut(spot, reader, Whole(mask), 2, True, config.tile_size)) for spot in spots]
     return pixels, mask, cuts
 
 
@@ -145,12 +145,22 @@ def test_a_shrunken_label_holds_areas_and_every_thin_object_counts(monkeypatch):
     shares = label_shares(Whole(mask), (0, 0, 64, 96), (16, 24), 2)
     assert np.allclose(shares.sum(0), 1) and shares[1].sum() == pytest.approx(40 / 16)
     assert shares[1, 2, 5:15] == pytest.approx(0.25)
-    assert stored_label(shares)[2, 5] == round(254 / 4) and (stored_label(shares)[10:] == 255).all()
+    assert stored_label(shares, True)[2, 5] == round(254 / 4) and (stored_label(shares, True)[10:] == 255).all()
     monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 96 * 12)
     assert (label_shares(Whole(mask), (0, 0, 64, 96), (16, 24), 2) == shares).all()
 
 
 def test_several_classes_store_the_index_of_the_largest_share():
     mask = np.array([[0, 1, 2, 2], [1, 1, 2, 0]], np.uint8)
-    assert stored_label(label_shares(Whole(mask), (0, 0, 2, 4), (1, 2), 3)).tolist() == [[1, 2]]
-    assert (stored_label(label_shares(Whole(mask), (0, 0, 2, 4), (2, 4), 3)) == mask).all()
+    assert stored_label(label_shares(Whole(mask), (0, 0, 2, 4), (1, 2), 3), False).tolist() == [[1, 2]]
+    assert (stored_label(label_shares(Whole(mask), (0, 0, 2, 4), (2, 4), 3), False) == mask).all()
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_two_classes_that_fill_the_image_are_no_background_and_object(tmp_path, scale):
+    mask = np.repeat(np.array([[0, 1], [1, 255]], np.uint8), 2 * scale, 0).repeat(2 * scale, 1)
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4 * scale, 4 * scale, 3), np.uint8))
+    spot = Spot({"y": 0, "x": 0, "height": 4 * scale, "width": 4 * scale}, (4, 4))
+    with open_image(tmp_path / "a.png") as reader:
+        assert set(np.unique(cut(spot, reader, Whole(mask), 2, False, 4)[1])) == {0, 1, 255}
+        assert set(np.unique(cut(spot, reader, Whole(mask), 2, True, 4)[1])) == {0, 254, 255}

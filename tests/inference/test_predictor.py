@@ -83,7 +83,7 @@ def test_probabilities_are_averaged_and_each_member_is_a_system(image):
 
 @pytest.mark.parametrize("max_gib", [0.5, 1e-5])
 def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_path, monkeypatch, max_gib):
-    monkeypatch.setattr(evaluating, "MAP_SIDE", 40)  # 131 columns: every third
+    monkeypatch.setattr(evaluating, "MAP_SIDE", 40)  # 131 columns: every fourth
     path, pixels = image
     truth = (pixels[..., 0] > 99).astype(np.uint8)
     label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])
@@ -94,7 +94,7 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     found.save(tmp_path / "oof.npz")
     again = Evaluation.concat([Evaluation.load(tmp_path / "oof.npz")])
     probs = whole(path, Ensemble([Grey()], CPU), Windows(32, 0.5, 1.0, "gaussian", 0.25))
-    assert list(again.maps) == ["a/b"] and (again.maps["a/b"] == quantised(probs[0])[::3, ::3]).all()
+    assert list(again.maps) == ["a/b"] and (again.maps["a/b"] == quantised(probs[0])[::4, ::4]).all()
     assert (again.counts[0] == count(truth, quantised(probs[0]), (2, 256))).all()
 
 

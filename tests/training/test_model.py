@@ -49,3 +49,5 @@ def test_frozen_modules_keep_weights_and_statistics_the_others_do_not():
         assert not any(same[name] for name in moved if "running" in name or "conv" in name)
     with pytest.raises(UserError, match=r"train.frozen: the network has no module 'stem'; it has encoder, decoder"):
         network.freeze(["stem"])
+    with pytest.raises(UserError, match="leave nothing to train"):
+        network.freeze(["encoder", "decoder", "segmentation_head"])

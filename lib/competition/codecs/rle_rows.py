@@ -26,7 +26,7 @@ Runs = tuple[int, np.ndarray, np.ndarray]
 Key = tuple[str, str]
 """Image id, class."""
 HELD_BYTES = 16 * 2**20  # texts kept in memory before they go to a file
-TOGETHER = 2**20  # runs compared at once
+TOGETHER = 2**18  # runs of a class compared at once
 
 
 @register("codec", "rle")
@@ -51,7 +51,8 @@ class RleRows:
                 encoder.push(y0, labels == self.indices[name])
         for name in list(encoders):
             start = self._texts.tell()
-            self._texts.writelines(encoders.pop(name).pieces())
+            for piece in encoders.pop(name).pieces():
+                self._texts.write(piece)
             self._where[image_id, name] = start, self._texts.tell()
 
     def write(self, path: Path) -> None:
@@ -68,8 +69,8 @@ class RleRows:
                 self._texts.seek(start)
                 while (left := stop - self._texts.tell()) > 0:
                     file.write(self._texts.read(min(left, HELD_BYTES)))
-                rest = values[place + 1 :]
-                file.write(b"," + _line(rest) + b"\n" if rest else b"\n")
+                # An empty text first, for the comma; alone, an empty text would be written with quotes.
+                file.write(_line(["", *values[place + 1 :]]) + b"\n" if values[place + 1 :] else b"\n")
         self._texts.seek(0, io.SEEK_END)
 
     def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
@@ -79,9 +80,10 @@ class RleRows:
         return {image_id: label_of_runs(own, *sizes[image_id], order, background) for image_id, own in found}
 
     def check(self, path: Path, sizes: dict[str, tuple[int, int]]) -> None:
-        """Raises UserError on other ids, order or columns than the sample's, runs outside the image, or classes that
+        """Raises UserError unless a file is what the organiser asks for.
 
-        overlap; found on the runs alone, so that no label map is held.
+        That is the sample's ids, order and columns, no run outside its image, no classes that overlap; found on the
+        runs alone, so that no label map is held.
         """
         for _ in self.runs(path, sizes):
             pass
@@ -118,10 +120,11 @@ class RleRows:
         """A pixel has at most one class: runs of all classes together are disjoint too (those of one row are)."""
         if len(runs) == 1:
             return
+        longest = max((starts for _, starts, _ in runs), key=len)
         last = max((starts[-1] for _, starts, _ in runs if len(starts)), default=0)
-        pieces = -(-sum(len(starts) for _, starts, _ in runs) // TOGETHER)
+        borders = np.unique([0, *longest[::TOGETHER], last + 1])
         class_before, end_before = 0, 0
-        for low, high in pairwise(np.linspace(0, last + 1, pieces + 1).astype(np.int64)):
+        for low, high in pairwise(borders):
             index, starts, ends = [np.array([class_before])], [np.array([0])], [np.array([end_before])]
             for label, begun, lengths in runs:
                 here = slice(*np.searchsorted(begun, (low, high)))
@@ -141,8 +144,13 @@ class RleRows:
     def _rows(self, path: Path) -> Iterator[tuple[Key, bytes]]:
         """Image id and class, and run-lengths, of each row. Raises UserError on columns that are not the sample's."""
         s = self.config.submission
+        if not path.is_file():
+            raise UserError(f"there is no file {path}")
         with path.open("rb") as file:
-            columns = _fields(file.readline().removeprefix(codecs.BOM_UTF8))
+            try:
+                columns = _fields(file.readline().removeprefix(codecs.BOM_UTF8))
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
             for column in filter(None, [s.id_column, s.class_column, s.rle_column]):
                 if column not in columns:
                     raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
@@ -150,7 +158,10 @@ class RleRows:
                 raise UserError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(self.columns)}")
             for line in file:
                 if line.strip():
-                    names, text = self._parts(path, line)
+                    try:
+                        names, text = self._parts(path, line)
+                    except UnicodeDecodeError as error:
+                        raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
                     yield self._key(names), text
 
     def _parts(self, path: Path, line: bytes) -> tuple[list[str], bytes]:

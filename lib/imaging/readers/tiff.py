@@ -55,7 +55,7 @@ class TiffReader(SegmentReader):
     windowed = True
 
     def __init__(self, path: Path, pixels: Pixels, level: int = 0):
-        self.path, self.pixels = path, pixels
+        self.path, self.pixels, self._level = path, pixels, level
         try:
             self._file = tifffile.TiffFile(path)
             self._levels = self._file.series[0].levels
@@ -84,17 +84,20 @@ class TiffReader(SegmentReader):
         plain_bits = page.bitspersample == page.dtype.itemsize * 8
         self._plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and plain_bits
         self.undividable = not self._plain and self._segment[0] * self._segment[1] * 3 > self.CACHE_BYTES
-        blocks = page.is_tiled or self._segment[0] % 8 == 0
-        self.is_plain_jpeg = blocks and page.compression == JPEG and self._samples == 3 and page.dtype == np.uint8
+        blocks = self._segment[0] % 8 == 0 and (self._segment[1] % 8 == 0 or not page.is_tiled)
+        rgb = len(segments) == 1 and self._samples == 3 and page.dtype == np.uint8
+        self.is_plain_jpeg = page.compression == JPEG and rgb and blocks
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def overview(self, side: int) -> ImageReader:
         """The coarsest level that is large enough; of JPEG, as few of its frequencies as will do."""
         sides = [max(level.keyframe.imagelength, level.keyframe.imagewidth) for level in self._levels]
-        level = max((i for i in range(len(sides)) if sides[i] >= side), default=0)
-        reader = TiffReader(self.path, self.pixels, level)
+        level = max((i for i in range(len(sides)) if sides[i] >= side), default=self._level)
         factor = next((factor for factor in REDUCED if sides[level] >= factor * side), 0)
+        if level == self._level and not (factor and self.is_plain_jpeg):
+            return self
+        reader = TiffReader(self.path, self.pixels, level)
         return ReducedReader(reader, factor) if factor and reader.is_plain_jpeg else reader
 
     def _piece(self, index: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
