@@ -111,12 +111,51 @@ def window_of_runs(
             window[:, left:right] = cv2.transpose(strip).reshape(h, right - left)
         return window
     (_, width), (y, x, h, w) = shape, box
-    lo = max(0, np.searchsorted(starts, y * width, side="right") - 1)  # a run from above may reach into the window
-    hi = np.searchsorted(starts, (y + h) * width, side="left")
-    starts, ends = starts[lo:hi], starts[lo:hi] + lengths[lo:hi]
     if w == width:
+        starts, ends = _reaching(starts, lengths, y * width, (y + h) * width)
         return _whole_lines(starts, ends, y * width, (y + h) * width).reshape(h, w)
-    # Cut runs at the ends of lines, so that each piece lies in one line.
+    line, left, right = _pieces(starts, lengths, width, box)
+    if not len(line):
+        return np.zeros((h, w), np.uint8)
+    # +1 where a piece starts and -1 behind its end: the running sum along a line is the mask.
+    change = np.zeros((h, w + 1), np.int8)
+    change[line, left] += 1
+    change[line, right] -= 1
+    return np.cumsum(change[:, :-1], axis=1, dtype=np.int8).view(np.uint8)
+
+
+def pixels_in_window(
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    shape: tuple[int, int],
+    order: str,
+    box: tuple[int, int, int, int],
+) -> int:
+    """The sum of `window_of_runs`, without a mask.
+
+    >>> pixels_in_window(np.array([2]), np.array([5]), (3, 4), "row", (0, 1, 2, 3))
+    4
+    """
+    if order == "column":
+        y, x, h, w = box
+        shape, box = shape[::-1], (x, y, w, h)
+    _, left, right = _pieces(starts, lengths, shape[1], box)
+    return int((right - left).sum())
+
+
+def _reaching(starts: np.ndarray, lengths: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of the runs with a pixel from `first` to before `last`, and perhaps of one before them."""
+    lo = max(0, np.searchsorted(starts, first, side="right") - 1)  # a run from before may reach in
+    hi = np.searchsorted(starts, last, side="left")
+    return starts[lo:hi], starts[lo:hi] + lengths[lo:hi]
+
+
+def _pieces(
+    starts: np.ndarray, lengths: np.ndarray, width: int, box: tuple[int, int, int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of a row-major mask in a window, cut at the ends of lines: the window's line, first column, last + 1."""
+    y, x, h, w = box
+    starts, ends = _reaching(starts, lengths, y * width, (y + h) * width)
     first, last = starts // width, (ends - 1) // width
     count = last - first + 1
     run = np.repeat(np.arange(len(starts)), count)
@@ -124,13 +163,7 @@ def window_of_runs(
     left = np.clip(starts[run] - line * width, x, x + w) - x
     right = np.clip(ends[run] - line * width, x, x + w) - x
     inside = (line >= y) & (line < y + h) & (left < right)
-    if not inside.any():
-        return np.zeros((h, w), np.uint8)
-    # +1 where a piece starts and -1 behind its end: the running sum along a line is the mask.
-    change = np.zeros((h, w + 1), np.int8)
-    change[line[inside] - y, left[inside]] += 1
-    change[line[inside] - y, right[inside]] -= 1
-    return np.cumsum(change[:, :-1], axis=1, dtype=np.int8).view(np.uint8)
+    return line[inside] - y, left[inside], right[inside]
 
 
 def _whole_lines(starts: np.ndarray, ends: np.ndarray, first: int, last: int) -> np.ndarray:

@@ -63,7 +63,8 @@ def survey(
 
 
 def _spot(image_id: str, box: Box, size: tuple, label, content: Content, names: list[str], tile: int) -> Spot:
-    pixels = np.ceil(label_pixels(label, box, len(names)) * (size[0] * size[1] / (box[2] * box[3])) - 1e-3).astype(int)
+    counts = label.counts(*box)[[*range(len(names)), IGNORE]]
+    pixels = np.ceil(counts * (size[0] * size[1] / (box[2] * box[3])) - 1e-3).astype(int)
     pixels[-1] += tile**2 - size[0] * size[1]  # what padding will add
     row = {
         "tile_id": f"{image_id}_y{box[0]}_x{box[1]}",
@@ -76,18 +77,6 @@ def _spot(image_id: str, box: Box, size: tuple, label, content: Content, names: 
         **{f"px_{name}": int(count) for name, count in zip([*names, "ignore"], pixels, strict=True)},
     }
     return Spot(row, size)
-
-
-def label_pixels(label, box: Box, n: int) -> np.ndarray:
-    """Original pixels in a box of each of `n` label indices, and last of `IGNORE`: (n + 1,) int64."""
-    y, x, height, width = box
-    counts = np.zeros(IGNORE + 1, np.int64)
-    step = max(1, LABEL_PIXELS // width)
-    for top in range(y, y + height, step):
-        band = label.read(top, x, min(step, y + height - top), width)
-        # Whole numbers up to 2^24 are exact in the histogram's float32.
-        counts += cv2.calcHist([band], [0], None, [IGNORE + 1], [0, IGNORE + 1]).ravel().astype(np.int64)
-    return counts[[*range(n), IGNORE]]
 
 
 def label_shares(label, box: Box, size: tuple[int, int], n: int) -> np.ndarray:

@@ -5,6 +5,8 @@ import pytest
 
 import lib.competition.codecs
 import lib.competition.labels  # noqa: F401
+from lib.competition import rle
+from lib.competition.labels.common import label_of_runs
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import find
@@ -37,6 +39,18 @@ def reader(config, ids=("a",)):
 def test_palette_becomes_indices_and_foreign_colours_are_ignored(painted):
     config, indices = painted
     assert (reader(config).open("a", 20, 30).read(3, 5, 10, 20) == indices[3:13, 5:25]).all()
+
+
+@pytest.mark.parametrize("order", ["row", "column"])
+@pytest.mark.parametrize("classes", [["road"], ["road", "tree"]])
+def test_pixels_are_counted_as_they_are_painted(order, classes):
+    rng = np.random.default_rng(0)
+    masks = [rng.integers(0, 2, (20, 30)) for _ in classes]  # they overlap: the later one wins
+    runs = [(i, *rle.parse(rle.encode(mask, order), 600, "here")) for i, mask in enumerate(masks, start=1)]
+    for background in (True, False):
+        label = label_of_runs(runs, 20, 30, order, background)
+        for box in ((0, 0, 20, 30), (3, 5, 10, 20), (19, 29, 1, 1)):
+            assert (label.counts(*box) == np.bincount(label.read(*box).ravel(), minlength=256)).all()
 
 
 def test_foreign_colour_is_an_error_by_default(painted):

@@ -43,6 +43,7 @@ def test_window_is_the_cut_of_the_whole(mask, order, data):
     runs = rle.parse(rle.encode(mask, order), mask.size, "here")
     window = rle.window_of_runs(*runs, mask.shape, order, box)
     assert (window == mask[y : y + box[2], x : x + box[3]]).all()
+    assert rle.pixels_in_window(*runs, mask.shape, order, box) == window.sum()
 
 
 @given(masks, orders, st.data())

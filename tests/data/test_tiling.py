@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from lib.competition.labels.common import Label
 from lib.config.preprocess import Preprocess
 from lib.data.cutting import BAND_TILES, Survey
 from lib.data.tiling import (
@@ -22,12 +23,8 @@ from lib.imaging.reader import open_image
 from lib.imaging.roi import Regions
 
 
-class Whole:
-    def __init__(self, mask):
-        self.mask = mask
-
-    def read(self, y, x, h, w):
-        return self.mask[y : y + h, x : x + w]
+def whole(mask):
+    return Label(lambda y, x, h, w: mask[y : y + h, x : x + w])
 
 
 @dataclass
@@ -44,8 +41,8 @@ def tiles(tmp_path, shape, config):
     cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, ::-1])
     names = ["background", "disc"]
     with open_image(tmp_path / "a.png") as reader:
-        spots = survey("a", reader, Whole(mask), Regions(None), content_map(reader), names, config)
-        cuts = [Cut(spot.row, *cut(spot, reader, Whole(mask), 2, True, config.tile_size)) for spot in spots]
+        spots = survey("a", reader, whole(mask), Regions(None), content_map(reader), names, config)
+        cuts = [Cut(spot.row, *cut(spot, reader, whole(mask), 2, True, config.tile_size)) for spot in spots]
     return pixels, mask, cuts
 
 
@@ -96,18 +93,18 @@ def test_objects_that_vanish_when_shrunk_are_counted():
     mask = np.zeros((100, 100), np.uint8)
     mask[10:40, 10:40] = 1
     mask[71, 71] = 1  # a single pixel
-    assert vanished_objects(Whole(mask), 100, 100, (100, 100)) == (2, 0)
-    assert vanished_objects(Whole(mask), 100, 100, (20, 20)) == (2, 1)
+    assert vanished_objects(whole(mask), 100, 100, (100, 100)) == (2, 0)
+    assert vanished_objects(whole(mask), 100, 100, (20, 20)) == (2, 1)
 
 
 @pytest.mark.parametrize("size", [(75, 131), (30, 131), (10, 40), (74, 20)])
 def test_labels_shrink_as_opencvs_exact_nearest_neighbour_in_bands_too(size, monkeypatch):
     mask = np.random.default_rng(1).integers(0, 7, (75, 131)).astype(np.uint8)
     expected = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    assert (nearest_label(Whole(mask), (0, 0, 75, 131), size) == expected).all()
+    assert (nearest_label(whole(mask), (0, 0, 75, 131), size) == expected).all()
     monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 131 * 20)
-    assert (nearest_label(Whole(mask), (0, 0, 75, 131), size) == expected).all()
-    inner = nearest_label(Whole(mask), (5, 7, 60, 100), (20, 50))
+    assert (nearest_label(whole(mask), (0, 0, 75, 131), size) == expected).all()
+    inner = nearest_label(whole(mask), (5, 7, 60, 100), (20, 50))
     assert (inner == cv2.resize(mask[5:65, 7:107], (50, 20), interpolation=cv2.INTER_NEAREST_EXACT)).all()
 
 
@@ -142,18 +139,18 @@ def test_a_shrunken_label_holds_areas_and_every_thin_object_counts(monkeypatch):
     mask = np.zeros((64, 96), np.uint8)
     mask[10, 20:60] = 1  # one pixel wide
     mask[40:64] = 255
-    shares = label_shares(Whole(mask), (0, 0, 64, 96), (16, 24), 2)
+    shares = label_shares(whole(mask), (0, 0, 64, 96), (16, 24), 2)
     assert np.allclose(shares.sum(0), 1) and shares[1].sum() == pytest.approx(40 / 16)
     assert shares[1, 2, 5:15] == pytest.approx(0.25)
     assert stored_label(shares, True)[2, 5] == round(254 / 4) and (stored_label(shares, True)[10:] == 255).all()
     monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 96 * 12)
-    assert (label_shares(Whole(mask), (0, 0, 64, 96), (16, 24), 2) == shares).all()
+    assert (label_shares(whole(mask), (0, 0, 64, 96), (16, 24), 2) == shares).all()
 
 
 def test_several_classes_store_the_index_of_the_largest_share():
     mask = np.array([[0, 1, 2, 2], [1, 1, 2, 0]], np.uint8)
-    assert stored_label(label_shares(Whole(mask), (0, 0, 2, 4), (1, 2), 3), False).tolist() == [[1, 2]]
-    assert (stored_label(label_shares(Whole(mask), (0, 0, 2, 4), (2, 4), 3), False) == mask).all()
+    assert stored_label(label_shares(whole(mask), (0, 0, 2, 4), (1, 2), 3), False).tolist() == [[1, 2]]
+    assert (stored_label(label_shares(whole(mask), (0, 0, 2, 4), (2, 4), 3), False) == mask).all()
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -162,5 +159,5 @@ def test_two_classes_that_fill_the_image_are_no_background_and_object(tmp_path, 
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4 * scale, 4 * scale, 3), np.uint8))
     spot = Spot({"y": 0, "x": 0, "height": 4 * scale, "width": 4 * scale}, (4, 4))
     with open_image(tmp_path / "a.png") as reader:
-        assert set(np.unique(cut(spot, reader, Whole(mask), 2, False, 4)[1])) == {0, 1, 255}
-        assert set(np.unique(cut(spot, reader, Whole(mask), 2, True, 4)[1])) == {0, 254, 255}
+        assert set(np.unique(cut(spot, reader, whole(mask), 2, False, 4)[1])) == {0, 1, 255}
+        assert set(np.unique(cut(spot, reader, whole(mask), 2, True, 4)[1])) == {0, 254, 255}

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from lib.competition import rle
 from lib.tables import IGNORE
 
+INDICES = 256  # a label index is uint8
+COUNTED = 2**24  # pixels of a label looked at together
+
 
 class Label:
     """One image's label, read by window."""
 
-    def __init__(self, read: Callable[[int, int, int, int], np.ndarray]):
-        self._read = read
+    def __init__(
+        self,
+        read: Callable[[int, int, int, int], np.ndarray],
+        count: Callable[[int, int, int, int], np.ndarray] | None = None,
+    ):
+        """`count`: how `counts` are found, where that is quicker than by looking at the pixels."""
+        self._read, self._count = read, count
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Label indices (h, w) uint8."""
         return self._read(y, x, h, w)
+
+    def counts(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Pixels of each label index in a window, (256,) int64."""
+        if self._count:
+            return self._count(y, x, h, w)
+        counts = np.zeros(INDICES, np.int64)
+        step = max(1, COUNTED // w)
+        for top in range(y, y + h, step):
+            band = self.read(top, x, min(step, y + h - top), w)
+            # Whole numbers up to 2^24 are exact in the histogram's float32.
+            counts += cv2.calcHist([band], [0], None, [INDICES], [0, INDICES]).ravel().astype(np.int64)
+        return counts
 
 
 def label_of_runs(
@@ -35,4 +56,11 @@ def label_of_runs(
             out[rle.window_of_runs(starts, lengths, (height, width), order, (y, x, h, w)) > 0] = index
         return out
 
-    return Label(read)
+    def count(y: int, x: int, h: int, w: int) -> np.ndarray:
+        counts = np.zeros(INDICES, np.int64)
+        ((index, starts, lengths),) = runs
+        counts[index] = rle.pixels_in_window(starts, lengths, (height, width), order, (y, x, h, w))
+        counts[0 if background else IGNORE] += h * w - counts[index]
+        return counts
+
+    return Label(read, count if len(runs) == 1 else None)  # several may overlap
