@@ -80,7 +80,8 @@ def _numbers(text: str | bytes) -> np.ndarray:
     """
     if text.isascii() and not text.isspace():
         data = text.encode() if isinstance(text, str) else text
-        if not data.translate(None, b"0123456789 \t\r\n"):
+        pieces = (data[i : i + CHUNK] for i in range(0, len(data), CHUNK))  # `translate` begins with a copy
+        if not any(piece.translate(None, b"0123456789 \t\r\n") for piece in pieces):
             # No Python object for each. It stops short at other characters, cuts what is too large down to this:
             numbers = np.fromstring(data, np.int64, sep=" ")
             if not (numbers == np.iinfo(np.int64).max).any():

@@ -13,6 +13,7 @@ from lib.tables import IGNORE
 from lib.workspace import replacing
 
 BINS = 256  # probabilities at 8 bits: bin = round(255 p)
+COUNTED = 2**20  # pixels counted together: counting takes 24 bytes for each
 MAP_SIDE = 900  # longest side of a map that is kept
 
 
@@ -101,9 +102,13 @@ def evaluate(
 
 def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Counts of one block: truth and guess (h, w) → `shape`, one row for each truth."""
-    known = truth != IGNORE
-    flat = truth[known].astype(np.int64) * shape[1] + guess[known]
-    return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
+    counts = np.zeros(shape[0] * shape[1], np.int64)
+    rows = max(1, COUNTED // truth.shape[1])
+    for top in range(0, len(truth), rows):
+        known = truth[top : top + rows] != IGNORE
+        flat = truth[top : top + rows][known].astype(np.int64) * shape[1] + guess[top : top + rows][known]
+        counts += np.bincount(flat, minlength=len(counts))
+    return counts.reshape(shape)
 
 
 def to_bins(probs: np.ndarray) -> np.ndarray:

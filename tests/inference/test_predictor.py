@@ -98,6 +98,15 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     assert (again.counts[0] == count(truth, quantised(probs[0]), (2, 256))).all()
 
 
+def test_pixels_are_counted_by_truth_and_guess_in_pieces_of_any_size(monkeypatch):
+    rng = np.random.default_rng(0)
+    truth, guess = rng.choice([0, 1, 2, 255], (9, 7)), rng.integers(0, 4, (9, 7))
+    expected = [[np.sum((truth == t) & (guess == g)) for g in range(4)] for t in range(3)]
+    for size in (1, 20, 1000):
+        monkeypatch.setattr(evaluating, "COUNTED", size)
+        assert count(truth.astype(np.uint8), guess.astype(np.uint8), (3, 4)).tolist() == expected
+
+
 def test_batches_fill_across_images(image, tmp_path):
     path, _ = image
     seen = []

@@ -156,12 +156,13 @@ class RleRows:
                     raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
             if columns != self.columns:
                 raise UserError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(self.columns)}")
-            for line in file:
-                if line.strip():
+            while line := file.readline():
+                if not line.isspace():
                     try:
                         names, text = self._parts(path, line)
                     except UnicodeDecodeError as error:
                         raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
+                    del line  # a text may have hundreds of megabytes
                     yield self._key(names), text
 
     def _parts(self, path: Path, line: bytes) -> tuple[list[str], bytes]:
