@@ -26,13 +26,17 @@ from lib.errors import UserError, run_script
 from lib.inference.backends import Engine
 from lib.inference.evaluate import evaluate
 from lib.inference.forward import Ensemble
-from lib.inference.members import limits_of, source_of, windows_of
+from lib.inference.members import limits_of, parts_of, source_of, windows_of
+from lib.inference.predictor import first_windows, image_windows
+from lib.inference.together import Group
 from lib.plugins import load_plugins
 from lib.provenance import environment
 from lib.report.tables import text_table
+from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
-from lib.training.member import make_data, make_trainer, measure_precision, training_tiles
+from lib.training.member import make_data, make_trainer, measure_batch_size, measure_precision, training_tiles
+from lib.training.model import build_network
 from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
 
 
@@ -49,15 +53,39 @@ def main(argv: list[str]) -> None:
     strangers = sorted(set(config.train.folds) - set(every_fold))
     if strangers:
         raise UserError(f"train.folds names fold {strangers[0]}, but {workspace.folds} has {every_fold}")
-    rows = []
-    for seed in config.train.seeds:
-        for fold in config.train.folds or every_fold:
-            experiment = round_experiment(config.train.experiment, config.train.round)
-            member = Member(experiment, fold, seed, workspace.member_dir(experiment, fold, seed))
+    experiment = round_experiment(config.train.experiment, config.train.round)
+    members = [
+        Member(experiment, fold, seed, workspace.member_dir(experiment, fold, seed))
+        for seed in config.train.seeds
+        for fold in config.train.folds or every_fold
+    ]
+    if config.train.time_limit:
+        train_in_time(members, config, competition, workspace, folds, device)
+    else:
+        for member in members:
             train_member(member, config, competition, workspace, folds, device)
-            done = read_json(member.path / "done.json", {})
-            rows.append({"member": member.name, "OOF score": done["score"], "seconds": done["seconds"]})
-    print(text_table(rows))
+    print(text_table([row_of(member) for member in members if (member.path / "done.json").is_file()]))
+
+
+def train_in_time(members: list[Member], config, competition, workspace: Workspace, folds, device) -> None:
+    """All members, or as many as `train.time_limit` is enough for; a single one keeps checkpoints, to be averaged."""
+    validation = images_of_fold(workspace, folds, members[0].fold)
+    budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition, device))
+    for member in budget.members:
+        update = {"member_limit": budget.seconds(member)}
+        if len(budget.members) == 1 < len(members):
+            update["checkpoints"] = max(EPOCHS_KEPT, config.train.checkpoints)
+            print("03: one member is left; its checkpoints together are better: --infer.weights epochs")
+        train = config.train.model_copy(update=update)
+        train_member(member, config.model_copy(update={"train": train}), competition, workspace, folds, device)
+
+
+def row_of(member: Member) -> dict:
+    done = read_json(member.path / "done.json", {})
+    return {
+        "member": member.name, "OOF score": done["score"], "seconds": done["seconds"], "steps": done["steps"],
+        "images/s": done["images_per_second"], "waiting for data": f"{done['waiting_share']:.0%}",
+    }  # fmt: skip
 
 
 def train_member(member: Member, config, competition: Competition, workspace: Workspace, folds, device) -> None:
@@ -65,10 +93,10 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     inputs = [workspace.tiles, workspace.folds]
     if config.train.round:
         inputs.append(workspace.pseudo_dir(config.train.round) / "tiles.csv")
-    per_run = ("train.folds", "train.seeds", "train.workers", "train.device", "train.threads")
+    per_run = ("folds", "seeds", "workers", "device", "threads", "time_limit", "shortest")
     settings = {
         k: v for section in ("model", "augment", "train")
-        for k, v in flat(getattr(config, section), f"{section}.").items() if k not in per_run
+        for k, v in flat(getattr(config, section), f"{section}.").items() if k.removeprefix("train.") not in per_run
     }  # fmt: skip
     # Pseudo options shape a member only through the pseudo-labels it reads, and their mixture.
     settings |= (
@@ -89,20 +117,22 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     tiles = training_tiles(workspace, folds, member.fold, config, competition)
     data = make_data(tiles, config, competition.channels, member.seed)
     precision = measure_precision(workspace, config, competition.channels, data, device)
+    data.batch_size = measure_batch_size(workspace, config, competition.channels, data, precision, device)
     trainer = make_trainer(member, config, competition.channels, data, precision, device)
     validation = images_of_fold(workspace, folds, member.fold)
-    trainer.run(lambda network: score(network, validation, config, competition, device, precision, quick=True))
+    trainer.run(lambda network: score([network], validation, config, competition, device, precision, quick=True))
     results = {}
-    for which in ("swa", "ema", "best", "last"):
-        wanted = which == "swa" or (which in config.infer.weights and (member.path / f"{which}_weights.pt").is_file())
-        if wanted:
-            network = load_network(member.path, which, device)
-            results[which] = score(network, validation, config, competition, device, precision)
+    for which in ("swa", "ema", "best", "last", "mean", "soup", "epochs"):
+        kept = which == "epochs" and config.train.checkpoints or (member.path / f"{which}_weights.pt").is_file()
+        if which == "swa" or (which in config.infer.weights and kept):
+            networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
+            results[which] = score(networks, validation, config, competition, device, precision)
     seconds = round(time.monotonic() - started, 1)
     done = {
         "score": results["swa"], "scores": results, "seconds": seconds, "train_seconds": round(trainer.seconds, 1),
         "steps": trainer.step, "precision": precision, "round": config.train.round,
-        "images_per_second": round(trainer.step * config.train.batch_size / max(trainer.seconds, 1e-9), 2),
+        "images_per_second": round(trainer.step * data.batch_size / max(trainer.seconds, 1e-9), 2),
+        "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3), "batch_size": data.batch_size,
     }  # fmt: skip
     write_json(member.path / "done.json", done)
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
@@ -116,22 +146,36 @@ def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list
 
 
 def score(
-    network, validation: list, config, competition: Competition, device, precision: str, quick: bool = False
+    networks: list, validation: list, config, competition: Competition, device, precision: str, quick: bool = False
 ) -> float:
     """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
 
-    `quick`: windows do not overlap.
+    Of several networks the mean. `quick`: windows do not overlap.
     """
     windows = windows_of(config)
     if quick:
         windows = dataclasses.replace(windows, overlap=0.0, blend="constant")
     sources = [source_of(config, i, path) for i, path in validation]
-    forward = Ensemble([network], device, engine=Engine(precision))
+    groups = [Group(windows, Ensemble(networks, device, engine=Engine(precision)))]
     result = evaluate(
-        sources, forward, windows, competition.labels.open, len(competition.label_names), competition.channels, 1,
+        sources, groups, competition.labels.open, len(competition.label_names), competition.channels,
         limits_of(config), "03 whole images",
     )  # fmt: skip
     return metrics.score(config.competition, result.confusions(0))
+
+
+def scoring_seconds(validation: list, config, competition: Competition, device) -> float:
+    """About how long a member's final score takes."""
+    network = build_network(config.model, competition.channels, pretrained=False).eval()
+    network = network.to(device, memory_format=torch.channels_last)
+    windows = windows_of(config)
+    sources = [source_of(config, i, path) for i, path in validation]
+    batch = first_windows(sources, windows, config.infer.batch_size)
+    forward = Ensemble([network], device)
+    forward(batch)
+    started = time.monotonic()
+    forward(batch)
+    return (time.monotonic() - started) * image_windows(sources, windows) / len(batch)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,16 @@ from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
 from lib.inference.decision import fit_decision
-from lib.inference.forward import Ensemble
 from lib.inference.members import (
     Part,
     check_same_systems,
+    groups_of,
     infer_engine,
     last_experiment,
     out_of_fold,
+    parts_of,
     source_of,
-    windows_of,
+    trained_with,
 )
 from lib.inference.submit import add_answers
 from lib.plugins import load_plugins
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> None:
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
     members = workspace.members(config.infer.experiments or [last_experiment(config, workspace)])
-    parts = [Part(member, weights) for member in members for weights in config.infer.weights]
+    parts = parts_of(members, config.infer.weights)
     systems = check_same_systems(parts)
     stage = workspace.stage(
         "05_infer_ensemble",
@@ -65,10 +66,11 @@ def main(argv: list[str]) -> None:
     stage.begin()
 
     def load(part: Part):
-        return load_network(part.member.path, part.weights, device)
+        return load_network(part.member.path, part.weights, device, config.infer.gate)
 
     # The decision, on out-of-fold maps made as the test maps will be.
-    engine = infer_engine(config, workspace, load(parts[0]), device, images, len(parts))
+    first = trained_with(parts[0].member, config)
+    engine = infer_engine(first, workspace, load(parts[0]), device, images, len(parts))
     oof, fold_of = out_of_fold(parts, folds, images, config, competition, workspace, load, device, engine)
     decision = fit_decision(oof, len(systems), fold_of, config.competition, config.infer.threshold == "fit")
     rows = member_rows(parts, systems, oof, config)
@@ -77,9 +79,9 @@ def main(argv: list[str]) -> None:
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]
     sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
-    forward = Ensemble([load(part) for part in parts], device, tta=config.infer.tta, engine=engine)
+    groups = groups_of(parts, config, load, device, engine)
     codec = open_codec(competition)
-    add_answers(codec, sources, forward, decision, config, competition)
+    add_answers(codec, sources, groups, decision, config, competition)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
     with replacing(path) as temporary:
         codec.write(temporary)
@@ -91,7 +93,8 @@ def main(argv: list[str]) -> None:
     about = {
         "members": [part.name for part in parts], "decision": read_json(workspace.decision, {}),
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": seconds,
-        "windows": repr(windows_of(config)), "tta": config.infer.tta, **asdict(engine), "code": code_version(),
+        "windows": [repr(group.windows) for group in groups], "tta": config.infer.tta, **asdict(engine),
+        "code": code_version(),
     }  # fmt: skip
     write_json(path.with_suffix(".json"), about)
     with replacing(workspace.submission) as temporary:

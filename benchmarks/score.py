@@ -85,7 +85,7 @@ def run_ours(name: str, seed: int, folds: Path, args: argparse.Namespace) -> dic
     member = workspace(name) / "runs/bench" / f"fold{args.fold}_seed{seed}"
     (member / "begun.json").unlink(missing_ok=True)
     which = ["--train.experiment", "bench", "--train.folds", str(args.fold), "--train.seeds", str(seed)]
-    clock = ["--train.time_limit", f"{60 * args.minutes:g}", "--train.evaluations", "0"]
+    clock = ["--train.member_limit", f"{60 * args.minutes:g}", "--train.evaluations", "0"]
     threads = ["--train.threads", str(args.threads), "--train.device", "cpu"]
     started = time.monotonic()
     run([sys.executable, "03_train.py", *our_options(name, args), *which, *clock, *threads])

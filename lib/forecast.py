@@ -17,6 +17,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
+from lib.config.units import duration
 from lib.errors import UserError
 from lib.imaging.grid import window_starts
 from lib.imaging.reader import open_image
@@ -27,6 +28,7 @@ from lib.inference.predictor import Windows
 from lib.inference.tta import views
 from lib.precision import autocast
 from lib.training.device import pick_device
+from lib.training.losses import Outputs
 from lib.training.model import build_network
 from lib.workspace import Workspace, read_json
 
@@ -102,15 +104,16 @@ def time_network(config: Config, channels: int, precision: dict[str, str]) -> tu
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     network = build_network(config.model, channels, pretrained=False).to(device, memory_format=layout)
     network.freeze(config.train.frozen)
-    side = config.train.crop or config.preprocess.tile_size
-    batch = torch.rand(config.train.batch_size, 3, side, side, device=device).contiguous(memory_format=layout) * 255
+    side = config.train.crop or round(config.preprocess.tile_size * config.train.scale)
+    batch = torch.rand(usual_batch(config), 3, side, side, device=device).contiguous(memory_format=layout) * 255
 
     def step() -> None:
         with autocast(device, precision["train"]):
-            logits = network.train()(batch)
+            outputs = network.train()(batch)
+        logits = outputs.mask if isinstance(outputs, Outputs) else outputs
         logits.float().square().mean().backward()
 
-    sample_seconds = _second_call(step, device) / config.train.batch_size
+    sample_seconds = _second_call(step, device) / usual_batch(config)
     network.zero_grad(set_to_none=True)
     network = network.eval().to(memory_format=torch.channels_last)
     forward = Ensemble([network], device, engine=Engine(precision["infer"]))
@@ -166,7 +169,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     # Loading the libraries; an average's batch-norm statistics, at a third of a training step each.
     starts = 4 + 2 * rounds
     averages = members * ((config.train.swa.start < 1) + (config.train.ema > 0)) * config.train.swa.bn_batches
-    overhead = starts * measured.start_seconds + averages * config.train.batch_size * measured.sample_seconds / 3
+    overhead = starts * measured.start_seconds + averages * usual_batch(config) * measured.sample_seconds / 3
 
     tiles = measured.tiles * pixels["train"]
     pseudo = measured.tiles * (pixels["test"] + pixels["unlabeled"]) * folds
@@ -189,14 +192,19 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     )  # fmt: skip
 
 
+def usual_batch(config: Config) -> int:
+    """The batch size, or a guess where it is still to be found by trial."""
+    return config.train.batch_size or 8
+
+
 def member_seconds(config: Config, tiles: float, measured: Measured) -> float:
     """Training of one member, evaluation excluded."""
-    if config.train.time_limit:
-        return config.train.time_limit
+    if config.train.member_limit:
+        return config.train.member_limit
     held_out = config.folds.holdout_share if config.folds.scheme == "holdout" else 1 / config.folds.k
     sampling = config.train.sampling
     samples = sampling.samples_per_epoch or tiles * (1 - held_out) * sampling.fraction
-    return config.train.epochs * max(samples, config.train.batch_size) * measured.sample_seconds
+    return config.train.epochs * max(samples, usual_batch(config)) * measured.sample_seconds
 
 
 def window_count(size: tuple[int, int], windows: Windows) -> int:
@@ -211,17 +219,6 @@ def window_count(size: tuple[int, int], windows: Windows) -> int:
         return 1
     rows, columns = (len(window_starts(max(1, round(n * windows.scale)), windows.size, windows.stride)) for n in size)
     return rows * columns
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would choose.
-
-    >>> duration(40), duration(720), duration(9000)
-    ('40 s', '12 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def check_disk(config: Config, forecast: Forecast) -> None:

@@ -26,11 +26,11 @@ def cost(*flags, folds=2, validated=1.0):
 
 
 def test_every_member_is_trained_by_the_clock_or_by_epochs():
-    assert cost("--train.time_limit", "60", "--train.seeds", "1", "2", "3").seconds["training"] == 6 * 60
+    assert cost("--train.member_limit", "60", "--train.seeds", "1", "2", "3").seconds["training"] == 6 * 60
     # 4 images of 2 Mpx give 80 tiles, of which four fifths are seen in an epoch.
     by_epochs = cost("--train.epochs", "2").seconds["training"]
     assert by_epochs == pytest.approx(2 * 2 * 80 * 0.8 * 0.1)
-    rounds = cost("--train.time_limit", "60", "--pseudo.rounds", "2")
+    rounds = cost("--train.member_limit", "60", "--pseudo.rounds", "2")
     assert rounds.members == 2 * 3 and rounds.seconds["training"] == 6 * 60
 
 
@@ -51,7 +51,7 @@ def test_03_scores_with_the_windows_of_05_and_on_the_way_without_overlap():
 
 
 def test_a_disk_that_is_too_small_is_refused(tmp_path):
-    forecast = cost("--train.time_limit", "1")
+    forecast = cost("--train.member_limit", "1")
     config = load(None, ["--workspace", str(tmp_path / "w")])
     check_disk(config, forecast)
     huge = type(forecast)(forecast.seconds, forecast.members, 1e9, 1.0)

@@ -12,8 +12,9 @@ class Infer(Section):
 
     experiments: list[str] = []
     """Experiments whose members are averaged; empty for the last pseudo-label round's."""
-    weights: list[Literal["swa", "ema", "best", "last"]] = ["swa"]
-    """Which weights of each member take part. `swa` falls back to `last` where SWA was off."""
+    weights: list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]] = ["swa"]
+    """Which weights of each member take part. `swa` falls back to `last` where SWA was off; `epochs` are all the
+    checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup` as in `train.soup`."""
     window: Annotated[int, Ge(0)] = 0
     """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context."""
     overlap: Annotated[float, Interval(ge=0, lt=1)] = 0.5
@@ -35,6 +36,8 @@ class Infer(Section):
     backend: str = "auto"
     """`eager`, `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
     windows until the whole work takes less than five minutes, and takes the fastest whose maps agree."""
+    gate: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """A class is left out of a window where the classification head finds it less likely than this; 0 for never."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
     tag: str = "ensemble"

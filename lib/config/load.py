@@ -50,7 +50,7 @@ SLIVER = {
     "train.seeds": [42],
     "train.folds": [],
     "train.epochs": 2,
-    "train.time_limit": 0,
+    "train.member_limit": 0,
     "train.evaluations": 0,
     "train.sampling.samples_per_epoch": 48,
     "preprocess.max_images": 4,

@@ -3,11 +3,13 @@
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from lib.config.section import Section
+from lib.config.units import seconds
 
 Share = Annotated[float, Interval(ge=0, le=1)]
+Seconds = Annotated[float, BeforeValidator(seconds), Ge(0)]
 
 
 class Model(Section):
@@ -25,6 +27,13 @@ class Model(Section):
     """Widths of a U-Net decoder, deepest first; empty for the library's."""
     options: dict = {}
     """Further arguments of the architecture."""
+    stem: Literal["none", "down"] = "none"
+    """`down`: a learned down-sampling to half the size (convolution to 8 channels, max-pool) before the encoder;
+    predictions are brought back to full size. Crops and windows then are multiples of 64."""
+    classifier: bool = False
+    """A head at the encoder's end that tells which classes are present (see `train.loss.presence`, `infer.gate`)."""
+    deep_supervision: bool = False
+    """The decoder's inner blocks predict the mask too (`unet`, `linknet`, `manet`; see `train.loss.deep`)."""
 
 
 class Augment(Section):
@@ -54,13 +63,27 @@ class Sampling(Section):
     """Samples of one epoch; 0 means as many as there are tiles."""
 
 
+Terms = dict[str, Annotated[float, Ge(0)]]
+
+
 class Loss(Section):
     """Sum of losses on the mask."""
 
-    terms: dict[str, Annotated[float, Ge(0)]] = {"bce": 1.0, "dice": 1.0}
-    """Weight per loss: `bce`, `ce`, `dice`, `focal`, `lovasz`, `tversky`, or a plugin's."""
+    terms: Terms = {"bce": 1.0, "dice": 1.0}
+    """Weight per loss: `bce`, `ce`, `dice`, `focal`, `lovasz`, `tversky`, `ohem` (cross-entropy of the hardest
+    quarter of the pixels), `boundary` (beside another: alone it does not start), or a plugin's."""
+    then: dict[Share, Terms] = {}
+    """Other terms from some share of the training on: `{0.7: {lovasz: 1}}`."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
     """Moves targets from 0 and 1 towards the middle by this much."""
+    soft_edges: Annotated[float, Ge(0)] = 0.0
+    """Spatial label smoothing: targets are blurred by a Gaussian of this many pixels (sigma); 0 for sharp edges."""
+    ignore_border: Annotated[int, Ge(0)] = 0
+    """Pixels on either side of a border between classes that are not trained on."""
+    presence: Annotated[float, Ge(0)] = 0.3
+    """Weight of the classification head's loss, where the model has one."""
+    deep: Annotated[float, Ge(0)] = 0.4
+    """Weight of deep supervision's losses together, where the model has it."""
     class_weights: list[Annotated[float, Ge(0)]] = []
     """Weight per class, background first when there is one (`[1, 5]` for one class); empty for none."""
 
@@ -95,10 +118,19 @@ class Train(Section):
     crop: Annotated[int, Ge(0)] = 0
     """Side of the random crop from a tile that the network trains on; 0 for the whole tile."""
     epochs: Annotated[float, Gt(0)] = 20
-    time_limit: Annotated[float, Ge(0)] = 0
-    """Seconds of training per member, evaluation excluded; the schedule is fitted to the clock and
+    member_limit: Seconds = 0
+    """Training time of a member, evaluation excluded (`300`, `5m`, `1.5h`); the schedule is fitted to the clock and
     `epochs` is not used. 0 for no limit."""
-    batch_size: Annotated[int, Ge(1)] = 8
+    time_limit: Seconds = 0
+    """Time for the whole call, all its members and their evaluation together (`25m`); each gets its share of it as
+    `member_limit`. Where that is less than `shortest`, fewer members are trained: seeds go first, then folds."""
+    shortest: Seconds = 60
+    """Training time of a member below which `time_limit` rather leaves members out."""
+    scale: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    """Tiles are shrunk by this before they are cropped and trained on, windows alike: smaller images without
+    another 01."""
+    batch_size: Annotated[int, Ge(0)] = 8
+    """0 for the largest that fits the device, found by trial."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Batches whose gradients are summed before one step."""
     optimizer: str = "adamw"
@@ -106,15 +138,22 @@ class Train(Section):
     lr: Annotated[float, Gt(0)] = 1e-3
     encoder_lr: Annotated[float, Gt(0)] = 1.0
     """Learning rate of the encoder as a share of `lr`."""
+    layer_decay: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    """Learning rate of each of the encoder's stages as a share of the next one's; 1 for all alike."""
+    checkpointing: bool = False
+    """Recompute the encoder's activations in the backward pass instead of keeping them: less memory, slower."""
     frozen: list[str] = []
     """Modules of the network that stay as they were loaded, batch-norm statistics included; the first ones are the
     slowest to train (`[encoder.model.conv_stem, encoder.model.bn1, encoder.model.blocks.0]`). Best with
     `model.weights` from ImageNet."""
     weight_decay: Annotated[float, Ge(0)] = 1e-2
     warmup: Share = 0.05
-    """Share of the training over which the learning rate rises to `lr`; then it falls by a cosine."""
+    """Share of the training over which the learning rate rises to `lr`; then it follows `schedule`."""
+    schedule: str = "cosine"
+    """`cosine`, `onecycle`, `poly`, `restarts` (a cosine three times over), `constant`, `plateau` (halved when one of
+    the `evaluations` brings no better score), or a plugin's."""
     min_lr: Share = 0.01
-    """Where the cosine ends, as a share of `lr`."""
+    """Where the learning rate ends, as a share of `lr`."""
     clip: Annotated[float, Ge(0)] = 1.0
     """Gradient norm above which gradients are scaled down; 0 for never."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
@@ -123,6 +162,14 @@ class Train(Section):
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Decay per step of an exponential moving average of the weights; 0 turns it off."""
     swa: Swa = Swa()
+    checkpoints: Annotated[int, Ge(0)] = 0
+    """Weights kept at so many moments, evenly spread over the training's end: `infer.weights epochs` averages their
+    maps, `mean` uses the average of their weights."""
+    checkpoints_from: Annotated[float, Interval(ge=0, lt=1)] = 0.6
+    """Share of the training after which checkpoints are kept."""
+    soup: bool = False
+    """Greedy soup (Wortsman et al. 2022, arXiv:2203.05482) of the checkpoints, best first, for `infer.weights soup`:
+    chosen on the fold's own images, which flatters its out-of-fold score."""
     sampling: Sampling = Sampling()
     loss: Loss = Loss()
     evaluations: Annotated[int, Ge(0)] = 1
@@ -141,4 +188,8 @@ class Train(Section):
             raise ValueError("train.seeds is empty; name at least one seed, for example 42")
         if not self.loss.terms or not any(self.loss.terms.values()):
             raise ValueError("train.loss.terms has no loss with a weight above 0")
+        if self.schedule == "plateau" and self.evaluations < 2:
+            raise ValueError("train.schedule plateau looks at scores on the way; set train.evaluations to 2 or more")
+        if self.soup and self.checkpoints < 2:
+            raise ValueError("train.soup mixes checkpoints; set train.checkpoints to 2 or more")
         return self

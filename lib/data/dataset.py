@@ -34,9 +34,10 @@ class TileDataset(Dataset):
     Every sample is seeded from (seed, epoch, position), never per worker.
     """
 
-    def __init__(self, tiles: list[TileFile], channels: int, augmentation: Augmentation, seed: int):
+    def __init__(self, tiles: list[TileFile], channels: int, augmentation: Augmentation, seed: int, scale: float = 1.0):
+        """`scale`: tiles are shrunk by it first."""
         self.tiles, self.channels = tiles, channels
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.seed, self.scale = augmentation, seed, scale
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -47,11 +48,33 @@ class TileDataset(Dataset):
         tile = self.tiles[index]
         image = read_rgb(tile.image)
         planes = read_planes(tile.label, self.channels if tile.soft else 1)
+        if self.scale < 1:
+            image, planes = shrunk(image, planes, self.scale, tile.soft, self.channels)
         seed = int(np.random.SeedSequence((self.seed, epoch, position)).generate_state(1)[0])
         image, planes = self.augmentation(image, planes, seed)
         target, valid = soft_target(planes) if tile.soft else true_target(planes[0], self.channels)
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(tile.weight)
+
+
+def shrunk(
+    image: np.ndarray, planes: list[np.ndarray], scale: float, soft: bool, channels: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A tile and its label planes at another size: shares and probabilities by area, class indices by the nearest.
+
+    What is ignored stays ignored where it is the nearest.
+    """
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+
+    def by_area(plane: np.ndarray) -> np.ndarray:
+        return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+
+    if soft:
+        return by_area(image), [by_area(plane) for plane in planes]
+    near = cv2.resize(planes[0], size, interpolation=cv2.INTER_NEAREST_EXACT)
+    if channels == 1:
+        near = np.where(near == IGNORE, near, by_area(np.minimum(planes[0], FULL)))
+    return by_area(image), [near]
 
 
 def read_rgb(path: Path) -> np.ndarray:

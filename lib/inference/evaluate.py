@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.inference.predictor import USUAL, Limits, Source, Windows, predict
+from lib.inference.predictor import USUAL, Limits, Source
+from lib.inference.together import Group, predict_together
 from lib.tables import IGNORE
 from lib.workspace import replacing
 
@@ -62,28 +63,27 @@ class Evaluation:
 
 def evaluate(
     sources: list[Source],
-    forward: Callable,
-    windows: Windows,
+    groups: list[Group],
     open_label: Callable,
     n_labels: int,
     channels: int,
-    systems: int,
     limits: Limits = USUAL,
     description: str = "",
     keep: int = 0,
 ) -> Evaluation:
-    """Predict whole images and count against their labels at original resolution.
+    """Predict whole images and count every system of `predict_together` against their labels at original resolution.
 
     `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices. `keep`: of how many images,
     the first, a small map is kept.
     """
     fill = background_fill(channels, n_labels)
     shape = (2, BINS) if channels == 1 else (n_labels, n_labels)
+    systems = sum(group.forward.systems for group in groups) - len(groups) + 1
     counts = np.zeros((len(sources), systems, *shape), np.int64)
     position = {source.image_id: i for i, source in enumerate(sources)}
     maps: dict[str, np.ndarray] = {}
     label = None
-    for block in predict(sources, forward, windows, fill, systems, limits, description):
+    for block in predict_together(sources, groups, fill, limits, description):
         if block.first:
             label = open_label(block.image_id, block.height, block.width)
         truth = label.read(block.y, block.x, *block.probs.shape[2:])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from torch import nn
 
 from lib.competition.dataset import Competition
@@ -19,6 +21,7 @@ from lib.inference.backends import Engine, fastest_backend
 from lib.inference.evaluate import MAP_SIDE, Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
+from lib.inference.together import Group
 from lib.inference.tta import views
 from lib.workspace import Member, Workspace, file_fingerprint, round_experiment, short_hash
 
@@ -51,14 +54,56 @@ class Part:
         return f"{self.member.experiment} seed{self.member.seed} {self.weights}"
 
 
+def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
+    """Every member with every kind of weights; `epochs` are all its checkpoints, each a part of its own."""
+    parts = []
+    for member in members:
+        for kind in weights:
+            kept = len(list(member.path.glob("checkpoint*_weights.pt"))) if kind == "epochs" else 0
+            if kind == "epochs" and not kept:
+                raise UserError(f"infer.weights epochs: {member.name} kept no checkpoints; train it with "
+                                "train.checkpoints 4, for example")  # fmt: skip
+            parts += [Part(member, f"checkpoint{i + 1}") for i in range(kept)] if kept else [Part(member, kind)]
+    return parts
+
+
 def windows_of(config: Config) -> Windows:
     """The inference windows, the same for out-of-fold and test maps."""
+    tile = round(config.preprocess.tile_size * config.train.scale)
     if config.preprocess.mode == "resize":
-        size = config.infer.window or config.preprocess.tile_size
-        return Windows(size, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
-    size = config.infer.window or config.train.crop or config.preprocess.tile_size
-    scale = config.infer.scale or config.preprocess.scale
-    return Windows(-(-size // 32) * 32, config.infer.overlap, scale, config.infer.blend, config.infer.margin)
+        return Windows(config.infer.window or tile, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
+    size = config.infer.window or config.train.crop or tile
+    scale = config.infer.scale or config.preprocess.scale * config.train.scale
+    step = 64 if config.model.stem == "down" else 32
+    return Windows(-(-size // step) * step, config.infer.overlap, scale, config.infer.blend, config.infer.margin)
+
+
+def trained_with(member: Member, config: Config) -> Config:
+    """`config` with the network, tiles and training that the member was made with: these decide its windows."""
+    path = member.path / "resolved.yaml"
+    if not path.is_file():
+        return config
+    made = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return config.model_copy(
+        update={
+            name: type(getattr(config, name)).model_validate(made[name]) for name in ("preprocess", "model", "train")
+        }
+    )
+
+
+def groups_of(
+    parts: list[Part],
+    config: Config,
+    load: Callable[[Part], nn.Module],
+    device: torch.device,
+    engine: Engine,
+    each: bool = False,
+) -> list[Group]:
+    """The networks of an ensemble, neighbours with the same windows together. `each`: as in `Ensemble`."""
+    return [
+        Group(windows, Ensemble([load(p) for p in own], device, tta=config.infer.tta, engine=engine, each=each))
+        for windows, own in groupby(parts, key=lambda part: windows_of(trained_with(part.member, config)))
+    ]  # fmt: skip
 
 
 def limits_of(config: Config) -> Limits:
@@ -136,7 +181,7 @@ def out_of_fold(
 
     Images of a fold meet only that fold's members. Cached by what they are made from.
     """
-    windows, evaluations, fold_of = windows_of(config), [], []
+    evaluations, fold_of = [], []
     paths = images.set_index("image_id")["path"]
     for fold in sorted({part.member.fold for part in parts}):
         here = [part for part in parts if part.member.fold == fold]
@@ -146,21 +191,18 @@ def out_of_fold(
             [file_fingerprint(part.member.path / "done.json") for part in here],
             [part.weights for part in here],
             ids,
-            repr(windows),
-            [config.infer.roi, config.infer.tta, repr(engine), file_fingerprint(workspace.images)],
+            [repr(windows_of(trained_with(part.member, config))) for part in here],
+            [config.infer.roi, config.infer.tta, config.infer.gate, repr(engine), file_fingerprint(workspace.images)],
             [SHOWN, MAP_SIDE],
         ]
         cache = workspace.oof_dir / f"{short_hash(made_from)}.npz"
         if not cache.is_file():
-            forward = Ensemble([load(p) for p in here], device, tta=config.infer.tta, engine=engine, each=True)
             result = evaluate(
                 [source_of(config, i, paths[i]) for i in ids],
-                forward,
-                windows,
+                groups_of(here, config, load, device, engine, each=True),
                 competition.labels.open,
                 len(competition.label_names),
                 competition.channels,
-                forward.systems,
                 limits_of(config),
                 description=f"05 out-of-fold, fold {fold}",
                 keep=SHOWN,

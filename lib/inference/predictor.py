@@ -157,6 +157,15 @@ def count_windows(height: int, width: int, windows: Windows) -> int:
     return len(grid(round(height * windows.scale), round(width * windows.scale), windows.size, windows.stride))
 
 
+def image_windows(sources: list[Source], windows: Windows) -> int:
+    """How many windows some images have together, blank ones included."""
+    total = 0
+    for source in sources:
+        with open_image(source.path, source.pixels) as reader:
+            total += count_windows(reader.height, reader.width, windows)
+    return total
+
+
 def first_windows(sources: list[Source], windows: Windows, count: int) -> np.ndarray:
     """(count, h, w, 3) uint8: the first windows that would be computed, repeated where there are fewer."""
     feed = (item for item in _read_ahead(sources, windows, count) if isinstance(item, np.ndarray))

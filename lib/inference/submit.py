@@ -10,18 +10,18 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.inference.decision import Decision
 from lib.inference.evaluate import background_fill
-from lib.inference.forward import Ensemble
-from lib.inference.members import limits_of, windows_of
-from lib.inference.predictor import Block, Source, full_rows, predict
+from lib.inference.members import limits_of
+from lib.inference.predictor import Block, Source, full_rows
+from lib.inference.together import Group, predict_together
 
 
 def add_answers(
-    codec, sources: list[Source], forward: Ensemble, decision: Decision, config: Config, competition: Competition
+    codec, sources: list[Source], groups: list[Group], decision: Decision, config: Config, competition: Competition
 ) -> None:
     """Predict the test images and hand their labels to the codec; neither maps nor masks are ever held whole."""
     fill = background_fill(competition.channels, len(competition.label_names))
-    blocks = predict(sources, forward, windows_of(config), fill, forward.systems, limits_of(config), "05 test images")
-    rows = full_rows(blocks, lambda probs: decision.apply(probs[0]))
+    blocks = predict_together(sources, groups, fill, limits_of(config), "05 test images")
+    rows = full_rows(blocks, lambda probs: decision.apply(probs[-1]))
     for block, y, labels in rows:
         codec.add(block.image_id, block.height, block.width, _labels(y, labels, block, rows))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -41,6 +41,27 @@ class WeightAverage:
 
     def load_state_dict(self, saved: dict) -> None:
         self.count, self.state = saved["count"], saved["state"]
+
+
+def mean_of(states: list[dict], like: nn.Module) -> WeightAverage:
+    """The mean of several weights (`state_dict`s of networks such as `like`)."""
+    average, network = WeightAverage(like), copy.deepcopy(like)
+    for state in states:
+        network.load_state_dict(state)
+        average.update(network)
+    return average
+
+
+def greedy_soup(states: list[dict], like: nn.Module, score: Callable[[WeightAverage], float]) -> WeightAverage:
+    """Weights joined one after another, the best alone first, each kept only when the mean's score does not fall."""
+    alone = [score(mean_of([state], like)) for state in states]
+    order = sorted(range(len(states)), key=lambda i: -alone[i])
+    taken, best = [states[order[0]]], alone[order[0]]
+    for i in order[1:]:
+        now = score(mean_of([*taken, states[i]], like))
+        if now >= best:
+            taken, best = [*taken, states[i]], now
+    return mean_of(taken, like)
 
 
 @torch.no_grad()

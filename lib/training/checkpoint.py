@@ -35,16 +35,23 @@ def save_weights(path: Path, network: nn.Module) -> None:
         torch.save(half, temporary)
 
 
+def load_weights(path: Path) -> dict:
+    """What `save_weights` wrote, in float32."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
 def write_description(member: Path, config: Config, channels: int) -> None:
     """What `load_network` needs to build the network again."""
     text = yaml.safe_dump({"channels": channels, "model": config.model.model_dump(), "plugins": config.plugins})
     write_text(Path(member) / "network.yaml", text)
 
 
-def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
-    """A member's network with its `swa`, `ema`, `best` or `last` weights, in eval mode, channels_last.
+def load_network(member: Path, which: str, device: torch.device, gate: float = 0.0) -> nn.Module:
+    """A member's network with its `swa`, `ema`, `best`, … weights, in eval mode, channels_last.
 
-    `swa` falls back to `last` where SWA was off. Raises UserError when there are no such weights.
+    `gate`: presence below which its classification head, if it has one, leaves a class out. `swa` falls back to
+    `last` where SWA was off. Raises UserError when there are no such weights.
     """
     member = Path(member)
     described = member / "network.yaml"
@@ -55,6 +62,6 @@ def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
         raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.weights")
     config = yaml.safe_load(described.read_text(encoding="utf-8"))
     network = build_network(Model(**config["model"]), config["channels"], pretrained=False)
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    network.load_state_dict(load_weights(file))
+    network.gate = gate
     return network.eval().to(device, memory_format=torch.channels_last)

@@ -15,11 +15,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lib.config.training import Train
+from lib.config.units import duration
 from lib.data.dataset import TileDataset
 from lib.precision import autocast, scaler
-from lib.training.averaging import WeightAverage, update_bn
-from lib.training.checkpoint import load_resume, save_resume, save_weights
+from lib.training.averaging import WeightAverage, greedy_soup, mean_of, update_bn
+from lib.training.checkpoint import load_resume, load_weights, save_resume, save_weights
 from lib.training.optim import build_optimizer, learning_rate, set_lr
+
+FORETOLD = 20  # steps after which the rest is foretold
 
 
 @dataclass
@@ -74,16 +77,16 @@ class Trainer:
         self.scaler = scaler(device, precision)
         self.swa = WeightAverage(self.network)
         self.ema = WeightAverage(self.network, config.ema) if config.ema else None
-        self.epoch, self.step, self.seconds, self.swa_samples = 0, 0, 0.0, 0
+        self.epoch, self.step, self.seconds, self.waited, self.swa_samples = 0, 0, 0.0, 0.0, 0
         self.best, self.score = float("-inf"), None
-        self.evaluations = 0
+        self.evaluations, self.plateaus, self.checkpoints = 0, 0, 0
 
     # ---- progress ------------------------------------------------------------------------------
 
     def progress(self) -> float:
         """Share of the training that is done, by the clock or by steps."""
-        if self.config.time_limit:
-            return min(1.0, self.seconds / self.config.time_limit)
+        if self.config.member_limit:
+            return min(1.0, self.seconds / self.config.member_limit)
         return min(1.0, self.step / self.total_steps())
 
     def total_steps(self) -> int:
@@ -91,8 +94,8 @@ class Trainer:
 
     def epoch_length(self) -> float:
         """One epoch as a share of the training."""
-        if self.config.time_limit and self.step:
-            return self.data.steps() * self.seconds / self.step / self.config.time_limit
+        if self.config.member_limit and self.step:
+            return self.data.steps() * self.seconds / self.step / self.config.member_limit
         return self.data.steps() / self.total_steps()
 
     # ---- the loop ------------------------------------------------------------------------------
@@ -100,18 +103,18 @@ class Trainer:
     def run(self, evaluate: Callable[[nn.Module], float] | None) -> None:
         """Train to the end, from wherever the last run of this member stopped.
 
-        `evaluate(network) -> score` is called `train.evaluations` times on the way.
+        `evaluate(network) -> score` is called `train.evaluations` times on the way, and for a soup.
         """
         self.resume()
-        total = self.config.time_limit or self.total_steps()
+        total = self.config.member_limit or self.total_steps()
         bar = tqdm(
             total=total,
             desc=str(self.folder.name),
-            unit="s" if self.config.time_limit else "step",
+            unit="s" if self.config.member_limit else "step",
             bar_format="{l_bar}{bar}| {remaining} left{postfix}",
             mininterval=1,
         )
-        bar.update(self.seconds if self.config.time_limit else self.step)
+        bar.update(self.seconds if self.config.member_limit else self.step)
         while self.progress() < 1:
             self.run_epoch(bar)
             self.epoch += 1
@@ -120,7 +123,7 @@ class Trainer:
                 self.keep_best(evaluate)
             self.save()
         bar.close()
-        self.finish()
+        self.finish(evaluate)
 
     def run_epoch(self, bar: tqdm) -> None:
         torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout and drop-path
@@ -128,13 +131,17 @@ class Trainer:
         losses, started = [], time.perf_counter()
         batches = self.data.batches(self.epoch)
         for number, batch in enumerate(batches):
+            self.waited += time.perf_counter() - started
             value = self.train_batch(batch, last=(number + 1) % self.config.accumulate == 0)
             losses.append(value)
             now = time.perf_counter()
             self.seconds += now - started
-            bar.update(min(now - started if self.config.time_limit else 1, bar.total - bar.n))
+            bar.update(min(now - started if self.config.member_limit else 1, bar.total - bar.n))
             started = now
+            if self.step == FORETOLD:
+                bar.write(self.foretell())
             self.sample_swa()
+            self.keep_checkpoints()
             recent = losses[-20:]
             known = "" if self.score is None else f" score {self.score:.4f}"
             bar.set_postfix_str(f"epoch {self.epoch} loss {sum(recent) / len(recent):.3f}{known}", refresh=False)
@@ -146,18 +153,26 @@ class Trainer:
             loss=sum(losses) / len(losses),
             lr=self.lr(),
             seconds=round(self.seconds, 2),
+            waited=round(self.waited, 2),
         )
 
+    def foretell(self) -> str:
+        """What the first steps say of the whole member."""
+        each = self.seconds / self.step
+        steps = self.config.member_limit / each if self.config.member_limit else self.total_steps()
+        epochs = steps / self.data.steps()
+        return f"03: {each:.2f} s a step: {steps:.0f} steps, {epochs:.1f} epochs, {duration(steps * each)} a member"
+
     def lr(self) -> float:
-        return learning_rate(self.config, self.progress(), self.epoch_length())
+        return learning_rate(self.config, self.progress(), self.epoch_length(), self.plateaus)
 
     def train_batch(self, batch: tuple[torch.Tensor, ...], last: bool) -> float:
         """Forward, backward and, when the accumulated gradients are complete, one step. Returns the loss."""
         images, target, valid, weight = (t.to(self.device, non_blocking=True) for t in batch)
         images = images.contiguous(memory_format=self.layout)
         with autocast(self.device, self.precision):
-            logits = self.network(images)
-        loss = self.loss(logits, target, valid, weight)
+            outputs = self.network(images)
+        loss = self.loss(outputs, target, valid, weight, self.progress())
         self.scaler.scale(loss / self.config.accumulate).backward()
         if last:
             self.scaler.unscale_(self.optimizer)
@@ -182,14 +197,32 @@ class Trainer:
             self.swa_samples = max(1, int(passed))
             self.swa.update(self.network)
 
-    def finish(self) -> None:
+    def keep_checkpoints(self) -> None:
+        """Keep the weights as another of `train.checkpoints` moments is reached."""
+        start, count = self.config.checkpoints_from, self.config.checkpoints
+        while self.checkpoints < count and self.progress() >= start + (1 - start) * (self.checkpoints + 1) / count:
+            self.checkpoints += 1
+            save_weights(self.folder / f"checkpoint{self.checkpoints}_weights.pt", self.network)
+
+    def finish(self, evaluate: Callable[[nn.Module], float] | None = None) -> None:
         """Write the weights to predict with; an average gets its batch-norm statistics first."""
         save_weights(self.folder / "last_weights.pt", self.network)
-        for name, average in {"swa": self.swa if self.swa_samples else None, "ema": self.ema}.items():
+        averages = {"swa": self.swa if self.swa_samples else None, "ema": self.ema}
+        if self.config.checkpoints:
+            paths = [self.folder / f"checkpoint{i + 1}_weights.pt" for i in range(self.config.checkpoints)]
+            states = [load_weights(path) for path in paths]
+            averages["mean"] = mean_of(states, self.network)
+            if self.config.soup and evaluate:
+                averages["soup"] = greedy_soup(states, self.network, lambda average: evaluate(self.ready(average)))
+        for name, average in averages.items():
             if average:
-                network = average.network(self.network)
-                update_bn(network, self.calm_batches(), self.precision)
-                save_weights(self.folder / f"{name}_weights.pt", network)
+                save_weights(self.folder / f"{name}_weights.pt", self.ready(average))
+
+    def ready(self, average: WeightAverage) -> nn.Module:
+        """An average as a network to predict with."""
+        network = average.network(self.network)
+        update_bn(network, self.calm_batches(), self.precision)
+        return network
 
     def calm_batches(self) -> Iterator[torch.Tensor]:
         """Images for batch-norm statistics, from an epoch that training never reaches."""
@@ -205,6 +238,8 @@ class Trainer:
         if score > self.best:
             self.best = score
             save_weights(self.folder / "best_weights.pt", self.network)
+        else:
+            self.plateaus += 1
 
     # ---- state ---------------------------------------------------------------------------------
 
@@ -249,4 +284,6 @@ class Trainer:
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
-_NUMBERS = ("epoch", "step", "seconds", "swa_samples", "best", "score", "evaluations")
+_NUMBERS = (
+    "epoch", "step", "seconds", "waited", "swa_samples", "best", "score", "evaluations", "plateaus", "checkpoints",
+)  # fmt: skip

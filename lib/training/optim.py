@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -12,12 +14,16 @@ from lib.plugins import find, register
 
 
 def build_optimizer(config: Train, network: nn.Module) -> torch.optim.Optimizer:
-    """Two parameter groups or more: encoder and rest, with and without weight decay (norms, biases)."""
+    """Parameter groups by learning rate (encoder's stages, the rest) and weight decay (none for norms, biases)."""
     groups: dict[tuple[float, float], list] = {}
+    stages = encoder_stages(name for name, _ in network.named_parameters())
+    depth = len(set(stages.values()))
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        share = config.encoder_lr if ".encoder." in f".{name}" else 1.0
+        share = 1.0
+        if name in stages:
+            share = config.encoder_lr * config.layer_decay ** (depth - 1 - stages[name])
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((share, decay), []).append(parameter)
     parameters = [
@@ -25,6 +31,23 @@ def build_optimizer(config: Train, network: nn.Module) -> torch.optim.Optimizer:
         for (share, decay), group in groups.items()
     ]
     return find("optimizer", config.optimizer, "train.optimizer")(parameters, config)
+
+
+def encoder_stages(parameters: Iterable[str]) -> dict[str, int]:
+    """Parameter of the encoder → which of its stages it belongs to, 0 next to the image.
+
+    >>> encoder_stages(["body.encoder.model.conv_stem.weight", "body.encoder.model.blocks.0.0.conv.weight",
+    ...                 "body.encoder.model.blocks.1.0.conv.weight", "body.decoder.conv.weight"]).values()
+    dict_values([0, 1, 2])
+    """
+    order: dict[str, int] = {}
+    stages = {}
+    for name in parameters:
+        _, found, inside = f".{name}".partition(".encoder.")
+        if found:
+            stage = re.match(r"(?:model\.)?\w+?(?:\.\d+|(?=\.))", inside)[0]
+            stages[name] = order.setdefault(stage, len(order))
+    return stages
 
 
 @register("optimizer", "adamw")
@@ -42,10 +65,11 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["share"]
 
 
-def learning_rate(config: Train, progress: float, epoch_length: float) -> float:
+def learning_rate(config: Train, progress: float, epoch_length: float, plateaus: int = 0) -> float:
     """Learning rate at `progress` (0 to 1) of the training; `epoch_length` is one epoch's share of it.
 
-    Warm-up, then a cosine; from `swa.start` on what `swa.schedule` says.
+    Warm-up, then `train.schedule`; from `swa.start` on what `swa.schedule` says. `plateaus`: how many evaluations
+    brought no better score.
     """
     swa = config.swa
     if progress >= swa.start and swa.start < 1 and swa.schedule != "anneal":
@@ -55,10 +79,46 @@ def learning_rate(config: Train, progress: float, epoch_length: float) -> float:
         cycle = swa.every * epoch_length
         phase = ((progress - swa.start) % cycle) / cycle
         return top * (1 - phase * (1 - config.min_lr))  # a saw-tooth: its minimum is each cycle's end
-    if progress < config.warmup:
-        return config.lr * (progress + 1e-3) / config.warmup
-    # With a constant or cyclic end, the cosine comes down to where that starts.
+    # With a constant or cyclic end, the schedule comes down to where that starts.
     end = 1.0 if swa.start >= 1 or swa.schedule == "anneal" else swa.start
     low = config.min_lr if end == 1.0 else swa.lr
-    phase = min(1.0, (progress - config.warmup) / max(1e-9, end - config.warmup))
-    return config.lr * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * phase)))
+    phase = min(1.0, max(0.0, progress - config.warmup) / max(1e-9, end - config.warmup))
+    level = find("schedule", config.schedule, "train.schedule")(phase, plateaus)
+    rising = min(1.0, (progress + 1e-3) / config.warmup) if config.warmup and progress < config.warmup else 1.0
+    return config.lr * rising * (low + (1 - low) * level)
+
+
+# A schedule is `level(phase, plateaus)`: 1 at its top, 0 at its bottom; `phase` runs from 0 after warm-up to 1.
+
+
+@register("schedule", "cosine")
+def cosine(phase: float, plateaus: int = 0) -> float:
+    return 0.5 * (1 + math.cos(math.pi * phase))
+
+
+@register("schedule", "restarts")
+def restarts(phase: float, plateaus: int = 0) -> float:
+    """A cosine, three times over (SGDR, Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+    return cosine((3 * phase) % 1 if phase < 1 else 1.0)
+
+
+@register("schedule", "onecycle")
+def onecycle(phase: float, plateaus: int = 0) -> float:
+    """Up over three tenths, then down, both by a cosine (Smith and Topin 2018, arXiv:1708.07120)."""
+    return cosine(1 - phase / 0.3) if phase < 0.3 else cosine((phase - 0.3) / 0.7)
+
+
+@register("schedule", "poly")
+def poly(phase: float, plateaus: int = 0) -> float:
+    """(1 - phase)^0.9, as DeepLab has it (Chen et al. 2017, arXiv:1606.00915)."""
+    return (1 - phase) ** 0.9
+
+
+@register("schedule", "constant")
+def constant(phase: float, plateaus: int = 0) -> float:
+    return 1.0
+
+
+@register("schedule", "plateau")
+def plateau(phase: float, plateaus: int = 0) -> float:
+    return 0.5**plateaus

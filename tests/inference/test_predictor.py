@@ -15,6 +15,7 @@ from lib.inference.decision import fit_decision
 from lib.inference.evaluate import Evaluation, count, evaluate, quantised
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, full_rows, predict
+from lib.inference.together import Group, predict_together
 
 CPU = torch.device("cpu")
 
@@ -81,6 +82,27 @@ def test_probabilities_are_averaged_and_each_member_is_a_system(image):
     assert np.abs(1 / (1 + np.exp(-logits)) - probs[2]).max() > 0.05  # averaging logits would differ
 
 
+@pytest.mark.parametrize("each", [False, True])
+def test_members_of_different_windows_and_scales_are_joined_at_the_original_size(image, each):
+    path, _ = image
+    wide, small = Windows(64, 0.5, 1.0, "gaussian", 0.25), Windows(32, 0.0, 0.5, "constant", 0)
+    groups = [
+        Group(wide, Ensemble([Grey(-2.0), Grey(1.0)], CPU, each=each)),
+        Group(small, Ensemble([Grey(2.0)], CPU, each=each)),
+    ]
+    sources = [Source("a", path), Source("b", path)]
+    blocks = list(predict_together(sources, groups, np.zeros(1), Limits(max_gib=1e-5)))
+    assert len(blocks) > 4, "too small to be cut"
+    alone = [whole(path, Ensemble([net], CPU), windows)[0]
+             for net, windows in ((Grey(-2.0), wide), (Grey(1.0), wide), (Grey(2.0), small))]  # fmt: skip
+    for image_id in "ab":
+        mine = np.concatenate([block.probs for block in blocks if block.image_id == image_id], axis=2)
+        assert mine.shape == (4 if each else 1, 1, 75, 131)
+        assert np.abs(mine[-1] - np.mean(alone, axis=0)).max() < 1e-5, "every network counts alike"
+        if each:
+            assert np.abs(mine[:3] - np.stack(alone)).max() < 1e-5
+
+
 @pytest.mark.parametrize("max_gib", [0.5, 1e-5])
 def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_path, monkeypatch, max_gib):
     monkeypatch.setattr(evaluating, "MAP_SIDE", 40)  # 131 columns: every fourth
@@ -88,8 +110,9 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     truth = (pixels[..., 0] > 99).astype(np.uint8)
     label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])
     found = evaluate(
-        [Source("a/b", path), Source("c", path)], Ensemble([Grey(), Grey()], CPU, each=True),
-        Windows(32, 0.5, 1.0, "gaussian", 0.25), lambda *_: label, 2, 1, 3, Limits(max_gib=max_gib), keep=1,
+        [Source("a/b", path), Source("c", path)],
+        [Group(Windows(32, 0.5, 1.0, "gaussian", 0.25), Ensemble([Grey(), Grey()], CPU, each=True))],
+        lambda *_: label, 2, 1, Limits(max_gib=max_gib), keep=1,
     )  # fmt: skip
     found.save(tmp_path / "oof.npz")
     again = Evaluation.concat([Evaluation.load(tmp_path / "oof.npz")])

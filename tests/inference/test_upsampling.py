@@ -55,7 +55,9 @@ def test_the_same_maps_up_to_rounding(join, size):
 
 
 @pytest.mark.parametrize(
-    "net", [Decoder("none", "bilinear"), Decoder("concat", size=5), Decoder("add", skip_size=3)], ids=str
+    "net",
+    [Decoder("none", "bilinear"), Decoder("concat", size=5), Decoder("add", skip_size=3)],
+    ids=["smooth", "large", "wide"],
 )
 def test_what_is_no_doubling_or_would_not_gain_stays(net):
     difference, replaced = both(net)

@@ -144,8 +144,8 @@ def test_a_cycles_samples_are_taken_at_its_lowest_rate(tiles, tmp_path):
     assert len(rates) == 4 and max(rates) < 0.25 * top, rates
 
 
-def test_the_clock_ends_a_training_with_a_time_limit(tiles, tmp_path):
-    trainer = trainer_of(tiles, tmp_path / "run", time_limit=0.5, epochs=1000)
+def test_the_clock_ends_a_training_with_a_limit(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run", member_limit=0.5, epochs=1000)
     update, steps = trainer.train_batch, []
     trainer.train_batch = lambda *a, **k: (steps.append(trainer.seconds), update(*a, **k))[1]
     trainer.run(None)

@@ -20,7 +20,7 @@ def sample(channels):
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("name", names("loss"))
+@pytest.mark.parametrize("name", sorted({*names("loss")} - {"boundary"}))  # which is signed
 def test_right_is_cheaper_than_wrong_and_ignored_pixels_have_no_say(name, channels):
     target, valid, weight = sample(channels)
     loss = build_loss(Loss(terms={name: 1.0}), channels)

@@ -1,0 +1,56 @@
+"""`train.time_limit`: which members a call trains, and for how long each, so that all of them end in time."""
+
+from __future__ import annotations
+
+from lib.config import Config
+from lib.config.units import duration
+from lib.workspace import Member, Workspace, read_json
+
+EPOCHS_KEPT = 4  # checkpoints of the only member that time is left for
+
+
+def fitting(members: list[Member], limit: float, overhead: float, shortest: float) -> list[Member]:
+    """The members that can train for `shortest` seconds each; at least one.
+
+    Whole seeds go first, the last one first, since each seed needs all folds to be averaged; then the last folds.
+    """
+    count = max(1, int(limit // (shortest + overhead)))
+    if count >= len(members):
+        return members
+    seeds = list(dict.fromkeys(member.seed for member in members))
+    folds = len({member.fold for member in members})
+    kept = seeds[: max(1, count // folds)]
+    return [member for member in members if member.seed in kept][: max(count, 1)]
+
+
+class Budget:
+    """Shares a call's time among its members; what was given once is written to choices.json and given again."""
+
+    def __init__(self, config: Config, workspace: Workspace, members: list[Member], overhead: float):
+        """`overhead`: seconds of a member beside its training, as far as known."""
+        self.limit, self.shortest, self.overhead = config.train.time_limit, config.train.shortest, overhead
+        self.workspace = workspace
+        self.key = f"train.time_limit {duration(self.limit)} {members[0].experiment} {len(members)} members"
+        self.given: dict[str, float] = dict(workspace.choice(self.key) or {})
+        self.members = members
+        if not self.given:
+            self.members = fitting(members, self.limit, overhead, self.shortest)
+            self._write({member.name: 0.0 for member in self.members})
+        else:
+            self.members = [member for member in members if member.name in self.given]
+        if len(self.members) < len(members):
+            enough = f"enough for {len(self.members)} of {len(members)} members"
+            print(f"03: train.time_limit {duration(self.limit)} is {enough}")
+
+    def seconds(self, member: Member) -> float:
+        """Training time of a member: its share of what those before it left."""
+        if not self.given[member.name]:
+            done = [read_json(other.path / "done.json", {}).get("seconds") for other in self.members]
+            left = self.limit - sum(seconds or 0.0 for seconds in done)
+            share = left / sum(seconds is None for seconds in done) - self.overhead
+            self._write({**self.given, member.name: max(1.0, round(share, 1))})
+        return self.given[member.name]
+
+    def _write(self, given: dict[str, float]) -> None:
+        self.given = given
+        self.workspace.choose(self.key, given)
