@@ -37,6 +37,9 @@ class Augment(Section):
     """Strength of the colour changes; 0 turns them off."""
     scale: Share = 0.25
     """Random zoom by up to this share either way (presets medium and heavy)."""
+    rotate: Annotated[float, Interval(ge=0, le=180)] | None = None
+    """Free rotation by up to so many degrees either way (presets medium and heavy); left out: 0 in medium, 45 in
+    heavy. A crop smaller than its tile is turned together with what lies around it, so its corners are real pixels."""
 
 
 class Sampling(Section):

@@ -6,6 +6,7 @@ it is seeded, so every call here is seeded from (seed, epoch, index): the number
 
 from __future__ import annotations
 
+import math
 import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look-up on the network at import
@@ -25,19 +26,48 @@ class Augmentation:
     def __init__(self, config: Augment, crop: int):
         """`crop`: side of the result; 0 keeps the tile's size."""
         transforms = find("augmentation", config.preset, "augment.preset")(config)
-        if crop:
-            transforms = [
-                A.PadIfNeeded(crop, crop, border_mode=cv2.BORDER_REFLECT_101, fill_mask=IGNORE),
-                A.RandomCrop(crop, crop),
-                *transforms,
-            ]
-        self._compose = A.Compose(transforms)
+        self._wide = _wide_side(transforms, crop)
+        self._roomy = A.Compose(_cropped(transforms, crop, self._wide, roomy=True))
+        self._tight = A.Compose(_cropped(transforms, crop, self._wide, roomy=False))
 
     def __call__(self, image: np.ndarray, masks: list[np.ndarray], seed: int) -> tuple:
         """(H, W, 3) uint8 and label planes (H, W) uint8 → the same, cropped and changed together."""
-        self._compose.set_random_seed(seed % 2**32)
-        out = self._compose(image=image, masks=masks)
+        compose = self._roomy if min(image.shape[:2]) >= self._wide else self._tight
+        compose.set_random_seed(seed % 2**32)
+        out = compose(image=image, masks=masks)
         return out["image"], list(out["masks"])
+
+
+def _turn(transforms: list) -> int | None:
+    """Position of the free rotation; None where there is none."""
+    return next((i for i, t in enumerate(transforms) if isinstance(t, A.Affine) and any(t.rotate)), None)
+
+
+def _wide_side(transforms: list, crop: int) -> int:
+    """Side of the square that holds all that a crop may show after the rotation and zoom among `transforms`."""
+    turn = _turn(transforms)
+    if turn is None:
+        return crop
+    angle = math.radians(min(45, max(map(abs, transforms[turn].rotate))))
+    zoom = max(0.1, min(low for low, _ in transforms[turn].scale.values()))
+    rim = crop * ((math.cos(angle) + math.sin(angle)) / zoom - 1) / 2
+    return crop + 2 * (math.ceil(rim) + 1)  # as much on either side, and a pixel to interpolate with
+
+
+def _cropped(transforms: list, crop: int, wide: int, roomy: bool) -> list:
+    """`transforms` of a random crop. With rotation among them a crop of side `wide` is turned, and its middle kept.
+
+    `roomy`: the tile holds that; where it does not, its borders are reflected.
+    """
+    if not crop:
+        return transforms
+    first = [A.PadIfNeeded(crop, crop, border_mode=cv2.BORDER_REFLECT_101, fill_mask=IGNORE)]
+    if wide == crop:
+        return [*first, A.RandomCrop(crop, crop), *transforms]
+    if not roomy:
+        first.append(A.Pad((wide - crop) // 2, border_mode=cv2.BORDER_REFLECT_101))
+    after = _turn(transforms) + 1
+    return [*first, A.RandomCrop(wide, wide), *transforms[:after], A.CenterCrop(crop, crop), *transforms[after:]]
 
 
 @register("augmentation", "none")
@@ -66,6 +96,8 @@ def heavy(config: Augment) -> list:
 
 
 def _zoom(config: Augment, rotate: float) -> list:
+    """Zoom and rotation; `rotate`: the preset's own degrees."""
+    rotate = rotate if config.rotate is None else config.rotate
     if not (config.scale or rotate):
         return []
     # Reflected borders: black corners would teach the network a texture that no test image has.

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from lib.config.training import Augment
+from lib.data.augment import Augmentation
+
+
+def ramp(side):
+    """(side, side, 3) uint8 whose colour is its place: red grows downwards, green to the right."""
+    steps = np.linspace(0, 255, side).round().astype(np.uint8)
+    return np.stack(np.broadcast_arrays(steps[:, None], steps[None, :], np.uint8(128)), axis=-1)
+
+
+def unevenness(image):
+    """How far a picture of a ramp is from a plane, in grey levels: mirrored or black corners are no plane."""
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    places = np.stack([y.ravel(), x.ravel(), np.ones(y.size)], axis=1)
+    colours = image[..., :2].reshape(-1, 2).astype(float)
+    plane = places @ np.linalg.lstsq(places, colours, rcond=None)[0]
+    return np.abs(colours - plane).max()
+
+
+def tilt(image):
+    """Degrees between red's direction and the nearest axis."""
+    dy, dx = (np.diff(image[..., 0].astype(float), axis=axis).mean() for axis in (0, 1))
+    return np.degrees(np.arctan2(min(abs(dy), abs(dx)), max(abs(dy), abs(dx))))
+
+
+def views(side, crop, seeds=40, **options):
+    augmentation = Augmentation(Augment(color=0, **options), crop)
+    mask = ramp(side)[..., 0]
+    return [augmentation(ramp(side), [mask], seed) for seed in range(seeds)]
+
+
+def test_a_turned_crop_shows_real_pixels_where_the_tile_has_room():
+    roomy = [image for image, _ in views(256, 96, rotate=45)]
+    assert all(image.shape == (96, 96, 3) for image in roomy)
+    assert max(map(tilt, roomy)) > 20
+    assert max(map(unevenness, roomy)) < 2
+    assert max(unevenness(image) for image, _ in views(128, 96, rotate=45)) > 10, "here borders have to be reflected"
+
+
+def test_a_turned_crop_in_a_tight_tile_still_comes_from_everywhere():
+    corners = [image.min(axis=(0, 1))[:2].tolist() + image.max(axis=(0, 1))[:2].tolist() for image, _ in
+               views(128, 96, rotate=10, scale=0)]  # fmt: skip
+    assert min(map(min, corners)) < 15 and max(map(max, corners)) > 240, "the middle spans 32 to 223"
+
+
+def test_masks_turn_with_their_image():
+    for image, (mask,) in views(256, 96, rotate=30):
+        assert np.abs(image[..., 0].astype(int) - mask).max() <= 3  # nearest against linear
+
+
+@pytest.mark.parametrize(("preset", "own"), [("medium", 0), ("heavy", 45)])
+def test_without_rotate_each_preset_turns_by_its_own_degrees(preset, own):
+    noise = np.random.default_rng(1).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    left_out, same, other = (
+        [Augmentation(Augment(preset=preset, rotate=rotate), 0)(noise, [noise[..., 0]], s)[0] for s in range(8)]
+        for rotate in (None, own, 20)
+    )
+    assert np.array_equal(left_out, same) and not np.array_equal(left_out, other)
