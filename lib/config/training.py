@@ -35,6 +35,9 @@ class Augment(Section):
     (+ free rotation, blur, noise), or the name of one that a plugin registers."""
     color: Share = 1.0
     """Strength of the colour changes; 0 turns them off."""
+    stain: Share = 0.0
+    """Strength of the jitter of haematoxylin, eosin and DAB in stained slides (presets medium and heavy); at 1 the
+    amount of each stain changes by up to a fifth."""
     scale: Share = 0.25
     """Random zoom by up to this share either way (presets medium and heavy)."""
     rotate: Annotated[float, Interval(ge=0, le=180)] | None = None

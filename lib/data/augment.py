@@ -82,7 +82,7 @@ def light(config: Augment) -> list:
 
 @register("augmentation", "medium")
 def medium(config: Augment) -> list:
-    return [A.D4(p=1), *_zoom(config, rotate=0), *_color(config)]
+    return [A.D4(p=1), *_zoom(config, rotate=0), *_stain(config), *_color(config)]
 
 
 @register("augmentation", "heavy")
@@ -90,6 +90,7 @@ def heavy(config: Augment) -> list:
     return [
         A.D4(p=1),
         *_zoom(config, rotate=45),
+        *_stain(config),
         *_color(config),
         A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.02, 0.08))], p=0.3),
     ]
@@ -119,3 +120,45 @@ def _color(config: Augment) -> list:
         A.RandomBrightnessContrast(0.25 * s, 0.25 * s, p=0.7),
         A.HueSaturationValue(int(20 * s), int(30 * s), int(15 * s), p=0.7),
     ]
+
+
+def _stain(config: Augment) -> list:
+    return [StainJitter(config.stain)] if config.stain else []
+
+
+# Optical densities of red, green and blue of one unit of haematoxylin, eosin and DAB (Ruifrok & Johnston 2001).
+STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)  # of an 8-bit value; white has none
+
+
+class StainJitter(A.ImageOnlyTransform):
+    """Amounts of stain times 1 ± 0.2 `strength`, plus ± 0.05 `strength` of optical density (base e).
+
+    After Tellez et al. 2018, doi:10.1109/TMI.2018.2820199. A.HEStain is no such jitter: it keeps only what two stains
+    explain of a pixel, so that even a change by nothing alters colours.
+    """
+
+    def __init__(self, strength: float, p: float = 1.0):
+        super().__init__(p=p)
+        self.strength = strength
+
+    def get_params(self) -> dict:
+        factors = self.random_generator.uniform(-0.2, 0.2, 3) * self.strength + 1
+        shifts = self.random_generator.uniform(-0.05, 0.05, 3) * self.strength
+        return {"factors": factors, "shifts": shifts}
+
+    def apply(self, img: np.ndarray, factors: np.ndarray, shifts: np.ndarray, **_params: object) -> np.ndarray:
+        return restained(img, factors, shifts)
+
+
+def restained(image: np.ndarray, factors: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 with each stain's amount multiplied by one of `factors` (3,) and raised by one of `shifts` (3,).
+
+    >>> restained(np.array([[[10, 120, 255]]], np.uint8), np.ones(3), np.zeros(3)).tolist()
+    [[[10, 120, 255]]]
+    """
+    # Amounts are linear in densities, so that all of it is one affine change of densities.
+    mixed = np.linalg.inv(STAINS) @ np.diag(factors) @ STAINS
+    change = np.column_stack([mixed.T, shifts @ STAINS])
+    density = cv2.transform(cv2.LUT(image, _DENSITY), change)
+    return np.clip(np.rint(256 * cv2.exp(-density) - 1), 0, 255).astype(np.uint8)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lib.config.training import Augment
-from lib.data.augment import Augmentation
+from lib.data.augment import STAINS, Augmentation, restained
 
 
 def ramp(side):
@@ -59,3 +59,30 @@ def test_without_rotate_each_preset_turns_by_its_own_degrees(preset, own):
         for rotate in (None, own, 20)
     )
     assert np.array_equal(left_out, same) and not np.array_equal(left_out, other)
+
+
+def stained(amounts):
+    """(1, n, 3) uint8 of amounts (n, 3) of the three stains."""
+    return (256 * np.exp(-np.array(amounts) @ STAINS) - 1).round().astype(np.uint8)[None]
+
+
+def test_restaining_changes_one_stain_and_leaves_the_others():
+    before = stained([[0.5, 0.2, 0], [0, 0.6, 0], [0.3, 0.3, 0.3]])
+    after = restained(before, np.array([1.4, 1, 1]), np.array([0, 0.1, 0]))
+    wanted = stained([[0.7, 0.3, 0], [0, 0.7, 0], [0.42, 0.4, 0.3]])
+    assert np.abs(after.astype(int) - wanted).max() <= 2 and np.abs(after.astype(int) - before).max() > 20
+
+
+@pytest.mark.parametrize("preset", ["medium", "heavy"])
+def test_stain_jitter_is_seeded_and_grows_with_its_strength(preset):
+    tile = np.broadcast_to(stained([[0.5, 0.3, 0]]), (16, 16, 3)).copy()
+
+    def seen(stain, seed):
+        options = Augment(preset=preset, color=0, scale=0, rotate=0, stain=stain)
+        return np.median(Augmentation(options, 0)(tile, [tile[..., 0]], seed)[0], axis=(0, 1))
+
+    plain, weak, strong = (np.array([seen(stain, seed) for seed in range(12)]) for stain in (0, 0.3, 1))
+    assert np.array_equal(strong, [seen(1, seed) for seed in range(12)])
+    assert len(np.unique(strong, axis=0)) > 6
+    off = [np.abs(colours - tile[0, 0]).mean() for colours in (plain, weak, strong)]
+    assert off[0] < 1.5 < off[1] < off[2] / 2, off
