@@ -32,7 +32,8 @@ class Augment(Section):
 
     preset: str = "medium"
     """`none`, `light` (flips), `medium` (+ rotation by right angles, scale, colour), `heavy`
-    (+ free rotation, blur, noise), or the name of one that a plugin registers."""
+    (+ free rotation, blur, noise), the name of one that a plugin registers, or the path (from where the stages are
+    run) of a .json or .yaml file that albumentations' `A.save` wrote, which then has its own colour, scale and so on."""
     color: Share = 1.0
     """Strength of the colour changes; 0 turns them off."""
     stain: Share = 0.0

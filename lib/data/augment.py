@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look-up on the network at import
 
@@ -16,7 +17,8 @@ import cv2
 import numpy as np
 
 from lib.config.training import Augment
-from lib.plugins import find, register
+from lib.errors import UserError
+from lib.plugins import find, names, register
 from lib.tables import IGNORE
 
 
@@ -25,7 +27,7 @@ class Augmentation:
 
     def __init__(self, config: Augment, crop: int):
         """`crop`: side of the result; 0 keeps the tile's size."""
-        transforms = find("augmentation", config.preset, "augment.preset")(config)
+        transforms = _transforms(config)
         self._wide = _wide_side(transforms, crop)
         self._roomy = A.Compose(_cropped(transforms, crop, self._wide, roomy=True))
         self._tight = A.Compose(_cropped(transforms, crop, self._wide, roomy=False))
@@ -35,7 +37,37 @@ class Augmentation:
         compose = self._roomy if min(image.shape[:2]) >= self._wide else self._tight
         compose.set_random_seed(seed % 2**32)
         out = compose(image=image, masks=masks)
+        if out["image"].dtype != np.uint8:
+            raise UserError(
+                f"augment.preset: the pipeline makes {out['image'].dtype} of an image, uint8 is expected; "
+                "take Normalize, ToFloat and ToTensorV2 out of it: the network does their work"
+            )
         return out["image"], list(out["masks"])
+
+
+def pipeline_file(config: Augment) -> Path | None:
+    """The file of a custom pipeline, where `augment.preset` names one."""
+    path = Path(config.preset)
+    return path if path.suffix.lower() in (".json", ".yaml", ".yml") else None
+
+
+def _transforms(config: Augment) -> list:
+    path = pipeline_file(config)
+    if path is None:
+        return find("augmentation", config.preset, "augment.preset")(config)
+    if not path.is_file():
+        presets = ", ".join(names("augmentation"))
+        raise UserError(
+            f"augment.preset: there is no file {path}; write it with albumentations' A.save, or name one of {presets}"
+        )
+    try:
+        pipeline = A.load(path, "json" if path.suffix.lower() == ".json" else "yaml")
+    except Exception as error:  # whatever a foreign file makes the library raise
+        raise UserError(
+            f"augment.preset: {path} holds no pipeline of albumentations {A.__version__} "
+            f"({type(error).__name__}: {' '.join(str(error).split())}); write it with A.save(A.Compose([…]), path)"
+        ) from None
+    return [pipeline]
 
 
 def _turn(transforms: list) -> int | None:

@@ -9,7 +9,7 @@ import torch
 
 from lib import tables
 from lib.config import Config
-from lib.data.augment import Augmentation
+from lib.data.augment import Augmentation, pipeline_file
 from lib.data.dataset import TileDataset, TileFile, keep_fraction
 from lib.data.tiling import foreground_pixels
 from lib.errors import UserError
@@ -20,6 +20,15 @@ from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
 from lib.training.model import build_network
 from lib.workspace import Member, Workspace
+
+
+def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
+    """The files that a member's training reads, tiles aside: a change of any of them trains it again."""
+    inputs = [workspace.tiles, workspace.folds]
+    if config.train.round:
+        inputs.append(workspace.pseudo_dir(config.train.round) / "tiles.csv")
+    pipeline = pipeline_file(config.augment)
+    return inputs if pipeline is None else [*inputs, pipeline]
 
 
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:

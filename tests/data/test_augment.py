@@ -1,8 +1,13 @@
+import albumentations as A
 import numpy as np
 import pytest
 
+from lib.config import load
 from lib.config.training import Augment
 from lib.data.augment import STAINS, Augmentation, restained
+from lib.errors import UserError
+from lib.training.member import member_inputs
+from lib.workspace import Workspace
 
 
 def ramp(side):
@@ -86,3 +91,35 @@ def test_stain_jitter_is_seeded_and_grows_with_its_strength(preset):
     assert len(np.unique(strong, axis=0)) > 6
     off = [np.abs(colours - tile[0, 0]).mean() for colours in (plain, weak, strong)]
     assert off[0] < 1.5 < off[1] < off[2] / 2, off
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml", "yml"])
+def test_a_pipeline_of_albumentations_is_read_from_its_file_and_seeded(tmp_path, suffix):
+    path = tmp_path / f"mine.{suffix}"
+    A.save(A.Compose([A.Transpose(p=0.5), A.InvertImg(p=1)]), path, "json" if suffix == "json" else "yaml")
+    augmentation = Augmentation(Augment(preset=str(path)), 0)
+    seen = [augmentation(ramp(64), [ramp(64)[..., 0]], seed) for seed in range(12)]
+    again = [augmentation(ramp(64), [ramp(64)[..., 0]], seed) for seed in range(12)]
+    assert all(np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(seen, again, strict=True))
+    turned = sum(np.array_equal(image[..., 0], 255 - ramp(64)[..., 1]) for image, _ in seen)
+    assert path in member_inputs(Workspace(tmp_path), load(None, ["--augment.preset", str(path)]))
+    assert 0 < turned < 12 and all(np.array_equal(image[..., 0], 255 - mask) for image, (mask,) in seen)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "transform: {__class_fullname__: Nothing}", ": :", "[1, 2"])
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_file_that_holds_no_pipeline_is_named(tmp_path, text, suffix):
+    path = tmp_path / f"bad.{suffix}"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.\w+ holds no pipeline of albumentations .*A\.save"):
+        Augmentation(Augment(preset=str(path)), 0)
+
+
+def test_a_missing_file_an_unknown_preset_and_a_normalising_pipeline_are_explained(tmp_path):
+    with pytest.raises(UserError, match="no file .*gone.yaml; .*A.save.* heavy, light, medium"):
+        Augmentation(Augment(preset=str(tmp_path / "gone.yaml")), 0)
+    with pytest.raises(UserError, match="'hevy'; did you mean 'heavy'"):
+        Augmentation(Augment(preset="hevy"), 0)
+    A.save(A.Compose([A.Normalize()]), tmp_path / "float.json")
+    with pytest.raises(UserError, match="float32 of an image, uint8 is expected"):
+        Augmentation(Augment(preset=str(tmp_path / "float.json")), 0)(ramp(16), [ramp(16)[..., 0]], 0)
