@@ -33,7 +33,7 @@ class Augment(Section):
     preset: str = "medium"
     """`none`, `light` (flips), `medium` (+ rotation by right angles, scale, colour), `heavy`
     (+ free rotation, blur, noise), the name of one that a plugin registers, or the path (from where the stages are
-    run) of a .json or .yaml file that albumentations' `A.save` wrote, which then has its own colour, scale and so on."""
+    run) of a .json or .yaml file that albumentations' `A.save` wrote, which has its own colour, scale and so on."""
     color: Share = 1.0
     """Strength of the colour changes; 0 turns them off."""
     stain: Share = 0.0
@@ -44,6 +44,10 @@ class Augment(Section):
     rotate: Annotated[float, Interval(ge=0, le=180)] | None = None
     """Free rotation by up to so many degrees either way (presets medium and heavy); left out: 0 in medium, 45 in
     heavy. A crop smaller than its tile is turned together with what lies around it, so its corners are real pixels."""
+    mix: Literal["none", "cutmix", "copypaste"] = "none"
+    """What of a second tile is pasted into a sample: `none`, a rectangle (`cutmix`), or its objects (`copypaste`)."""
+    mix_share: Share = 0.5
+    """Share of the samples that are mixed."""
 
 
 class Sampling(Section):

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from lib.config.training import Sampling
 from lib.data.augment import Augmentation
+from lib.data.mix import MIXES, Sample
 from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import FULL, IGNORE
@@ -31,27 +32,47 @@ class TileFile:
 class TileDataset(Dataset):
     """Item (position, epoch) → image (3, H, W) uint8, target (K, H, W) float32, valid (1, H, W), weight.
 
-    Every sample is seeded from (seed, epoch, position), never per worker.
+    Every sample is seeded from (seed, epoch, position), never per worker. `mix` and `mix_share`: as in `augment`.
     """
 
-    def __init__(self, tiles: list[TileFile], channels: int, augmentation: Augmentation, seed: int):
+    def __init__(
+        self,
+        tiles: list[TileFile],
+        channels: int,
+        augmentation: Augmentation,
+        seed: int,
+        mix: str = "none",
+        mix_share: float = 0.5,
+    ):
         self.tiles, self.channels = tiles, channels
         self.augmentation, self.seed = augmentation, seed
+        self.mix, self.mix_share = MIXES.get(mix), mix_share
+        # A pseudo-label is mixed with its like alone: a sample has one weight.
+        self.alike = {soft: np.flatnonzero([tile.soft == soft for tile in tiles]) for soft in (True, False)}
 
     def __len__(self) -> int:
         return len(self.tiles)
 
     def __getitem__(self, key: tuple[int, int, int]):
         """`key` = (tile, epoch, position in the epoch)."""
-        index, epoch, position = key
+        index, *words = key
+        image, target, valid = self._sample(
+            index, int(np.random.SeedSequence((self.seed, *words)).generate_state(1)[0])
+        )
+        rng = np.random.default_rng((self.seed, *words, 1))  # its own: mixing changes no other sample
+        if self.mix and rng.random() < self.mix_share:
+            second = self._sample(rng.choice(self.alike[self.tiles[index].soft]), int(rng.integers(2**32)))
+            image, target, valid = self.mix((image, target, valid), second, rng)
+        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(self.tiles[index].weight)
+
+    def _sample(self, index: int, seed: int) -> Sample:
+        """A tile, augmented."""
         tile = self.tiles[index]
         image = read_rgb(tile.image)
         planes = read_planes(tile.label, self.channels if tile.soft else 1)
-        seed = int(np.random.SeedSequence((self.seed, epoch, position)).generate_state(1)[0])
         image, planes = self.augmentation(image, planes, seed)
-        target, valid = soft_target(planes) if tile.soft else true_target(planes[0], self.channels)
-        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(tile.weight)
+        return image, *(soft_target(planes) if tile.soft else true_target(planes[0], self.channels))
 
 
 def read_rgb(path: Path) -> np.ndarray:

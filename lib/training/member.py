@@ -59,7 +59,12 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
 
 
 def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> Data:
-    """Dataset and sampler of a member."""
+    """Dataset and sampler of a member. Raises UserError where objects are to be pasted and every pixel is one."""
+    if config.augment.mix == "copypaste" and not config.competition.background:
+        raise UserError(
+            "augment.mix is copypaste, which pastes objects onto background, but with competition.background false "
+            "every pixel belongs to a class; set augment.mix to cutmix or none"
+        )
     files = [
         TileFile(
             Path(row["folder"]) / row["image_path"],
@@ -69,7 +74,9 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> 
         )
         for row in tiles.to_dict("records")
     ]
-    dataset = TileDataset(files, channels, Augmentation(config.augment, config.train.crop), seed)
+    augment = config.augment
+    augmentation = Augmentation(augment, config.train.crop)
+    dataset = TileDataset(files, channels, augmentation, seed, augment.mix, augment.mix_share)
     build = find("sampler", config.train.sampling.sampler, "train.sampling.sampler")
     sampler = build(tiles, config.train.sampling, config.pseudo.share, seed)
     return Data(dataset, sampler, config.train.workers, config.train.batch_size)

@@ -1,12 +1,17 @@
 import albumentations as A
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from lib.config import load
 from lib.config.training import Augment
 from lib.data.augment import STAINS, Augmentation, restained
+from lib.data.dataset import TileDataset, TileFile
+from lib.data.mix import copy_paste, cutmix
 from lib.errors import UserError
-from lib.training.member import member_inputs
+from lib.training.member import make_data, member_inputs
 from lib.workspace import Workspace
 
 
@@ -106,7 +111,7 @@ def test_a_pipeline_of_albumentations_is_read_from_its_file_and_seeded(tmp_path,
     assert 0 < turned < 12 and all(np.array_equal(image[..., 0], 255 - mask) for image, (mask,) in seen)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "transform: {__class_fullname__: Nothing}", ": :", "[1, 2"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "transform: {__class_fullname__: Nothing, p: 1}", ": :", "[1, 2"])
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
 def test_a_file_that_holds_no_pipeline_is_named(tmp_path, text, suffix):
     path = tmp_path / f"bad.{suffix}"
@@ -123,3 +128,86 @@ def test_a_missing_file_an_unknown_preset_and_a_normalising_pipeline_are_explain
     A.save(A.Compose([A.Normalize()]), tmp_path / "float.json")
     with pytest.raises(UserError, match="float32 of an image, uint8 is expected"):
         Augmentation(Augment(preset=str(tmp_path / "float.json")), 0)(ramp(16), [ramp(16)[..., 0]], 0)
+
+
+def flat_sample(grey, target, side=20):
+    image = np.full((side, side, 3), grey, np.uint8)
+    return image, np.full((1, side, side), target, np.float32), np.ones((1, side, side), np.float32)
+
+
+def test_cutmix_pastes_one_rectangle_of_pixels_target_and_valid_of_every_size():
+    shares, first, second = [], flat_sample(10, 0), flat_sample(200, 1)
+    second[2][...] = 0
+    for seed in range(200):
+        image, target, valid = cutmix(first, second, np.random.default_rng(seed))
+        new = image[..., 0] == 200
+        rows, columns = new.any(1), new.any(0)
+        assert np.array_equal(new, rows[:, None] & columns) and np.array_equal(image[..., 0] == 10, ~new)
+        assert (np.diff(np.flatnonzero(rows)) == 1).all() and (np.diff(np.flatnonzero(columns)) == 1).all()
+        assert np.array_equal(target[0], new) and np.array_equal(valid[0], ~new)
+        shares.append(new.mean())
+    assert np.allclose(np.quantile(shares, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_copy_paste_pastes_the_objects_and_nothing_else(channels):
+    first, second = (list(flat_sample(grey, 0)) for grey in (10, 200))
+    planes = np.zeros((20, 20), int), np.zeros((20, 20), int)
+    planes[0][:, :3], planes[1][5:9, 5:15] = 1, channels - 1 or 1
+    for sample, plane in ((first, planes[0]), (second, planes[1])):
+        sample[1] = np.stack([plane == c for c in range(channels)]) if channels > 1 else plane[None] == 1
+        sample[1] = sample[1].astype(np.float32)
+    second[1][:, 12:], second[2][:, 12:] = 0, 0  # ignored
+    image, target, valid = copy_paste(first, second, np.random.default_rng(0))
+    pasted = planes[1] > 0
+    assert pasted.any() and np.array_equal(image[..., 0] == 200, pasted)
+    assert np.array_equal(target, np.where(pasted, second[1], first[1])) and valid.all()
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    """Eight tiles, each of its own grey, the last two pseudo-labels; the upper half is object."""
+    files = []
+    for i in range(8):
+        grey, label = np.full((24, 24, 3), 20 + 25 * i, np.uint8), np.repeat([254, 0], 12).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), grey)
+        cv2.imwrite(str(tmp_path / f"{i}_mask.png"), np.repeat(label[:, None], 24, axis=1))
+        soft = i >= 6
+        files.append(TileFile(tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png", soft, 0.5 if soft else 1.0))
+    return files
+
+
+def test_samples_are_mixed_by_their_share_from_their_own_seed_with_their_like(tiles):
+    plain, mixed = (
+        TileDataset(tiles, 1, Augmentation(Augment(preset="light"), 0), 3, mix, 0.4) for mix in ("none", "cutmix")
+    )
+    changed = []
+    for position in range(150):
+        key = position % 8, 2, position
+        old, new, again = plain[key], mixed[key], mixed[key]
+        assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(new, again, strict=True))
+        changed.append(not torch.equal(old[0], new[0]))
+        greys = set(new[0].unique().tolist())
+        assert len(greys) <= 2 and new[3] == old[3]
+        assert all((grey >= 20 + 25 * 6) == (key[0] >= 6) for grey in greys), "a pseudo-label met a label"
+    assert 0.2 < np.mean(changed) < 0.5
+    pairs = {tuple(mixed[0, 2, position][0].unique().tolist()) for position in range(150)}
+    assert len(pairs) >= 6, "every tile comes as the second"
+
+
+def test_the_second_tile_is_augmented_by_itself(tiles):
+    dataset = TileDataset(tiles[:1], 1, Augmentation(Augment(preset="light"), 0), 3, "cutmix", 1.0)
+    halves = [dataset[0, 0, position][1].mean().item() for position in range(40)]
+    assert any(abs(share - 0.5) > 0.1 for share in halves), "both are always turned alike"
+
+
+def test_members_mix_as_augment_says_and_objects_need_background(tiles, tmp_path):
+    table = pd.DataFrame(
+        {"folder": str(tmp_path), "image_path": [tile.image.name for tile in tiles[:6]], "pseudo": False}
+    ).assign(mask_path=[tile.label.name for tile in tiles[:6]], object=True)
+    flags = ["--train.workers", "0", "--augment.preset", "none", "--augment.mix", "copypaste"]
+    data = make_data(table, load(None, [*flags, "--augment.mix_share", "1"]), 1, 3)
+    assert any(len(data.dataset[0, 0, position][0].unique()) == 2 for position in range(20))
+    whole = ["--competition.background", "false", "--competition.classes", "a", "b"]
+    with pytest.raises(UserError, match="every pixel belongs to a class; set augment.mix to cutmix or none"):
+        make_data(table, load(None, [*flags, *whole]), 2, 3)
