@@ -56,11 +56,16 @@ class Sampling(Section):
     sampler: str = "balanced"
     """`balanced` (object and background by `foreground_share`), or the name of one that a plugin registers."""
     fraction: Annotated[float, Interval(gt=0, le=1)] = 1.0
-    """Share of each group's training tiles to use at all (cheap experiments)."""
+    """Share of each image's training tiles to use at all, at least one (cheap experiments). Tiles with and without
+    object are thinned alike."""
     foreground_share: Share = 0.0
     """Share of samples drawn from tiles with object; 0 draws every tile alike."""
-    alike: Literal["tiles", "images", "groups"] = "tiles"
-    """What is drawn equally often: every tile, every image however large it is, or every group."""
+    foreground_share_end: Share | None = None
+    """Where `foreground_share` has moved to, evenly, when the training ends (0: the tiles' own share); left out, it
+    stays."""
+    alike: Literal["tiles", "images", "groups", "classes"] = "tiles"
+    """What is drawn equally often: every tile, every image however large it is, every group, or every class: a tile
+    comes in the turn of each class that it has a pixel of, and tiles without any have a turn of their own."""
     samples_per_epoch: Annotated[int, Ge(0)] = 0
     """Samples of one epoch; 0 means as many as there are tiles."""
 

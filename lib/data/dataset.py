@@ -117,10 +117,11 @@ def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 class BalancedSampler:
     """Which tiles an epoch sees: object and background by `foreground_share`, pseudo-labels by their own share.
 
-    Within each of them every tile, image or group comes equally often, as `alike` says.
+    Within each of them every tile, image, group or class comes equally often, as `alike` says.
 
-    A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and `keys(epoch)` gives
-    its samples as (tile, epoch, position): the same seed and epoch give the same keys.
+    A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and
+    `keys(epoch, progress)` gives its samples as (tile, epoch, position). `progress`: the share of the training that is
+    done, 0 to 1. The same seed, epoch and progress give the same keys.
     """
 
     def __init__(self, tiles: pd.DataFrame, config: Sampling, pseudo_share: float, seed: int):
@@ -135,14 +136,15 @@ class BalancedSampler:
         self.config, self.seed = config, seed
         owner = {"images": "image_id", "groups": "group"}.get(config.alike)
         self.owners = tiles[owner].to_numpy() if owner else np.zeros(len(tiles))
+        self.classes = _classes_held(tiles) if config.alike == "classes" else None
         self.pseudo_share = pseudo_share if is_pseudo.any() else 0.0
         self.size = config.samples_per_epoch or len(self.pools["any"])
 
-    def keys(self, epoch: int) -> list[tuple[int, int, int]]:
+    def keys(self, epoch: int, progress: float = 0.0) -> list[tuple[int, int, int]]:
         rng = np.random.default_rng((self.seed, epoch))
         n_pseudo = round(self.size * self.pseudo_share)
         n_true = self.size - n_pseudo
-        share = self.config.foreground_share
+        share = self.foreground_share(progress)
         if share and len(self.pools["object"]) and len(self.pools["rest"]):
             n_object = round(n_true * share)
             drawn = [self._draw("object", n_object, rng), self._draw("rest", n_true - n_object, rng)]
@@ -151,16 +153,38 @@ class BalancedSampler:
         order = np.concatenate([*drawn, self._draw("pseudo", n_pseudo, rng)])
         return [(int(tile), epoch, i) for i, tile in enumerate(rng.permutation(order))]
 
+    def foreground_share(self, progress: float) -> float:
+        """Share of the true samples to draw from tiles with object; 0 for every tile alike."""
+        start, end = self.config.foreground_share, self.config.foreground_share_end
+        if end is None:
+            return start
+        own = len(self.pools["object"]) / max(1, len(self.pools["any"]))
+        return (start or own) * (1 - progress) + (end or own) * progress
+
     def _draw(self, pool: str, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` tiles of a pool: owner after owner, and of each no tile twice before all came once."""
         tiles = self.pools[pool]
         if not count:
             return tiles[:0]
-        decks = [tiles[self.owners[tiles] == owner] for owner in pd.unique(self.owners[tiles])]
+        decks = self._decks(tiles)
         each = -(-count // len(decks))
         dealt = [np.concatenate([rng.permutation(deck) for _ in range(-(-each // len(deck)))])[:each] for deck in decks]
         rounds = np.stack(dealt, axis=1)  # (each, owners)
         return np.concatenate([rng.permutation(round_) for round_ in rounds])[:count]
+
+    def _decks(self, tiles: np.ndarray) -> list[np.ndarray]:
+        """The tiles of every owner; with `alike: classes`, a tile is owned by all classes that it holds."""
+        if self.classes is None:
+            return [tiles[self.owners[tiles] == owner] for owner in pd.unique(self.owners[tiles])]
+        decks = [tiles[held[tiles]] for held in self.classes]
+        return [deck for deck in decks if len(deck)]
+
+
+def _classes_held(tiles: pd.DataFrame) -> np.ndarray:
+    """(classes + 1, tiles) bool: where each class but background has a pixel, and last, where none has."""
+    names = [name for name in tiles if name.startswith("px_") and name not in ("px_background", "px_ignore")]
+    held = (tiles[names] > 0).to_numpy().T
+    return np.vstack([held, ~held.any(0)])
 
 
 def keep_fraction(tiles: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
