@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -42,20 +43,25 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     if unknown:
         raise UserError(f"{workspace.folds} lacks image {unknown[0]!r} of {workspace.tiles}; run 02_make_folds.py")
     tiles = tiles[tiles["image_id"].map(fold_of) != fold]
-    tiles = keep_fraction(tiles, config.train.sampling.fraction, config.folds.seed)
     if tiles.empty:
         raise UserError(
             f"no tile is left to train fold {fold} on; lower preprocess.background_keep's effect or folds.k"
         )
+    tiles = _with_object(tiles, config)
+    tiles = keep_fraction(tiles, config.train.sampling.fraction, config.folds.seed)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
     tiles = tiles.assign(folder=str(workspace.root), pseudo=False, group=tiles["image_id"].map(group_of))
     if config.train.round:
         folder = workspace.pseudo_dir(config.train.round)
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
         extra = extra[extra["fold"].isin([fold, -1])].assign(folder=str(folder), pseudo=True, group=extra["image_id"])
-        tiles = pd.concat([tiles, extra], ignore_index=True)
-    has_object = [foreground_pixels(row) >= config.preprocess.min_object_pixels for row in tiles.to_dict("records")]
-    return tiles.assign(object=has_object)
+        tiles = pd.concat([tiles, _with_object(extra, config)], ignore_index=True)
+    return tiles
+
+
+def _with_object(tiles: pd.DataFrame, config: Config) -> pd.DataFrame:
+    pixels = np.array([foreground_pixels(row) for row in tiles.to_dict("records")])
+    return tiles.assign(object=pixels >= config.preprocess.min_object_pixels)
 
 
 def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> Data:
