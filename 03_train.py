@@ -35,7 +35,14 @@ from lib.report.tables import text_table
 from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
-from lib.training.member import make_data, make_trainer, measure_batch_size, measure_precision, training_tiles
+from lib.training.member import (
+    make_data,
+    make_trainer,
+    measure_batch_size,
+    measure_precision,
+    member_inputs,
+    training_tiles,
+)
 from lib.training.model import build_network
 from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
 
@@ -90,9 +97,6 @@ def row_of(member: Member) -> dict:
 
 def train_member(member: Member, config, competition: Competition, workspace: Workspace, folds, device) -> None:
     """Train one member unless it is done; score it on its fold's whole images."""
-    inputs = [workspace.tiles, workspace.folds]
-    if config.train.round:
-        inputs.append(workspace.pseudo_dir(config.train.round) / "tiles.csv")
     per_run = ("folds", "seeds", "workers", "device", "threads", "time_limit", "shortest")
     settings = {
         k: v for section in ("model", "augment", "train")
@@ -102,7 +106,7 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     settings |= (
         {"pseudo.share": config.pseudo.share, "pseudo.weight": config.pseudo.weight} if config.train.round else {}
     )
-    stage = workspace.stage(f"03_{member.name.replace('/', '_')}", settings, inputs)
+    stage = workspace.stage(f"03_{member.name.replace('/', '_')}", settings, member_inputs(workspace, config))
     if stage.up_to_date():
         return
     # A member that was begun with exactly these settings goes on; any other starts anew.

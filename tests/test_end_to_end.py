@@ -153,7 +153,7 @@ def augmentation(config): return []
 @register("sampler", "mine")
 class Sampler:
     def __init__(self, tiles, config, pseudo_share, seed): self.size = 8
-    def keys(self, epoch): return [(0, epoch, i) for i in range(8)]
+    def keys(self, epoch, progress=0.0): return [(0, epoch, i) for i in range(8)]
 
 @register("codec", "mine")
 class Areas:

@@ -41,11 +41,22 @@ class Augment(Section):
 
     preset: str = "medium"
     """`none`, `light` (flips), `medium` (+ rotation by right angles, scale, colour), `heavy`
-    (+ free rotation, blur, noise), or the name of one that a plugin registers."""
+    (+ free rotation, blur, noise), the name of one that a plugin registers, or the path (from where the stages are
+    run) of a .json or .yaml file that albumentations' `A.save` wrote, which has its own colour, scale and so on."""
     color: Share = 1.0
     """Strength of the colour changes; 0 turns them off."""
+    stain: Share = 0.0
+    """Strength of the jitter of haematoxylin, eosin and DAB in stained slides (presets medium and heavy); at 1 the
+    amount of each stain changes by up to a fifth."""
     scale: Share = 0.25
     """Random zoom by up to this share either way (presets medium and heavy)."""
+    rotate: Annotated[float, Interval(ge=0, le=180)] | None = None
+    """Free rotation by up to so many degrees either way (presets medium and heavy); left out: 0 in medium, 45 in
+    heavy. A crop smaller than its tile is turned together with what lies around it, so its corners are real pixels."""
+    mix: Literal["none", "cutmix", "copypaste"] = "none"
+    """What of a second tile is pasted into a sample: `none`, a rectangle (`cutmix`), or its objects (`copypaste`)."""
+    mix_share: Share = 0.5
+    """Share of the samples that are mixed."""
 
 
 class Sampling(Section):
@@ -54,11 +65,16 @@ class Sampling(Section):
     sampler: str = "balanced"
     """`balanced` (object and background by `foreground_share`), or the name of one that a plugin registers."""
     fraction: Annotated[float, Interval(gt=0, le=1)] = 1.0
-    """Share of each group's training tiles to use at all (cheap experiments)."""
+    """Share of each image's training tiles to use at all, at least one (cheap experiments). Tiles with and without
+    object are thinned alike."""
     foreground_share: Share = 0.0
     """Share of samples drawn from tiles with object; 0 draws every tile alike."""
-    alike: Literal["tiles", "images", "groups"] = "tiles"
-    """What is drawn equally often: every tile, every image however large it is, or every group."""
+    foreground_share_end: Share | None = None
+    """Where `foreground_share` has moved to, evenly, when the training ends (0: the tiles' own share); left out, it
+    stays."""
+    alike: Literal["tiles", "images", "groups", "classes"] = "tiles"
+    """What is drawn equally often: every tile, every image however large it is, every group, or every class: a tile
+    comes in the turn of each class that it has a pixel of, and tiles without any have a turn of their own."""
     samples_per_epoch: Annotated[int, Ge(0)] = 0
     """Samples of one epoch; 0 means as many as there are tiles."""
 

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from lib.config.training import Sampling
 from lib.data.augment import Augmentation
+from lib.data.mix import MIXES, Sample
 from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import FULL, IGNORE
@@ -31,30 +32,51 @@ class TileFile:
 class TileDataset(Dataset):
     """Item (position, epoch) → image (3, H, W) uint8, target (K, H, W) float32, valid (1, H, W), weight.
 
-    Every sample is seeded from (seed, epoch, position), never per worker.
+    Every sample is seeded from (seed, epoch, position), never per worker. `mix` and `mix_share`: as in `augment`.
     """
 
-    def __init__(self, tiles: list[TileFile], channels: int, augmentation: Augmentation, seed: int, scale: float = 1.0):
+    def __init__(
+        self,
+        tiles: list[TileFile],
+        channels: int,
+        augmentation: Augmentation,
+        seed: int,
+        mix: str = "none",
+        mix_share: float = 0.5,
+        scale: float = 1.0,
+    ):
         """`scale`: tiles are shrunk by it first."""
         self.tiles, self.channels = tiles, channels
         self.augmentation, self.seed, self.scale = augmentation, seed, scale
+        self.mix, self.mix_share = MIXES.get(mix), mix_share
+        # A pseudo-label is mixed with its like alone: a sample has one weight.
+        self.alike = {soft: np.flatnonzero([tile.soft == soft for tile in tiles]) for soft in (True, False)}
 
     def __len__(self) -> int:
         return len(self.tiles)
 
     def __getitem__(self, key: tuple[int, int, int]):
         """`key` = (tile, epoch, position in the epoch)."""
-        index, epoch, position = key
+        index, *words = key
+        image, target, valid = self._sample(
+            index, int(np.random.SeedSequence((self.seed, *words)).generate_state(1)[0])
+        )
+        rng = np.random.default_rng((self.seed, *words, 1))  # its own: mixing changes no other sample
+        if self.mix and rng.random() < self.mix_share:
+            second = self._sample(rng.choice(self.alike[self.tiles[index].soft]), int(rng.integers(2**32)))
+            image, target, valid = self.mix((image, target, valid), second, rng)
+        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(self.tiles[index].weight)
+
+    def _sample(self, index: int, seed: int) -> Sample:
+        """A tile, augmented."""
         tile = self.tiles[index]
         image = read_rgb(tile.image)
         planes = read_planes(tile.label, self.channels if tile.soft else 1)
         if self.scale < 1:
             image, planes = shrunk(image, planes, self.scale, tile.soft, self.channels)
-        seed = int(np.random.SeedSequence((self.seed, epoch, position)).generate_state(1)[0])
         image, planes = self.augmentation(image, planes, seed)
-        target, valid = soft_target(planes) if tile.soft else true_target(planes[0], self.channels)
-        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(tile.weight)
+        return image, *(soft_target(planes) if tile.soft else true_target(planes[0], self.channels))
 
 
 def shrunk(
@@ -119,10 +141,11 @@ def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 class BalancedSampler:
     """Which tiles an epoch sees: object and background by `foreground_share`, pseudo-labels by their own share.
 
-    Within each of them every tile, image or group comes equally often, as `alike` says.
+    Within each of them every tile, image, group or class comes equally often, as `alike` says.
 
-    A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and `keys(epoch)` gives
-    its samples as (tile, epoch, position): the same seed and epoch give the same keys.
+    A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and
+    `keys(epoch, progress)` gives its samples as (tile, epoch, position). `progress`: the share of the training that is
+    done, 0 to 1. The same seed, epoch and progress give the same keys.
     """
 
     def __init__(self, tiles: pd.DataFrame, config: Sampling, pseudo_share: float, seed: int):
@@ -137,14 +160,15 @@ class BalancedSampler:
         self.config, self.seed = config, seed
         owner = {"images": "image_id", "groups": "group"}.get(config.alike)
         self.owners = tiles[owner].to_numpy() if owner else np.zeros(len(tiles))
+        self.classes = _classes_held(tiles) if config.alike == "classes" else None
         self.pseudo_share = pseudo_share if is_pseudo.any() else 0.0
         self.size = config.samples_per_epoch or len(self.pools["any"])
 
-    def keys(self, epoch: int) -> list[tuple[int, int, int]]:
+    def keys(self, epoch: int, progress: float = 0.0) -> list[tuple[int, int, int]]:
         rng = np.random.default_rng((self.seed, epoch))
         n_pseudo = round(self.size * self.pseudo_share)
         n_true = self.size - n_pseudo
-        share = self.config.foreground_share
+        share = self.foreground_share(progress)
         if share and len(self.pools["object"]) and len(self.pools["rest"]):
             n_object = round(n_true * share)
             drawn = [self._draw("object", n_object, rng), self._draw("rest", n_true - n_object, rng)]
@@ -153,24 +177,50 @@ class BalancedSampler:
         order = np.concatenate([*drawn, self._draw("pseudo", n_pseudo, rng)])
         return [(int(tile), epoch, i) for i, tile in enumerate(rng.permutation(order))]
 
+    def foreground_share(self, progress: float) -> float:
+        """Share of the true samples to draw from tiles with object; 0 for every tile alike."""
+        start, end = self.config.foreground_share, self.config.foreground_share_end
+        if end is None:
+            return start
+        own = len(self.pools["object"]) / max(1, len(self.pools["any"]))
+        return (start or own) * (1 - progress) + (end or own) * progress
+
     def _draw(self, pool: str, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` tiles of a pool: owner after owner, and of each no tile twice before all came once."""
         tiles = self.pools[pool]
         if not count:
             return tiles[:0]
-        decks = [tiles[self.owners[tiles] == owner] for owner in pd.unique(self.owners[tiles])]
+        decks = self._decks(tiles)
         each = -(-count // len(decks))
         dealt = [np.concatenate([rng.permutation(deck) for _ in range(-(-each // len(deck)))])[:each] for deck in decks]
         rounds = np.stack(dealt, axis=1)  # (each, owners)
         return np.concatenate([rng.permutation(round_) for round_ in rounds])[:count]
 
+    def _decks(self, tiles: np.ndarray) -> list[np.ndarray]:
+        """The tiles of every owner; with `alike: classes`, a tile is owned by all classes that it holds."""
+        if self.classes is None:
+            return [tiles[self.owners[tiles] == owner] for owner in pd.unique(self.owners[tiles])]
+        decks = [tiles[held[tiles]] for held in self.classes]
+        return [deck for deck in decks if len(deck)]
+
+
+def _classes_held(tiles: pd.DataFrame) -> np.ndarray:
+    """(classes + 1, tiles) bool: where each class but background has a pixel, and last, where none has."""
+    names = [name for name in tiles if name.startswith("px_") and name not in ("px_background", "px_ignore")]
+    held = (tiles[names] > 0).to_numpy().T
+    return np.vstack([held, ~held.any(0)])
+
 
 def keep_fraction(tiles: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """A seeded share of every image's tiles, at least one each (cheap experiments)."""
+    """A seeded share of every image's tiles (cheap experiments), of those with and without `object` alike.
+
+    At least one tile of each image stays, with object where it has one.
+    """
     if fraction >= 1:
         return tiles
-    parts = [
-        group.sample(n=max(1, round(len(group) * fraction)), random_state=seed)
-        for _, group in tiles.groupby("image_id", sort=True)
-    ]
-    return pd.concat(parts).sort_index()
+    # Steps of equal width through a sorted row take the share of each run in it, to within one tile.
+    row = tiles.sample(frac=1, random_state=seed).sort_values(["image_id", "object"])
+    places = ((np.arange(len(row)) + np.random.default_rng(seed).random()) / fraction).astype(int)
+    kept = row.iloc[places[places < len(row)]]
+    missed = row[~row["image_id"].isin(kept["image_id"])].groupby("image_id").tail(1)
+    return pd.concat([kept, missed]).sort_index()

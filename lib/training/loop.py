@@ -34,9 +34,12 @@ class Data:
     workers: int
     batch_size: int
 
-    def batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, ...]]:
-        """The batches of one epoch, whole ones only (batch norm dislikes a batch of one)."""
-        keys = self.sampler.keys(epoch)
+    def batches(self, epoch: int, progress: float = 0.0) -> Iterator[tuple[torch.Tensor, ...]]:
+        """The batches of one epoch, whole ones only (batch norm dislikes a batch of one).
+
+        `progress`: share of the training that is done.
+        """
+        keys = self.sampler.keys(epoch, progress)
         size = min(self.batch_size, len(keys))
         groups = [keys[i : i + size] for i in range(0, len(keys) - size + 1, size)]
         # No torch generator: every sample is seeded by its key, so workers may come and go.
@@ -129,7 +132,7 @@ class Trainer:
         torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout and drop-path
         self.network.train()
         losses, started = [], time.perf_counter()
-        batches = self.data.batches(self.epoch)
+        batches = self.data.batches(self.epoch, self.progress())
         for number, batch in enumerate(batches):
             self.waited += time.perf_counter() - started
             value = self.train_batch(batch, last=(number + 1) % self.config.accumulate == 0)
@@ -226,7 +229,7 @@ class Trainer:
 
     def calm_batches(self) -> Iterator[torch.Tensor]:
         """Images for batch-norm statistics, from an epoch that training never reaches."""
-        for number, batch in enumerate(self.data.batches(epoch=10**6)):
+        for number, batch in enumerate(self.data.batches(10**6, self.progress())):
             if number == self.config.swa.bn_batches:
                 return
             yield batch[0].contiguous(memory_format=self.layout)

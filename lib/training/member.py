@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from lib import tables
 from lib.config import Config
-from lib.data.augment import Augmentation
+from lib.data.augment import Augmentation, pipeline_file
 from lib.data.dataset import TileDataset, TileFile, keep_fraction
 from lib.data.tiling import foreground_pixels
 from lib.errors import UserError
@@ -22,6 +23,15 @@ from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
 from lib.training.model import Network, build_network
 from lib.workspace import Member, Workspace
+
+
+def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
+    """The files that a member's training reads, tiles aside: a change of any of them trains it again."""
+    inputs = [workspace.tiles, workspace.folds]
+    if config.train.round:
+        inputs.append(workspace.pseudo_dir(config.train.round) / "tiles.csv")
+    pipeline = pipeline_file(config.augment)
+    return inputs if pipeline is None else [*inputs, pipeline]
 
 
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
@@ -35,24 +45,34 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     if unknown:
         raise UserError(f"{workspace.folds} lacks image {unknown[0]!r} of {workspace.tiles}; run 02_make_folds.py")
     tiles = tiles[tiles["image_id"].map(fold_of) != fold]
-    tiles = keep_fraction(tiles, config.train.sampling.fraction, config.folds.seed)
     if tiles.empty:
         raise UserError(
             f"no tile is left to train fold {fold} on; lower preprocess.background_keep's effect or folds.k"
         )
+    tiles = _with_object(tiles, config)
+    tiles = keep_fraction(tiles, config.train.sampling.fraction, config.folds.seed)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
     tiles = tiles.assign(folder=str(workspace.root), pseudo=False, group=tiles["image_id"].map(group_of))
     if config.train.round:
         folder = workspace.pseudo_dir(config.train.round)
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
         extra = extra[extra["fold"].isin([fold, -1])].assign(folder=str(folder), pseudo=True, group=extra["image_id"])
-        tiles = pd.concat([tiles, extra], ignore_index=True)
-    has_object = [foreground_pixels(row) >= config.preprocess.min_object_pixels for row in tiles.to_dict("records")]
-    return tiles.assign(object=has_object)
+        tiles = pd.concat([tiles, _with_object(extra, config)], ignore_index=True)
+    return tiles
+
+
+def _with_object(tiles: pd.DataFrame, config: Config) -> pd.DataFrame:
+    pixels = np.array([foreground_pixels(row) for row in tiles.to_dict("records")])
+    return tiles.assign(object=pixels >= config.preprocess.min_object_pixels)
 
 
 def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> Data:
-    """Dataset and sampler of a member."""
+    """Dataset and sampler of a member. Raises UserError where objects are to be pasted and every pixel is one."""
+    if config.augment.mix == "copypaste" and not config.competition.background:
+        raise UserError(
+            "augment.mix is copypaste, which pastes objects onto background, but with competition.background false "
+            "every pixel belongs to a class; set augment.mix to cutmix or none"
+        )
     files = [
         TileFile(
             Path(row["folder"]) / row["image_path"],
@@ -62,7 +82,9 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> 
         )
         for row in tiles.to_dict("records")
     ]
-    dataset = TileDataset(files, channels, Augmentation(config.augment, config.train.crop), seed, config.train.scale)
+    augment = config.augment
+    augmentation = Augmentation(augment, config.train.crop)
+    dataset = TileDataset(files, channels, augmentation, seed, augment.mix, augment.mix_share, config.train.scale)
     build = find("sampler", config.train.sampling.sampler, "train.sampling.sampler")
     sampler = build(tiles, config.train.sampling, config.pseudo.share, seed)
     return Data(dataset, sampler, config.train.workers, config.train.batch_size)
