@@ -230,3 +230,45 @@ def test_whole_images_are_shrunk_and_answers_restored_to_the_original_size(tiny,
     about = json.loads(next((work / "submissions").glob("*.json")).read_text())
     assert about["oof_score"] > 0.6
     assert set(pd.read_csv(work / "tiles.csv")["y"]) == {0}
+
+
+def test_checkpoints_and_experiments_of_other_sizes_make_one_ensemble(tiny, capsys):
+    keeping = ["--train.checkpoints", "2", "--train.soup", "true", "--infer.weights", "epochs", "mean", "soup"]
+    for stage in ("01_preprocess", "02_make_folds"):
+        run(stage, tiny)
+    run("03_train", tiny, *keeping)
+    run("03_train", tiny, *keeping, "--train.experiment", "half", "--train.scale", "0.5", "--train.crop", "32")
+    done = json.loads((tiny.parent / "work/runs/half/fold0_seed42/done.json").read_text())
+    assert {"swa", "epochs", "mean", "soup"} == done["scores"].keys()
+    ensemble = ["--infer.experiments", "base", "half", "--infer.weights", "epochs", "mean"]
+    run("05_infer_ensemble", tiny, *ensemble, "--infer.window", "0")
+    about = json.loads(next((tiny.parent / "work/submissions").glob("*.json")).read_text())
+    kinds = [name.partition("seed42 ")[2] for name in about["members"] if "fold0" in name]
+    assert kinds == ["checkpoint1", "checkpoint2", "mean"] * 2
+    assert [("size=64" in w, "scale=0.5" in w) for w in about["windows"]] == [(True, False), (False, True)]
+    assert "half seed42 checkpoint2" in capsys.readouterr().out
+
+
+def test_one_limit_for_all_members_leaves_out_what_it_is_not_enough_for(tiny, capsys):
+    for stage in ("01_preprocess", "02_make_folds"):
+        run(stage, tiny)
+    limit = ["--train.seeds", "42", "43", "--train.time_limit", "4s", "--train.shortest", "3s"]
+    run("03_train", tiny, *limit)
+    out = capsys.readouterr().out
+    assert "enough for 1 of 4 members" in out and "--infer.weights epochs" in out
+    assert [p.parent.name for p in (tiny.parent / "work/runs/base").glob("*/done.json")] == ["fold0_seed42"]
+    run("05_infer_ensemble", tiny, *limit, "--infer.weights", "epochs")
+    assert "base seed42 checkpoint4" in capsys.readouterr().out
+    run("03_train", tiny, *limit)
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_heads_and_a_stem_go_through_all_stages(tiny):
+    network = ["--model.architecture", "unet", "--model.weights", "none", "--model.decoder_channels", "16", "8", "8"]
+    heads = ["--model.classifier", "true", "--model.deep_supervision", "true", "--model.stem", "down"]
+    flags = [*network, *heads, "--infer.gate", "0.1", "--train.batch_size", "0", "--train.checkpointing", "true"]
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        run(stage, tiny, *flags)
+    assert (tiny.parent / "work/submission.csv").is_file()
+    choices = json.loads((tiny.parent / "work/choices.json").read_text())
+    assert any(key.startswith("train.batch_size") for key in choices)
