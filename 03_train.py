@@ -15,7 +15,6 @@ import shutil
 import time
 
 import pandas as pd
-import torch
 
 from lib import tables
 from lib.competition import metrics
@@ -23,11 +22,12 @@ from lib.competition.dataset import Competition
 from lib.config import flat, parse_command_line, save
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
+from lib.forecast import time_network
 from lib.inference.backends import Engine
 from lib.inference.evaluate import evaluate
 from lib.inference.forward import Ensemble
 from lib.inference.members import limits_of, parts_of, source_of, windows_of
-from lib.inference.predictor import first_windows, image_windows
+from lib.inference.predictor import image_windows
 from lib.inference.together import Group
 from lib.plugins import load_plugins
 from lib.provenance import environment
@@ -43,7 +43,6 @@ from lib.training.member import (
     member_inputs,
     training_tiles,
 )
-from lib.training.model import build_network
 from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
 
 
@@ -52,9 +51,7 @@ def main(argv: list[str]) -> None:
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
-    device = pick_device(config.train.device)
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
+    device = pick_device(config.train.device, config.train.threads)
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
     every_fold = sorted(set(folds["fold"]) - {-1})
     strangers = sorted(set(config.train.folds) - set(every_fold))
@@ -77,7 +74,7 @@ def main(argv: list[str]) -> None:
 def train_in_time(members: list[Member], config, competition, workspace: Workspace, folds, device) -> None:
     """All members, or as many as `train.time_limit` is enough for; a single one keeps checkpoints, to be averaged."""
     validation = images_of_fold(workspace, folds, members[0].fold)
-    budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition, device))
+    budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition))
     for member in budget.members:
         update = {"member_limit": budget.seconds(member)}
         if len(budget.members) == 1 < len(members):
@@ -168,18 +165,11 @@ def score(
     return metrics.score(config.competition, result.confusions(0))
 
 
-def scoring_seconds(validation: list, config, competition: Competition, device) -> float:
+def scoring_seconds(validation: list, config, competition: Competition) -> float:
     """About how long a member's final score takes."""
-    network = build_network(config.model, competition.channels, pretrained=False).eval()
-    network = network.to(device, memory_format=torch.channels_last)
-    windows = windows_of(config)
-    sources = [source_of(config, i, path) for i, path in validation]
-    batch = first_windows(sources, windows, config.infer.batch_size)
-    forward = Ensemble([network], device)
-    forward(batch)
-    started = time.monotonic()
-    forward(batch)
-    return (time.monotonic() - started) * image_windows(sources, windows) / len(batch)
+    windows = image_windows([source_of(config, i, path) for i, path in validation], windows_of(config))
+    _, each, _ = time_network(config, competition.channels, {"train": "fp32", "infer": "fp32"})
+    return each * windows
 
 
 if __name__ == "__main__":

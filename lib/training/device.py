@@ -7,8 +7,13 @@ import torch
 from lib.errors import UserError
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises UserError when a named one is absent."""
+def pick_device(name: str, threads: int = 0) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises UserError when a named one is absent.
+
+    `threads`: the CPU's from now on; 0 leaves torch's choice.
+    """
+    if threads:
+        torch.set_num_threads(threads)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
