@@ -7,7 +7,8 @@
 
 A killed training goes on from its last epoch when the same command is given again. Each member leaves, in
 work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, metrics.jsonl, last.pt (to go on from),
-{last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images).
+{last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images,
+and of each image alone).
 """
 
 import dataclasses
@@ -88,20 +89,20 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     precision = measure_precision(workspace, config, competition.channels, data, device)
     trainer = make_trainer(member, config, competition.channels, data, precision, device)
     validation = images_of_fold(workspace, folds, member.fold)
-    trainer.run(lambda network: score(network, validation, config, competition, device, precision, quick=True))
-    results = {}
+    trainer.run(lambda network: score(network, validation, config, competition, device, precision, quick=True)[0])
+    results, images = {}, {}
     for which in ("swa", "ema", "best", "last"):
         wanted = which == "swa" or (which in config.infer.weights and (member.path / f"{which}_weights.pt").is_file())
         if wanted:
             network = load_network(member.path, which, device)
-            results[which] = score(network, validation, config, competition, device, precision)
+            results[which], images[which] = score(network, validation, config, competition, device, precision)
     seconds = round(time.monotonic() - started, 1)
     done = {
         "score": results["swa"], "scores": results, "seconds": seconds, "train_seconds": round(trainer.seconds, 1),
         "steps": trainer.step, "precision": precision, "round": config.train.round,
         "images_per_second": round(trainer.step * config.train.batch_size / max(trainer.seconds, 1e-9), 2),
     }  # fmt: skip
-    write_json(member.path / "done.json", done)
+    write_json(member.path / "done.json", {**done, "images": images["swa"]})
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
     print(f"03: {member.name}: OOF {results['swa']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")
 
@@ -114,10 +115,10 @@ def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list
 
 def score(
     network, validation: list, config, competition: Competition, device, precision: str, quick: bool = False
-) -> float:
+) -> tuple[float, dict[str, float]]:
     """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
 
-    `quick`: windows do not overlap.
+    Of all images together, and of each alone. `quick`: windows do not overlap.
     """
     windows = windows_of(config)
     if quick:
@@ -128,7 +129,9 @@ def score(
         sources, forward, windows, competition.labels.open, len(competition.label_names), competition.channels, 1,
         limits_of(config), "03 whole images",
     )  # fmt: skip
-    return metrics.score(config.competition, result.confusions(0))
+    confusions = result.confusions(0)
+    alone = metrics.image_scores(config.competition, confusions)
+    return metrics.score(config.competition, confusions), dict(zip(result.image_ids, alone, strict=True))
 
 
 if __name__ == "__main__":
