@@ -7,7 +7,8 @@
 
 A killed training goes on from its last epoch when the same command is given again. Each member leaves, in
 work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, metrics.jsonl, last.pt (to go on from),
-{last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images).
+{last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images,
+and of each image alone).
 """
 
 import dataclasses
@@ -121,13 +122,13 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     data.batch_size = measure_batch_size(workspace, config, competition.channels, data, precision, device)
     trainer = make_trainer(member, config, competition.channels, data, precision, device)
     validation = images_of_fold(workspace, folds, member.fold)
-    trainer.run(lambda network: score([network], validation, config, competition, device, precision, quick=True))
-    results = {}
+    trainer.run(lambda network: score([network], validation, config, competition, device, precision, quick=True)[0])
+    results, images = {}, {}
     for which in ("swa", "ema", "best", "last", "mean", "soup", "epochs"):
         kept = which == "epochs" and config.train.checkpoints or (member.path / f"{which}_weights.pt").is_file()
         if which == "swa" or (which in config.infer.weights and kept):
             networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
-            results[which] = score(networks, validation, config, competition, device, precision)
+            results[which], images[which] = score(networks, validation, config, competition, device, precision)
     seconds = round(time.monotonic() - started, 1)
     done = {
         "score": results["swa"], "scores": results, "seconds": seconds, "train_seconds": round(trainer.seconds, 1),
@@ -135,7 +136,7 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
         "images_per_second": round(trainer.step * data.batch_size / max(trainer.seconds, 1e-9), 2),
         "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3), "batch_size": data.batch_size,
     }  # fmt: skip
-    write_json(member.path / "done.json", done)
+    write_json(member.path / "done.json", {**done, "images": images["swa"]})
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
     print(f"03: {member.name}: OOF {results['swa']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")
 
@@ -148,10 +149,10 @@ def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list
 
 def score(
     networks: list, validation: list, config, competition: Competition, device, precision: str, quick: bool = False
-) -> float:
+) -> tuple[float, dict[str, float]]:
     """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
 
-    Of several networks the mean. `quick`: windows do not overlap.
+    Of all images together, and of each alone; of several networks the mean. `quick`: windows do not overlap.
     """
     windows = windows_of(config)
     if quick:
@@ -162,7 +163,9 @@ def score(
         sources, groups, competition.labels.open, len(competition.label_names), competition.channels,
         limits_of(config), "03 whole images",
     )  # fmt: skip
-    return metrics.score(config.competition, result.confusions(0))
+    confusions = result.confusions(0)
+    alone = metrics.image_scores(config.competition, confusions)
+    return metrics.score(config.competition, confusions), dict(zip(result.image_ids, alone, strict=True))
 
 
 def scoring_seconds(validation: list, config, competition: Competition) -> float:

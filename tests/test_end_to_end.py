@@ -175,6 +175,9 @@ def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib
     assert len(areas) == 2 and areas.between(1, 200 * 200).all()
     done = json.loads((tiny.parent / "work/runs/base/fold0_seed42/done.json").read_text())
     assert done["steps"] == 2 * 8 // 4  # the sampler's eight samples an epoch, in batches of four
+    folds = pd.read_csv(tiny.parent / "work/folds.csv", comment="#")
+    assert set(done["images"]) == set(folds.loc[folds["fold"] == 0, "image_id"])
+    assert sum(done["images"].values()) / len(done["images"]) == pytest.approx(done["score"])  # mean Dice over images
 
 
 def test_preflight_passes_all_stages_and_leaves_nothing_but_its_stamp(tiny, capsys):

@@ -19,6 +19,15 @@ def score(config: Competition, confusions: np.ndarray) -> float:
     return float(find("metric", config.metric, "competition.metric")(confusions, range(first, n)))
 
 
+def image_scores(config: Competition, confusions: np.ndarray) -> list[float]:
+    """The competition's metric of each image alone; 1 for one without a wrong pixel, whatever the metric says of it.
+
+    (Of an image without object that is found to have none, IoU knows nothing.)
+    """
+    right = [np.trace(one) == one.sum() for one in confusions]
+    return [1.0 if all_right else score(config, one[None]) for all_right, one in zip(right, confusions, strict=True)]
+
+
 def parts(confusion: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(intersection, truth, prediction) in pixels of one class, over any leading axes."""
     return (

@@ -53,6 +53,7 @@ SLIVER = {
     "train.member_limit": 0,
     "train.evaluations": 0,
     "train.sampling.samples_per_epoch": 48,
+    "train.sampling.difficulty": "",
     "preprocess.max_images": 4,
     "train.swa.start": 0.5,
     "train.swa.bn_batches": 2,

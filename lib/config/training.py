@@ -75,8 +75,20 @@ class Sampling(Section):
     alike: Literal["tiles", "images", "groups", "classes"] = "tiles"
     """What is drawn equally often: every tile, every image however large it is, every group, or every class: a tile
     comes in the turn of each class that it has a pixel of, and tiles without any have a turn of their own."""
+    difficulty: str = ""
+    """Name of an experiment, trained before, whose mistakes are drawn more often: images come in proportion to 1.05
+    less their out-of-fold score there, large or small (`alike` has no say). Empty for none."""
     samples_per_epoch: Annotated[int, Ge(0)] = 0
     """Samples of one epoch; 0 means as many as there are tiles."""
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.difficulty and self.alike in ("groups", "classes"):
+            raise ValueError(
+                f"train.sampling.difficulty draws image by image, so that {self.alike} cannot come equally often; "
+                "leave out train.sampling.alike or train.sampling.difficulty"
+            )
+        return self
 
 
 Terms = dict[str, Annotated[float, Ge(0)]]

@@ -18,6 +18,8 @@ from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import FULL, IGNORE
 
+EASIEST = 0.05  # difficulty that an image without a mistake still has, so that it is not forgotten
+
 
 @dataclass(frozen=True)
 class TileFile:
@@ -141,7 +143,8 @@ def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 class BalancedSampler:
     """Which tiles an epoch sees: object and background by `foreground_share`, pseudo-labels by their own share.
 
-    Within each of them every tile, image, group or class comes equally often, as `alike` says.
+    Within each of them every tile, image, group or class comes equally often, as `alike` says, or images by their
+    difficulty.
 
     A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and
     `keys(epoch, progress)` gives its samples as (tile, epoch, position). `progress`: the share of the training that is
@@ -149,7 +152,10 @@ class BalancedSampler:
     """
 
     def __init__(self, tiles: pd.DataFrame, config: Sampling, pseudo_share: float, seed: int):
-        """`tiles`: rows of tiles.csv with `group`, and bools `object`, `pseudo`; a sample's tile is its position."""
+        """`tiles`: rows of tiles.csv with `group`, and bools `object`, `pseudo`; a sample's tile is its position.
+
+        With `config.difficulty` also a column of that name, 0 to 1, the same in all tiles of an image.
+        """
         is_object, is_pseudo = tiles["object"].to_numpy(bool), tiles["pseudo"].to_numpy(bool)
         self.pools = {
             "pseudo": np.flatnonzero(is_pseudo),
@@ -158,8 +164,9 @@ class BalancedSampler:
             "any": np.flatnonzero(~is_pseudo),
         }
         self.config, self.seed = config, seed
-        owner = {"images": "image_id", "groups": "group"}.get(config.alike)
+        owner = {"images": "image_id", "groups": "group"}.get("images" if config.difficulty else config.alike)
         self.owners = tiles[owner].to_numpy() if owner else np.zeros(len(tiles))
+        self.weights = tiles["difficulty"].to_numpy() + EASIEST if config.difficulty else None
         self.classes = _classes_held(tiles) if config.alike == "classes" else None
         self.pseudo_share = pseudo_share if is_pseudo.any() else 0.0
         self.size = config.samples_per_epoch or len(self.pools["any"])
@@ -191,8 +198,12 @@ class BalancedSampler:
         if not count:
             return tiles[:0]
         decks = self._decks(tiles)
+        if self.weights is not None:
+            weights = np.array([self.weights[deck[0]] for deck in decks])
+            counts = rng.multinomial(count, weights / weights.sum())
+            return np.concatenate([_deal(deck, n, rng) for deck, n in zip(decks, counts, strict=True) if n])
         each = -(-count // len(decks))
-        dealt = [np.concatenate([rng.permutation(deck) for _ in range(-(-each // len(deck)))])[:each] for deck in decks]
+        dealt = [_deal(deck, each, rng) for deck in decks]
         rounds = np.stack(dealt, axis=1)  # (each, owners)
         return np.concatenate([rng.permutation(round_) for round_ in rounds])[:count]
 
@@ -202,6 +213,11 @@ class BalancedSampler:
             return [tiles[self.owners[tiles] == owner] for owner in pd.unique(self.owners[tiles])]
         decks = [tiles[held[tiles]] for held in self.classes]
         return [deck for deck in decks if len(deck)]
+
+
+def _deal(deck: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of a deck's tiles, shuffled anew whenever all came."""
+    return np.concatenate([rng.permutation(deck) for _ in range(-(-count // len(deck)))])[:count]
 
 
 def _classes_held(tiles: pd.DataFrame) -> np.ndarray:

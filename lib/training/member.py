@@ -22,7 +22,7 @@ from lib.training.checkpoint import write_description
 from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
 from lib.training.model import Network, build_network
-from lib.workspace import Member, Workspace
+from lib.workspace import Member, Workspace, read_json, round_experiment
 
 
 def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
@@ -31,13 +31,55 @@ def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
     if config.train.round:
         inputs.append(workspace.pseudo_dir(config.train.round) / "tiles.csv")
     pipeline = pipeline_file(config.augment)
-    return inputs if pipeline is None else [*inputs, pipeline]
+    return [*inputs, *([] if pipeline is None else [pipeline]), *score_files(workspace, config)]
+
+
+def score_files(workspace: Workspace, config: Config) -> list[Path]:
+    """done.json of every member of the experiment that `train.sampling.difficulty` names.
+
+    Raises UserError when that has none, or is the experiment that is about to be trained.
+    """
+    experiment = config.train.sampling.difficulty
+    if not experiment:
+        return []
+    if experiment == round_experiment(config.train.experiment, config.train.round):
+        raise UserError(
+            f"train.sampling.difficulty names {experiment!r}, the very experiment to be trained; name one that is "
+            "trained already, or another train.experiment"
+        )
+    files = sorted(workspace.runs.glob(f"{experiment}/fold*_seed*/done.json"))
+    if not files:
+        raise UserError(
+            f"train.sampling.difficulty: {workspace.runs / experiment} holds no trained member; run 03_train.py "
+            f"--train.experiment {experiment} first"
+        )
+    return files
+
+
+def difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
+    """1 - an image's out-of-fold score, mean over the members that scored it, 0 to 1; the mean where none did.
+
+    `files`: as `score_files` gives them. Raises UserError where they hold no score of these images.
+    """
+    scores: dict[str, list[float]] = {}
+    for file in files:
+        for image_id, score in read_json(file, {}).get("images", {}).items():
+            scores.setdefault(image_id, []).append(score)
+    images = pd.Series(image_ids.unique())
+    known = images.map({image_id: np.clip(1 - np.mean(several), 0, 1) for image_id, several in scores.items()})
+    if known.isna().all():
+        raise UserError(
+            f"{files[0].parent.parent} holds no score of an image that is trained on here; run 03_train.py again for "
+            f"all folds of that experiment (--train.experiment {files[0].parent.parent.name})"
+        )
+    return image_ids.map(dict(zip(images, known.fillna(known.mean()), strict=True)))
 
 
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
     """Tiles that a member of `fold` trains on: other folds' images, and pseudo-labels meant for it.
 
-    Adds columns `folder` (where paths start), `group`, `pseudo` and `object`. Raises UserError when none is left.
+    Adds columns `folder` (where paths start), `group`, `pseudo` and `object`, and, where that is asked for,
+    `difficulty`. Raises UserError when none is left.
     """
     tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
     fold_of = dict(zip(folds["image_id"], folds["fold"], strict=True))
@@ -58,7 +100,8 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
         extra = extra[extra["fold"].isin([fold, -1])].assign(folder=str(folder), pseudo=True, group=extra["image_id"])
         tiles = pd.concat([tiles, _with_object(extra, config)], ignore_index=True)
-    return tiles
+    files = score_files(workspace, config)
+    return tiles.assign(difficulty=difficulty(tiles["image_id"], files)) if files else tiles
 
 
 def _with_object(tiles: pd.DataFrame, config: Config) -> pd.DataFrame:

@@ -6,9 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from lib import tables
+from lib.competition import metrics
+from lib.config import load
+from lib.config.competition import Competition
 from lib.config.training import Sampling, Swa, Train
 from lib.data.dataset import BalancedSampler, keep_fraction
+from lib.errors import UserError
 from lib.training.loop import Data, Trainer
+from lib.training.member import member_inputs, training_tiles
+from lib.workspace import Workspace, write_json, write_table
 
 
 def sampler_of(tiles, pseudo_share=0.0, **options):
@@ -111,3 +118,75 @@ def test_a_fraction_keeps_its_share_of_every_image_with_and_without_object(fract
     assert set(kept["image_id"]) == set(sizes) and kept.index.is_unique and kept.index.is_monotonic_increasing
     assert kept.equals(keep_fraction(tiles, fraction, seed=3)) and not kept.equals(keep_fraction(tiles, fraction, 4))
     assert keep_fraction(tiles, 1.0, seed=3).equals(tiles)
+
+
+def test_images_come_in_proportion_to_their_difficulty():
+    """Whatever their size, and within the pools of object and background too."""
+    names = ["easy"] * 60 + ["hard"] * 10 + ["middle"] * 30
+    tiles = pd.DataFrame({"image_id": names, "object": [True, False] * 50, "pseudo": False})
+    tiles["difficulty"] = tiles["image_id"].map({"easy": 0.0, "middle": 0.35, "hard": 0.5})  # .05 : .4 : .55
+
+    for options in ({}, {"foreground_share": 0.5}):
+        sampler = sampler_of(tiles, difficulty="base", samples_per_epoch=4000, **options)
+        drawn = np.array([tile for tile, *_ in sampler.keys(0)])
+        counts = tiles["image_id"].iloc[drawn].value_counts()
+        assert [counts[name] / 4000 for name in ("easy", "middle", "hard")] == pytest.approx(
+            [0.05, 0.4, 0.55], abs=0.03
+        )
+        assert sampler.keys(0) == sampler.keys(0) != sampler.keys(1)
+        hard = Counter(drawn[(drawn >= 60) & (drawn < 70)])
+        assert len(hard) == 10 and max(hard.values()) - min(hard.values()) <= 0.1 * max(hard.values()), "turns"
+
+
+def test_an_image_alone_is_scored_by_the_metric_and_1_where_nothing_is_wrong():
+    confusions = np.array([[[90, 0], [0, 0]], [[80, 5], [5, 10]], [[50, 0], [0, 50]], [[90, 0], [10, 0]]])
+    assert metrics.image_scores(Competition(metric="iou"), confusions) == pytest.approx([1, 0.5, 1, 0])
+    assert metrics.image_scores(Competition(), confusions) == pytest.approx([1, 2 / 3, 1, 0])
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Five images of two tiles each in two folds; an experiment `base` of two seeds that scored all but image e."""
+    workspace = Workspace(tmp_path)
+    tiles = pd.DataFrame({name: [""] * 10 if kind == "str" else 0 for name, (kind, _) in tables.TILES.items()})
+    write_table(workspace.tiles, tiles.assign(image_id=list("aabbccddee"), px_background=1, px_object=9, px_ignore=0))
+    folds = pd.DataFrame({"image_id": list("abcde"), "group": list("abcde"), "fold": [0, 0, 1, 1, 1]})
+    write_table(workspace.folds, folds)
+    for fold, images in enumerate(({"a": 0.2, "b": 0.4}, {"c": 0.5, "d": 1.0})):
+        for seed, shift in ((1, 0), (2, 0.2)):
+            shifted = {image_id: score - shift for image_id, score in images.items()}
+            write_json(workspace.member_dir("base", fold, seed) / "done.json", {"score": 0.5, "images": shifted})
+    return workspace
+
+
+def tiles_of_fold(workspace, fold, *flags):
+    folds = tables.read(workspace.folds, tables.FOLDS, "02")
+    return training_tiles(workspace, folds, fold, load(None, ["--train.experiment", "next", *flags]), None)
+
+
+def test_difficulty_is_what_an_experiment_got_wrong_out_of_fold(workspace):
+    flags = ["--train.sampling.difficulty", "base"]
+    tiles = tiles_of_fold(workspace, 0, *flags)
+    expected = {"c": 0.6, "d": 0.1, "e": 0.35}  # 1 less the mean over seeds; e: the mean of c and d
+    assert tiles.groupby("image_id")["difficulty"].unique().map(lambda a: a.item()).to_dict() == pytest.approx(expected)
+    assert "difficulty" not in tiles_of_fold(workspace, 0)
+    inputs = member_inputs(workspace, load(None, ["--train.experiment", "next", *flags]))
+    assert len([path for path in inputs if path.name == "done.json"]) == 4
+
+
+def test_difficulty_without_scores_says_what_to_run(workspace):
+    with pytest.raises(UserError, match="runs/other holds no trained member; run 03_train.py --train.experiment other"):
+        tiles_of_fold(workspace, 0, "--train.sampling.difficulty", "other")
+    with pytest.raises(UserError, match="the very experiment to be trained"):
+        tiles_of_fold(workspace, 0, "--train.sampling.difficulty", "next")
+    for done in workspace.runs.glob("base/fold1*/done.json"):
+        done.unlink()
+    with pytest.raises(UserError, match="no score of an image that is trained on here; run 03_train.py again"):
+        tiles_of_fold(workspace, 0, "--train.sampling.difficulty", "base")
+    with pytest.raises(UserError, match="groups cannot come equally often"):
+        load(None, ["--train.sampling.difficulty", "base", "--train.sampling.alike", "groups"])
+
+
+def test_members_train_on_a_fraction_of_every_image(workspace):
+    kept = tiles_of_fold(workspace, 0, "--train.sampling.fraction", "0.5")
+    assert kept["image_id"].tolist() == list("cde") and kept["object"].all()
