@@ -27,11 +27,11 @@ least three pairs and the mean is more than two standard errors from 0, else `no
 median ratio of the seconds of its pass, above 1 where the trick costs; of the others the median ratio of the steps
 taken, below 1 where the trick slows the training down. Seconds of training include waiting for the loader.
 
-Finished runs are lines of benchmarks/results/ablation.jsonl and are not run again while the YAML and the options are the
-same (changed code is not noticed): `--redo SWITCH` runs them once more. An `infer` line belongs to the very member that
-it was measured on; where that member is gone, the baseline is trained anew. All switches of the first seed come first.
-`--budget MINUTES` begins no run that would not fit. A switch that the configuration rejects, or that fits not (one
-class, no bf16), is skipped with a line. The last line printed is JSON.
+Finished runs are lines of benchmarks/results/ablation.jsonl and are not run again while the YAML and the options are
+the same (changed code is not noticed): `--redo SWITCH` runs them once more. An `infer` line belongs to the very member
+that it was measured on; where that member is gone and one is needed, the baseline is trained anew. All switches of the
+first seed come first. `--budget MINUTES` begins no run that would not fit. A switch that the configuration rejects, or
+that cannot be had (one class, no bf16), is skipped with a line. The last line printed is JSON.
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ SWITCHES = {
     "alike_images": Switch("train", {"train.sampling.alike": "images"}, {"train.sampling.alike": "tiles"}),
     "color": Switch("train", {"augment.color": "1"}, {"augment.color": "0"}),
     "heavy_augmentation": Switch("train", {"augment.preset": "heavy"}, {"augment.preset": "medium"}),
-    "bf16": Switch("train", {"train.precision": "bf16"}, {"train.precision": "fp32"}, need=BF16),
+    # The YAML's `auto` may take either.
+    "fp32": Switch("train", {"train.precision": "fp32"}, need=BF16),
+    "bf16": Switch("train", {"train.precision": "bf16"}, against="fp32", need=BF16),
 }  # fmt: skip
 
 

@@ -24,9 +24,6 @@ import torch
 import yaml
 from scipy.stats import kendalltau
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
-
 from lib import tables
 from lib.competition import metrics
 from lib.competition.dataset import Competition
@@ -41,6 +38,7 @@ from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, short_hash
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 CLOCK = "train.time_limit"  # the option that gives a member its seconds of training
 RESULTS = REPOSITORY / "benchmarks/results"
 WORK = REPOSITORY / "work/trials"
@@ -200,7 +198,10 @@ def expected_seconds(lines: Iterable[dict], kind: str, competition: str, seconds
 
 
 def run(script: str, *words: str) -> float:
-    """Run `python SCRIPT WORDS` in the repository; its seconds. Raises Failed; ends this program when it was stopped."""
+    """Run `python SCRIPT WORDS` in the repository; its seconds.
+
+    Raises Failed; ends this program when the script was stopped.
+    """
     command = [sys.executable, *script.split(), *words]
     started = time.monotonic()
     code = subprocess.run(command, cwd=REPOSITORY).returncode
