@@ -253,6 +253,12 @@ def train(
     }  # fmt: skip
 
 
+def remove_experiment(setting: Setting, experiment: str) -> None:
+    """Forget an experiment's members."""
+    home = Workspace(workspace_of(setting.config()))
+    shutil.rmtree(home.runs / experiment, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Inferred:
     """One fold's whole images, predicted as 05 does. `group_of`: a number for each image's group."""
