@@ -7,7 +7,7 @@
 Run it with the Python of the solution, on an otherwise idle machine. Stages 1 and 2 are run first where they are
 needed; options after `--` go to the configuration. Three comparisons, on the real tiles of the first fold:
 
-    of_bare_loop        steps per second of 03's Trainer (its loader with workers and augmentation, its schedule, its log
+    of_bare_loop        steps per second of 03's Trainer (its loader with workers and augmentation, its schedule, log
                         and checkpoints of every epoch; no SWA, EMA or evaluation) over those of a bare loop: the same
                         network, loss, optimizer, clipping, precision and memory layout on batches that are in memory
                         already. On a machine whose cores the network fills, the workers' share of them is in the ratio
