@@ -180,7 +180,7 @@ def _value_of(key: str, texts: list[str]) -> object:
         return True
     if len(texts) != 1:
         raise UserError(f"--{key} takes one value, found {len(texts)}: {' '.join(texts) or '(none)'}")
-    return yaml.safe_load(texts[0]) if get_origin(annotation) is dict else texts[0]
+    return yaml.safe_load(texts[0]) if dict in (annotation, get_origin(annotation)) else texts[0]
 
 
 def _annotation(key: str) -> object:

@@ -1,0 +1,368 @@
+"""What ablation.py, proxy.py and training.py share: a setting, a log, a budget, runs of the scripts, statistics.
+
+A trial is one training, or one inference, with options put over a competition's YAML. Every finished trial is one JSON
+line of a log in benchmarks/results/, which is committed: trials go on over days, and are not run twice. The log's key
+holds everything that a score depends on, code aside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median, stdev
+
+import numpy as np
+import torch
+import yaml
+from scipy.stats import kendalltau
+
+from lib import tables
+from lib.competition import metrics
+from lib.competition.dataset import Competition
+from lib.config import Config, flat, load
+from lib.config.load import workspace_of
+from lib.errors import UserError
+from lib.inference.decision import fit_decision
+from lib.inference.evaluate import Evaluation
+from lib.inference.members import Part, infer_engine, out_of_fold
+from lib.plugins import load_plugins
+from lib.training.checkpoint import load_network
+from lib.training.device import pick_device
+from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, short_hash
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CLOCK = "train.time_limit"  # the option that gives a member its seconds of training
+RESULTS = REPOSITORY / "benchmarks/results"
+WORK = REPOSITORY / "work/trials"
+# What a trial sets itself, or what changes no score: not part of a setting's hash.
+OUTSIDE = {CLOCK, "train.time_limit", "train.member_limit", "train.evaluations", "train.folds", "train.seeds",
+           "competition.root", "workspace", "jobs", "train.workers"}  # fmt: skip
+
+Options = dict[str, str]  # option → its value as on the command line; lists as `[a, b]`
+
+
+class Failed(Exception):
+    """A script ended with an error, which it printed."""
+
+
+# ---- a setting -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A competition's YAML, the options given after `--`, and where its trials live."""
+
+    path: Path
+    given: tuple[str, ...]  # as on the command line
+    root: Path  # the organiser's folder
+    name: str
+
+    @staticmethod
+    def of(path: str, given: Sequence[str]) -> Setting:
+        """Paths on the command line are relative to the shell's folder, those of a YAML to the repository."""
+        config = load(path, list(given))
+        typed = any(word.split("=")[0] == "--competition.root" for word in given)
+        root = (Path.cwd() if typed else REPOSITORY) / config.competition.root
+        return Setting(Path(path).resolve(), tuple(given), root.resolve(), config.competition.name)
+
+    def flags(self, options: Options, workspace: str = "") -> list[str]:
+        """The command line of a script. `workspace`: of trials that need tiles of their own."""
+        folder = WORK / (f"{self.name}--{workspace}" if workspace else self.name)
+        own = {**options, "competition.root": str(self.root), "workspace": str(folder)}
+        return [str(self.path), *self.given, *(word for key, value in own.items() for word in (f"--{key}", value))]
+
+    def config(self, options: Options | None = None, workspace: str = "") -> Config:
+        """Raises UserError when the configuration rejects the options."""
+        path, *flags = self.flags(options or {}, workspace)
+        return load(path, flags)
+
+    def hash(self, options: Options) -> str:
+        """Names the YAML's values, the given options and `options`, without what a trial sets itself."""
+        values = yaml.safe_load(self.path.read_text(encoding="utf-8")) or {}
+        kept = [(key, value) for key, value in _leaves(values) if key not in OUTSIDE]
+        return short_hash([kept, _given(self.given), sorted(options.items())])
+
+    def changes(self, options: Options) -> bool:
+        """Whether `options` change anything. Raises UserError when the configuration rejects them."""
+        return flat(self.config(options)) != flat(self.config())
+
+
+def _leaves(values: dict, prefix: str = "") -> list[tuple[str, object]]:
+    leaves = []
+    for key, value in values.items():
+        inner = isinstance(value, dict) and prefix + key not in ("model.options", "train.loss.terms")
+        leaves += _leaves(value, f"{prefix}{key}.") if inner else [(prefix + key, value)]
+    return sorted(leaves, key=lambda leaf: leaf[0])
+
+
+def _given(words: Iterable[str]) -> list[tuple[str, str]]:
+    """The options on a command line, those outside a setting's hash left out.
+
+    >>> _given(["--train.lr", "0.1", "--competition.root", "x", "--infer.weights", "swa", "ema"])
+    [('infer.weights', 'swa ema'), ('train.lr', '0.1')]
+    """
+    values: dict[str, list[str]] = {}
+    key = ""
+    for word in words:
+        if word.startswith("--"):
+            key, equals, value = word[2:].partition("=")
+            values[key] = [value] if equals else []
+        else:
+            values[key].append(word)
+    return sorted((key, " ".join(texts)) for key, texts in values.items() if key not in OUTSIDE)
+
+
+def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
+    """(ours, what follows `--` and goes to the scripts).
+
+    >>> split_arguments(["a.yaml", "--", "--train.lr", "0.1"])
+    (['a.yaml'], ['--train.lr', '0.1'])
+    """
+    if "--" not in argv:
+        return argv, []
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
+
+
+# ---- what has been run, and what may still be ------------------------------------------------------------------------
+
+
+def key_of(competition: str, name: str, seed: int, fold: int, seconds: float, options: str) -> str:
+    """Everything that a trial's score depends on, code aside; `options`: a setting's hash.
+
+    >>> key_of("demo", "ema", 42, 0, 60.0, "a1b2")
+    'demo ema seed42 fold0 60s a1b2'
+    """
+    return f"{competition} {name} seed{seed} fold{fold} {seconds:g}s {options}"
+
+
+class Log:
+    """Finished trials, one JSON line each."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def lines(self) -> list[dict]:
+        """All of them, oldest first; a last line that a kill cut short does not count."""
+        lines = []
+        for text in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                continue
+        return lines
+
+    def latest(self) -> dict[str, dict]:
+        """The latest line of each key."""
+        return {line["key"]: line for line in self.lines()}
+
+    def add(self, line: dict) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A line that a kill cut short must not swallow this one.
+        cut = self.path.is_file() and self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if cut else "") + json.dumps({**line, "when": time.strftime("%Y-%m-%d %H:%M:%S")}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Budget:
+    """Minutes that a program may take; 0 for as many as it wants."""
+
+    def __init__(self, minutes: float):
+        self.end = time.monotonic() + 60 * minutes if minutes else float("inf")
+
+    def fits(self, seconds: float) -> bool:
+        return time.monotonic() + seconds <= self.end
+
+
+def expected_seconds(lines: Iterable[dict], kind: str, competition: str, seconds: float) -> float:
+    """What a trial of this kind will take by the clock: the longest yet, or a cautious guess where there is none."""
+    known = [
+        line["wall_seconds"] for line in lines
+        if (line["kind"], line["competition"], line["seconds"]) == (kind, competition, seconds)
+    ]  # fmt: skip
+    training = 0.0 if kind == "infer" else seconds
+    return max(known) if known else training + {"data": 600.0, "train": 240.0, "infer": 180.0}[kind]
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+def run(script: str, *words: str) -> float:
+    """Run `python SCRIPT WORDS` in the repository; its seconds.
+
+    Raises Failed; ends this program when the script was stopped.
+    """
+    command = [sys.executable, *script.split(), *words]
+    started = time.monotonic()
+    code = subprocess.run(command, cwd=REPOSITORY).returncode
+    if code in (130, -2, -15):
+        raise SystemExit(130)
+    if code:
+        raise Failed(f"exit code {code} of: {' '.join(command[1:])}")
+    return time.monotonic() - started
+
+
+def prepare(setting: Setting) -> None:
+    """Stages 1 and 2 of a setting, before them the demo competition; what is up to date is not done again."""
+    run("-m lib demo", *setting.flags({}))
+    run("01_preprocess.py", *setting.flags({}))
+    run("02_make_folds.py", *setting.flags({}))
+
+
+def prepare_own_tiles(setting: Setting, options: Options, workspace: str) -> None:
+    """Stage 1 in a workspace of its own, with the setting's folds: scores are of the same images."""
+    run("01_preprocess.py", *setting.flags(options, workspace))
+    folds = Workspace(workspace_of(setting.config())).folds
+    own = Workspace(workspace_of(setting.config(workspace=workspace))).folds
+    if file_fingerprint(own) != file_fingerprint(folds):
+        shutil.copyfile(folds, own)
+
+
+def train(
+    setting: Setting, experiment: str, fold: int, seed: int, seconds: float, options: Options,
+    workspace: str = "", again: bool = False,
+) -> dict:  # fmt: skip
+    """One member by 03_train.py: what done.json says, its fingerprint and the script's seconds.
+
+    A member that was begun goes on; `again` makes it anew.
+    """
+    own = {
+        **options, "train.experiment": experiment, "train.folds": f"[{fold}]", "train.seeds": f"[{seed}]",
+        CLOCK: f"{seconds:g}", "train.evaluations": "0",
+    }  # fmt: skip
+    home = Workspace(workspace_of(setting.config(own, workspace)))
+    folder = home.member_dir(round_experiment(experiment, 0), fold, seed)
+    if again:
+        shutil.rmtree(folder, ignore_errors=True)
+    wall = run("03_train.py", *setting.flags(own, workspace))
+    done = read_json(folder / "done.json", {})
+    return {
+        "score": done["score"], "scores": done["scores"], "steps": done["steps"],
+        "train_seconds": done["train_seconds"], "wall_seconds": round(wall, 1),
+        "member": file_fingerprint(folder / "done.json"),
+    }  # fmt: skip
+
+
+def remove_experiment(setting: Setting, experiment: str) -> None:
+    """Forget an experiment's members."""
+    home = Workspace(workspace_of(setting.config()))
+    shutil.rmtree(home.runs / experiment, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """One fold's whole images, predicted as 05 does. `group_of`: a number for each image's group."""
+
+    config: Config
+    oof: Evaluation
+    group_of: np.ndarray
+    seconds: float
+
+    def score(self) -> float:
+        """At threshold 0.5."""
+        return metrics.score(self.config.competition, self.oof.confusions(-1))
+
+    def fitted_score(self) -> float:
+        """One class: every group's images decided by the threshold that is best on the fold's other groups."""
+        return fit_decision(self.oof, -1, self.group_of, self.config.competition, search=True).cross_score
+
+
+def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Inferred:
+    """What 05's out-of-fold pass does, for the members of one fold and seed, timed.
+
+    Reading the images, loading the networks and building the backend are in the time; choosing `auto` precision and
+    backend, and a first pass over one image that warms up, are not. Nothing is cached.
+    """
+    load_plugins(config.plugins)
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    competition, workspace = Competition(config.competition), Workspace(workspace_of(config))
+    device = pick_device(config.train.device)
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+    members = [m for m in workspace.members(experiments) if (m.fold, m.seed) == (fold, seed)]
+    if len(members) != len(experiments):
+        raise UserError(f"{experiments} have {len(members)} members of fold {fold} and seed {seed}")
+    parts = [Part(member, weights) for member in members for weights in config.infer.weights]
+
+    def open_network(part: Part):
+        return load_network(part.member.path, part.weights, device)
+
+    engine = infer_engine(config, workspace, open_network(parts[0]), device, images, len(parts))
+    here = folds[folds["fold"] == fold]
+    for rows in (here.head(1), here):
+        with tempfile.TemporaryDirectory() as folder:
+            workspace.oof_dir = Path(folder)
+            started = time.perf_counter()
+            oof, _ = out_of_fold(
+                parts, rows, images, config, competition, workspace, open_network, device, engine
+            )  # fmt: skip
+            seconds = time.perf_counter() - started
+    return Inferred(config, oof, here["group"].astype("category").cat.codes.to_numpy(), round(seconds, 2))
+
+
+# ---- statistics ------------------------------------------------------------------------------------------------------
+
+
+def paired_effect(differences: Sequence[float]) -> dict:
+    """Mean of paired differences, its standard error (None below two pairs), and the verdict.
+
+    >>> paired_effect([0.03, 0.01, 0.02])
+    {'effect': 0.02, 'se': 0.005774, 'pairs': 3, 'verdict': 'helps'}
+    """
+    effect = mean(differences)
+    se = stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
+    return {
+        "effect": round(effect, 6), "se": None if se is None else round(se, 6), "pairs": len(differences),
+        "verdict": verdict(effect, se, len(differences)),
+    }  # fmt: skip
+
+
+def verdict(effect: float, se: float | None, pairs: int) -> str:
+    """`helps` or `hurts` when at least three pairs differ by more than two standard errors; else `not shown`."""
+    if pairs < 3 or se is None or abs(effect) <= 2 * se:
+        return "not shown"
+    return "helps" if effect > 0 else "hurts"
+
+
+def spread(values: Sequence[float], digits: int = 3) -> list[float]:
+    """[median, least, greatest]."""
+    return [round(f(values), digits) for f in (median, min, max)]
+
+
+def tau_with_interval(
+    truth: Callable[[np.ndarray], Sequence[float]],
+    guess: Callable[[np.ndarray], Sequence[float]],
+    images: int,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict:
+    """Kendall's tau (b) of two rankings, and its 95 % interval over bootstrap draws of the images.
+
+    `truth(chosen)` and `guess(chosen)` score every configuration on `chosen`, positions among `images` images, the
+    same image perhaps several times. A draw where a ranking is undefined (NaN, or all alike) does not count; the
+    interval is None when less than half of them count.
+    """
+    rng = np.random.default_rng(seed)
+
+    def tau(chosen: np.ndarray) -> float:
+        a, b = np.asarray(truth(chosen), float), np.asarray(guess(chosen), float)
+        if len(a) < 2 or np.isnan([*a, *b]).any() or np.ptp(a) == 0 or np.ptp(b) == 0:
+            return float("nan")
+        return float(kendalltau(a, b).statistic)
+
+    drawn = np.array([tau(rng.integers(0, images, images)) for _ in range(draws)])
+    drawn = drawn[~np.isnan(drawn)]
+    interval = [round(float(v), 3) for v in np.percentile(drawn, [2.5, 97.5])] if len(drawn) * 2 >= draws else None
+    whole = tau(np.arange(images))
+    return {"tau": None if np.isnan(whole) else round(whole, 3), "interval": interval}

@@ -1,0 +1,170 @@
+"""The pure parts of the benchmarks: log, keys, paired effects, verdicts, ranks, and what a switch becomes."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks import ablation, proxy, trials
+from lib.errors import UserError
+
+
+def test_an_effect_is_the_mean_of_paired_differences_with_its_standard_error():
+    found = trials.paired_effect([0.01, 0.03, 0.05, 0.03])
+    assert found["effect"] == 0.03 and found["pairs"] == 4 and found["verdict"] == "helps"
+    assert math.isclose(found["se"], np.std([0.01, 0.03, 0.05, 0.03], ddof=1) / 2, abs_tol=1e-6)
+    assert trials.paired_effect([0.2]) == {"effect": 0.2, "se": None, "pairs": 1, "verdict": "not shown"}
+
+
+@pytest.mark.parametrize(
+    ("effect", "se", "pairs", "expected"),
+    [
+        (0.03, 0.01, 3, "helps"),
+        (-0.03, 0.01, 3, "hurts"),
+        (0.02, 0.01, 3, "not shown"),  # exactly two standard errors
+        (0.30, 0.01, 2, "not shown"),  # two pairs are too few
+        (0.30, None, 1, "not shown"),
+    ],
+)
+def test_verdict(effect, se, pairs, expected):
+    assert trials.verdict(effect, se, pairs) == expected
+
+
+def accuracy(confusions):
+    total = confusions.sum(0)
+    return total.trace() / total.sum()
+
+
+def result(images, right):
+    """A configuration that has `right` of 100 pixels of every image right."""
+    counts = np.array([[[r, 100 - r], [0, 0]] for r in right])
+    return proxy.Result(images, counts, seconds=1, steps=1)
+
+
+def test_tau_of_the_same_ranking_is_one_of_the_reverse_minus_one_and_the_interval_knows_the_images():
+    images = [f"im{i}" for i in range(6)]
+    full = [result(images, [50 + 10 * k] * 6) for k in range(4)]
+    scores = proxy.scorer(full, images, accuracy)
+    assert trials.tau_with_interval(scores, scores, 6, draws=50) == {"tau": 1.0, "interval": [1.0, 1.0]}
+    back = proxy.scorer(full[::-1], images, accuracy)
+    assert trials.tau_with_interval(scores, back, 6, draws=50) == {"tau": -1.0, "interval": [-1.0, -1.0]}
+    # Only the first image puts the first configuration before the second in `other`: draws with it twice agree.
+    close = [result(images, [60, *[50] * 5]), result(images, [50] * 6), result(images, [90] * 6)]
+    other = [result(images, [70, *[50] * 5]), result(images, [50, *[55] * 5]), result(images, [90] * 6)]
+    found = trials.tau_with_interval(*(proxy.scorer(r, images, accuracy) for r in (close, other)), 6, draws=200)
+    assert found == {"tau": 0.333, "interval": [0.333, 1.0]}
+
+
+def test_a_mode_with_fewer_images_is_scored_on_those_it_has():
+    images = ["a", "b", "c"]
+    scores = proxy.scorer([result(["c", "a"], [80, 40])], images, accuracy)
+    assert scores(np.array([0, 1])) == [0.4] and scores(np.array([2, 2, 0])) == [pytest.approx(200 / 300)]
+    assert math.isnan(scores(np.array([1, 1]))[0])
+
+
+def test_tau_without_a_ranking_is_none():
+    alike = lambda chosen: [0.5, 0.5, 0.5]  # noqa: E731
+    assert trials.tau_with_interval(alike, alike, 4, draws=20) == {"tau": None, "interval": None}
+
+
+def test_a_log_keeps_the_latest_line_of_a_key_and_survives_a_line_cut_short(tmp_path):
+    log = trials.Log(tmp_path / "results/log.jsonl")
+    assert log.lines() == []
+    log.add({"key": "a", "score": 1})
+    log.path.write_text(log.path.read_text() + '{"key": "b", "sc')
+    log.add({"key": "a", "score": 2})
+    log.add({"key": "c", "score": 3})
+    assert {key: line["score"] for key, line in log.latest().items()} == {"a": 2, "c": 3}
+
+
+def test_a_budget_that_is_used_up_begins_nothing():
+    assert trials.Budget(0).fits(1e9)
+    assert trials.Budget(10).fits(60) and not trials.Budget(10).fits(601)
+
+
+def test_what_a_trial_will_take_is_the_longest_of_its_kind_so_far():
+    lines = [
+        {"kind": "train", "competition": "demo", "seconds": 60, "wall_seconds": wall} for wall in (90.0, 120.0)
+    ]  # fmt: skip
+    assert trials.expected_seconds(lines, "train", "demo", 60) == 120
+    assert trials.expected_seconds(lines, "train", "aerial", 60) > 60
+
+
+def test_keys_hold_what_a_score_depends_on_and_nothing_else(tiny):
+    given = ["--train.lr", "0.02"]
+    base = trials.Setting.of(str(tiny), given)
+    assert base.hash({}) == trials.Setting.of(str(tiny), [*given, "--workspace", "elsewhere", "--jobs", "2"]).hash({})
+    assert base.hash({}) != trials.Setting.of(str(tiny), ["--train.lr", "0.03"]).hash({})
+    assert base.hash({"train.ema": "0.9"}) != base.hash({}) != base.hash({"train.ema": "0.99"})
+    before = base.hash({})
+    text = tiny.read_text()
+    tiny.write_text(text + "\n# a comment\n")
+    assert base.hash({}) == before
+    tiny.write_text(text.replace("batch_size: 4", "batch_size: 5", 1))
+    assert base.hash({}) != before
+    keys = {trials.key_of("demo", "ema", seed, fold, s, "x") for seed in (1, 2) for fold in (0, 1) for s in (5, 60)}
+    assert len(keys) == 8
+
+
+def test_options_reach_the_scripts_after_the_users_own(tiny):
+    setting = trials.Setting.of(str(tiny), ["--train.lr", "0.02"])
+    assert setting.config({"train.lr": "0.5", "infer.weights": "[swa, last]"}).train.lr == 0.5
+    assert setting.config({"model.options": "{depth: 3}"}).model.options == {"depth": 3}
+    assert setting.config().train.lr == 0.02
+    assert setting.changes({"train.lr": "0.03"}) and not setting.changes({"train.lr": "0.02"})
+
+
+def test_a_trick_that_the_yaml_has_is_turned_off_and_one_that_it_has_not_on(tiny):
+    setting = trials.Setting.of(str(tiny), [])  # tiles of 96 that overlap by a third
+    variant = ablation.resolve(ablation.SWITCHES["overlapping_tiles"], setting)
+    assert variant.trick == "off" and variant.options == {"preprocess.stride": "0"}
+    plain = trials.Setting.of(str(tiny), ["--preprocess.stride", "0"])
+    variant = ablation.resolve(ablation.SWITCHES["overlapping_tiles"], plain)
+    assert variant.trick == "on" and variant.options == {"preprocess.stride": "72"}
+    with pytest.raises(UserError, match="does it already"):
+        ablation.resolve(ablation.SWITCHES["double_scale"], setting)
+    with pytest.raises(UserError, match="unknown option --train.nonsense"):
+        ablation.resolve(ablation.Switch("train", {"train.nonsense": "1"}), setting)
+
+
+def test_every_switch_and_configuration_is_accepted_or_names_why_not(tiny, capsys):
+    setting = trials.Setting.of(str(tiny), [])
+    planned = ablation.plan(setting, list(ablation.SWITCHES))
+    skipped = [line for line in capsys.readouterr().out.splitlines() if "is skipped: " in line]
+    assert len(planned) + len(skipped) == len(ablation.SWITCHES)
+    assert {switch.against.split()[0] for switch in ablation.SWITCHES.values()} <= {*ablation.SWITCHES, "own"}
+    assert len(proxy.CONFIGURATIONS) >= 8
+
+
+def line(switch, seed, value, trick="on", weights="swa", **more):
+    return {
+        "competition": "c", "switch": switch, "seed": seed, "trick": trick, "options": {}, "scores": {weights: value},
+        "base": "b", "fold": 0, "seconds": 60, **more,
+    }  # fmt: skip
+
+
+def test_effects_are_of_the_trick_being_on_and_paired_by_seed():
+    lines = [line("baseline", seed, 0.6 + seed / 100, steps=100) for seed in (1, 2, 3)]
+    lines += [line("color", seed, 0.5 + seed / 100, "off", steps=200) for seed in (3, 1, 4)]  # 4 has no baseline
+    found = ablation.effect_of("color", lines)
+    assert found["effect"] == pytest.approx(0.1) and found["pairs"] == 2 and found["steps"] == 0.5
+    assert ablation.effect_of("color", lines[-1:]) is None
+
+
+def test_a_pass_is_compared_with_the_same_members_pass_and_averages_with_their_own_last_weights():
+    old, new = ({"member": name, "infer_seconds": seconds} for name, seconds in (("m1", 2.0), ("m2", 4.0)))
+    lines = [line("baseline_05", 1, 0.5, weights="05", **old), line("baseline_05", 1, 0.9, weights="05", **new)]
+    lines.append(line("flips_tta", 1, 0.52, weights="05", member="m1", infer_seconds=8.0))
+    found = ablation.effect_of("flips_tta", lines)
+    assert found["effect"] == pytest.approx(0.02) and found["seconds"] == 4.0
+    average = line("ema", 1, 0.0, scores={"ema": 0.7, "last": 0.6})
+    assert ablation.effect_of("ema", [average])["effect"] == pytest.approx(0.1)
+
+
+def test_the_table_takes_the_lines_of_a_competitions_last_baseline(capsys):
+    old = [{**line("baseline", 1, 0.1), "base": "older"}, {**line("color", 1, 0.2), "base": "older"}]
+    new = [line("baseline", 1, 0.6, score=0.6), line("color", 1, 0.5, "off")]
+    assert ablation.newest([*old, *new]) == new
+    ablation.report(new, ["baseline", "color", "ema"], {})
+    out = capsys.readouterr().out
+    assert "| color | +.1000 (1), not shown |" in out and "| ema | not yet |" in out
