@@ -11,25 +11,17 @@ work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, met
 and of each image alone).
 """
 
-import dataclasses
 import shutil
 import time
 
-import pandas as pd
-
 from lib import tables
-from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.config import flat, parse_command_line, save
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
-from lib.forecast import time_network
-from lib.inference.backends import Engine
-from lib.inference.evaluate import evaluate
-from lib.inference.forward import Ensemble
-from lib.inference.members import limits_of, parts_of, source_of, windows_of
-from lib.inference.predictor import image_windows
-from lib.inference.together import Group
+from lib.forecast import scoring_seconds
+from lib.inference.members import parts_of
+from lib.inference.score import images_of_fold, score
 from lib.plugins import load_plugins
 from lib.provenance import environment
 from lib.report.tables import text_table
@@ -75,7 +67,7 @@ def main(argv: list[str]) -> None:
 def train_in_time(members: list[Member], config, competition, workspace: Workspace, folds, device) -> None:
     """All members, or as many as `train.time_limit` is enough for; a single one keeps checkpoints, to be averaged."""
     validation = images_of_fold(workspace, folds, members[0].fold)
-    budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition))
+    budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition.channels))
     for member in budget.members:
         update = {"member_limit": budget.seconds(member)}
         if len(budget.members) == 1 < len(members):
@@ -139,40 +131,6 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     write_json(member.path / "done.json", {**done, "images": images["swa"]})
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
     print(f"03: {member.name}: OOF {results['swa']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")
-
-
-def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
-    """(image id, path) of a fold's validation images."""
-    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py").set_index("image_id")
-    return [(i, images.loc[i, "path"]) for i in folds.loc[folds["fold"] == fold, "image_id"]]
-
-
-def score(
-    networks: list, validation: list, config, competition: Competition, device, precision: str, quick: bool = False
-) -> tuple[float, dict[str, float]]:
-    """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
-
-    Of all images together, and of each alone; of several networks the mean. `quick`: windows do not overlap.
-    """
-    windows = windows_of(config)
-    if quick:
-        windows = dataclasses.replace(windows, overlap=0.0, blend="constant")
-    sources = [source_of(config, i, path) for i, path in validation]
-    groups = [Group(windows, Ensemble(networks, device, engine=Engine(precision)))]
-    result = evaluate(
-        sources, groups, competition.labels.open, len(competition.label_names), competition.channels,
-        limits_of(config), "03 whole images",
-    )  # fmt: skip
-    confusions = result.confusions(0)
-    alone = metrics.image_scores(config.competition, confusions)
-    return metrics.score(config.competition, confusions), dict(zip(result.image_ids, alone, strict=True))
-
-
-def scoring_seconds(validation: list, config, competition: Competition) -> float:
-    """About how long a member's final score takes."""
-    windows = image_windows([source_of(config, i, path) for i, path in validation], windows_of(config))
-    _, each, _ = time_network(config, competition.channels, {"train": "fp32", "infer": "fp32"})
-    return each * windows
 
 
 if __name__ == "__main__":

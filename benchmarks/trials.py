@@ -39,7 +39,7 @@ from lib.training.device import pick_device
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, short_hash
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CLOCK = "train.time_limit"  # the option that gives a member its seconds of training
+CLOCK = "train.member_limit"  # the option that gives a member its seconds of training
 RESULTS = REPOSITORY / "benchmarks/results"
 WORK = REPOSITORY / "work/trials"
 # What a trial sets itself, or what changes no score: not part of a setting's hash.

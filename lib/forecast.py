@@ -23,8 +23,8 @@ from lib.imaging.grid import window_starts
 from lib.imaging.reader import open_image
 from lib.inference.backends import Engine
 from lib.inference.forward import Ensemble
-from lib.inference.members import windows_of
-from lib.inference.predictor import Windows
+from lib.inference.members import source_of, windows_of
+from lib.inference.predictor import Windows, image_windows
 from lib.inference.tta import views
 from lib.precision import autocast
 from lib.training.device import pick_device
@@ -121,6 +121,13 @@ def time_network(config: Config, channels: int, precision: dict[str, str]) -> tu
     windows = np.zeros((config.infer.batch_size, size, size, 3), np.uint8)
     window_seconds = _second_call(lambda: forward(windows), device) / len(windows)
     return sample_seconds, window_seconds, float(sum(4 * p.numel() for p in network.parameters()))
+
+
+def scoring_seconds(validation: list[tuple[str, str]], config: Config, channels: int) -> float:
+    """About how long the final score of a member takes; `validation`: (image id, path)."""
+    windows = image_windows([source_of(config, i, path) for i, path in validation], windows_of(config))
+    _, each, _ = time_network(config, channels, {"train": "fp32", "infer": "fp32"})
+    return each * windows
 
 
 def sizes_of(competition: Competition) -> Sizes:

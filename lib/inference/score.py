@@ -1,0 +1,53 @@
+"""What a member is worth on its fold's whole images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+import torch
+from torch import nn
+
+from lib import tables
+from lib.competition import metrics
+from lib.competition.dataset import Competition
+from lib.config import Config
+from lib.inference.backends import Engine
+from lib.inference.evaluate import evaluate
+from lib.inference.forward import Ensemble
+from lib.inference.members import limits_of, source_of, windows_of
+from lib.inference.together import Group
+from lib.workspace import Workspace
+
+
+def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
+    """(image id, path) of a fold's validation images."""
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py").set_index("image_id")
+    return [(i, images.loc[i, "path"]) for i in folds.loc[folds["fold"] == fold, "image_id"]]
+
+
+def score(
+    networks: list[nn.Module],
+    validation: list[tuple[str, str]],
+    config: Config,
+    competition: Competition,
+    device: torch.device,
+    precision: str,
+    quick: bool = False,
+) -> tuple[float, dict[str, float]]:
+    """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
+
+    Of all images together, and of each alone; of several networks the mean. `quick`: windows do not overlap.
+    """
+    windows = windows_of(config)
+    if quick:
+        windows = dataclasses.replace(windows, overlap=0.0, blend="constant")
+    sources = [source_of(config, i, path) for i, path in validation]
+    groups = [Group(windows, Ensemble(networks, device, engine=Engine(precision)))]
+    result = evaluate(
+        sources, groups, competition.labels.open, len(competition.label_names), competition.channels,
+        limits_of(config), "03 whole images",
+    )  # fmt: skip
+    confusions = result.confusions(0)
+    alone = metrics.image_scores(config.competition, confusions)
+    return metrics.score(config.competition, confusions), dict(zip(result.image_ids, alone, strict=True))
