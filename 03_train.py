@@ -28,14 +28,8 @@ from lib.report.tables import text_table
 from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
-from lib.training.member import (
-    make_data,
-    make_trainer,
-    measure_batch_size,
-    measure_precision,
-    member_inputs,
-    training_tiles,
-)
+from lib.training.member import make_data, make_trainer, member_inputs, training_tiles
+from lib.training.settle import settle
 from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
 
 
@@ -110,9 +104,9 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     save(config, member.path / "resolved.yaml")
     tiles = training_tiles(workspace, folds, member.fold, config, competition)
     data = make_data(tiles, config, competition.channels, member.seed)
-    precision = measure_precision(workspace, config, competition.channels, data, device)
-    data.batch_size = measure_batch_size(workspace, config, competition.channels, data, precision, device)
-    trainer = make_trainer(member, config, competition.channels, data, precision, device)
+    config = settle(workspace, config, competition.channels, data, device)
+    precision = config.train.precision
+    trainer = make_trainer(member, config, competition.channels, data, device)
     validation = images_of_fold(workspace, folds, member.fold)
     trainer.run(lambda network: score([network], validation, config, competition, device, precision, quick=True)[0])
     results, images = {}, {}

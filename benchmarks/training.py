@@ -49,9 +49,10 @@ from lib.precision import autocast, scaler
 from lib.training.device import pick_device
 from lib.training.loop import Data
 from lib.training.losses import build_loss
-from lib.training.member import make_data, make_trainer, measure_precision, training_tiles
+from lib.training.member import make_data, make_trainer, training_tiles
 from lib.training.model import build_network
 from lib.training.optim import build_optimizer
+from lib.training.settle import settle
 from lib.workspace import Member, Workspace
 
 SEED = 42
@@ -143,14 +144,14 @@ class Bench:
         fold = min(set(folds["fold"]) - {-1})
         tiles = training_tiles(workspace, folds, fold, config, competition)
         data = make_data(tiles, config, competition.channels, SEED)
-        precision = measure_precision(workspace, config, competition.channels, data, device)
-        return Bench(config, data, competition.channels, precision, device, fold, seconds)
+        config = settle(workspace, config, competition.channels, data, device)
+        return Bench(config, data, competition.channels, config.train.precision, device, fold, seconds)
 
     def trainer_speed(self) -> float:
         """Steps per second of a whole short training."""
         with tempfile.TemporaryDirectory() as folder:
             member = Member("bench", self.fold, SEED, Path(folder))
-            trainer = make_trainer(member, self.config, self.channels, self.data, self.precision, self.device)
+            trainer = make_trainer(member, self.config, self.channels, self.data, self.device)
             started = time.perf_counter()
             trainer.run(None)
             return trainer.step / (time.perf_counter() - started)

@@ -186,7 +186,10 @@ class Train(Section):
     """Gradient norm above which gradients are scaled down; 0 for never."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """`auto` times a few steps of each and takes the fastest that keeps the loss."""
-    channels_last: bool = True
+    channels_last: bool | Literal["auto"] = True
+    """Memory layout; `auto` times both."""
+    compile: bool | Literal["auto"] = False
+    """torch.compile, on a CPU with a C++ compiler; `auto` takes it where it pays within one member's training."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Decay per step of an exponential moving average of the weights; 0 turns it off."""
     swa: Swa = Swa()

@@ -25,3 +25,9 @@ def pick_device(name: str, threads: int = 0) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"train.device: {name!r} cannot be used here ({reason}); try auto") from None
     return device
+
+
+def finished(device: torch.device) -> None:
+    """Wait until the device has done what it was given, before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -68,16 +68,17 @@ class Trainer:
         folder: Path,
         *,
         seed: int,
-        precision: str,
         device: torch.device,
     ):
+        """`config` is settled: no `auto` is left in it."""
         self.config, self.loss, self.data, self.folder = config, loss, data, Path(folder)
-        self.seed, self.precision, self.device = seed, precision, device
+        self.seed, self.precision, self.device = seed, config.precision, device
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.network = network.to(device, memory_format=layout)
         self.layout = layout
+        self.forward = torch.compile(self.network, dynamic=False) if config.compile else self.network
         self.optimizer = build_optimizer(config, self.network)
-        self.scaler = scaler(device, precision)
+        self.scaler = scaler(device, config.precision)
         self.swa = WeightAverage(self.network)
         self.ema = WeightAverage(self.network, config.ema) if config.ema else None
         self.epoch, self.step, self.seconds, self.waited, self.swa_samples = 0, 0, 0.0, 0.0, 0
@@ -174,7 +175,7 @@ class Trainer:
         images, target, valid, weight = (t.to(self.device, non_blocking=True) for t in batch)
         images = images.contiguous(memory_format=self.layout)
         with autocast(self.device, self.precision):
-            outputs = self.network(images)
+            outputs = self.forward(images)
         loss = self.loss(outputs, target, valid, weight, self.progress())
         self.scaler.scale(loss / self.config.accumulate).backward()
         if last:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,6 @@ from lib.data.dataset import TileDataset, TileFile, keep_fraction
 from lib.data.tiling import foreground_pixels
 from lib.errors import UserError
 from lib.plugins import find
-from lib.precision import autocast, fastest
 from lib.training.checkpoint import write_description
 from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
@@ -133,85 +130,6 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> 
     return Data(dataset, sampler, config.train.workers, config.train.batch_size)
 
 
-def measure_precision(workspace: Workspace, config: Config, channels: int, data: Data, device: torch.device) -> str:
-    """`train.precision`, with `auto` measured once per workspace, network and device."""
-    if config.train.precision != "auto":
-        return config.train.precision
-    key = f"train.precision {config.model.architecture} {config.model.encoder} {device.type}"
-    known = workspace.choice(key)
-    if known:
-        return str(known)
-    keys = data.sampler.keys(0)[: data.batch_size or 8]
-    items = [data.dataset[k] for k in keys]
-    batch = [torch.stack([torch.as_tensor(item[i]) for item in items]).to(device) for i in range(4)]
-    loss_of = build_loss(config.train.loss, channels)
-
-    def one_step(precision: str) -> float:
-        with autocast(device, precision):
-            outputs = network(batch[0].contiguous(memory_format=torch.channels_last))
-        loss = loss_of(outputs, *batch[1:])
-        network.zero_grad()
-        loss.backward()
-        return float(loss.detach())
-
-    network = build_network(config.model, channels).to(device, memory_format=torch.channels_last).train()
-    prepare(network, config)
-    choice = fastest(device, one_step, lambda loss, exact: abs(loss - exact) <= 0.05 * abs(exact) + 1e-6)
-    workspace.choose(key, choice)
-    return choice
-
-
-def measure_batch_size(
-    workspace: Workspace, config: Config, channels: int, data: Data, precision: str, device: torch.device
-) -> int:
-    """`train.batch_size`, with 0 measured once per workspace, network, size and device: the largest that fits.
-
-    Sizes are doubled until the device's memory is not enough or, on a CPU, a sample takes longer than in a smaller
-    batch.
-    """
-    if config.train.batch_size:
-        return config.train.batch_size
-    image, target, valid, _ = data.dataset[data.sampler.keys(0)[0]]
-    key = f"train.batch_size {config.model.architecture} {config.model.encoder} {image.shape[-1]} {precision} {device}"
-    if workspace.choice(key) is None:
-        network = build_network(config.model, channels, pretrained=False)
-        prepare(network, config)
-        network.to(device, memory_format=torch.channels_last).train()
-        loss_of = build_loss(config.train.loss, channels)
-
-        def step(size: int) -> None:
-            images, targets, known = (
-                torch.as_tensor(part).expand(size, *part.shape).to(device) for part in (image, target, valid)
-            )
-            with autocast(device, precision):
-                outputs = network(images.contiguous(memory_format=torch.channels_last))
-            loss_of(outputs, targets, known, torch.ones(size, device=device)).backward()
-            network.zero_grad()
-
-        workspace.choose(key, largest_batch(step, device, data.sampler.size))
-    return int(workspace.choice(key))
-
-
-def largest_batch(step: Callable[[int], None], device: torch.device, most: int) -> int:
-    """The largest power of two, at most `most`, that `step(size)` can be called with; see `measure_batch_size`."""
-    best, fastest_sample = 1, float("inf")
-    for size in (2**i for i in range(1, 11)):
-        if size > most:
-            break
-        try:
-            step(size)
-            started = time.perf_counter()
-            step(size)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            return max(1, best // 2)  # room for what the trial does not hold: averages, fragments
-        each = (time.perf_counter() - started) / size
-        if device.type == "cpu" and each > fastest_sample:
-            break
-        best, fastest_sample = size, min(each, fastest_sample)
-    return best
-
-
 def prepare(network: Network, config: Config) -> None:
     """What `train` asks of a network before it is trained."""
     network.freeze(config.train.frozen)
@@ -219,13 +137,11 @@ def prepare(network: Network, config: Config) -> None:
         network.checkpoint_encoder()
 
 
-def make_trainer(
-    member: Member, config: Config, channels: int, data: Data, precision: str, device: torch.device
-) -> Trainer:
-    """A fresh trainer of a member; the network's first weights depend on the seed alone."""
+def make_trainer(member: Member, config: Config, channels: int, data: Data, device: torch.device) -> Trainer:
+    """A fresh trainer of a member with a settled `config`; the network's first weights depend on the seed alone."""
     torch.manual_seed(member.seed)
     network = build_network(config.model, channels)
     prepare(network, config)
     write_description(member.path, config, channels)
     loss = build_loss(config.train.loss, channels)
-    return Trainer(config.train, network, loss, data, member.path, seed=member.seed, precision=precision, device=device)
+    return Trainer(config.train, network, loss, data, member.path, seed=member.seed, device=device)

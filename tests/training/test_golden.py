@@ -33,7 +33,9 @@ def test_the_demos_loss_curve_is_the_committed_one(tmp_path):
 
 def losses(folder: Path) -> list[float]:
     """Mean loss of each of six epochs on twelve of the demo's tiles, as configs/demo.yaml trains."""
-    config = load(ROOT / "configs/demo.yaml", ["--train.epochs", "6", "--train.member_limit", "0"])
+    config = load(
+        ROOT / "configs/demo.yaml", ["--train.epochs", "6", "--train.member_limit", "0", "--train.precision", "fp32"]
+    )
     scene = make_scene(2048, 3072, "P1", seed=3, tissue=0.9)
     files, rows = [], []
     for y in (0, 512, 1024):
@@ -53,7 +55,7 @@ def losses(folder: Path) -> list[float]:
     network = build_network(config.model, 1)
     loss = build_loss(config.train.loss, 1)
     Trainer(
-        config.train, network, loss, data, folder, seed=1, precision="fp32", device=torch.device("cpu")
+        config.train, network, loss, data, folder, seed=1, device=torch.device("cpu")
     ).run(None)  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines]

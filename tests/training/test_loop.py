@@ -44,9 +44,7 @@ def trainer_of(tiles, folder, **options):
     )
     torch.manual_seed(3)
     network = build_network(Model(architecture="tiny"), 1)
-    return Trainer(
-        config, network, build_loss(config.loss, 1), data_of(tiles), folder, seed=3, precision="fp32", device=CPU
-    )
+    return Trainer(config, network, build_loss(config.loss, 1), data_of(tiles), folder, seed=3, device=CPU)
 
 
 def weights(folder):

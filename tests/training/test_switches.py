@@ -1,5 +1,7 @@
 """Every switch of training does what it says: these fail where it does nothing."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,9 @@ from lib.errors import UserError
 from lib.training.averaging import WeightAverage, greedy_soup, mean_of
 from lib.training.budget import Budget, fitting
 from lib.training.losses import Outputs, blurred, build_loss, far_from_borders
-from lib.training.member import largest_batch
 from lib.training.model import ABSENT, build_network
 from lib.training.optim import build_optimizer, learning_rate
+from lib.training.settle import largest_batch, settle
 from lib.workspace import Member, Workspace, write_json
 
 ONES = torch.ones(2)
@@ -198,6 +200,25 @@ def test_the_largest_batch_is_found_by_trial():
 
     assert largest_batch(cuda, torch.device("cuda"), most=1000) == 8
     assert largest_batch(lambda size: None, torch.device("cuda"), most=5) == 4
+
+
+def test_what_auto_comes_to_is_measured_once_and_used_again(tmp_path, monkeypatch):
+    from lib.config.load import load
+    from lib.training import settle as settling
+    from lib.training.loop import Data
+
+    autos = ["--train.channels_last", "auto", "--train.compile", "auto", "--train.batch_size", "0"]
+    config = load(None, ["--model.architecture", "tiny", "--train.epochs", "1", *autos])
+    item = (torch.zeros(3, 32, 32, dtype=torch.uint8), torch.zeros(1, 32, 32), torch.ones(1, 32, 32), np.float32(1))
+    sampler = SimpleNamespace(keys=lambda epoch: [0] * 16, size=16)
+    data = Data([item], sampler, 0, 0)
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network, **_: compiled.append(1) or network)
+    settled = settle(Workspace(tmp_path), config, 1, data, torch.device("cpu")).train
+    assert settled.precision in ("fp32", "bf16") and 1 <= settled.batch_size == data.batch_size <= 16
+    assert isinstance(settled.channels_last, bool) and isinstance(settled.compile, bool) and compiled
+    monkeypatch.setattr(settling, "build_network", lambda *_: pytest.fail("measured again"))
+    assert settle(Workspace(tmp_path), config, 1, data, torch.device("cpu")).train == settled
 
 
 # ---- averages --------------------------------------------------------------------------------------------------------
