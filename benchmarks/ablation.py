@@ -425,7 +425,7 @@ def report(lines: list[dict], names: list[str], failed: dict[str, str]) -> None:
         print(f"| {name} | {' | '.join(cell(effects[c].get(name)) for c in competitions)} |")
     summary = {}
     for c in competitions:
-        scores = [line["score"] for line in of[c] if line["switch"] == "baseline"]
+        scores = list({line["seed"]: line["score"] for line in of[c] if line["switch"] == "baseline"}.values())
         about = {key: of[c][-1][key] for key in ("base", "fold", "seconds")}
         summary[c] = {**about, "baseline": trials.spread(scores, 6) if scores else None, "switches": effects[c]}
     print(json.dumps({**summary, "failed": failed}))
