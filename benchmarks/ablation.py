@@ -41,7 +41,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -146,7 +146,7 @@ SWITCHES = {
     "alike_images": Switch("train", {"train.sampling.alike": "images"}, {"train.sampling.alike": "tiles"}),
     "color": Switch("train", {"augment.color": "1"}, {"augment.color": "0"}),
     "heavy_augmentation": Switch("train", {"augment.preset": "heavy"}, {"augment.preset": "medium"}),
-    # The YAML's `auto` may take either.
+    # The YAML's `auto` may take either of them.
     "fp32": Switch("train", {"train.precision": "fp32"}, need=BF16),
     "bf16": Switch("train", {"train.precision": "bf16"}, against="fp32", need=BF16),
 }  # fmt: skip
@@ -202,20 +202,27 @@ class Variant:
     trick: str  # `on` or `off`: what the options do to the trick
     options: Options
     infer: Options
+    against: str
+
+
+class Same(UserError):
+    """The configuration has what a switch would set."""
 
 
 def plan(setting: Setting, wanted: list[str]) -> dict[str, Variant]:
     """The variants to run, with those they are compared with; says which are skipped, and why."""
     needed = {"baseline", "baseline_05", *wanted}
     needed |= {SWITCHES[name].against.split()[0] for name in wanted} - {"own"}
-    variants = {}
+    variants, same = {}, {}
     for name in SWITCHES:
         if name in needed:
             try:
                 variants[name] = resolve(SWITCHES[name], setting)
             except UserError as error:
                 print(f"-- {name} is skipped: {error}", flush=True)
-    return variants
+                if isinstance(error, Same):  # then its score is the baseline's
+                    same[name] = "baseline_05" if SWITCHES[name].kind == "infer" else "baseline"
+    return {name: replace(v, against=same.get(v.against, v.against)) for name, v in variants.items()}
 
 
 def resolve(switch: Switch, setting: Setting) -> Variant:
@@ -232,9 +239,9 @@ def resolve(switch: Switch, setting: Setting) -> Variant:
     elif on and not setting.changes(on):
         # Only other weights of the baseline's own training can still be compared.
         if not switch.against.startswith("own") or switch.score == "ema":
-            raise UserError("the configuration does it already")
+            raise Same("the configuration does it already")
         options = {}
-    return Variant(switch, trick, options, infer)
+    return Variant(switch, trick, options, infer, switch.against)
 
 
 def values_for(config: Config, values: Values) -> Options:
@@ -283,6 +290,7 @@ class Bench:
             found = self.train(name, variant, seed, again)
         about = {
             "key": key, "competition": self.setting.name, "switch": name, "kind": switch.kind, "trick": variant.trick,
+            "against": variant.against,
             "options": {**variant.options, **variant.infer}, "base": self.setting.hash({}), "fold": self.args.fold,
             "seed": seed, "seconds": self.args.seconds,
         }  # fmt: skip
@@ -394,7 +402,7 @@ def effect_of(name: str, lines: list[dict]) -> dict | None:
 
 def reference_of(switch: Switch, line: dict, lines: list[dict]) -> tuple[dict, str] | None:
     """(the line that a switch's line is compared with, which of its scores), or None when there is none."""
-    other, _, weights = switch.against.partition(" ")
+    other, _, weights = line["against"].partition(" ")
     if other == "own":
         return line, weights
     found = [known for known in lines if (known["switch"], known["seed"]) == (other, line["seed"])]
@@ -417,7 +425,7 @@ def report(lines: list[dict], names: list[str], failed: dict[str, str]) -> None:
         print(f"| {name} | {' | '.join(cell(effects[c].get(name)) for c in competitions)} |")
     summary = {}
     for c in competitions:
-        scores = [line["score"] for line in of[c] if line["switch"] == "baseline"]
+        scores = list({line["seed"]: line["score"] for line in of[c] if line["switch"] == "baseline"}.values())
         about = {key: of[c][-1][key] for key in ("base", "fold", "seconds")}
         summary[c] = {**about, "baseline": trials.spread(scores, 6) if scores else None, "switches": effects[c]}
     print(json.dumps({**summary, "failed": failed}))

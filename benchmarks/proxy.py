@@ -65,6 +65,12 @@ def other_architecture(config: Config) -> str:
     return "fpn" if config.model.architecture.startswith("unet") else "unet"
 
 
+def larger_crop(config: Config) -> str:
+    """By a half, as far as the tile goes; what the YAML says where that is the whole tile already."""
+    larger = min(config.preprocess.tile_size, side(config) * 3 // 2)
+    return f"{larger if larger > side(config) else config.train.crop}"
+
+
 CONFIGURATIONS: dict[str, Values] = {
     "as_configured": {},
     "lr_low": {"train.lr": "1e-4"},
@@ -74,7 +80,7 @@ CONFIGURATIONS: dict[str, Values] = {
     "cross_entropy_only": {"train.loss.terms": lambda c: f"{{{cross_entropy(c)}: 1}}"},
     "untrained_encoder": {"model.weights": "none", "train.frozen": "[]"},
     "smaller_crop": {"train.crop": lambda c: f"{side(c) // 2}"},
-    "larger_crop": {"train.crop": lambda c: f"{min(c.preprocess.tile_size, side(c) * 3 // 2)}"},
+    "larger_crop": {"train.crop": larger_crop},
     "encoder_lite1": {"model.encoder": "tu-tf_efficientnet_lite1"},
     "encoder_lite2": {"model.encoder": "tu-tf_efficientnet_lite2"},
     "other_architecture": {

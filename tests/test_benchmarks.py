@@ -127,6 +127,13 @@ def test_a_trick_that_the_yaml_has_is_turned_off_and_one_that_it_has_not_on(tiny
         ablation.resolve(ablation.Switch("train", {"train.nonsense": "1"}), setting)
 
 
+def test_a_switch_compared_with_what_the_yaml_does_already_is_compared_with_the_baseline(tiny):
+    setting = trials.Setting.of(str(tiny), [])  # windows overlap by half
+    planned = ablation.plan(setting, ["center_only", "swa_constant"])
+    assert "half_overlap" not in planned and planned["center_only"].against == "baseline_05"
+    assert planned["swa_constant"].against == "swa_annealed last" and "swa_annealed" in planned
+
+
 def test_every_switch_and_configuration_is_accepted_or_names_why_not(tiny, capsys):
     setting = trials.Setting.of(str(tiny), [])
     planned = ablation.plan(setting, list(ablation.SWITCHES))
@@ -139,7 +146,7 @@ def test_every_switch_and_configuration_is_accepted_or_names_why_not(tiny, capsy
 def line(switch, seed, value, trick="on", weights="swa", **more):
     return {
         "competition": "c", "switch": switch, "seed": seed, "trick": trick, "options": {}, "scores": {weights: value},
-        "base": "b", "fold": 0, "seconds": 60, **more,
+        "base": "b", "fold": 0, "seconds": 60, "against": ablation.SWITCHES[switch].against, **more,
     }  # fmt: skip
 
 
