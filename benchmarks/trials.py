@@ -32,7 +32,7 @@ from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.inference.decision import fit_decision
 from lib.inference.evaluate import Evaluation
-from lib.inference.members import Part, infer_engine, out_of_fold
+from lib.inference.members import Part, infer_engine, out_of_fold, parts_of, trained_with
 from lib.plugins import load_plugins
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
@@ -293,12 +293,13 @@ def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Infer
     members = [m for m in workspace.members(experiments) if (m.fold, m.seed) == (fold, seed)]
     if len(members) != len(experiments):
         raise UserError(f"{experiments} have {len(members)} members of fold {fold} and seed {seed}")
-    parts = [Part(member, weights) for member in members for weights in config.infer.weights]
+    parts = parts_of(members, config.infer.weights)
 
     def open_network(part: Part):
-        return load_network(part.member.path, part.weights, device)
+        return load_network(part.member.path, part.weights, device, config.infer.gate)
 
-    engine = infer_engine(config, workspace, open_network(parts[0]), device, images, len(parts))
+    first = trained_with(parts[0].member, config)
+    engine = infer_engine(first, workspace, open_network(parts[0]), device, images, len(parts))
     here = folds[folds["fold"] == fold]
     for rows in (here.head(1), here):
         with tempfile.TemporaryDirectory() as folder:

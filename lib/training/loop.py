@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +40,24 @@ class Data:
 
         `progress`: share of the training that is done.
         """
+        return self._load(self._groups(epoch, progress))
+
+    def endless(self, epoch: int, progress: Callable[[int], float]) -> Iterator[tuple[torch.Tensor, ...]]:
+        """The batches of `epoch` and of all after it, from processes that live through them.
+
+        `progress(epoch)` is asked as an epoch is drawn, some batches before it begins.
+        """
+        return self._load(group for number in count(epoch) for group in self._groups(number, progress(number)))
+
+    def _groups(self, epoch: int, progress: float) -> list[list]:
         keys = self.sampler.keys(epoch, progress)
         size = min(self.batch_size, len(keys))
-        groups = [keys[i : i + size] for i in range(0, len(keys) - size + 1, size)]
+        return [keys[i : i + size] for i in range(0, len(keys) - size + 1, size)]
+
+    def _load(self, groups: Iterable[list]) -> Iterator[tuple[torch.Tensor, ...]]:
         # No torch generator: every sample is seeded by its key, so workers may come and go.
-        return iter(
-            DataLoader(
-                self.dataset,
-                batch_sampler=groups,
-                num_workers=self.workers,
-                prefetch_factor=None if not self.workers else 4,
-            )
-        )
+        ahead = 4 if self.workers else None
+        return iter(DataLoader(self.dataset, batch_sampler=groups, num_workers=self.workers, prefetch_factor=ahead))
 
     def steps(self) -> int:
         return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
@@ -93,6 +100,10 @@ class Trainer:
             return min(1.0, self.seconds / self.config.member_limit)
         return min(1.0, self.step / self.total_steps())
 
+    def progress_at(self, epoch: int) -> float:
+        """Progress as an epoch begins; by the clock, as its samples are drawn."""
+        return self.progress() if self.config.member_limit else min(1.0, epoch * self.data.steps() / self.total_steps())
+
     def total_steps(self) -> int:
         return max(1, round(self.config.epochs * self.data.steps()))
 
@@ -119,22 +130,23 @@ class Trainer:
             mininterval=1,
         )
         bar.update(self.seconds if self.config.member_limit else self.step)
+        batches = self.data.endless(self.epoch, self.progress_at)
         while self.progress() < 1:
-            self.run_epoch(bar)
+            self.run_epoch(batches, bar)
             self.epoch += 1
             if evaluate and self.evaluations < self.config.evaluations * self.progress() and self.progress() < 1:
                 self.evaluations = int(self.config.evaluations * self.progress()) + 1
                 self.keep_best(evaluate)
             self.save()
         bar.close()
+        del batches  # its processes end
         self.finish(evaluate)
 
-    def run_epoch(self, bar: tqdm) -> None:
+    def run_epoch(self, batches: Iterator[tuple[torch.Tensor, ...]], bar: tqdm) -> None:
         torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout and drop-path
         self.network.train()
         losses, started = [], time.perf_counter()
-        batches = self.data.batches(self.epoch, self.progress())
-        for number, batch in enumerate(batches):
+        for number, batch in enumerate(islice(batches, self.data.steps())):
             self.waited += time.perf_counter() - started
             value = self.train_batch(batch, last=(number + 1) % self.config.accumulate == 0)
             losses.append(value)

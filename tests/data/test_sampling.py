@@ -57,10 +57,10 @@ def asked_of_the_sampler(folder, sampler, dies_at=None):
     calls, keys = [], sampler.keys
     sampler.keys = lambda epoch, progress: (calls.append((epoch, progress)), keys(epoch, progress))[1]
     folder.mkdir(exist_ok=True)
-    config = Train(epochs=4, swa=Swa(start=0.5, bn_batches=1))
+    config = Train(epochs=4, precision="fp32", swa=Swa(start=0.5, bn_batches=1))
     trainer = Trainer(
         config, nn.Conv2d(3, 1, 1), lambda logits, *_: logits.mean(), Data(Samples(), sampler, 0, 25), folder,
-        seed=3, precision="fp32", device=torch.device("cpu"),
+        seed=3, device=torch.device("cpu"),
     )  # fmt: skip
     train_batch = trainer.train_batch
 
