@@ -22,6 +22,7 @@ from lib.imaging.pad import pad
 from lib.imaging.reader import AS_THEY_ARE, Scaled, open_image
 from lib.imaging.roi import regions
 from lib.imaging.stitch import Resizer, Spool, stitch
+from lib.memory import give_back
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def predict(
         flat = (values.reshape(-1, *values.shape[2:]) for values in results)
         spool = Spool(limits.bytes / 2, limits.folder)
         for y, x, block in stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool):
+            if x == 0:
+                give_back()
             for y0, x0, values in resizer.push(y, x, block, step):
                 yield Block(plan.image_id, y0, x0, values.reshape(systems, -1, *values.shape[1:]), *size)
                 bar.update(values[0].size / (size[0] * size[1]))
