@@ -5,7 +5,7 @@
     python 03_train.py configs/aerial.yaml --train.experiment big --model.architecture fpn --train.crop 512
     python 03_train.py configs/aerial.yaml --train.round 1                     # on the pseudo-labels of 04
 
-A killed training goes on from its last epoch when the same command is given again. Each member leaves, in
+A killed training goes on from where it last saved itself when the same command is given again. Each member leaves, in
 work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, metrics.jsonl, last.pt (to go on from),
 {last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images,
 and of each image alone).
@@ -27,7 +27,7 @@ from lib.provenance import environment
 from lib.report.tables import text_table
 from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
-from lib.training.device import pick_device
+from lib.training.device import loading_processes, pick_device
 from lib.training.member import make_data, make_trainer, member_inputs, training_tiles
 from lib.training.settle import settle
 from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
@@ -103,7 +103,8 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     write_json(member.path / "environment.json", environment(device))
     save(config, member.path / "resolved.yaml")
     tiles = training_tiles(workspace, folds, member.fold, config, competition)
-    data = make_data(tiles, config, competition.channels, member.seed)
+    workers = loading_processes(config.train.workers, device)
+    data = make_data(tiles, config, competition.channels, member.seed, workers)
     config = settle(workspace, config, competition.channels, data, device)
     precision = config.train.precision
     trainer = make_trainer(member, config, competition.channels, data, device)

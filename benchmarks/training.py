@@ -46,7 +46,7 @@ from lib.config.load import workspace_of
 from lib.data.dataset import read_planes, read_rgb
 from lib.plugins import load_plugins
 from lib.precision import autocast, scaler
-from lib.training.device import pick_device
+from lib.training.device import loading_processes, pick_device
 from lib.training.loop import Data
 from lib.training.losses import build_loss
 from lib.training.member import make_data, make_trainer, training_tiles
@@ -111,7 +111,7 @@ def measure(setting: Setting, args: argparse.Namespace) -> dict:
         "loader_of_bare": {str(n): ratio(f"loader, {n}", "bare loader") for n in args.workers},
         "first_step_seconds": trials.spread([measured["first step"] for measured in rounds], 2),
         "per_second": {name: trials.spread([m[name] for m in rounds], 2) for name in sides if name != "first step"},
-        "batch_size": bench.config.train.batch_size, "workers": bench.config.train.workers,
+        "batch_size": bench.config.train.batch_size, "workers": bench.data.workers,
         "precision": bench.precision, "rounds": args.rounds,
     }  # fmt: skip
 
@@ -143,7 +143,8 @@ class Bench:
         folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
         fold = min(set(folds["fold"]) - {-1})
         tiles = training_tiles(workspace, folds, fold, config, competition)
-        data = make_data(tiles, config, competition.channels, SEED)
+        workers = loading_processes(config.train.workers, device)
+        data = make_data(tiles, config, competition.channels, SEED, workers)
         config = settle(workspace, config, competition.channels, data, device)
         return Bench(config, data, competition.channels, config.train.precision, device, fold, seconds)
 

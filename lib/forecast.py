@@ -27,7 +27,7 @@ from lib.inference.members import source_of, windows_of
 from lib.inference.predictor import Windows, image_windows
 from lib.inference.tta import views
 from lib.precision import autocast
-from lib.training.device import pick_device
+from lib.training.device import loading_processes, pick_device
 from lib.training.losses import Outputs
 from lib.training.model import build_network
 from lib.workspace import Workspace, read_json
@@ -181,6 +181,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     tiles = measured.tiles * pixels["train"]
     pseudo = measured.tiles * (pixels["test"] + pixels["unlabeled"]) * folds
     pseudo = min(pseudo, config.pseudo.max_tiles * folds) if config.pseudo.max_tiles else pseudo
+    workers = loading_processes(config.train.workers, pick_device(config.train.device))
     disk = (tiles + rounds * pseudo) * measured.tile_bytes + members * measured.member_bytes
     return Forecast(
         seconds={
@@ -193,7 +194,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
         members=members,
         disk_gib=disk / GIB,
         memory_gib=(
-            measured.peak_gib + config.infer.max_gib + config.train.workers * WORKER_GIB
+            measured.peak_gib + config.infer.max_gib + workers * WORKER_GIB
             + networks * kinds * measured.network_bytes / GIB
         ),
     )  # fmt: skip

@@ -206,8 +206,9 @@ class Train(Section):
     evaluations: Annotated[int, Ge(0)] = 1
     """How often, evenly spread over the training, the fold's whole images are scored before the
     final score; the best of them is kept as `best.pt`."""
-    workers: Annotated[int, Ge(0)] = 2
-    """Processes that read and augment."""
+    workers: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    """Processes that read and augment; 0 for the training's own. `auto`: none where the network computes on the CPU,
+    whose cores they would take from it, else one for each core, at most 8."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     threads: Annotated[int, Ge(0)] = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from lib.errors import UserError
@@ -25,6 +27,13 @@ def pick_device(name: str, threads: int = 0) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"train.device: {name!r} cannot be used here ({reason}); try auto") from None
     return device
+
+
+def loading_processes(workers: int | str, device: torch.device) -> int:
+    """`train.workers`, with `auto` resolved."""
+    if workers != "auto":
+        return int(workers)
+    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
 
 
 def finished(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""The training of one member: deterministic, resumable at every epoch, fitted to epochs or to the clock."""
+"""The training of one member: deterministic, resumable, fitted to epochs or to the clock."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from lib.training.averaging import WeightAverage, greedy_soup, mean_of, update_b
 from lib.training.checkpoint import load_resume, load_weights, save_resume, save_weights
 from lib.training.optim import build_optimizer, learning_rate, set_lr
 
+SAVED_EVERY = 20  # seconds, or an epoch where that is longer: what a kill may cost
 FORETOLD = 20  # steps after which the rest is foretold
 
 
@@ -130,6 +131,7 @@ class Trainer:
             mininterval=1,
         )
         bar.update(self.seconds if self.config.member_limit else self.step)
+        saved = time.monotonic()
         batches = self.data.endless(self.epoch, self.progress_at)
         while self.progress() < 1:
             self.run_epoch(batches, bar)
@@ -137,7 +139,9 @@ class Trainer:
             if evaluate and self.evaluations < self.config.evaluations * self.progress() and self.progress() < 1:
                 self.evaluations = int(self.config.evaluations * self.progress()) + 1
                 self.keep_best(evaluate)
-            self.save()
+            if self.progress() >= 1 or time.monotonic() - saved > SAVED_EVERY:
+                self.save()
+                saved = time.monotonic()
         bar.close()
         del batches  # its processes end
         self.finish(evaluate)

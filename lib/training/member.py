@@ -106,7 +106,7 @@ def _with_object(tiles: pd.DataFrame, config: Config) -> pd.DataFrame:
     return tiles.assign(object=pixels >= config.preprocess.min_object_pixels)
 
 
-def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> Data:
+def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, workers: int = 0) -> Data:
     """Dataset and sampler of a member. Raises UserError where objects are to be pasted and every pixel is one."""
     if config.augment.mix == "copypaste" and not config.competition.background:
         raise UserError(
@@ -127,7 +127,7 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int) -> 
     dataset = TileDataset(files, channels, augmentation, seed, augment.mix, augment.mix_share, config.train.scale)
     build = find("sampler", config.train.sampling.sampler, "train.sampling.sampler")
     sampler = build(tiles, config.train.sampling, config.pseudo.share, seed)
-    return Data(dataset, sampler, config.train.workers, config.train.batch_size)
+    return Data(dataset, sampler, workers, config.train.batch_size)
 
 
 def prepare(network: Network, config: Config) -> None:

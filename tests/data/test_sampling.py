@@ -77,7 +77,8 @@ def asked_of_the_sampler(folder, sampler, dies_at=None):
     return calls
 
 
-def test_the_sampler_is_told_the_progress_and_again_the_same_after_a_kill(tmp_path, rare):
+def test_the_sampler_is_told_the_progress_and_again_the_same_after_a_kill(tmp_path, rare, monkeypatch):
+    monkeypatch.setattr("lib.training.loop.SAVED_EVERY", 0)
     options = {"foreground_share": 0.8, "foreground_share_end": 0.4}
     whole = asked_of_the_sampler(tmp_path / "whole", sampler_of(rare, **options))
     assert whole[:4] == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)]

@@ -8,6 +8,7 @@ from lib.config.training import Augment, Model, Sampling, Swa, Train
 from lib.data.augment import Augmentation
 from lib.data.dataset import BalancedSampler, TileDataset, TileFile
 from lib.precision import autocast, scaler
+from lib.training import loop
 from lib.training.averaging import WeightAverage, update_bn
 from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
@@ -68,7 +69,9 @@ def test_one_tile_drawn_twice_in_an_epoch_is_augmented_differently(tiles):
     assert not torch.equal(dataset[0, 0, 1][0], dataset[0, 0, 2][0])
 
 
-def test_killed_and_resumed_training_ends_with_the_same_bits(tiles, tmp_path):
+@pytest.mark.parametrize("saved_every", [0, 3600])
+def test_killed_and_resumed_training_ends_with_the_same_bits(tiles, tmp_path, monkeypatch, saved_every):
+    monkeypatch.setattr(loop, "SAVED_EVERY", saved_every)
     trainer_of(tiles, tmp_path / "whole", ema=0.9).run(None)
     killed = trainer_of(tiles, tmp_path / "killed", ema=0.9)
     original, steps = killed.train_batch, []
@@ -82,6 +85,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tiles, tmp_path):
     killed.train_batch = dies
     with pytest.raises(KeyboardInterrupt):
         killed.run(None)
+    assert (tmp_path / "killed/last.pt").exists() == (saved_every == 0)
     trainer_of(tiles, tmp_path / "killed", ema=0.9).run(None)
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert set(first) == {"ema_weights.pt", "last_weights.pt", "swa_weights.pt"}
