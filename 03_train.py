@@ -53,8 +53,8 @@ def main(argv: list[str]) -> None:
     if config.train.time_limit:
         train_in_time(members, config, competition, workspace, folds, device)
     else:
-        for member in members:
-            train_member(member, config, competition, workspace, folds, device)
+        for number, member in enumerate(members):
+            train_member(member, config, competition, workspace, folds, device, len(members) - number)
     print(text_table([row_of(member) for member in members if (member.path / "done.json").is_file()]))
 
 
@@ -62,13 +62,14 @@ def train_in_time(members: list[Member], config, competition, workspace: Workspa
     """All members, or as many as `train.time_limit` is enough for; a single one keeps checkpoints, to be averaged."""
     validation = images_of_fold(workspace, folds, members[0].fold)
     budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition.channels))
-    for member in budget.members:
+    for number, member in enumerate(budget.members):
         update = {"member_limit": budget.seconds(member)}
         if len(budget.members) == 1 < len(members):
             update["checkpoints"] = max(EPOCHS_KEPT, config.train.checkpoints)
-            print("03: one member is left; its checkpoints together are better: --infer.weights epochs")
+            print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.weights epochs")
         train = config.train.model_copy(update=update)
-        train_member(member, config.model_copy(update={"train": train}), competition, workspace, folds, device)
+        own, left = config.model_copy(update={"train": train}), len(budget.members) - number
+        train_member(member, own, competition, workspace, folds, device, left)
 
 
 def row_of(member: Member) -> dict:
@@ -79,8 +80,10 @@ def row_of(member: Member) -> dict:
     }  # fmt: skip
 
 
-def train_member(member: Member, config, competition: Competition, workspace: Workspace, folds, device) -> None:
-    """Train one member unless it is done; score it on its fold's whole images."""
+def train_member(
+    member: Member, config, competition: Competition, workspace: Workspace, folds, device, left: int
+) -> None:
+    """Train one member unless it is done; score it on its fold's whole images. `left`: members, with this one."""
     per_run = ("folds", "seeds", "workers", "device", "threads", "time_limit", "shortest")
     settings = {
         k: v for section in ("model", "augment", "train")
@@ -109,7 +112,9 @@ def train_member(member: Member, config, competition: Competition, workspace: Wo
     precision = config.train.precision
     trainer = make_trainer(member, config, competition.channels, data, device)
     validation = images_of_fold(workspace, folds, member.fold)
-    trainer.run(lambda network: score([network], validation, config, competition, device, precision, quick=True)[0])
+    trainer.run(
+        lambda network: score([network], validation, config, competition, device, precision, quick=True)[0], left
+    )
     results, images = {}, {}
     for which in ("swa", "ema", "best", "last", "mean", "soup", "epochs"):
         kept = which == "epochs" and config.train.checkpoints or (member.path / f"{which}_weights.pt").is_file()

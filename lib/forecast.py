@@ -183,12 +183,16 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     pseudo = min(pseudo, config.pseudo.max_tiles * folds) if config.pseudo.max_tiles else pseudo
     workers = loading_processes(config.train.workers, pick_device(config.train.device))
     disk = (tiles + rounds * pseudo) * measured.tile_bytes + members * measured.member_bytes
+    training = members * member_seconds(config, tiles, measured)
+    scoring = validated * len(config.train.seeds) * (rounds + 1) * scores * measured.window_seconds
+    if config.train.time_limit:  # which holds for both together
+        training = max(0.0, (rounds + 1) * config.train.time_limit - scoring)
     return Forecast(
         seconds={
             "starting and averaging": overhead,
             "cutting": measured.cut_seconds * sum(pixels.values()),
-            "training": members * member_seconds(config, tiles, measured),
-            "scoring": validated * len(config.train.seeds) * (rounds + 1) * scores * measured.window_seconds,
+            "training": training,
+            "scoring": scoring,
             "inference": passes * measured.window_seconds,
         },
         members=members,

@@ -34,6 +34,11 @@ def test_every_member_is_trained_by_the_clock_or_by_epochs():
     assert rounds.members == 2 * 3 and rounds.seconds["training"] == 6 * 60
 
 
+def test_a_limit_for_the_call_holds_for_training_and_scoring_together():
+    limited = cost("--train.time_limit", "10m", "--pseudo.rounds", "1").seconds
+    assert limited["training"] + limited["scoring"] == pytest.approx(2 * 600)
+
+
 def test_windows_that_are_blank_cost_nothing_and_views_cost_each():
     # 2 x 4 windows an image: 4 images by their fold's member, 2 by both.
     everywhere = cost("--infer.roi", "none").seconds["inference"]

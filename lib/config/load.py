@@ -51,6 +51,7 @@ SLIVER = {
     "train.folds": [],
     "train.epochs": 2,
     "train.member_limit": 0,
+    "train.time_limit": 0,
     "train.evaluations": 0,
     "train.sampling.samples_per_epoch": 48,
     "train.sampling.difficulty": "",
@@ -95,7 +96,9 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
         for key, value in (DROP if config.preflight else SLIVER).items():
             _put(values, key, value)
         if config.preflight:
-            _put(values, "train.sampling.samples_per_epoch", config.train.batch_size)
+            _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
+        if config.train.schedule == "plateau":
+            _put(values, "train.evaluations", 2)
         _put(values, "pseudo.rounds", min(1, config.pseudo.rounds))
         suffix = "-preflight" if config.preflight else "-debug"
         _put(values, "workspace", str(workspace_of(config)) + suffix)

@@ -116,10 +116,11 @@ class Trainer:
 
     # ---- the loop ------------------------------------------------------------------------------
 
-    def run(self, evaluate: Callable[[nn.Module], float] | None) -> None:
+    def run(self, evaluate: Callable[[nn.Module], float] | None, members: int = 1) -> None:
         """Train to the end, from wherever the last run of this member stopped.
 
-        `evaluate(network) -> score` is called `train.evaluations` times on the way, and for a soup.
+        `evaluate(network) -> score` is called `train.evaluations` times on the way, and for a soup. `members`: how
+        many such trainings are to come, this one too; it is told how long they will take.
         """
         self.resume()
         total = self.config.member_limit or self.total_steps()
@@ -134,7 +135,7 @@ class Trainer:
         saved = time.monotonic()
         batches = self.data.endless(self.epoch, self.progress_at)
         while self.progress() < 1:
-            self.run_epoch(batches, bar)
+            self.run_epoch(batches, bar, members)
             self.epoch += 1
             if evaluate and self.evaluations < self.config.evaluations * self.progress() and self.progress() < 1:
                 self.evaluations = int(self.config.evaluations * self.progress()) + 1
@@ -146,7 +147,7 @@ class Trainer:
         del batches  # its processes end
         self.finish(evaluate)
 
-    def run_epoch(self, batches: Iterator[tuple[torch.Tensor, ...]], bar: tqdm) -> None:
+    def run_epoch(self, batches: Iterator[tuple[torch.Tensor, ...]], bar: tqdm, members: int) -> None:
         torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout and drop-path
         self.network.train()
         losses, started = [], time.perf_counter()
@@ -159,7 +160,7 @@ class Trainer:
             bar.update(min(now - started if self.config.member_limit else 1, bar.total - bar.n))
             started = now
             if self.step == FORETOLD:
-                bar.write(self.foretell())
+                bar.write(self.foretell(members))
             self.sample_swa()
             self.keep_checkpoints()
             recent = losses[-20:]
@@ -176,12 +177,13 @@ class Trainer:
             waited=round(self.waited, 2),
         )
 
-    def foretell(self) -> str:
-        """What the first steps say of the whole member."""
+    def foretell(self, members: int) -> str:
+        """What the first steps say of this training, and of all that are to come."""
         each = self.seconds / self.step
         steps = self.config.member_limit / each if self.config.member_limit else self.total_steps()
         epochs = steps / self.data.steps()
-        return f"03: {each:.2f} s a step: {steps:.0f} steps, {epochs:.1f} epochs, {duration(steps * each)} a member"
+        taken = duration(steps * each) + (f", {duration(members * steps * each)} for {members} members" * (members > 1))
+        return f"03: {each:.2f} s a step: {steps:.0f} steps, {epochs:.1f} epochs in {taken}, scoring aside"
 
     def lr(self) -> float:
         return learning_rate(self.config, self.progress(), self.epoch_length(), self.plateaus)

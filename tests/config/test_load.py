@@ -55,3 +55,10 @@ def test_every_option_but_the_obvious_is_documented():
         assert f"--{key} " in text
     undocumented = [block.split()[0] for block in text.split("\n--") if "\n" not in block]
     assert {name.split(".")[-1] for name in undocumented} <= obvious
+
+
+def test_a_sliver_has_no_time_limit_and_what_its_schedule_needs():
+    for sliver in ("--debug", "--preflight"):
+        config = load(None, [sliver, "true", "--train.time_limit", "5s", "--train.batch_size", "0"])
+        assert config.train.time_limit == 0 and config.train.sampling.samples_per_epoch > 0
+        assert load(None, [sliver, "true", "--train.schedule", "plateau", "--train.evaluations", "4"])

@@ -189,3 +189,12 @@ def test_large_images_and_groups_come_no_more_often_than_small_ones():
     assert drawn("images")["image_id"].value_counts().to_dict() == {"large": 16, "small": 16, "other": 16}
     assert drawn("groups")["group"].value_counts().to_dict() == {"first": 24, "second": 24}
     assert drawn("images").index.value_counts().max() == 4, "an image's tiles take turns"
+
+
+def test_the_first_steps_tell_how_long_all_members_will_take(tiles, tmp_path, capsys):
+    trainer = trainer_of(tiles, tmp_path / "run", epochs=20)
+    trainer.data.batch_size, trainer.step, trainer.seconds = 4, 20, 10.0
+    assert trainer.foretell(6) == "03: 0.50 s a step: 40 steps, 20.0 epochs in 20 s, 2 min for 6 members, scoring aside"
+    trainer.step = 0
+    trainer.run(None, members=6)
+    assert "for 6 members" in "".join(capsys.readouterr())
