@@ -25,7 +25,6 @@ from lib.inference.members import (
     check_same_systems,
     groups_of,
     infer_engine,
-    last_experiment,
     out_of_fold,
     parts_of,
     source_of,
@@ -34,6 +33,7 @@ from lib.inference.members import (
 from lib.inference.submit import add_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
+from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import ensemble_rows, member_rows
 from lib.report.show import show_predictions
 from lib.report.tables import text_table
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     device = pick_device(config.train.device)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-    members = workspace.members(config.infer.experiments or [last_experiment(config, workspace)])
+    members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
     parts = parts_of(members, config.infer.weights)
     systems = check_same_systems(parts)
     stage = workspace.stage(

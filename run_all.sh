@@ -26,7 +26,7 @@ set +e # from here on one config's failure must not stop the others
 trap 'echo; echo "stopped; run the same command again to go on"; exit 130' INT TERM
 
 run_config() { # run_config CONFIG [--key value …]
-  local rounds round
+  local rounds round more
   rounds=$("$PYTHON" -m lib get pseudo.rounds "$@") || return
   "$PYTHON" 01_preprocess.py "$@" || return
   "$PYTHON" 02_make_folds.py "$@" || return
@@ -34,6 +34,11 @@ run_config() { # run_config CONFIG [--key value …]
   for ((round = 1; round <= rounds; round++)); do
     "$PYTHON" 04_pseudo_label.py "$@" --train.round "$round" || return
     "$PYTHON" 03_train.py "$@" --train.round "$round" || return
+    more=$("$PYTHON" -m lib another_round "$@" --train.round "$round") || return
+    if [ "$more" = no ] && [ "$round" -lt "$rounds" ]; then
+      echo "=== no round after $round: pseudo.patience without a better OOF score"
+      break
+    fi
   done
   "$PYTHON" 05_infer_ensemble.py "$@" || return
 }

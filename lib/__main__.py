@@ -3,6 +3,7 @@
 python -m lib demo CONFIG             make the built-in demo competition, if the config is about it
 python -m lib preflight CONFIG …      schema, data, one batch through all stages; a forecast of hours, disk, memory
 python -m lib get KEY CONFIG …        print one option
+python -m lib another_round CONFIG …   is another pseudo-label round worth while? yes or no
 python -m lib check CONFIG [CSV] …    does a CSV (else submission.csv) have the form that the sample asks for?
 python -m lib score CONFIG [CSV] …    score it, where the answers are known
 python -m lib compare CONFIG … …      one table over several configs
@@ -48,6 +49,13 @@ def get(argv: list[str]) -> None:
     print(options[argv[0]])
 
 
+def another_round(argv: list[str]) -> None:
+    from lib.pseudo.rounds import goes_on, round_scores
+
+    config = load(argv[0], argv[1:])
+    print("yes" if goes_on(round_scores(config, Workspace(workspace_of(config))), config) else "no")
+
+
 def preflight(argv: list[str]) -> None:
     from lib.preflight import preflight as run
 
@@ -88,7 +96,10 @@ def compare(argv: list[str]) -> None:
     compare_configs(*split(argv))
 
 
-VERBS = {"demo": demo, "preflight": preflight, "get": get, "check": check, "score": score, "compare": compare}
+VERBS = {
+    "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check, "score": score,
+    "compare": compare,
+}  # fmt: skip
 
 
 def main(argv: list[str]) -> None:

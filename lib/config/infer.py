@@ -11,7 +11,7 @@ class Infer(Section):
     """Windows, test-time augmentation, ensemble, decision."""
 
     experiments: list[str] = []
-    """Experiments whose members are averaged; empty for the last pseudo-label round's."""
+    """Experiments whose members are averaged; empty for the best pseudo-label round's."""
     weights: list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]] = ["swa"]
     """Which weights of each member take part. `swa` falls back to `last` where SWA was off; `epochs` are all the
     checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup` as in `train.soup`."""

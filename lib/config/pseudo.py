@@ -14,6 +14,9 @@ class Pseudo(Section):
 
     rounds: Annotated[int, Ge(0)] = 1
     """Rounds that `run_all.sh` runs; 0 for none."""
+    patience: Annotated[int, Ge(0)] = 1
+    """Rounds without a better mean OOF score after which `run_all.sh` makes no more; 05 takes the members of the best
+    round. 0 for all rounds and the last one's members, as always with `source: ensemble`, whose scores flatter."""
     source: Literal["per_fold", "ensemble"] = "per_fold"
     """Whose predictions become labels: `per_fold` (for a fold, only members that never saw its
     validation groups: the OOF score stays honest) or `ensemble` (all members)."""

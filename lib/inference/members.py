@@ -23,18 +23,9 @@ from lib.inference.forward import Ensemble, fastest_precision
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
 from lib.inference.tta import views
-from lib.workspace import Member, Workspace, file_fingerprint, round_experiment, short_hash
+from lib.workspace import Member, Workspace, file_fingerprint, short_hash
 
 SHOWN = 16  # images of a fold whose maps are kept, to be shown
-
-
-def last_experiment(config: Config, workspace: Workspace) -> str:
-    """The experiment of the last pseudo-label round that was trained."""
-    for round_ in range(max(config.pseudo.rounds, config.train.round), 0, -1):
-        name = round_experiment(config.train.experiment, round_)
-        if any(workspace.runs.glob(f"{name}/*/done.json")):
-            return name
-    return config.train.experiment
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
-"""Whose predictions label what."""
+"""Whose predictions label what, and which round is worth using."""
 
 from __future__ import annotations
+
+from statistics import mean
+
+from lib.config import Config
+from lib.workspace import Workspace, read_json, round_experiment
 
 
 def labelers(member_folds: list[int], source: str) -> tuple[list[int], list[list[int]]]:
@@ -18,3 +23,42 @@ def labelers(member_folds: list[int], source: str) -> tuple[list[int], list[list
         return [-1], [list(range(len(member_folds)))]
     folds = sorted(set(member_folds))
     return folds, [[i for i, fold in enumerate(member_folds) if fold == wanted] for wanted in folds]
+
+
+def round_scores(config: Config, workspace: Workspace) -> list[float]:
+    """Mean out-of-fold score of the members of each round that was trained, from round 0 on."""
+    scores: list[float] = []
+    for round_ in range(max(config.pseudo.rounds, config.train.round) + 1):
+        name = round_experiment(config.train.experiment, round_)
+        found = [read_json(path, {})["score"] for path in sorted(workspace.runs.glob(f"{name}/fold*_seed*/done.json"))]
+        if not found:
+            break
+        scores.append(mean(found))
+    return scores
+
+
+def chosen_round(scores: list[float], config: Config) -> int:
+    """The round whose members go into the ensemble: the best one; the last where scores cannot tell, or may not.
+
+    They cannot with labels of the whole ensemble, which flatter later rounds.
+    """
+    if not config.pseudo.patience or config.pseudo.source == "ensemble":
+        return max(0, len(scores) - 1)
+    return scores.index(max(scores)) if scores else 0
+
+
+def goes_on(scores: list[float], config: Config) -> bool:
+    """Whether another round is worth while: one of the last `pseudo.patience` rounds was the best so far."""
+    return len(scores) <= config.pseudo.rounds and (
+        chosen_round(scores, config) > len(scores) - 1 - max(1, config.pseudo.patience)
+    )
+
+
+def chosen_experiment(config: Config, workspace: Workspace) -> str:
+    """The experiment of the chosen round; says so where a later one was trained."""
+    scores = round_scores(config, workspace)
+    chosen = chosen_round(scores, config)
+    if chosen < len(scores) - 1:
+        told = ", ".join(f"{score:.4f}" for score in scores)
+        print(f"the members of pseudo-label round {chosen} are taken: the rounds' mean OOF scores are {told}")
+    return round_experiment(config.train.experiment, chosen)
