@@ -93,6 +93,7 @@ def train_member(
     settings |= (
         {"pseudo.share": config.pseudo.share, "pseudo.weight": config.pseudo.weight} if config.train.round else {}
     )
+    settings |= {"clean.use": True, "clean.weight": config.clean.weight} if config.clean.use else {}
     stage = workspace.stage(f"03_{member.name.replace('/', '_')}", settings, member_inputs(workspace, config))
     if stage.up_to_date():
         return
@@ -130,6 +131,8 @@ def train_member(
     }  # fmt: skip
     write_json(member.path / "done.json", {**done, "images": images["swa"]})
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
+    if config.clean.use:
+        print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")
     print(f"03: {member.name}: OOF {results['swa']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")
 
 

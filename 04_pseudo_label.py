@@ -2,10 +2,14 @@
 
     python 04_pseudo_label.py configs/retina.yaml --train.round 1    # then: 03_train.py … --train.round 1
     python 04_pseudo_label.py configs/retina.yaml --train.round 2 --pseudo.source ensemble
+    python 04_pseudo_label.py configs/retina.yaml --clean            # then: 03_train.py … --clean.use true
 
 Round r learns from the members of round r-1. With `pseudo.source per_fold` a fold's labels come only from
 members that never saw its validation images, so the out-of-fold score stays honest; with `ensemble` it is
 optimistic. Writes work/<name>/pseudo/round<r>/tiles.csv and tiles/.
+
+`--clean` predicts the training images instead, each by members that never saw it, and lists the tiles whose labels
+they contradict in work/<name>/clean/tiles.csv, worst first, with pictures; `clean.use` lets 03 drop or mend these.
 """
 
 import zlib
@@ -22,7 +26,9 @@ from lib.errors import UserError, run_script
 from lib.inference.forward import Ensemble
 from lib.inference.members import infer_engine, limits_of, source_of, windows_of
 from lib.inference.predictor import predict
+from lib.inference.score import images_of_fold
 from lib.plugins import load_plugins
+from lib.pseudo.clean import Cleaner
 from lib.pseudo.rounds import labelers
 from lib.pseudo.select import select, unseen_fill
 from lib.pseudo.write import drop_unused, store_tiles
@@ -33,11 +39,14 @@ from lib.workspace import Workspace, replacing_dir, round_experiment, write_tabl
 
 
 def main(argv: list[str]) -> None:
-    config = parse_command_line(argv, "04_pseudo_label.py")
+    config = parse_command_line([word for word in argv if word != "--clean"], "04_pseudo_label.py")
     load_plugins(config.plugins)
+    if "--clean" in argv:
+        clean(config)
+        return
     round_, roi = config.train.round, config.infer.roi
     if round_ < 1:
-        raise UserError("04_pseudo_label.py needs the round to make labels for, for example --train.round 1")
+        raise UserError("04_pseudo_label.py needs the round to make labels for (--train.round 1), or --clean")
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
     device = pick_device(config.train.device)
@@ -80,6 +89,37 @@ def main(argv: list[str]) -> None:
     if not chosen:
         print("04: no tile is confident enough; 03 will train without pseudo-labels (see pseudo.sure, pseudo.min_sure)")
     print(f"04: {len(chosen)} of {len(rows)} tiles kept; see {folder / 'tiles.csv'}")
+
+
+def clean(config) -> None:
+    """Judge every training tile by the members that never saw its image."""
+    competition, workspace = Competition(config.competition), Workspace(workspace_of(config))
+    device = pick_device(config.train.device)
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+    tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
+    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+    members = workspace.members([round_experiment(config.train.experiment, config.train.round)])
+    options = {**flat(config.clean, "clean."), "pseudo.sure": config.pseudo.sure, "pseudo.hard": config.pseudo.hard}
+    options = {**settings(config), **options}
+    inputs = [workspace.tiles, workspace.folds, *(member.path / "done.json" for member in members)]
+    stage = workspace.stage("04_clean", {k: v for k, v in options.items() if k != "clean.use"}, inputs)
+    if stage.up_to_date():
+        return
+    stage.begin()
+    folder = workspace.clean_dir
+    with replacing_dir(folder) as temporary:
+        cleaner = Cleaner(config, competition, temporary)
+        for fold in sorted({member.fold for member in members}):
+            nets = [load_network(member.path, "swa", device) for member in members if member.fold == fold]
+            engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
+            forward = Ensemble(nets, device, tta=config.infer.tta, engine=engine)
+            cleaner.judge(images_of_fold(workspace, folds, fold), forward, tiles, f"04 clean, fold {fold}")
+        table = cleaner.finish()
+    suspects = table[table["suspect"]]
+    stage.finish([folder / "tiles.csv"], suspects=len(suspects))
+    print(text_table(suspects.head(10)[["tile_id", "miou", "surely_wrong", "action"]].to_dict("records")))
+    counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items())
+    print(f"04: {len(suspects)} of {len(table)} tiles are suspects ({counts}); see {folder / 'tiles.csv'}")
 
 
 def settings(config) -> dict[str, object]:

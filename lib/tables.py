@@ -53,6 +53,17 @@ PSEUDO_TILES = {
     "sure_share": ("float64", "share of sure pixels, 0 to 1"),
 }
 
+# Training tiles beside their out-of-fold prediction, the worst suspects first.
+CLEAN_TILES = {
+    **{name: TILES[name] for name in ("tile_id", "image_id", "y", "x", "height", "width")},
+    "miou": ("float64", "out-of-fold mean IoU with the label, over classes that either has"),
+    "surely_wrong": ("float64", "share of pixels where the members surely contradict the label"),
+    "object_pixels": ("int64", "pixels, as stored, that label or members take for object"),
+    "suspect": ("bool", "whether the label is listed as noisy"),
+    "action": ("str", "keep, drop, relabel, or weigh"),
+    "mask_path": ("str", "mended label, relative to the table's folder; empty for none"),
+}
+
 
 def class_columns(class_names: list[str]) -> list[str]:
     """Columns of pixel counts: each class, background and ignore.

@@ -4,6 +4,7 @@ work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             folds.csv, leaks/                                      02
             runs/<experiment>/fold0_seed42/                        03
             pseudo/round1/tiles.csv, tiles/                        04
+            clean/tiles.csv, tiles/, *.jpg                         04 --clean
             oof/, decision.json, submissions/, submission.csv      05
             choices.json, manifests/, report/
 """
@@ -65,6 +66,10 @@ class Workspace:
                 )
             found += sorted(here, key=lambda member: (member.fold, member.seed))
         return found
+
+    @property
+    def clean_dir(self) -> Path:
+        return self.root / "clean"
 
     def pseudo_dir(self, round_: int) -> Path:
         return self.root / "pseudo" / f"round{round_}"

@@ -9,6 +9,7 @@ from typing import get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from lib.config.clean import Clean
 from lib.config.competition import Competition
 from lib.config.folds import Folds
 from lib.config.infer import Infer, Report
@@ -29,6 +30,7 @@ class Config(Section):
     augment: Augment = Augment()
     train: Train = Train()
     pseudo: Pseudo = Pseudo()
+    clean: Clean = Clean()
     infer: Infer = Infer()
     report: Report = Report()
     plugins: list[str] = []

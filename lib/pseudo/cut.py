@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -15,28 +15,41 @@ Box = tuple[int, int, int, int]
 
 
 def tiles_of(blocks: Iterable[Block], tile: int, limits: Limits = USUAL) -> Iterator[tuple[str, Box, np.ndarray]]:
-    """(image id, box, probabilities (S, K, h, w)) of each tile, `tile` pixels of the blocks high and wide.
+    """(image id, box, probabilities) of each tile, `tile` pixels of the blocks high and wide; else as `boxes_of`."""
+
+    def grid(block: Block) -> np.ndarray:
+        h, w = min(tile, block.height), min(tile, block.width)
+        ys, xs = (window_starts(n, tile, tile) for n in (block.height, block.width))
+        return np.array([(y, x, h, w) for y in ys for x in xs])
+
+    yield from ((block.image_id, box, bins) for block, box, bins in boxes_of(blocks, grid, limits))
+
+
+def boxes_of(
+    blocks: Iterable[Block], boxes: Callable[[Block], np.ndarray], limits: Limits = USUAL
+) -> Iterator[tuple[Block, Box, np.ndarray]]:
+    """(last block, box, probabilities (S, K, h, w)) of each box of an image; `boxes(block)` (N, 4): y, x, h, w.
 
     Probabilities are held at 8 bits, p = value / 255, as they will be stored: a quarter of the memory. What is
-    beyond half of the limits' memory waits in a file. Tiles come when they are whole: in no certain order.
+    beyond half of the limits' memory waits in a file. Boxes come when they are whole: in no certain order.
     """
     for block in blocks:
         if block.first:
-            h, w = min(tile, block.height), min(tile, block.width)
-            ys, xs = (np.array(window_starts(n, tile, tile)) for n in (block.height, block.width))
+            y, x, h, w = boxes(block).T
             missing, spool = {}, Spool(limits.bytes / 2, limits.folder)
         bins = to_bins(block.probs)
         bottom, right = block.y + bins.shape[2], block.x + bins.shape[3]
-        for y in ys[(ys < bottom) & (ys + h > block.y)].tolist():
-            for x in xs[(xs < right) & (xs + w > block.x)].tolist():
-                held = spool.pop((y, x))
-                held = np.empty((*bins.shape[:2], h, w), np.uint8) if held is None else held
-                y0, y1, x0, x1 = max(y, block.y), min(y + h, bottom), max(x, block.x), min(x + w, right)
-                piece = bins[:, :, y0 - block.y : y1 - block.y, x0 - block.x : x1 - block.x]
-                held[:, :, y0 - y : y1 - y, x0 - x : x1 - x] = piece
-                missing[y, x] = missing.get((y, x), h * w) - (y1 - y0) * (x1 - x0)
-                if missing[y, x]:
-                    spool.put((y, x), held)
-                else:
-                    del missing[y, x]
-                    yield block.image_id, (y, x, h, w), held
+        touched = (y < bottom) & (y + h > block.y) & (x < right) & (x + w > block.x)
+        for box in zip(*(side[touched].tolist() for side in (y, x, h, w)), strict=True):
+            held = spool.pop(box)
+            held = np.empty((*bins.shape[:2], *box[2:]), np.uint8) if held is None else held
+            y0, y1 = max(box[0], block.y), min(box[0] + box[2], bottom)
+            x0, x1 = max(box[1], block.x), min(box[1] + box[3], right)
+            piece = bins[:, :, y0 - block.y : y1 - block.y, x0 - block.x : x1 - block.x]
+            held[:, :, y0 - box[0] : y1 - box[0], x0 - box[1] : x1 - box[1]] = piece
+            missing[box] = missing.get(box, box[2] * box[3]) - (y1 - y0) * (x1 - x0)
+            if missing[box]:
+                spool.put(box, held)
+            else:
+                del missing[box]
+                yield block, box, held

@@ -94,6 +94,14 @@ def _store(
     return row | {"has_object": foreground_pixels(row) >= config.preprocess.min_object_pixels}
 
 
+def write_shrunken(path: Path, bins: np.ndarray, box: tuple[int, int, int, int], config: Config) -> None:
+    """Store probabilities (K, h, w) uint8 of a box of original pixels as 03 reads a tile's soft label."""
+    height, width = stored_size(*box[2:], config.preprocess)
+    planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in bins]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_planes(path, np.stack([pad(plane, config.preprocess.tile_size) for plane in planes]), config.pseudo.hard)
+
+
 def stored_size(height: int, width: int, config: Preprocess) -> tuple[int, int]:
     """Size (h, w), before padding, at which a box of original pixels is stored: that of 01's tiles."""
     if config.mode == "resize":

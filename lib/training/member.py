@@ -27,6 +27,8 @@ def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
     inputs = [workspace.tiles, workspace.folds]
     if config.train.round:
         inputs.append(workspace.pseudo_dir(config.train.round) / "tiles.csv")
+    if config.clean.use:
+        inputs.append(workspace.clean_dir / "tiles.csv")
     pipeline = pipeline_file(config.augment)
     return [*inputs, *([] if pipeline is None else [pipeline]), *score_files(workspace, config)]
 
@@ -75,8 +77,8 @@ def difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
     """Tiles that a member of `fold` trains on: other folds' images, and pseudo-labels meant for it.
 
-    Adds columns `folder` (where paths start), `group`, `pseudo` and `object`, and, where that is asked for,
-    `difficulty`. Raises UserError when none is left.
+    Adds columns `folder` (where paths start), `group`, `pseudo`, `soft` (label), `weight` and `object`, and, where
+    that is asked for, `difficulty`. Raises UserError when none is left.
     """
     tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
     fold_of = dict(zip(folds["image_id"], folds["fold"], strict=True))
@@ -91,14 +93,34 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     tiles = _with_object(tiles, config)
     tiles = keep_fraction(tiles, config.train.sampling.fraction, config.folds.seed)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
-    tiles = tiles.assign(folder=str(workspace.root), pseudo=False, group=tiles["image_id"].map(group_of))
+    tiles = tiles.assign(
+        folder=str(workspace.root), pseudo=False, soft=False, weight=1.0, group=tiles["image_id"].map(group_of)
+    )
+    if config.clean.use:
+        table = tables.read(workspace.clean_dir / "tiles.csv", tables.CLEAN_TILES, "04_pseudo_label.py --clean")
+        tiles = cleaned(tiles, table, workspace.clean_dir, config.clean.weight)
     if config.train.round:
         folder = workspace.pseudo_dir(config.train.round)
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
-        extra = extra[extra["fold"].isin([fold, -1])].assign(folder=str(folder), pseudo=True, group=extra["image_id"])
+        extra = extra[extra["fold"].isin([fold, -1])].assign(
+            folder=str(folder), pseudo=True, soft=True, weight=config.pseudo.weight, group=extra["image_id"]
+        )
         tiles = pd.concat([tiles, _with_object(extra, config)], ignore_index=True)
     files = score_files(workspace, config)
     return tiles.assign(difficulty=difficulty(tiles["image_id"], files)) if files else tiles
+
+
+def cleaned(tiles: pd.DataFrame, table: pd.DataFrame, folder: Path, weight: float) -> pd.DataFrame:
+    """`tiles` without those that `table` (CLEAN_TILES) drops, and with the bad ones' label or weight changed."""
+    about = tiles[["tile_id"]].merge(table, "left", "tile_id", validate="one_to_one")
+    action = about["action"].fillna("keep").to_numpy()
+    mended = [str(folder.absolute() / path) for path in about["mask_path"].fillna("")]
+    relabeled = action == "relabel"
+    return tiles.assign(
+        mask_path=np.where(relabeled, mended, tiles["mask_path"]),
+        soft=tiles["soft"].to_numpy() | relabeled,
+        weight=np.where(action == "weigh", weight, tiles["weight"]),
+    )[action != "drop"]
 
 
 def _with_object(tiles: pd.DataFrame, config: Config) -> pd.DataFrame:
@@ -117,8 +139,8 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, wor
         TileFile(
             Path(row["folder"]) / row["image_path"],
             Path(row["folder"]) / row["mask_path"],
-            bool(row["pseudo"]),
-            config.pseudo.weight if row["pseudo"] else 1.0,
+            bool(row["soft"]),
+            float(row["weight"]),
         )
         for row in tiles.to_dict("records")
     ]

@@ -1,0 +1,33 @@
+"""04 --clean: labels that are wrong."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Interval
+
+from lib.config.section import Section
+
+Share = Annotated[float, Interval(ge=0, le=1)]
+
+
+class Clean(Section):
+    """Finding noisy labels by out-of-fold maps, and mending them. Labels on disk are never overwritten."""
+
+    list_below: Share = 0.3
+    """Tiles whose out-of-fold mean IoU with their label is lower are suspects."""
+    surely_wrong: Share = 0.2
+    """So are tiles of which the members surely (`pseudo.sure`) contradict the label on a larger share."""
+    min_foreground: Annotated[int, Ge(0)] = 100
+    """Pixels of a stored tile that label or members take for object, below which a tile is not judged."""
+    use: bool = False
+    """03 trains without the hopeless tiles and with the bad ones mended, as the bounds below say when
+    `04_pseudo_label.py --clean` is run."""
+    drop_below: Share = 0.1
+    """Mean IoU below which a suspect is hopeless and dropped."""
+    relabel_below: Share = 0.3
+    """Mean IoU below which a suspect is bad, and treated as `bad` says."""
+    bad: Literal["relabel", "weigh"] = "relabel"
+    """Bad tiles get the out-of-fold probabilities as their label, or the weight `weight`."""
+    weight: Share = 0.3
+    """Weight in the loss of bad tiles that are weighed."""
+    pictures: Annotated[int, Ge(0)] = 24
+    """Suspects of which a picture (image, label, out-of-fold prediction) is drawn, the worst first."""

@@ -1,0 +1,129 @@
+"""Noisy labels are found by members that never saw the image, and mended for the next training."""
+
+import json
+import runpy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from lib import tables
+from lib.competition import rle
+from lib.competition.dataset import Competition
+from lib.config import load
+from lib.inference.forward import Ensemble
+from lib.pseudo.clean import Cleaner, agreement, surely_wrong, verdict
+from lib.training.member import make_data, training_tiles
+from lib.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+NOISY = ["im0", "im3"]
+
+
+class Bright(nn.Module):
+    """Knows the discs: they are brighter than the ground."""
+
+    def forward(self, x):
+        blurred = nn.functional.avg_pool2d(x.mean(1, keepdim=True), 9, 1, 4)
+        return (blurred - 135) / 5
+
+
+def run(stage, config, *flags):
+    runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(config), *flags])
+
+
+@pytest.fixture
+def noisy(tiny):
+    """The tiny competition, two of its six labels shifted by half a tile; 01 and 02 have run."""
+    path = tiny.parent / "raw/train.csv"
+    table = pd.read_csv(path)
+    for i, row in table.iterrows():
+        if row["id"] in NOISY:
+            shape = cv2.imread(str(tiny.parent / f"raw/train/{row['id']}.png")).shape[:2]
+            table.loc[i, "encoding"] = rle.encode(np.roll(rle.decode(row["encoding"], *shape), (48, 48), (0, 1)))
+    table.to_csv(path, index=False)
+    run("01_preprocess", tiny)
+    run("02_make_folds", tiny)
+    return tiny
+
+
+def judge(path, folder, *flags):
+    config = load(path, ["--clean.list_below", "0.5", "--clean.relabel_below", "0.5", *flags])
+    workspace = Workspace(config.workspace)
+    images = tables.read(workspace.images, tables.IMAGES, "01")
+    rows = images[images["split"] == "train"]
+    cleaner = Cleaner(config, Competition(config.competition), folder)
+    forward = Ensemble([Bright().eval()], torch.device("cpu"))
+    cleaner.judge(
+        list(zip(rows["image_id"], rows["path"], strict=True)), forward,
+        tables.read(workspace.tiles, tables.TILES, "01"), "",
+    )  # fmt: skip
+    return config, workspace, cleaner.finish()
+
+
+def test_shifted_labels_are_listed_worst_first_with_pictures(noisy, tmp_path):
+    _, workspace, table = judge(noisy, tmp_path / "clean", "--clean.pictures", "3")
+    assert len(table) == len(tables.read(workspace.tiles, tables.TILES, "01"))
+    suspects = table[table["suspect"]]
+    assert set(suspects["image_id"]) == set(NOISY), "only these, and both"
+    with_object = table[table["image_id"].isin(NOISY) & (table["object_pixels"] >= 100)]
+    assert len(suspects) >= 0.8 * len(with_object)
+    assert list(suspects["miou"]) == sorted(suspects["miou"])
+    pictures = sorted(path.name for path in (tmp_path / "clean").glob("*.jpg"))
+    assert pictures == [f"{i + 1:02}_{tile_id}.jpg" for i, tile_id in enumerate(suspects["tile_id"][:3])]
+
+
+def test_hopeless_tiles_are_dropped_and_bad_ones_get_the_members_label(noisy):
+    clean = Workspace(noisy.parent / "work").clean_dir
+    config, workspace, table = judge(noisy, clean, "--clean.drop_below", "0.02", "--clean.use", "true")
+    folds = tables.read(workspace.folds, tables.FOLDS, "02")
+    actions = table.set_index("tile_id")["action"]
+    assert {"keep", "drop", "relabel"} == set(actions)
+    tiles = training_tiles(workspace, folds.assign(fold=-2), 0, config, Competition(config.competition))
+    assert not set(tiles["tile_id"]) & set(actions.index[actions == "drop"])
+    assert set(tiles.loc[tiles["soft"], "tile_id"]) == set(actions.index[actions == "relabel"])
+    data = make_data(tiles.reset_index(drop=True), config, 1, 1)
+    at = int(np.flatnonzero(tiles["soft"])[0])
+    image, planes = data.dataset.tiles[at].image, data.dataset.tiles[at].label
+    bright = cv2.blur(cv2.imread(str(image)).mean(2), (9, 9)) > 135
+    mended = cv2.imread(str(planes), cv2.IMREAD_GRAYSCALE) > 127
+    assert (bright == mended).mean() > 0.98
+    kept = {path.name for path in workspace.tiles_dir.iterdir()}
+    assert Path(tiles.iloc[0]["image_path"]).name in kept, "labels on disk stay as they were"
+
+
+def test_bad_tiles_may_be_weighed_instead(noisy):
+    flags = ["--clean.drop_below", "0", "--clean.bad", "weigh", "--clean.weight", "0.25", "--clean.use", "true"]
+    config, workspace, table = judge(noisy, Workspace(noisy.parent / "work").clean_dir, *flags)
+    folds = tables.read(workspace.folds, tables.FOLDS, "02").assign(fold=-2)
+    tiles = training_tiles(workspace, folds, 0, config, Competition(config.competition))
+    light = set(table.loc[table["action"] == "weigh", "tile_id"])
+    assert light and set(tiles.loc[tiles["weight"] == 0.25, "tile_id"]) == light and not tiles["soft"].any()
+
+
+def test_04_cleans_and_03_uses_it(tiny, capsys):
+    for stage in ("01_preprocess", "02_make_folds", "03_train"):
+        run(stage, tiny)
+    run("04_pseudo_label", tiny, "--clean")
+    table = pd.read_csv(tiny.parent / "work/clean/tiles.csv")
+    assert set(table["image_id"]) == {f"im{i}" for i in range(6)}, "each by the members of its own fold"
+    assert "are suspects" in capsys.readouterr().out
+    run("04_pseudo_label", tiny, "--clean")
+    assert "04_clean: up to date" in capsys.readouterr().out
+    run("03_train", tiny, "--train.experiment", "cleaned", "--clean.use", "true")
+    assert "optimistic" in capsys.readouterr().out
+    assert json.loads((tiny.parent / "work/runs/cleaned/fold0_seed42/done.json").read_text())["score"] >= 0
+
+
+def test_agreement_counts_the_classes_that_either_has():
+    assert agreement(np.array([[9, 0, 0], [0, 4, 0], [0, 0, 0]]), 1) == 1.0
+    assert agreement(np.array([[9, 0, 2], [0, 4, 0], [0, 0, 0]]), 1) == 0.5, "a class that only the members see"
+    assert agreement(np.array([[9, 0], [0, 0]]), 1) == 1.0
+    truth, bins = np.array([[0, 1, 1, 255]], np.uint8), np.array([[[250, 250, 100, 250]]], np.uint8)
+    assert surely_wrong(truth, (bins[0] > 127).astype(np.uint8), bins, 0.9) == pytest.approx(1 / 3)
+    config = load(None, ["--clean.drop_below", "0.1", "--clean.relabel_below", "0.3"]).clean
+    assert [verdict(miou, config) for miou in (0.05, 0.2, 0.4)] == ["drop", "relabel", "keep"]
