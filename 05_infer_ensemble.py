@@ -35,6 +35,7 @@ from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import ensemble_rows, member_rows
+from lib.report.failures import class_rows, decided_counts, shown_objects, size_rows
 from lib.report.show import show_predictions
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
@@ -74,7 +75,10 @@ def main(argv: list[str]) -> None:
     oof, fold_of = out_of_fold(parts, folds, images, config, competition, workspace, load, device, engine)
     decision = fit_decision(oof, len(systems), fold_of, config.competition, config.infer.threshold == "fit")
     rows = member_rows(parts, systems, oof, config)
-    table = f"{text_table(rows)}\n\n{text_table(ensemble_rows(rows, decision))}"
+    table = "\n\n".join(text_table(part) for part in (
+        rows, ensemble_rows(rows, decision), class_rows(decided_counts(oof, decision), competition.label_names),
+        size_rows(shown_objects(oof, decision, images, competition)),
+    ))  # fmt: skip
 
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]

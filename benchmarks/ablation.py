@@ -109,6 +109,7 @@ SWITCHES = {
     # With a margin of .25, half overlapping windows are what covers every pixel by some window's centre.
     "center_only": Switch("infer", {"infer.blend": "center", "infer.overlap": "0.5"}, {}, "05", "half_overlap"),
     "flips_tta": Switch("infer", {"infer.tta": "flips"}, {"infer.tta": "none"}, "05", "baseline_05"),
+    "free_tta": Switch("infer", {"infer.tta": "free", "infer.overlap": "0.5"}, {}, "05", "half_overlap"),
     "fitted_threshold": Switch("infer", {}, {}, "fitted", "baseline_05", need=ONE_CLASS),
     # Averages of weights, and ensembles.
     "ema": Switch("train", {"train.ema": "0.99"}, {}, "ema", "own last"),

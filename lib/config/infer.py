@@ -28,8 +28,9 @@ class Infer(Section):
     roi: str = "content"
     """Where windows are computed: `none` (everywhere), `content` (not on blank areas), or a CSV of
     boxes with columns `image_id,y,x,height,width` in original pixels."""
-    tta: Literal["none", "flips", "d4"] = "none"
-    """Test-time augmentation: horizontal and vertical flips (4 views), or all 8 of the square."""
+    tta: Literal["none", "free", "flips", "d4"] = "none"
+    """Test-time augmentation: horizontal and vertical flips (4 views), or all 8 of the square. `free`: each window is
+    seen once, but its neighbours flipped otherwise, so that their overlaps average views."""
     batch_size: Annotated[int, Ge(1)] = 8
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """`auto` times two forward passes of each and takes the fastest whose maps agree."""

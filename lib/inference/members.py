@@ -66,7 +66,9 @@ def windows_of(config: Config) -> Windows:
     size = config.infer.window or config.train.crop or tile
     scale = config.infer.scale or config.preprocess.scale * config.train.scale
     step = 64 if config.model.stem == "down" else 32
-    return Windows(-(-size // step) * step, config.infer.overlap, scale, config.infer.blend, config.infer.margin)
+    turns = config.infer.tta == "free"
+    size = -(-size // step) * step
+    return Windows(size, config.infer.overlap, scale, config.infer.blend, config.infer.margin, turns=turns)
 
 
 def trained_with(member: Member, config: Config) -> Config:

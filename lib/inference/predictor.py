@@ -47,6 +47,8 @@ class Windows:
     margin: float
     whole: str = ""
     """`letterbox` or `stretch`: no windows, the whole image shrunk to `size` instead."""
+    turns: bool = False
+    """Neighbouring windows are flipped differently, so that overlaps average views at no cost."""
 
     @property
     def stride(self) -> int:
@@ -130,7 +132,10 @@ def predict(
         grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
         row = len(everywhere) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
         step = max(1, int(limits.bytes / 8 / row))
-        flat = (values.reshape(-1, *values.shape[2:]) for values in results)
+        flat = (
+            flipped(values.reshape(-1, *values.shape[2:]), turn_of(corner, windows))
+            for corner, values in zip(plan.corners, results, strict=True)
+        )
         spool = Spool(limits.bytes / 2, limits.folder)
         for y, x, block in stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool):
             if x == 0:
@@ -139,6 +144,23 @@ def predict(
                 yield Block(plan.image_id, y0, x0, values.reshape(systems, -1, *values.shape[1:]), *size)
                 bar.update(values[0].size / (size[0] * size[1]))
     bar.close()
+
+
+def turn_of(corner: tuple[int, int], windows: Windows) -> int:
+    """How the window at `corner` is flipped: 0, or 1 (up and down), 2 (left and right), 3 (both) by turns."""
+    if not windows.turns:
+        return 0
+    row, column = (place // windows.stride for place in corner)
+    return row % 2 + 2 * (column % 2)
+
+
+def flipped(values: np.ndarray, turn: int) -> np.ndarray:
+    """(C, h, w) flipped as `turn_of` says, a view; the same again undoes it.
+
+    >>> flipped(np.array([[[1, 2], [3, 4]]]), 3).tolist()
+    [[[4, 3], [2, 1]]]
+    """
+    return values[:, :: -1 if turn & 1 else 1, :: -1 if turn & 2 else 1]
 
 
 def full_rows(
@@ -230,7 +252,7 @@ def _read_source(source: Source, windows: Windows, put: Callable[[object], None]
         put(_Plan(source.image_id, (reader.height, reader.width), (scaled.height, scaled.width), corners))
         for y, x in corners:
             pixels = scaled.read(y, x, min(size, scaled.height - y), min(size, scaled.width - x))
-            put(pad(pixels, size))
+            put(flipped(pad(pixels, size).transpose(2, 0, 1), turn_of((y, x), windows)).transpose(1, 2, 0))
 
 
 def _outputs(feed: Iterator, forward: Callable, batch_size: int) -> Iterator[tuple[_Plan, Iterator[np.ndarray]]]:

@@ -32,14 +32,22 @@ def show_predictions(
 
 def draw(image_id: str, row: pd.Series, guess: np.ndarray, competition: Competition, workspace: Workspace) -> None:
     """Truth beside prediction, at the prediction's (shrunken) size."""
-    height, width = int(row["height"]), int(row["width"])
-    step = map_step(height, width)
-    label = competition.labels.open(image_id, height, width)
     with open_image(row["path"], competition.settings.pixels) as reader:
         small = reader.thumbnail(max(guess.shape))
     image = cv2.resize(small, guess.shape[::-1], interpolation=cv2.INTER_AREA)
+    truth = small_truth(image_id, row, competition)
+    save_picture(
+        workspace.report / f"{image_id}.jpg",
+        truth_beside_prediction(image, truth, guess, competition.settings.background),
+    )
+
+
+def small_truth(image_id: str, row: pd.Series, competition: Competition) -> np.ndarray:
+    """An image's label indices, every so many pixels as in `Evaluation.maps`; `row`: of images.csv."""
+    height, width = int(row["height"]), int(row["width"])
+    step = map_step(height, width)
+    label = competition.labels.open(image_id, height, width)
     band = step * max(1, BAND // step)
     # Copies: a view would keep its whole band alive.
     bands = (label.read(y, 0, min(band, height - y), width)[::step, ::step].copy() for y in range(0, height, band))
-    picture = truth_beside_prediction(image, np.concatenate(list(bands)), guess, competition.settings.background)
-    save_picture(workspace.report / f"{image_id}.jpg", picture)
+    return np.concatenate(list(bands))

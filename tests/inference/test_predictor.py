@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -80,6 +81,26 @@ def test_probabilities_are_averaged_and_each_member_is_a_system(image):
     assert np.abs(probs[:2].mean(0) - probs[2]).max() < 1e-6
     logits = np.log(probs[:2] / (1 - probs[:2])).mean(0)
     assert np.abs(1 / (1 + np.exp(-logits)) - probs[2]).max() > 0.05  # averaging logits would differ
+
+
+class Slanted(nn.Module):
+    """What it says of a pixel depends on where in the window it lies."""
+
+    def forward(self, x):
+        height, width = x.shape[2:]
+        slope = torch.linspace(-1, 1, height)[:, None] + torch.linspace(-2, 2, width)
+        return Grey()(x) + slope
+
+
+def test_free_views_are_undone_and_average_in_the_overlaps(image):
+    path, pixels = image
+    windows = Windows(32, 0.5, 1.0, "constant", 0)
+    turned = replace(windows, turns=True)
+    same = whole(path, Ensemble([Grey()], CPU), windows)
+    assert np.abs(whole(path, Ensemble([Grey()], CPU), turned) - same).max() < 1e-6, "every flip is undone"
+    once, free = (whole(path, Ensemble([Slanted()], CPU), w)[0, 0] for w in (windows, turned))
+    inside = np.s_[16:48, 16:96]  # four windows over each pixel
+    assert np.abs(free - same[0, 0])[inside].mean() < 0.8 * np.abs(once - same[0, 0])[inside].mean()
 
 
 @pytest.mark.parametrize("each", [False, True])

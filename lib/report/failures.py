@@ -1,0 +1,83 @@
+"""Where an ensemble fails: by class, and by the size of the objects."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from lib.competition.dataset import Competition
+from lib.competition.metrics import parts
+from lib.inference.decision import Decision
+from lib.inference.evaluate import Evaluation, map_step
+from lib.report.show import small_truth
+from lib.tables import IGNORE
+
+FOUND = 0.5  # share of an object's pixels that makes it a found one
+SPECK = 4  # pixels of a kept map below which an object is not counted
+
+
+def class_rows(confusion: np.ndarray, names: list[str]) -> list[dict]:
+    """Out-of-fold scores of each class, from one matrix (n, n) over all images."""
+    rows, total = [], max(1, confusion.sum())
+    for i, name in enumerate(names):
+        both, truth, guess = (int(part) for part in parts(confusion, i))
+        rows.append(
+            {
+                "class": name, "share of pixels": truth / total,
+                "IoU": _ratio(both, truth + guess - both), "Dice": _ratio(2 * both, truth + guess),
+                "recall": _ratio(both, truth), "precision": _ratio(both, guess),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def decided_counts(oof: Evaluation, decision: Decision) -> np.ndarray:
+    """The matrix (n, n), truth x decision, of the ensemble (the last system) over all images."""
+    threshold = 128 if decision.threshold is None else decision.threshold
+    return oof.confusions(oof.counts.shape[1] - 1, threshold).sum(0)
+
+
+def size_rows(objects: pd.DataFrame) -> list[dict]:
+    """Thirds of the objects by size (columns `pixels`, `hit`): how many are found, how much of each."""
+    if len(objects) < 3:
+        return []
+    ordered = objects.sort_values("pixels")
+    thirds = [ordered.iloc[places] for places in np.array_split(np.arange(len(ordered)), 3)]
+    return [
+        {
+            "objects": name, "count": len(part), "pixels, median": int(part["pixels"].median()),
+            "found": float((part["hit"] >= FOUND).mean()), "recall": float(part["hit"].mean()),
+        }
+        for name, part in zip(("small", "middle", "large"), thirds, strict=True)
+    ]  # fmt: skip
+
+
+def objects_of(truth: np.ndarray, guess: np.ndarray, pixels_each: int, background: bool) -> pd.DataFrame:
+    """Connected parts of each class of `truth` (h, w): size in original pixels, and the share that `guess` has."""
+    rows = []
+    for label in np.unique(truth[truth != IGNORE]):
+        if background and label == 0:
+            continue
+        count, at, stats, _ = cv2.connectedComponentsWithStats((truth == label).astype(np.uint8))
+        hits = np.bincount(at[guess == label], minlength=count)
+        for i in range(1, count):
+            area = int(stats[i, cv2.CC_STAT_AREA])
+            if area >= SPECK:
+                rows.append({"label": int(label), "pixels": area * pixels_each, "hit": hits[i] / area})
+    return pd.DataFrame(rows, columns=["label", "pixels", "hit"])
+
+
+def shown_objects(oof: Evaluation, decision: Decision, images: pd.DataFrame, competition: Competition) -> pd.DataFrame:
+    """The objects of the images whose small maps were kept, as `objects_of`."""
+    rows, found = images.set_index("image_id"), []
+    for image_id, map_ in oof.maps.items():
+        row = rows.loc[image_id]
+        each = map_step(int(row["height"]), int(row["width"])) ** 2
+        truth = small_truth(image_id, row, competition)
+        found.append(objects_of(truth, decision.labels(map_), each, competition.settings.background))
+    return pd.concat(found, ignore_index=True) if found else objects_of(np.zeros((1, 1)), np.zeros((1, 1)), 1, True)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
