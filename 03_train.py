@@ -21,10 +21,12 @@ from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.forecast import scoring_seconds
 from lib.inference.members import parts_of
-from lib.inference.score import images_of_fold, score
+from lib.inference.score import Scored, images_of_fold, score
 from lib.plugins import load_plugins
 from lib.provenance import environment
+from lib.report.show import worst_pictures
 from lib.report.tables import text_table
+from lib.report.trackers import open_tracker
 from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
 from lib.training.device import loading_processes, pick_device
@@ -113,27 +115,36 @@ def train_member(
     precision = config.train.precision
     trainer = make_trainer(member, config, competition.channels, data, device)
     validation = images_of_fold(workspace, folds, member.fold)
-    trainer.run(
-        lambda network: score([network], validation, config, competition, device, precision, quick=True)[0], left
-    )
-    results, images = {}, {}
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+    tracker = open_tracker(config, member.name, member.path, competition.label_names)
+    trainer.watch = tracker.numbers
+
+    def scored(networks: list, quick: bool = False) -> Scored:
+        found = score(networks, validation, config, competition, device, precision, quick)
+        tracker.pictures(trainer.step, worst_pictures(found, config.report.pictures, images, competition))
+        return found
+
+    trainer.run(lambda network: scored([network], quick=True).score, left)
+    results = {}
     for which in ("swa", "ema", "best", "last", "mean", "soup", "epochs"):
         kept = which == "epochs" and config.train.checkpoints or (member.path / f"{which}_weights.pt").is_file()
         if which == "swa" or (which in config.infer.weights and kept):
             networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
-            results[which], images[which] = score(networks, validation, config, competition, device, precision)
+            results[which] = scored(networks)
+    tracker.finish()
     seconds = round(time.monotonic() - started, 1)
     done = {
-        "score": results["swa"], "scores": results, "seconds": seconds, "train_seconds": round(trainer.seconds, 1),
-        "steps": trainer.step, "precision": precision, "round": config.train.round,
+        "score": results["swa"].score, "scores": {kind: found.score for kind, found in results.items()},
+        "seconds": seconds, "train_seconds": round(trainer.seconds, 1), "steps": trainer.step,
+        "precision": precision, "round": config.train.round, "batch_size": data.batch_size,
         "images_per_second": round(trainer.step * data.batch_size / max(trainer.seconds, 1e-9), 2),
-        "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3), "batch_size": data.batch_size,
+        "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
     }  # fmt: skip
-    write_json(member.path / "done.json", {**done, "images": images["swa"]})
+    write_json(member.path / "done.json", {**done, "images": results["swa"].images})
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
     if config.clean.use:
         print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")
-    print(f"03: {member.name}: OOF {results['swa']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")
+    print(f"03: {member.name}: OOF {done['score']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")
 
 
 if __name__ == "__main__":

@@ -52,3 +52,8 @@ class Report(Section):
 
     pictures: Annotated[int, Ge(0)] = 6
     """Images of which a picture (truth beside prediction) is drawn; of a fold's first 16 at most."""
+    tracker: str = "none"
+    """Where 03's numbers, and pictures of the worst images' masks, go besides metrics.jsonl: `none`, `wandb`,
+    `tensorboard` (optional packages), or a plugin's."""
+    tracker_mode: Literal["online", "offline", "disabled"] = "online"
+    """Of Weights & Biases; what `offline` wrote is sent later by `wandb sync`."""

@@ -13,6 +13,7 @@ from lib.inference.together import Group, predict_together
 from lib.tables import IGNORE
 from lib.workspace import replacing
 
+HALF = 128  # bin of one half
 BINS = 256  # probabilities at 8 bits: bin = round(255 p)
 COUNTED = 2**20  # pixels counted together: counting takes 24 bytes for each
 MAP_SIDE = 900  # longest side of a map that is kept
@@ -34,7 +35,7 @@ class Evaluation:
     def binary(self) -> bool:
         return self.counts.shape[-1] == BINS
 
-    def confusions(self, system: int, threshold: int = 128) -> np.ndarray:
+    def confusions(self, system: int, threshold: int = HALF) -> np.ndarray:
         """(N, n, n) int64. `threshold` in bins: object where bin >= threshold; unused for many classes."""
         counts = self.counts[:, system]
         if not self.binary:

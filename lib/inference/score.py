@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -13,11 +14,20 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.inference.backends import Engine
-from lib.inference.evaluate import evaluate
+from lib.inference.evaluate import HALF, evaluate
 from lib.inference.forward import Ensemble
-from lib.inference.members import limits_of, source_of, windows_of
+from lib.inference.members import SHOWN, limits_of, source_of, windows_of
 from lib.inference.together import Group
 from lib.workspace import Workspace
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """The metric of all images together, and of each alone; of some, to be shown, a small map of label indices."""
+
+    score: float
+    images: dict[str, float]
+    maps: dict[str, np.ndarray]
 
 
 def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
@@ -34,10 +44,10 @@ def score(
     device: torch.device,
     precision: str,
     quick: bool = False,
-) -> tuple[float, dict[str, float]]:
+) -> Scored:
     """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
 
-    Of all images together, and of each alone; of several networks the mean. `quick`: windows do not overlap.
+    Of several networks the mean. `quick`: windows do not overlap.
     """
     windows = windows_of(config)
     if quick:
@@ -46,8 +56,10 @@ def score(
     groups = [Group(windows, Ensemble(networks, device, engine=Engine(precision)))]
     result = evaluate(
         sources, groups, competition.labels.open, len(competition.label_names), competition.channels,
-        limits_of(config), "03 whole images",
+        limits_of(config), "03 whole images", keep=SHOWN if config.report.tracker != "none" else 0,
     )  # fmt: skip
     confusions = result.confusions(0)
     alone = metrics.image_scores(config.competition, confusions)
-    return metrics.score(config.competition, confusions), dict(zip(result.image_ids, alone, strict=True))
+    maps = {i: (map_ >= HALF).astype(np.uint8) if result.binary else map_ for i, map_ in result.maps.items()}
+    images = dict(zip(result.image_ids, alone, strict=True))
+    return Scored(metrics.score(config.competition, confusions), images, maps)

@@ -10,7 +10,9 @@ from lib.competition.dataset import Competition
 from lib.imaging.reader import open_image
 from lib.inference.decision import Decision
 from lib.inference.evaluate import Evaluation, map_step
+from lib.inference.score import Scored
 from lib.report.figures import save_picture, truth_beside_prediction
+from lib.report.trackers import Picture
 from lib.workspace import Workspace
 
 BAND = 512  # rows of a label looked at together: a row at a time would look through all runs for each
@@ -30,16 +32,31 @@ def show_predictions(
             draw(image_id, row, decision.labels(oof.maps[image_id]), competition, workspace)
 
 
+def worst_pictures(scored: Scored, count: int, images: pd.DataFrame, competition: Competition) -> list[Picture]:
+    """Of the images with a map, the `count` that score worst, the worst first, at their map's size."""
+    rows, pictures = images.set_index("image_id"), []
+    for image_id in sorted(scored.maps, key=scored.images.get)[:count]:
+        row, guess = rows.loc[image_id], scored.maps[image_id]
+        truth = small_truth(image_id, row, competition)
+        image = small_image(row, guess.shape, competition)
+        pictures.append(Picture(image_id, image, truth, guess, scored.images[image_id]))
+    return pictures
+
+
 def draw(image_id: str, row: pd.Series, guess: np.ndarray, competition: Competition, workspace: Workspace) -> None:
     """Truth beside prediction, at the prediction's (shrunken) size."""
-    with open_image(row["path"], competition.settings.pixels) as reader:
-        small = reader.thumbnail(max(guess.shape))
-    image = cv2.resize(small, guess.shape[::-1], interpolation=cv2.INTER_AREA)
+    image = small_image(row, guess.shape, competition)
     truth = small_truth(image_id, row, competition)
     save_picture(
         workspace.report / f"{image_id}.jpg",
         truth_beside_prediction(image, truth, guess, competition.settings.background),
     )
+
+
+def small_image(row: pd.Series, size: tuple[int, int], competition: Competition) -> np.ndarray:
+    """An image at `size` (h, w), (h, w, 3) uint8."""
+    with open_image(row["path"], competition.settings.pixels) as reader:
+        return cv2.resize(reader.thumbnail(max(size)), size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def small_truth(image_id: str, row: pd.Series, competition: Competition) -> np.ndarray:

@@ -91,6 +91,7 @@ class Trainer:
         self.ema = WeightAverage(self.network, config.ema) if config.ema else None
         self.epoch, self.step, self.seconds, self.waited, self.swa_samples = 0, 0, 0.0, 0.0, 0
         self.best, self.score = float("-inf"), None
+        self.watch: Callable[[int, dict], object] = lambda step, numbers: None
         self.evaluations, self.plateaus, self.checkpoints = 0, 0, 0
 
     # ---- progress ------------------------------------------------------------------------------
@@ -297,6 +298,7 @@ class Trainer:
         """One JSON line."""
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        self.watch(self.step, {name: value for name, value in record.items() if name != "step"})
 
     def cut_log(self) -> None:
         """Forget the lines of an epoch that was not finished; it is trained again."""
