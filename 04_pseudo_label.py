@@ -128,7 +128,8 @@ def settings(config) -> dict[str, object]:
         "pseudo.": ("source", "sure", "min_sure", "background_keep", "max_tiles", "hard"),
         "infer.": ("window", "overlap", "scale", "blend", "margin", "roi", "tta", "precision", "backend"),
         "preprocess.": ("mode", "fit", "tile_size", "scale", "image_format", "blank_tolerance", "min_object_pixels"),
-        "train.": ("crop",),  # the window, where infer.window is 0
+        "train.": ("crop", "scale"),  # the window, where infer.window is 0, and what it shows
+        "model.": ("stem",),
         "competition.": ("classes", "background"),
     }
     every = flat(config)
