@@ -35,7 +35,7 @@ class Cleaner:
     folder: Path
     """Mended labels go to `folder`/tiles."""
     rows: list[dict] = field(default_factory=list)
-    _worst: list[tuple[float, str, np.ndarray]] = field(default_factory=list)
+    _worst: list[tuple[tuple[float, int], str, np.ndarray]] = field(default_factory=list)
 
     def judge(self, images: list[tuple[str, str]], forward: Ensemble, tiles: pd.DataFrame, description: str) -> None:
         """Predict `images` (id, path) by members that never saw them, and judge their `tiles` (rows of tiles.csv)."""
@@ -82,8 +82,8 @@ class Cleaner:
         return {**row, "suspect": suspect, "action": action, "mask_path": mask_path}
 
     def _keep_picture(self, row: dict, truth: np.ndarray, bins: np.ndarray, path: str) -> None:
-        worst = (-row["miou"], row["tile_id"])
-        if len(self._worst) >= self.config.clean.pictures and (not self._worst or worst <= self._worst[0][:2]):
+        worst = (-row["miou"], -len(self.rows))  # of equals the first
+        if len(self._worst) >= self.config.clean.pictures and (not self._worst or worst <= self._worst[0][0]):
             return
         step = max(1, max(truth.shape) // 400)
         with open_image(path, self.config.competition.pixels) as reader:
@@ -92,7 +92,7 @@ class Cleaner:
         background = self.competition.settings.background
         picture = truth_beside_prediction(image, truth[::step, ::step], decided(bins)[::step, ::step], background)
         push = heapq.heappush if len(self._worst) < self.config.clean.pictures else heapq.heapreplace
-        push(self._worst, (*worst, picture))
+        push(self._worst, (worst, row["tile_id"], picture))
 
     def finish(self) -> pd.DataFrame:
         """Write and return the table of all judged tiles, the worst first, and pictures of the worst suspects.
@@ -100,9 +100,9 @@ class Cleaner:
         A picture: image | label | out-of-fold prediction, numbered from the worst.
         """
         table = pd.DataFrame(self.rows, columns=list(CLEAN_TILES))
-        table = table.sort_values(["suspect", "miou", "tile_id"], ascending=[False, True, True], ignore_index=True)
+        table = table.sort_values(["suspect", "miou"], ascending=[False, True], ignore_index=True, kind="stable")
         write_table(self.folder / "tiles.csv", table)
-        for number, (_, tile_id, picture) in enumerate(sorted(self._worst, key=lambda kept: kept[:2], reverse=True)):
+        for number, (_, tile_id, picture) in enumerate(sorted(self._worst, key=lambda kept: kept[0], reverse=True)):
             save_picture(self.folder / f"{number + 1:02}_{tile_id}.jpg", picture)
         return table
 
