@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -81,11 +82,23 @@ def openvino(network: nn.Module, device: torch.device, precision: str) -> Run:
             fixed = model.clone()
             fixed.reshape(list(shape))
             convolve_before_upsampling(fixed)
-            requests[shape] = ov.Core().compile_model(fixed, "CPU", options).create_infer_request()
+            requests[shape] = _openvino_core().compile_model(fixed, "CPU", options).create_infer_request()
         result = requests[shape].infer([images.contiguous().numpy()], share_inputs=True)
         return torch.from_numpy(result[0].copy())
 
     return run
+
+
+@cache
+def _openvino_core():
+    """OpenVINO's core, one for the life of the process.
+
+    Its CPU plugin gives the thread that loads it another signal stack, and frees that when the core dies, in whatever
+    thread: the next signal (a child's end, Ctrl-C) then finds no stack and kills the process.
+    """
+    import openvino as ov
+
+    return ov.Core()
 
 
 def fastest_backend(

@@ -1,5 +1,8 @@
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -83,24 +86,24 @@ def test_probabilities_are_averaged_and_each_member_is_a_system(image):
     assert np.abs(1 / (1 + np.exp(-logits)) - probs[2]).max() > 0.05  # averaging logits would differ
 
 
-class Slanted(nn.Module):
-    """What it says of a pixel depends on where in the window it lies."""
+class OneSided(nn.Module):
+    """What it says of a pixel leans on the neighbours below and to the right."""
 
     def forward(self, x):
-        height, width = x.shape[2:]
-        slope = torch.linspace(-1, 1, height)[:, None] + torch.linspace(-2, 2, width)
-        return Grey()(x) + slope
+        grey = Grey()(x)
+        wide = nn.functional.pad(grey, (1, 1, 1, 1), mode="replicate")
+        return grey + (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1] + wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 20
 
 
 def test_free_views_are_undone_and_average_in_the_overlaps(image):
-    path, pixels = image
+    path, _ = image
     windows = Windows(32, 0.5, 1.0, "constant", 0)
     turned = replace(windows, turns=True)
-    same = whole(path, Ensemble([Grey()], CPU), windows)
-    assert np.abs(whole(path, Ensemble([Grey()], CPU), turned) - same).max() < 1e-6, "every flip is undone"
-    once, free = (whole(path, Ensemble([Slanted()], CPU), w)[0, 0] for w in (windows, turned))
-    inside = np.s_[16:48, 16:96]  # four windows over each pixel
-    assert np.abs(free - same[0, 0])[inside].mean() < 0.8 * np.abs(once - same[0, 0])[inside].mean()
+    exact = whole(path, Ensemble([Grey()], CPU), windows)[0, 0]
+    assert np.abs(whole(path, Ensemble([Grey()], CPU), turned)[0, 0] - exact).max() < 1e-6, "every flip is undone"
+    plain, free = (np.abs(whole(path, Ensemble([OneSided()], CPU), w)[0, 0] - exact) for w in (windows, turned))
+    inside = np.s_[17:47, 17:95]  # four windows over each pixel, one of each turn
+    assert free[inside].mean() < 0.25 * plain[inside].mean()
 
 
 @pytest.mark.parametrize("each", [False, True])
@@ -240,3 +243,32 @@ def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
     assert "awry is not taken" in printed and "broken does not work here (not here)" in printed
     everything.pop("quick")
     assert fastest_backend(net, CPU, "fp32", windows, batches=6000, networks=3) == "eager"
+
+
+def test_a_signal_after_openvinos_end_does_no_harm():
+    """Its plugin's signal stack must not be freed by another thread while the main one still points to it."""
+    pytest.importorskip("openvino")
+    script = """
+import faulthandler, gc, os, signal, threading, warnings
+warnings.simplefilter("ignore")
+faulthandler.enable()  # handlers run on the alternative stack from now on
+import torch
+from lib.inference.backends import Engine
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+kept = []
+def build():
+    run = Engine("fp32", "openvino").build(torch.nn.Conv2d(3, 1, 3).eval(), torch.device("cpu"))
+    run(torch.zeros(1, 3, 16, 16))
+    kept.append(run)
+build()
+dropping = threading.Thread(target=lambda: (kept.clear(), gc.collect()))
+dropping.start()
+dropping.join()
+for _ in range(3):
+    os.kill(os.getpid(), signal.SIGUSR1)
+assert heard
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
