@@ -203,7 +203,13 @@ def test_the_second_tile_is_augmented_by_itself(tiles):
 
 def test_members_mix_as_augment_says_and_objects_need_background(tiles, tmp_path):
     table = pd.DataFrame(
-        {"folder": str(tmp_path), "image_path": [tile.image.name for tile in tiles[:6]], "pseudo": False}
+        {
+            "folder": str(tmp_path),
+            "image_path": [tile.image.name for tile in tiles[:6]],
+            "pseudo": False,
+            "soft": False,
+            "weight": 1.0,
+        }
     ).assign(mask_path=[tile.label.name for tile in tiles[:6]], object=True)
     flags = ["--train.workers", "0", "--augment.preset", "none", "--augment.mix", "copypaste"]
     data = make_data(table, load(None, [*flags, "--augment.mix_share", "1"]), 1, 3)
