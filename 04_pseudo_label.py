@@ -13,7 +13,6 @@ they contradict in work/<name>/clean/tiles.csv, worst first, with pictures; `cle
 """
 
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,7 @@ from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.inference.forward import Ensemble
-from lib.inference.members import infer_engine, limits_of, source_of, windows_of
+from lib.inference.members import infer_engine, limits_of, roi_file, source_of, windows_of
 from lib.inference.predictor import predict
 from lib.inference.score import images_of_fold
 from lib.plugins import load_plugins
@@ -56,7 +55,7 @@ def main(argv: list[str]) -> None:
         raise UserError("there is no test or unlabeled image to pseudo-label; set competition.unlabeled_images")
     members = workspace.members([round_experiment(config.train.experiment, round_ - 1)])
     inputs = [workspace.images, *(member.path / "done.json" for member in members)]
-    inputs += [] if roi in ("none", "content") else [Path(roi)]
+    inputs += roi_file(config)
     stage = workspace.stage(f"04_pseudo_label_round{round_}", settings(config), inputs)
     if stage.up_to_date():
         return
@@ -101,7 +100,7 @@ def clean(config) -> None:
     members = workspace.members([round_experiment(config.train.experiment, config.train.round)])
     options = {**flat(config.clean, "clean."), "pseudo.sure": config.pseudo.sure, "pseudo.hard": config.pseudo.hard}
     options = {**settings(config), **options}
-    inputs = [workspace.tiles, workspace.folds, *(member.path / "done.json" for member in members)]
+    inputs = [workspace.tiles, workspace.folds, *(member.path / "done.json" for member in members), *roi_file(config)]
     stage = workspace.stage("04_clean", {k: v for k, v in options.items() if k != "clean.use"}, inputs)
     if stage.up_to_date():
         return

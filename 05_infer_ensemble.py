@@ -27,6 +27,7 @@ from lib.inference.members import (
     infer_engine,
     out_of_fold,
     parts_of,
+    roi_file,
     source_of,
     trained_with,
 )
@@ -57,8 +58,13 @@ def main(argv: list[str]) -> None:
     systems = check_same_systems(parts)
     stage = workspace.stage(
         "05_infer_ensemble",
-        {**flat(config.infer, "infer."), **flat(config.report, "report.")},
-        [workspace.images, workspace.folds, *(member.path / "done.json" for member in members)],
+        {
+            **flat(config.infer, "infer."),
+            **flat(config.report, "report."),
+            "competition.metric": config.competition.metric,
+            "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
+        },
+        [workspace.images, workspace.folds, *(member.path / "done.json" for member in members), *roi_file(config)],
     )
     if stage.up_to_date():
         print(stage.record["facts"]["table"])

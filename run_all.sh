@@ -34,8 +34,9 @@ run_config() { # run_config CONFIG [--key value …]
   for ((round = 1; round <= rounds; round++)); do
     "$PYTHON" 04_pseudo_label.py "$@" --train.round "$round" || return
     "$PYTHON" 03_train.py "$@" --train.round "$round" || return
+    [ "$round" -lt "$rounds" ] || break
     more=$("$PYTHON" -m lib another_round "$@" --train.round "$round") || return
-    if [ "$more" = no ] && [ "$round" -lt "$rounds" ]; then
+    if [ "$more" = no ]; then
       echo "=== no round after $round: pseudo.patience without a better OOF score"
       break
     fi

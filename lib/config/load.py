@@ -54,6 +54,8 @@ SLIVER = {
     "train.epochs": 2,
     "train.member_limit": 0,
     "train.time_limit": 0,
+    "clean.use": False,
+    "infer.experiments": [],
     "train.evaluations": 0,
     "train.sampling.samples_per_epoch": 48,
     "train.sampling.difficulty": "",
@@ -99,6 +101,8 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
             _put(values, key, value)
         if config.preflight:
             _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
+        if {"epochs", "mean", "soup"} & set(config.infer.weights):
+            _put(values, "train.checkpoints", max(2, config.train.checkpoints))
         if config.train.schedule == "plateau":
             _put(values, "train.evaluations", 2)
         _put(values, "pseudo.rounds", min(1, config.pseudo.rounds))

@@ -99,6 +99,11 @@ def groups_of(
     ]  # fmt: skip
 
 
+def roi_file(config: Config) -> list[Path]:
+    """The CSV of boxes, where `infer.roi` names one."""
+    return [] if config.infer.roi in ("none", "content") else [Path(config.infer.roi)]
+
+
 def limits_of(config: Config) -> Limits:
     return Limits(config.infer.batch_size, config.infer.max_gib, workspace_of(config))
 
@@ -121,6 +126,7 @@ def infer_engine(
     """
     windows, batch = windows_of(config), config.infer.batch_size
     about = f"{config.model.architecture} {config.model.encoder} {windows.size} {device.type}"
+    about += f" {short_hash(config.model.model_dump())}"
 
     def chosen(option: str, value: str, key: str, measure: Callable[[], str]) -> str:
         if value != "auto":
@@ -185,6 +191,7 @@ def out_of_fold(
             [part.weights for part in here],
             ids,
             [repr(windows_of(trained_with(part.member, config))) for part in here],
+            [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
             [config.infer.roi, config.infer.tta, config.infer.gate, repr(engine), file_fingerprint(workspace.images)],
             [SHOWN, MAP_SIDE],
         ]

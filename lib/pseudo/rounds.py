@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import mean
 
 from lib.config import Config
-from lib.workspace import Workspace, read_json, round_experiment
+from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment
 
 
 def labelers(member_folds: list[int], source: str) -> tuple[list[int], list[list[int]]]:
@@ -26,15 +27,27 @@ def labelers(member_folds: list[int], source: str) -> tuple[list[int], list[list
 
 
 def round_scores(config: Config, workspace: Workspace) -> list[float]:
-    """Mean out-of-fold score of the members of each round that was trained, from round 0 on."""
-    scores: list[float] = []
-    for round_ in range(max(config.pseudo.rounds, config.train.round) + 1):
+    """Mean out-of-fold score of each round that was trained, from round 0 on, over the members that all of them have.
+
+    Up to `train.round` where that is given, else `pseudo.rounds`. Rounds whose labels are of members that have been
+    trained again since do not count.
+    """
+    rounds: list[dict[str, float]] = []
+    for round_ in range((config.train.round or config.pseudo.rounds) + 1):
         name = round_experiment(config.train.experiment, round_)
-        found = [read_json(path, {})["score"] for path in sorted(workspace.runs.glob(f"{name}/fold*_seed*/done.json"))]
-        if not found:
+        paths = sorted(workspace.runs.glob(f"{name}/fold*_seed*/done.json"))
+        if not paths or (round_ and stale(workspace.root / f"manifests/04_pseudo_label_round{round_}.json")):
             break
-        scores.append(mean(found))
-    return scores
+        rounds.append({path.parent.name: read_json(path, {})["score"] for path in paths})
+    common = set.intersection(*map(set, rounds)) if rounds else set()
+    return [mean(scores[name] for name in sorted(common)) for scores in rounds] if common else []
+
+
+def stale(manifest: Path) -> bool:
+    """Whether a member that the stage read has changed since."""
+    made_from = read_json(manifest, {}).get("made_from", {})
+    members = {key.removeprefix("file "): value for key, value in made_from.items() if key.endswith("done.json")}
+    return any(file_fingerprint(Path(path)) != value for path, value in members.items())
 
 
 def chosen_round(scores: list[float], config: Config) -> int:

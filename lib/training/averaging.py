@@ -40,7 +40,8 @@ class WeightAverage:
         return {"count": self.count, "state": self.state}
 
     def load_state_dict(self, saved: dict) -> None:
-        self.count, self.state = saved["count"], saved["state"]
+        self.count = saved["count"]
+        self.state = {name: value.to(self.state[name].device) for name, value in saved["state"].items()}
 
 
 def mean_of(states: list[dict], like: nn.Module) -> WeightAverage:

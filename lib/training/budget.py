@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib.config import Config
 from lib.config.units import duration
-from lib.workspace import Member, Workspace, read_json
+from lib.workspace import Member, Workspace, read_json, short_hash
 
 EPOCHS_KEPT = 4  # checkpoints of the only member that time is left for
 
@@ -30,7 +30,8 @@ class Budget:
         """`overhead`: seconds of a member beside its training, as far as known."""
         self.limit, self.shortest, self.overhead = config.train.time_limit, config.train.shortest, overhead
         self.workspace = workspace
-        self.key = f"train.time_limit {duration(self.limit)} {members[0].experiment} {len(members)} members"
+        asked = short_hash([[member.name for member in members], self.shortest])
+        self.key = f"train.time_limit {duration(self.limit)} {members[0].experiment} {asked}"
         self.given: dict[str, float] = dict(workspace.choice(self.key) or {})
         self.members = members
         if not self.given:
@@ -45,7 +46,11 @@ class Budget:
     def seconds(self, member: Member) -> float:
         """Training time of a member: its share of what those before it left."""
         if not self.given[member.name]:
-            done = [read_json(other.path / "done.json", {}).get("seconds") for other in self.members]
+            # A member that this call gave no time to was trained before, or is still to come.
+            done = [
+                read_json(other.path / "done.json", {}).get("seconds") if self.given[other.name] else None
+                for other in self.members
+            ]
             left = self.limit - sum(seconds or 0.0 for seconds in done)
             share = left / sum(seconds is None for seconds in done) - self.overhead
             self._write({**self.given, member.name: max(1.0, round(share, 1))})

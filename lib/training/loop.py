@@ -138,8 +138,9 @@ class Trainer:
         while self.progress() < 1:
             self.run_epoch(batches, bar, members)
             self.epoch += 1
-            if evaluate and self.evaluations < self.config.evaluations * self.progress() and self.progress() < 1:
-                self.evaluations = int(self.config.evaluations * self.progress()) + 1
+            passed = int((self.config.evaluations + 1) * self.progress())
+            if evaluate and self.evaluations < passed and self.progress() < 1:
+                self.evaluations = passed
                 self.keep_best(evaluate)
             if self.progress() >= 1 or time.monotonic() - saved > SAVED_EVERY:
                 self.save()
@@ -154,7 +155,9 @@ class Trainer:
         losses, started = [], time.perf_counter()
         for number, batch in enumerate(islice(batches, self.data.steps())):
             self.waited += time.perf_counter() - started
-            value = self.train_batch(batch, last=(number + 1) % self.config.accumulate == 0)
+            # An epoch's last batches are not left for the next one, which may be another process's.
+            last = (number + 1) % self.config.accumulate == 0 or number + 1 == self.data.steps()
+            value = self.train_batch(batch, last)
             losses.append(value)
             now = time.perf_counter()
             self.seconds += now - started
@@ -223,7 +226,8 @@ class Trainer:
     def keep_checkpoints(self) -> None:
         """Keep the weights as another of `train.checkpoints` moments is reached."""
         start, count = self.config.checkpoints_from, self.config.checkpoints
-        while self.checkpoints < count and self.progress() >= start + (1 - start) * (self.checkpoints + 1) / count:
+        # Exactly 1 for the last: a rounded sum might never be reached.
+        while self.checkpoints < count and 1 - self.progress() <= (1 - start) * (1 - (self.checkpoints + 1) / count):
             self.checkpoints += 1
             save_weights(self.folder / f"checkpoint{self.checkpoints}_weights.pt", self.network)
 

@@ -83,7 +83,9 @@ class Network(nn.Module):
         for block in blocks:
             block.register_forward_hook(self._catch)
         with torch.no_grad():
-            self.train().body(torch.zeros(2, self.body.encoder.out_channels[0], 128, 128))  # tells how wide they are
+            self.train().body.eval()  # batch norm keeps its statistics
+            self.body(torch.zeros(2, self.body.encoder.out_channels[0], 128, 128))  # tells how wide they are
+            self.train()
         widths, self._inner = [inner.shape[1] for inner in self._inner], []
         self.deep_heads.extend(nn.Conv2d(width, channels, 1) for width in widths)
 

@@ -15,7 +15,7 @@ from lib.training.loop import Data
 from lib.training.losses import build_loss
 from lib.training.member import prepare
 from lib.training.model import build_network
-from lib.workspace import Workspace
+from lib.workspace import Workspace, short_hash
 
 USUAL_BATCH = 8  # where the batch size is still to be found
 LARGEST = 1024
@@ -33,7 +33,9 @@ def settle(workspace: Workspace, config: Config, channels: int, data: Data, devi
         if getattr(trial.config.train, name) != auto:
             return
         side = trial.batch[0].shape[-1]
-        key = f"{option} {config.model.architecture} {config.model.encoder} {side} {device.type}"
+        train = trial.config.train
+        rest = short_hash([config.model.model_dump(), train.frozen, train.checkpointing, train.precision])
+        key = f"{option} {config.model.architecture} {config.model.encoder} {side} {device.type} {rest}"
         if workspace.choice(key) is None:
             workspace.choose(key, measure())
         trial.set(name, workspace.choice(key))
