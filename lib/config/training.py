@@ -205,7 +205,7 @@ class Train(Section):
     loss: Loss = Loss()
     evaluations: Annotated[int, Ge(0)] = 1
     """How often, evenly spread over the training, the fold's whole images are scored before the
-    final score; the best of them is kept as `best.pt`."""
+    final score; the best of them is kept as `best_weights.pt`."""
     workers: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
     """Processes that read and augment; 0 for the training's own. `auto`: none where the network computes on the CPU,
     whose cores they would take from it, else one for each core, at most 8."""

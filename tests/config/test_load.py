@@ -62,3 +62,9 @@ def test_a_sliver_has_no_time_limit_and_what_its_schedule_needs():
         config = load(None, [sliver, "true", "--train.time_limit", "5s", "--train.batch_size", "0"])
         assert config.train.time_limit == 0 and config.train.sampling.samples_per_epoch > 0
         assert load(None, [sliver, "true", "--train.schedule", "plateau", "--train.evaluations", "4"])
+
+
+def test_a_sliver_needs_nothing_that_only_the_whole_run_has_made():
+    flags = ["--clean.use", "true", "--infer.experiments", "base", "half", "--infer.weights", "epochs"]
+    config = load(None, ["--preflight", "true", *flags])
+    assert not config.clean.use and config.infer.experiments == [] and config.train.checkpoints >= 2

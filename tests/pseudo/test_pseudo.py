@@ -204,3 +204,21 @@ def test_rounds_end_when_scores_do_and_the_best_ones_members_are_taken(tmp_path,
     assert round_scores(config, workspace) == [0.5, 0.4], "round 2 is missing"
     assert chosen_experiment(config, workspace) == "base"
     assert "round 0 are taken: the rounds' mean OOF scores are 0.5000, 0.4000" in capsys.readouterr().out
+
+
+def test_rounds_made_from_members_that_were_trained_again_do_not_count(tmp_path):
+    from lib.config import load
+    from lib.pseudo.rounds import round_scores
+    from lib.workspace import Workspace, file_fingerprint, write_json
+
+    workspace = Workspace(tmp_path)
+    for name, folds in (("base", (0, 1)), ("base-r1", (0,))):
+        for fold in folds:
+            write_json(workspace.member_dir(name, fold, 42) / "done.json", {"score": 0.5 + fold / 10})
+    read = workspace.member_dir("base", 0, 42) / "done.json"
+    manifest = {"made_from": {f"file {read}": file_fingerprint(read)}}
+    write_json(tmp_path / "manifests/04_pseudo_label_round1.json", manifest)
+    config = load(None, ["--pseudo.rounds", "1"])
+    assert round_scores(config, workspace) == [0.5, 0.5], "over the fold that both rounds have"
+    write_json(read, {"score": 0.6})
+    assert round(round_scores(config, workspace)[0], 6) == 0.6 and len(round_scores(config, workspace)) == 1

@@ -198,3 +198,25 @@ def test_the_first_steps_tell_how_long_all_members_will_take(tiles, tmp_path, ca
     trainer.step = 0
     trainer.run(None, members=6)
     assert "for 6 members" in "".join(capsys.readouterr())
+
+
+def test_evaluations_are_spread_evenly_and_the_last_checkpoint_is_the_end(tiles, tmp_path):
+    seen = []
+    trainer = trainer_of(
+        tiles, tmp_path / "run", epochs=8, evaluations=3, checkpoints=3, checkpoints_from=0.2, swa=Swa(start=1)
+    )
+    trainer.run(lambda network: seen.append(trainer.progress()) or len(seen))
+    assert seen == [0.25, 0.5, 0.75]
+    kept = weights(tmp_path / "run")
+    assert same({"a": kept["checkpoint3_weights.pt"]}, {"a": kept["last_weights.pt"]})
+    assert not same({"a": kept["checkpoint2_weights.pt"]}, {"a": kept["last_weights.pt"]})
+    name = "body.0.weight"
+    mean = sum(kept[f"checkpoint{i}_weights.pt"][name].float() for i in (1, 2, 3)) / 3
+    assert torch.allclose(kept["mean_weights.pt"][name].float(), mean, atol=2e-3)
+
+
+def test_gradients_are_used_even_where_an_epoch_is_shorter_than_their_sum(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run", epochs=2, accumulate=100, swa=Swa(start=1))
+    before = {name: value.detach().clone() for name, value in trainer.network.named_parameters()}
+    trainer.run(None)
+    assert any(not torch.equal(before[name], value) for name, value in trainer.network.named_parameters())

@@ -272,3 +272,22 @@ def test_a_time_limit_is_shared_and_remembered(tmp_path):
     assert budget.seconds(members[1]) == 170
     again = Budget(config, workspace, members, overhead=5)
     assert [again.seconds(member) for member in members] == [270, 170], "a resumed call gives the same"
+
+
+def test_time_is_shared_anew_for_other_members_and_trained_ones_do_not_count(tmp_path):
+    from lib.config.load import load
+
+    workspace = Workspace(tmp_path)
+    config = load(None, ["--train.time_limit", "10m", "--train.shortest", "60"])
+    first, second = members_in(workspace, folds=2, seeds=1)
+    assert Budget(config, workspace, [first], overhead=0).members == [first]
+    assert Budget(config, workspace, [second], overhead=0).members == [second]
+    for member in (first, second):  # by an ordinary call, before
+        write_json(member.path / "done.json", {"seconds": 100.0})
+    assert Budget(config, workspace, [first, second], overhead=0).seconds(first) == 300
+
+
+def test_deep_supervision_leaves_batch_norm_as_it_was_loaded():
+    plain, deep = network_of(), network_of(deep_supervision=True)
+    wanted = dict(plain.named_buffers())
+    assert all(torch.equal(value, wanted[name]) for name, value in deep.named_buffers() if "running" in name)
