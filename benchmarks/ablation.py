@@ -6,7 +6,7 @@
     python benchmarks/ablation.py --table
 
 Run it with the Python of the solution, on an otherwise idle machine. The baseline is the competition's YAML with the
-options after `--`, which go to the scripts. A switch is a trick, an entry of SWITCHES below. Where the YAML has the
+options after `--`, which go to the scripts. A switch is a trick, an entry of switches.py. Where the YAML has the
 trick already, the variant is the training without it. An effect is always the score with the trick less the score
 without it, in the competition's metric on the stitched whole images of the fold, at threshold 0.5, with the YAML's
 windows. Kinds of switches:
@@ -40,121 +40,19 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import trials
+from benchmarks.switches import SWITCHES, Switch
 from benchmarks.trials import Options, Setting
-from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
-from lib.precision import candidates
-from lib.training.device import pick_device
 from lib.workspace import Workspace, file_fingerprint
 
 LOG = trials.Log(trials.RESULTS / "ablation.jsonl")
-Values = dict[str, str | Callable[[Config], str]]  # options; a function gets the baseline's configuration
-Need = tuple[str, Callable[[Config], bool]]
-
-
-@dataclass(frozen=True)
-class Switch:
-    """A trick: options that turn it on and, where a YAML may have it on already, those that turn it off."""
-
-    kind: str  # data, train or infer
-    on: Values
-    off: Values = field(default_factory=dict)
-    score: str = "swa"  # which score: weights (swa falls back to last), 05 (of `infer`), or fitted (its threshold)
-    against: str = "baseline"  # a switch or `own`, perhaps with weights: `own last`
-    infer: Values = field(default_factory=dict)  # after the training, predict as 05 does with these options
-    with_baseline: bool = False  # … and average with the baseline's member
-    need: Need = ("", lambda c: True)
-
-
-ONE_CLASS: Need = ("one class", lambda c: len(c.competition.classes) == 1)
-BACKGROUND: Need = ("a background", lambda c: c.competition.background)
-BF16: Need = ("a machine with bf16", lambda c: "bf16" in candidates(pick_device(c.train.device)))
-
-
-def trained_side(config: Config) -> int:
-    return config.train.crop or config.preprocess.tile_size
-
-
-SWITCHES = {
-    # Always run; the two that others are compared with.
-    "baseline": Switch("train", {}),
-    "baseline_05": Switch("infer", {}, score="05"),
-    # Tiles.
-    "overlapping_tiles": Switch(
-        "data", {"preprocess.stride": lambda c: f"{c.preprocess.tile_size * 3 // 4}"}, {"preprocess.stride": "0"}
-    ),
-    "background_dropped": Switch(
-        "data", {"preprocess.background_keep": "0.3"}, {"preprocess.background_keep": "1"}, need=BACKGROUND
-    ),
-    "half_scale": Switch("data", {"preprocess.scale": lambda c: f"{c.preprocess.scale / 2:g}"}),
-    "double_scale": Switch("data", {"preprocess.scale": lambda c: f"{min(1, c.preprocess.scale * 2):g}"}),
-    "whole_images": Switch(
-        "data",
-        {"preprocess.mode": "resize", "preprocess.tile_size": "512", "preprocess.stride": "0", "train.crop": "0",
-         "infer.window": "0"},
-    ),
-    # Windows and views, on the baseline's members.
-    "larger_window": Switch(
-        "infer", {"infer.window": lambda c: f"{2 * trained_side(c)}"}, {"infer.window": "0"}, "05", "baseline_05"
-    ),
-    "half_overlap": Switch("infer", {"infer.overlap": "0.5"}, {}, "05", "baseline_05"),
-    # With a margin of .25, half overlapping windows are what covers every pixel by some window's centre.
-    "center_only": Switch("infer", {"infer.blend": "center", "infer.overlap": "0.5"}, {}, "05", "half_overlap"),
-    "flips_tta": Switch("infer", {"infer.tta": "flips"}, {"infer.tta": "none"}, "05", "baseline_05"),
-    "free_tta": Switch("infer", {"infer.tta": "free", "infer.overlap": "0.5"}, {}, "05", "half_overlap"),
-    "fitted_threshold": Switch("infer", {}, {}, "fitted", "baseline_05", need=ONE_CLASS),
-    # Averages of weights, and ensembles.
-    "ema": Switch("train", {"train.ema": "0.99"}, {}, "ema", "own last"),
-    "swa_annealed": Switch(
-        "train", {"train.swa.start": "0.75", "train.swa.every": "0.25", "train.swa.schedule": "anneal"}, {}, "swa",
-        "own last",
-    ),
-    "swa_constant": Switch(
-        "train", {"train.swa.start": "0.75", "train.swa.every": "0.25", "train.swa.schedule": "constant"}, {}, "swa",
-        "swa_annealed last",
-    ),
-    "swa_cyclic": Switch(
-        "train", {"train.swa.start": "0.75", "train.swa.every": "1", "train.swa.schedule": "cyclic"}, {}, "swa",
-        "swa_annealed last",
-    ),
-    "epoch_ensemble": Switch(  # both options: being added
-        "train", {"train.checkpoints": "4"}, {}, "05", "baseline", {"infer.weights": "[epochs]"}
-    ),
-    "resize_ensemble": Switch(  # train.scale: being added
-        "train", {"train.scale": "0.75"}, {"train.scale": "1"}, "05", with_baseline=True
-    ),
-    # The network.
-    "classification_head": Switch("train", {"model.classifier": "true"}, {"model.classifier": "false"}),  # being added
-    "learned_stem": Switch("train", {"model.stem": "down"}),  # being added
-    # The training.
-    "label_smoothing": Switch("train", {"train.loss.label_smoothing": "0.1"}, {"train.loss.label_smoothing": "0"}),
-    "dice_loss": Switch(
-        "train",
-        {"train.loss.terms": lambda c: f"{{{cross_entropy(c)}: 1, dice: 1}}"},
-        {"train.loss.terms": lambda c: f"{{{cross_entropy(c)}: 1}}"},
-    ),
-    "foreground_share": Switch(
-        "train", {"train.sampling.foreground_share": "0.5"}, {"train.sampling.foreground_share": "0"}, need=BACKGROUND
-    ),
-    "alike_images": Switch("train", {"train.sampling.alike": "images"}, {"train.sampling.alike": "tiles"}),
-    "color": Switch("train", {"augment.color": "1"}, {"augment.color": "0"}),
-    "heavy_augmentation": Switch("train", {"augment.preset": "heavy"}, {"augment.preset": "medium"}),
-    # The YAML's `auto` may take either of them.
-    "fp32": Switch("train", {"train.precision": "fp32"}, need=BF16),
-    "bf16": Switch("train", {"train.precision": "bf16"}, against="fp32", need=BF16),
-}  # fmt: skip
-
-
-def cross_entropy(config: Config) -> str:
-    return "bce" if len(config.competition.classes) == 1 else "ce"
 
 
 def main() -> None:
@@ -232,7 +130,7 @@ def resolve(switch: Switch, setting: Setting) -> Variant:
     what, fits = switch.need
     if not fits(base):
         raise UserError(f"it needs {what}")
-    on, off, infer = (values_for(base, values) for values in (switch.on, switch.off, switch.infer))
+    on, off, infer = (trials.values_for(base, values) for values in (switch.on, switch.off, switch.infer))
     setting.config({**on, **infer})
     trick, options = "on", on
     if off and setting.changes(off):  # the YAML has the trick on, in whatever strength
@@ -243,10 +141,6 @@ def resolve(switch: Switch, setting: Setting) -> Variant:
             raise Same("the configuration does it already")
         options = {}
     return Variant(switch, trick, options, infer, switch.against)
-
-
-def values_for(config: Config, values: Values) -> Options:
-    return {key: value if isinstance(value, str) else value(config) for key, value in values.items()}
 
 
 # ---- the trials ------------------------------------------------------------------------------------------------------

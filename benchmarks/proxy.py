@@ -40,7 +40,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import trials
-from benchmarks.trials import Options, Setting
+from benchmarks.trials import Options, Setting, Values, cross_entropy, trained_side
 from lib import tables
 from lib.competition import metrics
 from lib.config import Config
@@ -50,15 +50,6 @@ from lib.training.model import package_file
 from lib.workspace import Workspace, file_fingerprint
 
 LOG = trials.Log(trials.RESULTS / "proxy.jsonl")
-Values = dict[str, str | Callable[[Config], str]]  # options; a function gets the YAML's configuration
-
-
-def side(config: Config) -> int:
-    return config.train.crop or config.preprocess.tile_size
-
-
-def cross_entropy(config: Config) -> str:
-    return "bce" if len(config.competition.classes) == 1 else "ce"
 
 
 def other_architecture(config: Config) -> str:
@@ -67,8 +58,8 @@ def other_architecture(config: Config) -> str:
 
 def larger_crop(config: Config) -> str:
     """By a half, as far as the tile goes; what the YAML says where that is the whole tile already."""
-    larger = min(config.preprocess.tile_size, side(config) * 3 // 2)
-    return f"{larger if larger > side(config) else config.train.crop}"
+    larger = min(config.preprocess.tile_size, trained_side(config) * 3 // 2)
+    return f"{larger if larger > trained_side(config) else config.train.crop}"
 
 
 CONFIGURATIONS: dict[str, Values] = {
@@ -79,7 +70,7 @@ CONFIGURATIONS: dict[str, Values] = {
     "heavy_augmentation": {"augment.preset": "heavy"},
     "cross_entropy_only": {"train.loss.terms": lambda c: f"{{{cross_entropy(c)}: 1}}"},
     "untrained_encoder": {"model.weights": "none", "train.frozen": "[]"},
-    "smaller_crop": {"train.crop": lambda c: f"{side(c) // 2}"},
+    "smaller_crop": {"train.crop": lambda c: f"{trained_side(c) // 2}"},
     "larger_crop": {"train.crop": larger_crop},
     "encoder_lite1": {"model.encoder": "tu-tf_efficientnet_lite1"},
     "encoder_lite2": {"model.encoder": "tu-tf_efficientnet_lite2"},
@@ -109,11 +100,11 @@ MODES = {
     "one_fold": Mode(first_fold=True),
     "short": Mode(share=0.25),
     "quarter_of_tiles": Mode({"train.sampling.fraction": "0.25"}, 0.25),  # as many epochs as in full
-    "half_scale": Mode({"train.scale": "0.5"}, 0.35),  # being added
+    "half_scale": Mode({"train.scale": "0.5"}, 0.35),
     "light_encoder": Mode(  # no package ships its weights, so nothing may stay frozen
         {"model.encoder": "tu-mobilenetv3_small_050", "model.weights": "none", "train.frozen": "[]"}, 0.5
     ),
-    "learned_stem": Mode({"model.stem": "down"}, 0.5),  # being added
+    "learned_stem": Mode({"model.stem": "down"}, 0.5),
 }
 
 
@@ -167,7 +158,7 @@ class Bench:
     def options(self, name: str, mode: str) -> Options:
         """Raises UserError when a configuration cannot be ranked in a mode."""
         base = self.setting.config()
-        own = {key: value if isinstance(value, str) else value(base) for key, value in CONFIGURATIONS[name].items()}
+        own = trials.values_for(base, CONFIGURATIONS[name])
         both = sorted(set(own) & set(MODES[mode].options))
         if both:
             raise UserError(f"both set {both[0]}")

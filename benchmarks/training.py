@@ -45,8 +45,8 @@ from lib.config import Config
 from lib.config.load import workspace_of
 from lib.data.dataset import read_planes, read_rgb
 from lib.plugins import load_plugins
-from lib.precision import autocast, scaler
-from lib.training.device import loading_processes, pick_device
+from lib.precision import autocast, finished, scaler
+from lib.training.device import layout_of, loading_processes, pick_device
 from lib.training.loop import Data
 from lib.training.losses import build_loss
 from lib.training.member import make_data, make_trainer, training_tiles
@@ -160,7 +160,7 @@ class Bench:
     def bare_speed(self) -> float:
         """Steps per second of what no training can do without."""
         train, device = self.config.train, self.device
-        layout = torch.channels_last if train.channels_last else torch.contiguous_format
+        layout = layout_of(train.channels_last)
         torch.manual_seed(SEED)
         network = build_network(self.config.model, self.channels)
         network.freeze(train.frozen)
@@ -183,8 +183,7 @@ class Bench:
             scale.step(optimizer)
             scale.update()
             optimizer.zero_grad(set_to_none=True)
-            if device.type == "cuda":  # 03 waits too: it reads the loss
-                torch.cuda.synchronize()
+            finished(device)  # 03 waits too: it reads the loss
 
         step(0)
         steps, started = 0, time.perf_counter()

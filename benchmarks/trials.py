@@ -43,10 +43,23 @@ CLOCK = "train.member_limit"  # the option that gives a member its seconds of tr
 RESULTS = REPOSITORY / "benchmarks/results"
 WORK = REPOSITORY / "work/trials"
 # What a trial sets itself, or what changes no score: not part of a setting's hash.
-OUTSIDE = {CLOCK, "train.time_limit", "train.member_limit", "train.evaluations", "train.folds", "train.seeds",
+OUTSIDE = {CLOCK, "train.time_limit", "train.evaluations", "train.folds", "train.seeds",
            "competition.root", "workspace", "jobs", "train.workers"}  # fmt: skip
 
 Options = dict[str, str]  # option → its value as on the command line; lists as `[a, b]`
+Values = dict[str, str | Callable[[Config], str]]  # the same; a function gets the competition's own configuration
+
+
+def values_for(config: Config, values: Values) -> Options:
+    return {key: value if isinstance(value, str) else value(config) for key, value in values.items()}
+
+
+def trained_side(config: Config) -> int:
+    return config.train.crop or config.preprocess.tile_size
+
+
+def cross_entropy(config: Config) -> str:
+    return "bce" if len(config.competition.classes) == 1 else "ce"
 
 
 class Failed(Exception):

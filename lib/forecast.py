@@ -26,8 +26,8 @@ from lib.inference.forward import Ensemble
 from lib.inference.members import source_of, windows_of
 from lib.inference.predictor import Windows, image_windows
 from lib.inference.tta import views
-from lib.precision import autocast
-from lib.training.device import loading_processes, pick_device
+from lib.precision import autocast, finished
+from lib.training.device import layout_of, loading_processes, pick_device
 from lib.training.losses import Outputs
 from lib.training.model import build_network
 from lib.workspace import Workspace, read_json
@@ -101,7 +101,7 @@ def measure(config: Config, rehearsal: Workspace, start_seconds: float, cut_seco
 def time_network(config: Config, channels: int, precision: dict[str, str]) -> tuple[float, float, float]:
     """(seconds per training sample, seconds per inference window, bytes of the network)."""
     device = pick_device(config.train.device)
-    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    layout = layout_of(config.train.channels_last)
     network = build_network(config.model, channels, pretrained=False).to(device, memory_format=layout)
     network.freeze(config.train.frozen)
     side = config.train.crop or round(config.preprocess.tile_size * config.train.scale)
@@ -251,8 +251,7 @@ def _second_call(call: Callable[[], object], device: torch.device) -> float:
     call()
     started = time.perf_counter()
     call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    finished(device)
     return time.perf_counter() - started
 
 

@@ -53,9 +53,14 @@ def fastest(
     return min(seconds, key=seconds.get)
 
 
+def finished(device: torch.device) -> None:
+    """Wait until the device has done what it was given, before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def _timed(device: torch.device, run: Callable[[str], object], precision: str) -> tuple[float, object]:
     started = time.perf_counter()
     result = run(precision)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    finished(device)
     return time.perf_counter() - started, result

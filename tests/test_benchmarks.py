@@ -63,7 +63,9 @@ def test_a_mode_with_fewer_images_is_scored_on_those_it_has():
 
 
 def test_tau_without_a_ranking_is_none():
-    alike = lambda chosen: [0.5, 0.5, 0.5]  # noqa: E731
+    def alike(chosen):
+        return [0.5, 0.5, 0.5]
+
     assert trials.tau_with_interval(alike, alike, 4, draws=20) == {"tau": None, "interval": None}
 
 

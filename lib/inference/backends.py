@@ -18,7 +18,7 @@ from torch import nn
 
 from lib.inference.upsampling import convolve_before_upsampling
 from lib.plugins import find, names, register
-from lib.precision import autocast
+from lib.precision import autocast, finished
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 PATIENCE = 300.0  # seconds of forward passes that are worth no further search
@@ -82,7 +82,7 @@ def openvino(network: nn.Module, device: torch.device, precision: str) -> Run:
             fixed = model.clone()
             fixed.reshape(list(shape))
             convolve_before_upsampling(fixed)
-            requests[shape] = _openvino_core().compile_model(fixed, "CPU", options).create_infer_request()
+            requests[shape] = openvino_core().compile_model(fixed, "CPU", options).create_infer_request()
         result = requests[shape].infer([images.contiguous().numpy()], share_inputs=True)
         return torch.from_numpy(result[0].copy())
 
@@ -90,7 +90,7 @@ def openvino(network: nn.Module, device: torch.device, precision: str) -> Run:
 
 
 @cache
-def _openvino_core():
+def openvino_core():
     """OpenVINO's core, one for the life of the process.
 
     Its CPU plugin gives the thread that loads it another signal stack, and frees that when the core dies, in whatever
@@ -151,8 +151,7 @@ def probabilities(logits: torch.Tensor) -> torch.Tensor:
 @torch.inference_mode()
 def _finished(run: Run, images: torch.Tensor) -> torch.Tensor:
     logits = run(images)
-    if images.device.type == "cuda":
-        torch.cuda.synchronize()
+    finished(images.device)
     return logits
 
 

@@ -18,7 +18,7 @@ from lib.inference.forward import Ensemble
 from lib.inference.members import limits_of, source_of, windows_of
 from lib.inference.predictor import predict
 from lib.pseudo.cut import boxes_of
-from lib.pseudo.write import decided, write_shrunken
+from lib.pseudo.write import decided, kind, shrunken, write_label
 from lib.report.figures import save_picture, truth_beside_prediction
 from lib.tables import CLEAN_TILES, IGNORE
 from lib.workspace import write_table
@@ -77,8 +77,9 @@ class Cleaner:
         suspect = judged and (row["miou"] < config.list_below or wrong > config.surely_wrong)
         action, mask_path = (verdict(row["miou"], config) if suspect else "keep"), ""
         if action == "relabel":
-            mask_path = f"tiles/{tile_id}.png"
-            write_shrunken(self.folder / mask_path, bins, box, self.config)
+            mask_path = f"tiles/{tile_id}_{kind(self.config)}.png"
+            (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
+            write_label(self.folder / mask_path, shrunken(bins, box, self.config), self.config)
         return {**row, "suspect": suspect, "action": action, "mask_path": mask_path}
 
     def _keep_picture(self, row: dict, truth: np.ndarray, bins: np.ndarray, path: str) -> None:

@@ -68,17 +68,14 @@ def _store(
     label_names: list[str],
 ) -> dict:
     """The row of one tile's label (K, h, w) for one fold; files are written when the tile is confident."""
-    size = config.preprocess.tile_size
     name, suffix = f"{image_id}_y{box[0]}_x{box[1]}", config.preprocess.image_format
-    kind = "hard" if config.pseudo.hard else "soft"  # in the name, so that 03 notices the change in the table
-    image_path, mask_path = folder / f"{name}.{suffix}", folder / f"{name}_{kind}_fold{fold}.png"
-    height, width = stored_size(*box[2:], config.preprocess)
-    planes = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in bins])
+    image_path, mask_path = folder / f"{name}.{suffix}", folder / f"{name}_{kind(config)}_fold{fold}.png"
+    planes = shrunken(bins, box, config)
     sure = sure_share(bins, config.pseudo.sure)
     if sure >= config.pseudo.min_sure:
-        write_planes(mask_path, np.stack([pad(plane, size) for plane in planes]), config.pseudo.hard)
+        write_label(mask_path, planes, config)
         if not image_path.exists():  # the folds share it
-            write_image(image_path, pad(reader.shrunk(height, width, *box), size))
+            write_image(image_path, pad(reader.shrunk(*planes.shape[1:], *box), config.preprocess.tile_size))
     counts = np.bincount(decided(planes).ravel(), minlength=len(label_names))
     row = {
         "tile_id": f"{name}_fold{fold}",
@@ -94,12 +91,15 @@ def _store(
     return row | {"has_object": foreground_pixels(row) >= config.preprocess.min_object_pixels}
 
 
-def write_shrunken(path: Path, bins: np.ndarray, box: tuple[int, int, int, int], config: Config) -> None:
-    """Store probabilities (K, h, w) uint8 of a box of original pixels as 03 reads a tile's soft label."""
+def kind(config: Config) -> str:
+    """What labels are; in the names of their files, so that 03 notices a change in the table."""
+    return "hard" if config.pseudo.hard else "soft"
+
+
+def shrunken(bins: np.ndarray, box: tuple[int, int, int, int], config: Config) -> np.ndarray:
+    """Probabilities (K, h, w) uint8 of a box of original pixels, at the size of 01's tiles before padding."""
     height, width = stored_size(*box[2:], config.preprocess)
-    planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in bins]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_planes(path, np.stack([pad(plane, config.preprocess.tile_size) for plane in planes]), config.pseudo.hard)
+    return np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in bins])
 
 
 def stored_size(height: int, width: int, config: Preprocess) -> tuple[int, int]:
@@ -112,6 +112,11 @@ def stored_size(height: int, width: int, config: Preprocess) -> tuple[int, int]:
 def decided(planes: np.ndarray) -> np.ndarray:
     """Label indices (h, w) of probabilities (K, h, w) uint8: above one half, or the largest."""
     return (planes[0] > 127).astype(np.uint8) if len(planes) == 1 else planes.argmax(0).astype(np.uint8)
+
+
+def write_label(path: Path, planes: np.ndarray, config: Config) -> None:
+    """Store `shrunken` probabilities as 03 reads a soft label, padded to a tile."""
+    write_planes(path, np.stack([pad(plane, config.preprocess.tile_size) for plane in planes]), config.pseudo.hard)
 
 
 def write_planes(path: Path, planes: np.ndarray, hard: bool) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from lib.competition import metrics
 from lib.config import Config
 from lib.inference.decision import Decision, best_threshold
-from lib.inference.evaluate import Evaluation
+from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.members import Part
 from lib.workspace import read_json
 
@@ -18,7 +18,7 @@ def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, config: 
     everything = np.ones(len(oof.image_ids), bool)
     search = oof.binary and config.infer.threshold == "fit"
     for i, system in enumerate(systems):
-        threshold = best_threshold(oof, i, everything, config.competition) if search else 128
+        threshold = best_threshold(oof, i, everything, config.competition) if search else HALF
         own = [part for part in parts if part.system == system]
         seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in own)
         score = metrics.score(config.competition, oof.confusions(i, threshold))

@@ -20,7 +20,7 @@ def fitting(members: list[Member], limit: float, overhead: float, shortest: floa
     seeds = list(dict.fromkeys(member.seed for member in members))
     folds = len({member.fold for member in members})
     kept = seeds[: max(1, count // folds)]
-    return [member for member in members if member.seed in kept][: max(count, 1)]
+    return [member for member in members if member.seed in kept][:count]
 
 
 class Budget:

@@ -36,7 +36,6 @@ def loading_processes(workers: int | str, device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
 
 
-def finished(device: torch.device) -> None:
-    """Wait until the device has done what it was given, before a clock is read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def layout_of(channels_last: bool | str) -> torch.memory_format:
+    """`train.channels_last` as torch's memory format; `auto`, still to be measured, as true."""
+    return torch.channels_last if channels_last else torch.contiguous_format

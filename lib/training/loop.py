@@ -21,6 +21,7 @@ from lib.data.dataset import TileDataset
 from lib.precision import autocast, scaler
 from lib.training.averaging import WeightAverage, greedy_soup, mean_of, update_bn
 from lib.training.checkpoint import load_resume, load_weights, save_resume, save_weights
+from lib.training.device import layout_of
 from lib.training.optim import build_optimizer, learning_rate, set_lr
 
 SAVED_EVERY = 20  # seconds, or an epoch where that is longer: what a kill may cost
@@ -81,9 +82,8 @@ class Trainer:
         """`config` is settled: no `auto` is left in it."""
         self.config, self.loss, self.data, self.folder = config, loss, data, Path(folder)
         self.seed, self.precision, self.device = seed, config.precision, device
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.network = network.to(device, memory_format=layout)
-        self.layout = layout
+        self.layout = layout_of(config.channels_last)
+        self.network = network.to(device, memory_format=self.layout)
         self.forward = torch.compile(self.network, dynamic=False) if config.compile else self.network
         self.optimizer = build_optimizer(config, self.network)
         self.scaler = scaler(device, config.precision)

@@ -99,6 +99,11 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     if config.clean.use:
         table = tables.read(workspace.clean_dir / "tiles.csv", tables.CLEAN_TILES, "04_pseudo_label.py --clean")
         tiles = cleaned(tiles, table, workspace.clean_dir, config.clean.weight)
+        if tiles.empty:
+            raise UserError(
+                f"{workspace.clean_dir / 'tiles.csv'} drops every tile that fold {fold} trains on; lower "
+                "clean.drop_below, or train better members, and run 04_pseudo_label.py --clean again"
+            )
     if config.train.round:
         folder = workspace.pseudo_dir(config.train.round)
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")

@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 
 from lib.config import Config
-from lib.precision import autocast, fastest
-from lib.training.device import finished
+from lib.precision import autocast, fastest, finished
+from lib.training.device import layout_of
 from lib.training.loop import Data
 from lib.training.losses import build_loss
 from lib.training.member import prepare
@@ -119,10 +119,6 @@ class _Trial:
             finished(self.device)
             taken.append(time.perf_counter() - started)
         return min(taken)
-
-
-def layout_of(channels_last: bool | str) -> torch.memory_format:
-    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def agrees(loss: float, exact: float) -> bool:

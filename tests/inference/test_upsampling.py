@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib.inference.backends import _openvino_core
+from lib.inference.backends import openvino_core
 from lib.inference.upsampling import convolve_before_upsampling
 
 ov = pytest.importorskip("openvino")
@@ -42,7 +42,7 @@ def both(net, shape=(2, 3, 12, 20)):
     model = ov.convert_model(net.eval(), example_input=images)
     model.reshape(list(shape))
     replaced = convolve_before_upsampling(model)
-    ours = _openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([images.numpy()])[0]
+    ours = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([images.numpy()])[0]
     with torch.inference_mode():
         return float(np.abs(ours - net(images).numpy()).max()), replaced
 

@@ -15,6 +15,7 @@ from lib import tables
 from lib.competition import rle
 from lib.competition.dataset import Competition
 from lib.config import load
+from lib.errors import UserError
 from lib.inference.forward import Ensemble
 from lib.pseudo.clean import Cleaner, agreement, surely_wrong, verdict
 from lib.training.member import make_data, training_tiles
@@ -75,6 +76,31 @@ def test_shifted_labels_are_listed_worst_first_with_pictures(noisy, tmp_path):
     assert list(suspects["miou"]) == sorted(suspects["miou"])
     pictures = sorted(path.name for path in (tmp_path / "clean").glob("*.jpg"))
     assert pictures == [f"{i + 1:02}_{tile_id}.jpg" for i, tile_id in enumerate(suspects["tile_id"][:3])]
+
+
+def test_each_bound_of_a_suspect_is_its_own(noisy, tmp_path):
+    def suspects(*flags):
+        return set(judge(noisy, tmp_path / "clean", *flags)[2].query("suspect")["tile_id"])
+
+    usual = suspects()
+    assert usual and suspects("--clean.list_below", "0") < usual, "some labels are surely contradicted"
+    assert not suspects("--clean.list_below", "0", "--clean.surely_wrong", "1")
+    assert not suspects("--clean.min_foreground", "100000"), "nothing to judge by"
+
+
+def test_where_nothing_is_left_to_train_on_it_is_said(noisy):
+    flags = ["--clean.list_below", "1", "--clean.drop_below", "1", "--clean.min_foreground", "0"]
+    config, workspace, table = judge(noisy, Workspace(noisy.parent / "work").clean_dir, *flags, "--clean.use", "true")
+    table.assign(action="drop").to_csv(workspace.clean_dir / "tiles.csv", index=False)
+    folds = tables.read(workspace.folds, tables.FOLDS, "02")
+    with pytest.raises(UserError, match=r"clean.tiles\.csv drops every tile .* lower clean\.drop_below"):
+        training_tiles(workspace, folds, 0, config, Competition(config.competition))
+
+
+def test_another_kind_of_mended_label_is_another_file(noisy, tmp_path):
+    soft, hard = (set(judge(noisy, tmp_path / "clean", "--clean.drop_below", "0", *f)[2]["mask_path"])
+                  for f in ((), ("--pseudo.hard", "true")))  # fmt: skip
+    assert len(soft) > 1 and soft & hard == {""}, "03 tells by the table that it has to train again"
 
 
 def test_hopeless_tiles_are_dropped_and_bad_ones_get_the_members_label(noisy):

@@ -1,0 +1,102 @@
+"""The tricks that ablation.py turns on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.trials import Values, cross_entropy, trained_side
+from lib.config import Config
+from lib.precision import candidates
+from lib.training.device import pick_device
+
+Need = tuple[str, Callable[[Config], bool]]
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A trick: options that turn it on and, where a YAML may have it on already, those that turn it off."""
+
+    kind: str  # data, train or infer
+    on: Values
+    off: Values = field(default_factory=dict)
+    score: str = "swa"  # which score: weights (swa falls back to last), 05 (of `infer`), or fitted (its threshold)
+    against: str = "baseline"  # a switch or `own`, perhaps with weights: `own last`
+    infer: Values = field(default_factory=dict)  # after the training, predict as 05 does with these options
+    with_baseline: bool = False  # … and average with the baseline's member
+    need: Need = ("", lambda c: True)
+
+
+ONE_CLASS: Need = ("one class", lambda c: len(c.competition.classes) == 1)
+BACKGROUND: Need = ("a background", lambda c: c.competition.background)
+BF16: Need = ("a machine with bf16", lambda c: "bf16" in candidates(pick_device(c.train.device)))
+
+
+SWITCHES = {
+    # Always run; the two that others are compared with.
+    "baseline": Switch("train", {}),
+    "baseline_05": Switch("infer", {}, score="05"),
+    # Tiles.
+    "overlapping_tiles": Switch(
+        "data", {"preprocess.stride": lambda c: f"{c.preprocess.tile_size * 3 // 4}"}, {"preprocess.stride": "0"}
+    ),
+    "background_dropped": Switch(
+        "data", {"preprocess.background_keep": "0.3"}, {"preprocess.background_keep": "1"}, need=BACKGROUND
+    ),
+    "half_scale": Switch("data", {"preprocess.scale": lambda c: f"{c.preprocess.scale / 2:g}"}),
+    "double_scale": Switch("data", {"preprocess.scale": lambda c: f"{min(1, c.preprocess.scale * 2):g}"}),
+    "whole_images": Switch(
+        "data",
+        {"preprocess.mode": "resize", "preprocess.tile_size": "512", "preprocess.stride": "0", "train.crop": "0",
+         "infer.window": "0"},
+    ),
+    # Windows and views, on the baseline's members.
+    "larger_window": Switch(
+        "infer", {"infer.window": lambda c: f"{2 * trained_side(c)}"}, {"infer.window": "0"}, "05", "baseline_05"
+    ),
+    "half_overlap": Switch("infer", {"infer.overlap": "0.5"}, {}, "05", "baseline_05"),
+    # With a margin of .25, half overlapping windows are what covers every pixel by some window's centre.
+    "center_only": Switch("infer", {"infer.blend": "center", "infer.overlap": "0.5"}, {}, "05", "half_overlap"),
+    "flips_tta": Switch("infer", {"infer.tta": "flips"}, {"infer.tta": "none"}, "05", "baseline_05"),
+    "free_tta": Switch("infer", {"infer.tta": "free", "infer.overlap": "0.5"}, {}, "05", "half_overlap"),
+    "fitted_threshold": Switch("infer", {}, {}, "fitted", "baseline_05", need=ONE_CLASS),
+    # Averages of weights, and ensembles.
+    "ema": Switch("train", {"train.ema": "0.99"}, {}, "ema", "own last"),
+    "swa_annealed": Switch(
+        "train", {"train.swa.start": "0.75", "train.swa.every": "0.25", "train.swa.schedule": "anneal"}, {}, "swa",
+        "own last",
+    ),
+    "swa_constant": Switch(
+        "train", {"train.swa.start": "0.75", "train.swa.every": "0.25", "train.swa.schedule": "constant"}, {}, "swa",
+        "swa_annealed last",
+    ),
+    "swa_cyclic": Switch(
+        "train", {"train.swa.start": "0.75", "train.swa.every": "1", "train.swa.schedule": "cyclic"}, {}, "swa",
+        "swa_annealed last",
+    ),
+    "epoch_ensemble": Switch(
+        "train", {"train.checkpoints": "4"}, {}, "05", "baseline", {"infer.weights": "[epochs]"}
+    ),
+    "resize_ensemble": Switch(
+        "train", {"train.scale": "0.75"}, {"train.scale": "1"}, "05", with_baseline=True
+    ),
+    # The network.
+    "classification_head": Switch("train", {"model.classifier": "true"}, {"model.classifier": "false"}),
+    "learned_stem": Switch("train", {"model.stem": "down"}),
+    # The training.
+    "label_smoothing": Switch("train", {"train.loss.label_smoothing": "0.1"}, {"train.loss.label_smoothing": "0"}),
+    "dice_loss": Switch(
+        "train",
+        {"train.loss.terms": lambda c: f"{{{cross_entropy(c)}: 1, dice: 1}}"},
+        {"train.loss.terms": lambda c: f"{{{cross_entropy(c)}: 1}}"},
+    ),
+    "foreground_share": Switch(
+        "train", {"train.sampling.foreground_share": "0.5"}, {"train.sampling.foreground_share": "0"}, need=BACKGROUND
+    ),
+    "alike_images": Switch("train", {"train.sampling.alike": "images"}, {"train.sampling.alike": "tiles"}),
+    "color": Switch("train", {"augment.color": "1"}, {"augment.color": "0"}),
+    "heavy_augmentation": Switch("train", {"augment.preset": "heavy"}, {"augment.preset": "medium"}),
+    # The YAML's `auto` may take either of them.
+    "fp32": Switch("train", {"train.precision": "fp32"}, need=BF16),
+    "bf16": Switch("train", {"train.precision": "bf16"}, against="fp32", need=BF16),
+}  # fmt: skip
