@@ -4,6 +4,7 @@ import json
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -73,6 +74,16 @@ def test_training_without_background_loses(demo, good):
 def test_a_window_smaller_than_the_object_loses(demo, good):
     small = ("--preprocess.tile_size", "32", "--preprocess.stride", "32", "--infer.window", "32")
     assert scores(demo, "small", (0,), *small, "--train.batch_size", "32")[0] < good[0] - 0.05
+
+
+def test_training_without_colour_changes_loses(demo, good):
+    plain = scores(demo, "plain", (0, 1), "--augment.color", "0")
+    assert np.mean(plain) < np.mean(good) - 0.02, (plain, good)
+
+
+def test_folds_that_mix_patients_flatter(demo, good):
+    mixed = scores(demo, "mixed", (0, 1), "--folds.group_column", "")
+    assert np.mean(mixed) > np.mean(good) + 0.015, (mixed, good)
 
 
 def test_the_threshold_of_one_half_loses(demo):

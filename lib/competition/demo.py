@@ -1,9 +1,11 @@
 """The built-in demo competition: kidney-like slides, drawn procedurally, laid out as an organiser would.
 
 Targets are round tufts inside a pale ring, from 90 to 520 pixels across. Look-alikes: tufts without ring (one
-patient's annotator counts them, another's does not), vessels, sclerosed tufts (with a dark core, far from all
-targets), and faint tufts that are labeled about every third time. Patients differ much in stain. Every pixel is a
-function of (scene, y, x), so slides of any size are written tile by tile.
+laboratory's annotator counts them, another's does not), vessels, sclerosed tufts (with a dark core, far from all
+targets), and faint tufts that are labeled about every third time. Patients differ much in stain. A laboratory colours
+targets and look-alikes differently, another the other way round: who learns colours from few patients is fooled, and
+who trains on the patients that are validated on knows their laboratory. Every pixel is a function of (scene, y, x), so
+slides of any size are written tile by tile.
 """
 
 from __future__ import annotations
@@ -36,16 +38,19 @@ SHARES = {
     "between": [0.0, 0.0, 0.4, 0.0, 0.0],
 }
 
-# name: (brightness, contrast of the stain, hue shift towards blue, annotator counts ringless tufts)
+# name: (hue of targets towards blue, hue of look-alikes, annotator counts ringless tufts)
+LABORATORIES = {"A": (0.4, 0.0, True), "B": (0.0, 0.4, False), "C": (0.2, 0.2, True)}
+
+# name: (brightness, contrast of the stain, hue of the tissue, laboratory)
 PATIENTS = {
-    "P1": (1.00, 1.0, 0.00, False),
-    "P2": (0.78, 1.35, 0.70, True),
-    "P3": (1.06, 0.65, -0.60, False),
-    "P4": (0.92, 1.2, -0.30, True),
-    "P5": (1.02, 0.55, 0.50, False),
-    "P6": (0.74, 0.85, -0.80, True),
-    "P7": (0.86, 0.7, 0.60, False),  # test
-    "P8": (1.04, 1.3, -0.70, False),  # test
+    "P1": (0.92, 1.25, -0.10, "A"),
+    "P2": (0.78, 1.35, 0.60, "A"),
+    "P3": (1.06, 0.80, -0.30, "B"),
+    "P4": (1.00, 0.95, 0.30, "B"),
+    "P5": (1.02, 0.70, 0.60, "B"),
+    "P6": (0.84, 1.10, 0.25, "A"),
+    "P7": (0.86, 0.70, 0.60, "C"),  # test
+    "P8": (1.04, 1.30, -0.20, "C"),  # test
 }
 TEST_PATIENTS = ("P7", "P8")
 
@@ -102,7 +107,7 @@ def _to_border(count: int) -> np.ndarray:
 
 def _scatter(height: int, width: int, patient: str, outline: np.ndarray, rng: np.random.Generator) -> Iterator[Thing]:
     """Things on tissue that do not touch one another."""
-    counts_ringless = PATIENTS[patient][3]
+    counts_ringless = LABORATORIES[PATIENTS[patient][3]][2]
     taken: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
     for _ in range(int(height * width / 45_000)):
         y, x = rng.uniform(0, height), rng.uniform(0, width)
@@ -154,13 +159,18 @@ def draw(scene: Scene, y: int, x: int, h: int, w: int) -> np.ndarray:
     density = (
         0.42 + 0.05 * texture["middle"] + 0.05 * texture["coarse"] + 0.06 * texture["nuclei"] + 0.02 * texture["fine"]
     )
+    _, _, tissue_hue, laboratory = PATIENTS[scene.patient]
+    hue_of_targets, hue_of_others, _ = LABORATORIES[laboratory]
+    hue = tissue_hue + 0.1 * texture["coarse"]
     for thing in _near(scene, y, x, h, w):
         rows, columns, rho = _polar(thing, y, x, h, w, thing.phase)
+        own = hue_of_targets if thing.labeled or thing.kind == "faint" else hue_of_others
+        hue[rows, columns] += (own - hue[rows, columns]) * np.clip((1.12 - rho) * 8, 0, 1)
         part = density[rows, columns]
         grain = texture["nuclei"][rows, columns] * 0.13 + texture["fine"][rows, columns] * 0.03
         part += (_look(thing.kind, rho, grain) - part) * (rho < 1.12) * (0.45 if thing.kind == "faint" else 1.0)
     tissue = np.clip(_tissue(scene, ys, xs) * 6 + texture["middle"] * 0.25, 0, 1)
-    return _stain(density * tissue, texture["coarse"], scene.patient, tissue)
+    return _stain(density * tissue, hue, scene.patient, tissue)
 
 
 def _look(kind: str, rho: np.ndarray, grain: np.ndarray) -> np.ndarray:
@@ -175,10 +185,10 @@ def _look(kind: str, rho: np.ndarray, grain: np.ndarray) -> np.ndarray:
     return np.where(rho < 0.7, 0.1, np.where(rho < 1.0, 0.66 + 0.3 * grain, 0.42))
 
 
-def _stain(density: np.ndarray, coarse: np.ndarray, patient: str, tissue: np.ndarray) -> np.ndarray:
-    """Density to colour: absorption as in a stained slide, shifted by the patient's stain."""
-    brightness, contrast, shift, _ = PATIENTS[patient]
-    absorb = np.array([0.55 + 0.6 * shift, 1.25, 0.65 - 0.6 * shift], np.float32)
+def _stain(density: np.ndarray, hue: np.ndarray, patient: str, tissue: np.ndarray) -> np.ndarray:
+    """Density to colour: absorption as in a stained slide, of the patient's brightness and contrast."""
+    brightness, contrast, _, _ = PATIENTS[patient]
+    absorb = np.stack([0.55 + 0.6 * hue, np.full_like(hue, 1.25), 0.65 - 0.6 * hue], axis=-1)
     light = np.exp(-density[..., None] * contrast * absorb * 1.3)
     glass = 243.0
     colour = glass * light * (1 + (brightness - 1) * tissue[..., None])
