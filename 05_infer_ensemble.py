@@ -6,16 +6,16 @@
 
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
 images will get (cached), and fits the decision on them. Writes, in work/<name>/: decision.json,
-submissions/<time>_<tag>.csv with a .json beside it, submission.csv (a copy), report/*.jpg.
+submissions/<time>_<tag>.csv with a .json and a .yaml beside it, a row of submissions/ledger.csv, submission.csv
+(a copy), report/*.jpg.
 """
 
 import shutil
 import time
 from dataclasses import asdict
 
-from lib import tables
+from lib import ledger, tables
 from lib.competition.dataset import Competition
-from lib.competition.scoring import open_codec
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
@@ -28,10 +28,9 @@ from lib.inference.members import (
     out_of_fold,
     parts_of,
     roi_file,
-    source_of,
     trained_with,
 )
-from lib.inference.submit import add_answers
+from lib.inference.submit import write_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
@@ -41,7 +40,7 @@ from lib.report.show import show_predictions
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
-from lib.workspace import Workspace, read_json, replacing, write_json
+from lib.workspace import Workspace, file_fingerprint, read_json, replacing
 
 
 def main(argv: list[str]) -> None:
@@ -88,30 +87,26 @@ def main(argv: list[str]) -> None:
 
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]
-    sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
     groups = groups_of(parts, config, load, device, engine)
-    codec = open_codec(competition)
-    add_answers(codec, sources, groups, decision, config, competition)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
-    with replacing(path) as temporary:
-        codec.write(temporary)
-        codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
+    write_answers(path, test, groups, decision, config, competition)
 
     decision.save(workspace.decision)
     show_predictions(oof, fold_of, decision, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
+        "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in parts},
         "members": [part.name for part in parts], "decision": read_json(workspace.decision, {}),
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": seconds,
         "windows": [repr(group.windows) for group in groups], "tta": config.infer.tta, **asdict(engine),
         "code": code_version(),
     }  # fmt: skip
-    write_json(path.with_suffix(".json"), about)
+    ledger.record(workspace, path, config, about)
     with replacing(workspace.submission) as temporary:
         shutil.copyfile(path, temporary)
     stage.finish([path, workspace.decision, workspace.submission], table=table, **about)
     print(table)
-    print(f"05: {len(sources)} test images in {seconds:.0f} s; {path}\n05: {workspace.submission}")
+    print(f"05: {len(test)} test images in {seconds:.0f} s; {path}\n05: {workspace.submission}")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,17 @@ python -m lib another_round CONFIG …   is another pseudo-label round worth whi
 python -m lib check CONFIG [CSV] …    does a CSV (else submission.csv) have the form that the sample asks for?
 python -m lib score CONFIG [CSV] …    score it, where the answers are known
 python -m lib compare CONFIG … …      one table over several configs
+python -m lib submit CONFIG [CSV] -m MESSAGE …    check it, upload it to Kaggle, put its public score into the ledger
+python -m lib ledger CONFIG [CSV PUBLIC [PRIVATE]] …    all submissions and their scores; or fill scores in
+python -m lib select CONFIG [N [WITHIN]] …    N submissions for the private board: strong, and different
+python -m lib package CONFIG DIR [CSV] …    a folder for a Kaggle notebook without internet
 
 `…` are options as every script takes them: `--train.epochs 3`.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -96,9 +101,74 @@ def compare(argv: list[str]) -> None:
     compare_configs(*split(argv))
 
 
+def submit(argv: list[str]) -> None:
+    from lib.competition.kaggle import submit as run
+
+    if argv.count("-m") != 1 or argv[-1] == "-m":
+        raise UserError('python -m lib submit needs a message: -m "what is new in it"')
+    place = argv.index("-m")
+    message, argv = argv[place + 1], argv[:place] + argv[place + 2 :]
+    config, path = config_and_csv(argv)
+    check(argv)
+    run(Workspace(workspace_of(config)), config.competition.kaggle, path, message)
+
+
+def ledger(argv: list[str]) -> None:
+    from lib.competition.kaggle import refresh
+    from lib.ledger import fill, name_of, read
+    from lib.report.leaderboard import ledger_text
+
+    (path, *given), flags = split(argv)
+    if len(given) not in (0, 2, 3):
+        raise UserError("expected python -m lib ledger CONFIG, or with CSV PUBLIC [PRIVATE] after it")
+    config = load(path, flags)
+    workspace = Workspace(workspace_of(config))
+    if given:
+        scores = {name: number(text, name) for name, text in zip(("public", "private"), given[1:], strict=False)}
+        fill(workspace, name_of(workspace, Path(given[0])), **scores)
+    refresh(workspace, config.competition.kaggle)
+    print(ledger_text(read(workspace)))
+
+
+def select(argv: list[str]) -> None:
+    from lib.competition.dataset import Competition
+    from lib.competition.selection import WITHIN, choose
+    from lib.report.leaderboard import choice_text
+
+    (path, *given), flags = split(argv)
+    config = load(path, flags)
+    load_plugins(config.plugins)
+    count = number(given[0], "N") if given else 2
+    within = number(given[1], "WITHIN") if given[1:] else WITHIN
+    if len(given) > 2 or not (count >= 1 and count % 1 == 0 and within >= 0):
+        raise UserError(f"expected python -m lib select CONFIG [N [WITHIN]], as in 2 0.01; found {' '.join(given)}")
+    print(choice_text(choose(Competition(config.competition), Workspace(workspace_of(config)), int(count), within)))
+
+
+def package(argv: list[str]) -> None:
+    from lib.package.build import package as run
+
+    (path, *given), flags = split(argv)
+    if len(given) not in (1, 2):
+        raise UserError("expected python -m lib package CONFIG DIR [CSV]")
+    config = load(path, flags)
+    workspace = Workspace(workspace_of(config))
+    run(config, workspace, Path(given[1]) if given[1:] else workspace.submission, Path(given[0]))
+
+
+def number(text: str, name: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{name}: expected a number, found {text!r}")
+    return found
+
+
 VERBS = {
     "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check, "score": score,
-    "compare": compare,
+    "compare": compare, "submit": submit, "ledger": ledger, "select": select, "package": package,
 }  # fmt: skip
 
 

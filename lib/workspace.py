@@ -41,6 +41,7 @@ class Workspace:
         self.oof_dir = self.root / "oof"
         self.decision = self.root / "decision.json"
         self.submissions = self.root / "submissions"
+        self.ledger = self.submissions / "ledger.csv"
         self.submission = self.root / "submission.csv"
         self.choices = self.root / "choices.json"
         self.report = self.root / "report"

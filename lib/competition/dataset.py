@@ -29,7 +29,8 @@ class ImageInfo:
 class Competition:
     """What the organiser gave. Raises UserError on a folder that does not hold together."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, only_test: bool = False):
+        """`only_test`: of a folder that may hold nothing but test images and the sample."""
         self.settings = settings
         self.root = Path(settings.root)
         if not self.root.is_dir():
@@ -37,11 +38,13 @@ class Competition:
                 f"competition.root: there is no folder {self.root}; give the organiser's, for example "
                 f"--competition.root ../data/{settings.name}"
             )
-        self.images = [
-            *self._find("train", settings.train_images),
-            *self._find("test", settings.test_images),
-            *(self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []),
-        ]
+        self.images = self._find("test", settings.test_images)
+        if not only_test:
+            self.images = [
+                *self._find("train", settings.train_images),
+                *self.images,
+                *(self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []),
+            ]
         ids = [image.image_id for image in self.images]
         twice = [i for i in ids if ids.count(i) > 1] if len(set(ids)) != len(ids) else []
         if twice:
@@ -94,6 +97,10 @@ class Competition:
     def check(self) -> None:
         """Look at labels, metadata and sample submission together. Raises UserError."""
         _ = self.labels, self.metadata
+        self.check_answers()
+
+    def check_answers(self) -> None:
+        """Look at test images and sample submission together. Raises UserError."""
         path = self.root / self.settings.submission.sample
         self._check_sample(path)
         wanted = set(self.sample[self.settings.submission.id_column])

@@ -106,6 +106,9 @@ class Competition(Section):
     answers: str = ""
     """Withheld test labels, where they are known (the demo): a CSV in the form of `labels`.
     Only the final scoring reads it."""
+    kaggle: str = ""
+    """Kaggle's name of the competition, the last part of its address, for `python -m lib submit` and `package`; empty
+    for none."""
 
     @model_validator(mode="after")
     def _consistent(self):

@@ -13,6 +13,7 @@ from lib.config.clean import Clean
 from lib.config.competition import Competition
 from lib.config.folds import Folds
 from lib.config.infer import Infer, Report
+from lib.config.package import Package
 from lib.config.preprocess import Preprocess
 from lib.config.pseudo import Pseudo
 from lib.config.section import Section
@@ -33,6 +34,7 @@ class Config(Section):
     clean: Clean = Clean()
     infer: Infer = Infer()
     report: Report = Report()
+    package: Package = Package()
     plugins: list[str] = []
     """Python files to load first; they may register models, losses, samplers, augmentations, label
     readers, metrics and submission codecs. Relative to the YAML."""

@@ -58,6 +58,19 @@ def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
     return parts
 
 
+def named_parts(names: list[str], workspace: Workspace) -> list[Part]:
+    """The parts whose names these are. Raises UserError when a member is gone."""
+    parts = []
+    for name in names:
+        member, weights = name.rsplit(" ", 1)
+        experiment, _, rest = member.rpartition("/")
+        found = [m for m in workspace.members([experiment]) if m.name == member]
+        if not found:
+            raise UserError(f"{workspace.runs / experiment} no longer holds {rest}; train it, then run 05 again")
+        parts.append(Part(found[0], weights))
+    return parts
+
+
 def windows_of(config: Config) -> Windows:
     """The inference windows, the same for out-of-fold and test maps."""
     tile = round(config.preprocess.tile_size * config.train.scale)
