@@ -124,7 +124,8 @@ def ledger(argv: list[str]) -> None:
     config = load(path, flags)
     workspace = Workspace(workspace_of(config))
     if given:
-        scores = {name: number(text, name) for name, text in zip(("public", "private"), given[1:], strict=False)}
+        columns = ("public", "private")[: len(given) - 1]
+        scores = {column: number(text, column.upper()) for column, text in zip(columns, given[1:], strict=True)}
         fill(workspace, name_of(workspace, Path(given[0])), **scores)
     refresh(workspace, config.competition.kaggle)
     print(ledger_text(read(workspace)))

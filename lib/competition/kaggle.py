@@ -41,8 +41,8 @@ def log_in():
 
             api = KaggleApi()
             api.authenticate()
-    except ImportError:
-        raise NotConfigured("the kaggle package is not installed (pip install kaggle)") from None
+    except ImportError as error:  # its releases have forgotten to ask for six
+        raise NotConfigured(f"the kaggle package cannot be used ({error}; pip install kaggle six)") from None
     except (OSError, SystemExit):
         raise NotConfigured("the kaggle package has no credentials, or cannot log in with them") from None
     return api
@@ -90,8 +90,8 @@ class Board:
             yield
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
             raise UserError(
-                f"Kaggle {what}: {' '.join(str(error).split())[:300]}; are the competition {self.slug!r} "
-                "(competition.kaggle) and its rules joined, and does it take files rather than notebooks?"
+                f"Kaggle {what}: {' '.join(str(error).split())[:300]}; see that competition.kaggle is right "
+                f"({self.slug}), that its rules are accepted, and that it takes files, not notebooks"
             ) from None
 
 

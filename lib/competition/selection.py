@@ -48,7 +48,7 @@ def choose(competition: Competition, workspace: Workspace, count: int, within: f
     """
     table = ledger.read(workspace)
     table = table.assign(strength=strengths(table)).dropna(subset=["strength"])
-    table = table[[ledger.path_of(workspace, file).is_file() for file in table["file"]]]
+    table = table[table["file"].map(lambda file: ledger.path_of(workspace, file).is_file()).astype(bool)]
     waiting = table.sort_values("strength", ascending=False, kind="stable").set_index("file")["strength"]
     differs = pd.Series(1.0, index=waiting.index)
     least, sizes = waiting.max() - within, test_sizes(competition)

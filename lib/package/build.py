@@ -49,6 +49,9 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
     made = made.model_copy(update={"package": config.package, "competition": competition})
     title = title_of(made)
     with replacing_dir(folder) as new:
+        if config.package.wheels:
+            (new / WHEELS).mkdir()
+            fetch_wheels(new / WHEELS, config.package.python)
         shutil.copytree(CODE, new / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         shutil.copyfile(CODE / "package/infer.py", new / "infer.py")
         save(_portable(made, new), new / "config.yaml")
@@ -60,9 +63,6 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
         write_json(new / NOTEBOOK, notebook(made, title, len(parts)))
         write_json(new / DATASET, dataset)
         write_json(new / KERNEL, kernel)
-        if config.package.wheels:
-            (new / WHEELS).mkdir()
-            fetch_wheels(new / WHEELS, config.package.python)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
     print(
         f"{folder}: {len(parts)} networks of {path.name}, {size:.0f} MiB; put it on Kaggle with\n"

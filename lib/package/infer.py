@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 
 def main(argv: list[str]) -> None:
     started = time.monotonic()
-    parser = argparse.ArgumentParser("infer.py", usage=__doc__)
+    parser = argparse.ArgumentParser("infer.py", usage=__doc__, allow_abbrev=False)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("submission.csv"))

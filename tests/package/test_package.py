@@ -94,9 +94,8 @@ def test_a_package_answers_as_05_did_without_network_and_training_data(tiny, tmp
     (data / "test/hidden.png").unlink()
     done = call([*command, "--sample", data / "sample_submission.csv"], environment, folder)
     assert done.returncode == 2 and "'hidden'" in done.stderr and "Traceback" not in done.stderr
-    for wrong in (["--sample", "none.csv"], []):
-        done = call([*command, *wrong], environment, folder)
-        assert done.returncode == 2 and "--sample" in done.stderr and "Traceback" not in done.stderr
+    done = call([*command, "--sample", "none.csv"], environment, folder)
+    assert done.returncode == 2 and "error: --sample: there is no file none.csv" in done.stderr
 
 
 def test_the_notebook_installs_and_predicts_where_kaggle_mounts_things(tiny, tmp_path_factory):
@@ -154,6 +153,14 @@ def test_what_cannot_be_packaged_is_said_and_nothing_is_overwritten(tiny):
     with pytest.raises(UserError, match="does not list"):
         main([*package[:3], str(foreign), *package[3:]])
 
+    boxes = tiny.parent / "boxes.csv"
+    boxes.write_text("image_id,y,x,height,width\n" + "".join(f"im{i},0,0,90,90\n" for i in range(8)))
+    run("05_infer_ensemble", tiny, "--infer.roi", str(boxes))
+    with pytest.raises(UserError, match="knows nothing of other images"):
+        main(package)
+    boxes.unlink()
+
+    run("05_infer_ensemble", tiny)
     main(package)
     main(package)  # an older package is replaced
     done = work.member_dir("base", 1, 42) / "done.json"
@@ -170,9 +177,9 @@ def test_what_cannot_be_packaged_is_said_and_nothing_is_overwritten(tiny):
 IMAGE = """
 import sys
 from pathlib import Path
-from lib.package.wheels import LACKING
+from lib.package.wheels import LACKING, SOURCES
 
-hidden = {name.replace("-", "_") for name in LACKING} | {"_libvips.abi3.so", "pyvips"}
+hidden = {name.replace("-", "_") for name in (*LACKING, *SOURCES)} | {"_libvips.abi3.so"}
 target = Path(sys.argv[1])
 target.mkdir()
 for path in map(Path, sys.path):
@@ -189,7 +196,8 @@ def test_wheels_make_up_for_what_kaggles_image_lacks(tiny, tmp_path_factory):
     try:
         main(["package", str(tiny), str(tiny.parent / "package"), "--competition.kaggle", "discs"])
     except UserError as error:
-        assert "cannot be fetched" in str(error)
+        if "Could not find a version" not in str(error) and "No matching" not in str(error):
+            raise
         pytest.skip("no package index is reachable")
     package, _ = mounted(tiny, folder)
     image = [sys.executable, "-m", "venv", folder / "python"]
