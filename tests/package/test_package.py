@@ -60,9 +60,9 @@ def call(command, environment, folder):
 def test_a_package_answers_as_05_did_without_network_and_training_data(tiny, tmp_path_factory, capsys):
     folder = tmp_path_factory.mktemp("elsewhere")
     # A real encoder, whose pretrained weights a hub would have; two kinds of weights; another window than the default.
-    flags = ["--model.architecture", "unet", "--model.encoder", "tu-tf_efficientnet_lite0", "--model.weights", "none"]
-    flags += ["--model.decoder_channels", "[16, 16, 8, 8, 8]", "--train.epochs", "1", "--train.ema", "0.5"]
-    flags += ["--infer.weights", "swa", "ema"]
+    flags = ["--model.architecture", "unet", "--model.encoder", "tu-mobilenetv3_small_050", "--model.weights", "none"]
+    flags += ["--model.decoder_channels", "[16, 16, 8, 8, 8]", "--train.ema", "0.5", "--train.epochs", "1"]
+    flags += ["--train.sampling.samples_per_epoch", "8", "--infer.weights", "swa", "ema"]
     expected = make_submission(tiny, *flags)
     main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false", "--package.user", "someone"])
     assert "4 networks" in capsys.readouterr().out
@@ -91,11 +91,14 @@ def test_a_package_answers_as_05_did_without_network_and_training_data(tiny, tmp
     first, second = expected.decode().splitlines()[1:]
     assert (folder / "new/s.csv").read_text().splitlines() == ["id,predicted", second, first.replace("im6", "hidden")]
 
+    infer = runpy.run_path(str(package / "infer.py"))["main"]
+    given = ["--images", str(data / "test"), "--out", str(folder / "none.csv"), "--sample"]
     (data / "test/hidden.png").unlink()
-    done = call([*command, "--sample", data / "sample_submission.csv"], environment, folder)
-    assert done.returncode == 2 and "'hidden'" in done.stderr and "Traceback" not in done.stderr
-    done = call([*command, "--sample", "none.csv"], environment, folder)
-    assert done.returncode == 2 and "error: --sample: there is no file none.csv" in done.stderr
+    with pytest.raises(UserError, match="asks for 'hidden'"):
+        infer([*given, str(data / "sample_submission.csv")])
+    with pytest.raises(UserError, match="--sample: there is no file"):
+        infer([*given, "no.csv"])
+    assert not (folder / "none.csv").exists()
 
 
 def test_the_notebook_installs_and_predicts_where_kaggle_mounts_things(tiny, tmp_path_factory):
