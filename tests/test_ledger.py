@@ -54,7 +54,8 @@ def test_rows_are_appended_and_scores_filled_in(tiny, workspace, capsys):
     assert list(table["public"]) == [0.62, 0.5] and table["private"][1] == 0.4 and np.isnan(table["private"][0])
     assert list(table["oof"]) == [0.71, 0.71] and list(table["seconds"]) == [12.5, 12.5]
     out = capsys.readouterr().out
-    assert "0.6200" in out and "public leaderboard, 2 submissions" in out and "private leaderboard, 1" in out
+    assert "0.6200" in out and "public leaderboard, submissions with both scores: 2" in out
+    assert "private leaderboard, submissions with both scores: 1" in out
 
 
 def test_mistakes_are_sentences_and_change_nothing(tiny, workspace):
@@ -104,7 +105,7 @@ def test_agreement_is_spearmans_and_warns_when_scores_part():
     table = scores(cross, public)
     assert f"rank correlation {spearmanr(cross, public).statistic:.2f}" in agreement(table)
     together = agreement(scores([0.70, 0.71, 0.72, 0.73, 0.9], [0.60, 0.61, 0.63, 0.62, None]))
-    assert "4 submissions" in together and "rank correlation 0.80" in together and "WARNING" not in together
+    assert "both scores: 4" in together and "rank correlation 0.80" in together and "WARNING" not in together
     assert "-0.1000 on average (-0.1100 to -0.0900)" in together
     assert "WARNING" in agreement(scores([0.70, 0.71, 0.72, 0.73], [0.63, 0.62, 0.61, 0.60]))
     assert "WARNING" in agreement(scores([0.7, 0.71, 0.72, 0.73], [0.6] * 4))

@@ -23,11 +23,11 @@ WITHIN = 0.01  # of the best score: what is chosen for being different is no wea
 
 @dataclass(frozen=True)
 class Choice:
-    """A submission; `strength` as in `strengths`; `differs` from the nearest one chosen before, 0 to 1."""
+    """A submission; `strength` as in `strengths`; `differs` from the nearest one chosen before, 0 to 1, if any was."""
 
     file: str
     strength: float
-    differs: float
+    differs: float | None
 
 
 def strengths(table: pd.DataFrame) -> pd.Series:
@@ -56,7 +56,7 @@ def choose(competition: Competition, workspace: Workspace, count: int, within: f
     while len(chosen) < count and len(waiting):
         strong = waiting[waiting >= least] if waiting.iloc[0] >= least else waiting[:1]
         file = differs[strong.index].idxmax()  # of equals the first, which is the strongest
-        chosen.append(Choice(file, float(waiting[file]), float(differs[file])))
+        chosen.append(Choice(file, float(waiting[file]), float(differs[file]) if chosen else None))
         waiting = waiting.drop(file)
         for other in waiting.index if len(chosen) < count else []:
             paths = ledger.path_of(workspace, file), ledger.path_of(workspace, other)

@@ -23,7 +23,7 @@ from lib.imaging.readers.spool import spooled
 from lib.inference.decision import Decision
 from lib.inference.members import Part, groups_of, infer_engine, named_parts, trained_with
 from lib.inference.submit import write_answers
-from lib.package.layout import MEMBERS, test_pattern
+from lib.package.layout import MEMBERS, split_pattern
 from lib.plugins import load_plugins
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
@@ -54,7 +54,7 @@ def placed(config: Config, images: Path, sample: Path, folder: Path) -> Config:
         raise UserError(f"--sample: there is no file {sample}; give the competition's sample submission")
     if not images.is_dir():
         raise UserError(f"--images: there is no folder {images}; give the one with the test images")
-    pattern = test_pattern(config.competition.test_images)[1]
+    pattern = split_pattern(config.competition.test_images)[1]
     submission = config.competition.submission.model_copy(update={"sample": str(sample.resolve())})
     competition = config.competition.model_copy(
         update={"root": str(images.resolve()), "test_images": pattern, "submission": submission}

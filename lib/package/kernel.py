@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from lib.competition.kaggle import kaggle_user
 from lib.config import Config
-from lib.package.layout import NOTEBOOK, WHEELS, test_pattern
+from lib.package.layout import NOTEBOOK, WHEELS, split_pattern
 
 UNKNOWN = "YOUR-KAGGLE-NAME"
 ABOUT = """# {title}
@@ -45,7 +45,7 @@ def notebook(config: Config, title: str, networks: int) -> dict:
     values = {
         "sample": str(sample),
         "depth": len(sample.parts) - 1,
-        "images": test_pattern(config.competition.test_images)[0],
+        "images": split_pattern(config.competition.test_images)[0],
     }
     return {
         "cells": [
@@ -84,9 +84,9 @@ def title_of(config: Config) -> str:
     """Words that Kaggle turns into an address: lower case, 6 to 40 letters.
 
     >>> title_of(Config())
-    'demo ensemble'
+    'demo ensemble package'
     """
-    words = re.sub(r"[^a-z0-9]+", " ", f"{config.competition.name} {config.infer.tag}".lower()).split()
+    words = re.sub(r"[^a-z0-9]+", " ", f"{config.competition.name} {config.infer.tag} package".lower()).split()
     return " ".join(words)[:40].strip()
 
 

@@ -11,10 +11,10 @@ DATASET = "dataset-metadata.json"
 WHEELS = "wheels"
 
 
-def test_pattern(glob: str) -> tuple[str, str]:
+def split_pattern(glob: str) -> tuple[str, str]:
     """`competition.test_images` as (the folder, the pattern inside it).
 
-    >>> test_pattern("test/images/*"), test_pattern("test/*/images/*.tif")
+    >>> split_pattern("test/images/*"), split_pattern("test/*/images/*.tif")
     (('test/images', '*'), ('test', '*/images/*.tif'))
     """
     *parents, name = PurePosixPath(glob).parts

@@ -35,14 +35,14 @@ def choice_text(choices: list[Choice]) -> str:
 def agreement(table: pd.DataFrame, board: str = "public") -> str:
     """Out-of-fold (crossed) scores against a board's: Spearman's rank correlation, and a warning when they part."""
     both = table[["cross", board]].dropna().astype(float)
-    said = f"out-of-fold against the {board} leaderboard, {len(both)} submissions: "
+    said = f"out-of-fold against {board} leaderboard, submissions with both scores: {len(both)}"
     if len(both):
         gap = both[board] - both["cross"]
-        said += f"the leaderboard is {gap.mean():+.4f} on average ({gap.min():+.4f} to {gap.max():+.4f})"
+        said += f"; the leaderboard says {gap.mean():+.4f} on average ({gap.min():+.4f} to {gap.max():+.4f})"
     if len(both) < FEWEST:
         return said + f"; from {FEWEST} on, their ranks can be compared"
     rank = both["cross"].rank().corr(both[board].rank())  # NaN where one side is all ties
-    said += f", rank correlation {rank:.2f}"
+    said += f"; rank correlation {rank:.2f}"
     if not rank >= PARTED:
         said += (
             "\nWARNING: they part. What gains out-of-fold does not gain there: look for leaks between folds, for test "

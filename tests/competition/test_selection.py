@@ -8,7 +8,7 @@ from lib import ledger
 from lib.__main__ import main
 from lib.competition import rle, selection
 from lib.competition.dataset import Competition
-from lib.competition.selection import choose, difference, strengths
+from lib.competition.selection import Choice, choose, difference, strengths
 from lib.config import load
 from lib.errors import UserError
 from lib.workspace import Workspace, write_table
@@ -79,7 +79,7 @@ def test_the_second_is_the_most_different_of_the_strong_and_copies_do_not_count(
     list_scores(workspace, [*rows, ("weak.csv", 0.9, 0.5), ("gone.csv", 0.9, 0.9)])
     chosen = choose(competition, workspace, 2)
     assert [choice.file for choice in chosen] == ["best.csv", "far.csv"]
-    assert chosen[1].differs > 0.5 and chosen[0].strength == 0.70
+    assert chosen[1].differs > 0.5 and chosen[0] == Choice("best.csv", 0.70, None)
     # Closer together only the near one is strong enough; with more to choose, the strong ones come first.
     assert [choice.file for choice in choose(competition, workspace, 2, within=0.003)] == ["best.csv", "near.csv"]
     order = ["best.csv", "far.csv", "near.csv", "weak.csv"]

@@ -39,10 +39,10 @@ def mounted(config, folder):
     data = folder / "input/competitions/discs"
     shutil.copytree(config.parent / "raw/test", data / "test")
     shutil.copyfile(config.parent / "raw/sample_submission.csv", data / "sample_submission.csv")
-    shutil.move(config.parent / "package", folder / "input/datasets/someone/tiny-ensemble")
+    shutil.move(config.parent / "package", folder / "input/datasets/someone/tiny-ensemble-package")
     for gone in ("raw", "work"):
         shutil.move(config.parent / gone, folder / f"not here {gone}")
-    return folder / "input/datasets/someone/tiny-ensemble", data
+    return folder / "input/datasets/someone/tiny-ensemble-package", data
 
 
 def offline(folder):
@@ -109,7 +109,7 @@ def test_the_notebook_installs_and_predicts_where_kaggle_mounts_things(tiny, tmp
     package, data = mounted(tiny, folder)
     kernel = json.loads((package / "kernel-metadata.json").read_text())
     dataset = json.loads((package / "dataset-metadata.json").read_text())
-    assert kernel["dataset_sources"] == [dataset["id"]] == ["someone/tiny-ensemble"]
+    assert kernel["dataset_sources"] == [dataset["id"]] == ["someone/tiny-ensemble-package"]
     assert kernel["enable_internet"] is False and kernel["competition_sources"] == ["discs"]
     book = json.loads((package / kernel["code_file"]).read_text())
     code = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
