@@ -19,7 +19,7 @@ from lib.competition.scoring import open_codec
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
-from lib.inference.decision import fit_decision
+from lib.inference.fitting import Fitting, check_decide, fit_ensemble, needs_maps, without_idle
 from lib.inference.members import (
     Part,
     check_same_systems,
@@ -36,7 +36,7 @@ from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import ensemble_rows, member_rows
-from lib.report.failures import class_rows, decided_counts, shown_objects, size_rows
+from lib.report.failures import class_rows, shown_objects, size_rows
 from lib.report.show import show_predictions
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
@@ -56,6 +56,7 @@ def main(argv: list[str]) -> None:
     members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
     parts = parts_of(members, config.infer.weights)
     systems = check_same_systems(parts)
+    check_decide(config, competition)
     stage = workspace.stage(
         "05_infer_ensemble",
         {
@@ -78,18 +79,25 @@ def main(argv: list[str]) -> None:
     # The decision, on out-of-fold maps made as the test maps will be.
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, workspace, load(parts[0]), device, images, len(parts))
-    oof, fold_of = out_of_fold(parts, folds, images, config, competition, workspace, load, device, engine)
-    decision = fit_decision(oof, len(systems), fold_of, config.competition, config.infer.threshold == "fit")
-    rows = member_rows(parts, systems, oof, config)
+    whole = needs_maps(config, len(systems))
+    oof, fold_of, maps = out_of_fold(
+        parts, folds, images, config, competition, workspace, load, device, engine, whole
+    )  # fmt: skip
+    group_of = folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
+    fitted = fit_ensemble(Fitting(oof, maps, len(competition.label_names), config, workspace.root), fold_of)
+    decision = fitted.decision
+    rows = member_rows(parts, systems, oof, fitted, config)
     table = "\n\n".join(text_table(part) for part in (
-        rows, ensemble_rows(rows, decision), class_rows(decided_counts(oof, decision), competition.label_names),
+        rows, ensemble_rows(rows, oof, fitted, fold_of, group_of, config),
+        class_rows(fitted.confusions.sum(0), competition.label_names),
         size_rows(shown_objects(oof, decision, images, competition)),
     ))  # fmt: skip
 
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]
     sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
-    groups = groups_of(parts, config, load, device, engine)
+    parts, decision = without_idle(parts, systems, decision)
+    groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
     codec = open_codec(competition)
     add_answers(codec, sources, groups, decision, config, competition)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
@@ -97,7 +105,7 @@ def main(argv: list[str]) -> None:
         codec.write(temporary)
         codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
 
-    decision.save(workspace.decision)
+    decision.save(workspace.decision, check_same_systems(parts))
     show_predictions(oof, fold_of, decision, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {

@@ -15,6 +15,13 @@ class Infer(Section):
     weights: list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]] = ["swa"]
     """Which weights of each member take part. `swa` falls back to `last` where SWA was off; `epochs` are all the
     checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup` as in `train.soup`."""
+    members: Literal["equal", "greedy", "simplex"] = "equal"
+    """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with
+    replacement, or searched among all shares; found on a sample of out-of-fold pixels."""
+    mean: Literal["arithmetic", "geometric", "power"] = "arithmetic"
+    """How their maps are averaged; a seed's folds among themselves always arithmetically: no image has maps of two."""
+    power: Annotated[float, Gt(0)] = 2.0
+    """Exponent of the power mean; above 1 leans to the surer member."""
     window: Annotated[int, Ge(0)] = 0
     """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context."""
     overlap: Annotated[float, Interval(ge=0, lt=1)] = 0.5
@@ -41,6 +48,12 @@ class Infer(Section):
     """A class is left out of a window where the classification head finds it less likely than this; 0 for never."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
+    decide: list[Literal["objects", "largest", "holes", "priors"]] = []
+    """What else is fitted on out-of-fold maps. One class: `objects` (drawn from a low threshold on, where they reach a
+    high one and an area), `largest` (only the largest object of an image), `holes` (small ones are filled). Several
+    classes: `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
+    maps_gib: Annotated[float, Gt(0)] = 64.0
+    """Disk for out-of-fold maps, before compression, when `members`, `mean` or `decide` needs them whole."""
     tag: str = "ensemble"
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25
