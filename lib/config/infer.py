@@ -3,8 +3,10 @@
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
+from pydantic import AfterValidator
 
 from lib.config.section import Section
+from lib.config.units import tta_words
 
 
 class Infer(Section):
@@ -35,9 +37,11 @@ class Infer(Section):
     roi: str = "content"
     """Where windows are computed: `none` (everywhere), `content` (not on blank areas), or a CSV of
     boxes with columns `image_id,y,x,height,width` in original pixels."""
-    tta: Literal["none", "free", "flips", "d4"] = "none"
-    """Test-time augmentation: horizontal and vertical flips (4 views), or all 8 of the square. `free`: each window is
-    seen once, but its neighbours flipped otherwise, so that their overlaps average views."""
+    tta: Annotated[str, AfterValidator(tta_words)] = "none"
+    """Test-time augmentation, in words that multiply the views: `hflip`, `vflip`, `rotate=0,90,180,270`,
+    `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square). `merge=gmean` (or `max`,
+    `min`, `tsharpen`) in place of their mean. `free`: each window is seen once, but its neighbours flipped otherwise,
+    so that their overlaps average views."""
     batch_size: Annotated[int, Ge(1)] = 8
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """`auto` times two forward passes of each and takes the fastest whose maps agree."""

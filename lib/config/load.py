@@ -234,7 +234,8 @@ def _validate(values: dict, path: Path | None) -> Config:
     if error["type"] == "extra_forbidden":
         raise UserError(f"{where}unknown key {key}; {_nearest(key)}")
     if error["type"] == "value_error":
-        raise UserError(f"{where}{error['ctx']['error']}")
+        of_section = isinstance(error["input"], dict)  # its message names the keys
+        raise UserError(f"{where}{'' if of_section else f'{key}: '}{error['ctx']['error']}")
     raise UserError(f"{where}{key}: {found}; {_expectation(error)}")
 
 

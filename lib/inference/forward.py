@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lib.inference.backends import Engine, Run, as_images, probabilities
-from lib.inference.tta import views
+from lib.inference.tta import merge, views
 from lib.precision import fastest
 
 EAGER = Engine()
@@ -16,9 +16,9 @@ EAGER = Engine()
 class Ensemble:
     """Windows (B, h, w, 3) uint8 → probabilities (B, S, K, h, w) float32.
 
-    Probabilities, not logits, are averaged over views and members. `groups` are lists of positions in
-    `nets`; each group's mean is one system. By default one group holds all members; `each=True` puts
-    every single member before it.
+    Probabilities, not logits, are averaged over views (`tta`: lib/inference/tta.py) and members. `groups`
+    are lists of positions in `nets`; each group's mean is one system. By default one group holds all
+    members; `each=True` puts every single member before it.
     """
 
     def __init__(
@@ -31,7 +31,8 @@ class Ensemble:
         groups: list[list[int]] | None = None,
         each: bool = False,
     ):
-        self.runs, self.device, self.views = [engine.build(net, device) for net in nets], device, list(views(tta))
+        self.runs, self.device = [engine.build(net, device) for net in nets], device
+        self.views, self.merge = list(views(tta)), merge(tta)
         everyone = list(range(len(nets)))
         self.groups = groups or ([[i] for i in everyone] if each else []) + [everyone]
 
@@ -47,11 +48,9 @@ class Ensemble:
         return torch.stack(systems, dim=1).cpu().numpy()
 
     def _member(self, run: Run, images: torch.Tensor) -> torch.Tensor:
-        total = None
-        for view in self.views:
-            probs = probabilities(view.deaugment_mask(run(view.augment_image(images))))
-            total = probs if total is None else total + probs
-        return total / len(self.views)
+        return self.merge(
+            view.deaugment_mask(probabilities(run(view.augment_image(images)))) for view in self.views
+        )  # fmt: skip
 
 
 def fastest_precision(net: nn.Module, device: torch.device, window: int, batch_size: int) -> str:

@@ -24,7 +24,7 @@ from lib.inference.forward import Ensemble, fastest_precision
 from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
-from lib.inference.tta import views
+from lib.inference.tta import cost
 from lib.workspace import Member, Workspace, file_fingerprint, replacing, short_hash
 
 SHOWN = 16  # images of a fold whose maps are kept, to be shown
@@ -68,7 +68,7 @@ def windows_of(config: Config) -> Windows:
     size = config.infer.window or config.train.crop or tile
     scale = config.infer.scale or config.preprocess.scale * config.train.scale
     step = 64 if config.model.stem == "down" else 32
-    turns = config.infer.tta == "free"
+    turns = "free" in config.infer.tta.split()
     size = -(-size // step) * step
     return Windows(size, config.infer.overlap, scale, config.infer.blend, config.infer.margin, turns=turns)
 
@@ -155,7 +155,7 @@ def infer_engine(
     def fastest() -> str:
         sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
         count = sum(count_windows(image.height, image.width, windows) for image in images.itertuples())
-        batches = -(-count * len(views(config.infer.tta)) // batch)
+        batches = round(count * cost(config.infer.tta) / batch + 0.5)
         return fastest_backend(network, device, precision, first_windows(sources, windows, batch), batches, networks)
 
     return Engine(precision, chosen("infer.backend", config.infer.backend, f"{about} {precision}", fastest))
