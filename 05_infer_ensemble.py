@@ -12,6 +12,7 @@ submissions/<time>_<tag>.csv with a .json beside it, submission.csv (a copy), re
 import shutil
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from lib import tables
 from lib.competition.dataset import Competition
@@ -19,6 +20,7 @@ from lib.competition.scoring import open_codec
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
+from lib.inference.coarse import coarse_members, share_looked_at, with_boxes
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, needs_maps, without_idle
 from lib.inference.members import (
     Part,
@@ -30,6 +32,7 @@ from lib.inference.members import (
     roi_file,
     source_of,
     trained_with,
+    windows_of,
 )
 from lib.inference.submit import add_answers
 from lib.plugins import load_plugins
@@ -57,6 +60,7 @@ def main(argv: list[str]) -> None:
     parts = parts_of(members, config.infer.weights)
     systems = check_same_systems(parts)
     check_decide(config, competition)
+    finders = coarse_members(config, competition, workspace)
     stage = workspace.stage(
         "05_infer_ensemble",
         {
@@ -65,7 +69,12 @@ def main(argv: list[str]) -> None:
             "competition.metric": config.competition.metric,
             "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
         },
-        [workspace.images, workspace.folds, *(member.path / "done.json" for member in members), *roi_file(config)],
+        [
+            workspace.images,
+            workspace.folds,
+            *(part.member.path / "done.json" for part in [*parts, *finders]),
+            *roi_file(config),
+        ],
     )
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
@@ -79,6 +88,9 @@ def main(argv: list[str]) -> None:
     # The decision, on out-of-fold maps made as the test maps will be.
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, workspace, load(parts[0]), device, images, len(parts))
+    config = with_boxes(
+        config, finders, folds, images, competition, workspace, load, device, windows_of(first)
+    )  # fmt: skip
     whole = needs_maps(config, len(systems))
     oof, fold_of, maps = out_of_fold(
         parts, folds, images, config, competition, workspace, load, device, engine, whole
@@ -92,6 +104,9 @@ def main(argv: list[str]) -> None:
         class_rows(fitted.confusions.sum(0), competition.label_names),
         size_rows(shown_objects(oof, decision, images, competition)),
     ))  # fmt: skip
+    if finders:
+        share = share_looked_at(Path(config.infer.roi), images[images["split"] != "unlabeled"], windows_of(first))
+        table += f"\n\nregions leave {share:.1%} of all windows to be computed"
 
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]

@@ -157,7 +157,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     unlabeled = sizes["test"] + sizes["unlabeled"]
     networks, rounds = folds * len(config.train.seeds), config.pseudo.rounds
     members = networks * (rounds + 1)
-    seen = 1 - measured.blank_share if config.infer.roi == "content" else 1.0
+    seen = 1 - measured.blank_share if config.infer.roi in ("content", "coarse") else 1.0
 
     def windows(images: list[tuple[int, int]], grid: Windows) -> float:
         return seen * sum(window_count(size, grid) for size in images)

@@ -35,8 +35,14 @@ class Infer(Section):
     margin: Annotated[float, Interval(ge=0, lt=0.5)] = 0.25
     """Blend center: rim on each side, as a share of the window."""
     roi: str = "content"
-    """Where windows are computed: `none` (everywhere), `content` (not on blank areas), or a CSV of
-    boxes with columns `image_id,y,x,height,width` in original pixels."""
+    """Where windows are computed: `none` (everywhere), `content` (not on blank areas), a CSV of boxes with columns
+    `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects."""
+    coarse: str = ""
+    """Experiment whose members find regions for `roi: coarse`, trained on images shrunken further."""
+    coarse_above: Annotated[float, Interval(gt=0, lt=1)] = 0.2
+    """Probability of being no background from which a pixel belongs to a region."""
+    coarse_margin: Annotated[float, Ge(0)] = 0.125
+    """What is looked at around a region, as a share of a window's side."""
     tta: Annotated[str, AfterValidator(tta_words)] = "none"
     """Test-time augmentation, in words that multiply the views: `hflip`, `vflip`, `rotate=0,90,180,270`,
     `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square). `merge=gmean` (or `max`,

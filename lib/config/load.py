@@ -103,6 +103,8 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
             _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
         if {"epochs", "mean", "soup"} & set(config.infer.weights):
             _put(values, "train.checkpoints", max(2, config.train.checkpoints))
+        if config.infer.roi == "coarse":
+            _put(values, "infer.roi", "content")
         if config.train.schedule == "plateau":
             _put(values, "train.evaluations", 2)
         _put(values, "pseudo.rounds", min(1, config.pseudo.rounds))

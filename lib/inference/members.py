@@ -111,7 +111,7 @@ def groups_of(
 
 def roi_file(config: Config) -> list[Path]:
     """The CSV of boxes, where `infer.roi` names one."""
-    return [] if config.infer.roi in ("none", "content") else [Path(config.infer.roi)]
+    return [] if config.infer.roi in ("none", "content", "coarse") else [Path(config.infer.roi)]
 
 
 def limits_of(config: Config) -> Limits:
