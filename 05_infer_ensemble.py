@@ -21,12 +21,14 @@ from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
 from lib.inference.coarse import coarse_members, share_looked_at, with_boxes
-from lib.inference.fitting import Fitting, check_decide, fit_ensemble, needs_maps, without_idle
+from lib.inference.evaluate import background_fill
+from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
     Part,
     check_same_systems,
     groups_of,
     infer_engine,
+    is_cached,
     out_of_fold,
     parts_of,
     roi_file,
@@ -34,6 +36,7 @@ from lib.inference.members import (
     trained_with,
     windows_of,
 )
+from lib.inference.pace import OOF_SHARE, RESERVE, fewer_images, paced
 from lib.inference.submit import add_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
@@ -91,7 +94,10 @@ def main(argv: list[str]) -> None:
     config = with_boxes(
         config, finders, folds, images, competition, workspace, load, device, windows_of(first)
     )  # fmt: skip
-    whole = needs_maps(config, len(systems))
+    whole, limit = needs_maps(config, len(systems)), config.infer.time_limit
+    if limit and not is_cached(parts, folds, config, workspace, engine, whole):
+        own = [part for part in parts if part.member.fold == parts[0].member.fold]
+        folds = fewer_images(folds, images, groups_of(own, config, load, device, engine), config, OOF_SHARE * limit)
     oof, fold_of, maps = out_of_fold(
         parts, folds, images, config, competition, workspace, load, device, engine, whole
     )  # fmt: skip
@@ -113,6 +119,10 @@ def main(argv: list[str]) -> None:
     sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
     parts, decision = without_idle(parts, systems, decision)
     groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
+    if limit:
+        judge, fill = judge_of(oof, fitted, config), background_fill(competition.channels, len(competition.label_names))
+        until = started + (1 - RESERVE) * limit
+        groups = paced(groups, parts, systems, judge, config, test, sources, fill, until)
     codec = open_codec(competition)
     add_answers(codec, sources, groups, decision, config, competition)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"

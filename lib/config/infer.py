@@ -6,7 +6,7 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
 
 from lib.config.section import Section
-from lib.config.units import tta_words
+from lib.config.units import Seconds, tta_words
 
 
 class Infer(Section):
@@ -64,6 +64,10 @@ class Infer(Section):
     classes: `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
     maps_gib: Annotated[float, Gt(0)] = 64.0
     """Disk for out-of-fold maps, before compression, when `members`, `mean` or `decide` needs them whole."""
+    time_limit: Seconds = 0
+    """For all of 05 (`9h`, `25m`, `90s`); 0 for none. Out-of-fold maps that are not there yet are made of fewer images;
+    test windows get as many networks, the most worthwhile first, and then views as the time that is left allows, and
+    overlap less before a network is left out."""
     tag: str = "ensemble"
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25

@@ -63,6 +63,7 @@ SLIVER = {
     "train.swa.start": 0.5,
     "train.swa.bn_batches": 2,
     "infer.tta": "none",
+    "infer.time_limit": 0,
     "infer.overlap": 0.0,
     "report.pictures": 1,
 }

@@ -1,6 +1,10 @@
 """Quantities as people write them."""
 
 import re
+from typing import Annotated
+
+from annotated_types import Ge
+from pydantic import BeforeValidator
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -17,6 +21,9 @@ def seconds(value: object) -> object:
     if not found or found[2] not in _SECONDS:
         raise ValueError(f"expected seconds or a duration such as 90s, 25m or 1.5h, found {value!r}")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+Seconds = Annotated[float, BeforeValidator(seconds), Ge(0)]
 
 
 def duration(seconds: float) -> str:

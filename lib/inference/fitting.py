@@ -77,6 +77,14 @@ def without_idle(parts: list[Part], systems: list[str], decision: Decision) -> t
     return [part for part in parts if part.system in counting], replace(decision, mix=mix)
 
 
+def judge_of(oof: Evaluation, fitted: Fitted, config: Config) -> Judge:
+    """Scores mixtures of the evaluation's systems, averaged as the decision does."""
+    systems = oof.counts.shape[1] - 1
+    mix = fitted.decision.mix or Mix(equal(systems))
+    search = oof.binary and config.infer.threshold == "fit"
+    return Judge(oof.points, oof.counts.shape[2], mix, config.competition, search)
+
+
 class Fitting:
     """Fits on some images of an evaluation and decides others."""
 

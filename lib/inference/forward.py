@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.inference.backends import Engine, Run, as_images, probabilities
+from lib.inference.backends import Engine, as_images, probabilities
 from lib.inference.tta import merge, views
 from lib.precision import fastest
 
@@ -43,14 +43,14 @@ class Ensemble:
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         images = as_images(windows, self.device)
-        maps = [self._member(run, images) for run in self.runs]
+        maps = [self.member(network, images) for network in range(len(self.runs))]
         systems = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
         return torch.stack(systems, dim=1).cpu().numpy()
 
-    def _member(self, run: Run, images: torch.Tensor) -> torch.Tensor:
-        return self.merge(
-            view.deaugment_mask(probabilities(run(view.augment_image(images)))) for view in self.views
-        )  # fmt: skip
+    def member(self, network: int, images: torch.Tensor, views: list[int] | None = None) -> torch.Tensor:
+        """(B, K, h, w): what one network says, merged from all or some of its views."""
+        run, views = self.runs[network], self.views if views is None else [self.views[i] for i in views]
+        return self.merge(view.deaugment_mask(probabilities(run(view.augment_image(images)))) for view in views)
 
 
 def fastest_precision(net: nn.Module, device: torch.device, window: int, batch_size: int) -> str:

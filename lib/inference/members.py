@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -196,20 +196,8 @@ def out_of_fold(
     paths = images.set_index("image_id")["path"]
     if whole_maps:
         _check_disk(parts, folds, images, config, competition)
-    for fold in sorted({part.member.fold for part in parts}):
-        here = [part for part in parts if part.member.fold == fold]
-        ids = list(folds.loc[folds["fold"] == fold, "image_id"])
+    for fold, here, ids, cache in _by_fold(parts, folds, config, workspace, engine):
         fold_of += [fold] * len(ids)
-        made_from = [
-            [file_fingerprint(part.member.path / "done.json") for part in here],
-            [part.weights for part in here],
-            ids,
-            [repr(windows_of(trained_with(part.member, config))) for part in here],
-            [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
-            [config.infer.roi, config.infer.tta, config.infer.gate, repr(engine), file_fingerprint(workspace.images)],
-            [SHOWN, MAP_SIDE, POINTS, SAMPLED],
-        ]
-        cache = workspace.oof_dir / f"{short_hash(made_from)}.npz"
         maps = cache.with_suffix(".maps")
         if not cache.is_file() or (whole_maps and not maps.is_file()):
             with ExitStack() as stack:
@@ -230,6 +218,33 @@ def out_of_fold(
         evaluations.append(Evaluation.load(cache))
         kept.append(maps)
     return Evaluation.concat(evaluations), np.array(fold_of), Maps(kept) if whole_maps else None
+
+
+def is_cached(
+    parts: list[Part], folds: pd.DataFrame, config: Config, workspace: Workspace, engine: Engine, whole_maps: bool
+) -> bool:
+    """Whether `out_of_fold` has nothing to predict."""
+    caches = [cache for *_, cache in _by_fold(parts, folds, config, workspace, engine)]
+    return all(path.is_file() and (path.with_suffix(".maps").is_file() or not whole_maps) for path in caches)
+
+
+def _by_fold(
+    parts: list[Part], folds: pd.DataFrame, config: Config, workspace: Workspace, engine: Engine
+) -> Iterator[tuple[int, list[Part], list[str], Path]]:
+    """(fold, its parts, its images, where their counts are kept)."""
+    for fold in sorted({part.member.fold for part in parts}):
+        here = [part for part in parts if part.member.fold == fold]
+        ids = list(folds.loc[folds["fold"] == fold, "image_id"])
+        made_from = [
+            [file_fingerprint(part.member.path / "done.json") for part in here],
+            [part.weights for part in here],
+            ids,
+            [repr(windows_of(trained_with(part.member, config))) for part in here],
+            [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
+            [config.infer.roi, config.infer.tta, config.infer.gate, repr(engine), file_fingerprint(workspace.images)],
+            [SHOWN, MAP_SIDE, POINTS, SAMPLED],
+        ]
+        yield fold, here, ids, workspace.oof_dir / f"{short_hash(made_from)}.npz"
 
 
 def _check_disk(

@@ -9,9 +9,9 @@ from lib.competition.intervals import paired_gain
 from lib.config import Config
 from lib.inference.decision import best_threshold, crossed_by_threshold
 from lib.inference.evaluate import HALF, Evaluation
-from lib.inference.fitting import Fitted
+from lib.inference.fitting import Fitted, judge_of
 from lib.inference.members import Part
-from lib.inference.mix import Judge, Mix, adds, equal
+from lib.inference.mix import Mix, adds, equal
 from lib.workspace import read_json
 
 
@@ -22,8 +22,8 @@ def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: 
     everything = np.ones(len(oof.image_ids), bool)
     search = oof.binary and config.infer.threshold == "fit"
     mix = fitted.decision.mix or Mix(equal(len(systems)))
-    judge = Judge(oof.points, oof.counts.shape[2], mix, config.competition, search)
-    for i, (system, added) in enumerate(zip(systems, adds(judge, mix.weights), strict=True)):
+    added_by = adds(judge_of(oof, fitted, config), mix.weights)
+    for i, (system, added) in enumerate(zip(systems, added_by, strict=True)):
         threshold = best_threshold(oof, i, everything, config.competition) if search else HALF
         own = [part for part in parts if part.system == system]
         seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in own)
