@@ -13,29 +13,36 @@ submissions/<time>_<tag>.csv with a .json and a .yaml beside it, a row of submis
 import shutil
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from lib import ledger, tables
 from lib.competition.dataset import Competition
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
-from lib.inference.decision import fit_decision
+from lib.inference.coarse import coarse_members, share_looked_at, with_boxes
+from lib.inference.evaluate import background_fill
+from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
     Part,
     check_same_systems,
     groups_of,
     infer_engine,
+    is_cached,
     out_of_fold,
     parts_of,
     roi_file,
+    source_of,
     trained_with,
+    windows_of,
 )
+from lib.inference.pace import OOF_SHARE, RESERVE, fewer_images, paced
 from lib.inference.submit import write_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import ensemble_rows, member_rows
-from lib.report.failures import class_rows, decided_counts, shown_objects, size_rows
+from lib.report.failures import class_rows, shown_objects, size_rows
 from lib.report.show import show_predictions
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
@@ -55,6 +62,8 @@ def main(argv: list[str]) -> None:
     members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
     parts = parts_of(members, config.infer.weights)
     systems = check_same_systems(parts)
+    check_decide(config, competition)
+    finders = coarse_members(config, competition, workspace)
     stage = workspace.stage(
         "05_infer_ensemble",
         {
@@ -63,7 +72,12 @@ def main(argv: list[str]) -> None:
             "competition.metric": config.competition.metric,
             "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
         },
-        [workspace.images, workspace.folds, *(member.path / "done.json" for member in members), *roi_file(config)],
+        [
+            workspace.images,
+            workspace.folds,
+            *(part.member.path / "done.json" for part in [*parts, *finders]),
+            *roi_file(config),
+        ],
     )
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
@@ -77,21 +91,42 @@ def main(argv: list[str]) -> None:
     # The decision, on out-of-fold maps made as the test maps will be.
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, workspace, load(parts[0]), device, images, len(parts))
-    oof, fold_of = out_of_fold(parts, folds, images, config, competition, workspace, load, device, engine)
-    decision = fit_decision(oof, len(systems), fold_of, config.competition, config.infer.threshold == "fit")
-    rows = member_rows(parts, systems, oof, config)
+    config = with_boxes(
+        config, finders, folds, images, competition, workspace, load, device, windows_of(first)
+    )  # fmt: skip
+    whole, limit = needs_maps(config, len(systems)), config.infer.time_limit
+    if limit and not is_cached(parts, folds, config, workspace, engine, whole):
+        own = [part for part in parts if part.member.fold == parts[0].member.fold]
+        folds = fewer_images(folds, images, groups_of(own, config, load, device, engine), config, OOF_SHARE * limit)
+    oof, fold_of, maps = out_of_fold(
+        parts, folds, images, config, competition, workspace, load, device, engine, whole
+    )  # fmt: skip
+    group_of = folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
+    fitted = fit_ensemble(Fitting(oof, maps, len(competition.label_names), config, workspace.root), fold_of)
+    decision = fitted.decision
+    rows = member_rows(parts, systems, oof, fitted, config)
     table = "\n\n".join(text_table(part) for part in (
-        rows, ensemble_rows(rows, decision), class_rows(decided_counts(oof, decision), competition.label_names),
+        rows, ensemble_rows(rows, oof, fitted, fold_of, group_of, config),
+        class_rows(fitted.confusions.sum(0), competition.label_names),
         size_rows(shown_objects(oof, decision, images, competition)),
     ))  # fmt: skip
+    if finders:
+        share = share_looked_at(Path(config.infer.roi), images[images["split"] != "unlabeled"], windows_of(first))
+        table += f"\n\nregions leave {share:.1%} of all windows to be computed"
 
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]
-    groups = groups_of(parts, config, load, device, engine)
+    sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
+    parts, decision = without_idle(parts, systems, decision)
+    groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
+    if limit:
+        judge, fill = judge_of(oof, fitted, config), background_fill(competition.channels, len(competition.label_names))
+        until = started + (1 - RESERVE) * limit
+        groups = paced(groups, parts, systems, judge, config, test, sources, fill, until)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
     write_answers(path, test, groups, decision, config, competition)
 
-    decision.save(workspace.decision)
+    decision.save(workspace.decision, check_same_systems(parts))
     show_predictions(oof, fold_of, decision, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {

@@ -224,6 +224,11 @@ def test_masks_as_palette_images_and_several_classes(tmp_path):
         run(stage, path, "--augment.preset", "light")
     about = json.loads(next((tmp_path / "work/submissions").glob("*.json")).read_text())
     assert about["oof_score"] > 0.6  # three flat colours are easy; chance is near 0.2
+    run(
+        "05_infer_ensemble", path, "--augment.preset", "light", "--infer.decide", "priors", "--infer.members", "simplex"
+    )
+    decision = json.loads((tmp_path / "work/decision.json").read_text())
+    assert len(decision["factors"]) == 3 and decision["score"] >= about["oof_score"] - 0.01
 
 
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])

@@ -86,8 +86,9 @@ def predict(config: Config, out: Path, folder: Path) -> int:
 
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, Workspace(folder), load_part(parts[0]), device, images, len(parts))
-    groups = groups_of(parts, config, load_part, device, engine)
-    write_answers(out, images, groups, Decision.load(ensemble.decision), config, competition)
+    decision = Decision.load(ensemble.decision)
+    groups = groups_of(parts, config, load_part, device, engine, each=decision.mix is not None)
+    write_answers(out, images, groups, decision, config, competition)
     return len(images)
 
 

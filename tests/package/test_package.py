@@ -120,6 +120,18 @@ def test_the_notebook_installs_and_predicts_where_kaggle_mounts_things(tiny, tmp
     assert (folder / "submission.csv").read_bytes() == expected
 
 
+def test_mixtures_and_rules_travel(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    flags = ["--infer.weights", "swa", "ema", "--train.ema", "0.5", "--infer.members", "simplex"]
+    expected = make_submission(tiny, *flags, "--infer.mean", "geometric", "--infer.decide", "objects", "holes")
+    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
+    package, data = mounted(tiny, folder)
+    infer = runpy.run_path(str(package / "infer.py"))["main"]
+    sample = str(data / "sample_submission.csv")
+    infer(["--images", str(data / "test"), "--sample", sample, "--out", str(folder / "s.csv")])
+    assert (folder / "s.csv").read_bytes() == expected
+
+
 def test_plugins_travel_and_a_package_stays_what_was_submitted(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
     (tiny.parent / "mine.py").write_text(
