@@ -97,12 +97,12 @@ class Competition:
     def check(self) -> None:
         """Look at labels, metadata and sample submission together. Raises UserError."""
         _ = self.labels, self.metadata
-        self.check_answers()
+        self.check_sample()
 
-    def check_answers(self) -> None:
-        """Look at test images and sample submission together. Raises UserError."""
+    def check_sample(self) -> None:
+        """Does the sample submission ask for the test images, all of them? Raises UserError."""
         path = self.root / self.settings.submission.sample
-        self._check_sample(path)
+        self._check_rows(path)
         wanted = set(self.sample[self.settings.submission.id_column])
         strangers, silent = sorted(wanted - set(self.ids("test"))), sorted(set(self.ids("test")) - wanted)
         if strangers:
@@ -112,7 +112,7 @@ class Competition:
         if silent:
             raise UserError(f"test image {silent[0]!r} does not occur in {path}")
 
-    def _check_sample(self, path: Path) -> None:
+    def _check_rows(self, path: Path) -> None:
         """Every row of run-lengths asks for another thing, and for a class that is known."""
         s = self.settings.submission
         if s.codec != "rle":  # a plugin's rows may mean something else

@@ -65,7 +65,7 @@ def placed(config: Config, images: Path, sample: Path, folder: Path) -> Config:
 def predict(config: Config, out: Path, folder: Path) -> int:
     """Write the answers; the number of images."""
     competition, ensemble = Competition(config.competition, only_test=True), Workspace(HERE)
-    competition.check_answers()
+    competition.check_sample()
     sizes = test_sizes(competition)
     images = pd.DataFrame(
         [
