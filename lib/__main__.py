@@ -4,7 +4,7 @@ python -m lib demo CONFIG             make the built-in demo competition, if the
 python -m lib preflight CONFIG …      schema, data, one batch through all stages; a forecast of hours, disk, memory
 python -m lib get KEY CONFIG …        print one option
 python -m lib another_round CONFIG …   is another pseudo-label round worth while? yes or no
-python -m lib check CONFIG [CSV] …    does a CSV (else submission.csv) have the form that the sample asks for?
+python -m lib check CONFIG [CSV] …    is a CSV (else submission.csv) what the organiser asks for? draws ten masks
 python -m lib score CONFIG [CSV] …    score it, where the answers are known
 python -m lib compare CONFIG … …      one table over several configs
 
@@ -65,11 +65,17 @@ def preflight(argv: list[str]) -> None:
 def check(argv: list[str]) -> None:
     from lib.competition.dataset import Competition
     from lib.competition.scoring import open_codec, test_sizes
+    from lib.report.answers import show_answers
 
     config, path = config_and_csv(argv)
     competition = Competition(config.competition)
-    open_codec(competition).check(path, test_sizes(competition))
-    print(f"{path}: ids, order, ranges and overlaps are as the sample asks; {len(competition.sample)} rows")
+    codec, sizes = open_codec(competition), test_sizes(competition)
+    objects = codec.check(path, sizes)
+    picture = Workspace(workspace_of(config)).report / f"check_{path.stem}.jpg"
+    show_answers(codec, path, objects, sizes, competition, picture)
+    found = sum(1 for pixels in objects.values() if pixels)
+    print(f"{path}: as the organiser asks; {found} of {len(objects)} images hold an object")
+    print(f"{picture}: masks of the file over their images; look whether they lie where they should")
 
 
 def score(argv: list[str]) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.codecs.common import Bands, Name, fill
+from lib.competition.codecs.common import Bands, Name, fill, label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
-from lib.competition.codecs.pixel_rows import label_of_array
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError

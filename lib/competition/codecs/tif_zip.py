@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from lib.competition.codecs.common import Bands, Codec, fill
-from lib.competition.codecs.pixel_rows import label_of_array
+from lib.competition.codecs.common import Bands, Codec, fill, label_of_array
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
