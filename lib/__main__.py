@@ -69,8 +69,12 @@ def check(argv: list[str]) -> None:
 
     config, path = config_and_csv(argv)
     competition = Competition(config.competition)
+    competition.check_sample()
     codec, sizes = open_codec(competition), test_sizes(competition)
     objects = codec.check(path, sizes)
+    if objects is None:  # a plugin's codec that shows nothing
+        print(f"{path}: as the organiser asks")
+        return
     picture = Workspace(workspace_of(config)).report / f"check_{path.stem}.jpg"
     show_answers(codec, path, objects, sizes, competition, picture)
     found = sum(1 for pixels in objects.values() if pixels)
@@ -88,12 +92,15 @@ def score(argv: list[str]) -> None:
 
 def config_and_csv(argv: list[str]) -> tuple[Config, Path]:
     """`CONFIG [CSV] [--key value …]`, plugins loaded."""
+    from lib.competition.scoring import with_codecs_suffix
+
     (path, *csv), flags = split(argv)
     if len(csv) > 1:
         raise UserError(f"expected one CSV, found {len(csv)}: {' '.join(csv)}")
     config = load(path, flags)
     load_plugins(config.plugins)
-    return config, Path(csv[0]) if csv else Workspace(workspace_of(config)).submission
+    made = with_codecs_suffix(Workspace(workspace_of(config)).submission, config.competition)
+    return config, Path(csv[0]) if csv else made
 
 
 def compare(argv: list[str]) -> None:

@@ -97,11 +97,15 @@ class Competition:
     def check(self) -> None:
         """Look at labels, metadata and sample submission together. Raises UserError."""
         _ = self.labels, self.metadata
+        self.check_sample()
+
+    def check_sample(self) -> None:
+        """Does the sample submission ask for the test images, all of them? Raises UserError."""
         s = self.settings.submission
         if not s.sample:
             return
         path = self.root / s.sample
-        self._check_sample(path)
+        self._check_rows(path)
         known = {name[0]: i for i in self.ids("test") for name in names_of(self.settings, i)}
         wanted = set(self.sample[s.id_column])
         strangers = sorted(wanted - set(known)) if s.codec != "patches" else []  # whose names depend on image sizes
@@ -114,7 +118,7 @@ class Competition:
         if silent:
             raise UserError(f"test image {silent[0]!r} does not occur in {path} as {s.id_template}")
 
-    def _check_sample(self, path: Path) -> None:
+    def _check_rows(self, path: Path) -> None:
         """Every row of run-lengths asks for another thing, and for a class that is known."""
         s = self.settings.submission
         if s.codec != "rle":  # a plugin's rows may mean something else

@@ -15,6 +15,7 @@ from lib.competition.codecs.components import Components
 from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
 from lib.competition.labels.rle_csv import RleCsv
+from lib.config.competition import Competition as Settings
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.plugins import find
@@ -103,6 +104,12 @@ def open_codec(competition: Competition):
     settings = competition.settings
     build = find("codec", settings.submission.codec, "competition.submission.codec")
     return build(settings, competition.sample, competition.label_names)
+
+
+def with_codecs_suffix(path: Path, settings: Settings) -> Path:
+    """A submission's path with the suffix that the competition's codec gives it."""
+    codec = find("codec", settings.submission.codec, "competition.submission.codec")
+    return path.with_suffix(getattr(codec, "suffix", ".csv"))
 
 
 def test_sizes(competition: Competition) -> dict[str, tuple[int, int]]:
