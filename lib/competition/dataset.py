@@ -106,7 +106,14 @@ class Competition:
             return
         path = self.root / s.sample
         self._check_rows(path)
-        known = {name[0]: i for i in self.ids("test") for name in names_of(self.settings, i)}
+        known: dict[str, str] = {}
+        for image_id in self.ids("test"):
+            for name, _ in names_of(self.settings, image_id):
+                if known.setdefault(name, image_id) != image_id:
+                    raise UserError(
+                        f"competition.submission.id_template {s.id_template} makes {name!r} of two images, "
+                        f"{known[name]!r} and {image_id!r}"
+                    )
         wanted = set(self.sample[s.id_column])
         strangers = sorted(wanted - set(known)) if s.codec != "patches" else []  # whose names depend on image sizes
         silent = sorted(set(self.ids("test")) - {known[name] for name in wanted & set(known)})

@@ -132,3 +132,34 @@ def test_zipped_tiffs(tmp_path):
         archive.writestr("b.tif", b"no TIFF")
     with pytest.raises(UserError, match="a.tif is no readable TIFF"):
         codec.check(path, SIZES)
+
+
+def test_objects_of_several_classes(tmp_path):
+    labels = np.zeros((6, 8), np.uint8)
+    labels[0, :3], labels[2:4, 3:5], labels[2:4, 5:7], labels[5, 0] = 1, 1, 2, 1  # the second touches the third
+    sample = pd.DataFrame({"id": ["a", "a"], "class": ["road", "tree"], "predicted": ""})
+    folder = Folder(sample, instances=True, class_column="class", order="row")
+    folder.settings = folder.settings.model_copy(update={"classes": ["road", "tree"]})
+    codec = open_codec(folder)
+    codec.add("a", 6, 8, [(0, labels[:3]), (3, labels[3:])])
+    codec.write(tmp_path / "out.csv")
+    table = pd.read_csv(tmp_path / "out.csv")
+    expected = [["a", "road", "1 3"], ["a", "road", "20 2 28 2"], ["a", "road", "41 1"], ["a", "tree", "22 2 30 2"]]
+    assert table.to_numpy().tolist() == expected
+    assert (codec.read(tmp_path / "out.csv", {"a": (6, 8)})["a"].read(0, 0, 6, 8) == labels).all()
+    assert codec.check(tmp_path / "out.csv", {"a": (6, 8)}) == {"a": 12}
+
+
+def test_classes_that_may_overlap(tmp_path):
+    sample = pd.DataFrame({"id": ["a", "a"], "class": ["road", "tree"], "predicted": ""})
+    table = sample.assign(predicted=["1 5", "3 5"])
+    table.to_csv(tmp_path / "out.csv", index=False)
+    for overlap in (False, True):
+        folder = Folder(sample, class_column="class", overlap=overlap)
+        folder.settings = folder.settings.model_copy(update={"classes": ["road", "tree"]})
+        codec = open_codec(folder)
+        if overlap:
+            assert codec.check(tmp_path / "out.csv", {"a": (6, 8)}) == {"a": 10}
+            continue
+        with pytest.raises(UserError, match="in a the class tree overlaps road at pixel 3"):
+            codec.check(tmp_path / "out.csv", {"a": (6, 8)})

@@ -8,7 +8,7 @@ from lib.competition.codecs.common import label_of_array
 from lib.competition.scoring import components_of, confusion_matrix
 from lib.config.competition import Competition
 from lib.errors import UserError
-from lib.plugins import find
+from lib.plugins import find, register
 
 NAMES = ["a", "b", "c"]
 
@@ -148,6 +148,18 @@ def test_counts_alone_are_scored_by_a_stand_in_that_is_said(images, capsys):
     assert scored(images, "surface_dice") == scored(images, "dice")
     said = capsys.readouterr().out
     assert said.count("\n") == 2 and "airbus_f2 needs objects" in said and "are mean_dice; submissions are" in said
+
+
+def test_a_users_metric(images):
+    @register("metric", "recall of a test")
+    def recall(confusions, classes, rules):
+        both, truth, _ = metrics.parts(confusions.sum(0), classes[0])
+        return rules.beta * both / truth
+
+    truth, guess = images
+    known = truth != 255
+    expected = ((truth == 1) & (guess == 1) & known).sum() / (truth == 1).sum()
+    assert scored(images, "recall of a test", scoring={"beta": 0.5}) == pytest.approx(expected / 2)
 
 
 # Objects
