@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lib import ledger, tables
 from lib.competition.dataset import Competition
+from lib.competition.scoring import with_codecs_suffix
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
@@ -70,6 +71,9 @@ def main(argv: list[str]) -> None:
             **flat(config.infer, "infer."),
             **flat(config.report, "report."),
             "competition.metric": config.competition.metric,
+            "competition.score_background": config.competition.score_background,
+            **flat(config.competition.scoring, "competition.scoring."),
+            **flat(config.competition.submission, "competition.submission."),
             "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
         },
         [
@@ -81,7 +85,7 @@ def main(argv: list[str]) -> None:
     )
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
-        print(f"05: {workspace.submission}")
+        print(f"05: {stage.record['facts']['answer']}")
         return
     stage.begin()
 
@@ -124,6 +128,7 @@ def main(argv: list[str]) -> None:
         until = started + (1 - RESERVE) * limit
         groups = paced(groups, parts, systems, judge, config, test, sources, fill, until)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
+    path = with_codecs_suffix(path, config.competition)
     write_answers(path, test, groups, decision, config, competition)
 
     decision.save(workspace.decision, check_same_systems(parts))
@@ -137,11 +142,12 @@ def main(argv: list[str]) -> None:
         "code": code_version(),
     }  # fmt: skip
     ledger.record(workspace, path, config, about)
-    with replacing(workspace.submission) as temporary:
+    answer = with_codecs_suffix(workspace.submission, config.competition)
+    with replacing(answer) as temporary:
         shutil.copyfile(path, temporary)
-    stage.finish([path, workspace.decision, workspace.submission], table=table, **about)
+    stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
     print(table)
-    print(f"05: {len(test)} test images in {seconds:.0f} s; {path}\n05: {workspace.submission}")
+    print(f"05: {len(test)} test images in {seconds:.0f} s; {path}\n05: {answer}")
 
 
 if __name__ == "__main__":
