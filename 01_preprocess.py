@@ -28,7 +28,12 @@ def main(argv: list[str]) -> None:
     files = {str(image.path): image.path.stat()[6:9:2] for image in images}  # size and time of change
     stage = workspace.stage(
         "01_preprocess",
-        {**flat(config.preprocess, "preprocess."), **flat(config.competition, "competition."), "the images": files},
+        {
+            **flat(config.preprocess, "preprocess."),
+            **flat(config.competition, "competition."),
+            "competition.kaggle": None,  # where answers go changes no tile
+            "the images": files,
+        },
         [competition.root / config.competition.labels.path],
     )
     if stage.up_to_date():

@@ -6,42 +6,49 @@
 
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
 images will get (cached), and fits the decision on them. Writes, in work/<name>/: decision.json,
-submissions/<time>_<tag>.csv with a .json beside it, submission.csv (a copy), report/*.jpg.
+submissions/<time>_<tag>.csv with a .json and a .yaml beside it, a row of submissions/ledger.csv, submission.csv
+(a copy), report/*.jpg.
 """
 
 import shutil
 import time
 from dataclasses import asdict
+from pathlib import Path
 
-from lib import tables
+from lib import ledger, tables
 from lib.competition.dataset import Competition
-from lib.competition.scoring import open_codec
+from lib.competition.scoring import with_codecs_suffix
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
-from lib.inference.decision import fit_decision
+from lib.inference.coarse import coarse_members, share_looked_at, with_boxes
+from lib.inference.evaluate import background_fill
+from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
     Part,
     check_same_systems,
     groups_of,
     infer_engine,
+    is_cached,
     out_of_fold,
     parts_of,
     roi_file,
     source_of,
     trained_with,
+    windows_of,
 )
-from lib.inference.submit import add_answers
+from lib.inference.pace import OOF_SHARE, RESERVE, fewer_images, paced
+from lib.inference.submit import write_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import ensemble_rows, member_rows
-from lib.report.failures import class_rows, decided_counts, shown_objects, size_rows
+from lib.report.failures import class_rows, shown_objects, size_rows
 from lib.report.show import show_predictions
 from lib.report.tables import text_table
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
-from lib.workspace import Workspace, read_json, replacing, write_json
+from lib.workspace import Workspace, file_fingerprint, read_json, replacing
 
 
 def main(argv: list[str]) -> None:
@@ -56,19 +63,29 @@ def main(argv: list[str]) -> None:
     members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
     parts = parts_of(members, config.infer.weights)
     systems = check_same_systems(parts)
+    check_decide(config, competition)
+    finders = coarse_members(config, competition, workspace)
     stage = workspace.stage(
         "05_infer_ensemble",
         {
             **flat(config.infer, "infer."),
             **flat(config.report, "report."),
             "competition.metric": config.competition.metric,
+            "competition.score_background": config.competition.score_background,
+            **flat(config.competition.scoring, "competition.scoring."),
+            **flat(config.competition.submission, "competition.submission."),
             "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
         },
-        [workspace.images, workspace.folds, *(member.path / "done.json" for member in members), *roi_file(config)],
+        [
+            workspace.images,
+            workspace.folds,
+            *(part.member.path / "done.json" for part in [*parts, *finders]),
+            *roi_file(config),
+        ],
     )
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
-        print(f"05: {workspace.submission}")
+        print(f"05: {stage.record['facts']['answer']}")
         return
     stage.begin()
 
@@ -78,40 +95,59 @@ def main(argv: list[str]) -> None:
     # The decision, on out-of-fold maps made as the test maps will be.
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, workspace, load(parts[0]), device, images, len(parts))
-    oof, fold_of = out_of_fold(parts, folds, images, config, competition, workspace, load, device, engine)
-    decision = fit_decision(oof, len(systems), fold_of, config.competition, config.infer.threshold == "fit")
-    rows = member_rows(parts, systems, oof, config)
+    config = with_boxes(
+        config, finders, folds, images, competition, workspace, load, device, windows_of(first)
+    )  # fmt: skip
+    whole, limit = needs_maps(config, len(systems)), config.infer.time_limit
+    if limit and not is_cached(parts, folds, config, workspace, engine, whole):
+        own = [part for part in parts if part.member.fold == parts[0].member.fold]
+        folds = fewer_images(folds, images, groups_of(own, config, load, device, engine), config, OOF_SHARE * limit)
+    oof, fold_of, maps = out_of_fold(
+        parts, folds, images, config, competition, workspace, load, device, engine, whole
+    )  # fmt: skip
+    group_of = folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
+    fitted = fit_ensemble(Fitting(oof, maps, len(competition.label_names), config, workspace.root), fold_of)
+    decision = fitted.decision
+    rows = member_rows(parts, systems, oof, fitted, config)
     table = "\n\n".join(text_table(part) for part in (
-        rows, ensemble_rows(rows, decision), class_rows(decided_counts(oof, decision), competition.label_names),
+        rows, ensemble_rows(rows, oof, fitted, fold_of, group_of, config),
+        class_rows(fitted.confusions.sum(0), competition.label_names),
         size_rows(shown_objects(oof, decision, images, competition)),
     ))  # fmt: skip
+    if finders:
+        share = share_looked_at(Path(config.infer.roi), images[images["split"] != "unlabeled"], windows_of(first))
+        table += f"\n\nregions leave {share:.1%} of all windows to be computed"
 
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]
     sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
-    groups = groups_of(parts, config, load, device, engine)
-    codec = open_codec(competition)
-    add_answers(codec, sources, groups, decision, config, competition)
+    parts, decision = without_idle(parts, systems, decision)
+    groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
+    if limit:
+        judge, fill = judge_of(oof, fitted, config), background_fill(competition.channels, len(competition.label_names))
+        until = started + (1 - RESERVE) * limit
+        groups = paced(groups, parts, systems, judge, config, test, sources, fill, until)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
-    with replacing(path) as temporary:
-        codec.write(temporary)
-        codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
+    path = with_codecs_suffix(path, config.competition)
+    write_answers(path, test, groups, decision, config, competition)
 
-    decision.save(workspace.decision)
+    decision.save(workspace.decision, check_same_systems(parts))
     show_predictions(oof, fold_of, decision, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
+        "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in parts},
         "members": [part.name for part in parts], "decision": read_json(workspace.decision, {}),
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": seconds,
         "windows": [repr(group.windows) for group in groups], "tta": config.infer.tta, **asdict(engine),
         "code": code_version(),
     }  # fmt: skip
-    write_json(path.with_suffix(".json"), about)
-    with replacing(workspace.submission) as temporary:
+    ledger.record(workspace, path, config, about)
+    answer = with_codecs_suffix(workspace.submission, config.competition)
+    with replacing(answer) as temporary:
         shutil.copyfile(path, temporary)
-    stage.finish([path, workspace.decision, workspace.submission], table=table, **about)
+    stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
     print(table)
-    print(f"05: {len(sources)} test images in {seconds:.0f} s; {path}\n05: {workspace.submission}")
+    print(f"05: {len(test)} test images in {seconds:.0f} s; {path}\n05: {answer}")
 
 
 if __name__ == "__main__":

@@ -318,7 +318,7 @@ def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Infer
         with tempfile.TemporaryDirectory() as folder:
             workspace.oof_dir = Path(folder)
             started = time.perf_counter()
-            oof, _ = out_of_fold(
+            oof, *_ = out_of_fold(
                 parts, rows, images, config, competition, workspace, open_network, device, engine
             )  # fmt: skip
             seconds = time.perf_counter() - started

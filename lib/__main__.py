@@ -4,15 +4,20 @@ python -m lib demo CONFIG             make the built-in demo competition, if the
 python -m lib preflight CONFIG …      schema, data, one batch through all stages; a forecast of hours, disk, memory
 python -m lib get KEY CONFIG …        print one option
 python -m lib another_round CONFIG …   is another pseudo-label round worth while? yes or no
-python -m lib check CONFIG [CSV] …    does a CSV (else submission.csv) have the form that the sample asks for?
+python -m lib check CONFIG [CSV] …    is a CSV (else submission.csv) what the organiser asks for? draws ten masks
 python -m lib score CONFIG [CSV] …    score it, where the answers are known
 python -m lib compare CONFIG … …      one table over several configs
+python -m lib submit CONFIG [CSV] -m MESSAGE …    check it, upload it to Kaggle, put its public score into the ledger
+python -m lib ledger CONFIG [CSV PUBLIC [PRIVATE]] …    all submissions and their scores; or fill scores in
+python -m lib select CONFIG [N [WITHIN]] …    N submissions for the private board: strong, and different
+python -m lib package CONFIG DIR [CSV] …    a folder for a Kaggle notebook without internet
 
 `…` are options as every script takes them: `--train.epochs 3`.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -65,11 +70,21 @@ def preflight(argv: list[str]) -> None:
 def check(argv: list[str]) -> None:
     from lib.competition.dataset import Competition
     from lib.competition.scoring import open_codec, test_sizes
+    from lib.report.answers import show_answers
 
     config, path = config_and_csv(argv)
     competition = Competition(config.competition)
-    open_codec(competition).check(path, test_sizes(competition))
-    print(f"{path}: ids, order, ranges and overlaps are as the sample asks; {len(competition.sample)} rows")
+    competition.check_sample()
+    codec, sizes = open_codec(competition), test_sizes(competition)
+    objects = codec.check(path, sizes)
+    if objects is None:  # a plugin's codec that shows nothing
+        print(f"{path}: as the organiser asks")
+        return
+    picture = Workspace(workspace_of(config)).report / f"check_{path.stem}.jpg"
+    show_answers(codec, path, objects, sizes, competition, picture)
+    found = sum(1 for pixels in objects.values() if pixels)
+    print(f"{path}: as the organiser asks; {found} of {len(objects)} images hold an object")
+    print(f"{picture}: masks of the file over their images; look whether they lie where they should")
 
 
 def score(argv: list[str]) -> None:
@@ -82,12 +97,15 @@ def score(argv: list[str]) -> None:
 
 def config_and_csv(argv: list[str]) -> tuple[Config, Path]:
     """`CONFIG [CSV] [--key value …]`, plugins loaded."""
+    from lib.competition.scoring import with_codecs_suffix
+
     (path, *csv), flags = split(argv)
     if len(csv) > 1:
         raise UserError(f"expected one CSV, found {len(csv)}: {' '.join(csv)}")
     config = load(path, flags)
     load_plugins(config.plugins)
-    return config, Path(csv[0]) if csv else Workspace(workspace_of(config)).submission
+    made = with_codecs_suffix(Workspace(workspace_of(config)).submission, config.competition)
+    return config, Path(csv[0]) if csv else made
 
 
 def compare(argv: list[str]) -> None:
@@ -96,9 +114,74 @@ def compare(argv: list[str]) -> None:
     compare_configs(*split(argv))
 
 
+def submit(argv: list[str]) -> None:
+    from lib.competition.kaggle import submit as run
+
+    if argv.count("-m") != 1 or argv[-1] == "-m":
+        raise UserError('python -m lib submit needs a message: -m "what is new in it"')
+    place = argv.index("-m")
+    message, argv = argv[place + 1], argv[:place] + argv[place + 2 :]
+    config, path = config_and_csv(argv)
+    check(argv)
+    run(Workspace(workspace_of(config)), config.competition.kaggle, path, message)
+
+
+def ledger(argv: list[str]) -> None:
+    from lib.competition.kaggle import refresh
+    from lib.ledger import fill, name_of, read
+    from lib.report.leaderboard import ledger_text
+
+    (path, *given), flags = split(argv)
+    if len(given) not in (0, 2, 3):
+        raise UserError("expected python -m lib ledger CONFIG, or with CSV PUBLIC [PRIVATE] after it")
+    config = load(path, flags)
+    workspace = Workspace(workspace_of(config))
+    if given:
+        columns = ("public", "private")[: len(given) - 1]
+        scores = {column: number(text, column.upper()) for column, text in zip(columns, given[1:], strict=True)}
+        fill(workspace, name_of(workspace, Path(given[0])), **scores)
+    refresh(workspace, config.competition.kaggle)
+    print(ledger_text(read(workspace)))
+
+
+def select(argv: list[str]) -> None:
+    from lib.competition.dataset import Competition
+    from lib.competition.selection import WITHIN, choose
+    from lib.report.leaderboard import choice_text
+
+    (path, *given), flags = split(argv)
+    config = load(path, flags)
+    load_plugins(config.plugins)
+    count = number(given[0], "N") if given else 2
+    within = number(given[1], "WITHIN") if given[1:] else WITHIN
+    if len(given) > 2 or not (count >= 1 and count % 1 == 0 and within >= 0):
+        raise UserError(f"expected python -m lib select CONFIG [N [WITHIN]], as in 2 0.01; found {' '.join(given)}")
+    print(choice_text(choose(Competition(config.competition), Workspace(workspace_of(config)), int(count), within)))
+
+
+def package(argv: list[str]) -> None:
+    from lib.package.build import package as run
+
+    (path, *given), flags = split(argv)
+    if len(given) not in (1, 2):
+        raise UserError("expected python -m lib package CONFIG DIR [CSV]")
+    config, submission = config_and_csv([path, *given[1:], *flags])
+    run(config, Workspace(workspace_of(config)), submission, Path(given[0]))
+
+
+def number(text: str, name: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{name}: expected a number, found {text!r}")
+    return found
+
+
 VERBS = {
     "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check, "score": score,
-    "compare": compare,
+    "compare": compare, "submit": submit, "ledger": ledger, "select": select, "package": package,
 }  # fmt: skip
 
 

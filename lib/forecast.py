@@ -25,7 +25,7 @@ from lib.inference.backends import Engine
 from lib.inference.forward import Ensemble
 from lib.inference.members import source_of, windows_of
 from lib.inference.predictor import Windows, image_windows
-from lib.inference.tta import views
+from lib.inference.tta import cost
 from lib.precision import autocast, finished
 from lib.training.device import layout_of, loading_processes, pick_device
 from lib.training.losses import Outputs
@@ -157,7 +157,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     unlabeled = sizes["test"] + sizes["unlabeled"]
     networks, rounds = folds * len(config.train.seeds), config.pseudo.rounds
     members = networks * (rounds + 1)
-    seen = 1 - measured.blank_share if config.infer.roi == "content" else 1.0
+    seen = 1 - measured.blank_share if config.infer.roi in ("content", "coarse") else 1.0
 
     def windows(images: list[tuple[int, int]], grid: Windows) -> float:
         return seen * sum(window_count(size, grid) for size in images)
@@ -171,7 +171,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
         rounds * windows(unlabeled, grid) * networks
         + validated * windows(sizes["train"], grid) * len(config.train.seeds) * kinds
         + windows(sizes["test"], grid) * networks * kinds
-    ) * max(1, len(list(views(config.infer.tta))))
+    ) * cost(config.infer.tta)
 
     # Loading the libraries; an average's batch-norm statistics, at a third of a training step each.
     starts = 4 + 2 * rounds

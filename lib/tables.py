@@ -64,6 +64,22 @@ CLEAN_TILES = {
     "mask_path": ("str", "mended label, relative to the table's folder; empty for none"),
 }
 
+# Every submission, in the order they were made. Float64 is a number that may be unknown: an empty field.
+LEDGER = {
+    "time": ("str", "when it was made, YYYY-MM-DD HH:MM:SS, local time"),
+    "file": ("str", "the CSV in submissions/, or the whole path of one from elsewhere"),
+    "config": ("str", "the competition's name and a hash of all options"),
+    "members": ("str", "networks of the ensemble, separated by `; `"),
+    "oof": ("Float64", "out-of-fold score"),
+    "cross": ("Float64", "the same, each image decided by what was fitted on the other folds"),
+    "public": ("Float64", "score on the public leaderboard"),
+    "private": ("Float64", "score on the private leaderboard"),
+    "seconds": ("Float64", "time that 05 took"),
+    "version": ("str", "git commit; + when files were changed since"),
+    "decision": ("str", "what turns probabilities into labels, JSON"),
+    "message": ("str", "what was said when it was uploaded"),
+}
+
 
 def class_columns(class_names: list[str]) -> list[str]:
     """Columns of pixel counts: each class, background and ignore.
@@ -89,8 +105,9 @@ def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str) -> pd.Da
     if missing:
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; run {made_by} again")
     texts = {name: "str" for name, (kind, _) in columns.items() if kind == "str"}
+    empty = {name: [""] for name, (kind, _) in columns.items() if kind == "Float64"}
     try:
-        table = pd.read_csv(path, dtype=texts, keep_default_na=False, skiprows=skip)
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty, skiprows=skip)
         return table.astype({name: kind for name, (kind, _) in columns.items() if kind != "str"})
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(f"{path} is damaged ({error}); run {made_by} again") from None

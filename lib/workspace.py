@@ -5,7 +5,8 @@ work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             runs/<experiment>/fold0_seed42/                        03
             pseudo/round1/tiles.csv, tiles/                        04
             clean/tiles.csv, tiles/, *.jpg                         04 --clean
-            oof/, decision.json, submissions/, submission.csv      05
+            oof/, decision.json, submission.csv                    05
+            submissions/*.csv, .json, .yaml, ledger.csv            05
             choices.json, manifests/, report/
 """
 
@@ -41,6 +42,7 @@ class Workspace:
         self.oof_dir = self.root / "oof"
         self.decision = self.root / "decision.json"
         self.submissions = self.root / "submissions"
+        self.ledger = self.submissions / "ledger.csv"
         self.submission = self.root / "submission.csv"
         self.choices = self.root / "choices.json"
         self.report = self.root / "report"

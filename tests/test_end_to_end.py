@@ -164,7 +164,9 @@ class Areas:
 """
 
 
-def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib(tiny):
+def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib(tiny, capsys):
+    from lib.__main__ import main
+
     (tiny.parent / "mine.py").write_text(PLUGIN)
     tiny.write_text(tiny.read_text() + "\nplugins: [mine.py]\n")
     flags = ["--model.architecture", "mine", "--train.loss.terms", "{squared: 1}", "--augment.preset", "mine"]
@@ -173,6 +175,8 @@ def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib
         run(stage, tiny, *flags)
     areas = pd.read_csv(tiny.parent / "work/submission.csv")["predicted"]
     assert len(areas) == 2 and areas.between(1, 200 * 200).all()
+    main(["check", str(tiny), *flags])
+    assert "submission.csv: as the organiser asks\n" in capsys.readouterr().out
     done = json.loads((tiny.parent / "work/runs/base/fold0_seed42/done.json").read_text())
     assert done["steps"] == 2 * 8 // 4  # the sampler's eight samples an epoch, in batches of four
     folds = pd.read_csv(tiny.parent / "work/folds.csv", comment="#")
@@ -224,6 +228,11 @@ def test_masks_as_palette_images_and_several_classes(tmp_path):
         run(stage, path, "--augment.preset", "light")
     about = json.loads(next((tmp_path / "work/submissions").glob("*.json")).read_text())
     assert about["oof_score"] > 0.6  # three flat colours are easy; chance is near 0.2
+    run(
+        "05_infer_ensemble", path, "--augment.preset", "light", "--infer.decide", "priors", "--infer.members", "simplex"
+    )
+    decision = json.loads((tmp_path / "work/decision.json").read_text())
+    assert len(decision["factors"]) == 3 and decision["score"] >= about["oof_score"] - 0.01
 
 
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
@@ -275,3 +284,22 @@ def test_heads_and_a_stem_go_through_all_stages(tiny):
     assert (tiny.parent / "work/submission.csv").is_file()
     choices = json.loads((tiny.parent / "work/choices.json").read_text())
     assert any(key.startswith("train.batch_size") for key in choices)
+
+
+def test_another_form_of_answer_redoes_05_alone_and_is_checked(tiny, capsys):
+    from lib.__main__ import main
+
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        run(stage, tiny)
+    work, zipped = tiny.parent / "work", ["--competition.submission.preset", "inria"]
+    capsys.readouterr()
+    for stage in ("03_train", "05_infer_ensemble", "05_infer_ensemble"):
+        run(stage, tiny, *zipped)
+    out = capsys.readouterr().out
+    assert out.count("up to date") == 3 and "competition.submission.codec changed from rle to tif" in out
+    main(["check", str(tiny), *zipped])
+    assert f"{work}/submission.zip: as the organiser asks; 2 of 2 images" in capsys.readouterr().out
+    main(["check", str(tiny)])
+    objects = "submission.csv: as the organiser asks; 2 of 2 images hold an object"
+    assert objects in capsys.readouterr().out
+    assert cv2.imread(str(work / "report/check_submission.jpg")).shape[1] > 2 * 2 * 150

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 import lib.competition.labels  # noqa: F401  (registers the readers)
+from lib.competition.codecs.common import names_of
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
@@ -29,7 +30,8 @@ class ImageInfo:
 class Competition:
     """What the organiser gave. Raises UserError on a folder that does not hold together."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, only_test: bool = False):
+        """`only_test`: of a folder that may hold nothing but test images and the sample."""
         self.settings = settings
         self.root = Path(settings.root)
         if not self.root.is_dir():
@@ -37,11 +39,13 @@ class Competition:
                 f"competition.root: there is no folder {self.root}; give the organiser's, for example "
                 f"--competition.root ../data/{settings.name}"
             )
-        self.images = [
-            *self._find("train", settings.train_images),
-            *self._find("test", settings.test_images),
-            *(self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []),
-        ]
+        self.images = self._find("test", settings.test_images)
+        if not only_test:
+            self.images = [
+                *self._find("train", settings.train_images),
+                *self.images,
+                *(self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []),
+            ]
         ids = [image.image_id for image in self.images]
         twice = [i for i in ids if ids.count(i) > 1] if len(set(ids)) != len(ids) else []
         if twice:
@@ -87,32 +91,51 @@ class Competition:
 
     @cached_property
     def sample(self) -> pd.DataFrame:
-        """The sample submission, as text."""
+        """The sample submission, as text; empty when the answer needs none."""
         s = self.settings.submission
+        if not s.sample:
+            return pd.DataFrame()
         return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column])
 
     def check(self) -> None:
         """Look at labels, metadata and sample submission together. Raises UserError."""
         _ = self.labels, self.metadata
-        path = self.root / self.settings.submission.sample
-        self._check_sample(path)
-        wanted = set(self.sample[self.settings.submission.id_column])
-        strangers, silent = sorted(wanted - set(self.ids("test"))), sorted(set(self.ids("test")) - wanted)
+        self.check_sample()
+
+    def check_sample(self) -> None:
+        """Does the sample submission ask for the test images, all of them? Raises UserError."""
+        s = self.settings.submission
+        if not s.sample:
+            return
+        path = self.root / s.sample
+        self._check_rows(path)
+        known: dict[str, str] = {}
+        for image_id in self.ids("test"):
+            for name, _ in names_of(self.settings, image_id):
+                if known.setdefault(name, image_id) != image_id:
+                    raise UserError(
+                        f"competition.submission.id_template {s.id_template} makes {name!r} of two images, "
+                        f"{known[name]!r} and {image_id!r}"
+                    )
+        wanted = set(self.sample[s.id_column])
+        strangers = sorted(wanted - set(known)) if s.codec != "patches" else []  # whose names depend on image sizes
+        silent = sorted(set(self.ids("test")) - {known[name] for name in wanted & set(known)})
         if strangers:
             raise UserError(
-                f"{path} asks for {strangers[0]!r}, but there is no such test image in {self.settings.test_images}"
+                f"{path} asks for {strangers[0]!r}, but there is no such test image in {self.settings.test_images}; is "
+                f"competition.submission.id_template, {s.id_template}, right?"
             )
         if silent:
-            raise UserError(f"test image {silent[0]!r} does not occur in {path}")
+            raise UserError(f"test image {silent[0]!r} does not occur in {path} as {s.id_template}")
 
-    def _check_sample(self, path: Path) -> None:
+    def _check_rows(self, path: Path) -> None:
         """Every row of run-lengths asks for another thing, and for a class that is known."""
         s = self.settings.submission
         if s.codec != "rle":  # a plugin's rows may mean something else
             return
         key = [s.id_column, s.class_column] if s.class_column else [s.id_column]
         twice = self.sample.duplicated(key)
-        if twice.any():
+        if twice.any() and not s.instances:
             row = ", ".join(self.sample.loc[twice, key].iloc[0])
             raise UserError(f"{path} has two rows for {row}; is competition.submission.class_column set right?")
         names = self.sample[s.class_column] if s.class_column else []

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import model_validator
 
+from lib.config.presets import PRESETS
 from lib.config.section import Section
 
 
@@ -56,12 +57,19 @@ class Pixels(Section):
 class Submission(Section):
     """How the answer is written."""
 
+    preset: str = ""
+    """A known competition's format, whose options are the defaults here: `hubmap2021`, `severstal`, `airbus`, …
+    (all of them in lib/config/presets.py); empty for none."""
     codec: str = "rle"
-    """Submission codec: `rle`, or the name of one that a plugin registers."""
+    """Submission codec: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
+    `tif` (a ZIP of single-band TIFFs), or the name of one that a plugin registers."""
     sample: str = "sample_submission.csv"
-    """The organiser's sample; gives ids, their order, and the column names."""
+    """The organiser's sample; gives ids, their order, and the column names. Empty for `tif`, which needs none."""
     id_column: str = "id"
     """Column with the image id."""
+    id_template: str = "{id}"
+    """How that column, or a TIFF's file name, is written: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`. `{number}`
+    is the last whole number in an id (`{number:03}`: three digits); `patches` also have `{x}` and `{y}`, in pixels."""
     class_column: str = ""
     """Column with the class name, when there is one row per image and class; else empty."""
     rle_column: str = "predicted"
@@ -70,8 +78,80 @@ class Submission(Section):
     """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
     base: Annotated[int, Ge(0)] = 1
     """Number of the first pixel."""
+    relative: bool = False
+    """Whether a start counts from the end of the run before."""
     empty: str = ""
     """What is written for an image without object."""
+    instances: bool = False
+    """Run-lengths: one row per object, that is, per connected component (also across corners) of a class."""
+    overlap: bool = False
+    """Run-lengths: whether rows of one image may share pixels. What is written here never does."""
+    size: tuple[Annotated[int, Ge(1)], ...] = ()
+    """Height and width of the answer where they are not the image's: decided labels are resized, not probabilities."""
+    resize: Literal["nearest", "center", "majority"] = "nearest"
+    """Which label a pixel of another `size` gets: `nearest` (that of pixel floor(y H / h), as OpenCV), `center` (of
+    floor((y + 0.5) H / h), as PIL), or `majority` (the label that covers most of its area; of equals the lowest)."""
+    patch: Annotated[int, Ge(1)] = 16
+    """`patches`: pixels of a side."""
+    patch_share: Annotated[float, Ge(0), Lt(1)] = 0.25
+    """`patches`: a patch is 1 when more than this share of it is object."""
+    object_value: Annotated[int, Ge(1), Le(255)] = 1
+    """`tif`: what an object's pixels hold when there is one class; of several, they hold the label index."""
+    max_mb: Annotated[float, Ge(0)] = 0
+    """Largest file that the competition takes, in megabytes of 1,000,000 bytes; 0 for no limit."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: object):
+        name = values.get("preset") if isinstance(values, dict) else ""
+        if not name:
+            return values
+        if name not in PRESETS:
+            raise ValueError(f"competition.submission.preset: {name!r} is not known; there are {', '.join(PRESETS)}")
+        return {**PRESETS[name], **values}
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        here, template = "competition.submission", self.id_template
+        known = {"id": "a", "number": 1, "class": "b"} | ({"x": 0, "y": 0} if self.codec == "patches" else {})
+        try:
+            template.format(**known)
+        except (KeyError, ValueError, IndexError) as error:
+            names = ", ".join(f"{{{name}}}" for name in known)
+            raise ValueError(
+                f"{here}.id_template: {template!r} cannot be filled in ({error!r}); it may hold {names}"
+            ) from None
+        whole = self.codec in ("pixels", "patches", "tif")  # one answer for all classes and objects
+        mistakes = {
+            f"id_template is {template!r}; it must hold {{id}} or {{number}}": "{id" not in template
+            and "{number" not in template,
+            "id_template names the class, and class_column too; keep one": "{class" in template and self.class_column,
+            f"codec {self.codec} tells all classes at once; take the class out of class_column and id_template": whole
+            and ("{class" in template or self.class_column),
+            f"codec {self.codec} has no rows of objects; unset {here}.instances": whole and self.instances,
+            f"codec patches gives the answer's size; unset {here}.size": self.codec == "patches" and self.size,
+            f"size is {list(self.size)}; height and width are expected: [256, 256]": len(self.size) not in (0, 2),
+            f"codec pixels writes a number for each pixel; set {here}.size, as in [256, 256]": self.codec == "pixels"
+            and not self.size,
+            "sample is empty; name the organiser's sample submission": not self.sample and self.codec != "tif",
+        }
+        for sentence, made in mistakes.items():
+            if made:
+                raise ValueError(f"{here}.{sentence}")
+        return self
+
+
+class Scoring(Section):
+    """Rules of the metric."""
+
+    classes: list[str] = []
+    """Classes that are scored; empty for all."""
+    empty: Literal["", "one", "zero", "skip", "skip_truth"] = ""
+    """What a class counts in an image where neither truth nor prediction has it: `one`, `zero`, or nothing at all
+    (`skip`); `skip_truth`: images without it in the truth are not scored. Empty for the metric's own: Dice and F-beta
+    `one`, IoU `skip`. (Of metrics of pooled pixels: where no image has it.)"""
+    beta: Annotated[float, Gt(0)] = 1
+    """F-beta: how many times as much recall weighs as precision."""
 
 
 class Competition(Section):
@@ -99,13 +179,18 @@ class Competition(Section):
     metadata_id: str = "id"
     """Its column with the image id."""
     metric: str = "mean_dice"
-    """`mean_dice` (mean over images; foreground classes), `dice`, `mean_iou` (one confusion matrix
-    over all scored pixels), `iou`, or the name of one that a plugin registers."""
+    """Means over images and classes: `mean_dice` (also Severstal's and Clouds'), `image_iou`, `image_f_beta`. Of the
+    pooled pixels of all images: `dice`, `iou` (or `mean_iou`), `f_beta`, `pixel_accuracy`. Of objects: `airbus_f2`. Of
+    stacks of slices: `surface_dice`. Or the name of one that a plugin registers."""
+    scoring: Scoring = Scoring()
     score_background: bool = False
     """Whether the background counts as a class in a mean over classes."""
     answers: str = ""
     """Withheld test labels, where they are known (the demo): a CSV in the form of `labels`.
     Only the final scoring reads it."""
+    kaggle: str = ""
+    """Kaggle's name of the competition, the last part of its address, for `python -m lib submit` and `package`; empty
+    for none."""
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -115,4 +200,9 @@ class Competition(Section):
             raise ValueError(f"competition.classes names a class twice: {self.classes}")
         if len(self.classes) == 1 and not self.background:
             raise ValueError("one class needs background: true, or every pixel would be that class")
+        unknown = [name for name in self.scoring.classes if name not in self.classes]
+        if unknown:
+            raise ValueError(
+                f"competition.scoring.classes: {unknown[0]!r} is none of competition.classes {self.classes}"
+            )
         return self

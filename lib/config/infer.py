@@ -3,8 +3,10 @@
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
+from pydantic import AfterValidator
 
 from lib.config.section import Section
+from lib.config.units import Seconds, tta_words
 
 
 class Infer(Section):
@@ -15,6 +17,13 @@ class Infer(Section):
     weights: list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]] = ["swa"]
     """Which weights of each member take part. `swa` falls back to `last` where SWA was off; `epochs` are all the
     checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup` as in `train.soup`."""
+    members: Literal["equal", "greedy", "simplex"] = "equal"
+    """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with
+    replacement, or searched among all shares; found on a sample of out-of-fold pixels."""
+    mean: Literal["arithmetic", "geometric", "power"] = "arithmetic"
+    """How their maps are averaged; a seed's folds among themselves always arithmetically: no image has maps of two."""
+    power: Annotated[float, Gt(0)] = 2.0
+    """Exponent of the power mean; above 1 leans to the surer member."""
     window: Annotated[int, Ge(0)] = 0
     """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context."""
     overlap: Annotated[float, Interval(ge=0, lt=1)] = 0.5
@@ -26,11 +35,19 @@ class Infer(Section):
     margin: Annotated[float, Interval(ge=0, lt=0.5)] = 0.25
     """Blend center: rim on each side, as a share of the window."""
     roi: str = "content"
-    """Where windows are computed: `none` (everywhere), `content` (not on blank areas), or a CSV of
-    boxes with columns `image_id,y,x,height,width` in original pixels."""
-    tta: Literal["none", "free", "flips", "d4"] = "none"
-    """Test-time augmentation: horizontal and vertical flips (4 views), or all 8 of the square. `free`: each window is
-    seen once, but its neighbours flipped otherwise, so that their overlaps average views."""
+    """Where windows are computed: `none` (everywhere), `content` (not on blank areas), a CSV of boxes with columns
+    `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects."""
+    coarse: str = ""
+    """Experiment whose members find regions for `roi: coarse`, trained on images shrunken further."""
+    coarse_above: Annotated[float, Interval(gt=0, lt=1)] = 0.2
+    """Probability of being no background from which a pixel belongs to a region."""
+    coarse_margin: Annotated[float, Ge(0)] = 0.125
+    """What is looked at around a region, as a share of a window's side."""
+    tta: Annotated[str, AfterValidator(tta_words)] = "none"
+    """Test-time augmentation, in words that multiply the views: `hflip`, `vflip`, `rotate=0,90,180,270`,
+    `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square). `merge=gmean` (or `max`,
+    `min`, `tsharpen`) in place of their mean. `free`: each window is seen once, but its neighbours flipped otherwise,
+    so that their overlaps average views."""
     batch_size: Annotated[int, Ge(1)] = 8
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """`auto` times two forward passes of each and takes the fastest whose maps agree."""
@@ -41,6 +58,16 @@ class Infer(Section):
     """A class is left out of a window where the classification head finds it less likely than this; 0 for never."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
+    decide: list[Literal["objects", "largest", "holes", "priors"]] = []
+    """What else is fitted on out-of-fold maps. One class: `objects` (drawn from a low threshold on, where they reach a
+    high one and an area), `largest` (only the largest object of an image), `holes` (small ones are filled). Several
+    classes: `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
+    maps_gib: Annotated[float, Gt(0)] = 64.0
+    """Disk for out-of-fold maps, before compression, when `members`, `mean` or `decide` needs them whole."""
+    time_limit: Seconds = 0
+    """For all of 05 (`9h`, `25m`, `90s`); 0 for none. Out-of-fold maps that are not there yet are made of fewer images;
+    test windows get as many networks, the most worthwhile first, and then views as the time that is left allows, and
+    overlap less before a network is left out."""
     tag: str = "ensemble"
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25

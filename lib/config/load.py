@@ -13,6 +13,7 @@ from lib.config.clean import Clean
 from lib.config.competition import Competition
 from lib.config.folds import Folds
 from lib.config.infer import Infer, Report
+from lib.config.package import Package
 from lib.config.preprocess import Preprocess
 from lib.config.pseudo import Pseudo
 from lib.config.section import Section
@@ -33,6 +34,7 @@ class Config(Section):
     clean: Clean = Clean()
     infer: Infer = Infer()
     report: Report = Report()
+    package: Package = Package()
     plugins: list[str] = []
     """Python files to load first; they may register models, losses, samplers, augmentations, label
     readers, metrics and submission codecs. Relative to the YAML."""
@@ -63,6 +65,7 @@ SLIVER = {
     "train.swa.start": 0.5,
     "train.swa.bn_batches": 2,
     "infer.tta": "none",
+    "infer.time_limit": 0,
     "infer.overlap": 0.0,
     "report.pictures": 1,
 }
@@ -103,6 +106,8 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
             _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
         if {"epochs", "mean", "soup"} & set(config.infer.weights):
             _put(values, "train.checkpoints", max(2, config.train.checkpoints))
+        if config.infer.roi == "coarse":
+            _put(values, "infer.roi", "content")
         if config.train.schedule == "plateau":
             _put(values, "train.evaluations", 2)
         _put(values, "pseudo.rounds", min(1, config.pseudo.rounds))
@@ -234,7 +239,8 @@ def _validate(values: dict, path: Path | None) -> Config:
     if error["type"] == "extra_forbidden":
         raise UserError(f"{where}unknown key {key}; {_nearest(key)}")
     if error["type"] == "value_error":
-        raise UserError(f"{where}{error['ctx']['error']}")
+        of_section = isinstance(error["input"], dict)  # its message names the keys
+        raise UserError(f"{where}{'' if of_section else f'{key}: '}{error['ctx']['error']}")
     raise UserError(f"{where}{key}: {found}; {_expectation(error)}")
 
 

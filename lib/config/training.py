@@ -3,13 +3,12 @@
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 
 from lib.config.section import Section
-from lib.config.units import seconds
+from lib.config.units import Seconds
 
 Share = Annotated[float, Interval(ge=0, le=1)]
-Seconds = Annotated[float, BeforeValidator(seconds), Ge(0)]
 
 
 class Model(Section):

@@ -1,6 +1,10 @@
 """Quantities as people write them."""
 
 import re
+from typing import Annotated
+
+from annotated_types import Ge
+from pydantic import BeforeValidator
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -19,6 +23,9 @@ def seconds(value: object) -> object:
     return float(found[1]) * _SECONDS[found[2]]
 
 
+Seconds = Annotated[float, BeforeValidator(seconds), Ge(0)]
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit that a person would choose.
 
@@ -28,3 +35,28 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+_TTA_WORD = re.compile(
+    r"free|hflip|vflip|flips|d4|rotate=(0|90|180|270)(,(0|90|180|270))*|(scale|brightness)=NUMBER(,NUMBER)*"
+    r"|merge=(mean|gmean|max|min|tsharpen)".replace("NUMBER", r"(\d*\.)?\d*[1-9]\d*(\.\d*)?")
+)
+
+
+def tta_words(text: str) -> str:
+    """Words of test-time augmentation, checked; `none` stands alone.
+
+    >>> tta_words("hflip rotate=0,180 scale=0.5,1,2.0 merge=max")
+    'hflip rotate=0,180 scale=0.5,1,2.0 merge=max'
+    """
+    words = text.split()
+    wrong = [word for word in words if not _TTA_WORD.fullmatch(word)]
+    if not words or (wrong and words != ["none"]):
+        raise ValueError(
+            "expected none, or words such as free, flips, d4, hflip, vflip, rotate=0,180, scale=1,2, brightness=0.9,1 "
+            f"and merge=gmean with blanks between them, found {(wrong or [text])[0]!r}"
+        )
+    kinds = [word.partition("=")[0] for word in words]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"expected each word of test-time augmentation once, found {text!r}")
+    return " ".join(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.errors import UserError
@@ -18,10 +19,12 @@ class Regions:
 
     def __init__(self, content: Content | None, boxes: list[Box] | None = None):
         self.content, self.boxes = content, boxes
+        self._boxes = np.array(boxes or [], np.int64).reshape(-1, 4).T
 
-    def keep(self, y: int, x: int, h: int, w: int) -> bool:
+    def keep(self, y: float, x: float, h: float, w: float) -> bool:
         if self.boxes is not None:
-            return any(y < by + bh and by < y + h and x < bx + bw and bx < x + w for by, bx, bh, bw in self.boxes)
+            by, bx, bh, bw = self._boxes
+            return bool(np.any((y < by + bh) & (by < y + h) & (x < bx + bw) & (bx < x + w)))
         return self.content is None or not self.content.is_blank(y, x, h, w)
 
     def blank_share(self, y: int, x: int, h: int, w: int) -> float:
@@ -33,12 +36,13 @@ def regions(
 ) -> Regions:
     """`none` (everywhere), `content` (not on blank areas) or the path of a CSV of boxes.
 
+    `coarse` means content here: 05 has boxes found, and names their CSV instead (lib/inference/coarse.py).
     `content`: the reader's map, where it is known already.
     """
     if roi == "none":
         return Regions(None)
     content = content or content_map(reader, tolerance)
-    if roi == "content":
+    if roi in ("content", "coarse"):
         return Regions(content)
     boxes = read_boxes(Path(roi)).get(image_id, [])
     for y, x, h, w in boxes:

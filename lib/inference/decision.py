@@ -1,7 +1,8 @@
-"""What turns probabilities into labels. Fitted on out-of-fold counts, saved, applied unchanged to test."""
+"""What turns systems' maps into labels. Fitted on out-of-fold counts, saved, applied unchanged to test."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 from lib.competition import metrics
 from lib.config.competition import Competition
 from lib.inference.evaluate import BINS, Evaluation, quantised
+from lib.inference.maps import Bands
+from lib.inference.mix import Mix
+from lib.inference.objects import Rule
 from lib.workspace import read_json, write_json
 
 
@@ -17,46 +21,83 @@ from lib.workspace import read_json, write_json
 class Decision:
     """`threshold` in bins of 1/255 for one class; None for argmax. Scores are out-of-fold.
 
-    `cross_score`: each image decided by the threshold fitted on the other folds' images, so that the
-    gain over 0.5 is not the fit's own.
+    `cross_score`: each image decided by what was fitted on the other folds' images, so that the gain over 0.5 is not
+    the fit's own. `mix`: how systems are averaged; None for the mean of all networks. `rule`: of one class, in place
+    of the threshold. `factors` (K,): of several classes' probabilities, before argmax.
     """
 
     threshold: int | None
-    score: float
-    half_score: float
-    cross_score: float
+    score: float = np.nan
+    half_score: float = np.nan
+    cross_score: float = np.nan
+    mix: Mix | None = None
+    rule: Rule | None = None
+    factors: tuple[float, ...] | None = None
+
+    def quantised(self, systems: np.ndarray) -> np.ndarray:
+        """Probabilities (S + 1, K, h, w), last the mean of all networks → bins or label indices (h, w) uint8."""
+        probs = systems[-1] if self.mix is None else self.mix(systems[:-1])
+        if self.factors is not None:
+            probs = probs * np.array(self.factors, np.float32)[:, None, None]
+        return quantised(probs)
 
     def apply(self, probs: np.ndarray) -> np.ndarray:
-        """Probabilities (K, h, w) → label indices (h, w) uint8."""
+        """Probabilities (K, h, w) → label indices (h, w) uint8, each pixel alone."""
         return self.labels(quantised(probs))
 
     def labels(self, map_: np.ndarray) -> np.ndarray:
         """The same of what is already `quantised` (h, w)."""
         return map_ if self.threshold is None else (map_ >= self.threshold).astype(np.uint8)
 
-    def save(self, path: Path) -> None:
-        write_json(path, asdict(self))
+    def bands(self, rows: Iterable[np.ndarray], folder: Path | None = None) -> Iterator[np.ndarray]:
+        """An image's `quantised` rows (h, W) from the top down → label indices. Objects wait in a file of `folder`."""
+        if self.rule is None or self.rule.by_pixel:
+            return (self.labels(row) for row in rows)
+        return (mask.view(np.uint8) for mask in self.rule.masks(Bands(rows, folder)))
+
+    def save(self, path: Path, systems: list[str]) -> None:
+        """`systems`: names, for the mixture's weights."""
+        weights = {} if self.mix is None else dict(zip(systems, self.mix.weights, strict=True))
+        write_json(path, {**asdict(self), "weights": weights})
 
     @staticmethod
     def load(path: Path) -> Decision:
-        return Decision(**read_json(path, {}))
+        """What `save` wrote."""
+        saved = {key: value for key, value in read_json(path, {}).items() if key != "weights"}
+        if saved["mix"]:
+            saved["mix"] = Mix(**{**saved["mix"], "weights": tuple(saved["mix"]["weights"])})
+        if saved["rule"]:
+            saved["rule"] = Rule(**saved["rule"])
+        if saved["factors"]:
+            saved["factors"] = tuple(saved["factors"])
+        return Decision(**saved)
 
 
 def fit_decision(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition, search: bool) -> Decision:
-    """The decision that scores best on an evaluation's images; `folds` (N,) names each image's fold."""
+    """The threshold that scores best on an evaluation's images; `folds` (N,) names each image's fold."""
     half = metrics.score(config, evaluation.confusions(system))
     if not evaluation.binary:
         return Decision(None, half, half, half)
     if not search:
         return Decision(BINS // 2, half, half, half)
-    everything = np.ones(len(folds), bool)
-    best = best_threshold(evaluation, system, everything, config)
+    best = best_threshold(evaluation, system, np.ones(len(folds), bool), config)
     score = metrics.score(config, evaluation.confusions(system, best))
-    crossed = evaluation.confusions(system, best).copy()
-    for fold in np.unique(folds) if len(np.unique(folds)) > 1 else []:
-        here = folds == fold
-        crossed[here] = evaluation.confusions(system, best_threshold(evaluation, system, ~here, config))[here]
+    crossed = crossed_by_threshold(evaluation, system, folds, config)
     return Decision(best, score, half, metrics.score(config, crossed))
+
+
+def crossed_by_threshold(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition) -> np.ndarray:
+    """(N, n, n): each image decided by the threshold that is best on the other folds' images, or on all of one fold."""
+    crossed = evaluation.confusions(system).copy()
+    for here, others in cross_folds(folds):
+        crossed[here] = evaluation.confusions(system, best_threshold(evaluation, system, others, config))[here]
+    return crossed
+
+
+def cross_folds(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(images decided, images fitted on), (N,) bool, of every fold; one fold alone is fitted on itself."""
+    names = np.unique(folds)
+    return [(folds == fold, folds != fold if len(names) > 1 else folds == fold) for fold in names]
 
 
 def best_threshold(evaluation: Evaluation, system: int, images: np.ndarray, config: Competition) -> int:

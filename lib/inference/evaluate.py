@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from lib.inference.maps import MapWriter, Points, Sampler
 from lib.inference.predictor import USUAL, Limits, Source
 from lib.inference.together import Group, predict_together
 from lib.tables import IGNORE
@@ -30,6 +31,7 @@ class Evaluation:
     image_ids: list[str]
     counts: np.ndarray
     maps: dict[str, np.ndarray] = field(default_factory=dict)
+    points: Points | None = None
 
     @property
     def binary(self) -> bool:
@@ -45,13 +47,16 @@ class Evaluation:
     def save(self, path: Path) -> None:
         with replacing(path) as temporary:
             maps = {f"map {image_id}": map_ for image_id, map_ in self.maps.items()}
-            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **maps)
+            points = {f"points {name}": values for name, values in vars(self.points).items()} if self.points else {}
+            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **maps, **points)
 
     @staticmethod
     def load(path: Path) -> Evaluation:
         with np.load(path) as saved:
             maps = {name[4:]: saved[name] for name in saved.files if name.startswith("map ")}
-            return Evaluation(saved["image_ids"].tolist(), saved["counts"], maps)
+            points = {name[7:]: saved[name] for name in saved.files if name.startswith("points ")}
+            ids = saved["image_ids"].tolist()
+            return Evaluation(ids, saved["counts"], maps, Points(**points) if points else None)
 
     @staticmethod
     def concat(parts: Iterable[Evaluation]) -> Evaluation:
@@ -59,7 +64,9 @@ class Evaluation:
         parts = list(parts)
         ids = [i for part in parts for i in part.image_ids]
         maps = {image_id: map_ for part in parts for image_id, map_ in part.maps.items()}
-        return Evaluation(ids, np.concatenate([part.counts for part in parts]), maps)
+        sampled = all(part.points is not None for part in parts)
+        points = Points.concat([p.points for p in parts], [len(p.image_ids) for p in parts]) if sampled else None
+        return Evaluation(ids, np.concatenate([part.counts for part in parts]), maps, points)
 
 
 def evaluate(
@@ -71,11 +78,14 @@ def evaluate(
     limits: Limits = USUAL,
     description: str = "",
     keep: int = 0,
+    sample: bool = False,
+    writer: MapWriter | None = None,
 ) -> Evaluation:
     """Predict whole images and count every system of `predict_together` against their labels at original resolution.
 
     `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices. `keep`: of how many images,
-    the first, a small map is kept.
+    the first, a small map is kept. `sample`: pixels of all systems but the last, their mean, are kept as points.
+    `writer` is given all maps.
     """
     fill = background_fill(channels, n_labels)
     shape = (2, BINS) if channels == 1 else (n_labels, n_labels)
@@ -83,6 +93,7 @@ def evaluate(
     counts = np.zeros((len(sources), systems, *shape), np.int64)
     position = {source.image_id: i for i, source in enumerate(sources)}
     maps: dict[str, np.ndarray] = {}
+    sampler = Sampler(len(sources), systems - 1, channels) if sample else None
     label = None
     for block in predict_together(sources, groups, fill, limits, description):
         if block.first:
@@ -91,14 +102,25 @@ def evaluate(
         for s in range(systems):
             guess = quantised(block.probs[s])
             counts[position[block.image_id], s] += count(truth, guess, shape)
+        if sampler:
+            sampler.add(position[block.image_id], replace(block, probs=block.probs[:-1]), to_bins, truth)
+        if writer:
+            writer.add(block, to_bins(block.probs), truth)
         if position[block.image_id] < keep:
-            step = map_step(block.height, block.width)
-            size = -(-block.height // step), -(-block.width // step)
-            part = guess[-block.y % step :: step, -block.x % step :: step]
-            top, left = -(-block.y // step), -(-block.x // step)
-            map_ = maps.setdefault(block.image_id, np.zeros(size, np.uint8))
-            map_[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return Evaluation([source.image_id for source in sources], counts, maps)
+            add_to_map(maps, block.image_id, (block.height, block.width), block.y, block.x, guess)
+    points = sampler.points() if sampler else None
+    return Evaluation([source.image_id for source in sources], counts, maps, points)
+
+
+def add_to_map(
+    maps: dict[str, np.ndarray], image_id: str, size: tuple[int, int], y: int, x: int, values: np.ndarray
+) -> None:
+    """Put every so many pixels of a block (h, w) at (y, x) into the small map of an image of `size` (height, width)."""
+    step = map_step(*size)
+    map_ = maps.setdefault(image_id, np.zeros((-(-size[0] // step), -(-size[1] // step)), np.uint8))
+    part = values[-y % step :: step, -x % step :: step]
+    top, left = -(-y // step), -(-x // step)
+    map_[top : top + part.shape[0], left : left + part.shape[1]] = part
 
 
 def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

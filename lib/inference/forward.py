@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.inference.backends import Engine, Run, as_images, probabilities
-from lib.inference.tta import views
+from lib.inference.backends import Engine, as_images, probabilities
+from lib.inference.tta import merge, views
 from lib.precision import fastest
 
 EAGER = Engine()
@@ -16,9 +16,9 @@ EAGER = Engine()
 class Ensemble:
     """Windows (B, h, w, 3) uint8 → probabilities (B, S, K, h, w) float32.
 
-    Probabilities, not logits, are averaged over views and members. `groups` are lists of positions in
-    `nets`; each group's mean is one system. By default one group holds all members; `each=True` puts
-    every single member before it.
+    Probabilities, not logits, are averaged over views (`tta`: lib/inference/tta.py) and members. `groups`
+    are lists of positions in `nets`; each group's mean is one system. By default one group holds all
+    members; `each=True` puts every single member before it.
     """
 
     def __init__(
@@ -31,7 +31,8 @@ class Ensemble:
         groups: list[list[int]] | None = None,
         each: bool = False,
     ):
-        self.runs, self.device, self.views = [engine.build(net, device) for net in nets], device, list(views(tta))
+        self.runs, self.device = [engine.build(net, device) for net in nets], device
+        self.views, self.merge = list(views(tta)), merge(tta)
         everyone = list(range(len(nets)))
         self.groups = groups or ([[i] for i in everyone] if each else []) + [everyone]
 
@@ -42,16 +43,14 @@ class Ensemble:
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         images = as_images(windows, self.device)
-        maps = [self._member(run, images) for run in self.runs]
+        maps = [self.member(network, images) for network in range(len(self.runs))]
         systems = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
         return torch.stack(systems, dim=1).cpu().numpy()
 
-    def _member(self, run: Run, images: torch.Tensor) -> torch.Tensor:
-        total = None
-        for view in self.views:
-            probs = probabilities(view.deaugment_mask(run(view.augment_image(images))))
-            total = probs if total is None else total + probs
-        return total / len(self.views)
+    def member(self, network: int, images: torch.Tensor, views: list[int] | None = None) -> torch.Tensor:
+        """(B, K, h, w): what one network says, merged from all or some of its views."""
+        run, views = self.runs[network], self.views if views is None else [self.views[i] for i in views]
+        return self.merge(view.deaugment_mask(probabilities(run(view.augment_image(images)))) for view in views)
 
 
 def fastest_precision(net: nn.Module, device: torch.device, window: int, batch_size: int) -> str:

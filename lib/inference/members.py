@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,10 +21,11 @@ from lib.errors import UserError
 from lib.inference.backends import Engine, fastest_backend
 from lib.inference.evaluate import MAP_SIDE, Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
+from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
-from lib.inference.tta import views
-from lib.workspace import Member, Workspace, file_fingerprint, short_hash
+from lib.inference.tta import cost
+from lib.workspace import Member, Workspace, file_fingerprint, replacing, short_hash
 
 SHOWN = 16  # images of a fold whose maps are kept, to be shown
 
@@ -58,6 +60,19 @@ def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
     return parts
 
 
+def named_parts(names: list[str], workspace: Workspace) -> list[Part]:
+    """The parts whose names these are. Raises UserError when a member is gone."""
+    parts = []
+    for name in names:
+        member, weights = name.rsplit(" ", 1)
+        experiment, _, rest = member.rpartition("/")
+        found = [m for m in workspace.members([experiment]) if m.name == member]
+        if not found:
+            raise UserError(f"{workspace.runs / experiment} no longer holds {rest}; train it, then run 05 again")
+        parts.append(Part(found[0], weights))
+    return parts
+
+
 def windows_of(config: Config) -> Windows:
     """The inference windows, the same for out-of-fold and test maps."""
     tile = round(config.preprocess.tile_size * config.train.scale)
@@ -66,7 +81,7 @@ def windows_of(config: Config) -> Windows:
     size = config.infer.window or config.train.crop or tile
     scale = config.infer.scale or config.preprocess.scale * config.train.scale
     step = 64 if config.model.stem == "down" else 32
-    turns = config.infer.tta == "free"
+    turns = "free" in config.infer.tta.split()
     size = -(-size // step) * step
     return Windows(size, config.infer.overlap, scale, config.infer.blend, config.infer.margin, turns=turns)
 
@@ -92,16 +107,24 @@ def groups_of(
     engine: Engine,
     each: bool = False,
 ) -> list[Group]:
-    """The networks of an ensemble, neighbours with the same windows together. `each`: as in `Ensemble`."""
-    return [
-        Group(windows, Ensemble([load(p) for p in own], device, tta=config.infer.tta, engine=engine, each=each))
-        for windows, own in groupby(parts, key=lambda part: windows_of(trained_with(part.member, config)))
-    ]  # fmt: skip
+    """The networks of an ensemble, neighbours with the same windows together.
+
+    `each`: every system (experiment, seed and weights, the mean of its folds) is one of `Ensemble`'s too.
+    """
+    groups = []
+    for windows, own in groupby(parts, key=lambda part: windows_of(trained_with(part.member, config))):
+        own = list(own)
+        names = [part.system for part in own]
+        systems = [[i for i, name in enumerate(names) if name == wanted] for wanted in dict.fromkeys(names)]
+        kept = [*(systems if each else []), list(range(len(own)))]
+        networks = [load(part) for part in own]
+        groups.append(Group(windows, Ensemble(networks, device, tta=config.infer.tta, engine=engine, groups=kept)))
+    return groups
 
 
 def roi_file(config: Config) -> list[Path]:
     """The CSV of boxes, where `infer.roi` names one."""
-    return [] if config.infer.roi in ("none", "content") else [Path(config.infer.roi)]
+    return [] if config.infer.roi in ("none", "content", "coarse") else [Path(config.infer.roi)]
 
 
 def limits_of(config: Config) -> Limits:
@@ -145,7 +168,7 @@ def infer_engine(
     def fastest() -> str:
         sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
         count = sum(count_windows(image.height, image.width, windows) for image in images.itertuples())
-        batches = -(-count * len(views(config.infer.tta)) // batch)
+        batches = round(count * cost(config.infer.tta) / batch + 0.5)
         return fastest_backend(network, device, precision, first_windows(sources, windows, batch), batches, networks)
 
     return Engine(precision, chosen("infer.backend", config.infer.backend, f"{about} {precision}", fastest))
@@ -175,17 +198,56 @@ def out_of_fold(
     load: Callable[[Part], nn.Module],
     device: torch.device,
     engine: Engine,
-) -> tuple[Evaluation, np.ndarray]:
-    """Counts of all systems and, last, their ensemble; and each image's fold.
+    whole_maps: bool = False,
+) -> tuple[Evaluation, np.ndarray, Maps | None]:
+    """Counts of all systems and, last, their ensemble; each image's fold; and, where asked for, all whole maps.
 
-    Images of a fold meet only that fold's members. Cached by what they are made from.
+    Images of a fold meet only that fold's members. Cached by what they are made from. Raises UserError when whole maps
+    might take more disk than `infer.maps_gib`.
     """
-    evaluations, fold_of = [], []
+    evaluations, fold_of, kept = [], [], []
     paths = images.set_index("image_id")["path"]
+    if whole_maps:
+        _check_disk(parts, folds, images, config, competition)
+    for fold, here, ids, cache in _by_fold(parts, folds, config, workspace, engine):
+        fold_of += [fold] * len(ids)
+        maps = cache.with_suffix(".maps")
+        if not cache.is_file() or (whole_maps and not maps.is_file()):
+            with ExitStack() as stack:
+                path = stack.enter_context(replacing(maps)) if whole_maps else None
+                result = evaluate(
+                    [source_of(config, i, paths[i]) for i in ids],
+                    groups_of(here, config, load, device, engine, each=True),
+                    competition.labels.open,
+                    len(competition.label_names),
+                    competition.channels,
+                    limits_of(config),
+                    description=f"05 out-of-fold, fold {fold}",
+                    keep=SHOWN,
+                    sample=True,
+                    writer=stack.enter_context(MapWriter(path)) if path else None,
+                )
+            result.save(cache)
+        evaluations.append(Evaluation.load(cache))
+        kept.append(maps)
+    return Evaluation.concat(evaluations), np.array(fold_of), Maps(kept) if whole_maps else None
+
+
+def is_cached(
+    parts: list[Part], folds: pd.DataFrame, config: Config, workspace: Workspace, engine: Engine, whole_maps: bool
+) -> bool:
+    """Whether `out_of_fold` has nothing to predict."""
+    caches = [cache for *_, cache in _by_fold(parts, folds, config, workspace, engine)]
+    return all(path.is_file() and (path.with_suffix(".maps").is_file() or not whole_maps) for path in caches)
+
+
+def _by_fold(
+    parts: list[Part], folds: pd.DataFrame, config: Config, workspace: Workspace, engine: Engine
+) -> Iterator[tuple[int, list[Part], list[str], Path]]:
+    """(fold, its parts, its images, where their counts are kept)."""
     for fold in sorted({part.member.fold for part in parts}):
         here = [part for part in parts if part.member.fold == fold]
         ids = list(folds.loc[folds["fold"] == fold, "image_id"])
-        fold_of += [fold] * len(ids)
         made_from = [
             [file_fingerprint(part.member.path / "done.json") for part in here],
             [part.weights for part in here],
@@ -193,20 +255,22 @@ def out_of_fold(
             [repr(windows_of(trained_with(part.member, config))) for part in here],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
             [config.infer.roi, config.infer.tta, config.infer.gate, repr(engine), file_fingerprint(workspace.images)],
-            [SHOWN, MAP_SIDE],
+            [SHOWN, MAP_SIDE, POINTS, SAMPLED],
         ]
-        cache = workspace.oof_dir / f"{short_hash(made_from)}.npz"
-        if not cache.is_file():
-            result = evaluate(
-                [source_of(config, i, paths[i]) for i in ids],
-                groups_of(here, config, load, device, engine, each=True),
-                competition.labels.open,
-                len(competition.label_names),
-                competition.channels,
-                limits_of(config),
-                description=f"05 out-of-fold, fold {fold}",
-                keep=SHOWN,
-            )
-            result.save(cache)
-        evaluations.append(Evaluation.load(cache))
-    return Evaluation.concat(evaluations), np.array(fold_of)
+        yield fold, here, ids, workspace.oof_dir / f"{short_hash(made_from)}.npz"
+
+
+def _check_disk(
+    parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame, config: Config, competition: Competition
+) -> None:
+    rows = images.set_index("image_id").loc[
+        folds.loc[folds["fold"].isin({part.member.fold for part in parts}), "image_id"]
+    ]
+    maps = (len({part.system for part in parts}) + 1) * competition.channels
+    gib = float((rows["height"] * rows["width"]).sum()) * maps / 2**30
+    if gib > config.infer.maps_gib:
+        raise UserError(
+            f"infer.maps_gib is {config.infer.maps_gib:g}, and the out-of-fold maps of {len(rows)} images, {maps} to "
+            f"each, may take {gib:.0f} GiB before compression; raise it, or leave infer.members, infer.mean and "
+            "infer.decide at their defaults"
+        )

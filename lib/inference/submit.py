@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from lib.competition.dataset import Competition
+from lib.competition.scoring import open_codec
 from lib.config import Config
 from lib.inference.decision import Decision
 from lib.inference.evaluate import background_fill
-from lib.inference.members import limits_of
+from lib.inference.members import limits_of, source_of
 from lib.inference.predictor import Block, Source, full_rows
 from lib.inference.together import Group, predict_together
+from lib.workspace import replacing
+
+
+def write_answers(
+    path: Path, images: pd.DataFrame, groups: list[Group], decision: Decision, config: Config, competition: Competition
+) -> None:
+    """Predict images (rows with image_id, path, height, width), write the submission, and read it back.
+
+    Neither maps nor masks are ever held whole. Raises UserError where the file is not what the organiser asks for.
+    """
+    codec = open_codec(competition)
+    sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
+    add_answers(codec, sources, groups, decision, config, competition)
+    with replacing(path) as temporary:
+        codec.write(temporary)
+        codec.check(temporary, {image.image_id: (image.height, image.width) for image in images.itertuples()})
 
 
 def add_answers(
     codec, sources: list[Source], groups: list[Group], decision: Decision, config: Config, competition: Competition
 ) -> None:
-    """Predict the test images and hand their labels to the codec; neither maps nor masks are ever held whole."""
-    fill = background_fill(competition.channels, len(competition.label_names))
-    blocks = predict_together(sources, groups, fill, limits_of(config), "05 test images")
-    rows = full_rows(blocks, lambda probs: decision.apply(probs[-1]))
-    for block, y, labels in rows:
-        codec.add(block.image_id, block.height, block.width, _labels(y, labels, block, rows))
+    """Predict the test images and hand their labels to the codec."""
+    fill, limits = background_fill(competition.channels, len(competition.label_names)), limits_of(config)
+    blocks = predict_together(sources, groups, fill, limits, "05 test images")
+    rows = full_rows(blocks, decision.quantised)
+    for block, _, first in rows:
+        labels = decision.bands(_rows(block, first, rows), limits.folder)
+        codec.add(block.image_id, block.height, block.width, _placed(labels))
 
 
-def _labels(y: int, labels: np.ndarray, block: Block, rows: Iterator) -> Iterator[tuple[int, np.ndarray]]:
-    """(y, label indices (h, W)) of one image: its first rows, and what `rows` holds of it."""
-    yield y, labels
+def _rows(block: Block, first: np.ndarray, rows: Iterator) -> Iterator[np.ndarray]:
+    """Rows (h, W) of one image: its first ones, and what `rows` holds of it."""
+    yield first
     while not block.last:
-        block, y, labels = next(rows)
-        yield y, labels
+        block, _, more = next(rows)
+        yield more
+
+
+def _placed(bands: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    """(y, label indices (h, W)) from the top down."""
+    y = 0
+    for band in bands:
+        yield y, band
+        y += len(band)

@@ -1,18 +1,119 @@
-"""Test-time augmentation through ttach: every view comes with its undo."""
+"""Test-time augmentation through ttach: every view comes with its undo.
+
+A recipe is words: `flips scale=1,2 merge=gmean`. Each word multiplies the views; `merge` says how they become one map.
+"""
 
 from __future__ import annotations
 
-import ttach
-from ttach.base import Compose
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-VIEWS = {
-    "none": lambda: Compose([]),
-    "free": lambda: Compose([]),  # the windows themselves are flipped: lib/inference/predictor.py
-    "flips": lambda: Compose([ttach.HorizontalFlip(), ttach.VerticalFlip()]),
-    "d4": lambda: Compose([ttach.HorizontalFlip(), ttach.Rotate90([0, 90, 180, 270])]),
+import torch
+import ttach
+from torch.nn.functional import interpolate
+from ttach.base import Compose, DualTransform
+
+STEP = 32  # what networks halve a window by; with a stem that halves once more, windows are multiples of 64
+SURE = 1 / 510  # probabilities below count as this one in logarithms: half a bin of 8 bits
+
+ALIASES = {"none": "", "free": "", "flips": "hflip vflip", "d4": "hflip rotate=0,90,180,270"}
+
+
+class Scale(DualTransform):
+    """Bilinear, to sizes that networks take, and back to the very size there was; ttach's own truncates sizes."""
+
+    identity_param = 1.0
+
+    def __init__(self, scales: list[float]):
+        super().__init__("scale", scales)
+
+    def apply_aug_image(self, image: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        self._size = image.shape[-2:]
+        step = STEP if any(side % (2 * STEP) for side in self._size) else 2 * STEP
+        return _resized(image, tuple(max(step, round(side * scale / step) * step) for side in self._size), scale)
+
+    def apply_deaug_mask(self, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return _resized(mask, self._size, scale)
+
+
+def _resized(images: torch.Tensor, size: tuple[int, int], scale: float) -> torch.Tensor:
+    if scale == Scale.identity_param:
+        return images
+    return interpolate(images, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)
+
+
+TRANSFORMS: dict[str, Callable] = {
+    "hflip": lambda _: ttach.HorizontalFlip(),
+    "vflip": lambda _: ttach.VerticalFlip(),
+    "rotate": lambda angles: ttach.Rotate90([int(angle) for angle in angles]),
+    "scale": Scale,
+    "brightness": ttach.Multiply,
 }
 
 
-def views(name: str) -> Compose:
-    """Transforms, 1 (`none`, `free`), 4 (`flips`) or 8 (`d4`): iterate, `augment_image`, `deaugment_mask`."""
-    return VIEWS[name]()
+@dataclass(frozen=True)
+class Merge:
+    """How views become one map (B, K, h, w): mean, gmean (normalised, in logarithms), max, min, or tsharpen."""
+
+    how: str = "mean"
+
+    def __call__(self, maps: Iterable[torch.Tensor]) -> torch.Tensor:
+        total, count = None, 0
+        for probs in maps:
+            values = self._lift(probs)
+            total = values if total is None else self._join(total, values)
+            count += 1
+        if self.how in ("max", "min"):
+            return total
+        total = total / count
+        if self.how != "gmean":
+            return total
+        return total.sigmoid() if total.shape[1] == 1 else total.softmax(1)
+
+    def _lift(self, probs: torch.Tensor) -> torch.Tensor:
+        if self.how == "tsharpen":
+            return probs.sqrt()
+        if self.how != "gmean":
+            return probs
+        return torch.logit(probs, SURE) if probs.shape[1] == 1 else probs.clamp(min=SURE).log()
+
+    def _join(self, total: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        join = {"max": torch.maximum, "min": torch.minimum}.get(self.how, torch.add)
+        return join(total, values)
+
+
+def views(recipe: str) -> Compose:
+    """Transforms, each to be iterated, with `augment_image` and `deaugment_mask`.
+
+    >>> len(views("none")), len(views("flips")), len(views("d4")), len(views("hflip rotate=0,180 scale=1,2,4"))
+    (1, 4, 8, 12)
+    """
+    return Compose([TRANSFORMS[name](numbers) for name, numbers in _words(recipe)])
+
+
+def merge(recipe: str) -> Merge:
+    """
+    >>> merge("flips merge=max").how, merge("flips").how
+    ('max', 'mean')
+    """
+    return Merge(*(word.partition("=")[2] for word in recipe.split() if word.startswith("merge=")))
+
+
+def cost(recipe: str) -> float:
+    """What a window costs, in plain forward passes.
+
+    >>> cost("none"), cost("d4"), cost("hflip scale=1,2")
+    (1.0, 8.0, 10.0)
+    """
+    total = float(len(views(recipe)))
+    for name, numbers in _words(recipe):
+        if name == "scale":
+            total *= sum(scale**2 for scale in numbers) / len(numbers)
+    return total
+
+
+def _words(recipe: str) -> list[tuple[str, list[float]]]:
+    """Transforms and their numbers."""
+    text = " ".join(ALIASES.get(word, word) for word in recipe.split())
+    words = [word.partition("=") for word in text.split() if not word.startswith("merge=")]
+    return [(name, [float(number) for number in numbers.split(",") if number]) for name, _, numbers in words]

@@ -16,7 +16,7 @@ def unseen_fill(channels: int, background: bool, roi: str) -> np.ndarray:
     >>> unseen_fill(1, True, "content"), unseen_fill(1, True, "boxes.csv")
     (array([0.], dtype=float32), array([0.5], dtype=float32))
     """
-    if not background or roi not in ("none", "content"):
+    if not background or roi not in ("none", "content", "coarse"):
         return np.full(channels, 1 / max(2, channels), np.float32)
     return np.zeros(1, np.float32) if channels == 1 else np.eye(channels, dtype=np.float32)[0]
 

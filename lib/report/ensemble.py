@@ -5,39 +5,85 @@ from __future__ import annotations
 import numpy as np
 
 from lib.competition import metrics
+from lib.competition.intervals import paired_gain
 from lib.config import Config
-from lib.inference.decision import Decision, best_threshold
+from lib.inference.decision import best_threshold, crossed_by_threshold
 from lib.inference.evaluate import HALF, Evaluation
+from lib.inference.fitting import Fitted, judge_of
 from lib.inference.members import Part
+from lib.inference.mix import Mix, adds, equal
 from lib.workspace import read_json
 
 
-def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, config: Config) -> list[dict]:
-    """Each system's out-of-fold score over all folds' images, by its own threshold, and its training time."""
+def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: Fitted, config: Config) -> list[dict]:
+    """Each system's out-of-fold score over all folds' images, by its own threshold; what it counts; what the mixture
+    loses without it, on a sample of pixels; and its training time."""
     rows = []
     everything = np.ones(len(oof.image_ids), bool)
     search = oof.binary and config.infer.threshold == "fit"
-    for i, system in enumerate(systems):
+    mix = fitted.decision.mix or Mix(equal(len(systems)))
+    added_by = adds(judge_of(oof, fitted, config), mix.weights)
+    for i, (system, added) in enumerate(zip(systems, added_by, strict=True)):
         threshold = best_threshold(oof, i, everything, config.competition) if search else HALF
         own = [part for part in parts if part.system == system]
         seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in own)
         score = metrics.score(config.competition, oof.confusions(i, threshold))
-        rows.append({"member": system, "folds": len(own), "OOF score": score, "seconds": float(seconds)})
+        rows.append(
+            {
+                "member": system, "folds": len(own), "OOF score": score, "weight": float(mix.weights[i]),
+                "adds": added, "seconds": float(seconds),
+            }
+        )  # fmt: skip
     return rows
 
 
-def ensemble_rows(members: list[dict], decision: Decision) -> list[dict]:
-    """Best and mean member against the ensemble."""
-    scores = [row["OOF score"] for row in members]
+def ensemble_rows(
+    members: list[dict], oof: Evaluation, fitted: Fitted, folds: np.ndarray, groups: np.ndarray, config: Config
+) -> list[dict]:
+    """Best and mean member against the ensemble; what each step gains on folds that nothing was fitted on."""
+    scores, competition = [row["OOF score"] for row in members], config.competition
+    decision, best = fitted.decision, int(np.argmax([row["OOF score"] for row in members]))
+    search = oof.binary and config.infer.threshold == "fit"
+    alone = crossed_by_threshold(oof, best, folds, competition) if search else oof.confusions(best)
+
+    def row(name: str, score: float, gain: object = None) -> dict:
+        return {"": name, "OOF score": score, f"gain (95 % over {len(set(groups))} groups)": gain}
+
+    def against(name: str, ours: np.ndarray, theirs: np.ndarray) -> dict:
+        return row(name, metrics.score(competition, ours), paired_gain(competition, ours, theirs, groups))
+
     rows = [
-        {"": "best member", "OOF score": max(scores)},
-        {"": "mean member", "OOF score": sum(scores) / len(scores)},
-        {"": "ensemble", "OOF score": decision.score},
+        row("best member", max(scores)),
+        row("mean member", sum(scores) / len(scores)),
+        row("ensemble", decision.score),
+        row("fitted on other folds:", None),
+        row("best member", metrics.score(competition, alone)),
+        against("ensemble, over the best member", fitted.decided, alone),
     ]
-    if decision.threshold is not None:
-        rows += [
-            {"": "ensemble, threshold fitted on other folds", "OOF score": decision.cross_score},
-            {"": "ensemble, threshold 0.5", "OOF score": decision.half_score},
-            {"": "threshold", "OOF score": decision.threshold / 255},
-        ]
+    if decision.mix is not None:
+        rows.append(against("its mean and weights, over equal ones", fitted.mixed, fitted.equal))
+    if search or config.infer.decide:
+        rows.append(against("its decision, over 0.5 or argmax", fitted.decided, fitted.mixed_half))
+    if search and config.infer.decide:
+        rows.append(against("the same, over a threshold", fitted.decided, fitted.mixed))
+    return rows + _decided(fitted)
+
+
+def _decided(fitted: Fitted) -> list[dict]:
+    """The decision's numbers."""
+    decision, rows = fitted.decision, []
+    rule = decision.rule
+    if rule is None and decision.threshold is not None:
+        rows.append({"": "threshold", "OOF score": decision.threshold / 255})
+    if rule is not None:
+        numbers = {
+            "drawn from": rule.low / 255, "accepted from": max(rule.low, rule.high) / 255,
+            "smallest object, pixels": rule.area, "largest hole filled, pixels": rule.hole,
+            "only the largest object": str(rule.largest).lower(),
+        }  # fmt: skip
+        rows += [{"": name, "OOF score": value} for name, value in numbers.items()]
+    if decision.factors is not None:
+        rows.append(
+            {"": "factors of the classes", "OOF score": " ".join(f"{factor:.2f}" for factor in decision.factors)}
+        )
     return rows

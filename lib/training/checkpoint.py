@@ -47,21 +47,28 @@ def write_description(member: Path, config: Config, channels: int) -> None:
     write_text(Path(member) / "network.yaml", text)
 
 
+def network_files(member: Path, which: str) -> tuple[Path, Path]:
+    """The files that `load_network` reads: description and weights. `swa` falls back to `last` where SWA was off.
+
+    Raises UserError when there are no such weights.
+    """
+    described, weights = Path(member) / "network.yaml", Path(member) / f"{which}_weights.pt"
+    if which == "swa" and not weights.is_file():
+        weights = Path(member) / "last_weights.pt"
+    if not described.is_file() or not weights.is_file():
+        raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.weights")
+    return described, weights
+
+
 def load_network(member: Path, which: str, device: torch.device, gate: float = 0.0) -> nn.Module:
     """A member's network with its `swa`, `ema`, `best`, … weights, in eval mode, channels_last.
 
-    `gate`: presence below which its classification head, if it has one, leaves a class out. `swa` falls back to
-    `last` where SWA was off. Raises UserError when there are no such weights.
+    `gate`: presence below which its classification head, if it has one, leaves a class out. Raises UserError when there
+    are no such weights.
     """
-    member = Path(member)
-    described = member / "network.yaml"
-    file = member / f"{which}_weights.pt"
-    if which == "swa" and not file.is_file():
-        file = member / "last_weights.pt"
-    if not described.is_file() or not file.is_file():
-        raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.weights")
+    described, weights = network_files(member, which)
     config = yaml.safe_load(described.read_text(encoding="utf-8"))
     network = build_network(Model(**config["model"]), config["channels"], pretrained=False)
-    network.load_state_dict(load_weights(file))
+    network.load_state_dict(load_weights(weights))
     network.gate = gate
     return network.eval().to(device, memory_format=torch.channels_last)

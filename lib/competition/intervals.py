@@ -1,0 +1,46 @@
+"""How sure a difference of scores is: a paired bootstrap over groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.competition import metrics
+from lib.config.competition import Competition
+
+DRAWS = 500
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one side's score has over the other's, and the bounds within which `LEVEL` of the draws lie.
+
+    The bounds are NaN where there are fewer than two groups.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        known = self.low == self.low
+        return f"{self.value:+.4f}" + (f" ({self.low:+.4f} to {self.high:+.4f})" if known else " (one group)")
+
+
+def paired_gain(config: Competition, ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray) -> Gain:
+    """The metric of `ours` less that of `theirs`, confusion matrices (N, n, n) of the same images.
+
+    Whole groups (N,) are drawn with replacement, the same ones for both sides: images of a group are alike.
+    """
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    value = metrics.score(config, ours) - metrics.score(config, theirs)
+    if len(members) < 2:
+        return Gain(value, np.nan, np.nan)
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        images = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        drawn.append(metrics.score(config, ours[images]) - metrics.score(config, theirs[images]))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Gain(value, float(low), float(high))

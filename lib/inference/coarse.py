@@ -1,0 +1,145 @@
+"""Find, then look: members on shrunken images find objects, and other members' windows are computed only there.
+
+What is found becomes a CSV of boxes, as any detector could have written it (lib/imaging/roi.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from lib.competition.dataset import Competition
+from lib.config import Config
+from lib.errors import UserError
+from lib.imaging.grid import grid
+from lib.imaging.roi import Regions, read_boxes
+from lib.inference.evaluate import background_fill
+from lib.inference.members import Part, groups_of, infer_engine, limits_of, source_of, trained_with, windows_of
+from lib.inference.predictor import Block, Windows, predict
+from lib.workspace import Workspace, file_fingerprint, short_hash, write_table
+
+CELLS = 2048  # along an image's longest side, in which regions are noted
+COLUMNS = ["image_id", "y", "x", "height", "width"]
+
+
+def coarse_members(config: Config, competition: Competition, workspace: Workspace) -> list[Part]:
+    """The members that find regions; none where `infer.roi` is not `coarse`."""
+    if config.infer.roi != "coarse":
+        return []
+    if not config.infer.coarse:
+        raise UserError(
+            "infer.roi coarse needs infer.coarse, the experiment whose members find the regions: train one on shrunken "
+            "images, 03_train.py --train.experiment coarse --train.scale 0.25"
+        )
+    if not competition.settings.background:
+        raise UserError(
+            "infer.roi coarse looks for what is no background, and this competition has none; take another roi"
+        )
+    return [Part(member, config.infer.weights[0]) for member in workspace.members([config.infer.coarse])]
+
+
+def with_boxes(
+    config: Config, finders: list[Part], folds: pd.DataFrame, images: pd.DataFrame, competition: Competition,
+    workspace: Workspace, load: Callable[[Part], nn.Module], device: torch.device, fine: Windows,
+) -> Config:  # fmt: skip
+    """`config` with the CSV of the regions that `finders` find in place of `infer.roi coarse`.
+
+    A training image meets only its own fold's finders, a test image all of them. `fine`: the windows that regions are
+    for, of which `infer.coarse_margin` is left around what is found. Cached by what it is made from.
+    """
+    if not finders:
+        return config
+    own = trained_with(finders[0].member, config)
+    margin = config.infer.coarse_margin * fine.size / fine.scale
+    made_from = [
+        [file_fingerprint(part.member.path / "done.json") for part in finders], config.infer.weights[0],
+        file_fingerprint(workspace.folds), file_fingerprint(workspace.images), repr(windows_of(own)), margin,
+        config.infer.coarse_above, config.infer.tta, config.preprocess.blank_tolerance,
+    ]  # fmt: skip
+    path = workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
+    if not path.is_file():
+        engine = infer_engine(own, workspace, load(finders[0]), device, images, len(finders))
+        rows = images.set_index("image_id")
+        work = [
+            (list(folds.loc[folds["fold"] == fold, "image_id"]), [part for part in finders if part.member.fold == fold])
+            for fold in sorted({part.member.fold for part in finders})
+        ]
+        work.append((list(rows.index[rows["split"] == "test"]), finders))
+        found = []
+        for ids, parts in work:
+            sources = [source_of(config, image_id, rows.loc[image_id, "path"]) for image_id in ids]
+            (group,) = groups_of(parts, config, load, device, engine)
+            fill = background_fill(competition.channels, len(competition.label_names))
+            found_blocks = predict(
+                sources, group.forward, group.windows, fill, 1, limits_of(config), "05 regions", False
+            )
+            for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
+                size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])
+                found += [
+                    (image_id, *box) for box in boxes_of(*_cells(blocks, config.infer.coarse_above), size, margin)
+                ]
+        write_table(path, pd.DataFrame(found, columns=COLUMNS))
+    return config.model_copy(update={"infer": config.infer.model_copy(update={"roi": str(path)})})
+
+
+def _cells(blocks: Iterable[Block], above: float) -> tuple[np.ndarray, float]:
+    """Which cells of an image (rows, columns) hold a pixel whose probability of being no background reaches `above`,
+    and a cell's side as a share of the map's height."""
+    cells = None
+    for block in blocks:
+        if cells is None:
+            side = -(-max(block.height, block.width) // CELLS)
+            cells = np.zeros((-(-block.height // side), -(-block.width // side)), bool)
+            share = side / block.height
+        probs = block.probs[-1]
+        seen = probs[0] if len(probs) == 1 else 1 - probs[0]
+        ys, xs = np.nonzero(seen >= above)
+        cells[(ys + block.y) // side, (xs + block.x) // side] = True
+    return cells, share
+
+
+def boxes_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: float) -> list[tuple[int, int, int, int]]:
+    """Boxes (y, x, height, width) in pixels of an image of `size` that cover its marked cells and `margin` around.
+
+    `share`: a cell's side, of the image's height. Runs of cells below one another that are alike are one box.
+
+    >>> boxes_of(np.array([[0, 1, 1], [0, 1, 1], [1, 0, 0]], bool), 1 / 3, (30, 30), 0)
+    [(0, 10, 20, 20), (20, 0, 10, 10)]
+    """
+    height, width = size
+    side = share * height
+    reach = int(np.ceil(margin / side))
+    wide = cv2.dilate(cells.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    boxes, open_ = [], {}
+    for row in range(len(wide) + 1):
+        line = wide[row] if row < len(wide) else np.zeros_like(wide[0])
+        edges = np.flatnonzero(np.diff(line, prepend=0, append=0)).reshape(-1, 2)
+        runs = {(int(left), int(right)) for left, right in edges}
+        boxes += [(top, left, row, right) for (left, right), top in open_.items() if (left, right) not in runs]
+        open_ = {run: open_.get(run, row) for run in sorted(runs)}
+    found = []
+    for edges in sorted(boxes):
+        top, left = (int(edge * side) for edge in edges[:2])
+        bottom, right = (min(most, int(np.ceil(edge * side))) for edge, most in zip(edges[2:], size, strict=True))
+        if bottom > top and right > left:
+            found.append((top, left, bottom - top, right - left))
+    return found
+
+
+def share_looked_at(path: Path, images: pd.DataFrame, windows: Windows) -> float:
+    """The share of some images' windows (blank ones among them) that boxes leave to be computed."""
+    boxes, kept, total = read_boxes(path), 0, 0
+    for image in images.itertuples():
+        size = round(image.height * windows.scale), round(image.width * windows.scale)
+        where, side = Regions(None, boxes.get(image.image_id, [])), windows.size / windows.scale
+        for y, x in grid(*size, windows.size, windows.stride):
+            kept += where.keep(y / windows.scale, x / windows.scale, side, side)
+            total += 1
+    return kept / max(1, total)

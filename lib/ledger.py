@@ -1,0 +1,90 @@
+"""submissions/ledger.csv: every submission, what it was made from, what it scored out-of-fold and on the leaderboard.
+
+Columns as in lib/tables.py. A score that is not known is an empty field.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from lib import tables
+from lib.config import Config, save
+from lib.errors import UserError
+from lib.workspace import Workspace, file_fingerprint, short_hash, write_json, write_table
+
+
+def record(workspace: Workspace, path: Path, config: Config, about: dict) -> None:
+    """Note a submission of 05: a .json and a .yaml beside it (what it was made from, all options), a row here."""
+    write_json(path.with_suffix(".json"), about)
+    save(config, path.with_suffix(".yaml"))
+    made = config.model_dump(exclude={"workspace", "jobs"})
+    _append(
+        workspace,
+        file=path.name,
+        config=f"{config.competition.name} {short_hash(made)}",
+        members="; ".join(about["members"]),
+        oof=about["oof_score"],
+        cross=about["oof_score_crossed"],
+        seconds=about["seconds"],
+        version=about["code"],
+        decision=json.dumps({key: value for key, value in about["decision"].items() if "score" not in key}),
+    )
+
+
+def read(workspace: Workspace) -> pd.DataFrame:
+    """The ledger, empty when there is none. Raises UserError when it is damaged."""
+    if not workspace.ledger.is_file():
+        kinds = {name: kind for name, (kind, _) in tables.LEDGER.items()}
+        return pd.DataFrame(columns=list(kinds)).astype(kinds)
+    return tables.read(workspace.ledger, tables.LEDGER, "05_infer_ensemble.py")
+
+
+def path_of(workspace: Workspace, file: str) -> Path:
+    """Where a file of the ledger lies."""
+    return workspace.submissions / file
+
+
+def name_of(workspace: Workspace, path: Path, add: bool = False) -> str:
+    """The ledger's name of a CSV: its own, or that of an equal file (submission.csv is a copy).
+
+    `add`: one that is not listed, made elsewhere, gets a row. Raises UserError on any other.
+    """
+    files = list(read(workspace)["file"])
+    # `20261125-081500_ensemble.csv` alone is enough.
+    path = next((p for p in (path, path_of(workspace, path.name)) if p.is_file()), path)
+    listed = [file for file in files if path_of(workspace, file).resolve() == path.resolve()]
+    if listed:
+        return listed[-1]
+    if not path.is_file():
+        known = f"; it lists {', '.join(files[-3:])}" if files else ""
+        raise UserError(f"there is no file {path}, nor does {workspace.ledger} list it{known}")
+    size = path.stat().st_size
+    alike = [p for p in map(workspace.submissions.joinpath, files) if p.is_file() and p.stat().st_size == size]
+    for other in reversed(alike):
+        if file_fingerprint(other) == file_fingerprint(path):
+            return files[[path_of(workspace, file) for file in files].index(other)]
+    if not add:
+        raise UserError(f"{workspace.ledger} does not list {path}; python -m lib submit adds what it uploads")
+    _append(workspace, file=str(path.resolve()))
+    return str(path.resolve())
+
+
+def fill(workspace: Workspace, file: str, **values: object) -> None:
+    """Put values (`public`, `private`, `message`) into the row of a listed file."""
+    table = read(workspace)
+    for column, value in values.items():
+        table.loc[table["file"] == file, column] = value
+    write_table(workspace.ledger, table)
+
+
+def _append(workspace: Workspace, **values: object) -> None:
+    table = read(workspace)
+    row = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), **values}
+    kinds = {name: kind for name, (kind, _) in tables.LEDGER.items()}
+    blank = {name: "" if kind == "str" else None for name, kind in kinds.items()}
+    new = pd.DataFrame([{**blank, **row}]).astype(kinds)
+    write_table(workspace.ledger, pd.concat([table, new], ignore_index=True))

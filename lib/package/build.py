@@ -1,0 +1,102 @@
+"""python -m lib package: from a submission's members, decision and options to a folder that answers new images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+import lib
+from lib import ledger
+from lib.config import Config, save
+from lib.errors import UserError
+from lib.inference.members import Part, named_parts, roi_file
+from lib.package.kernel import UNKNOWN, metadata, notebook, title_of
+from lib.package.layout import DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
+from lib.package.wheels import fetch_wheels
+from lib.training.checkpoint import network_files
+from lib.workspace import Workspace, file_fingerprint, read_json, replacing_dir, write_json
+
+CODE = Path(lib.__file__).parent
+
+
+def package(config: Config, workspace: Workspace, submission: Path, folder: Path) -> None:
+    """Write the folder that makes `submission` again wherever it is put, and say what to do with it.
+
+    Only how it is packaged comes from `config`; all else is as it was when 05 wrote the submission. Raises UserError
+    when that is not known, has changed since, or cannot work on unknown images.
+    """
+    folder = folder.resolve()
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / KERNEL).is_file())):
+        raise UserError(f"{folder} holds other things; give a new folder, or that of an older package")
+    path = ledger.path_of(workspace, ledger.name_of(workspace, submission))
+    about, made = read_json(path.with_suffix(".json"), {}), made_with(path)
+    if roi_file(made):
+        raise UserError(
+            f"{path} was made with infer.roi {made.infer.roi}, which knows nothing of other images; run 05 with "
+            "--infer.roi content, or none"
+        )
+    parts = named_parts(about["members"], workspace)
+    changed = [
+        part.member.name
+        for part in parts
+        if about["made_from"][part.member.name] != file_fingerprint(part.member.path / "done.json")
+    ]
+    if changed:
+        raise UserError(f"{changed[0]} was trained again since {path} was made; run 05_infer_ensemble.py again")
+    competition = made.competition.model_copy(update={"kaggle": config.competition.kaggle})
+    made = made.model_copy(update={"package": config.package, "competition": competition})
+    title = title_of(made)
+    with replacing_dir(folder) as new:
+        if config.package.wheels:
+            (new / WHEELS).mkdir()
+            fetch_wheels(new / WHEELS, config.package.python)
+        shutil.copytree(CODE, new / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copyfile(CODE / "package/infer.py", new / "infer.py")
+        save(_portable(made, new), new / "config.yaml")
+        for part in parts:
+            _copy_network(part, Workspace(new))
+        write_json(new / "decision.json", about["decision"])
+        write_json(new / MEMBERS, {"members": about["members"], "submission": path.name, "code": about["code"]})
+        dataset, kernel = metadata(made, title)
+        write_json(new / NOTEBOOK, notebook(made, title, len(parts)))
+        write_json(new / DATASET, dataset)
+        write_json(new / KERNEL, kernel)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+    print(
+        f"{folder}: {len(parts)} networks of {path.name}, {size:.0f} MiB; put it on Kaggle with\n"
+        f"  kaggle datasets create -p {folder} --dir-mode zip\n  kaggle kernels push -p {folder}"
+    )
+    if UNKNOWN in kernel["id"]:
+        print(f"  first put your name for {UNKNOWN} in {DATASET} and {KERNEL}, or set package.user")
+
+
+def made_with(path: Path) -> Config:
+    """All options that a submission was made with. Raises UserError when 05 did not write them beside it."""
+    options = path.with_suffix(".yaml")
+    if not options.is_file() or not path.with_suffix(".json").is_file():
+        raise UserError(f"{path} has no .json and .yaml beside it; only what 05_infer_ensemble.py made is packaged")
+    return Config.model_validate(yaml.safe_load(options.read_text(encoding="utf-8")))
+
+
+def _portable(config: Config, folder: Path) -> Config:
+    """Without what only training needs, and with plugins in the folder."""
+    plugins = []
+    for number, file in enumerate(map(Path, config.plugins)):
+        plugins.append(f"plugins/{number}_{file.name}")
+        (folder / "plugins").mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / plugins[-1])
+    gone = {"root": "", "metadata": "", "unlabeled_images": "", "answers": ""}
+    competition = config.competition.model_copy(update=gone)
+    return config.model_copy(update={"plugins": plugins, "workspace": "", "competition": competition})
+
+
+def _copy_network(part: Part, package: Workspace) -> None:
+    """A member's description, and one kind of its weights: half precision, without the optimizer's state."""
+    member = part.member
+    target = package.member_dir(member.experiment, member.fold, member.seed)
+    target.mkdir(parents=True, exist_ok=True)
+    files = [*network_files(member.path, part.weights), member.path / "resolved.yaml", member.path / "done.json"]
+    for file in files:
+        shutil.copyfile(file, target / file.name)

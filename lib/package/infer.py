@@ -1,0 +1,96 @@
+"""Predict a folder of images with the ensemble that lies beside this file. Needs no network and no training data.
+
+    python infer.py --images /kaggle/input/NAME/test --sample /kaggle/input/NAME/sample_submission.csv
+    python infer.py --images IMAGES --sample SAMPLE.csv --out submission.csv --train.device cpu
+
+Every row of the sample submission is answered, by the ensemble and decision of the submission that was packaged.
+`--out` is submission.csv by default. Other options are as in config.yaml; precision and backend, where they are `auto`,
+are measured on this machine anew.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from lib.competition.dataset import Competition
+from lib.competition.scoring import test_sizes
+from lib.config import Config, load
+from lib.errors import UserError, run_script
+from lib.imaging.readers.spool import spooled
+from lib.inference.decision import Decision
+from lib.inference.members import Part, groups_of, infer_engine, named_parts, trained_with
+from lib.inference.submit import write_answers
+from lib.package.layout import MEMBERS, split_pattern
+from lib.plugins import load_plugins
+from lib.training.checkpoint import load_network
+from lib.training.device import pick_device
+from lib.workspace import Workspace, read_json
+
+HERE = Path(__file__).resolve().parent
+
+
+def main(argv: list[str]) -> None:
+    started = time.monotonic()
+    parser = argparse.ArgumentParser("infer.py", usage=__doc__, allow_abbrev=False)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--sample", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("submission.csv"))
+    arguments, options = parser.parse_known_args(argv)
+    config = load(HERE / "config.yaml", options)
+    load_plugins(config.plugins)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="infer_", dir=arguments.out.resolve().parent) as folder:
+        config = placed(config, arguments.images, arguments.sample, Path(folder))
+        count = predict(config, arguments.out, Path(folder))
+    print(f"{count} images in {time.monotonic() - started:.0f} s; {arguments.out}")
+
+
+def placed(config: Config, images: Path, sample: Path, folder: Path) -> Config:
+    """`config` with images and sample submission where they are here, and its own files in `folder`."""
+    if not sample.is_file():
+        raise UserError(f"--sample: there is no file {sample}; give the competition's sample submission")
+    if not images.is_dir():
+        raise UserError(f"--images: there is no folder {images}; give the one with the test images")
+    pattern = split_pattern(config.competition.test_images)[1]
+    submission = config.competition.submission.model_copy(update={"sample": str(sample.resolve())})
+    competition = config.competition.model_copy(
+        update={"root": str(images.resolve()), "test_images": pattern, "submission": submission}
+    )
+    return config.model_copy(update={"competition": competition, "workspace": str(folder)})
+
+
+def predict(config: Config, out: Path, folder: Path) -> int:
+    """Write the answers; the number of images."""
+    competition, ensemble = Competition(config.competition, only_test=True), Workspace(HERE)
+    competition.check_sample()
+    sizes = test_sizes(competition)
+    images = pd.DataFrame(
+        [
+            {
+                "image_id": image.image_id,
+                "path": str(spooled(image.path, config.competition.pixels, folder / "spool")),
+                "height": sizes[image.image_id][0],
+                "width": sizes[image.image_id][1],
+            }
+            for image in competition.images
+        ]
+    )
+    parts = named_parts(read_json(HERE / MEMBERS, {})["members"], ensemble)
+    device = pick_device(config.train.device, config.train.threads)
+
+    def load_part(part: Part):
+        return load_network(part.member.path, part.weights, device, config.infer.gate)
+
+    first = trained_with(parts[0].member, config)
+    engine = infer_engine(first, Workspace(folder), load_part(parts[0]), device, images, len(parts))
+    decision = Decision.load(ensemble.decision)
+    groups = groups_of(parts, config, load_part, device, engine, each=decision.mix is not None)
+    write_answers(out, images, groups, decision, config, competition)
+    return len(images)
+
+
+if __name__ == "__main__":
+    run_script(main)

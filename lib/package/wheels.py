@@ -1,0 +1,50 @@
+"""Packages that Kaggle's image lacks, as wheels."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from lib.errors import UserError
+
+# Of requirements.txt, what is in neither Kaggle's own requirements nor the Colab image that it is built on; and timm,
+# whose names for weights change with its version. The rest (torch, pandas, pydantic, …) is there.
+LACKING = ("segmentation-models-pytorch", "timm", "ttach", "imagecodecs", "pyvips-binary")
+SOURCES = ("pyvips",)  # on PyPI without a wheel; plain Python, beside pyvips-binary
+PLATFORMS = ("manylinux1", "manylinux2010", "manylinux2014", *(f"manylinux_2_{i}" for i in (5, 12, 17, 24, 26, 27, 28)))
+
+
+def fetch_wheels(folder: Path, python: str) -> None:
+    """Download `LACKING` and `SOURCES`, in the versions installed here, for CPython `python` on Linux, x86-64.
+
+    `python`: such as 3.12; empty for the one that runs here. Raises UserError when something cannot be had.
+    """
+    python = python or ".".join(platform.python_version_tuple()[:2])
+    target = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
+    target += [word for name in PLATFORMS for word in ("--platform", f"{name}_x86_64")]
+    _pip("download", "--dest", folder, *target, *map(_pinned, LACKING))
+    _pip("wheel", "--wheel-dir", folder, *map(_pinned, SOURCES))
+
+
+def _pip(verb: str, *arguments: object) -> None:
+    command = [sys.executable, "-m", "pip", verb, "--quiet", "--disable-pip-version-check", "--no-deps"]
+    # Were libvips found here, the wheel would be built against it.
+    environment = {**os.environ, "PKG_CONFIG_PATH": "", "PKG_CONFIG_LIBDIR": os.devnull}
+    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        reason = next((line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr.strip())
+        raise UserError(
+            f"the wheels cannot be fetched ({reason.removeprefix('ERROR: ')[:300]}); go online and try again, set "
+            "package.python to the image's version, or leave them out with --package.wheels false"
+        )
+
+
+def _pinned(name: str) -> str:
+    try:
+        return f"{name}=={version(name)}"
+    except PackageNotFoundError:
+        return name

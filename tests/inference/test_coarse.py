@@ -1,0 +1,139 @@
+"""Find, then look: regions from a coarse experiment, and what looking only there costs."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from lib.competition import rle
+from lib.errors import UserError
+from lib.imaging.roi import Regions, read_boxes
+from lib.inference.coarse import boxes_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("margin", [0, 5])
+def test_boxes_cover_what_was_found_and_its_margin_and_little_more(margin):
+    cells = np.random.default_rng(0).random((13, 9)) < 0.15
+    height, width, side = 130, 87, 10
+    covered = np.zeros((height, width), int)
+    for y, x, h, w in boxes_of(cells, side / height, (height, width), margin):
+        covered[y : y + h, x : x + w] += 1
+    assert covered.max() == 1, "boxes overlap"
+    found = np.kron(cells, np.ones((side, side)))[:height, :width] > 0
+    near = cv2.dilate(found.astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8)) > 0
+    assert (covered[near] == 1).all()
+    far = cv2.dilate(found.astype(np.uint8), np.ones((2 * (margin + side) + 1,) * 2, np.uint8)) > 0
+    assert not covered[~far].any()
+
+
+def test_many_boxes_are_looked_through_as_one_by_one():
+    rng = np.random.default_rng(0)
+    boxes = [tuple(map(int, (*rng.integers(0, 90, 2), *rng.integers(1, 9, 2)))) for _ in range(20)]
+    where = Regions(None, boxes)
+    for y, x in rng.integers(0, 90, (60, 2)):
+        mask = np.zeros((100, 100), bool)
+        for by, bx, bh, bw in boxes:
+            mask[by : by + bh, bx : bx + bw] = True
+        assert where.keep(y, x, 7, 9) == mask[y : y + 7, x : x + 9].any()
+    assert not Regions(None, []).keep(0, 0, 99, 99), "nothing was found"
+
+
+def run(stage, config, *flags):
+    runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(config), *flags])
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    """A competition of large images with a cluster of discs in each, and two trained experiments."""
+    folder = tmp_path_factory.mktemp("sparse")
+    rng, rows = np.random.default_rng(7), []
+    for number in range(6):
+        image = rng.integers(60, 120, (768, 640, 3)).astype(np.uint8)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        centre = rng.integers(120, 500, 2)
+        for _ in range(5):
+            x, y = centre + rng.integers(-60, 60, 2)
+            cv2.circle(mask, (int(x), int(y)), int(rng.integers(14, 24)), 1, -1)
+        image[mask > 0] += np.uint8(100)
+        split = "train" if number < 4 else "test"
+        (folder / "raw" / split).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"raw/{split}/im{number}.png"), image)
+        if split == "train":
+            rows.append((f"im{number}", rle.encode(mask)))
+    pd.DataFrame(rows, columns=["id", "encoding"]).to_csv(folder / "raw/train.csv", index=False)
+    sample = pd.DataFrame({"id": ["im4", "im5"], "predicted": ["", ""]})
+    sample.to_csv(folder / "raw/sample_submission.csv", index=False)
+    config = {
+        "competition": {"name": "sparse", "root": str(folder / "raw"), "classes": ["disc"]},
+        "preprocess": {"tile_size": 128, "stride": 128}, "folds": {"k": 2, "leak_check": False},
+        "model": {"architecture": "tiny"},
+        "train": {"epochs": 15, "batch_size": 4, "crop": 64, "lr": 0.02, "workers": 0, "evaluations": 0,
+                  "precision": "fp32", "swa": {"start": 0.5, "every": 0.5, "bn_batches": 8},
+                  "sampling": {"foreground_share": 0.7}},
+        "infer": {"precision": "fp32", "backend": "eager"}, "report": {"pictures": 0},
+        "workspace": str(folder / "work"), "jobs": 1,
+    }  # fmt: skip
+    path = folder / "sparse.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    run("01_preprocess", path)
+    run("02_make_folds", path)
+    run("03_train", path)
+    run("03_train", path, "--train.experiment", "small", "--train.scale", "0.25", "--train.crop", "32")
+    return path
+
+
+def test_three_times_fewer_windows_for_next_to_no_score(sparse, capsys, monkeypatch):
+    from lib.inference import forward
+
+    seen = []
+    plain = forward.Ensemble.__call__
+    monkeypatch.setattr(
+        forward.Ensemble, "__call__", lambda self, windows: (seen.append(len(windows)), plain(self, windows))[1]
+    )
+    everywhere = ["--infer.tag", "all"]
+    run("05_infer_ensemble", sparse, *everywhere)
+    full, before = sum(seen), json.loads((sparse.parent / "work/decision.json").read_text())["cross_score"]
+    seen.clear()
+    capsys.readouterr()
+    finding = ["--infer.roi", "coarse", "--infer.coarse", "small", "--infer.coarse_above", "0.3"]
+    run("05_infer_ensemble", sparse, *finding)
+    out = capsys.readouterr().out
+    after = json.loads((sparse.parent / "work/decision.json").read_text())["cross_score"]
+    print(f"windows {full} to {sum(seen)} with those of the finders, score {before:.4f} to {after:.4f}")
+    assert before > 0.9 and after > before - 0.002
+    assert sum(seen) * 3 < full
+    share = float(re.search(r"regions leave (.*)% of all windows", out)[1])
+    assert 0 < share < 34
+
+    boxes = read_boxes(next((sparse.parent / "work/oof").glob("coarse_*.csv")))
+    assert set(boxes) == {f"im{i}" for i in range(6)}
+    seen.clear()
+    run("05_infer_ensemble", sparse, *finding, "--infer.threshold", "half")
+    assert sum(seen) * 9 < full, "regions and out-of-fold maps were made before"
+
+
+def test_a_fold_meets_only_its_own_finders(sparse, monkeypatch):
+    from lib.inference import coarse
+
+    met = []
+    plain = coarse.groups_of
+    monkeypatch.setattr(
+        coarse, "groups_of", lambda parts, *rest: (met.append([p.member.fold for p in parts]), plain(parts, *rest))[1]
+    )
+    run("05_infer_ensemble", sparse, "--infer.roi", "coarse", "--infer.coarse", "small", "--infer.coarse_above", "0.4")
+    assert met == [[0], [1], [0, 1]]
+
+
+def test_what_is_missing_is_one_sentence(sparse):
+    with pytest.raises(UserError, match="infer.roi coarse needs infer.coarse"):
+        run("05_infer_ensemble", sparse, "--infer.roi", "coarse")
+    with pytest.raises(UserError, match="holds no trained member"):
+        run("05_infer_ensemble", sparse, "--infer.roi", "coarse", "--infer.coarse", "other")

@@ -1,0 +1,93 @@
+"""Views and their undo, on windows that are not square and networks that see them."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.config import load
+from lib.errors import UserError
+from lib.inference.forward import Ensemble
+from lib.inference.tta import Merge, cost, merge, views
+
+CPU = torch.device("cpu")
+TWELVE = "hflip rotate=0,180 scale=1,2,4"
+
+
+def smooth(h, w):
+    """(1, 1, h, w): a plane, which bilinear resizing keeps but for the rim."""
+    ys, xs = torch.meshgrid(torch.arange(h).float(), torch.arange(w).float(), indexing="ij")
+    return (2 * ys + 3 * xs + 10)[None, None]
+
+
+@pytest.mark.parametrize("recipe, count", [
+    ("none", 1), ("free", 1), ("flips", 4), ("d4", 8), (TWELVE, 12), ("scale=0.5,1,1.4", 3),
+    ("d4 scale=1,2 merge=max", 16),
+])  # fmt: skip
+def test_every_view_is_undone_to_the_pixel(recipe, count):
+    image = smooth(96, 64)
+    seen = []
+    for view in views(recipe):
+        augmented = view.augment_image(image)
+        assert all(side % 32 == 0 for side in augmented.shape[-2:]), "a size that networks take"
+        back = view.deaugment_mask(augmented)
+        assert back.shape == image.shape
+        assert (back - image)[..., 8:-8, 8:-8].abs().max() < 0.15, "not shifted, not even by a part of a pixel"
+        seen.append((augmented.shape, augmented.flatten()[:5].sum().item(), augmented.flatten()[-1].item()))
+    assert len(seen) == count
+    assert len(set(seen)) == (count if "d4" not in recipe or "scale" in recipe else 8), "a view occurs twice"
+
+
+def test_the_twelve_views_reach_the_network_and_their_sizes():
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            shapes.append(tuple(x.shape[2:]))
+            return torch.logit((x[:, :1] / 255).clamp(0.01, 0.99))
+
+    shapes = []
+    window = np.repeat(smooth(64, 64)[0, 0, :, :, None].numpy() / 2, 3, axis=2).astype(np.uint8)
+    probs = Ensemble([Net()], CPU, tta=TWELVE)(window[None])
+    assert sorted(shapes) == [(64, 64)] * 4 + [(128, 128)] * 4 + [(256, 256)] * 4
+    expected = (window[..., 0] / 255).clip(0.01, 0.99)
+    assert np.abs(probs[0, 0, 0] - expected)[4:-4, 4:-4].max() < 0.01
+    assert cost(TWELVE) == 4 * (1 + 4 + 16)
+
+
+class Once(torch.nn.Module):
+    """Says something else at each call: .2, .4, .9, .4."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.said, self.channels = iter([0.2, 0.4, 0.9, 0.4]), channels
+
+    def forward(self, x):
+        p = torch.full((len(x), 1, *x.shape[2:]), next(self.said))
+        return torch.logit(p) if self.channels == 1 else torch.cat([p.log(), (1 - p).log()], 1)
+
+
+ODDS = (0.25 * (2 / 3) * 9 * (2 / 3)) ** 0.25
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("how, expected", [
+    ("mean", 0.475), ("max", 0.9), ("min", 0.2), ("gmean", ODDS / (1 + ODDS)),
+    ("tsharpen", np.mean(np.sqrt([0.2, 0.4, 0.9, 0.4]))),
+])  # fmt: skip
+def test_views_are_merged(how, expected, channels):
+    probs = Ensemble([Once(channels)], CPU, tta=f"flips merge={how}")(np.zeros((1, 32, 32, 3), np.uint8))
+    assert np.allclose(probs[0, 0, 0], expected, atol=1e-5)
+    if channels == 2 and how in ("mean", "gmean"):
+        assert np.allclose(probs[0, 0].sum(0), 1, atol=1e-5)
+
+
+def test_the_geometric_mean_of_many_small_ones_is_no_zero():
+    tiny = torch.full((1, 3, 2, 2), 1e-30)
+    tiny[:, 2] = 1
+    assert torch.allclose(Merge("gmean")([tiny] * 40)[:, 2], torch.tensor(0.996), atol=1e-3)
+    assert merge("free") == merge("d4") == Merge("mean")
+
+
+@pytest.mark.parametrize("wrong", ["d5", "scale=0", "rotate=45", "scale=1, 2", "flips none", "merge=sum", "", "d4 d4"])
+def test_what_is_no_view_is_one_sentence(wrong):
+    with pytest.raises(UserError, match=r"infer.tta: .*(expected|found)"):
+        load(None, ["--infer.tta", wrong])
+    assert load(None, ["--infer.tta", f"{TWELVE} merge=gmean"]).infer.tta == f"{TWELVE} merge=gmean"
