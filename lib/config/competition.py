@@ -98,7 +98,7 @@ class Submission(Section):
     object_value: Annotated[int, Ge(1), Le(255)] = 1
     """`tif`: what an object's pixels hold when there is one class; of several, they hold the label index."""
     max_mb: Annotated[float, Ge(0)] = 0
-    """Largest file that the competition takes, in megabytes of 1,000,000 bytes; 0 for no limit."""
+    """Largest file that the competition takes, in megabytes of 1,000,000 bytes, for `python -m lib check`; 0: any."""
 
     @model_validator(mode="before")
     @classmethod
