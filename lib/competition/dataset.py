@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 import lib.competition.labels  # noqa: F401  (registers the readers)
+from lib.competition.labels.coco import read_coco
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
@@ -128,12 +129,27 @@ class Competition:
                 f"competition.{split}_images: {pattern!r} is no pattern; give one that is relative to "
                 f"competition.root ({self.root}), for example {split}/*"
             )
-        files = sorted(p for p in self.root.glob(pattern) if p.suffix.lower() in SUFFIXES)
+        if pattern.endswith(".json"):
+            files = self._listed(split, pattern)
+        else:
+            files = sorted(p for p in self.root.glob(pattern) if p.suffix.lower() in SUFFIXES)
         if not files:
             raise UserError(
                 f"competition.{split}_images: {self.root / pattern} matches no image ({', '.join(SUFFIXES)})"
             )
         return [ImageInfo(p.stem, split, "competition", p) for p in files]
+
+    def _listed(self, split: str, name: str) -> list[Path]:
+        """Images that a COCO JSON lists, by paths from its folder, or from `root`."""
+        path = self.root / name
+        listed = [image["file_name"] for image in read_coco(path)["images"]]
+        files = [next((f for f in (path.parent / n, self.root / n) if f.is_file()), None) for n in sorted(listed)]
+        if None in files:
+            lost = sorted(listed)[files.index(None)]
+            raise UserError(
+                f"competition.{split}_images: {path} lists {lost}, which is neither in {path.parent} nor in {self.root}"
+            )
+        return files
 
 
 def check_class_pixels(label_names: list[str], pixels: dict[str, int]) -> None:

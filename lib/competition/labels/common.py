@@ -52,7 +52,10 @@ def label_of_runs(
 
     def read(y: int, x: int, h: int, w: int) -> np.ndarray:
         out = np.full((h, w), 0 if background else IGNORE, np.uint8)
+        first, last = (y * width, (y + h) * width) if order == "row" else (x * height, (x + w) * height)
         for index, starts, lengths in runs:
+            if not len(starts) or starts[0] >= last or starts[-1] + lengths[-1] <= first:
+                continue
             out[rle.window_of_runs(starts, lengths, (height, width), order, (y, x, h, w)) > 0] = index
         return out
 
