@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 import lib.competition.labels  # noqa: F401  (registers the readers)
+from lib.competition.codecs.common import names_of
 from lib.competition.labels.coco import read_coco
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition as Settings
@@ -88,23 +89,31 @@ class Competition:
 
     @cached_property
     def sample(self) -> pd.DataFrame:
-        """The sample submission, as text."""
+        """The sample submission, as text; empty when the answer needs none."""
         s = self.settings.submission
+        if not s.sample:
+            return pd.DataFrame()
         return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column])
 
     def check(self) -> None:
         """Look at labels, metadata and sample submission together. Raises UserError."""
         _ = self.labels, self.metadata
-        path = self.root / self.settings.submission.sample
+        s = self.settings.submission
+        if not s.sample:
+            return
+        path = self.root / s.sample
         self._check_sample(path)
-        wanted = set(self.sample[self.settings.submission.id_column])
-        strangers, silent = sorted(wanted - set(self.ids("test"))), sorted(set(self.ids("test")) - wanted)
+        known = {name[0]: i for i in self.ids("test") for name in names_of(self.settings, i)}
+        wanted = set(self.sample[s.id_column])
+        strangers = sorted(wanted - set(known)) if s.codec != "patches" else []  # whose names depend on image sizes
+        silent = sorted(set(self.ids("test")) - {known[name] for name in wanted & set(known)})
         if strangers:
             raise UserError(
-                f"{path} asks for {strangers[0]!r}, but there is no such test image in {self.settings.test_images}"
+                f"{path} asks for {strangers[0]!r}, but there is no such test image in {self.settings.test_images}; is "
+                f"competition.submission.id_template, {s.id_template}, right?"
             )
         if silent:
-            raise UserError(f"test image {silent[0]!r} does not occur in {path}")
+            raise UserError(f"test image {silent[0]!r} does not occur in {path} as {s.id_template}")
 
     def _check_sample(self, path: Path) -> None:
         """Every row of run-lengths asks for another thing, and for a class that is known."""
@@ -113,7 +122,7 @@ class Competition:
             return
         key = [s.id_column, s.class_column] if s.class_column else [s.id_column]
         twice = self.sample.duplicated(key)
-        if twice.any():
+        if twice.any() and not s.instances:
             row = ", ".join(self.sample.loc[twice, key].iloc[0])
             raise UserError(f"{path} has two rows for {row}; is competition.submission.class_column set right?")
         names = self.sample[s.class_column] if s.class_column else []

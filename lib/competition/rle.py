@@ -42,11 +42,11 @@ def parse(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Text to (starts from 0, lengths), int64, ascending. `where` names the row in errors.
 
-    `relative`: a start counts from the end of the run before.
-    Raises UserError for words that are no integers, an odd count, runs past `size`, or runs that overlap.
+    `relative`: a start counts from the end of the run before. Raises UserError for words that are no integers, an odd
+    count, runs past `size`, or runs that overlap.
     """
     try:
-        numbers = _numbers(text)
+        numbers = numbers_of_text(text)
     except (ValueError, OverflowError):
         shown = text[:40] if isinstance(text, str) else text[:40].decode(errors="replace")
         raise UserError(f"{where}: the run-length holds something that is no integer: {shown!r}") from None
@@ -77,10 +77,10 @@ def parse(
     return starts, lengths
 
 
-def _numbers(text: str | bytes) -> np.ndarray:
+def numbers_of_text(text: str | bytes) -> np.ndarray:
     """The words of the text, int64. Raises ValueError or OverflowError where one is no such integer.
 
-    >>> _numbers(" 3 0007 -2 ").tolist()
+    >>> numbers_of_text(" 3 0007 -2 ").tolist()
     [3, 7, -2]
     """
     if text.isascii() and not text.isspace():
@@ -243,8 +243,8 @@ class BandEncoder:
     found are sorted by column, at the end.
     """
 
-    def __init__(self, height: int, width: int, order: str = "column", base: int = 1):
-        self.height, self.width, self.order, self.base = height, width, order, base
+    def __init__(self, height: int, width: int, order: str = "column", base: int = 1, relative: bool = False):
+        self.height, self.width, self.order, self.base, self.relative = height, width, order, base, relative
         self._next = 0
         self._step = width if order == "column" else 1  # from a pixel of a band to the one that follows in `order`
         self._before = np.zeros(self._step, np.uint8)  # the pixels before the next band's first, one row or one pixel
@@ -292,9 +292,22 @@ class BandEncoder:
         apart = np.ones(len(runs), bool)
         apart[1:-1] = np.repeat(runs[1:-1:2] < runs[2::2], 2)
         runs = runs if apart.all() else runs[apart]
+        yield from text_of_ends(runs, self.base, self.relative)
+
+
+def text_of_ends(runs: np.ndarray, base: int = 1, relative: bool = False) -> Iterator[bytes]:
+    """The text, in pieces, of runs as start, end, start, end, …, ascending from 0; `runs` is worked on in place.
+
+    >>> b"".join(text_of_ends(np.array([1, 4, 6, 7]))), b"".join(text_of_ends(np.array([1, 4, 6, 7]), 0, relative=True))
+    (b'2 3 7 1', b'1 3 2 1')
+    """
+    if relative:  # a start too is the distance from the place before
+        runs[1:] -= runs[:-1].copy()
+        runs[:1] += base
+    else:
         runs[1::2] -= runs[::2]
-        runs[::2] += self.base
-        yield from _text(runs)
+        runs[::2] += base
+    yield from text_of_numbers(runs)
 
 
 def _changes(pixels: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -318,10 +331,10 @@ _CELLS = np.frombuffer(b"".join(digits.rjust(4, b"\0") for digits in _DIGITS), n
 _ZERO = np.frombuffer(b"\0\0 0", np.uint32)
 
 
-def _text(numbers: np.ndarray) -> Iterator[bytes]:
+def text_of_numbers(numbers: np.ndarray) -> Iterator[bytes]:
     """Numbers (N,), none below 0, in decimal with a blank between them. Holds no Python object for each.
 
-    >>> b"".join(_text(np.array([7, 0, 65536])))
+    >>> b"".join(text_of_numbers(np.array([7, 0, 65536])))
     b'7 0 65536'
     """
     for i in range(0, len(numbers), NUMBERS):

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le, Lt
 from pydantic import model_validator
 
+from lib.config.presets import PRESETS
 from lib.config.section import Section
 
 
@@ -79,12 +80,19 @@ class Pixels(Section):
 class Submission(Section):
     """How the answer is written."""
 
+    preset: str = ""
+    """A known competition's format, whose options are the defaults here: `hubmap2021`, `severstal`, `airbus`, …
+    (all of them in lib/config/presets.py); empty for none."""
     codec: str = "rle"
-    """Submission codec: `rle`, or the name of one that a plugin registers."""
+    """Submission codec: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
+    `tif` (a ZIP of single-band TIFFs), or the name of one that a plugin registers."""
     sample: str = "sample_submission.csv"
-    """The organiser's sample; gives ids, their order, and the column names."""
+    """The organiser's sample; gives ids, their order, and the column names. Empty for `tif`, which needs none."""
     id_column: str = "id"
     """Column with the image id."""
+    id_template: str = "{id}"
+    """How that column, or a TIFF's file name, is written: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`. `{number}`
+    is the last whole number in an id (`{number:03}`: three digits); `patches` also have `{x}` and `{y}`, in pixels."""
     class_column: str = ""
     """Column with the class name, when there is one row per image and class; else empty."""
     rle_column: str = "predicted"
@@ -93,8 +101,58 @@ class Submission(Section):
     """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
     base: Annotated[int, Ge(0)] = 1
     """Number of the first pixel."""
+    relative: bool = False
+    """Whether a start counts from the end of the run before."""
     empty: str = ""
     """What is written for an image without object."""
+    instances: bool = False
+    """Run-lengths: one row per object, that is, per connected component (also across corners) of a class."""
+    overlap: bool = False
+    """Run-lengths: whether rows of one image may share pixels. What is written here never does."""
+    size: tuple[Annotated[int, Ge(1)], ...] = ()
+    """Height and width of the answer where they are not the image's: decided labels are resized, not probabilities."""
+    resize: Literal["nearest", "center", "majority"] = "nearest"
+    """Which label a pixel of another `size` gets: `nearest` (that of pixel floor(y H / h), as OpenCV), `center` (of
+    floor((y + 0.5) H / h), as PIL), or `majority` (the label that covers most of its area; of equals the lowest)."""
+    patch: Annotated[int, Ge(1)] = 16
+    """`patches`: pixels of a side."""
+    patch_share: Annotated[float, Ge(0), Lt(1)] = 0.25
+    """`patches`: a patch is 1 when more than this share of it is object."""
+    object_value: Annotated[int, Ge(1), Le(255)] = 1
+    """`tif`: what an object's pixels hold when there is one class; of several, they hold the label index."""
+    max_mb: Annotated[float, Ge(0)] = 0
+    """Largest file that the competition takes, in megabytes of 1,000,000 bytes; 0 for no limit."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: object):
+        name = values.get("preset") if isinstance(values, dict) else ""
+        if not name:
+            return values
+        if name not in PRESETS:
+            raise ValueError(f"competition.submission.preset: {name!r} is not known; there are {', '.join(PRESETS)}")
+        return {**PRESETS[name], **values}
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        here = "competition.submission"
+        known = {"id": "a", "number": 1, "class": "b"} | ({"x": 0, "y": 0} if self.codec == "patches" else {})
+        try:
+            self.id_template.format(**known)
+        except (KeyError, ValueError, IndexError) as error:
+            names = ", ".join(f"{{{name}}}" for name in known)
+            raise ValueError(
+                f"{here}.id_template: {self.id_template!r} cannot be filled in ({error!r}); it may hold {names}"
+            ) from None
+        if self.class_column and "{class" in self.id_template:
+            raise ValueError(f"{here} names the class twice: in class_column and in id_template; keep one")
+        if self.size and len(self.size) != 2:
+            raise ValueError(f"{here}.size is {list(self.size)}; height and width are expected: [256, 256]")
+        if self.codec == "pixels" and not self.size:
+            raise ValueError(f"{here}.codec pixels writes a number for each pixel; set {here}.size, as in [256, 256]")
+        if not self.sample and self.codec != "tif":
+            raise ValueError(f"{here}.sample is empty; name the organiser's sample submission")
+        return self
 
 
 class Competition(Section):

@@ -78,13 +78,13 @@ whole_numbers = st.integers(0, 18).flatmap(lambda digits: st.integers(0, 10**dig
 
 @given(st.lists(whole_numbers))
 def test_text_of_numbers(numbers):
-    assert b"".join(rle._text(np.array(numbers, np.int64))).decode() == " ".join(map(str, numbers))
+    assert b"".join(rle.text_of_numbers(np.array(numbers, np.int64))).decode() == " ".join(map(str, numbers))
 
 
 @pytest.mark.parametrize("count", [0, 1, rle.NUMBERS - 1, rle.NUMBERS, rle.NUMBERS + 1, 2 * rle.NUMBERS + 1])
 def test_text_of_numbers_around_a_chunk(count):
     numbers = np.resize([*edges, *edges[::-1]], count)
-    assert b"".join(rle._text(numbers)).decode() == " ".join(map(str, numbers.tolist()))
+    assert b"".join(rle.text_of_numbers(numbers)).decode() == " ".join(map(str, numbers.tolist()))
 
 
 words = st.one_of(
@@ -105,12 +105,12 @@ def test_numbers_of_text_are_those_of_int(pieces, front):
         with pytest.raises(UserError, match="here: the run-length holds something that is no integer"):
             rle.parse(text, 9, "here")
     else:
-        assert rle._numbers(text).tolist() == expected
+        assert rle.numbers_of_text(text).tolist() == expected
 
 
 @given(st.lists(whole_numbers), st.text(" \t\n\r", min_size=1, max_size=2), st.sampled_from(["", " ", "\r\n"]))
 def test_sound_text_of_numbers(numbers, blank, end):
-    found = rle._numbers(end + blank.join(map(str, numbers)) + end)
+    found = rle.numbers_of_text(end + blank.join(map(str, numbers)) + end)
     assert found.dtype == np.int64 and found.tolist() == numbers
 
 
@@ -137,7 +137,7 @@ def test_no_object_per_number():
     held, text = peak(encoder.finish)
     count = len(text.split())
     assert count > 900_000 and held < 25 * count
-    held, _ = peak(lambda: rle._numbers(text))
+    held, _ = peak(lambda: rle.numbers_of_text(text))
     assert held < 25 * count
     held, _ = peak(lambda: rle.encode(mask))
     assert held < 60 * count

@@ -1,0 +1,78 @@
+"""What all codecs share: the pixels of an answer, how rows and files are named, how large a file may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.competition.codecs.resize import resized
+from lib.config.competition import Competition, Submission
+from lib.errors import UserError
+from lib.tables import IGNORE
+
+Bands = Iterable[tuple[int, np.ndarray]]
+"""(y0, label indices (h, width)) of one image, in order from the top."""
+Name = tuple[str, str]
+"""What stands in a row's id column and in its class column, if it has one."""
+
+
+class Codec:
+    """`suffix`: of the files that the codec writes."""
+
+    suffix = ".csv"
+
+    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+        self.config, self.sample, self.labels = config, sample, len(config.classes) + config.background
+        first = 1 if config.background else 0
+        self.indices = {name: i + first for i, name in enumerate(config.classes)}
+
+    def answer_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels of the answer for an image."""
+        return self.config.submission.size or (height, width)
+
+    def seen(self, height: int, width: int, bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
+        """The bands of an image's label, prediction or truth, in pixels of the answer."""
+        size = self.answer_size(height, width)
+        if size == (height, width):
+            return iter(bands)
+        return resized(bands, (height, width), size, self.config.submission.resize, [*range(self.labels), IGNORE])
+
+    def check_file(self, path: Path) -> None:
+        """Raises UserError when there is no file, or a larger one than the competition takes."""
+        if not path.is_file():
+            raise UserError(f"there is no file {path}")
+        megabytes, limit = path.stat().st_size / 1e6, self.config.submission.max_mb
+        if limit and megabytes > limit:
+            raise UserError(
+                f"{path} has {megabytes:.4g} MB; the competition takes at most {limit:g} "
+                "(competition.submission.max_mb)"
+            )
+
+
+def names_of(config: Competition, image_id: str) -> dict[Name, str]:
+    """The rows that an image has, by name, each with its class; of patches, the row of the first one."""
+    s = config.submission
+    by_class = bool(s.class_column) or "{class" in s.id_template
+    classes = config.classes if by_class else config.classes[:1]
+    return {(fill(s, image_id, name), name if s.class_column else ""): name for name in classes}
+
+
+def fill(settings: Submission, image_id: str, class_name: str = "", y: int = 0, x: int = 0) -> str:
+    """`submission.id_template` of an image, class, and patch. Raises UserError for an id that lacks the number.
+
+    >>> fill(Submission(id_template="{id}.jpg_{class}"), "a7", "Fish")
+    'a7.jpg_Fish'
+    >>> fill(Submission(codec="patches", id_template="{number:03}_{x}_{y}"), "test_7", y=16)
+    '007_0_16'
+    """
+    numbers = re.findall(r"\d+", image_id)
+    if "{number" in settings.id_template and not numbers:
+        raise UserError(
+            f"competition.submission.id_template is {settings.id_template!r}, but there is no number in {image_id!r}"
+        )
+    number = int(numbers[-1]) if numbers else 0
+    return settings.id_template.format(**{"id": image_id, "number": number, "class": class_name, "y": y, "x": x})

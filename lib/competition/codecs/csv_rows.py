@@ -1,0 +1,170 @@
+"""CSV answers in the rows, order and columns of the sample submission. Only one row's text is in memory at a time."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+
+import pandas as pd
+
+from lib.competition.codecs.common import Codec, Name
+from lib.config.competition import Competition
+from lib.errors import UserError
+
+HELD_BYTES = 16 * 2**20  # texts kept in memory before they go to a file
+
+
+class CsvRows(Codec):
+    """`blank`: the text of rows that were never added. With `submission.instances` a name has any number of rows."""
+
+    blank = b""
+
+    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+        super().__init__(config, sample, label_names)
+        self.columns = list(sample.columns)
+        self.place = self.columns.index(config.submission.rle_column)
+        self._texts = SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (lives as long as the codec, and has no name)
+        self._where: dict[Name, list[tuple[int, int]]] = {}  # first byte and end of each text
+
+    def keep(self, name: Name, pieces: Iterable[bytes]) -> None:
+        """The text of a row, or of one more."""
+        start = self._texts.tell()
+        for piece in pieces:
+            self._texts.write(piece)
+        if self._texts.tell() > start:
+            self._where.setdefault(name, []).append((start, self._texts.tell()))
+
+    def write(self, path: Path) -> None:
+        """The file, with the rows of the sample."""
+        written: set[Name] = set()
+        with path.open("wb") as file:
+            file.write(_line(self.columns) + b"\n")
+            for values in self.sample.itertuples(index=False, name=None):
+                name = self.name_of(values)
+                if self.config.submission.instances and name in written:
+                    continue
+                written.add(name)
+                for start, stop in self._where.get(name, [(0, 0)]):
+                    self._write_row(file, values, start, stop)
+        self._texts.seek(0, io.SEEK_END)
+
+    def _write_row(self, file: io.BufferedWriter, values: tuple[str, ...], start: int, stop: int) -> None:
+        place = self.place
+        if start == stop:
+            file.write(_line([*values[:place], self.blank.decode(), *values[place + 1 :]]) + b"\n")
+            return
+        file.write(_line(values[:place]) + b"," if place else b"")
+        self._texts.seek(start)
+        while (left := stop - self._texts.tell()) > 0:
+            file.write(self._texts.read(min(left, HELD_BYTES)))
+        # An empty text first, for the comma; alone, an empty text would be written with quotes.
+        file.write(_line(["", *values[place + 1 :]]) + b"\n" if values[place + 1 :] else b"\n")
+
+    def answers(self, path: Path) -> Iterator[tuple[Name, bytes]]:
+        """Name and text of each row. Raises UserError unless names and their order are the sample's."""
+        self.check_file(path)
+        names = [self.name_of(values) for values in self.sample.itertuples(index=False, name=None)]
+        found = self._objects(path, names) if self.config.submission.instances else self._in_order(path, names)
+        for name, text in found:
+            if text.strip().lower() == b"nan":
+                raise UserError(
+                    f"{path}, {' '.join(name).strip()}: the answer is NaN; an image without object is written "
+                    f"{self.blank.decode()!r} here"
+                )
+            yield name, text
+
+    def _in_order(self, path: Path, names: list[Name]) -> Iterator[tuple[Name, bytes]]:
+        count = 0
+        for count, (name, text) in enumerate(self._rows(path), start=1):
+            if count > len(names):
+                continue
+            if name != names[count - 1]:
+                here, wanted = " ".join(name).strip(), " ".join(names[count - 1]).strip()
+                if name in names[: count - 1]:
+                    here = f"{here} again, as row {names.index(name) + 2} is"
+                raise UserError(f"{path}: row {count + 1} is {here}, expected {wanted} as in the sample submission")
+            yield name, text
+        if count != len(names):
+            raise UserError(f"{path} has {count} rows, the sample submission {len(names)}")
+
+    def _objects(self, path: Path, names: list[Name]) -> Iterator[tuple[Name, bytes]]:
+        """Rows of one name need not stand together; each name has one at least, and only one when it is `blank`."""
+        wanted, have, alone = set(names), set(), set()
+        for row, (name, text) in enumerate(self._rows(path), start=2):
+            here, blank = " ".join(name).strip(), text == self.blank
+            if name not in wanted:
+                raise UserError(f"{path}: row {row} is {here}, which the sample submission does not ask for")
+            if name in alone or (blank and name in have):
+                raise UserError(f"{path}: row {row} is one more of {here}, of which a row says that it has no object")
+            have.add(name)
+            alone.update([name] if blank else [])
+            yield name, text
+        for name in names:
+            if name not in have:
+                raise UserError(f"{path} has no row for {' '.join(name).strip()}, which the sample submission asks for")
+
+    def _rows(self, path: Path) -> Iterator[tuple[Name, bytes]]:
+        """Name and answer of each row. Raises UserError on columns that are not the sample's."""
+        s = self.config.submission
+        with path.open("rb") as file:
+            try:
+                columns = _fields(file.readline().removeprefix(codecs.BOM_UTF8))
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
+            for column in filter(None, [s.id_column, s.class_column, s.rle_column]):
+                if column not in columns:
+                    raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
+            if columns != self.columns:
+                raise UserError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(self.columns)}")
+            while line := file.readline():
+                if not line.isspace():
+                    try:
+                        fields, text = self._parts(path, line)
+                    except UnicodeDecodeError as error:
+                        raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
+                    del line  # a text may have hundreds of megabytes
+                    yield self.name_of(fields), text
+
+    def _parts(self, path: Path, line: bytes) -> tuple[list[str], bytes]:
+        """A row's fields, without its answer, and this. Python's csv would take several bytes a letter."""
+        if b'"' in line:
+            fields = [field.encode() for field in _fields(line)]
+        else:
+            fields = line.rstrip(b"\r\n").split(b",", self.place)
+            fields += fields.pop().rsplit(b",", len(self.columns) - self.place - 1)
+        if len(fields) != len(self.columns):
+            raise UserError(
+                f"{path} is no readable CSV: a row has {len(fields)} fields, the header {len(self.columns)}"
+            )
+        text = fields[self.place]
+        fields[self.place] = b""
+        return [field.decode() for field in fields], text
+
+    def name_of(self, values: Sequence[str]) -> Name:
+        """The name of a row with these fields."""
+        s = self.config.submission
+        return (
+            values[self.columns.index(s.id_column)],
+            values[self.columns.index(s.class_column)] if s.class_column else "",
+        )
+
+
+def _line(values: Sequence[str]) -> bytes:
+    """A line of CSV, without its end.
+
+    >>> _line(["a", 'b "c", d', ""])
+    b'a,"b ""c"", d",'
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue().encode()
+
+
+def _fields(line: bytes) -> list[str]:
+    csv.field_size_limit(sys.maxsize)
+    return next(csv.reader([line.decode()]), [])

@@ -1,0 +1,87 @@
+"""0 or 1 for each square patch of an image: is more than a share of it object?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.competition.codecs.common import Bands, Name, fill
+from lib.competition.codecs.csv_rows import CsvRows
+from lib.competition.codecs.pixel_rows import label_of_array
+from lib.competition.labels.common import Label
+from lib.config.competition import Competition
+from lib.errors import UserError
+from lib.plugins import register
+
+TOGETHER = 2**20  # pixels counted at once
+
+
+@register("codec", "patches")
+class PatchRows(CsvRows):
+    """One row per patch; those at the right and lower border are what is left of the image."""
+
+    blank = b"0"
+
+    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+        super().__init__(config, sample, label_names)
+        if len(config.classes) > 1:
+            raise UserError(f"competition.submission.codec patches tells one class only; there are {config.classes}")
+
+    def answer_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in patches."""
+        return -(-height // self.config.submission.patch), -(-width // self.config.submission.patch)
+
+    def seen(self, height: int, width: int, bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
+        """One band of all patches; an ignored pixel counts as none of the object's."""
+        side = self.config.submission.patch
+        rows, columns = self.answer_size(height, width)
+        sums = np.zeros((rows, columns), np.int64)
+        step = max(1, TOGETHER // width)
+        for y0, band in bands:
+            for top in range(0, len(band), step):
+                part = band[top : top + step] == 1
+                across = np.add.reduceat(part, np.arange(0, width, side), axis=1, dtype=np.int64)
+                np.add.at(sums, (y0 + top + np.arange(len(part))) // side, across)
+        tall, wide = (np.diff([*range(0, length, side), length]) for length in (height, width))
+        yield 0, (sums > self.config.submission.patch_share * np.outer(tall, wide)).astype(np.uint8)
+
+    def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
+        """`bands`: (y0, label indices (h, width)) in order from the top."""
+        ((_, patches),) = self.seen(height, width, bands)
+        for name, value in zip(self._names(image_id, height, width), patches.ravel(), strict=True):
+            self.keep(name, [b"1" if value else b"0"])
+
+    def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
+        """Labels, a pixel for each patch, of the images in `sizes`. Raises UserError as `check` does."""
+        return {image_id: label_of_array(patches) for image_id, patches in self._patches(path, sizes).items()}
+
+    def check(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
+        """Patches of object of each image. Raises UserError on wrong ids or order, or other values than 0 and 1."""
+        return {image_id: int(patches.sum()) for image_id, patches in self._patches(path, sizes).items()}
+
+    def _patches(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:
+        found = {image_id: np.zeros(self.answer_size(*size), np.uint8) for image_id, size in sizes.items()}
+        known = {
+            name: (image_id, i)
+            for image_id, size in sizes.items()
+            for i, name in enumerate(self._names(image_id, *size))
+        }
+        for name, text in self.answers(path):
+            if text not in (b"0", b"1"):
+                shown = text[:40].decode(errors="replace")
+                raise UserError(f"{path}, {name[0]}: the answer is {shown!r}; 0 or 1 is expected")
+            if name in known:
+                image_id, i = known.pop(name)
+                found[image_id].flat[i] = text == b"1"
+        for (name, _), (image_id, _) in known.items():
+            raise UserError(f"the sample submission has no row {name}, a patch of {image_id}; is its size right?")
+        return found
+
+    def _names(self, image_id: str, height: int, width: int) -> Iterator[Name]:
+        s = self.config.submission
+        for y in range(0, height, s.patch):
+            for x in range(0, width, s.patch):
+                yield fill(s, image_id, y=y, x=x), ""

@@ -1,0 +1,79 @@
+"""Labels in another size, from bands of rows to bands of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+TOGETHER = 2**20  # pixels whose areas are summed at once
+
+Size = tuple[int, int]
+Bands = Iterable[tuple[int, np.ndarray]]
+
+
+def resized(bands: Bands, size: Size, out: Size, rule: str, labels: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Bands (y0, labels (h, width)) of an image of `size` (height, width) as bands of one of size `out`.
+
+    `rule`: `competition.submission.resize`. `labels`: all that occur. A band of the result comes as soon as the rows
+    that it is made from are there.
+
+    >>> bands = [(0, np.array([[1, 2, 2, 2]])), (1, np.array([[1, 1, 2, 2]]))]
+    >>> [[(y, b.tolist()) for y, b in resized(bands, (2, 4), (1, 2), rule, [1, 2])] for rule in ("center", "majority")]
+    [[(0, [[1, 2]])], [(0, [[1, 2]])]]
+    """
+    if rule == "majority":
+        return _by_area(bands, size, out, np.array(labels, np.uint8))
+    return _by_place(bands, *(_places(*pair, rule == "center") for pair in zip(size, out, strict=True)))
+
+
+def _places(length: int, out: int, center: bool) -> np.ndarray:
+    """Where each pixel of a line of `out` is taken from, in one of `length`.
+
+    >>> _places(8, 2, False).tolist(), _places(8, 2, True).tolist()
+    ([0, 4], [2, 6])
+    """
+    return (2 * np.arange(out) + center) * length // (2 * out)
+
+
+def _by_place(bands: Bands, rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    for y, band in bands:
+        first, stop = np.searchsorted(rows, (y, y + len(band)))
+        if first < stop:
+            yield int(first), band[np.ix_(rows[first:stop] - y, columns)]
+
+
+def _by_area(bands: Bands, size: Size, out: Size, labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The label that covers most of a pixel's area; `areas` (labels, rows, columns) are of rows not yet finished."""
+    top, left = (np.arange(n + 1) * length / n for n, length in zip(out, size, strict=True))
+    done, areas = 0, np.zeros((len(labels), 0, out[1]))
+    for y, band in _small(bands):
+        end = y + len(band)
+        touched, finished = np.searchsorted(top, end, "left"), np.searchsorted(top, end, "right") - 1
+        edges = np.clip(top[done : touched + 1], y, end) - y
+        areas = np.pad(areas, ((0, 0), (0, len(edges) - 1 - areas.shape[1]), (0, 0)))
+        for area, label in zip(areas, labels, strict=True):
+            if (mask := band == label).any():
+                area += _between(_between(mask, left).T, edges).T
+        if finished > done:
+            yield done, labels[areas[:, : finished - done].round(6).argmax(0)]
+            done, areas = int(finished), areas[:, finished - done :]
+
+
+def _small(bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
+    for y, band in bands:
+        rows = max(1, TOGETHER // band.shape[1])
+        for start in range(0, len(band), rows):
+            yield y + start, band[start : start + rows]
+
+
+def _between(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Sums (n, k) of each line of values (n, m) between neighbours of the k + 1 edges, which may cut values.
+
+    >>> _between(np.array([[4.0, 8.0, 2.0]]), np.array([0, 1.5, 3])).tolist()
+    [[8.0, 6.0]]
+    """
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    place = np.minimum(edges.astype(int), values.shape[1] - 1)
+    return np.diff(sums[:, place] + values[:, place] * (edges - place), axis=1)

@@ -1,0 +1,148 @@
+"""A ZIP of single-band TIFFs of 8 bits, one per image: what an object's pixels hold, or label indices."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile, TemporaryFile
+from typing import BinaryIO
+
+import numpy as np
+import pandas as pd
+import tifffile
+
+from lib.competition.codecs.common import Bands, Codec, fill
+from lib.competition.codecs.pixel_rows import label_of_array
+from lib.competition.labels.common import Label
+from lib.config.competition import Competition
+from lib.errors import UserError
+from lib.plugins import register
+
+STRIP = 256  # rows compressed together
+HELD_BYTES = 16 * 2**20  # of files, or of a label, kept in memory before they go to a file
+MADE = (1980, 1, 1, 0, 0, 0)  # the same answers are the same file, byte for byte
+
+
+@register("codec", "tif")
+class TifZip(Codec):
+    """`<id_template>` files, compressed in strips."""
+
+    suffix = ".zip"
+
+    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+        super().__init__(config, sample, label_names)
+        self._files = SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (lives as long as the codec, and has no name)
+        self._where: dict[str, tuple[int, int]] = {}  # first byte, end
+
+    def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
+        """`bands`: (y0, label indices (h, width)) in order from the top."""
+        rows, columns = self.answer_size(height, width)
+        with NamedTemporaryFile(suffix=".tif") as file:
+            tifffile.imwrite(
+                file,
+                _strips(self._values(labels) for _, labels in self.seen(height, width, bands)),
+                shape=(rows, columns), dtype=np.uint8, rowsperstrip=STRIP, compression="deflate",
+                photometric="minisblack", bigtiff=rows * columns >= 2**32, metadata=None, software=False,
+            )  # fmt: skip
+            file.seek(0)
+            start = self._files.tell()
+            shutil.copyfileobj(file, self._files)
+        self._where[fill(self.config.submission, image_id)] = start, self._files.tell()
+
+    def write(self, path: Path) -> None:
+        """The ZIP of the images that were added."""
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, (start, stop) in self._where.items():
+                self._files.seek(start)
+                with archive.open(zipfile.ZipInfo(name, MADE), "w", force_zip64=True) as out:
+                    while (left := stop - self._files.tell()) > 0:
+                        out.write(self._files.read(min(left, HELD_BYTES)))
+        self._files.seek(0, io.SEEK_END)
+
+    def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
+        """Labels of the images in `sizes`. Raises UserError as `check` does."""
+        return {image_id: label_of_array(labels) for image_id, labels in self._labels(path, sizes)}
+
+    def check(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
+        """Pixels of object of each image. Raises UserError on wrong names, sizes, types or values."""
+        first = int(self.config.background)
+        return {
+            image_id: int(label_of_array(labels).counts(0, 0, *labels.shape)[first:].sum())
+            for image_id, labels in self._labels(path, sizes)
+        }
+
+    def _values(self, labels: np.ndarray) -> np.ndarray:
+        return labels * np.uint8(self.config.submission.object_value) if len(self.indices) == 1 else labels
+
+    def _labels(self, path: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[tuple[str, np.ndarray]]:
+        """(image id, label indices (h, w) uint8), large ones in a nameless file."""
+        self.check_file(path)
+        names = {fill(self.config.submission, image_id): image_id for image_id in sizes}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                here = [name for name in archive.namelist() if not name.endswith("/")]
+                _check_names(path, here, list(names))
+                for name in here:
+                    image_id = names[name]
+                    with archive.open(name) as file:
+                        yield image_id, self._label(f"{path}, {name}", file, self.answer_size(*sizes[image_id]))
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{path} is no readable ZIP ({error})") from None
+
+    def _label(self, where: str, file: BinaryIO, size: tuple[int, int]) -> np.ndarray:
+        try:
+            with tifffile.TiffFile(file) as tif:
+                page = tif.pages.first
+                if len(tif.pages) > 1 or page.samplesperpixel > 1 or page.dtype != np.uint8:
+                    raise UserError(
+                        f"{where} has {len(tif.pages)} x {page.samplesperpixel} bands of {page.dtype}; one of uint8 is "
+                        "expected"
+                    )
+                if page.shape != size:
+                    raise UserError(f"{where} is {' x '.join(map(str, page.shape))}, expected {size[0]} x {size[1]}")
+                labels = np.zeros(size, np.uint8)
+                if labels.nbytes > HELD_BYTES:
+                    labels = np.memmap(TemporaryFile(), np.uint8, shape=size)  # noqa: SIM115 (lives as long as the map)
+                for segment, (*_, y, x, _), (_, h, w, _) in page.segments():
+                    if segment is not None:
+                        labels[y : y + h, x : x + w] = self._indices(where, segment.reshape(segment.shape[1:3])[:h, :w])
+                return labels
+        except (tifffile.TiffFileError, ValueError, IndexError) as error:
+            raise UserError(f"{where} is no readable TIFF ({error})") from None
+
+    def _indices(self, where: str, values: np.ndarray) -> np.ndarray:
+        one = len(self.indices) == 1
+        legal = [0, self.config.submission.object_value] if one else range(self.labels)
+        counts = np.bincount(values.ravel(), minlength=256)
+        strange = [value for value in np.flatnonzero(counts) if value not in legal]
+        if strange:
+            raise UserError(f"{where} holds {strange[0]}; expected {legal[0]} to {legal[-1]}" if not one else
+                            f"{where} holds {strange[0]}; expected 0 or {legal[1]}")  # fmt: skip
+        return values // np.uint8(legal[1]) if one else values
+
+
+def _check_names(path: Path, here: list[str], wanted: list[str]) -> None:
+    if len(set(here)) < len(here):
+        raise UserError(f"{path} holds {next(name for name in here if here.count(name) > 1)} twice")
+    missing, strange = [n for n in wanted if n not in set(here)], [n for n in here if n not in set(wanted)]
+    if strange:
+        raise UserError(f"{path} holds {strange[0]}, which is no test image's; {wanted[0]} would be one")
+    if missing:
+        raise UserError(f"{path} lacks {missing[0]} ({len(missing)} such files)")
+
+
+def _strips(bands: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Bands (h, w) of any heights as strips of `STRIP` rows; the last may be shorter."""
+    held: list[np.ndarray] = []
+    for band in bands:
+        while sum(map(len, held)) + len(band) >= STRIP:
+            cut = STRIP - sum(map(len, held))
+            yield np.concatenate([*held, band[:cut]])
+            held, band = [], band[cut:]
+        if len(band):
+            held.append(band)
+    if held:
+        yield np.concatenate(held)

@@ -1,0 +1,134 @@
+"""What `check` says of files that are no answers."""
+
+import zipfile
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.competition.scoring import open_codec
+from lib.config.competition import Competition as Settings
+from lib.errors import UserError
+
+SIZES = {"a": (6, 8), "b": (6, 8)}
+
+
+class Folder:
+    """What `open_codec` asks a competition for."""
+
+    def __init__(self, sample, **submission):
+        self.settings = Settings(classes=["road"], submission=submission)
+        self.label_names, self.sample = ["background", "road"], sample
+
+
+def check(tmp_path, rows, sample=(("a", ""), ("b", "")), **submission):
+    columns = ["id", "predicted"]
+    path = tmp_path / "out.csv"
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    return open_codec(Folder(pd.DataFrame(sample, columns=columns), **submission)).check(path, SIZES)
+
+
+def test_what_is_right_is_counted(tmp_path):
+    assert check(tmp_path, [("a", "1 3 9 2"), ("b", "")]) == {"a": 5, "b": 0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "what"),
+    [
+        ([("a", "nan"), ("b", "")], {}, "out.csv, a: the answer is NaN; an image without object is written '' here"),
+        ([("a", "1 2"), ("a", "1 2")], {}, "row 3 is a again, as row 2 is, expected b"),
+        ([("a", "1 2"), ("b", "")], {"empty": "-1"}, "out.csv, b: the answer is empty; .* is written '-1' here"),
+        ([("a", "2 3 4 5"), ("b", "2 3 4 50")], {"relative": True}, "b: the run 9 50 lies outside the image of 48"),
+        ([("a", "1 2"), ("b", "")], {"max_mb": 1e-6}, "out.csv has 2.2e-05 MB; the competition takes at most 1e-06"),
+    ],
+)
+def test_rows_of_run_lengths(tmp_path, rows, options, what):
+    with pytest.raises(UserError, match=what):
+        check(tmp_path, rows, **options)
+
+
+def test_objects_of_an_image_may_stand_anywhere_but_not_overlap(tmp_path):
+    rows = [("a", "1 3"), ("b", ""), ("a", "9 2")]
+    assert check(tmp_path, rows, instances=True) == {"a": 5, "b": 0}
+    for extra, what in (
+        ([("a", "10 4")], "in a the object 3 overlaps 2 at pixel 10"),
+        ([("a", "1 3")], "in a the object 3 overlaps 1 at pixel 1"),
+        ([("b", "1 3")], "row 5 is one more of b, of which a row says that it has no object"),
+        ([("a", "")], "row 5 is one more of a"),
+        ([("c", "1 3")], "row 5 is c, which the sample submission does not ask for"),
+    ):
+        with pytest.raises(UserError, match=what):
+            check(tmp_path, rows + extra, instances=True)
+    with pytest.raises(UserError, match="has no row for b, which the sample submission asks for"):
+        check(tmp_path, rows[:1], instances=True)
+
+
+def test_objects_are_read_as_one_label(tmp_path):
+    labels = np.zeros((6, 8), np.uint8)
+    labels[1:3, 2:4], labels[4:, 5:] = 1, 1
+    sample = pd.DataFrame({"id": ["a", "b"], "predicted": ["", ""]})
+    codec = open_codec(Folder(sample, instances=True))
+    codec.add("a", 6, 8, [(0, labels)])
+    codec.write(tmp_path / "out.csv")
+    assert list(pd.read_csv(tmp_path / "out.csv")["id"]) == ["a", "a", "b"]
+    assert (codec.read(tmp_path / "out.csv", SIZES)["a"].read(0, 0, 6, 8) == labels).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("0 1 0", "a: the answer has 3 numbers; 4 are expected .2 x 2."),
+        ("0 1 0 2", "a: there is no label 2; they go from 0 to 1"),
+        ("0 1 0 x", "a: the answer holds something that is no integer"),
+    ],
+)
+def test_rows_of_pixels(tmp_path, text, what):
+    with pytest.raises(UserError, match=what):
+        check(tmp_path, [("a", text), ("b", "0 0 0 0")], codec="pixels", size=[2, 2])
+
+
+def test_rows_of_patches(tmp_path):
+    sample = [(f"{i}_{x}", "") for i in "ab" for x in (0, 4)]
+    options = {"codec": "patches", "patch": 4, "id_template": "{id}_{x}"}
+    template = {**options, "id_template": "{id}_{x}_{y}"}
+    with pytest.raises(UserError, match="row 2 is a_4, expected a_0"):
+        check(tmp_path, [("a_4", "1")], sample, **options)
+    rows = [(name, "1") for name, _ in sample]
+    with pytest.raises(UserError, match=r"no row a_0_0, a patch of a; is its size right\?"):
+        check(tmp_path, rows, sample, **template)
+    with pytest.raises(UserError, match="a_4: the answer is '0.7'; 0 or 1 is expected"):
+        check(tmp_path, [rows[0], ("a_4", "0.7"), *rows[2:]], sample, **options)
+
+
+def tif(path, **files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, pixels in files.items():
+            archive.writestr(f"{name}.tif", cv2.imencode(".tif", pixels)[1].tobytes())
+    return path
+
+
+def test_zipped_tiffs(tmp_path):
+    codec = open_codec(Folder(pd.DataFrame(), preset="inria"))
+    good = np.zeros((6, 8), np.uint8)
+    good[2:4, 1:] = 255
+    path = tmp_path / "out.zip"
+    assert codec.check(tif(path, a=good, b=good * 0), SIZES) == {"a": 14, "b": 0}
+    for files, what in (
+        ({"a": good}, "out.zip lacks b.tif"),
+        ({"a": good, "b": good, "c": good}, "holds c.tif, which is no test image's; a.tif would be one"),
+        ({"a": good[1:], "b": good}, "a.tif is 5 x 8, expected 6 x 8"),
+        ({"a": good // 255, "b": good}, "a.tif holds 1; expected 0 or 255"),
+        ({"a": np.dstack([good] * 3), "b": good}, "a.tif has 1 x 3 bands of uint8; one of uint8 is expected"),
+        ({"a": good.astype(np.uint16), "b": good}, "1 bands of uint16"),
+    ):
+        with pytest.raises(UserError, match=what):
+            codec.check(tif(path, **files), SIZES)
+    path.write_text("no zip")
+    with pytest.raises(UserError, match="out.zip is no readable ZIP"):
+        codec.check(path, SIZES)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.tif", b"no TIFF")
+        archive.writestr("b.tif", b"no TIFF")
+    with pytest.raises(UserError, match="a.tif is no readable TIFF"):
+        codec.check(path, SIZES)
