@@ -1,5 +1,6 @@
 """Side commands, so that the stage scripts stay recipes.
 
+python -m lib init PATH [--name NAME]  look at a raw folder, propose configs/NAME.yaml
 python -m lib demo CONFIG             make the built-in demo competition, if the config is about it
 python -m lib preflight CONFIG …      schema, data, one batch through all stages; a forecast of hours, disk, memory
 python -m lib get KEY CONFIG …        print one option
@@ -13,6 +14,7 @@ python -m lib compare CONFIG … …      one table over several configs
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -40,6 +42,16 @@ def demo(argv: list[str]) -> None:
         from lib.competition.demo import make_demo
 
         make_demo(root)
+
+
+def init(argv: list[str]) -> None:
+    from lib.init.propose import propose
+
+    (path, *more), flags = split(argv)
+    if more or (flags and (flags[0] != "--name" or len(flags) != 2)):
+        raise UserError("expected python -m lib init PATH [--name NAME]")
+    name = flags[1] if flags else re.sub(r"[^a-z0-9]+", "_", Path(path).resolve().name.lower()).strip("_")
+    propose(Path(path), name, Path("configs") / f"{name}.yaml")
 
 
 def get(argv: list[str]) -> None:
@@ -97,8 +109,8 @@ def compare(argv: list[str]) -> None:
 
 
 VERBS = {
-    "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check, "score": score,
-    "compare": compare,
+    "init": init, "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check,
+    "score": score, "compare": compare,
 }  # fmt: skip
 
 
@@ -110,7 +122,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"expected python -m lib VERB …, with one of {', '.join(VERBS)}")
     needed = 2 if argv[0] == "get" else 1
     if len(split(argv[1:])[0]) < needed:
-        raise UserError(f"python -m lib {argv[0]} needs a configuration file, for example configs/demo.yaml")
+        needs = "the organiser's folder" if argv[0] == "init" else "a configuration file, for example configs/demo.yaml"
+        raise UserError(f"python -m lib {argv[0]} needs {needs}")
     VERBS[argv[0]](argv[1:])
 
 
