@@ -10,7 +10,6 @@ import pandas as pd
 
 import lib.competition.labels  # noqa: F401  (registers the readers)
 from lib.competition.codecs.common import names_of
-from lib.competition.labels.coco import read_coco
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
@@ -39,9 +38,10 @@ class Competition:
                 f"competition.root: there is no folder {self.root}; give the organiser's, for example "
                 f"--competition.root ../data/{settings.name}"
             )
+        train, test = self._parted(self._find("train", settings.train_images), self._find("test", settings.test_images))
         self.images = [
-            *self._find("train", settings.train_images),
-            *self._find("test", settings.test_images),
+            *train,
+            *test,
             *(self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []),
         ]
         ids = [image.image_id for image in self.images]
@@ -68,10 +68,11 @@ class Competition:
         known = set(self.ids("train"))
         reader = find("labels", self.settings.labels.format, "competition.labels.format")(self.settings, known)
         bare = sorted(known - reader.image_ids)
-        if bare:
+        if bare and self.settings.labels.missing == "error":
             raise UserError(
                 f"training image {bare[0]!r} has no label in {self.root / self.settings.labels.path} "
-                f"({len(bare)} such images); add an empty one when it holds no object"
+                f"({len(bare)} such images); add an empty one when it holds no object, or, when that goes for all of "
+                "them, set competition.labels.missing to empty"
             )
         return reader
 
@@ -132,33 +133,30 @@ class Competition:
                 f"{path} asks for the class {unknown[0]!r}; competition.classes has {', '.join(self.settings.classes)}"
             )
 
+    def _parted(self, train: list[ImageInfo], test: list[ImageInfo]) -> tuple[list[ImageInfo], list[ImageInfo]]:
+        """Of images that both patterns match, those that the sample submission asks for are the test's."""
+        both = {image.path for image in train} & {image.path for image in test}
+        if not both or not self.settings.submission.sample:
+            return train, test
+        rows = set(self.sample[self.settings.submission.id_column])
+        asked = {i.path for i in test if any(name in rows for name, _ in names_of(self.settings, i.image_id))}
+        return (
+            [image for image in train if image.path not in both & asked],
+            [image for image in test if image.path not in both - asked],
+        )
+
     def _find(self, split: str, pattern: str) -> list[ImageInfo]:
         if not pattern or Path(pattern).is_absolute():
             raise UserError(
                 f"competition.{split}_images: {pattern!r} is no pattern; give one that is relative to "
                 f"competition.root ({self.root}), for example {split}/*"
             )
-        if pattern.endswith(".json"):
-            files = self._listed(split, pattern)
-        else:
-            files = sorted(p for p in self.root.glob(pattern) if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in self.root.glob(pattern) if p.suffix.lower() in SUFFIXES)
         if not files:
             raise UserError(
                 f"competition.{split}_images: {self.root / pattern} matches no image ({', '.join(SUFFIXES)})"
             )
         return [ImageInfo(p.stem, split, "competition", p) for p in files]
-
-    def _listed(self, split: str, name: str) -> list[Path]:
-        """Images that a COCO JSON lists, by paths from its folder, or from `root`."""
-        path = self.root / name
-        listed = [image["file_name"] for image in read_coco(path)["images"]]
-        files = [next((f for f in (path.parent / n, self.root / n) if f.is_file()), None) for n in sorted(listed)]
-        if None in files:
-            lost = sorted(listed)[files.index(None)]
-            raise UserError(
-                f"competition.{split}_images: {path} lists {lost}, which is neither in {path.parent} nor in {self.root}"
-            )
-        return files
 
 
 def check_class_pixels(label_names: list[str], pixels: dict[str, int]) -> None:

@@ -43,6 +43,8 @@ class Labels(Section):
     Empty: the mask holds class indices (0 is background when `competition.background`)."""
     other: Literal["ignore", "background", "error"] = "error"
     """What a colour, index or category that is no class means."""
+    missing: Literal["error", "empty"] = "error"
+    """What a training image means that the labels do not name: a mistake, or an image without object."""
     crowd: Literal["ignore", "class"] = "ignore"
     """COCO: whether a region of many objects (`iscrowd`) is not scored, or counts as its category."""
     paint: Literal["file", "area"] = "file"
@@ -163,10 +165,10 @@ class Competition(Section):
     root: str = "data/demo"
     """The organiser's folder. It is only read."""
     train_images: str = "train/*"
-    """Glob of the training images, relative to `root`, or a COCO JSON that lists them. An image's id is its file
-    name's stem."""
+    """Glob of the training images, relative to `root`. An image's id is its file name's stem."""
     test_images: str = "test/*"
-    """The same of the test images."""
+    """Glob of the test images. What both globs match is a test image if the sample submission asks for it, else a
+    training image."""
     unlabeled_images: str = ""
     """Glob of images without labels that pseudo-labeling may use; empty for none."""
     classes: list[str] = ["object"]

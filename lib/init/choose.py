@@ -29,7 +29,9 @@ def scale_of(sizes: Sizes, objects: Objects, answer: int) -> tuple[float, str]:
     ):
         scale /= 2
     if scale == 1:
-        return scale, "objects are too small, or images too small, to shrink them"
+        if sizes.short / 2 < max(SEEN_SIDE, answer):
+            return scale, "the images are not large"
+        return scale, f"objects are thin or small: {objects.thickness:.0f} and {objects.side:.0f} pixels"
     return scale, f"objects keep {objects.thickness * scale:.0f} pixels of thickness, and a window shows more"
 
 
@@ -41,7 +43,7 @@ def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
     tile, window = min(most, crop * 3 // 2), min(max(most, crop), 2 * crop)
     stride = tile if tile >= most else tile * 3 // 4
     return [
-        Choice("preprocess.tile_size", tile, "room to crop at random"),
+        Choice("preprocess.tile_size", tile, "room to crop at random" if tile > crop else "as large as the images"),
         Choice(
             "preprocess.stride", stride, "overlapping: what one tile cuts is whole in the next" if stride < tile else ""
         ),

@@ -123,6 +123,8 @@ def _sort_json(folder: Folder, name: str) -> None:
 def glob_of(root: Path, names: list[str]) -> str | None:
     """The plainest pattern below `root` that matches these pictures and no other; None when there is none."""
     wanted = set(names)
+    if not wanted:
+        return None
     for pattern in _patterns(names):
         found = {p.relative_to(root).as_posix() for p in root.glob(pattern) if p.suffix.lower() in SUFFIXES}
         if found == wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +13,8 @@ from lib.init.names import family, family_pattern
 
 WORDS = ("patient", "subject", "case", "slide", "donor", "person", "place", "site", "city", "area", "tile", "scene",
          "video", "study", "group", "location", "source")  # fmt: skip
-NO_GROUP = ("split", "fold", "set", "file", "filename", "path", "height", "width", "usage", "rle", "encoding")
+NO_GROUP = re.compile(r"split|fold|^set$|file|path|height|width|size|usage|rle|encod|resolution|^age$", re.IGNORECASE)
+RUN_COLUMN = re.compile(r"rle|encod|mask", re.IGNORECASE)
 MIN_GROUPS = 4
 WORDS_CUT = 8  # at most so many words are cut off a name
 
@@ -26,11 +28,11 @@ class Grouping:
 
 
 def recognise(folder: Folder, train: set[str], test: set[str], taken: set[str], notes: Notes) -> Grouping:
-    """`taken`: tables that are labels or samples, and no metadata."""
+    """`taken`: tables that are no metadata. Those of more columns come first."""
     choices: list[Choice] = []
-    for name, table in folder.tables.items():
+    for name, table in sorted(folder.tables.items(), key=lambda item: -len(item[1].columns)):
         keys = [c for c in table.columns if not table[c].duplicated().any() and train <= set(table[c])]
-        if name in taken or not keys:
+        if name in taken or not keys or len(table.columns) < 2 + any(map(RUN_COLUMN.search, table.columns)):
             continue
         table = table.set_index(keys[0])
         choices = [Choice("competition.metadata", name), Choice("competition.metadata_id", keys[0])]
@@ -53,7 +55,7 @@ def _of_columns(table: pd.DataFrame, train: set[str], test: set[str], notes: Not
     here, there = table.loc[sorted(train)], table.loc[[i for i in sorted(test) if i in table.index]]
     for column in sorted(table.columns, key=lambda c: not any(word in c.lower() for word in WORDS)):
         count = here[column].nunique()
-        if column.lower() in NO_GROUP or not 2 <= count < len(here):
+        if NO_GROUP.search(column) or not 2 <= count < len(here):
             continue
         named = any(word in column.lower() for word in WORDS)
         apart = len(there) > 0 and not set(here[column]) & set(there[column]) and 2 * count <= len(here)
@@ -69,7 +71,7 @@ def _of_columns(table: pd.DataFrame, train: set[str], test: set[str], notes: Not
 def _is_stratum(values: pd.Series, train: set[str]) -> bool:
     here = values.loc[sorted(train)]
     numeric = here.str.fullmatch(r"-?\d+(\.\d+)?").all()
-    return values.name.lower() not in NO_GROUP and 2 <= here.nunique() <= len(here) // 3 and not numeric
+    return not NO_GROUP.search(values.name) and 2 <= here.nunique() <= len(here) // 3 and not numeric
 
 
 def _of_names(train: set[str], test: set[str], notes: Notes) -> Grouping:

@@ -29,7 +29,6 @@ class Labels:
     ids: set[str]
     classes: list[str]
     background: bool = True
-    file: str = ""
 
 
 def recognise(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
@@ -161,7 +160,7 @@ def from_coco(folder: Folder, stems: dict[str, str], asked: set[str], notes: Not
         notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
         if any(annotation.get("iscrowd") for annotation in content["annotations"]):
             choices.append(Choice(start + "crowd", "ignore", "there are crowds: not scored here"))
-        return Labels(f"COCO JSON {name}, {len(content['annotations'])} objects", choices, listed, classes, file=name)
+        return Labels(f"COCO JSON {name}, {len(content['annotations'])} objects", choices, listed, classes)
     return None
 
 
@@ -204,7 +203,7 @@ def _of_table(
     ids = [next(iter(one.ids)) for one in images] if images else list(table[column])
     texts = [(stems[i], text) for i, text in zip(ids, table[runs], strict=True) if RUNS.fullmatch(text)]
     choices += read_layout(folder.root, texts, notes)
-    return Labels(f"run-lengths in {name}", choices, form.ids, classes or ["object"], file=name)
+    return Labels(f"run-lengths in {name}", choices, form.ids, classes or ["object"])
 
 
 def _common_folder(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from lib.data.tiling import nearest_label
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
-from lib.init.found import Notes, evenly
+from lib.init.folder import Folder
+from lib.init.found import Notes, evenly, some
 from lib.tables import IGNORE
 
 SIZED = 400  # images whose heads are read
 LOOKED = 12  # labels
 SIDE = 2048  # at which labels are looked at
+SCALE_COLUMN = re.compile(r"pixel.?size|mpp|microns|um_?per|gsd|resolution", re.IGNORECASE)
 DEEP = Pixels(range=(0, 65535))
 WHITE = (255, 1023, 4095, 16383, 65535)  # the largest value of 8, 10, 12, 14 and 16 bits
 
@@ -81,12 +84,16 @@ def _white(reader) -> int:
     return next(white for white in WHITE if top - 257 <= white)
 
 
-def physical_scale(root: Path, names: list[str], notes: Notes) -> None:
-    """Notes the size of a pixel where TIFFs say one in metric units."""
+def physical_scale(folder: Folder, names: list[str], notes: Notes) -> None:
+    """Notes the size of a pixel where a table has a column of it, or TIFFs say one in metric units."""
+    for name, table in folder.tables.items():
+        for column in filter(SCALE_COLUMN.search, table.columns):
+            notes.found.append(f"physical scale: column {column} of {name}: {some(set(table[column]))}")
+            return
     found = set()
     for name in evenly([n for n in names if Path(n).suffix.lower() in TIFF_SUFFIXES], 20):
         try:
-            with tifffile.TiffFile(root / name) as file:
+            with tifffile.TiffFile(folder.root / name) as file:
                 tags = file.pages[0].tags
                 unit, resolution = tags.valueof("ResolutionUnit"), tags.valueof("XResolution")
         except (tifffile.TiffFileError, OSError):

@@ -52,16 +52,16 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
     if found is None:
         raise UserError(f"{root} holds no labels that are recognised (masks, COCO JSON, run-lengths); see above")
     notes.found.append(f"labels: {found.kind}; {len(found.ids)} images")
-    train = {i for i in found.ids if i in stems} - wanted.ids
+    train, unnamed = _train(stems, found.ids, wanted.ids)
     classes = _classes(found, wanted, notes)
-    splits = _splits(folder, stems, train, wanted.ids, found, notes)
+    splits = _splits(folder, stems, train, wanted.ids, notes)
     sizes = measure.sizes_of(root, [stems[i] for i in sorted(stems)])
     notes.found.append(
         f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
         f"width), {sizes.channels} channels"
     )
-    measure.physical_scale(root, list(stems.values()), notes)
-    grouping = groups.recognise(folder, train, wanted.ids, {found.file, *_samples(folder)}, notes)
+    measure.physical_scale(folder, list(stems.values()), notes)
+    grouping = groups.recognise(folder, train, wanted.ids, set(_samples(folder)), notes)
     competition = [
         Choice("competition.name", name),
         Choice("competition.root", str(root)),
@@ -74,6 +74,7 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         ),
         *([Choice("competition.pixels", {"range": [0, sizes.white]}, "more than 8 bits")] if sizes.white else []),
         *found.choices,
+        *_unnamed(unnamed, notes),
         *wanted.choices,
         *_order_of_answers(found, wanted),
         *[choice for choice in grouping.choices if choice.key.startswith("competition.")],
@@ -110,39 +111,45 @@ def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> l
     return found.classes
 
 
-def _splits(
-    folder: Folder, stems: dict[str, str], train: set[str], test: set[str], found: labels.Labels, notes: Notes
-) -> list[Choice]:
-    rest = set(stems) - train - test
+def _train(stems: dict[str, str], labeled: set[str], test: set[str]) -> tuple[set[str], set[str]]:
+    """(training images, those among them without label): whatever lies beside a labeled image, unless asked for."""
+    labeled = (labeled & set(stems)) - test
+    places = {Path(stems[i]).parent for i in labeled}
+    beside = {i for i, name in stems.items() if Path(name).parent in places} - test - labeled
+    return labeled | beside, beside
+
+
+def _unnamed(unnamed: set[str], notes: Notes) -> list[Choice]:
+    if not unnamed:
+        return []
+    what = f"{len(unnamed)} images beside the labeled ones have no label ({some(unnamed, 2)})"
+    notes.unsure.append(f"{what}: they are taken for images without object")
+    return [Choice("competition.labels.missing", "empty", what)]
+
+
+def _splits(folder: Folder, stems: dict[str, str], train: set[str], test: set[str], notes: Notes) -> list[Choice]:
+    """Patterns of the images; one for both where training and test images share a folder, as the sample parts them."""
+    if not train:
+        raise UserError(f"{folder.root} holds no labeled image that the sample submission does not ask for")
+    names = {split: [stems[i] for i in sorted(ids)] for split, ids in (
+        ("train", train), ("test", test), ("unlabeled", set(stems) - train - test)
+    )}  # fmt: skip
+    together = glob_of(folder.root, sorted(names["train"] + names["test"]))
     out = []
-    for split, ids in (("train", train), ("test", test), ("unlabeled", rest)):
-        if not ids:
-            if split != "unlabeled":
-                raise UserError(f"{folder.root} holds no {split} images: none of its images is "
-                                + ("labeled" if split == "train" else "in the sample submission"))  # fmt: skip
-            continue
-        names = [stems[i] for i in sorted(ids)]
-        listed = [
-            name
-            for name, content in folder.cocos.items()
-            if {stems.get(_stem(image["file_name"])) for image in content["images"]} == set(names)
-        ]
-        pattern = glob_of(folder.root, names) or (listed[0] if listed else None)
+    for split, own in names.items():
+        pattern = glob_of(folder.root, own) or (together if split != "unlabeled" else None)
         if pattern:
-            out.append(Choice(f"competition.{split}_images", pattern, f"{len(ids)} images"))
-            notes.found.append(f"{split} images: {pattern}, {len(ids)}")
-        elif split == "unlabeled":
-            notes.unsure.append(f"what {len(ids)} images without label are for ({some(names, 2)}); they are left out")
-        else:
+            why = f"{len(own)} images" + (", parted by the sample submission" if pattern == together else "")
+            out.append(Choice(f"competition.{split}_images", pattern, why))
+            notes.found.append(f"{split} images: {pattern} ({why})")
+        elif own and split == "unlabeled":
+            notes.unsure.append(f"what {len(own)} more images are for ({some(own, 2)}); they are left out")
+        elif own:
             raise UserError(
-                f"{folder.root}: no pattern matches the {len(ids)} {split} images alone ({some(names, 2)}); put them "
+                f"{folder.root}: no pattern matches the {len(own)} {split} images alone ({some(own, 2)}); put them "
                 "into a folder of their own"
             )
     return out
-
-
-def _stem(name: str) -> str:
-    return Path(name).stem
 
 
 def _samples(folder: Folder) -> list[str]:

@@ -43,6 +43,7 @@ def test_polygons_are_what_fillpoly_fills_and_windows_agree(tmp_path, monkeypatc
     annotations += [
         {"category_id": 10, "segmentation": [rng.uniform(-20, 140, 8).tolist()], "area": 1} for _ in range(4)
     ]
+    monkeypatch.setattr("lib.competition.labels.common.KEPT", 0)
     reader = coco(tmp_path, annotations)
     expected = np.where(filled(STAR, [0, 0, 9, 0, 9, 9]), 1, 0)
     for one in annotations[1:]:

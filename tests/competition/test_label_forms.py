@@ -157,7 +157,7 @@ def forms():
 @pytest.mark.parametrize("whole_pixels", [2**25, 10])
 def test_indices_are_read_whole_and_by_window(tmp_path, monkeypatch, form, whole_pixels):
     monkeypatch.setattr("lib.competition.labels.mask_file.WHOLE_PIXELS", whole_pixels)
-    monkeypatch.setattr("lib.competition.labels.mask_images.KEPT", whole_pixels)
+    monkeypatch.setattr("lib.competition.labels.common.KEPT", whole_pixels)
     indices, files = forms()
     suffix = "." + form.split(".")[1]
     label = masks(tmp_path, {f"a{suffix}": files[form]}, classes="12", suffix=suffix).open("a", H, W)
@@ -167,8 +167,15 @@ def test_indices_are_read_whole_and_by_window(tmp_path, monkeypatch, form, whole
 
 def test_bits_are_streamed_too(tmp_path, monkeypatch):
     monkeypatch.setattr("lib.competition.labels.mask_file.WHOLE_PIXELS", 10)
-    monkeypatch.setattr("lib.competition.labels.mask_images.KEPT", 10)
+    monkeypatch.setattr("lib.competition.labels.common.KEPT", 10)
     mask = blobs(4)
     bits = Image.fromarray(mask * np.uint8(255)).convert("1")
     label = masks(tmp_path, {"a.png": bits}).open("a", H, W)
     assert (label.read(5, 5, 20, 20) == mask[5:25, 5:25]).all()
+
+
+def test_a_missing_mask_is_empty_where_that_is_said(tmp_path):
+    mask = blobs(3)
+    for labels in ({"threshold": 0}, {}):
+        reader = masks(tmp_path, {"a.png": mask}, missing="empty", **labels)
+        assert (whole(reader) == mask).all() and not whole(reader, "b").any()

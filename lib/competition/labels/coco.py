@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from lib.competition import rle
-from lib.competition.labels.common import Label
+from lib.competition.labels.common import Label, painted_once
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
@@ -56,10 +56,11 @@ class Coco:
 
     def open(self, image_id: str, height: int, width: int) -> Label:
         """Raises UserError when the JSON knows the image at another size, or an object cannot be read."""
-        said = tuple(self.images[image_id].get(key, side) for key, side in (("height", height), ("width", width)))
+        listed = self.images.get(image_id, {})
+        said = tuple(listed.get(key, side) for key, side in (("height", height), ("width", width)))
         if said != (height, width):
             raise UserError(f"{self.path} says that {image_id} is {said[0]} x {said[1]}; it is {height} x {width}")
-        annotations = self.annotations[image_id]
+        annotations = self.annotations.get(image_id, [])
         if self.config.labels.paint == "area":
             annotations = sorted(annotations, key=lambda annotation: -annotation.get("area", 0))
         things = [thing for one in annotations if (thing := self._thing(one, height, width))]
@@ -75,7 +76,7 @@ class Coco:
                     out[top - y : bottom - y, left - x : right - x][mask > 0] = thing.index
             return out
 
-        return Label(read)
+        return painted_once(read, height, width)
 
     def _indices(self, content: dict) -> dict[int, int | None]:
         """Category id → label index; None for one that is not painted."""

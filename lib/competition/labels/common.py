@@ -12,6 +12,7 @@ from lib.tables import IGNORE
 
 INDICES = 256  # a label index is uint8
 COUNTED = 2**24  # pixels of a label looked at together
+KEPT = 2**25  # pixels of a label that is painted once
 
 
 class Label:
@@ -40,6 +41,14 @@ class Label:
             # Whole numbers up to 2^24 are exact in the histogram's float32.
             counts += cv2.calcHist([band], [0], None, [INDICES], [0, INDICES]).ravel().astype(np.int64)
         return counts
+
+
+def painted_once(read: Callable[[int, int, int, int], np.ndarray], height: int, width: int) -> Label:
+    """The label of `read`, which is called but once where the image is small: its windows come one after another."""
+    if height * width > KEPT:
+        return Label(read)
+    indices = read(0, 0, height, width)
+    return Label(lambda y, x, h, w: indices[y : y + h, x : x + w])
 
 
 def label_of_runs(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.competition.labels.common import Label
+from lib.competition.labels.common import Label, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import pattern
@@ -16,7 +16,6 @@ from lib.plugins import register
 from lib.tables import IGNORE
 
 BAND = 2**22  # pixels translated at once: codes take four times the memory of indices
-KEPT = 2**25  # pixels of a label that is painted once and kept while it is the last one
 
 
 @register("labels", "mask_images")
@@ -61,7 +60,7 @@ class MaskImages:
 
     def _open(self, image_id: str, height: int, width: int) -> Label:
         masks = []
-        for index, path in self.files[image_id]:
+        for index, path in self.files.get(image_id, []):
             mask = MaskFile(path, bool(self.config.labels.palette))
             if (mask.height, mask.width) != (height, width):
                 raise UserError(
@@ -75,13 +74,11 @@ class MaskImages:
             step = max(1, BAND // w)
             for top in range(0, h, step):
                 box = y + top, x, min(step, h - top), w
-                out[top : top + step] = self._painted(masks, box) if self.binary else self._indices(masks[0][1], box)
+                painted = self.binary or not masks
+                out[top : top + step] = self._painted(masks, box) if painted else self._indices(masks[0][1], box)
             return out
 
-        if height * width > KEPT:
-            return Label(read)
-        indices = read(0, 0, height, width)
-        return Label(lambda y, x, h, w: indices[y : y + h, x : x + w])
+        return painted_once(read, height, width)
 
     def _painted(self, masks: list[tuple[int, MaskFile]], box: tuple[int, int, int, int]) -> np.ndarray:
         """Masks of one class each, later ones on top."""
