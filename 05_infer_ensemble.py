@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from lib import tables
 from lib.competition.dataset import Competition
-from lib.competition.scoring import open_codec
+from lib.competition.scoring import open_codec, with_codecs_suffix
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
@@ -62,13 +62,16 @@ def main(argv: list[str]) -> None:
             **flat(config.infer, "infer."),
             **flat(config.report, "report."),
             "competition.metric": config.competition.metric,
+            "competition.score_background": config.competition.score_background,
+            **flat(config.competition.scoring, "competition.scoring."),
+            **flat(config.competition.submission, "competition.submission."),
             "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
         },
         [workspace.images, workspace.folds, *(member.path / "done.json" for member in members), *roi_file(config)],
     )
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
-        print(f"05: {workspace.submission}")
+        print(f"05: {stage.record['facts']['answer']}")
         return
     stage.begin()
 
@@ -93,6 +96,7 @@ def main(argv: list[str]) -> None:
     codec = open_codec(competition)
     add_answers(codec, sources, groups, decision, config, competition)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
+    path = with_codecs_suffix(path, config.competition)
     with replacing(path) as temporary:
         codec.write(temporary)
         codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
@@ -107,11 +111,12 @@ def main(argv: list[str]) -> None:
         "code": code_version(),
     }  # fmt: skip
     write_json(path.with_suffix(".json"), about)
-    with replacing(workspace.submission) as temporary:
+    answer = with_codecs_suffix(workspace.submission, config.competition)
+    with replacing(answer) as temporary:
         shutil.copyfile(path, temporary)
-    stage.finish([path, workspace.decision, workspace.submission], table=table, **about)
+    stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
     print(table)
-    print(f"05: {len(sources)} test images in {seconds:.0f} s; {path}\n05: {workspace.submission}")
+    print(f"05: {len(sources)} test images in {seconds:.0f} s; {path}\n05: {answer}")
 
 
 if __name__ == "__main__":

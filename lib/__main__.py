@@ -5,7 +5,7 @@ python -m lib demo CONFIG             make the built-in demo competition, if the
 python -m lib preflight CONFIG …      schema, data, one batch through all stages; a forecast of hours, disk, memory
 python -m lib get KEY CONFIG …        print one option
 python -m lib another_round CONFIG …   is another pseudo-label round worth while? yes or no
-python -m lib check CONFIG [CSV] …    does a CSV (else submission.csv) have the form that the sample asks for?
+python -m lib check CONFIG [CSV] …    is a CSV (else submission.csv) what the organiser asks for? draws ten masks
 python -m lib score CONFIG [CSV] …    score it, where the answers are known
 python -m lib compare CONFIG … …      one table over several configs
 
@@ -77,11 +77,21 @@ def preflight(argv: list[str]) -> None:
 def check(argv: list[str]) -> None:
     from lib.competition.dataset import Competition
     from lib.competition.scoring import open_codec, test_sizes
+    from lib.report.answers import show_answers
 
     config, path = config_and_csv(argv)
     competition = Competition(config.competition)
-    open_codec(competition).check(path, test_sizes(competition))
-    print(f"{path}: ids, order, ranges and overlaps are as the sample asks; {len(competition.sample)} rows")
+    competition.check_sample()
+    codec, sizes = open_codec(competition), test_sizes(competition)
+    objects = codec.check(path, sizes)
+    if objects is None:  # a plugin's codec that shows nothing
+        print(f"{path}: as the organiser asks")
+        return
+    picture = Workspace(workspace_of(config)).report / f"check_{path.stem}.jpg"
+    show_answers(codec, path, objects, sizes, competition, picture)
+    found = sum(1 for pixels in objects.values() if pixels)
+    print(f"{path}: as the organiser asks; {found} of {len(objects)} images hold an object")
+    print(f"{picture}: masks of the file over their images; look whether they lie where they should")
 
 
 def score(argv: list[str]) -> None:
@@ -94,12 +104,15 @@ def score(argv: list[str]) -> None:
 
 def config_and_csv(argv: list[str]) -> tuple[Config, Path]:
     """`CONFIG [CSV] [--key value …]`, plugins loaded."""
+    from lib.competition.scoring import with_codecs_suffix
+
     (path, *csv), flags = split(argv)
     if len(csv) > 1:
         raise UserError(f"expected one CSV, found {len(csv)}: {' '.join(csv)}")
     config = load(path, flags)
     load_plugins(config.plugins)
-    return config, Path(csv[0]) if csv else Workspace(workspace_of(config)).submission
+    made = with_codecs_suffix(Workspace(workspace_of(config)).submission, config.competition)
+    return config, Path(csv[0]) if csv else made
 
 
 def compare(argv: list[str]) -> None:

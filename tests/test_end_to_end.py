@@ -275,3 +275,22 @@ def test_heads_and_a_stem_go_through_all_stages(tiny):
     assert (tiny.parent / "work/submission.csv").is_file()
     choices = json.loads((tiny.parent / "work/choices.json").read_text())
     assert any(key.startswith("train.batch_size") for key in choices)
+
+
+def test_another_form_of_answer_redoes_05_alone_and_is_checked(tiny, capsys):
+    from lib.__main__ import main
+
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        run(stage, tiny)
+    work, zipped = tiny.parent / "work", ["--competition.submission.preset", "inria"]
+    capsys.readouterr()
+    for stage in ("03_train", "05_infer_ensemble", "05_infer_ensemble"):
+        run(stage, tiny, *zipped)
+    out = capsys.readouterr().out
+    assert out.count("up to date") == 3 and "competition.submission.codec changed from rle to tif" in out
+    main(["check", str(tiny), *zipped])
+    assert f"{work}/submission.zip: as the organiser asks; 2 of 2 images" in capsys.readouterr().out
+    main(["check", str(tiny)])
+    objects = "submission.csv: as the organiser asks; 2 of 2 images hold an object"
+    assert objects in capsys.readouterr().out
+    assert cv2.imread(str(work / "report/check_submission.jpg")).shape[1] > 2 * 2 * 150

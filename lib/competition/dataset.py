@@ -99,12 +99,23 @@ class Competition:
     def check(self) -> None:
         """Look at labels, metadata and sample submission together. Raises UserError."""
         _ = self.labels, self.metadata
+        self.check_sample()
+
+    def check_sample(self) -> None:
+        """Does the sample submission ask for the test images, all of them? Raises UserError."""
         s = self.settings.submission
         if not s.sample:
             return
         path = self.root / s.sample
-        self._check_sample(path)
-        known = {name[0]: i for i in self.ids("test") for name in names_of(self.settings, i)}
+        self._check_rows(path)
+        known: dict[str, str] = {}
+        for image_id in self.ids("test"):
+            for name, _ in names_of(self.settings, image_id):
+                if known.setdefault(name, image_id) != image_id:
+                    raise UserError(
+                        f"competition.submission.id_template {s.id_template} makes {name!r} of two images, "
+                        f"{known[name]!r} and {image_id!r}"
+                    )
         wanted = set(self.sample[s.id_column])
         strangers = sorted(wanted - set(known)) if s.codec != "patches" else []  # whose names depend on image sizes
         silent = sorted(set(self.ids("test")) - {known[name] for name in wanted & set(known)})
@@ -116,7 +127,7 @@ class Competition:
         if silent:
             raise UserError(f"test image {silent[0]!r} does not occur in {path} as {s.id_template}")
 
-    def _check_sample(self, path: Path) -> None:
+    def _check_rows(self, path: Path) -> None:
         """Every row of run-lengths asks for another thing, and for a class that is known."""
         s = self.settings.submission
         if s.codec != "rle":  # a plugin's rows may mean something else

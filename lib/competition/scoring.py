@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 import lib.competition.codecs  # noqa: F401  (registers the codecs)
-from lib.competition import metrics
+from lib.competition import metrics, rle
+from lib.competition.beyond_counts import Case, Object
+from lib.competition.codecs.common import label_of_array
+from lib.competition.codecs.components import Components
 from lib.competition.dataset import Competition
+from lib.competition.labels.common import Label
+from lib.competition.labels.rle_csv import RleCsv
+from lib.config.competition import Competition as Settings
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.plugins import find
@@ -30,25 +37,66 @@ def confusion_matrix(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray
 
 
 def score_submission(competition: Competition, path: Path) -> float:
-    """Score a submission CSV against `competition.answers`."""
+    """Score a submission against `competition.answers`, in the pixels of the answer."""
     settings = competition.settings
     if not settings.answers:
         raise UserError(f"the answers of {settings.name} are not known here; upload {path} to its leaderboard")
     answers = settings.model_copy(update={"labels": settings.labels.model_copy(update={"path": settings.answers})})
     reader = find("labels", settings.labels.format, "competition.labels.format")(answers, set(competition.ids("test")))
-    n, sizes = len(competition.label_names), test_sizes(competition)
+    sizes, codec, metric = test_sizes(competition), open_codec(competition), metrics.metric_of(settings)
+    guesses = codec.read(path, sizes)
+    if hasattr(metric, "needs"):
+        rows = dict(codec.runs(path, sizes)) if settings.submission.instances else {}
+
+        def open_case(image_id: str) -> Case:
+            return case_of(reader, codec, image_id, sizes[image_id], guesses[image_id], rows.get(image_id))
+
+        return metric.score(list(guesses), open_case, metrics.scored_classes(settings), settings.scoring)
+    n = len(competition.label_names)
     confusions = []
-    for image_id, guess in open_codec(competition).read(path, sizes).items():
-        height, width = sizes[image_id]
-        truth = reader.open(image_id, height, width)
-        total = np.zeros((n + 1, n + 1), np.int64)
-        for y in range(0, height, ROWS):
-            box = (y, 0, min(ROWS, height - y), width)
-            found = guess.read(*box)
+    for image_id, guess in guesses.items():
+        total, size = np.zeros((n + 1, n + 1), np.int64), sizes[image_id]
+        for y, truth in codec.seen(*size, label_bands(reader.open(image_id, *size), *size)):
+            found = guess.read(y, 0, *truth.shape)
             # One more column: a pixel that got no class is a miss, not a pixel that does not count.
-            total += confusion_matrix(truth.read(*box), np.where(found == IGNORE, n, found), n + 1)
+            total += confusion_matrix(truth, np.where(found == IGNORE, n, found), n + 1)
         confusions.append(total)
     return metrics.score(settings, np.stack(confusions))
+
+
+def label_bands(label: Label, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(y0, label indices (h, width)) from the top, few rows at a time."""
+    for y in range(0, height, ROWS):
+        yield y, label.read(y, 0, min(ROWS, height - y), width)
+
+
+def case_of(reader, codec, image_id: str, size: tuple[int, int], guess: Label, rows: list[Object] | None) -> Case:
+    """What a metric of more than counts gets; `rows`: the objects of the answer, when its rows are objects."""
+    s, labels = codec.config.submission, codec.config.labels
+    truth, (height, width) = reader.open(image_id, *size), codec.answer_size(*size)
+    if (height, width) != size:
+        bands = codec.seen(*size, label_bands(truth, *size))
+        truth = label_of_array(np.concatenate([band for _, band in bands]))
+
+    def objects() -> tuple[list[Object], list[Object]]:
+        if isinstance(reader, RleCsv) and (height, width) == size and labels.order == s.order:
+            where = f"{reader.path}, {image_id}"
+            known = [(i, *rle.parse(text, height * width, where, labels.base)) for i, text in reader.rows[image_id]]
+            known = [one for one in known if len(one[1])]
+        else:
+            known = components_of(truth, height, width, s.order, codec.indices.values())
+        return known, components_of(guess, height, width, s.order, codec.indices.values()) if rows is None else rows
+
+    return Case(height, width, truth, guess, objects)
+
+
+def components_of(label: Label, height: int, width: int, order: str, indices: Iterable[int]) -> list[Object]:
+    """The connected components of each label index, as runs in `order`."""
+    found = {index: Components(height, width, order) for index in indices}
+    for y, band in label_bands(label, height, width):
+        for index, components in found.items():
+            components.push(y, band == index)
+    return [(i, ends[::2], ends[1::2] - ends[::2]) for i, components in found.items() for ends in components.finish()]
 
 
 def open_codec(competition: Competition):
@@ -56,6 +104,12 @@ def open_codec(competition: Competition):
     settings = competition.settings
     build = find("codec", settings.submission.codec, "competition.submission.codec")
     return build(settings, competition.sample, competition.label_names)
+
+
+def with_codecs_suffix(path: Path, settings: Settings) -> Path:
+    """A submission's path with the suffix that the competition's codec gives it."""
+    codec = find("codec", settings.submission.codec, "competition.submission.codec")
+    return path.with_suffix(getattr(codec, "suffix", ".csv"))
 
 
 def test_sizes(competition: Competition) -> dict[str, tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import model_validator
 
 from lib.config.presets import PRESETS
@@ -157,6 +157,19 @@ class Submission(Section):
         return self
 
 
+class Scoring(Section):
+    """Rules of the metric."""
+
+    classes: list[str] = []
+    """Classes that are scored; empty for all."""
+    empty: Literal["", "one", "zero", "skip", "skip_truth"] = ""
+    """What a class counts in an image where neither truth nor prediction has it: `one`, `zero`, or nothing at all
+    (`skip`); `skip_truth`: images without it in the truth are not scored. Empty for the metric's own: Dice and F-beta
+    `one`, IoU `skip`. (Of metrics of pooled pixels: where no image has it.)"""
+    beta: Annotated[float, Gt(0)] = 1
+    """F-beta: how many times as much recall weighs as precision."""
+
+
 class Competition(Section):
     """The outside world."""
 
@@ -183,8 +196,10 @@ class Competition(Section):
     metadata_id: str = "id"
     """Its column with the image id."""
     metric: str = "mean_dice"
-    """`mean_dice` (mean over images; foreground classes), `dice`, `mean_iou` (one confusion matrix
-    over all scored pixels), `iou`, or the name of one that a plugin registers."""
+    """Means over images and classes: `mean_dice` (also Severstal's and Clouds'), `image_iou`, `image_f_beta`. Of the
+    pooled pixels of all images: `dice`, `iou` (or `mean_iou`), `f_beta`, `pixel_accuracy`. Of objects: `airbus_f2`. Of
+    stacks of slices: `surface_dice`. Or the name of one that a plugin registers."""
+    scoring: Scoring = Scoring()
     score_background: bool = False
     """Whether the background counts as a class in a mean over classes."""
     answers: str = ""
@@ -199,4 +214,9 @@ class Competition(Section):
             raise ValueError(f"competition.classes names a class twice: {self.classes}")
         if len(self.classes) == 1 and not self.background:
             raise ValueError("one class needs background: true, or every pixel would be that class")
+        unknown = [name for name in self.scoring.classes if name not in self.classes]
+        if unknown:
+            raise ValueError(
+                f"competition.scoring.classes: {unknown[0]!r} is none of competition.classes {self.classes}"
+            )
         return self

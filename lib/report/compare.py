@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.competition.dataset import Competition
-from lib.competition.scoring import score_submission
+from lib.competition.scoring import score_submission, with_codecs_suffix
 from lib.config import load
 from lib.config.load import workspace_of
 from lib.plugins import load_plugins
@@ -19,10 +19,11 @@ def compare_configs(paths: list[str], flags: list[str]) -> None:
         load_plugins(config.plugins)
         workspace = Workspace(workspace_of(config))
         manifests = [read_json(p, {}) for p in sorted((workspace.root / "manifests").glob("*.json"))]
-        done = workspace.submission.is_file()
+        submission = with_codecs_suffix(workspace.submission, config.competition)
+        done = submission.is_file()
         oof = read_json(workspace.decision, {}).get("score") if done else None
         known = done and config.competition.answers and not config.debug
-        board = score_submission(Competition(config.competition), workspace.submission) if known else None
+        board = score_submission(Competition(config.competition), submission) if known else None
         rows.append(
             {
                 "config": path,
@@ -30,7 +31,7 @@ def compare_configs(paths: list[str], flags: list[str]) -> None:
                 "leaderboard": board,
                 "seconds": float(sum(m.get("seconds", 0) for m in manifests)),
                 "forecast": sum(read_json(workspace.root / "preflight.json", {}).get("forecast", {}).values()) or None,
-                "submission": str(workspace.submission) if done else "(failed)",
+                "submission": str(submission) if done else "(failed)",
             }
         )
     print(text_table(rows))

@@ -40,6 +40,26 @@ def overlay(image: np.ndarray, labels: np.ndarray, background: bool, strength: f
     return np.where(shown[..., None], mixed, image).astype(np.uint8)
 
 
+def captioned(pixels: np.ndarray, text: str) -> np.ndarray:
+    """A picture (h, w, 3) below a line of text, (h + 16, w, 3); of a long text the end is kept."""
+    line = np.full((16, pixels.shape[1], 3), 255, np.uint8)
+    letters = max(4, pixels.shape[1] // 8)
+    text = text if len(text) <= letters else f"...{text[3 - letters :]}"
+    cv2.putText(line, text, (2, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([line, pixels])
+
+
+def sheet(pictures: list[np.ndarray], columns: int = 2) -> np.ndarray:
+    """Pictures (h, w, 3) of any sizes in rows of `columns`, on white."""
+    height, width = (max(p.shape[i] for p in pictures) + 8 for i in (0, 1))
+    rows = -(-len(pictures) // columns)
+    out = np.full((rows * height, min(columns, len(pictures)) * width, 3), 255, np.uint8)
+    for i, picture in enumerate(pictures):
+        y, x = i // columns * height, i % columns * width
+        out[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+    return out
+
+
 def save_picture(path: Path, pixels: np.ndarray) -> None:
     """RGB (h, w, 3) to a JPEG or PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What `check` says of files that are no answers."""
 
+import tracemalloc
 import zipfile
 
 import cv2
@@ -124,6 +125,8 @@ def test_zipped_tiffs(tmp_path):
     ):
         with pytest.raises(UserError, match=what):
             codec.check(tif(path, **files), SIZES)
+    some = codec.read(tif(path, a=good, b=good * 0), {"b": SIZES["b"]})
+    assert list(some) == ["b"] and not some["b"].read(0, 0, 6, 8).any()
     path.write_text("no zip")
     with pytest.raises(UserError, match="out.zip is no readable ZIP"):
         codec.check(path, SIZES)
@@ -132,3 +135,66 @@ def test_zipped_tiffs(tmp_path):
         archive.writestr("b.tif", b"no TIFF")
     with pytest.raises(UserError, match="a.tif is no readable TIFF"):
         codec.check(path, SIZES)
+
+
+def test_objects_of_several_classes(tmp_path):
+    labels = np.zeros((6, 8), np.uint8)
+    labels[0, :3], labels[2:4, 3:5], labels[2:4, 5:7], labels[5, 0] = 1, 1, 2, 1  # the second touches the third
+    sample = pd.DataFrame({"id": ["a", "a"], "class": ["road", "tree"], "predicted": ""})
+    folder = Folder(sample, instances=True, class_column="class", order="row")
+    folder.settings = folder.settings.model_copy(update={"classes": ["road", "tree"]})
+    codec = open_codec(folder)
+    codec.add("a", 6, 8, [(0, labels[:3]), (3, labels[3:])])
+    codec.write(tmp_path / "out.csv")
+    table = pd.read_csv(tmp_path / "out.csv")
+    expected = [["a", "road", "1 3"], ["a", "road", "20 2 28 2"], ["a", "road", "41 1"], ["a", "tree", "22 2 30 2"]]
+    assert table.to_numpy().tolist() == expected
+    assert (codec.read(tmp_path / "out.csv", {"a": (6, 8)})["a"].read(0, 0, 6, 8) == labels).all()
+    assert codec.check(tmp_path / "out.csv", {"a": (6, 8)}) == {"a": 12}
+
+
+def test_classes_that_may_overlap(tmp_path):
+    sample = pd.DataFrame({"id": ["a", "a"], "class": ["road", "tree"], "predicted": ""})
+    table = sample.assign(predicted=["1 5", "3 5"])
+    table.to_csv(tmp_path / "out.csv", index=False)
+    for overlap in (False, True):
+        folder = Folder(sample, class_column="class", overlap=overlap)
+        folder.settings = folder.settings.model_copy(update={"classes": ["road", "tree"]})
+        codec = open_codec(folder)
+        if overlap:
+            assert codec.check(tmp_path / "out.csv", {"a": (6, 8)}) == {"a": 10}
+            continue
+        with pytest.raises(UserError, match="in a the class tree overlaps road at pixel 3"):
+            codec.check(tmp_path / "out.csv", {"a": (6, 8)})
+
+
+@pytest.mark.parametrize("height", [255, 256, 257, 1000])
+def test_tall_tiffs_come_from_bands(tmp_path, height):
+    labels = np.random.default_rng(0).integers(0, 2, (height, 30)).astype(np.uint8)
+    codec = open_codec(Folder(pd.DataFrame(), preset="inria"))
+    codec.add("a", height, 30, [(y, labels[y : y + 97]) for y in range(0, height, 97)])
+    codec.write(tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        pixels = cv2.imdecode(np.frombuffer(archive.read("a.tif"), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert (pixels == labels * 255).all()
+    assert (codec.read(tmp_path / "out.zip", {"a": (height, 30)})["a"].read(0, 0, height, 30) == labels).all()
+
+
+def test_memory_of_a_tiff_is_a_band(tmp_path):
+    side = 8000  # 64 MB a label map
+    band = np.zeros((500, side), np.uint8)
+    band[:, ::100] = 1
+    codec = open_codec(Folder(pd.DataFrame(), preset="inria"))
+    tracemalloc.start()
+    codec.add("a", side, side, ((y, band) for y in range(0, side, 500)))
+    codec.write(tmp_path / "out.zip")
+    assert codec.check(tmp_path / "out.zip", {"a": (side, side)}) == {"a": side * 80}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32e6
+
+
+def test_too_many_patches_are_declined():
+    codec = open_codec(Folder(pd.DataFrame({"id": [], "predicted": []}), codec="patches", patch=2))
+    with pytest.raises(UserError, match="an image of 4000 x 4000 pixels has 4000000 patches of 2"):
+        codec.answer_size(4000, 4000)

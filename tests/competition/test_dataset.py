@@ -126,3 +126,32 @@ def test_images_that_labels_do_not_name_may_be_empty(folder):
     here = competition(folder, labels=LABELS | {"missing": "empty"})
     here.check()
     assert not here.labels.open("b", 5, 3).read(0, 0, 5, 3).any() and here.labels.open("a", 4, 6).read(0, 0, 4, 6).any()
+
+
+def test_rows_are_named_by_the_template(folder):
+    def check(template, names, codec="rle"):
+        pd.DataFrame({"id": names, "predicted": ""}).to_csv(folder / "sample_submission.csv", index=False)
+        competition(folder, submission={"id_template": template, "codec": codec}).check()
+
+    check("{id}.PNG_{class}", ["c.PNG_road", "c.PNG_tree"])
+    with pytest.raises(UserError, match="asks for 'c.PNG_sea', but .*id_template, {id}.PNG_{class}, right"):
+        check("{id}.PNG_{class}", ["c.PNG_road", "c.PNG_sea"])
+    with pytest.raises(UserError, match="asks for 'c.PNG_road'"):
+        check("{id}", ["c.PNG_road", "c.PNG_tree"])
+    with pytest.raises(UserError, match="no number in 'c'"):
+        check("{number}", ["1"])
+    check("{id}_{x}_{y}", ["c_0_0", "c_16_0"], codec="patches")
+    with pytest.raises(UserError, match="test image 'c' does not occur"):
+        check("{id}_{x}_{y}", ["d_0_0", "d_16_0"], codec="patches")
+    (folder / "test/c1.png").write_bytes((folder / "test/c.PNG").read_bytes())
+    (folder / "test/d1.png").write_bytes((folder / "test/c.PNG").read_bytes())
+    (folder / "test/c.PNG").unlink()
+    with pytest.raises(UserError, match="makes '1' of two images, 'c1' and 'd1'"):
+        check("{number}", ["1"])
+
+
+def test_an_answer_without_rows_needs_no_sample(folder):
+    (folder / "sample_submission.csv").unlink()
+    competition(folder, submission={"preset": "drivendata"}).check()
+    with pytest.raises(UserError, match="there is no file .*sample_submission.csv"):
+        competition(folder).check()

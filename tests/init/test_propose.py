@@ -93,13 +93,12 @@ def test_what_is_missing_is_named(tmp_path, gone, what):
 
 
 @pytest.mark.parametrize("make", [layouts.severstal, layouts.coco], ids=lambda make: make.__name__)
-def test_a_proposal_runs_unedited_to_a_submission(tmp_path, make, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_proposal_runs_unedited_to_a_submission(tmp_path, make):
     layout, _ = proposed(tmp_path, make)
     for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
         script = runpy.run_path(str(ROOT / f"{stage}.py"))
-        script["main"](["configs/mine.yaml", "--preflight"])
-    rows = (tmp_path / "work/mine-preflight/submission.csv").read_text().splitlines()
+        script["main"]([str(tmp_path / "configs/mine.yaml"), "--preflight", "--workspace", str(tmp_path / "work")])
+    rows = (tmp_path / "work-preflight/submission.csv").read_text().splitlines()
     assert len(rows) == len((layout.root / "sample_submission.csv").read_text().splitlines())
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.codecs.resize import resized
+from lib.competition.labels.common import Label
 from lib.config.competition import Competition, Submission
 from lib.errors import UserError
 from lib.tables import IGNORE
@@ -76,3 +77,8 @@ def fill(settings: Submission, image_id: str, class_name: str = "", y: int = 0, 
         )
     number = int(numbers[-1]) if numbers else 0
     return settings.id_template.format(**{"id": image_id, "number": number, "class": class_name, "y": y, "x": x})
+
+
+def label_of_array(labels: np.ndarray) -> Label:
+    """A label from all its indices (h, w) uint8, in memory or in a mapped file."""
+    return Label(lambda y, x, h, w: labels[y : y + h, x : x + w])

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.codecs.common import Bands, Name, fill
+from lib.competition.codecs.common import Bands, Name, fill, label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
-from lib.competition.codecs.pixel_rows import label_of_array
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
 
+MOST = 2**20  # patches of an image; a row has a name and a place, of some 500 bytes together
 TOGETHER = 2**20  # pixels counted at once
 
 
@@ -31,8 +31,15 @@ class PatchRows(CsvRows):
             raise UserError(f"competition.submission.codec patches tells one class only; there are {config.classes}")
 
     def answer_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in patches."""
-        return -(-height // self.config.submission.patch), -(-width // self.config.submission.patch)
+        """(height, width) in patches. Raises UserError for more than are held in memory by name."""
+        side = self.config.submission.patch
+        rows, columns = -(-height // side), -(-width // side)
+        if rows * columns > MOST:
+            raise UserError(
+                f"an image of {height} x {width} pixels has {rows * columns} patches of {side}; rows are written "
+                f"for up to {MOST}"
+            )
+        return rows, columns
 
     def seen(self, height: int, width: int, bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
         """One band of all patches; an ignored pixel counts as none of the object's."""

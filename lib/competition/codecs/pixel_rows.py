@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition import rle
-from lib.competition.codecs.common import Bands, names_of
+from lib.competition.codecs.common import Bands, label_of_array, names_of
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
@@ -66,8 +66,3 @@ class PixelRows(CsvRows):
                     f"{path}, {name[0]}: there is no label {strange[0]}; they go from 0 to {self.labels - 1}"
                 )
             yield known[name], label_of_array(numbers.reshape(height, width).astype(np.uint8))
-
-
-def label_of_array(labels: np.ndarray) -> Label:
-    """A label from all its indices (h, w) uint8, in memory or in a mapped file."""
-    return Label(lambda y, x, h, w: labels[y : y + h, x : x + w])

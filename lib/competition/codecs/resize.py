@@ -54,7 +54,7 @@ def _by_area(bands: Bands, size: Size, out: Size, labels: np.ndarray) -> Iterato
         areas = np.pad(areas, ((0, 0), (0, len(edges) - 1 - areas.shape[1]), (0, 0)))
         for area, label in zip(areas, labels, strict=True):
             if (mask := band == label).any():
-                area += _between(_between(mask, left).T, edges).T
+                area += _between(_between(mask, edges).T, left).T
         if finished > done:
             yield done, labels[areas[:, : finished - done].round(6).argmax(0)]
             done, areas = int(finished), areas[:, finished - done :]
@@ -68,12 +68,12 @@ def _small(bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _between(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Sums (n, k) of each line of values (n, m) between neighbours of the k + 1 edges, which may cut values.
+    """Sums (k, n) of the rows of values (m, n) between neighbours of the k + 1 edges, which may cut rows.
 
-    >>> _between(np.array([[4.0, 8.0, 2.0]]), np.array([0, 1.5, 3])).tolist()
-    [[8.0, 6.0]]
+    >>> _between(np.array([[4.0], [8.0], [2.0]]), np.array([0, 1.5, 3])).tolist()
+    [[8.0], [6.0]]
     """
-    sums = np.zeros((len(values), values.shape[1] + 1))
-    np.cumsum(values, axis=1, out=sums[:, 1:])
-    place = np.minimum(edges.astype(int), values.shape[1] - 1)
-    return np.diff(sums[:, place] + values[:, place] * (edges - place), axis=1)
+    sums = np.zeros((len(values) + 1, values.shape[1]), np.int32 if values.dtype == bool else np.float64)
+    np.cumsum(values, axis=0, out=sums[1:])
+    place = np.minimum(edges.astype(int), len(values) - 1)
+    return np.diff(sums[place] + values[place] * (edges - place)[:, None], axis=0)

@@ -106,7 +106,7 @@ class RleRows(CsvRows):
 
     def _parsed(self, path: Path, name: str, text: bytes, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         s = self.config.submission
-        if s.empty and not text.strip():
+        if s.empty and (not text or text.isspace()):
             raise UserError(f"{path}, {name}: the answer is empty; an image without object is written {s.empty!r} here")
         text = b"" if text == s.empty.encode() else text
         return rle.parse(text, size[0] * size[1], f"{path}, {name}", s.base, s.relative)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile, TemporaryFile
@@ -14,8 +15,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from lib.competition.codecs.common import Bands, Codec, fill
-from lib.competition.codecs.pixel_rows import label_of_array
+from lib.competition.codecs.common import Bands, Codec, fill, label_of_array
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -44,7 +44,7 @@ class TifZip(Codec):
             tifffile.imwrite(
                 file,
                 _strips(self._values(labels) for _, labels in self.seen(height, width, bands)),
-                shape=(rows, columns), dtype=np.uint8, rowsperstrip=STRIP, compression="deflate",
+                shape=(rows, columns), dtype=np.uint8, rowsperstrip=STRIP, compression="adobe_deflate",
                 photometric="minisblack", bigtiff=rows * columns >= 2**32, metadata=None, software=False,
             )  # fmt: skip
             file.seek(0)
@@ -63,86 +63,96 @@ class TifZip(Codec):
         self._files.seek(0, io.SEEK_END)
 
     def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
-        """Labels of the images in `sizes`. Raises UserError as `check` does."""
-        return {image_id: label_of_array(labels) for image_id, labels in self._labels(path, sizes)}
+        """Labels of the images in `sizes`, large ones in nameless files. Raises UserError as `check` does."""
+        labels: dict[str, np.ndarray] = {}
+        for image_id, y, x, part in self._parts(path, sizes):
+            if image_id not in labels:
+                size = self.answer_size(*sizes[image_id])
+                large = size[0] * size[1] > HELD_BYTES
+                labels[image_id] = (
+                    np.memmap(TemporaryFile(), np.uint8, shape=size)  # noqa: SIM115 (lives as long as the map)
+                    if large
+                    else np.zeros(size, np.uint8)
+                )
+            labels[image_id][y : y + part.shape[0], x : x + part.shape[1]] = part
+        return {image_id: label_of_array(pixels) for image_id, pixels in labels.items()}
 
     def check(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
         """Pixels of object of each image. Raises UserError on wrong names, sizes, types or values."""
-        first = int(self.config.background)
-        return {
-            image_id: int(label_of_array(labels).counts(0, 0, *labels.shape)[first:].sum())
-            for image_id, labels in self._labels(path, sizes)
-        }
+        first, pixels = int(self.config.background), dict.fromkeys(sizes, 0)
+        for image_id, _, _, part in self._parts(path, sizes, alone=True):
+            pixels[image_id] += int(np.count_nonzero(part >= first))
+        return pixels
 
     def _values(self, labels: np.ndarray) -> np.ndarray:
         return labels * np.uint8(self.config.submission.object_value) if len(self.indices) == 1 else labels
 
-    def _labels(self, path: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[tuple[str, np.ndarray]]:
-        """(image id, label indices (h, w) uint8), large ones in a nameless file."""
+    def _parts(
+        self, path: Path, sizes: dict[str, tuple[int, int]], alone: bool = False
+    ) -> Iterator[tuple[str, int, int, np.ndarray]]:
+        """(image id, y, x, label indices (h, w)) of all strips or tiles; `alone`: there must be no other images."""
         self.check_file(path)
         names = {fill(self.config.submission, image_id): image_id for image_id in sizes}
         try:
             with zipfile.ZipFile(path) as archive:
                 here = [name for name in archive.namelist() if not name.endswith("/")]
-                _check_names(path, here, list(names))
-                for name in here:
-                    image_id = names[name]
+                _check_names(path, here, list(names), alone)
+                for name in filter(names.get, here):
+                    where, size = f"{path}, {name}", self.answer_size(*sizes[names[name]])
                     with archive.open(name) as file:
-                        yield image_id, self._label(f"{path}, {name}", file, self.answer_size(*sizes[image_id]))
+                        for y, x, values in _segments(where, file, size):
+                            yield names[name], y, x, self._indices(where, values)
         except zipfile.BadZipFile as error:
             raise UserError(f"{path} is no readable ZIP ({error})") from None
 
-    def _label(self, where: str, file: BinaryIO, size: tuple[int, int]) -> np.ndarray:
-        try:
-            with tifffile.TiffFile(file) as tif:
-                page = tif.pages.first
-                if len(tif.pages) > 1 or page.samplesperpixel > 1 or page.dtype != np.uint8:
-                    raise UserError(
-                        f"{where} has {len(tif.pages)} x {page.samplesperpixel} bands of {page.dtype}; one of uint8 is "
-                        "expected"
-                    )
-                if page.shape != size:
-                    raise UserError(f"{where} is {' x '.join(map(str, page.shape))}, expected {size[0]} x {size[1]}")
-                labels = np.zeros(size, np.uint8)
-                if labels.nbytes > HELD_BYTES:
-                    labels = np.memmap(TemporaryFile(), np.uint8, shape=size)  # noqa: SIM115 (lives as long as the map)
-                for segment, (*_, y, x, _), (_, h, w, _) in page.segments():
-                    if segment is not None:
-                        labels[y : y + h, x : x + w] = self._indices(where, segment.reshape(segment.shape[1:3])[:h, :w])
-                return labels
-        except (tifffile.TiffFileError, ValueError, IndexError) as error:
-            raise UserError(f"{where} is no readable TIFF ({error})") from None
-
     def _indices(self, where: str, values: np.ndarray) -> np.ndarray:
+        """What a file's pixels hold as label indices."""
         one = len(self.indices) == 1
-        legal = [0, self.config.submission.object_value] if one else range(self.labels)
-        counts = np.bincount(values.ravel(), minlength=256)
+        legal = [0, self.config.submission.object_value] if one else list(range(self.labels))
+        counts = label_of_array(values).counts(0, 0, *values.shape)
         strange = [value for value in np.flatnonzero(counts) if value not in legal]
         if strange:
-            raise UserError(f"{where} holds {strange[0]}; expected {legal[0]} to {legal[-1]}" if not one else
-                            f"{where} holds {strange[0]}; expected 0 or {legal[1]}")  # fmt: skip
+            raise UserError(f"{where} holds {strange[0]}; expected {legal[0]} {'or' if one else 'to'} {legal[-1]}")
         return values // np.uint8(legal[1]) if one else values
 
 
-def _check_names(path: Path, here: list[str], wanted: list[str]) -> None:
+def _segments(where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(y, x, pixels (h, w)) of a TIFF's strips or tiles. Raises UserError unless it has one band of `size`."""
+    try:
+        with tifffile.TiffFile(file) as tif:
+            page = tif.pages.first
+            if len(tif.pages) > 1 or page.samplesperpixel > 1 or page.dtype != np.uint8:
+                bands = f"{len(tif.pages)} x {page.samplesperpixel} bands of {page.dtype}"
+                raise UserError(f"{where} has {bands}; one of uint8 is expected")
+            if page.shape != size:
+                raise UserError(f"{where} is {' x '.join(map(str, page.shape))}, expected {size[0]} x {size[1]}")
+            for segment, (*_, y, x, _), (_, h, w, _) in page.segments():
+                if segment is None:  # not stored: zeros
+                    segment = np.zeros((1, h, w, 1), np.uint8)
+                yield y, x, np.ascontiguousarray(segment[0, :h, :w, 0])
+    except (tifffile.TiffFileError, ValueError, IndexError) as error:
+        raise UserError(f"{where} is no readable TIFF ({error})") from None
+
+
+def _check_names(path: Path, here: list[str], wanted: list[str], alone: bool) -> None:
     if len(set(here)) < len(here):
         raise UserError(f"{path} holds {next(name for name in here if here.count(name) > 1)} twice")
     missing, strange = [n for n in wanted if n not in set(here)], [n for n in here if n not in set(wanted)]
-    if strange:
+    if strange and alone:
         raise UserError(f"{path} holds {strange[0]}, which is no test image's; {wanted[0]} would be one")
     if missing:
         raise UserError(f"{path} lacks {missing[0]} ({len(missing)} such files)")
 
 
-def _strips(bands: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Bands (h, w) of any heights as strips of `STRIP` rows; the last may be shorter."""
+def _strips(bands: Iterator[np.ndarray]) -> Iterator[bytes]:
+    """Bands (h, w) of any heights as compressed strips of `STRIP` rows; the last may be shorter."""
     held: list[np.ndarray] = []
     for band in bands:
         while sum(map(len, held)) + len(band) >= STRIP:
             cut = STRIP - sum(map(len, held))
-            yield np.concatenate([*held, band[:cut]])
+            yield zlib.compress(np.concatenate([*held, band[:cut]]))
             held, band = [], band[cut:]
         if len(band):
             held.append(band)
     if held:
-        yield np.concatenate(held)
+        yield zlib.compress(np.concatenate(held))

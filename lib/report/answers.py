@@ -1,0 +1,66 @@
+"""A submission's masks over the images that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.competition.dataset import Competition
+from lib.competition.labels.common import Label
+from lib.imaging.reader import open_image
+from lib.report.figures import captioned, overlay, save_picture, sheet
+
+SHOWN = 10  # images
+SIDE = 480  # pixels of a shown image's longer side
+BAND = 512  # rows of a label looked at together
+
+
+def show_answers(
+    codec, file: Path, objects: dict[str, int], sizes: dict[str, tuple[int, int]], competition: Competition, out: Path
+) -> None:
+    """`SHOWN` images, each beside its mask as `file` has it, to a picture; `objects`: pixels of each image's object.
+
+    Images with an object come first, spread over all of them.
+    """
+    shown = spread(list(objects), objects)
+    paths = {image.image_id: image.path for image in competition.images}
+    labels = codec.read(file, {image_id: sizes[image_id] for image_id in shown})
+    save_picture(out, sheet(list(_tiles(codec, labels, shown, sizes, paths, competition))))
+
+
+def spread(image_ids: list[str], objects: dict[str, int], count: int = SHOWN) -> list[str]:
+    """`count` images in their order: from all parts of those with an object; the rest is filled up with empty ones.
+
+    >>> spread(["a", "b", "c", "d", "e"], {"a": 0, "b": 3, "c": 0, "d": 1, "e": 2}, 2)
+    ['b', 'e']
+    """
+    full = [i for i in image_ids if objects[i]]
+    chosen = {full[i] for i in np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int)}
+    chosen.update([i for i in image_ids if not objects[i]][: count - len(chosen)])
+    return [i for i in image_ids if i in chosen]
+
+
+def _tiles(
+    codec, labels: dict[str, Label], shown: list[str], sizes: dict[str, tuple[int, int]], paths: dict[str, Path],
+    competition: Competition,
+) -> Iterator[np.ndarray]:  # fmt: skip
+    background = competition.settings.background
+    for image_id in shown:
+        with open_image(paths[image_id], competition.settings.pixels) as reader:
+            image = reader.thumbnail(SIDE)
+        mask = small_label(labels[image_id], codec.answer_size(*sizes[image_id]), image.shape[:2])
+        yield captioned(np.hstack([image, overlay(image, mask, background)]), image_id)
+
+
+def small_label(label: Label, size: tuple[int, int], out: tuple[int, int]) -> np.ndarray:
+    """The label of `size` (height, width) at the size `out`, (h, w) uint8, from bands of rows: the nearest pixels."""
+    step = [max(1, length // shown) for length, shown in zip(size, out, strict=True)]
+    band = step[0] * max(1, BAND // step[0])
+    rows = [
+        label.read(y, 0, min(band, size[0] - y), size[1])[:: step[0], :: step[1]].copy()
+        for y in range(0, size[0], band)
+    ]
+    return cv2.resize(np.concatenate(rows), out[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
