@@ -225,4 +225,32 @@ def indexed(root: Path) -> Layout:
     return layout
 
 
-ALL = [hubmap, severstal, carvana, tgs, square_rle, coco, class_masks, object_masks, indexed]
+def coloured(root: Path) -> Layout:
+    """Masks in colours that nothing names."""
+    layout, names = Layout(root), numbered("{:04x}7")
+    for split, name, picture, label in scenes(names, 100, 140, classes=2):
+        save(root / split / f"{name}.png", picture)
+        if split == "train":
+            save(
+                root / "annotations" / f"{name}.png", np.array([(0, 0, 0), (9, 200, 30), (200, 0, 40)], np.uint8)[label]
+            )
+            layout.truth[name] = label
+    table(root / "sample_submission.csv", ["id", "answer"], [(name, "") for name in names["test"]])
+    layout.expected = {"classes": ["color_09c81e", "color_c80028"], "background": True}
+    return layout
+
+
+def grey_levels(root: Path) -> Layout:
+    """Masks of 0, 100 and 200, beside the pictures' folder."""
+    layout, names = Layout(root), numbered("{:04x}8")
+    for split, name, picture, label in scenes(names, 100, 140, classes=2):
+        save(root / split / f"{name}.png", picture)
+        if split == "train":
+            save(root / "masks" / f"{name}_L.png", label * np.uint8(100))
+            layout.truth[name] = label
+    table(root / "sample_submission.csv", ["id", "answer"], [(name, "") for name in names["test"]])
+    layout.expected = {"classes": ["color_646464", "color_c8c8c8"], "labels.suffix": "_L.png"}
+    return layout
+
+
+ALL = [hubmap, severstal, carvana, tgs, square_rle, coco, class_masks, object_masks, indexed, coloured, grey_levels]

@@ -8,6 +8,8 @@ from pydantic import model_validator
 from lib.config.presets import PRESETS
 from lib.config.section import Section
 
+Level = Annotated[int, Ge(0), Le(255)]
+
 
 class Labels(Section):
     """How the training labels are written."""
@@ -38,9 +40,10 @@ class Labels(Section):
     threshold: Annotated[float, Ge(0)] | None = None
     """Mask images of one class: values above this are object (`0`; `127` for JPEG). Left out: values are indices;
     with `files`, those above 0 are object."""
-    palette: str = ""
-    """Mask images in colours: a CSV with columns `index,name,r,g,b` or `name,r,g,b`.
-    Empty: the mask holds class indices (0 is background when `competition.background`)."""
+    palette: str | dict[str, tuple[Level, Level, Level]] = ""
+    """Mask images in colours: a CSV with columns `index,name,r,g,b` or `name,r,g,b`, or the colours themselves:
+    `{road: [110, 193, 228], background: [0, 0, 0]}`. Empty: the mask holds class indices (0 is background when
+    `competition.background`)."""
     other: Literal["ignore", "background", "error"] = "error"
     """What a colour, index or category that is no class means."""
     missing: Literal["error", "empty"] = "error"

@@ -14,20 +14,23 @@ import pandas as pd
 from lib.competition.labels.coco import read_coco
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv
+from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.reader import SUFFIXES
+from lib.imaging.reader import AS_THEY_ARE, SUFFIXES, open_image
+from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.init.found import evenly
 
 MASK_SUFFIXES = (*SUFFIXES, ".gif", ".bmp")
 MASK_WORDS = r"(?:masks?|labels?|annotations?|gt|seg|segmentations?|truth|targets?)(?![a-z])"
 VALUES = 64  # a file with more values than this is a picture
 LOOKED = 2048  # side of the middle of a mask that is looked at
+WHITE = (1023, 4095, 65535)  # the largest value of 10, 12 and 16 bits
 JSONS = 50  # of a folder with more, none is a COCO JSON
 
 
 @dataclass
 class Folder:
-    """Files by what they are; paths are relative to `root`, with slashes."""
+    """Files by what they are; paths are relative to `root`, with slashes. `pixels`: how deep pictures are shown."""
 
     root: Path
     pictures: list[str] = field(default_factory=list)
@@ -35,6 +38,7 @@ class Folder:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     cocos: dict[str, dict] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    pixels: Pixels = AS_THEY_ARE
 
     def stems(self) -> dict[str, str]:
         """Image id → picture. Raises UserError when two pictures have one id."""
@@ -95,8 +99,23 @@ def _are_masks(root: Path, names: list[str]) -> bool:
     folder, suffix, word = _kind(names[0])
     if suffix in (".jpg", ".jpeg"):
         return bool(word or re.search(rf"(?<![a-z]){MASK_WORDS}", folder.lower()))
-    few = [len(values_of(root / name)) <= VALUES for name in evenly(names, 5)]
+    few = [_has_few_values(root / name) for name in evenly(names, 5)]
     return sum(few) * 2 > len(few)
+
+
+def _has_few_values(path: Path) -> bool:
+    """Whether few values occur; of TIFFs deeper than 8 bits, also far above those that a mask has."""
+    if len(values_of(path)) > VALUES:
+        return False
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return True
+    for white in WHITE:
+        with open_image(path, Pixels(range=(0, white))) as reader:
+            h, w = min(LOOKED, reader.height), min(LOOKED, reader.width)
+            seen = reader.read((reader.height - h) // 2, (reader.width - w) // 2, h, w)
+        if len(np.unique(codes_of(seen))) > VALUES:
+            return False
+    return True
 
 
 def values_of(path: Path, coloured: bool = False) -> np.ndarray:

@@ -18,6 +18,7 @@ from lib.init.run_lengths import read_layout
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*\s*")
 NO_CLASS = ("background", "unlabeled", "unlabelled", "void", "ignore", "other", "none", "unknown")
 LOOKED = 40  # masks
+COLOURS = 32  # more are no classes
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ def from_masks(folder: Folder, stems: dict[str, str], asked: set[str], notes: No
         return Labels(kind + " (object against the rest)", [*place, threshold], form.ids, ["object"])
     if values[-1] > 255:
         return _coloured(folder, place, kind, form.ids, _values(folder, coloured=True), notes)
+    if max(values[values < 255]) >= 2 * len(values) and len(values) <= COLOURS:
+        kind += f" of grey levels {some([str(v) for v in values.tolist()], 20)}"
+        return _named_by_colour(place, kind, form.ids, values * 0x010101, notes)
     return _indexed(folder, place, kind, form.ids, values, notes)
 
 
@@ -86,27 +90,40 @@ def _coloured(
     folder: Folder, place: list[Choice], kind: str, ids: set[str], values: np.ndarray, notes: Notes
 ) -> Labels | None:
     palettes = [name for name, table in folder.tables.items() if {"name", "r", "g", "b"} <= set(table.columns)]
-    if not palettes:
-        colours = [f"{v >> 16},{v >> 8 & 255},{v & 255}" for v in values.tolist()]
-        notes.unsure.append(
-            f"masks hold the colours {some(colours, 12)}, but no CSV (columns name,r,g,b) says which class is which"
-        )
+    if not palettes and len(values) > COLOURS:
+        notes.unsure.append(f"which of {len(values)} colours of the masks are classes: no CSV has columns name,r,g,b")
         return None
+    if not palettes:
+        return _named_by_colour(place, f"{kind} in {len(values)} colours", ids, values, notes)
     table = folder.tables[palettes[0]]
     classes = [name for name in table["name"] if name.lower() not in NO_CLASS]
     codes = {int(r) << 16 | int(g) << 8 | int(b) for r, g, b in zip(table["r"], table["g"], table["b"], strict=True)}
     background = "background" in set(table["name"])
-    strange = [v for v in values.tolist() if v not in codes]
-    start = "competition.labels."
-    choices = [*place, Choice(start + "palette", palettes[0])]
+    strange = [str(_rgb(v)) for v in values.tolist() if v not in codes]
+    choices = [*place, Choice("competition.labels.palette", palettes[0])]
     if strange or len(classes) + background < len(table):
-        colours = [f"{v >> 16},{v >> 8 & 255},{v & 255}" for v in strange]
-        why = f"colours of no class: {some(colours)}" if strange else "some colours are of no class"
-        choices.append(Choice(start + "other", "ignore", why))
+        why = f"colours of no class: {some(strange)}" if strange else "some colours are of no class"
+        choices.append(Choice("competition.labels.other", "ignore", why))
         notes.found.append(f"{why}; their pixels are ignored")
     if not background:
         notes.unsure.append("whether pixels may belong to no class: the palette names no background, so they may not")
     return Labels(f"{kind} in the colours of {palettes[0]}", choices, ids, classes, background)
+
+
+def _named_by_colour(place: list[Choice], kind: str, ids: set[str], values: np.ndarray, notes: Notes) -> Labels:
+    """Black is background, the other colours are classes; who knows their names puts them in."""
+    names = {f"color_{v:06x}" if v else "background": _rgb(v) for v in values.tolist()}
+    classes = [name for name in names if name != "background"]
+    notes.unsure.append(f"what the colours of the masks mean ({some(classes, 12)}): rename them in classes and palette")
+    choices = [
+        *place,
+        Choice("competition.labels.palette", names, "colours found: give them their names, here and above"),
+    ]
+    return Labels(kind, choices, ids, classes, "background" in names)
+
+
+def _rgb(code: int) -> list[int]:
+    return [code >> 16, code >> 8 & 255, code & 255]
 
 
 def _indexed(
@@ -202,7 +219,7 @@ def _of_table(
     images = [form_of([cell], set(stems)) for cell in table[column]] if twice or form.template != "{id}" else None
     ids = [next(iter(one.ids)) for one in images] if images else list(table[column])
     texts = [(stems[i], text) for i, text in zip(ids, table[runs], strict=True) if RUNS.fullmatch(text)]
-    choices += read_layout(folder.root, texts, notes)
+    choices += read_layout([(folder.root / name, text) for name, text in texts], folder.pixels, notes)
     return Labels(f"run-lengths in {name}", choices, form.ids, classes or ["object"])
 
 

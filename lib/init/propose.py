@@ -10,12 +10,17 @@ import yaml
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.competition import Competition as Settings
+from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.init import choose, groups, labels, measure, submission
 from lib.init.folder import Folder, glob_of, look
 from lib.init.found import Choice, Notes, some
 from lib.init.write import text_of
 from lib.workspace import replacing
+
+METRICS = {"severstal": "mean_dice", "clouds": "mean_dice", "airbus": "airbus_f2", "contrails": "dice",
+           "epfl_roads": "f_beta"}  # fmt: skip
+"""By preset, as far as its columns are nobody else's."""
 
 
 def propose(root: Path, name: str, target: Path) -> None:
@@ -45,6 +50,14 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
     notes.found.append(
         f"{len(stems)} pictures, {len(folder.masks)} files that may be masks, tables {some(list(folder.tables))}"
     )
+    sizes = measure.sizes_of(root, [stems[i] for i in sorted(stems)])
+    notes.found.append(
+        f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
+        f"width), {sizes.channels} channels"
+    )
+    if sizes.white:
+        folder.pixels = Pixels(range=(0, sizes.white))
+        notes.unsure.append(f"which values are black and white in images of more than 8 bits: 0 and {sizes.white}")
     wanted = submission.recognise(folder, notes)
     if wanted is None:
         raise UserError(f"{root} holds no sample submission (a CSV called so) that names its images; add one")
@@ -55,11 +68,6 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
     train, unnamed = _train(stems, found.ids, wanted.ids)
     classes = _classes(found, wanted, notes)
     splits = _splits(folder, stems, train, wanted.ids, notes)
-    sizes = measure.sizes_of(root, [stems[i] for i in sorted(stems)])
-    notes.found.append(
-        f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
-        f"width), {sizes.channels} channels"
-    )
     measure.physical_scale(folder, list(stems.values()), notes)
     grouping = groups.recognise(folder, train, wanted.ids, set(_samples(folder)), notes)
     competition = [
@@ -102,6 +110,11 @@ def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> l
     nameless = all(re.fullmatch(r"object|class\d+", name) for name in found.classes)
     if nameless and len(wanted.classes) == len(found.classes):
         return wanted.classes
+    if len(found.classes) > 1 and not wanted.classes and wanted.options["codec"] == "rle":
+        notes.unsure.append(
+            f"which class the sample's rows ask for: they name none, so only {found.classes[0]} is "
+            "written; a plugin may add a codec"
+        )
     strangers = set(wanted.classes) - set(found.classes)
     if strangers:
         notes.unsure.append(f"what the sample's classes {some(strangers)} are: the labels have {some(found.classes)}")
@@ -166,9 +179,11 @@ def _order_of_answers(found: labels.Labels, wanted: submission.Wanted) -> list[C
 
 
 def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[Choice]:
-    metric = "mean_dice" if len(classes) == 1 else "mean_iou"
+    preset = next((choice.value for choice in wanted.choices if choice.key.endswith(".preset")), "")
+    metric = METRICS.get(preset, "mean_dice" if len(classes) == 1 else "mean_iou")
     notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows")
-    chosen = [Choice("competition.metric", metric, "a guess: look at the competition's page")]
+    guess = f"as {preset} was judged" if preset in METRICS else "a guess"
+    chosen = [Choice("competition.metric", metric, f"{guess}: look at the competition's page")]
     if wanted.options["codec"] == "pixels":
         chosen.append(Choice("competition.score_background", True, "answers name the background's pixels too"))
     return chosen

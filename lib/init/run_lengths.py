@@ -9,6 +9,7 @@ import numpy as np
 
 from lib.competition import rle
 from lib.competition.labels.common import label_of_runs
+from lib.config.competition import Pixels
 from lib.data.tiling import label_shares
 from lib.errors import UserError
 from lib.imaging.reader import open_image
@@ -18,11 +19,11 @@ LOOKED = 12  # images
 SIDE = 1024  # of the pictures that outlines are compared with
 
 
-def read_layout(root: Path, texts: list[tuple[str, str]], notes: Notes) -> list[Choice]:
+def read_layout(texts: list[tuple[Path, str]], pixels: Pixels, notes: Notes) -> list[Choice]:
     """Options of `competition.labels` from (picture, run-lengths) of many images."""
     start = "competition.labels."
-    looked = [(root / name, np.array(text.split(), np.int64)) for name, text in evenly(texts, LOOKED)]
-    sizes = {path: _size(path) for path, _ in looked}
+    looked = [(path, np.array(text.split(), np.int64)) for path, text in evenly(texts, LOOKED)]
+    sizes = {path: _size(path, pixels) for path, _ in looked}
     relative = any((np.diff(numbers[::2]) < 0).any() for _, numbers in looked)
     if relative:
         notes.found.append("starts do not rise, so they count from the end of the run before")
@@ -32,7 +33,7 @@ def read_layout(root: Path, texts: list[tuple[str, str]], notes: Notes) -> list[
         notes.unsure.append(
             f"the number of the first pixel: {base} is usual, and nothing in the runs speaks against it"
         )
-    order, how = _order(looked, sizes, base)
+    order, how = _order(looked, sizes, base, pixels)
     if how.startswith("guess"):
         notes.unsure.append(f"whether runs go down columns or along rows: {how}")
     return [
@@ -42,8 +43,8 @@ def read_layout(root: Path, texts: list[tuple[str, str]], notes: Notes) -> list[
     ]
 
 
-def _size(path: Path) -> tuple[int, int]:
-    with open_image(path) as reader:
+def _size(path: Path, pixels: Pixels) -> tuple[int, int]:
+    with open_image(path, pixels) as reader:
         return reader.height, reader.width
 
 
@@ -72,7 +73,9 @@ def _base(looked: list[tuple[Path, np.ndarray]], sizes: dict[Path, tuple[int, in
     return 1, False
 
 
-def _order(looked: list[tuple[Path, np.ndarray]], sizes: dict[Path, tuple[int, int]], base: int) -> tuple[str, str]:
+def _order(
+    looked: list[tuple[Path, np.ndarray]], sizes: dict[Path, tuple[int, int]], base: int, pixels: Pixels
+) -> tuple[str, str]:
     """(order, why). Neighbouring lines of a mask are alike; where height and width are equal, only the image tells."""
     alike = {"column": 0.0, "row": 0.0}
     for path, numbers in looked:
@@ -83,7 +86,7 @@ def _order(looked: list[tuple[Path, np.ndarray]], sizes: dict[Path, tuple[int, i
     best = max(alike, key=alike.get)
     if alike[best] > 1.1 * min(alike.values()):
         return best, "lines beside one another are alike only so"
-    contrast = {order: _outline_contrast(looked, sizes, order, base) for order in alike}
+    contrast = {order: _outline_contrast(looked, sizes, order, base, pixels) for order in alike}
     best = max(contrast, key=contrast.get)
     if contrast[best] > 1.1 * min(contrast.values()):
         return best, "the images have edges where its outlines are"
@@ -106,7 +109,7 @@ def _overlap(numbers: np.ndarray, line: int) -> int:
 
 
 def _outline_contrast(
-    looked: list[tuple[Path, np.ndarray]], sizes: dict[Path, tuple[int, int]], order: str, base: int
+    looked: list[tuple[Path, np.ndarray]], sizes: dict[Path, tuple[int, int]], order: str, base: int, pixels: Pixels
 ) -> float:
     """Mean gradient of the images along the outlines of their masks, over that of everywhere."""
     ratios = []
@@ -116,7 +119,7 @@ def _outline_contrast(
             starts, lengths = rle.parse(" ".join(map(str, numbers)), size[0] * size[1], str(path), base)
         except UserError:
             continue
-        with open_image(path) as reader:
+        with open_image(path, pixels) as reader:
             picture = cv2.cvtColor(reader.thumbnail(SIDE), cv2.COLOR_RGB2GRAY).astype(np.float32)
         label = label_of_runs([(1, starts, lengths)], *size, order, background=True)
         mask = label_shares(label, (0, 0, *size), picture.shape, 2)[1]

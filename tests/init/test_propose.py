@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import layouts
+import numpy as np
 import pytest
+import tifffile
 
 from lib.competition.dataset import Competition
 from lib.competition.demo import make_demo
@@ -64,6 +66,15 @@ def test_groups(tmp_path, capsys):
     _, config = proposed(tmp_path / "c", layouts.severstal)
     assert not config.folds.group_column and not config.folds.group_regex
     assert "nothing says so, each is its own group" in capsys.readouterr().out
+
+
+def test_deep_pictures_get_a_range(tmp_path):
+    root = layouts.hubmap(tmp_path / "raw").root
+    for path in root.glob("*/*.tiff"):
+        deep = tifffile.imread(path).astype(np.uint16) * 15  # of 12 bits
+        tifffile.imwrite(path, deep, photometric="rgb")
+    propose(root, "mine", tmp_path / "mine.yaml")
+    assert load(tmp_path / "mine.yaml").competition.pixels.range == (0, 4095)
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):

@@ -141,19 +141,29 @@ def _lookup(config: Competition) -> dict[int, int]:
     first = 1 if config.background else 0
     if not config.labels.palette:
         return {i: i for i in range(len(config.classes) + first)}
-    path = Path(config.root) / config.labels.palette
-    table = read_csv(path, ["name", "r", "g", "b"])
     lookup = {}
-    for row in table.to_dict("records"):
-        colour = [int(row[c]) if row[c].strip().isdecimal() else -1 for c in "rgb"]
-        if not all(0 <= value <= 255 for value in colour):
-            raise UserError(f"{path}: the colour of {row['name']!r} is not three numbers from 0 to 255")
-        code = (colour[0] << 16) | (colour[1] << 8) | colour[2]
-        if row["name"] in config.classes:
-            lookup[code] = config.classes.index(row["name"]) + first
-        elif row["name"] == "background" and config.background:
+    for name, (r, g, b) in _colours(config).items():
+        code = (r << 16) | (g << 8) | b
+        if name in config.classes:
+            lookup[code] = config.classes.index(name) + first
+        elif name == "background" and config.background:
             lookup[code] = 0
     missing = [name for name in config.classes if config.classes.index(name) + first not in lookup.values()]
     if missing:
-        raise UserError(f"{path} has no colour for class {missing[0]!r} of competition.classes")
+        where = config.labels.palette if isinstance(config.labels.palette, str) else "competition.labels.palette"
+        raise UserError(f"{where} has no colour for class {missing[0]!r} of competition.classes")
     return lookup
+
+
+def _colours(config: Competition) -> dict[str, tuple[int, int, int]]:
+    """Name → red, green, blue, from the CSV or the option itself."""
+    if isinstance(config.labels.palette, dict):
+        return config.labels.palette
+    path = Path(config.root) / config.labels.palette
+    colours = {}
+    for row in read_csv(path, ["name", "r", "g", "b"]).to_dict("records"):
+        colour = tuple(int(row[c]) if row[c].strip().isdecimal() else -1 for c in "rgb")
+        if not all(0 <= value <= 255 for value in colour):
+            raise UserError(f"{path}: the colour of {row['name']!r} is not three numbers from 0 to 255")
+        colours[row["name"]] = colour
+    return colours
