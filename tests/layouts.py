@@ -253,4 +253,84 @@ def grey_levels(root: Path) -> Layout:
     return layout
 
 
-ALL = [hubmap, severstal, carvana, tgs, square_rle, coco, class_masks, object_masks, indexed, coloured, grey_levels]
+def hubmap2022(root: Path) -> Layout:
+    """Run-lengths, organ and pixel size in one table."""
+    layout, rows, names = Layout(root), [], numbered("{:04}1")
+    for number, (split, name, picture, label) in enumerate(scenes(names, 130, 130)):
+        save(root / f"{split}_images" / f"{name}.tiff", picture)
+        if split == "train":
+            rows.append((name, ("lung", "spleen")[number % 2], 0.4, rle.encode(label), 30 + number))
+            layout.truth[name] = label
+    table(root / "train.csv", ["id", "organ", "pixel_size", "rle", "age"], rows)
+    table(root / "sample_submission.csv", ["id", "rle"], [(name, "") for name in names["test"]])
+    layout.expected = {"labels.order": "column", "submission.preset": "hubmap2022", "metadata": "train.csv",
+                       "folds.stratify_column": "organ", "folds.group_column": ""}  # fmt: skip
+    return layout
+
+
+def airbus(root: Path) -> Layout:
+    """A row per object; images without object have an empty one."""
+    layout, rows, names = Layout(root), [], numbered("{:04x}9")
+    for split, name, picture, label in scenes(names, 120, 160):
+        if split == "train":
+            label[:] = 0 if name == "00049" else label
+            count, parts = cv2.connectedComponents(label)
+            rows += [(f"{name}.jpg", rle.encode(parts == i)) for i in range(1, count)] or [(f"{name}.jpg", "")]
+            layout.truth[name] = label
+        save(root / split / f"{name}.jpg", picture)
+    table(root / "train_ship_segmentations.csv", ["ImageId", "EncodedPixels"], rows)
+    sample = [(f"{name}.jpg", "0 1") for name in names["test"]]
+    table(root / "sample_submission.csv", ["ImageId", "EncodedPixels"], sample)
+    layout.expected = {"labels.id_template": "{id}.jpg", "submission.preset": "airbus", "metric": "airbus_f2"}
+    return layout
+
+
+def siim(root: Path) -> Layout:
+    """Starts that count from the end of the run before, and -1 for none."""
+    layout, rows, names = Layout(root), [], numbered("1.2.{}.7")
+    for split, name, picture, label in scenes(names, 120, 140):
+        if split == "train":
+            label[:] = 0 if name == "1.2.4.7" else label
+            numbers = np.array(rle.encode(label, base=0).split(), np.int64)
+            numbers[2::2] -= numbers[:-2:2] + numbers[1:-1:2]
+            rows.append((name, " ".join(map(str, numbers)) or "-1"))
+            layout.truth[name] = label
+        save(root / split / f"{name}.png", picture)
+    table(root / "train-rle.csv", ["ImageId", " EncodedPixels"], rows)
+    table(root / "sample_submission.csv", ["ImageId", "EncodedPixels"], [(name, "-1") for name in names["test"]])
+    layout.expected = {"labels.relative": True, "labels.order": "column", "submission.preset": "siim"}
+    return layout
+
+
+def inria(root: Path) -> Layout:
+    """TIFF masks of 0 and 255, several scenes of one town, and no sample."""
+    layout = Layout(root)
+    names = {
+        "train": [f"{town}{i}" for town in ("austin", "vienna", "kitsap") for i in (1, 2)],
+        "test": ["bonn1", "bonn2"],
+    }
+    for split, name, picture, label in scenes(names, 140, 160):
+        save(root / split / "images" / f"{name}.tif", picture)
+        if split == "train":
+            save(root / "train/gt" / f"{name}.tif", label * np.uint8(255))
+            layout.truth[name] = label
+    layout.expected = {"labels.suffix": ".tif", "submission.codec": "tif", "submission.object_value": 255}
+    return layout
+
+
+ALL = [
+    hubmap,
+    severstal,
+    carvana,
+    tgs,
+    square_rle,
+    coco,
+    class_masks,
+    object_masks,
+    indexed,
+    coloured,
+    grey_levels,
+    hubmap2022,
+    airbus,
+    siim,
+]

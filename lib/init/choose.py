@@ -6,19 +6,20 @@ import os
 
 import torch
 
-from lib.init.found import Choice
+from lib.init.found import Choice, choice_if
 from lib.init.measure import Objects, Sizes
 
 SEEN_SIDE = 384  # pixels that the shorter side keeps when images are shrunk
 SEEN_OBJECT = 48  # pixels that most objects keep
 SEEN_THICKNESS = 7  # pixels that the thinnest class keeps
+MANY = 20_000  # tiles beyond which they need not overlap
 FILLED, SPARSE = 0.3, 0.03  # share of object pixels from which, and up to which, sampling differs
 
 
 def scale_of(sizes: Sizes, objects: Objects, answer: int) -> tuple[float, str]:
     """(power of one half, why). `answer`: the shorter side of the answers, 0 where it is the image's.
 
-    >>> scale_of(Sizes([2336], [3504], 3, 0), Objects(2000, 16, 0.1), 0)[0]
+    >>> scale_of(Sizes(9, [2336], [3504], 3, 0), Objects(2000, 16, 0.1), 0)[0]
     0.5
     """
     scale = 1.0
@@ -41,15 +42,17 @@ def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
     small = objects.side * scale <= 64
     crop = min(most, 128 if small else 256)
     tile, window = min(most, crop * 3 // 2), min(max(most, crop), 2 * crop)
-    stride = tile if tile >= most else tile * 3 // 4
+    tiles = sizes.images * sizes.short * sizes.long * (scale / tile) ** 2
+    stride = tile if tile >= most or tiles > MANY else tile * 3 // 4
+    whole = window >= max(*sizes.heights, *sizes.widths) * scale
     return [
         Choice("preprocess.tile_size", tile, "room to crop at random" if tile > crop else "as large as the images"),
         Choice(
-            "preprocess.stride", stride, "overlapping: what one tile cuts is whole in the next" if stride < tile else ""
+            "preprocess.stride", stride, "side by side" if stride == tile else "what one tile cuts is whole in the next"
         ),
         Choice("train.crop", crop, f"most objects have {objects.side * scale:.0f} pixels at this scale"),
-        Choice("infer.window", window, "more to see than in training"),
-        Choice("infer.overlap", 0.25 if window < max(*sizes.heights, *sizes.widths) * scale else 0.0),
+        Choice("infer.window", window, "more to see than in training" if window > crop else "whole images"),
+        Choice("infer.overlap", 0.0 if whole else 0.25, "one window shows all" if whole else "rims are seen twice"),
     ]
 
 
@@ -74,7 +77,7 @@ def training(classes: int, sizes: Sizes, objects: Objects, crop: int) -> list[Ch
     return [
         *(_fpn(gpu) if fills else _unet()),
         *(_on_gpu() if gpu else _on_cpu(crop)),
-        Choice("train.lr", 1.0e-3),
+        Choice("train.lr", 1.0e-3, "usual for AdamW"),
         Choice("train.evaluations", 0, "members are scored at their end"),
         *_sampling(sizes, objects),
         Choice(
@@ -92,7 +95,7 @@ def _fpn(gpu: bool) -> list[Choice]:
     return [
         Choice("model.architecture", "fpn", "regions that fill the image"),
         Choice("model.options", pyramid, "light"),
-        *([] if gpu else [Choice("train.frozen", start, "edges and colours as ImageNet has them: faster steps")]),
+        *choice_if(not gpu, "train.frozen", start, "edges and colours as ImageNet has them: faster steps"),
         Choice("train.swa.start", 1, "off: it helped such images no more often than not"),
     ]
 
@@ -108,7 +111,7 @@ def _unet() -> list[Choice]:
 
 
 def _on_gpu() -> list[Choice]:
-    return [Choice("train.batch_size", 16, "0 finds the largest that fits"), Choice("train.epochs", 40)]
+    return [Choice("train.batch_size", 16, "0 finds the largest that fits"), Choice("train.epochs", 40, "a guess")]
 
 
 def _on_cpu(crop: int) -> list[Choice]:

@@ -61,7 +61,7 @@ def look(root: Path) -> Folder:
         if suffix in MASK_SUFFIXES:
             images[_kind(name)].append(name)
         elif suffix == ".csv":
-            folder.tables[name] = read_csv(root / name, [])
+            _sort_table(folder, name)
         elif suffix == ".json":
             _sort_json(folder, name)
         else:
@@ -126,6 +126,13 @@ def values_of(path: Path, coloured: bool = False) -> np.ndarray:
         return np.arange(VALUES + 1)
     h, w = min(LOOKED, mask.height), min(LOOKED, mask.width)
     return np.unique(codes_of(mask.read((mask.height - h) // 2, (mask.width - w) // 2, h, w)))
+
+
+def _sort_table(folder: Folder, name: str) -> None:
+    try:
+        folder.tables[name] = read_csv(folder.root / name, [])
+    except UserError:
+        folder.others.append(name)
 
 
 def _sort_json(folder: Folder, name: str) -> None:

@@ -14,6 +14,11 @@ class Choice:
     why: str = ""
 
 
+def choice_if(true: object, key: str, value: object, why: str = "") -> list[Choice]:
+    """The choice, in a list, or none."""
+    return [Choice(key, value, why)] if true else []
+
+
 @dataclass
 class Notes:
     """Sentences: what was found, and what nobody could tell from the folder alone."""

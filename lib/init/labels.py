@@ -59,20 +59,24 @@ def from_masks(folder: Folder, stems: dict[str, str], asked: set[str], notes: No
     single = not form.classes and "*" not in form.template and form.template.startswith("{id}")
     suffix = form.template.removeprefix("{id}")
     by_file = Choice(start + "files", form.template, "by class" if form.classes else "one mask per object")
+    blurred = Path(suffix).suffix.lower() in (".jpg", ".jpeg")
+    threshold = [Choice(start + "threshold", 127, "JPEG blurs 0 and 255")] if blurred else []
     if not single or "/" in suffix:
         kind = f"masks {base}/{form.template}"
-        return Labels(kind, [*place, by_file], form.ids, form.classes or ["object"])
+        return Labels(kind, [*place, by_file, *threshold], form.ids, form.classes or ["object"])
     place.append(Choice(start + "suffix", suffix))
     values = _values(folder, coloured=False)
     kind = f"masks {base}/*{suffix}"
     if values[-1] > 255 and values[-1] < 2**16 + 2**8:  # deep grey
         values = np.minimum(values, 255)
-    if Path(suffix).suffix.lower() in (".jpg", ".jpeg"):
-        threshold = Choice(start + "threshold", 127, "JPEG blurs 0 and 255")
-        return Labels(kind + " (grey JPEG)", [*place, threshold], form.ids, ["object"])
+    if blurred:
+        return Labels(kind + " (grey JPEG)", [*place, *threshold], form.ids, ["object"])
+    if not values.any():
+        notes.unsure.append(f"what {kind} show: those that were looked at are empty")
+        return None
     if len(values[values > 0]) == 1 and values[-1] <= 255:
-        threshold = Choice(start + "threshold", 0, f"values 0 and {values[-1]}")
-        return Labels(kind + " (object against the rest)", [*place, threshold], form.ids, ["object"])
+        above = Choice(start + "threshold", 0, f"values 0 and {values[-1]}")
+        return Labels(kind + " (object against the rest)", [*place, above], form.ids, ["object"])
     if values[-1] > 255:
         return _coloured(folder, place, kind, form.ids, _values(folder, coloured=True), notes)
     if max(values[values < 255]) >= 2 * len(values) and len(values) <= COLOURS:
@@ -89,7 +93,7 @@ def _values(folder: Folder, coloured: bool) -> np.ndarray:
 def _coloured(
     folder: Folder, place: list[Choice], kind: str, ids: set[str], values: np.ndarray, notes: Notes
 ) -> Labels | None:
-    palettes = [name for name, table in folder.tables.items() if {"name", "r", "g", "b"} <= set(table.columns)]
+    palettes = [name for name, table in folder.tables.items() if _is_palette(table)]
     if not palettes and len(values) > COLOURS:
         notes.unsure.append(f"which of {len(values)} colours of the masks are classes: no CSV has columns name,r,g,b")
         return None
@@ -108,6 +112,11 @@ def _coloured(
     if not background:
         notes.unsure.append("whether pixels may belong to no class: the palette names no background, so they may not")
     return Labels(f"{kind} in the colours of {palettes[0]}", choices, ids, classes, background)
+
+
+def _is_palette(table: pd.DataFrame) -> bool:
+    columns = {"name", "r", "g", "b"} <= set(table.columns)
+    return columns and all(table[c].str.fullmatch(r"\d{1,3}").all() for c in "rgb")
 
 
 def _named_by_colour(place: list[Choice], kind: str, ids: set[str], values: np.ndarray, notes: Notes) -> Labels:

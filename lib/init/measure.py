@@ -30,8 +30,9 @@ WHITE = (255, 1023, 4095, 16383, 65535)  # the largest value of 8, 10, 12, 14 an
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of images, in pixels; `white`: the largest value of deep images, 0 for those of 8 bits."""
+    """Of `images`, in pixels; `white`: the largest value of deep images, 0 for those of 8 bits."""
 
+    images: int
     heights: list[int]
     widths: list[int]
     channels: int
@@ -76,7 +77,7 @@ def sizes_of(root: Path, names: list[str]) -> Sizes:
             heights.append(reader.height)
             widths.append(reader.width)
             channels.add(reader.channels)
-    return Sizes(heights, widths, max(channels), white)
+    return Sizes(len(names), heights, widths, max(channels), white)
 
 
 def _white(reader) -> int:

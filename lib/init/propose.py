@@ -14,7 +14,7 @@ from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.init import choose, groups, labels, measure, submission
 from lib.init.folder import Folder, glob_of, look
-from lib.init.found import Choice, Notes, some
+from lib.init.found import Choice, Notes, choice_if, some
 from lib.init.write import text_of
 from lib.workspace import replacing
 
@@ -75,12 +75,8 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         Choice("competition.root", str(root)),
         *splits,
         Choice("competition.classes", classes),
-        *(
-            []
-            if found.background
-            else [Choice("competition.background", False, "every scored pixel belongs to a class")]
-        ),
-        *([Choice("competition.pixels", {"range": [0, sizes.white]}, "more than 8 bits")] if sizes.white else []),
+        *choice_if(not found.background, "competition.background", False, "every scored pixel belongs to a class"),
+        *choice_if(sizes.white, "competition.pixels", {"range": [0, sizes.white]}, "more than 8 bits"),
         *found.choices,
         *_unnamed(unnamed, notes),
         *wanted.choices,

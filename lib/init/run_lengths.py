@@ -13,7 +13,7 @@ from lib.config.competition import Pixels
 from lib.data.tiling import label_shares
 from lib.errors import UserError
 from lib.imaging.reader import open_image
-from lib.init.found import Choice, Notes, evenly
+from lib.init.found import Choice, Notes, choice_if, evenly
 
 LOOKED = 12  # images
 SIDE = 1024  # of the pictures that outlines are compared with
@@ -37,9 +37,9 @@ def read_layout(texts: list[tuple[Path, str]], pixels: Pixels, notes: Notes) -> 
     if how.startswith("guess"):
         notes.unsure.append(f"whether runs go down columns or along rows: {how}")
     return [
-        *([Choice(start + "relative", True, "starts do not rise")] if relative else []),
+        *choice_if(relative, start + "relative", True, "starts do not rise"),
         Choice(start + "order", order, how),
-        Choice(start + "base", base, "" if told else "usual; the runs do not tell"),
+        Choice(start + "base", base, "as runs at the rim tell" if told else "usual; the runs do not tell"),
     ]
 
 

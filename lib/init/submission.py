@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import pandas as pd
 
 from lib.config.presets import PRESETS
-from lib.init.folder import Folder
-from lib.init.found import Choice, Notes
+from lib.init.folder import Folder, values_of
+from lib.init.found import Choice, Notes, evenly
 from lib.init.names import Form, form_of
 
 DEFAULTS = {"codec": "rle", "id_column": "id", "class_column": "", "rle_column": "predicted"}
@@ -36,7 +37,21 @@ def recognise(folder: Folder, notes: Notes) -> Wanted | None:
         if forms:
             return _of_table(name, table, *forms[0], notes)
         notes.unsure.append(f"{name} is no sample of this folder's images: no column holds their names")
-    return None
+    return _tiffs(folder, notes)
+
+
+def _tiffs(folder: Folder, notes: Notes) -> Wanted | None:
+    """Where masks are TIFFs and there is no sample, answers are taken for a ZIP of such."""
+    ids = {i for i, name in folder.stems().items() if "test" in str(PurePosixPath(name).parent).lower()}
+    if not ids or not folder.masks or any(PurePosixPath(name).suffix not in (".tif", ".tiff") for name in folder.masks):
+        return None
+    white = any(255 in values_of(folder.root / name) for name in evenly(folder.masks, 5))
+    preset = "inria" if white else "drivendata"
+    notes.unsure.append(
+        "what to hand in: there is no sample submission, but masks are TIFFs, so answers are such, zipped"
+    )
+    why = f"no sample; the masks' objects are {255 if white else 1}"
+    return Wanted([Choice("competition.submission.preset", preset, why)], ids, [], DEFAULTS | PRESETS[preset])
 
 
 def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form, notes: Notes) -> Wanted:
@@ -50,6 +65,7 @@ def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form, notes:
     classes = form.classes or (list(dict.fromkeys(table[class_column])) if class_column else [])
     start = "competition.submission."
     known = [p for p, options in PRESETS.items() if all({**DEFAULTS, **options}[c] == columns[c] for c in COLUMNS)]
+    known.sort(key=lambda preset: PRESETS[preset].get("id_template", "{id}") != form.template)
     choices, options = [], dict(DEFAULTS)
     if known:
         options |= PRESETS[known[0]]
