@@ -1,5 +1,6 @@
 """Side commands, so that the stage scripts stay recipes.
 
+python -m lib init PATH [--name NAME]  look at a raw folder, propose configs/NAME.yaml
 python -m lib demo CONFIG             make the built-in demo competition, if the config is about it
 python -m lib preflight CONFIG …      schema, data, one batch through all stages; a forecast of hours, disk, memory
 python -m lib get KEY CONFIG …        print one option
@@ -18,6 +19,7 @@ python -m lib package CONFIG DIR [CSV] …    a folder for a Kaggle notebook wit
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -45,6 +47,16 @@ def demo(argv: list[str]) -> None:
         from lib.competition.demo import make_demo
 
         make_demo(root)
+
+
+def init(argv: list[str]) -> None:
+    from lib.init.propose import propose
+
+    (path, *more), flags = split(argv)
+    if more or (flags and (flags[0] != "--name" or len(flags) != 2)):
+        raise UserError("expected python -m lib init PATH [--name NAME]")
+    name = flags[1] if flags else re.sub(r"[^a-z0-9]+", "_", Path(path).resolve().name.lower()).strip("_")
+    propose(Path(path), name, Path("configs") / f"{name}.yaml")
 
 
 def get(argv: list[str]) -> None:
@@ -182,8 +194,8 @@ def number(text: str, name: str) -> float:
 
 
 VERBS = {
-    "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check, "score": score,
-    "compare": compare, "submit": submit, "ledger": ledger, "select": select, "package": package,
+    "init": init, "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check,
+    "score": score, "compare": compare, "submit": submit, "ledger": ledger, "select": select, "package": package,
 }  # fmt: skip
 
 
@@ -195,7 +207,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"expected python -m lib VERB …, with one of {', '.join(VERBS)}")
     needed = 2 if argv[0] == "get" else 1
     if len(split(argv[1:])[0]) < needed:
-        raise UserError(f"python -m lib {argv[0]} needs a configuration file, for example configs/demo.yaml")
+        needs = "the organiser's folder" if argv[0] == "init" else "a configuration file, for example configs/demo.yaml"
+        raise UserError(f"python -m lib {argv[0]} needs {needs}")
     VERBS[argv[0]](argv[1:])
 
 

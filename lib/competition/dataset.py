@@ -41,11 +41,9 @@ class Competition:
             )
         self.images = self._find("test", settings.test_images)
         if not only_test:
-            self.images = [
-                *self._find("train", settings.train_images),
-                *self.images,
-                *(self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []),
-            ]
+            train, test = self._parted(self._find("train", settings.train_images), self.images)
+            unlabeled = self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []
+            self.images = [*train, *test, *unlabeled]
         ids = [image.image_id for image in self.images]
         twice = [i for i in ids if ids.count(i) > 1] if len(set(ids)) != len(ids) else []
         if twice:
@@ -70,10 +68,11 @@ class Competition:
         known = set(self.ids("train"))
         reader = find("labels", self.settings.labels.format, "competition.labels.format")(self.settings, known)
         bare = sorted(known - reader.image_ids)
-        if bare:
+        if bare and self.settings.labels.missing == "error":
             raise UserError(
                 f"training image {bare[0]!r} has no label in {self.root / self.settings.labels.path} "
-                f"({len(bare)} such images); add an empty one when it holds no object"
+                f"({len(bare)} such images); add an empty one when it holds no object, or, when that goes for all of "
+                "them, set competition.labels.missing to empty"
             )
         return reader
 
@@ -144,6 +143,18 @@ class Competition:
             raise UserError(
                 f"{path} asks for the class {unknown[0]!r}; competition.classes has {', '.join(self.settings.classes)}"
             )
+
+    def _parted(self, train: list[ImageInfo], test: list[ImageInfo]) -> tuple[list[ImageInfo], list[ImageInfo]]:
+        """Of images that both patterns match, those that the sample submission asks for are the test's."""
+        both = {image.path for image in train} & {image.path for image in test}
+        if not both or not self.settings.submission.sample:
+            return train, test
+        rows = set(self.sample[self.settings.submission.id_column])
+        asked = {i.path for i in test if any(name in rows for name, _ in names_of(self.settings, i.image_id))}
+        return (
+            [image for image in train if image.path not in both & asked],
+            [image for image in test if image.path not in both - asked],
+        )
 
     def _find(self, split: str, pattern: str) -> list[ImageInfo]:
         if not pattern or Path(pattern).is_absolute():

@@ -94,6 +94,57 @@ def numbers_of_text(text: str | bytes) -> np.ndarray:
     return np.array([int(word) for word in text.split()], np.int64)
 
 
+def united(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Several (starts, lengths) as one, ascending and disjoint: a pixel is in it that is in any of them.
+
+    >>> starts, lengths = united([(np.array([8, 20]), np.array([4, 1])), (np.array([0, 10]), np.array([3, 5]))])
+    >>> starts.tolist(), lengths.tolist()
+    ([0, 8, 20], [3, 7, 1])
+    """
+    if len(runs) == 1:
+        return runs[0]
+    starts, lengths = (np.concatenate(part) for part in zip(*runs, strict=True))
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate((starts + lengths)[order])
+    apart = np.flatnonzero(np.concatenate([[True], starts[1:] > ends[:-1]])) if len(starts) else starts
+    starts, ends = starts[apart], ends[np.append(apart[1:], len(ends)) - 1] if len(starts) else ends
+    return starts, ends - starts
+
+
+def runs_of_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """COCO's lengths, in turn of pixels outside and inside, to (starts from 0, lengths); column by column.
+
+    >>> [part.tolist() for part in runs_of_counts(np.array([2, 3, 1, 4]))]
+    [[2, 6], [3, 4]]
+    """
+    lengths = counts[1::2]
+    starts = np.cumsum(counts)[: 2 * len(lengths) : 2] + 0
+    return starts[lengths > 0], lengths[lengths > 0]
+
+
+def counts_of_text(text: str) -> np.ndarray:
+    """COCO's compressed counts, int64: 5 bits a letter, lowest first; from the fourth on less the last but one.
+
+    Raises ValueError when the text is none (pycocotools, common/maskApi.c:rleFrString).
+
+    >>> counts_of_text("52203").tolist()
+    [5, 2, 2, 2, 5]
+    """
+    letters = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
+    if not len(letters):
+        return letters
+    last = letters & 32 == 0  # of a number
+    if letters.min() < 0 or letters.max() > 63 or not last[-1]:
+        raise ValueError("no compressed run-lengths")
+    first = np.flatnonzero(np.concatenate([[True], last[:-1]]))
+    digit = np.arange(len(letters)) - np.repeat(first, np.diff(np.append(first, len(letters))))
+    counts = np.add.reduceat((letters & 31) << 5 * digit, first)
+    counts -= np.where(letters[last] & 16, 1 << 5 * (digit[last] + 1), 0)  # the highest bit is the sign
+    counts[1::2] = np.cumsum(counts[1::2])
+    counts[2::2] = np.cumsum(counts[2::2])
+    return counts
+
+
 STRIP = 512  # columns turned together
 
 

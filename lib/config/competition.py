@@ -8,31 +8,59 @@ from pydantic import model_validator
 from lib.config.presets import PRESETS
 from lib.config.section import Section
 
+Level = Annotated[int, Ge(0), Le(255)]
+
 
 class Labels(Section):
     """How the training labels are written."""
 
     format: str = "rle_csv"
-    """Label reader: `rle_csv`, `mask_images`, or the name of one that a plugin registers."""
+    """Label reader: `rle_csv`, `mask_images`, `coco`, or the name of one that a plugin registers."""
     path: str = "train.csv"
-    """The CSV of run-lengths, or the folder of mask images; relative to `competition.root`."""
+    """The CSV of run-lengths, the folder of mask images, or the JSON of COCO; relative to `competition.root`."""
     id_column: str = "id"
     """CSV column with the image id."""
+    id_template: str = "{id}"
+    """How that column names an image, and perhaps a class: `{id}.jpg`, `{id}.jpg_{class}`. A `*` is any text."""
     rle_column: str = "encoding"
-    """CSV column with the run-length."""
+    """CSV column with the run-length. Besides an empty cell, `-1`, `-`, `1 0` and `0 0` mean that there is none."""
     class_column: str = ""
-    """CSV column with the class name, when there is one row per image and class; else empty."""
+    """CSV column with the class name, when rows are of one class each; else empty."""
     order: Literal["column", "row"] = "column"
     """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
     base: Annotated[int, Ge(0)] = 1
     """Number of the first pixel."""
+    relative: bool = False
+    """Whether a start counts from the end of the run before."""
     suffix: str = ".png"
     """Mask images: what follows the image id in the file name."""
-    palette: str = ""
-    """Mask images in colours: a CSV with columns `index,name,r,g,b` or `name,r,g,b`.
-    Empty: the mask holds class indices (0 is background when `competition.background`)."""
+    files: str = ""
+    """Mask images of which an image has several: where they are below `path`, with `{id}`, `{class}` and `*` for any
+    other text: `{class}/{id}.png`, `{id}_{class}.png`, `{id}/masks/*.png`. Every mask is of one class."""
+    threshold: Annotated[float, Ge(0)] | None = None
+    """Mask images of one class: values above this are object (`0`; `127` for JPEG). Left out: values are indices;
+    with `files`, those above 0 are object."""
+    palette: str | dict[str, tuple[Level, Level, Level]] = ""
+    """Mask images in colours: a CSV with columns `index,name,r,g,b` or `name,r,g,b`, or the colours themselves:
+    `{road: [110, 193, 228], background: [0, 0, 0]}`. Empty: the mask holds class indices (0 is background when
+    `competition.background`)."""
     other: Literal["ignore", "background", "error"] = "error"
-    """Mask images: what a colour or index that is no class means."""
+    """What a colour, index or category that is no class means."""
+    missing: Literal["error", "empty"] = "error"
+    """What a training image means that the labels do not name: a mistake, or an image without object."""
+    crowd: Literal["ignore", "class"] = "ignore"
+    """COCO: whether a region of many objects (`iscrowd`) is not scored, or counts as its category."""
+    paint: Literal["file", "area"] = "file"
+    """COCO: which object comes to lie on top: the later one of the file, or the one of smaller `area`."""
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        for key, template in (("id_template", self.id_template), ("files", self.files or "{id}")):
+            if "{id}" not in template:
+                raise ValueError(
+                    f"competition.labels.{key} is {template!r}; it must hold {{id}}, as in {{id}}_{{class}}"
+                )
+        return self
 
 
 class Pixels(Section):
@@ -164,7 +192,8 @@ class Competition(Section):
     train_images: str = "train/*"
     """Glob of the training images, relative to `root`. An image's id is its file name's stem."""
     test_images: str = "test/*"
-    """Glob of the test images."""
+    """Glob of the test images. What both globs match is a test image if the sample submission asks for it, else a
+    training image."""
     unlabeled_images: str = ""
     """Glob of images without labels that pseudo-labeling may use; empty for none."""
     classes: list[str] = ["object"]

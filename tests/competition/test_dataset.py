@@ -110,6 +110,24 @@ def test_an_empty_class_is_named_but_an_empty_background_is_not():
         check_class_pixels(["background", "road", "tree"], {"background": 5, "road": 1})
 
 
+def test_what_both_patterns_match_is_parted_by_the_sample(folder):
+    (folder / "test/c.PNG").rename(folder / "train/c.PNG")
+    here = competition(folder, test_images="train/*")
+    here.check()
+    assert here.ids("train") == ["a", "b"] and here.ids("test") == ["c"]
+    write_sample(folder, [("b", "road"), ("b", "tree")])
+    assert competition(folder, test_images="train/*").ids("train") == ["a", "c"]
+
+
+def test_images_that_labels_do_not_name_may_be_empty(folder):
+    pd.DataFrame(ROWS[:3], columns=["id", "class", "encoding"]).to_csv(folder / "train.csv", index=False)
+    with pytest.raises(UserError, match="'b' has no label.*set competition.labels.missing to empty"):
+        competition(folder).check()
+    here = competition(folder, labels=LABELS | {"missing": "empty"})
+    here.check()
+    assert not here.labels.open("b", 5, 3).read(0, 0, 5, 3).any() and here.labels.open("a", 4, 6).read(0, 0, 4, 6).any()
+
+
 def test_rows_are_named_by_the_template(folder):
     def check(template, names, codec="rle"):
         pd.DataFrame({"id": names, "predicted": ""}).to_csv(folder / "sample_submission.csv", index=False)

@@ -12,6 +12,7 @@ from lib.tables import IGNORE
 
 INDICES = 256  # a label index is uint8
 COUNTED = 2**24  # pixels of a label looked at together
+KEPT = 2**25  # pixels of a label that is painted once
 
 
 class Label:
@@ -42,6 +43,14 @@ class Label:
         return counts
 
 
+def painted_once(read: Callable[[int, int, int, int], np.ndarray], height: int, width: int) -> Label:
+    """The label of `read`, which is called but once where the image is small: its windows come one after another."""
+    if height * width > KEPT:
+        return Label(read)
+    indices = read(0, 0, height, width)
+    return Label(lambda y, x, h, w: indices[y : y + h, x : x + w])
+
+
 def label_of_runs(
     runs: list[tuple[int, np.ndarray, np.ndarray]], height: int, width: int, order: str, background: bool
 ) -> Label:
@@ -52,7 +61,10 @@ def label_of_runs(
 
     def read(y: int, x: int, h: int, w: int) -> np.ndarray:
         out = np.full((h, w), 0 if background else IGNORE, np.uint8)
+        first, last = (y * width, (y + h) * width) if order == "row" else (x * height, (x + w) * height)
         for index, starts, lengths in runs:
+            if not len(starts) or starts[0] >= last or starts[-1] + lengths[-1] <= first:
+                continue
             out[rle.window_of_runs(starts, lengths, (height, width), order, (y, x, h, w)) > 0] = index
         return out
 

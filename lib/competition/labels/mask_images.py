@@ -1,81 +1,107 @@
-"""Labels as one mask image per image: class indices, or palette colours."""
+"""Labels as mask images: class indices, palette colours, or object against the rest; one or several per image."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from lib.competition.labels.common import Label
+from lib.competition.labels.common import Label, painted_once
+from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv
+from lib.competition.labels.template import pattern
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import IGNORE
 
-Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
-BAND = 1024  # rows translated at once
+BAND = 2**22  # pixels translated at once: codes take four times the memory of indices
 
 
 @register("labels", "mask_images")
 class MaskImages:
-    """Masks `<labels.path>/<image id><labels.suffix>`."""
+    """Masks `<labels.path>/<image id><labels.suffix>`, or, where there are several, as `labels.files` says.
+
+    Several masks of one image are painted in the order of the classes; an image may lack some of them.
+    """
 
     def __init__(self, config: Competition, known_ids: set[str]):
         self.config = config
         self.folder = Path(config.root) / config.labels.path
         if not self.folder.is_dir():
             raise UserError(f"competition.labels.path: there is no folder {self.folder}")
-        suffix = config.labels.suffix
-        files = {p.name.removesuffix(suffix): p for p in self.folder.iterdir() if p.name.endswith(suffix)}
-        strangers = sorted(set(files) - known_ids)
+        if "{class}" not in config.labels.files and len(config.classes) > 1 and self.binary:
+            raise UserError(
+                f"masks of object against the rest are of one class; competition.classes has {len(config.classes)}: "
+                "say with {class} in competition.labels.files how the files name theirs"
+            )
+        self.files = self._several() if config.labels.files else self._one_each()
+        strangers = sorted(set(self.files) - known_ids)
         if strangers:
             raise UserError(
-                f"{files[strangers[0]]} is a mask without image: competition.train_images "
+                f"{self.files[strangers[0]][0][1]} is a mask without image: competition.train_images "
                 f"({config.train_images}) has no {strangers[0]!r}"
             )
-        self.files = files
-        self.image_ids = set(files)
-        self.table = _lookup(config)
-        self._last: tuple[str, np.ndarray] | None = None  # windows of one image come one after another
+        self.image_ids = set(self.files)
+        self.table = {} if self.binary else _lookup(config)
+        self._last: tuple[tuple[str, int, int], Label] | None = None  # windows of one image come one after another
+
+    @property
+    def binary(self) -> bool:
+        """Whether a mask tells one class from the rest."""
+        return bool(self.config.labels.files) or self.config.labels.threshold is not None
 
     def open(self, image_id: str, height: int, width: int) -> Label:
-        """Raises UserError when the mask has another size than the image, or an unknown colour."""
-        if self._last is None or self._last[0] != image_id:
-            self._last = (image_id, self._load(image_id))
-        indices = self._last[1]
-        if indices.shape != (height, width):
-            raise UserError(
-                f"{self.files[image_id]} is {indices.shape[0]} x {indices.shape[1]}, its image "
-                f"{height} x {width} (height x width); they must agree"
-            )
-        return Label(lambda y, x, h, w: indices[y : y + h, x : x + w])
+        """Raises UserError when a mask has another size than the image, or an unknown colour."""
+        key = image_id, height, width
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._open(*key)
+        return self._last[1]
 
-    def _load(self, image_id: str) -> np.ndarray:
-        path = self.files[image_id]
-        try:
-            with Image.open(path) as image:
-                coloured = bool(self.config.labels.palette)
-                pixels = np.asarray(image.convert("RGB") if coloured else image)
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"{path} is no readable mask ({error}); replace it") from None
-        if not coloured and pixels.ndim == 3:
-            raise UserError(f"{path} holds colours; name their CSV in competition.labels.palette")
-        indices = np.empty(pixels.shape[:2], np.uint8)
-        for y in range(0, len(indices), BAND):  # bands: the codes take four times the memory of the indices
-            indices[y : y + BAND] = self._translate(_codes(pixels[y : y + BAND]), path)
-        return indices
+    def _open(self, image_id: str, height: int, width: int) -> Label:
+        masks = []
+        for index, path in self.files.get(image_id, []):
+            mask = MaskFile(path, bool(self.config.labels.palette))
+            if (mask.height, mask.width) != (height, width):
+                raise UserError(
+                    f"{path} is {mask.height} x {mask.width}, its image {height} x {width} (height x width); they "
+                    "must agree"
+                )
+            masks.append((index, mask))
 
-    def _translate(self, codes: np.ndarray, path: Path) -> np.ndarray:
-        """Codes (h, w) to label indices (h, w) uint8."""
+        def read(y: int, x: int, h: int, w: int) -> np.ndarray:
+            out = np.empty((h, w), np.uint8)
+            step = max(1, BAND // w)
+            for top in range(0, h, step):
+                box = y + top, x, min(step, h - top), w
+                painted = self.binary or not masks
+                out[top : top + step] = self._painted(masks, box) if painted else self._indices(masks[0][1], box)
+            return out
+
+        return painted_once(read, height, width)
+
+    def _painted(self, masks: list[tuple[int, MaskFile]], box: tuple[int, int, int, int]) -> np.ndarray:
+        """Masks of one class each, later ones on top."""
+        out = np.full(box[2:], 0 if self.config.background else IGNORE, np.uint8)
+        for index, mask in masks:
+            values = mask.read(*box)
+            values = values if values.ndim == 2 else values.max(axis=-1)
+            out[values > (self.config.labels.threshold or 0)] = index
+        return out
+
+    def _indices(self, mask: MaskFile, box: tuple[int, int, int, int]) -> np.ndarray:
+        """Stored values to label indices, (h, w) uint8."""
+        pixels = mask.read(*box)
+        if pixels.ndim == 3 and not self.config.labels.palette:
+            raise UserError(f"{mask.path} holds colours; name their CSV in competition.labels.palette")
+        codes = codes_of(pixels)
         keys = np.array(sorted(self.table), np.uint32)
         place = np.minimum(np.searchsorted(keys, codes), len(keys) - 1)
         known = keys[place] == codes
         values = np.array([self.table[int(k)] for k in keys], np.uint8)
         other = self.config.labels.other
         if other == "error" and not known.all():
-            raise UserError(f"{path} holds {self._name(int(codes[~known][0]))}")
+            raise UserError(f"{mask.path} holds {self._name(int(codes[~known][0]))}")
         return np.where(known, values[place], 0 if other == "background" else IGNORE).astype(np.uint8)
 
     def _name(self, code: int) -> str:
@@ -85,16 +111,29 @@ class MaskImages:
             return f"colour {colour}, which is no class; set competition.labels.other to ignore or background"
         return (
             f"value {code}, which is no class; set competition.labels.other to ignore or background, or, when "
-            "the values are grey levels (0 and 255), name them in a CSV (competition.labels.palette)"
+            "the values are grey levels (0 and 255), competition.labels.threshold to 0, or name them in a CSV "
+            "(competition.labels.palette)"
         )
 
+    def _one_each(self) -> dict[str, list[tuple[int, Path]]]:
+        """Image id → its one mask; the index is that of the only class."""
+        suffix, index = self.config.labels.suffix, 1 if self.config.background else 0
+        files = [p for p in self.folder.iterdir() if p.name.endswith(suffix)]
+        return {p.name.removesuffix(suffix): [(index, p)] for p in files}
 
-def _codes(pixels: np.ndarray) -> np.ndarray:
-    """Stored indices (h, w), or colours (h, w, 3), as one number per pixel, uint32."""
-    if pixels.ndim == 2:
-        return pixels.astype(np.uint32)
-    r, g, b = (pixels[..., i].astype(np.uint32) for i in range(3))
-    return (r << 16) | (g << 8) | b
+    def _several(self) -> dict[str, list[tuple[int, Path]]]:
+        """Image id → (label index, mask), in the order of the classes, then of the files' names."""
+        config, first = self.config, 1 if self.config.background else 0
+        names = pattern(config.labels.files, config.classes)
+        found: dict[str, list[tuple[int, Path]]] = {}
+        for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
+            match = names.fullmatch(path.relative_to(self.folder).as_posix())
+            if match:
+                name = match.groupdict().get("name", config.classes[0])
+                found.setdefault(match["id"], []).append((config.classes.index(name) + first, path))
+        if not found:
+            raise UserError(f"competition.labels.files: no file of {self.folder} is like {config.labels.files}")
+        return {image_id: sorted(masks) for image_id, masks in found.items()}
 
 
 def _lookup(config: Competition) -> dict[int, int]:
@@ -102,19 +141,29 @@ def _lookup(config: Competition) -> dict[int, int]:
     first = 1 if config.background else 0
     if not config.labels.palette:
         return {i: i for i in range(len(config.classes) + first)}
-    path = Path(config.root) / config.labels.palette
-    table = read_csv(path, ["name", "r", "g", "b"])
     lookup = {}
-    for row in table.to_dict("records"):
-        colour = [int(row[c]) if row[c].strip().isdecimal() else -1 for c in "rgb"]
-        if not all(0 <= value <= 255 for value in colour):
-            raise UserError(f"{path}: the colour of {row['name']!r} is not three numbers from 0 to 255")
-        code = (colour[0] << 16) | (colour[1] << 8) | colour[2]
-        if row["name"] in config.classes:
-            lookup[code] = config.classes.index(row["name"]) + first
-        elif row["name"] == "background" and config.background:
+    for name, (r, g, b) in _colours(config).items():
+        code = (r << 16) | (g << 8) | b
+        if name in config.classes:
+            lookup[code] = config.classes.index(name) + first
+        elif name == "background" and config.background:
             lookup[code] = 0
     missing = [name for name in config.classes if config.classes.index(name) + first not in lookup.values()]
     if missing:
-        raise UserError(f"{path} has no colour for class {missing[0]!r} of competition.classes")
+        where = config.labels.palette if isinstance(config.labels.palette, str) else "competition.labels.palette"
+        raise UserError(f"{where} has no colour for class {missing[0]!r} of competition.classes")
     return lookup
+
+
+def _colours(config: Competition) -> dict[str, tuple[int, int, int]]:
+    """Name → red, green, blue, from the CSV or the option itself."""
+    if isinstance(config.labels.palette, dict):
+        return config.labels.palette
+    path = Path(config.root) / config.labels.palette
+    colours = {}
+    for row in read_csv(path, ["name", "r", "g", "b"]).to_dict("records"):
+        colour = tuple(int(row[c]) if row[c].strip().isdecimal() else -1 for c in "rgb")
+        if not all(0 <= value <= 255 for value in colour):
+            raise UserError(f"{path}: the colour of {row['name']!r} is not three numbers from 0 to 255")
+        colours[row["name"]] = colour
+    return colours

@@ -1,23 +1,27 @@
-"""Labels as run-lengths in a CSV: one row per image, or per image and class."""
+"""Labels as run-lengths in a CSV: one row per image, per image and class, or per object."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 
 from lib.competition import rle
 from lib.competition.labels.common import Label, label_of_runs
+from lib.competition.labels.template import pattern
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
+
+NOTHING = ("", "-1", "-", "1 0", "0 0")  # words for empty; none of them could be a run
 
 
 @register("labels", "rle_csv")
 class RleCsv:
     """`image_ids`: the labeled images. Later rows win where classes overlap; rows of one class add up.
 
-    An empty cell, or the submission's word for empty, is an image without object.
+    An empty cell, one of `NOTHING`, or the submission's word for empty, is an image without object.
     """
 
     def __init__(self, config: Competition, known_ids: set[str]):
@@ -28,30 +32,39 @@ class RleCsv:
 
     def open(self, image_id: str, height: int, width: int) -> Label:
         """Raises UserError when a run lies outside the image."""
-        settings = self.config.labels
-        runs = [
-            (index, *rle.parse(text, height * width, f"{self.path}, {image_id}", settings.base))
-            for index, text in self.rows.get(image_id, [])
-        ]
+        settings, where = self.config.labels, f"{self.path}, {image_id}"
+        runs = []
+        for index, rows in groupby(self.rows.get(image_id, []), key=lambda row: row[0]):
+            parsed = [rle.parse(text, height * width, where, settings.base, settings.relative) for _, text in rows]
+            runs.append((index, *rle.united(parsed)))
         return label_of_runs(runs, height, width, settings.order, self.config.background)
 
     def _rows(self, config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
         settings = config.labels
         table = read_csv(self.path, [settings.id_column, settings.rle_column, settings.class_column])
+        names = pattern(settings.id_template, config.classes)
         first = 1 if config.background else 0
         rows: dict[str, list[tuple[int, str]]] = {}
         for record in table.to_dict("records"):
-            image_id = record[settings.id_column]
+            cell = record[settings.id_column]
+            found = names.fullmatch(cell)
+            if not found:
+                raise UserError(
+                    f"{self.path}: {cell!r} is not like competition.labels.id_template, {settings.id_template}, "
+                    f"with a class of competition.classes ({', '.join(config.classes)})"
+                )
+            image_id, name = found["id"], found.groupdict().get("name", config.classes[0])
             if image_id not in known_ids:
                 raise UserError(
                     f"{self.path} has a label for {image_id!r}, but competition.train_images "
-                    f"({config.train_images}) has no such image; add the image or remove the row"
+                    f"({config.train_images}) has no such image; add the image, remove the row, or say in "
+                    "competition.labels.id_template how ids are written"
                 )
-            name = record[settings.class_column] if settings.class_column else config.classes[0]
+            name = record[settings.class_column] if settings.class_column else name
             if name not in config.classes:
                 raise UserError(f"{self.path}: unknown class {name!r}; competition.classes has {config.classes}")
-            text = record[settings.rle_column]
-            text = "" if text == config.submission.empty else text
+            text = record[settings.rle_column].strip()
+            text = "" if text in (*NOTHING, config.submission.empty) else text
             rows.setdefault(image_id, []).append((config.classes.index(name) + first, text))
         return rows
 

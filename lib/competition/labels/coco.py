@@ -1,0 +1,173 @@
+"""Labels as COCO JSON: polygons and run-lengths (https://cocodataset.org/#format-data)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.competition import rle
+from lib.competition.labels.common import Label, painted_once
+from lib.config.competition import Competition
+from lib.errors import UserError
+from lib.plugins import register
+from lib.tables import IGNORE
+
+CANVAS = 2**26  # pixels of an object painted whole; larger ones are painted on the window alone
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object: its label index, the (y, x, h, w) that it lies in, and its mask (h, w) in any window."""
+
+    index: int
+    box: Box
+    mask: Callable[[int, int, int, int], np.ndarray]
+
+
+@register("labels", "coco")
+class Coco:
+    """`image_ids`: the images that the JSON lists; one without annotation holds no object.
+
+    Later objects lie on top, in the order of `labels.paint`.
+    """
+
+    def __init__(self, config: Competition, known_ids: set[str]):
+        self.config, self.path = config, Path(config.root) / config.labels.path
+        content = read_coco(self.path)
+        self.indices = self._indices(content)
+        self.images = {Path(image["file_name"]).stem: image for image in content["images"]}
+        ids = {image["id"]: name for name, image in self.images.items()}
+        self.annotations: dict[str, list[dict]] = {name: [] for name in self.images if name in known_ids}
+        for annotation in content["annotations"]:
+            name = ids.get(annotation["image_id"])
+            if name not in known_ids:
+                raise UserError(
+                    f"{self.path} annotates {name or annotation['image_id']!r}, but competition.train_images "
+                    f"({config.train_images}) has no such image; add the image or remove the annotation"
+                )
+            self.annotations[name].append(annotation)
+        self.image_ids = set(self.annotations)
+
+    def open(self, image_id: str, height: int, width: int) -> Label:
+        """Raises UserError when the JSON knows the image at another size, or an object cannot be read."""
+        listed = self.images.get(image_id, {})
+        said = tuple(listed.get(key, side) for key, side in (("height", height), ("width", width)))
+        if said != (height, width):
+            raise UserError(f"{self.path} says that {image_id} is {said[0]} x {said[1]}; it is {height} x {width}")
+        annotations = self.annotations.get(image_id, [])
+        if self.config.labels.paint == "area":
+            annotations = sorted(annotations, key=lambda annotation: -annotation.get("area", 0))
+        things = [thing for one in annotations if (thing := self._thing(one, height, width))]
+
+        def read(y: int, x: int, h: int, w: int) -> np.ndarray:
+            out = np.full((h, w), 0 if self.config.background else IGNORE, np.uint8)
+            for thing in things:
+                top, left = max(y, thing.box[0]), max(x, thing.box[1])
+                bottom = min(y + h, thing.box[0] + thing.box[2])
+                right = min(x + w, thing.box[1] + thing.box[3])
+                if top < bottom and left < right:
+                    mask = thing.mask(top, left, bottom - top, right - left)
+                    out[top - y : bottom - y, left - x : right - x][mask > 0] = thing.index
+            return out
+
+        return painted_once(read, height, width)
+
+    def _indices(self, content: dict) -> dict[int, int | None]:
+        """Category id → label index; None for one that is not painted."""
+        first, other = 1 if self.config.background else 0, self.config.labels.other
+        indices: dict[int, int | None] = {}
+        for category in content["categories"]:
+            name = category["name"]
+            if name in self.config.classes:
+                indices[category["id"]] = self.config.classes.index(name) + first
+            else:
+                indices[category["id"]] = IGNORE if other == "ignore" else None
+        names = {category["name"] for category in content["categories"]}
+        missing = [name for name in self.config.classes if name not in names]
+        if missing:
+            raise UserError(
+                f"{self.path} has no category {missing[0]!r} of competition.classes; it has {', '.join(sorted(names))}"
+            )
+        used = {annotation["category_id"] for annotation in content["annotations"]}
+        strangers = sorted(c["name"] for c in content["categories"] if indices[c["id"]] is None and c["id"] in used)
+        if strangers and other == "error":
+            raise UserError(
+                f"{self.path} annotates {strangers[0]!r}, which is none of competition.classes; add it, or set "
+                "competition.labels.other to ignore or background"
+            )
+        return indices
+
+    def _thing(self, annotation: dict, height: int, width: int) -> Thing | None:
+        """None for what is not painted."""
+        index = self.indices.get(annotation["category_id"])
+        if annotation.get("iscrowd") and self.config.labels.crowd == "ignore":
+            index = IGNORE
+        shape = annotation.get("segmentation")
+        if index is None or not shape:
+            return None
+        where = f"{self.path}, annotation {annotation.get('id')}"
+        try:
+            if isinstance(shape, dict):
+                return _of_counts(index, shape, (height, width), where)
+            return _of_polygons(index, shape, (height, width))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{where}: its segmentation is neither polygons nor run-lengths ({error})") from None
+
+
+def _of_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> Thing | None:
+    """What cv2.fillPoly fills at rounded vertices, of each polygon, cut at the image."""
+    rings = [np.round(np.asarray(ring, np.float64)).reshape(-1, 2).astype(np.int32) for ring in polygons if ring]
+    corners = np.concatenate(rings)
+    left, top = np.maximum(corners.min(0), 0).tolist()
+    right, bottom = np.minimum(corners.max(0) + 1, size[::-1]).tolist()
+    if left >= right or top >= bottom:
+        return None
+    whole = top, left, bottom - top, right - left
+
+    def mask(y: int, x: int, h: int, w: int) -> np.ndarray:
+        # Lines that are cut by a window's rim may step elsewhere, so an object is painted whole, then cut.
+        canvas_box = whole if whole[2] * whole[3] <= CANVAS else (y, x, h, w)
+        canvas = np.zeros(canvas_box[2:], np.uint8)
+        for ring in rings:
+            cv2.fillPoly(canvas, [ring], 1, offset=(-canvas_box[1], -canvas_box[0]))
+        return canvas[y - canvas_box[0] :, x - canvas_box[1] :][:h, :w]
+
+    return Thing(index, whole, mask)
+
+
+def _of_counts(index: int, shape: dict, size: tuple[int, int], where: str) -> Thing | None:
+    """COCO's run-lengths, column by column, compressed or not."""
+    counts = shape["counts"]
+    counts = rle.counts_of_text(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
+    if tuple(shape["size"]) != size or counts.sum() != size[0] * size[1] or (len(counts) and counts.min() < 0):
+        raise UserError(f"{where}: its run-lengths are not those of an image of {size[0]} x {size[1]} pixels")
+    starts, lengths = rle.runs_of_counts(counts)
+    if not len(starts):
+        return None
+    left, right = int(starts[0] // size[0]), int((starts[-1] + lengths[-1] - 1) // size[0]) + 1
+    return Thing(
+        index,
+        (0, left, size[0], right - left),
+        lambda *window: rle.window_of_runs(starts, lengths, size, "column", window),
+    )
+
+
+def read_coco(path: Path) -> dict:
+    """The JSON, with `images`, `annotations` and `categories` (empty lists where it has none)."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        listed = [image["file_name"] for image in content["images"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no COCO JSON: {type(error).__name__} {error}") from None
+    twice = len(listed) - len({Path(name).stem for name in listed})
+    if twice:
+        raise UserError(f"{path} lists {twice} image(s) twice; file names must differ, whatever their folder")
+    return {"images": content["images"], **{key: content.get(key, []) for key in ("annotations", "categories")}}

@@ -1,0 +1,104 @@
+"""One mask file as it is stored: indices, grey levels or colours, read by window."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lib.config.competition import Pixels
+from lib.errors import UserError
+from lib.imaging.readers.base import AS_THEY_ARE
+from lib.imaging.readers.plain import StreamReader
+from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
+
+Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
+WHOLE_PIXELS = 2**25  # of a mask that is decoded whole, and kept while it is the last one
+DEEP = Pixels(range=(0, 255))  # more than 8 bits: values above 255 become 255
+
+
+class MaskFile:
+    """`height`, `width`, and the values under a window.
+
+    TIFFs are read by segment, large PNGs streamed from the top down; interlaced PNGs and other formats are decoded
+    whole. Raises UserError, naming the file, when it is broken.
+    """
+
+    def __init__(self, path: Path, coloured: bool):
+        """`coloured`: give red, green and blue, also of palette images; else what is stored."""
+        self.path, self.coloured = path, coloured
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            self._open_tiff()
+            return
+        try:
+            with Image.open(path) as image:
+                self.width, self.height = image.size
+                kind, mode = image.format, image.mode
+                streamed = kind == "PNG" and not image.info.get("interlace")
+                palette = image.getpalette("RGB") if mode == "P" else None
+        except (OSError, SyntaxError) as error:
+            raise _unreadable(path, error) from None
+        self._reader, self._grey, self._of_palette, self._bits = None, mode not in ("P", "RGB", "RGBA"), None, False
+        if not streamed or self.height * self.width <= WHOLE_PIXELS:
+            return
+        if palette and not coloured:
+            # libvips gives a palette's colours; they lead back to its indices.
+            codes = codes_of(np.array(palette, np.uint8).reshape(-1, 1, 3))[:, 0]
+            self._of_palette = {int(code): index for index, code in reversed(list(enumerate(codes)))}
+        self._bits = mode == "1"  # libvips makes 255 of its ones
+        shown = DEEP if mode.startswith("I") else AS_THEY_ARE
+        self._reader = StreamReader(path, shown, (self.height, self.width), 1 if self._grey else 3)
+
+    def _open_tiff(self) -> None:
+        try:
+            self._reader = TiffReader(self.path, AS_THEY_ARE)
+        except UserError:  # deeper than 8 bits, or broken
+            self._reader = TiffReader(self.path, DEEP)
+        self.height, self.width = self._reader.height, self._reader.width
+        self._grey, self._of_palette, self._bits = self._reader.channels < 3, None, False
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Stored values (h, w), of any integer type, or colours (h, w, 3) uint8."""
+        if self._reader is None:
+            pixels = _decoded(self.path, self.coloured)[y : y + h, x : x + w]
+        else:
+            pixels = self._reader.read(y, x, h, w)
+        if self._of_palette is not None:
+            keys = np.array(sorted(self._of_palette), np.uint32)
+            indices = np.array([self._of_palette[int(key)] for key in keys], np.uint8)
+            return indices[np.minimum(np.searchsorted(keys, codes_of(pixels)), len(keys) - 1)]
+        if pixels.ndim == 3 and not self.coloured:
+            grey = self._grey or (np.ptp(pixels, axis=-1) == 0).all()  # three equal channels are one
+            pixels = pixels[..., 0] if grey else pixels
+            return (pixels > 0).view(np.uint8) if self._bits else pixels
+        return pixels
+
+
+@lru_cache(maxsize=1)
+def _decoded(path: Path, coloured: bool) -> np.ndarray:
+    """A whole mask, (H, W) or (H, W, 3)."""
+    try:
+        with Image.open(path) as image:
+            drop = coloured or image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "F")
+            pixels = np.asarray(image.convert("RGB") if drop else image)
+    except (OSError, SyntaxError) as error:
+        raise _unreadable(path, error) from None
+    return pixels.view(np.uint8) if pixels.dtype == bool else pixels
+
+
+def codes_of(pixels: np.ndarray) -> np.ndarray:
+    """Stored values (h, w), or colours (h, w, 3), as one number per pixel, uint32.
+
+    >>> codes_of(np.array([[[1, 2, 3]]], np.uint8)).tolist()
+    [[66051]]
+    """
+    if pixels.ndim == 2:
+        return pixels.astype(np.uint32)
+    r, g, b = (pixels[..., i].astype(np.uint32) for i in range(3))
+    return (r << 16) | (g << 8) | b
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is no readable mask ({error}); replace it")

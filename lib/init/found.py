@@ -1,0 +1,49 @@
+"""What recognisers hand on: options with a reason each, and sentences for the reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option by its dotted key, its value, and why."""
+
+    key: str
+    value: object
+    why: str = ""
+
+
+def choice_if(true: object, key: str, value: object, why: str = "") -> list[Choice]:
+    """The choice, in a list, or none."""
+    return [Choice(key, value, why)] if true else []
+
+
+@dataclass
+class Notes:
+    """Sentences: what was found, and what nobody could tell from the folder alone."""
+
+    found: list[str] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+
+
+def some(names: list[str] | set[str], limit: int = 6) -> str:
+    """The first names, and how many more there are.
+
+    >>> some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    names = sorted(names) if isinstance(names, set) else list(names)
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def evenly(items: list, limit: int) -> list:
+    """At most `limit` of the items, evenly spread.
+
+    >>> evenly(list(range(10)), 3)
+    [0, 4, 9]
+    """
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]

@@ -1,0 +1,92 @@
+"""Recognising what must not be split between folds: metadata columns, or families of names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib.init.folder import Folder
+from lib.init.found import Choice, Notes, some
+from lib.init.names import family, family_pattern
+
+WORDS = ("patient", "subject", "case", "slide", "donor", "person", "place", "site", "city", "area", "tile", "scene",
+         "video", "study", "group", "location", "source")  # fmt: skip
+NO_GROUP = re.compile(r"split|fold|^set$|file|path|height|width|size|usage|rle|encod|resolution|^age$", re.IGNORECASE)
+RUN_COLUMN = re.compile(r"rle|encod|mask", re.IGNORECASE)
+MIN_GROUPS = 4
+WORDS_CUT = 8  # at most so many words are cut off a name
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """`choices` of `folds` and metadata; how many groups the training images have."""
+
+    choices: list[Choice]
+    groups: int
+
+
+def recognise(folder: Folder, train: set[str], test: set[str], taken: set[str], notes: Notes) -> Grouping:
+    """`taken`: tables that are no metadata. Those of more columns come first."""
+    choices: list[Choice] = []
+    for name, table in sorted(folder.tables.items(), key=lambda item: -len(item[1].columns)):
+        keys = [c for c in table.columns if not table[c].duplicated().any() and train <= set(table[c])]
+        if name in taken or not keys or len(table.columns) < 2 + any(map(RUN_COLUMN.search, table.columns)):
+            continue
+        table = table.set_index(keys[0])
+        choices = [Choice("competition.metadata", name), Choice("competition.metadata_id", keys[0])]
+        notes.found.append(f"metadata {name}: {some(list(table.columns), 12)}")
+        grouping = _of_columns(table, train, test, notes)
+        if grouping:
+            return Grouping(choices + grouping.choices, grouping.groups)
+        strata = [c for c in table.columns if _is_stratum(table[c], train)]
+        if strata:
+            choices.append(
+                Choice("folds.stratify_column", strata[0], f"{some(set(table.loc[sorted(train), strata[0]]))}")
+            )
+        break
+    by_name = _of_names(train, test, notes)
+    return Grouping(choices + by_name.choices, by_name.groups)
+
+
+def _of_columns(table: pd.DataFrame, train: set[str], test: set[str], notes: Notes) -> Grouping | None:
+    """A column that tells test from training images by its values, or that is called like one."""
+    here, there = table.loc[sorted(train)], table.loc[[i for i in sorted(test) if i in table.index]]
+    for column in sorted(table.columns, key=lambda c: not any(word in c.lower() for word in WORDS)):
+        count = here[column].nunique()
+        if NO_GROUP.search(column) or not 2 <= count < len(here):
+            continue
+        named = any(word in column.lower() for word in WORDS)
+        apart = len(there) > 0 and not set(here[column]) & set(there[column]) and 2 * count <= len(here)
+        if named or apart:
+            why = f"{count} values"
+            if apart:
+                why += ", others than the test images have: so folds must not share one either"
+            notes.found.append(f"groups: metadata column {column} ({why})")
+            return Grouping([Choice("folds.group_column", column, why)], count)
+    return None
+
+
+def _is_stratum(values: pd.Series, train: set[str]) -> bool:
+    here = values.loc[sorted(train)]
+    numeric = here.str.fullmatch(r"-?\d+(\.\d+)?").all()
+    return not NO_GROUP.search(values.name) and 2 <= here.nunique() <= len(here) // 3 and not numeric
+
+
+def _of_names(train: set[str], test: set[str], notes: Notes) -> Grouping:
+    """The fewest words to cut off the names that make families of them."""
+    for parts in range(1, WORDS_CUT + 1):
+        families = {family(name, parts) for name in train}
+        if len(families) < MIN_GROUPS:
+            break
+        if len(families) <= 0.9 * len(train):
+            shared = families & {family(name, parts) for name in test}
+            why = f"{len(families)} families of names, such as {min(families)}"
+            if not shared and test:
+                why += "; the test images are of others"
+            notes.found.append(f"groups: {why}")
+            notes.unsure.append("whether images whose names start alike belong together: they stay in one fold")
+            return Grouping([Choice("folds.group_regex", family_pattern(parts), why)], len(families))
+    notes.unsure.append("whether images belong together (patients, places): nothing says so, each is its own group")
+    return Grouping([], len(train))

@@ -1,0 +1,151 @@
+"""Looking at pixels: sizes, depth, physical scale, and how large and how thick objects are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+
+from lib.competition.dataset import Competition
+from lib.config.competition import Pixels
+from lib.data.tiling import nearest_label
+from lib.errors import UserError
+from lib.imaging.reader import open_image
+from lib.imaging.readers.tiff import TIFF_SUFFIXES
+from lib.init.folder import Folder
+from lib.init.found import Notes, evenly, some
+from lib.tables import IGNORE
+
+SIZED = 400  # images whose heads are read
+LOOKED = 12  # labels
+SIDE = 2048  # at which labels are looked at
+SCALE_COLUMN = re.compile(r"pixel.?size|mpp|microns|um_?per|gsd|resolution", re.IGNORECASE)
+DEEP = Pixels(range=(0, 65535))
+WHITE = (255, 1023, 4095, 16383, 65535)  # the largest value of 8, 10, 12, 14 and 16 bits
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of `images`, in pixels; `white`: the largest value of deep images, 0 for those of 8 bits."""
+
+    images: int
+    heights: list[int]
+    widths: list[int]
+    channels: int
+    white: int
+
+    @property
+    def short(self) -> int:
+        """The median of the shorter sides."""
+        return int(np.median(np.minimum(self.heights, self.widths)))
+
+    @property
+    def long(self) -> int:
+        """The median of the longer sides."""
+        return int(np.median(np.maximum(self.heights, self.widths)))
+
+    @property
+    def uneven(self) -> bool:
+        """Whether one image is as large as several others."""
+        areas = np.multiply(self.heights, self.widths, dtype=np.float64)
+        return bool(areas.max() > 4 * np.median(areas))
+
+
+@dataclass(frozen=True)
+class Objects:
+    """In pixels of the original image: `side` of the objects that hold nine tenths of the object's pixels, at most;
+    `thickness` of the thinnest class; `share` of all pixels that are object."""
+
+    side: float
+    thickness: float
+    share: float
+
+
+def sizes_of(root: Path, names: list[str]) -> Sizes:
+    heights, widths, channels, white = [], [], set(), 0
+    for name in evenly(names, SIZED):
+        try:
+            reader = open_image(root / name)
+        except UserError:
+            reader = open_image(root / name, DEEP)
+            white = max(white, _white(reader))
+        with reader:
+            heights.append(reader.height)
+            widths.append(reader.width)
+            channels.add(reader.channels)
+    return Sizes(len(names), heights, widths, max(channels), white)
+
+
+def _white(reader) -> int:
+    top = int(reader.thumbnail(SIDE).max()) * 257
+    return next(white for white in WHITE if top - 257 <= white)
+
+
+def physical_scale(folder: Folder, names: list[str], notes: Notes) -> None:
+    """Notes the size of a pixel where a table has a column of it, or TIFFs say one in metric units."""
+    for name, table in folder.tables.items():
+        for column in filter(SCALE_COLUMN.search, table.columns):
+            notes.found.append(f"physical scale: column {column} of {name}: {some(set(table[column]))}")
+            return
+    found = set()
+    for name in evenly([n for n in names if Path(n).suffix.lower() in TIFF_SUFFIXES], 20):
+        try:
+            with tifffile.TiffFile(folder.root / name) as file:
+                tags = file.pages[0].tags
+                unit, resolution = tags.valueof("ResolutionUnit"), tags.valueof("XResolution")
+        except (tifffile.TiffFileError, OSError):
+            continue
+        if resolution and resolution[0] and unit in (2, 3):
+            length = 25400 if unit == 2 else 10000  # micrometres in an inch, a centimetre
+            found.add(round(length * resolution[1] / resolution[0], 3))
+    found = {size for size in found if size < 50}  # 72 or 96 dots per inch are no measure
+    if len(found) == 1:
+        notes.found.append(f"a pixel shows {found.pop()} micrometres")
+    elif found:
+        notes.found.append(f"pixels show from {min(found)} to {max(found)} micrometres")
+        notes.unsure.append("how to bring images of several physical scales to one; all are read alike")
+    else:
+        notes.unsure.append("the physical size of a pixel")
+
+
+def measure_objects(competition: Competition, notes: Notes) -> Objects:
+    """From the labels of a few images, seen at `SIDE` pixels at most. Raises UserError on a label that is broken."""
+    names = competition.label_names
+    first = 1 if competition.settings.background else 0
+    sides, areas, thick = [], [], {index: [] for index in range(first, len(names))}
+    pixels = np.zeros(256)
+    images = [image for image in competition.images if image.split == "train"]
+    for image in evenly(images, LOOKED):
+        with open_image(image.path, competition.settings.pixels) as reader:
+            height, width = reader.height, reader.width
+        label = competition.labels.open(image.image_id, height, width)
+        factor = min(1.0, SIDE / max(height, width))
+        seen = nearest_label(label, (0, 0, height, width), (round(height * factor) or 1, round(width * factor) or 1))
+        pixels += np.bincount(seen.ravel(), minlength=256) / factor**2
+        for index in thick:
+            mask = (seen == index).astype(np.uint8)
+            if not mask.any():
+                continue
+            _, _, boxes, _ = cv2.connectedComponentsWithStats(mask)
+            sides += (boxes[1:, 2:4].max(1) / factor).tolist()
+            areas += (boxes[1:, 4] / factor**2).tolist()
+            inside = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
+            # In a stripe the mean distance to the rim is a quarter of its width.
+            thick[index].append(4 * float(inside[1:-1, 1:-1][mask > 0].mean()) / factor)
+    known = pixels.sum() - pixels[IGNORE]
+    widths = [float(np.median(values)) for values in thick.values() if values]
+    if not widths:
+        raise UserError("the labels of the images that were looked at are all empty; check how they are read")
+    rising = np.argsort(sides)
+    held = np.cumsum(np.array(areas)[rising])
+    side = np.array(sides)[rising][np.searchsorted(held, 0.9 * held[-1])]
+    objects = Objects(float(side), min(widths), float(1 - pixels[0] / known) if first else 1.0)
+    notes.found.append(
+        f"objects: nine tenths of their pixels are in such of up to {objects.side:.0f} pixels, the thinnest class is "
+        f"about {objects.thickness:.1f} thick, {objects.share:.1%} of the pixels are object"
+    )
+    return objects

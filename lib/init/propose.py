@@ -1,0 +1,199 @@
+"""`python -m lib init PATH [--name NAME]`: look, say what was found, write `configs/<name>.yaml`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from lib.competition.dataset import Competition
+from lib.config import load
+from lib.config.competition import Competition as Settings
+from lib.config.competition import Pixels
+from lib.errors import UserError
+from lib.init import choose, groups, labels, measure, submission
+from lib.init.folder import Folder, glob_of, look
+from lib.init.found import Choice, Notes, choice_if, some
+from lib.init.write import text_of
+from lib.workspace import replacing
+
+METRICS = {"severstal": "mean_dice", "clouds": "mean_dice", "airbus": "airbus_f2", "contrails": "dice",
+           "epfl_roads": "f_beta"}  # fmt: skip
+"""By preset, as far as its columns are nobody else's."""
+
+
+def propose(root: Path, name: str, target: Path) -> None:
+    """Print what was found and what nobody can tell, and write a configuration that loads and fits the folder.
+
+    Raises UserError when `target` exists, or when something is missing without which nothing can run.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists already; give another name with --name, or remove the file")
+    notes = Notes()
+    try:
+        choices = _choices(root, name, notes)
+    finally:
+        _print(notes)
+    title = f"Proposed by `python -m lib init {root}` from what the folder shows. Not to be told from it:"
+    text = text_of("\n".join([title, *(f"- {line}" for line in notes.unsure)]), choices)
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        Competition(load(temporary).competition).check()
+    print(f"\nwritten: {target}; next: python -m lib preflight {target}")
+
+
+def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
+    """All options, in the order of the sections; notes are added on the way."""
+    folder = look(root)
+    stems = folder.stems()
+    notes.found.append(
+        f"{len(stems)} pictures, {len(folder.masks)} files that may be masks, tables {some(list(folder.tables))}"
+    )
+    sizes = measure.sizes_of(root, [stems[i] for i in sorted(stems)])
+    notes.found.append(
+        f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
+        f"width), {sizes.channels} channels"
+    )
+    if sizes.white:
+        folder.pixels = Pixels(range=(0, sizes.white))
+        notes.unsure.append(f"which values are black and white in images of more than 8 bits: 0 and {sizes.white}")
+    wanted = submission.recognise(folder, notes)
+    if wanted is None:
+        raise UserError(f"{root} holds no sample submission (a CSV called so) that names its images; add one")
+    found = labels.recognise(folder, wanted.ids, notes)
+    if found is None:
+        raise UserError(f"{root} holds no labels that are recognised (masks, COCO JSON, run-lengths); see above")
+    notes.found.append(f"labels: {found.kind}; {len(found.ids)} images")
+    train, unnamed = _train(stems, found.ids, wanted.ids)
+    classes = _classes(found, wanted, notes)
+    splits = _splits(folder, stems, train, wanted.ids, notes)
+    measure.physical_scale(folder, list(stems.values()), notes)
+    grouping = groups.recognise(folder, train, wanted.ids, set(_samples(folder)), notes)
+    competition = [
+        Choice("competition.name", name),
+        Choice("competition.root", str(root)),
+        *splits,
+        Choice("competition.classes", classes),
+        *choice_if(not found.background, "competition.background", False, "every scored pixel belongs to a class"),
+        *choice_if(sizes.white, "competition.pixels", {"range": [0, sizes.white]}, "more than 8 bits"),
+        *found.choices,
+        *_unnamed(unnamed, notes),
+        *wanted.choices,
+        *_order_of_answers(found, wanted),
+        *[choice for choice in grouping.choices if choice.key.startswith("competition.")],
+        *_metric(classes, wanted, notes),
+    ]
+    objects = _measured(competition, notes)
+    answer = min(wanted.options.get("size") or (0,))
+    scale, why = choose.scale_of(sizes, objects, answer)
+    windows = choose.windows(sizes, objects, scale)
+    crop = next(choice.value for choice in windows if choice.key == "train.crop")
+    rest = [
+        Choice("preprocess.scale", scale, why),
+        choose.background_keep(objects),
+        *windows,
+        choose.folds(grouping.groups, len(train)),
+        *[choice for choice in grouping.choices if choice.key.startswith("folds.")],
+        *choose.training(len(classes), sizes, objects, crop),
+    ]
+    order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
+    return competition + sorted(rest, key=lambda choice: order.index(choice.key.split(".")[0]))
+
+
+def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> list[str]:
+    """Names from the labels, or, where these have just as many without names, from the sample."""
+    nameless = all(re.fullmatch(r"object|class\d+", name) for name in found.classes)
+    if nameless and len(wanted.classes) == len(found.classes):
+        return wanted.classes
+    if len(found.classes) > 1 and not wanted.classes and wanted.options["codec"] == "rle":
+        notes.unsure.append(
+            f"which class the sample's rows ask for: they name none, so only {found.classes[0]} is "
+            "written; a plugin may add a codec"
+        )
+    strangers = set(wanted.classes) - set(found.classes)
+    if strangers:
+        notes.unsure.append(f"what the sample's classes {some(strangers)} are: the labels have {some(found.classes)}")
+    if found.classes == ["object"]:
+        notes.unsure.append("the name of the only class; it is called object")
+    notes.found.append(f"classes: {some(found.classes, 20)}")
+    return found.classes
+
+
+def _train(stems: dict[str, str], labeled: set[str], test: set[str]) -> tuple[set[str], set[str]]:
+    """(training images, those among them without label): whatever lies beside a labeled image, unless asked for."""
+    labeled = (labeled & set(stems)) - test
+    places = {Path(stems[i]).parent for i in labeled}
+    beside = {i for i, name in stems.items() if Path(name).parent in places} - test - labeled
+    return labeled | beside, beside
+
+
+def _unnamed(unnamed: set[str], notes: Notes) -> list[Choice]:
+    if not unnamed:
+        return []
+    what = f"{len(unnamed)} images beside the labeled ones have no label ({some(unnamed, 2)})"
+    notes.unsure.append(f"{what}: they are taken for images without object")
+    return [Choice("competition.labels.missing", "empty", what)]
+
+
+def _splits(folder: Folder, stems: dict[str, str], train: set[str], test: set[str], notes: Notes) -> list[Choice]:
+    """Patterns of the images; one for both where training and test images share a folder, as the sample parts them."""
+    if not train:
+        raise UserError(f"{folder.root} holds no labeled image that the sample submission does not ask for")
+    names = {split: [stems[i] for i in sorted(ids)] for split, ids in (
+        ("train", train), ("test", test), ("unlabeled", set(stems) - train - test)
+    )}  # fmt: skip
+    together = glob_of(folder.root, sorted(names["train"] + names["test"]))
+    out = []
+    for split, own in names.items():
+        pattern = glob_of(folder.root, own) or (together if split != "unlabeled" else None)
+        if pattern:
+            why = f"{len(own)} images" + (", parted by the sample submission" if pattern == together else "")
+            out.append(Choice(f"competition.{split}_images", pattern, why))
+            notes.found.append(f"{split} images: {pattern} ({why})")
+        elif own and split == "unlabeled":
+            notes.unsure.append(f"what {len(own)} more images are for ({some(own, 2)}); they are left out")
+        elif own:
+            raise UserError(
+                f"{folder.root}: no pattern matches the {len(own)} {split} images alone ({some(own, 2)}); put them "
+                "into a folder of their own"
+            )
+    return out
+
+
+def _samples(folder: Folder) -> list[str]:
+    return [name for name in folder.tables if "submission" in name.lower() or "sample" in name.lower()]
+
+
+def _order_of_answers(found: labels.Labels, wanted: submission.Wanted) -> list[Choice]:
+    """Run-lengths are answered as they are given, unless a preset knows better."""
+    if any(choice.key.endswith(".preset") for choice in wanted.choices):
+        return []
+    given = {choice.key.rsplit(".", 1)[1]: choice.value for choice in found.choices}
+    keys = [key for key in ("order", "base", "relative") if key in given]
+    return [Choice(f"competition.submission.{key}", given[key], "as the labels") for key in keys]
+
+
+def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[Choice]:
+    preset = next((choice.value for choice in wanted.choices if choice.key.endswith(".preset")), "")
+    metric = METRICS.get(preset, "mean_dice" if len(classes) == 1 else "mean_iou")
+    notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows")
+    guess = f"as {preset} was judged" if preset in METRICS else "a guess"
+    chosen = [Choice("competition.metric", metric, f"{guess}: look at the competition's page")]
+    if wanted.options["codec"] == "pixels":
+        chosen.append(Choice("competition.score_background", True, "answers name the background's pixels too"))
+    return chosen
+
+
+def _measured(competition: list[Choice], notes: Notes) -> measure.Objects:
+    """Objects as the proposed reader sees them."""
+    settings = Settings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
+    return measure.measure_objects(Competition(settings), notes)
+
+
+def _print(notes: Notes) -> None:
+    for title, lines in (("found", notes.found), ("not to be told from the folder", notes.unsure)):
+        if lines:
+            print(f"{title}:")
+        for line in lines:
+            print(f"  {line}")

@@ -1,0 +1,150 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.competition import rle
+from lib.competition.labels.coco import Coco
+from lib.config.competition import Competition
+from lib.errors import UserError
+
+H, W = 90, 130
+STAR = [-9, 20, 60, 30, 100, -7, 139, 60, 70, 85.5, 20, 70]  # leaves the image on three sides
+BLOCK = [30, 20, 80, 20, 80, 60, 30, 60]
+
+
+def coco(tmp_path, annotations, **labels):
+    names = ["door", "wall", "sky"]
+    content = {
+        "images": [{"id": 7, "file_name": "images/a.jpg", "height": H, "width": W}],
+        "categories": [{"id": 10 * (i + 1), "name": name} for i, name in enumerate(names)],
+        "annotations": [{"id": i, "image_id": 7, **one} for i, one in enumerate(annotations)],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    options = {"format": "coco", "path": "train.json", "other": "background", **labels}
+    return Coco(Competition(root=str(tmp_path), classes=["wall", "door"], labels=options), {"a"})
+
+
+def filled(*rings):
+    canvas = np.zeros((H, W), np.uint8)
+    for ring in rings:
+        cv2.fillPoly(canvas, [np.round(np.array(ring)).reshape(-1, 2).astype(np.int32)], 1)
+    return canvas > 0
+
+
+def whole(reader):
+    return reader.open("a", H, W).read(0, 0, H, W)
+
+
+def test_polygons_are_what_fillpoly_fills_and_windows_agree(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    annotations = [{"category_id": 20, "segmentation": [STAR, [0, 0, 9, 0, 9, 9]], "area": 9}]
+    annotations += [
+        {"category_id": 10, "segmentation": [rng.uniform(-20, 140, 8).tolist()], "area": 1} for _ in range(4)
+    ]
+    monkeypatch.setattr("lib.competition.labels.common.KEPT", 0)
+    reader = coco(tmp_path, annotations)
+    expected = np.where(filled(STAR, [0, 0, 9, 0, 9, 9]), 1, 0)
+    for one in annotations[1:]:
+        expected[filled(*one["segmentation"])] = 2
+    assert set(np.unique(expected)) == {0, 1, 2}
+    assert (whole(reader) == expected).all()
+    label = reader.open("a", H, W)
+    for box in [(0, 0, 1, 1), (10, 20, 40, 50), (60, 100, 30, 30), (33, 0, 17, W)]:
+        y, x, h, w = box
+        assert (label.read(*box) == expected[y : y + h, x : x + w]).all()
+    # An object too large to be painted whole may step elsewhere along a window's rim, no more.
+    monkeypatch.setattr("lib.competition.labels.coco.CANVAS", 100)
+    label = reader.open("a", H, W)
+    assert (whole(reader) == expected).all()
+    assert (label.read(10, 20, 40, 50) != expected[10:50, 20:70]).mean() < 0.03
+
+
+def test_order_of_painting(tmp_path):
+    annotations = [
+        {"category_id": 10, "segmentation": [BLOCK], "area": 2000},
+        {"category_id": 20, "segmentation": [STAR], "area": 5000},
+    ]
+    assert not (whole(coco(tmp_path, annotations)) == 2)[filled(STAR)].any()
+    assert (whole(coco(tmp_path, annotations, paint="area"))[filled(BLOCK)] == 2).all()
+
+
+def test_crowds_and_other_categories(tmp_path):
+    annotations = [
+        {"category_id": 20, "segmentation": [BLOCK], "iscrowd": 1},
+        {"category_id": 30, "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]]},
+    ]
+    block, sky = filled(BLOCK), filled([0, 0, 9, 0, 9, 9, 0, 9])
+    label = whole(coco(tmp_path, annotations))
+    assert (label[block] == 255).all() and not label[~block].any()
+    label = whole(coco(tmp_path, annotations, crowd="class", other="ignore"))
+    assert (label[block] == 1).all() and (label[sky] == 255).all()
+    with pytest.raises(UserError, match="annotates 'sky', which is none of competition.classes"):
+        coco(tmp_path, annotations, other="error")
+
+
+def compressed(mask):
+    """pycocotools' text, by its own rule, letter by letter."""
+    flat = np.concatenate([[0], mask.T.ravel(), [2]])
+    counts = np.diff(np.concatenate([[0], np.flatnonzero(np.diff(flat)), [mask.size]]))
+    counts = [c for i, c in enumerate(counts) if i == 0 or c or i < len(counts) - 1]
+    text = ""
+    for i, value in enumerate(int(c) for c in counts):
+        value -= int(counts[i - 2]) if i > 2 else 0
+        more = True
+        while more:
+            letter, value = value & 31, value >> 5
+            more = value != (-1 if letter & 16 else 0)
+            text += chr((letter | 32 if more else letter) + 48)
+    return text, [int(c) for c in counts]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_run_lengths_compressed_and_not(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    mask = cv2.blur(rng.integers(0, 256, (H, W)).astype(np.uint8), (9, 9)) > 127
+    mask[0, 0] = seed % 2
+    assert 0.1 < mask.mean() < 0.9
+    text, counts = compressed(mask)
+    for segmentation in ({"size": [H, W], "counts": text}, {"size": [H, W], "counts": counts}):
+        reader = coco(tmp_path, [{"category_id": 10, "segmentation": segmentation}])
+        assert (whole(reader) == 2 * mask).all()
+        assert (reader.open("a", H, W).read(11, 13, 40, 50) == 2 * mask[11:51, 13:63]).all()
+
+
+def test_compressed_counts_are_those_of_pycocotools():
+    tool = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(1)
+    for size in [(1, 1), (37, 53), (400, 300), (3000, 2000)]:
+        for share in (0.0, 0.02, 0.5, 1.0):
+            mask = (rng.random(size) < share).astype(np.uint8)
+            if size[0] > 1000:
+                mask = cv2.dilate(mask, np.ones((31, 31), np.uint8))
+            text = tool.encode(np.asfortranarray(mask))["counts"].decode()
+            starts, lengths = rle.runs_of_counts(rle.counts_of_text(text))
+            assert (rle.window_of_runs(starts, lengths, size, "column", (0, 0, *size)) == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "what"),
+    [
+        ({"size": [H, W], "counts": [5, 3]}, "are not those of an image of 90 x 130 pixels"),
+        ({"size": [W, H], "counts": [H * W]}, "are not those of an image of 90 x 130 pixels"),
+        ({"size": [H, W], "counts": "p"}, "annotation 0: its segmentation is neither polygons nor run-lengths"),
+        ([[1, 2, 3]], "annotation 0: its segmentation is neither polygons nor run-lengths"),
+    ],
+)
+def test_bad_segmentations_are_named(tmp_path, segmentation, what):
+    with pytest.raises(UserError, match=what):
+        whole(coco(tmp_path, [{"category_id": 10, "segmentation": segmentation}]))
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    with pytest.raises(UserError, match="says that a is 90 x 130; it is 91 x 130"):
+        coco(tmp_path, []).open("a", H + 1, W)
+    with pytest.raises(UserError, match="annotates 99, but competition.train_images"):
+        coco(tmp_path, [{"category_id": 10, "segmentation": [BLOCK], "image_id": 99}])
+    (tmp_path / "bad.json").write_text("[1]")
+    with pytest.raises(UserError, match="bad.json is no COCO JSON"):
+        coco(tmp_path, [], path="bad.json")

@@ -1,0 +1,181 @@
+"""Label readers on the forms that competitions use: names of rows and files, words for empty, kinds of masks."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+
+from lib.competition import rle
+from lib.competition.labels.mask_images import MaskImages
+from lib.competition.labels.rle_csv import RleCsv
+from lib.config.competition import Competition
+from lib.errors import UserError
+
+H, W = 40, 30
+
+
+def blobs(seed, share=0.3):
+    noise = np.random.default_rng(seed).random((H, W)).astype(np.float32)
+    mask = cv2.GaussianBlur(noise, (9, 9), 3)
+    mask = (mask > np.quantile(mask, 1 - share)).astype(np.uint8)
+    assert 0.1 < mask.mean() < 0.5
+    return mask
+
+
+def csv(tmp_path, columns, rows, classes=("object",), **labels):
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "train.csv", index=False)
+    labels = {"id_column": columns[0], "rle_column": columns[-1], **labels}
+    return RleCsv(Competition(root=str(tmp_path), classes=list(classes), labels=labels), {"a", "b"})
+
+
+def whole(reader, name="a"):
+    return reader.open(name, H, W).read(0, 0, H, W)
+
+
+@pytest.mark.parametrize("order", ["row", "column"])
+@pytest.mark.parametrize("base", [0, 1])
+@pytest.mark.parametrize("relative", [False, True])
+def test_orders_bases_and_relative_starts(tmp_path, order, base, relative):
+    mask = blobs(0)
+    numbers = [int(n) for n in rle.encode(mask, order, base).split()]
+    if relative:
+        before = 0
+        for i in range(0, len(numbers), 2):
+            numbers[i], before = numbers[i] - before, numbers[i] + numbers[i + 1]
+    text = " ".join(map(str, numbers))
+    reader = csv(tmp_path, ["id", "encoding"], [("a", text)], order=order, base=base, relative=relative)
+    assert (whole(reader) == mask).all()
+
+
+def test_relative_starts_as_an_organiser_decodes_them(tmp_path):
+    text, mask, position = "3 4 10 2 7 30", np.zeros(H * W, np.uint8), 0
+    numbers = [int(n) for n in text.split()]
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        position += start
+        mask[position : position + length] = 1
+        position += length
+    reader = csv(tmp_path, ["ImageId", " EncodedPixels"], [("a", text), ("b", "-1")], base=0, relative=True)
+    assert (whole(reader) == mask.reshape(W, H).T).all()
+
+
+@pytest.mark.parametrize("word", ["", "-1", " -1", "-", "1 0", "0 0"])
+def test_words_for_empty(tmp_path, word):
+    assert not whole(csv(tmp_path, ["id", "encoding"], [("a", word)])).any()
+
+
+def test_rows_of_one_image_and_class(tmp_path):
+    one, two = blobs(1), blobs(2) & ~blobs(1)
+    rows = [("a.jpg_1", rle.encode(one)), ("a.jpg_2", rle.encode(two)), ("b.jpg_1", ""), ("b.jpg_2", "")]
+    columns = ["ImageId_ClassId", "EncodedPixels"]
+    reader = csv(tmp_path, columns, rows, classes="12", id_template="{id}.jpg_{class}")
+    assert (whole(reader) == one + 2 * two).all() and reader.image_ids == {"a", "b"}
+    with pytest.raises(UserError, match=r"'a.jpg_2' is not like .*, {id}.jpg_{class}, with a class of .*\(1\)"):
+        csv(tmp_path, columns, rows, classes="1", id_template="{id}.jpg_{class}")
+
+
+def test_rows_of_objects_that_overlap(tmp_path):
+    one, two = blobs(1), blobs(2)
+    assert (one & two).any()
+    rows = [("a.jpg", rle.encode(one)), ("a.jpg", rle.encode(two)), ("b.jpg", "")]
+    reader = csv(tmp_path, ["ImageId", "EncodedPixels"], rows, id_template="{id}.jpg")
+    label = reader.open("a", H, W)
+    assert (label.read(0, 0, H, W) == (one | two)).all()
+    assert label.counts(5, 6, 20, 10)[1] == (one | two)[5:25, 6:16].sum()
+
+
+def masks(tmp_path, pictures, classes=("object",), **labels):
+    for name, pixels in pictures.items():
+        path = tmp_path / "masks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".tif":
+            tifffile.imwrite(path, pixels, tile=(16, 16), compression="zlib")
+        else:
+            (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(path)
+    labels = {"format": "mask_images", "path": "masks", **labels}
+    return MaskImages(Competition(root=str(tmp_path), classes=list(classes), labels=labels), {"a", "b"})
+
+
+@pytest.mark.parametrize("name", ["a_mask.png", "a_mask.gif", "a_mask.tif"])
+@pytest.mark.parametrize("high", [1, 255])
+def test_binary_masks(tmp_path, name, high):
+    mask = blobs(3)
+    reader = masks(tmp_path, {name: mask * np.uint8(high)}, suffix=name[1:], threshold=0)
+    assert (whole(reader) == mask).all()
+
+
+def test_binary_masks_of_other_depths(tmp_path):
+    mask = blobs(3)
+    bits = Image.fromarray(mask * np.uint8(255)).convert("1")
+    colours = np.dstack([mask * np.uint8(200)] * 3)
+    for pixels in (bits, mask.astype(np.uint16) * 65535, colours):
+        assert (whole(masks(tmp_path, {"a.png": pixels}, threshold=0)) == mask).all()
+    jpeg = np.clip(mask.astype(int) * 250 + np.random.default_rng(0).integers(0, 6, mask.shape), 0, 255)
+    reader = masks(tmp_path, {"j/a.png": jpeg.astype(np.uint8)}, threshold=127, path="masks/j")
+    assert (whole(reader) == mask).all()
+
+
+def test_a_file_per_class(tmp_path):
+    one, two = blobs(1), blobs(2)
+    expected = np.where(two, 2, one)  # in the order of the classes
+    files = {"road/a.png": one * np.uint8(255), "tree/a.png": two, "tree/b.png": two}
+    reader = masks(tmp_path, files, classes=["road", "tree"], files="{class}/{id}.png")
+    assert (whole(reader) == expected).all() and (whole(reader, "b") == 2 * two).all()
+
+
+def test_a_file_per_object(tmp_path):
+    one, two = blobs(1), blobs(2)
+    reader = masks(tmp_path, {"a/masks/x1.png": one * np.uint8(255), "a/masks/x2.png": two}, files="{id}/masks/*.png")
+    assert (whole(reader) == (one | two)).all() and reader.image_ids == {"a"}
+    with pytest.raises(UserError, match="no file of .* is like {id}/other/"):
+        masks(tmp_path, {}, files="{id}/other/*.png")
+    with pytest.raises(UserError, match="are of one class; competition.classes has 2"):
+        masks(tmp_path, {}, files="{id}/masks/*.png", classes="12")
+
+
+def palette_image(indices):
+    image = Image.fromarray(indices, "P")
+    image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0] + [0, 0, 0] * 253)
+    return image
+
+
+def forms():
+    indices = (blobs(1) + blobs(2)).astype(np.uint8)
+    assert set(np.unique(indices)) == {0, 1, 2}
+    return indices, {
+        "grey.png": indices,
+        "palette.png": palette_image(indices),
+        "deep.png": indices.astype(np.uint16),
+        "rgb.png": np.dstack([indices] * 3),
+        "tiled.tif": indices,
+        "deep.tif": indices.astype(np.uint16),
+    }
+
+
+@pytest.mark.parametrize("form", forms()[1])
+@pytest.mark.parametrize("whole_pixels", [2**25, 10])
+def test_indices_are_read_whole_and_by_window(tmp_path, monkeypatch, form, whole_pixels):
+    monkeypatch.setattr("lib.competition.labels.mask_file.WHOLE_PIXELS", whole_pixels)
+    monkeypatch.setattr("lib.competition.labels.common.KEPT", whole_pixels)
+    indices, files = forms()
+    suffix = "." + form.split(".")[1]
+    label = masks(tmp_path, {f"a{suffix}": files[form]}, classes="12", suffix=suffix).open("a", H, W)
+    for y, x, h, w in [(0, 0, 10, W), (8, 3, 20, 11), (30, 0, 10, 30), (2, 2, 5, 5)]:
+        assert (label.read(y, x, h, w) == indices[y : y + h, x : x + w]).all()
+
+
+def test_bits_are_streamed_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.competition.labels.mask_file.WHOLE_PIXELS", 10)
+    monkeypatch.setattr("lib.competition.labels.common.KEPT", 10)
+    mask = blobs(4)
+    bits = Image.fromarray(mask * np.uint8(255)).convert("1")
+    label = masks(tmp_path, {"a.png": bits}).open("a", H, W)
+    assert (label.read(5, 5, 20, 20) == mask[5:25, 5:25]).all()
+
+
+def test_a_missing_mask_is_empty_where_that_is_said(tmp_path):
+    mask = blobs(3)
+    for labels in ({"threshold": 0}, {}):
+        reader = masks(tmp_path, {"a.png": mask}, missing="empty", **labels)
+        assert (whole(reader) == mask).all() and not whole(reader, "b").any()

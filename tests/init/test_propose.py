@@ -1,0 +1,139 @@
+"""`init` on miniatures of known competitions, and on the real ones where they are at hand."""
+
+import runpy
+import shutil
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+import tifffile
+
+from lib.competition.dataset import Competition
+from lib.competition.demo import make_demo
+from lib.config import flat, load
+from lib.errors import UserError
+from lib.init.propose import propose
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def proposed(tmp_path, make):
+    layout = make(tmp_path / "raw")
+    propose(layout.root, "mine", tmp_path / "configs/mine.yaml")
+    return layout, load(tmp_path / "configs/mine.yaml")
+
+
+@pytest.mark.parametrize("make", layouts.ALL, ids=lambda make: make.__name__)
+def test_labels_are_read_as_they_were_drawn(tmp_path, make):
+    layout, config = proposed(tmp_path, make)
+    competition = Competition(config.competition)
+    competition.check()
+    assert set(competition.ids("train")) == set(layout.truth) and len(competition.ids("test")) == 2
+    for name, label in layout.truth.items():
+        height, width = label.shape
+        assert (competition.labels.open(name, height, width).read(0, 0, height, width) == label).all()
+    options = flat(config)
+    for key, value in layout.expected.items():
+        assert options.get(key, options.get(f"competition.{key}")) == value, key
+
+
+def test_every_choice_has_its_section_and_most_a_reason(tmp_path):
+    proposed(tmp_path, layouts.hubmap)
+    text = (tmp_path / "configs/mine.yaml").read_text()
+    for key in (
+        "tile_size",
+        "scale",
+        "stride",
+        "background_keep",
+        "batch_size",
+        "k",
+        "group_column",
+        "terms",
+        "window",
+    ):
+        line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
+        assert "#" in line, line
+    assert "preset: hubmap2021" in text
+
+
+def test_groups(tmp_path, capsys):
+    _, config = proposed(tmp_path / "a", layouts.hubmap)
+    assert config.folds.group_column == "patient_number" and config.folds.k == 3
+    assert "a pixel shows 0.5 micrometres" in capsys.readouterr().out
+    _, config = proposed(tmp_path / "b", layouts.carvana)
+    assert config.folds.group_regex == "^(.+?)[_.-][^_.-]+$"
+    _, config = proposed(tmp_path / "c", layouts.severstal)
+    assert not config.folds.group_column and not config.folds.group_regex
+    assert "nothing says so, each is its own group" in capsys.readouterr().out
+
+
+def test_deep_pictures_get_a_range(tmp_path):
+    root = layouts.hubmap(tmp_path / "raw").root
+    for path in root.glob("*/*.tiff"):
+        deep = tifffile.imread(path).astype(np.uint16) * 15  # of 12 bits
+        tifffile.imwrite(path, deep, photometric="rgb")
+    propose(root, "mine", tmp_path / "mine.yaml")
+    assert load(tmp_path / "mine.yaml").competition.pixels.range == (0, 4095)
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
+    proposed(tmp_path, layouts.tgs)
+    target = tmp_path / "configs/mine.yaml"
+    target.write_text("mine")
+    with pytest.raises(UserError, match="mine.yaml exists already"):
+        propose(tmp_path / "raw", "mine", target)
+    assert target.read_text() == "mine" and [p.name for p in target.parent.iterdir()] == ["mine.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "what"),
+    [
+        ("sample_submission.csv", "holds no sample submission"),
+        ("train.csv", "holds no labels that are recognised"),
+        ("train", "holds no labels that are recognised"),
+        ("test", "no sample submission"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path, gone, what):
+    root = layouts.hubmap(tmp_path / "raw").root
+    shutil.rmtree(root / gone) if (root / gone).is_dir() else (root / gone).unlink()
+    with pytest.raises(UserError, match=what):
+        propose(root, "mine", tmp_path / "mine.yaml")
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+@pytest.mark.parametrize("make", [layouts.severstal, layouts.coco], ids=lambda make: make.__name__)
+def test_a_proposal_runs_unedited_to_a_submission(tmp_path, make):
+    layout, _ = proposed(tmp_path, make)
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        script = runpy.run_path(str(ROOT / f"{stage}.py"))
+        script["main"]([str(tmp_path / "configs/mine.yaml"), "--preflight", "--workspace", str(tmp_path / "work")])
+    rows = (tmp_path / "work-preflight/submission.csv").read_text().splitlines()
+    assert len(rows) == len((layout.root / "sample_submission.csv").read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("aerial", {"labels.palette": "classes.csv", "submission.order": "row", "folds.group_column": "tile"}),
+        ("retina", {"labels.order": "column", "labels.base": 1, "unlabeled_images": "unlabeled/*"}),
+        ("facade", {"labels.format": "coco", "train_images": "images/*", "submission.size": (256, 256)}),
+    ],
+)
+def test_real_competitions_where_they_are_at_hand(tmp_path, name, expected):
+    root = ROOT.parent / "shared/competitions" / name
+    if not root.is_dir():
+        pytest.skip(f"{root} is not there")
+    propose(root, name, tmp_path / f"{name}.yaml")
+    options = flat(load(tmp_path / f"{name}.yaml"))
+    for key, value in expected.items():
+        assert options.get(key, options.get(f"competition.{key}")) == value, key
+
+
+def test_the_demo(tmp_path):
+    make_demo(tmp_path / "raw", sides=(1000, 1100))
+    propose(tmp_path / "raw", "demo2", tmp_path / "demo.yaml")
+    config = load(tmp_path / "demo.yaml")
+    assert config.folds.group_column == "patient" and config.competition.labels.path == "train.csv"
+    assert config.preprocess.scale < 1 and not config.competition.answers
