@@ -46,20 +46,29 @@ class Spool:
         self._file.write(np.ascontiguousarray(array).data)
         self._places[key] = offset, array.shape, array.dtype
 
-    def pop(self, key: object) -> np.ndarray | None:
-        """The array, which is forgotten; None when there is none."""
-        if key in self._held:
-            array = self._held.pop(key)
-            self._bytes -= array.nbytes
-            return array
-        if key not in self._places:
-            return None
-        offset, shape, dtype = self._places.pop(key)
+    def get(self, key: object) -> np.ndarray | None:
+        """The array, not to be written to; None when there is none."""
+        if key in self._held or key not in self._places:
+            return self._held.get(key)
+        offset, shape, dtype = self._places[key]
         array = np.empty(shape, dtype)
         self._file.seek(offset)
         self._file.readinto(array.data)
-        self._free.setdefault(array.nbytes, []).append(offset)
         return array
+
+    def pop(self, key: object) -> np.ndarray | None:
+        """The array, which is forgotten; None when there is none."""
+        array = self.get(key)
+        self.forget(key)
+        return array
+
+    def forget(self, key: object) -> None:
+        if key in self._held:
+            self._bytes -= self._held.pop(key).nbytes
+        elif key in self._places:
+            offset, shape, dtype = self._places.pop(key)
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            self._free.setdefault(size, []).append(offset)
 
 
 def stitch(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from lib.imaging.stitch import Spool
 from lib.inference.forward import Ensemble
-from lib.inference.predictor import Block, Limits, Source, Windows, full_rows, predict
+from lib.inference.predictor import Block, Limits, Source, Windows, predict
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ def predict_together(
 ) -> Iterator[Block]:
     """As `predict`: blocks of (S, K, h, w), the systems of each group but its mean, and last the mean of all networks.
 
-    Several groups are predicted side by side and joined at the original size, in rows of the image's width.
+    Several groups are predicted side by side and joined at the original size, in blocks cut out of what each has
+    finished; what one group is ahead of the others waits, beyond a part of `limits.max_gib` in a file.
     """
     streams = [
         predict(sources, group.forward, group.windows, fill, group.forward.systems, limits, description * (i == 0))
@@ -34,12 +37,18 @@ def predict_together(
         yield from streams[0]
         return
     weights = np.array([len(group.forward.runs) for group in groups], np.float32)
-    rows = [_Rows(stream) for stream in streams]
-    while sum(row.fill() for row in rows) == len(rows):
-        height = min(row.values.shape[2] for row in rows)
-        first = rows[0].block
-        block = replace(first, y=rows[0].y, x=0, probs=_joined([row.take(height) for row in rows], weights))
-        yield block
+    waiting = [_Waiting(stream, limits.bytes / 4 / len(streams), limits.folder) for stream in streams]
+    y = 0
+    while all(stream.reach(y) for stream in waiting):
+        block, bottom = waiting[0].block, min(stream.bottom for stream in waiting)
+        column = sum(stream.column for stream in waiting) * (bottom - y)  # bytes
+        step = max(1, int(limits.bytes / 8 / column))
+        for x in range(0, block.width, step):
+            box = y, x, bottom - y, min(step, block.width - x)
+            yield replace(block, y=y, x=x, probs=_joined([stream.cut(*box) for stream in waiting], weights))
+        y = bottom if bottom < block.height else 0
+        for stream in waiting:
+            stream.forget(bottom)
 
 
 def _joined(parts: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -48,24 +57,45 @@ def _joined(parts: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
     return np.concatenate([*(part[:-1] for part in parts), mean[None]])
 
 
-class _Rows:
-    """Rows of a stream of blocks at the image's width, to be taken by as many as wanted."""
+class _Waiting:
+    """Blocks of a stream that were not used up yet. `bottom`: rows of the image that are there at full width."""
 
-    def __init__(self, blocks: Iterator[Block]):
-        self._rows = full_rows(blocks, lambda probs: probs)
+    def __init__(self, blocks: Iterator[Block], budget: float, folder: Path | None):
+        self._blocks, self._spool = blocks, Spool(budget, folder)
+        self._places: dict[tuple[int, int], tuple[int, int]] = {}  # (y, x) of a block: its (h, w)
         self.block: Block | None = None
-        self.y, self.values = 0, np.zeros((0, 0, 0, 0), np.float32)
+        self.bottom = self.column = 0
+        """`column`: bytes of one pixel's systems."""
 
-    def fill(self) -> bool:
-        """Have at least one row; False at the end."""
-        if self.values.shape[2] == 0:
-            found = next(self._rows, None)
-            if found is None:
+    def reach(self, y: int) -> bool:
+        """Have row `y` at full width; False at the end of all images."""
+        while self.bottom <= y:
+            block = next(self._blocks, None)
+            if block is None:
                 return False
-            self.block, self.y, self.values = found
+            h, w = block.probs.shape[2:]
+            self._spool.put((block.y, block.x), block.probs.copy())
+            self._places[block.y, block.x] = h, w
+            if block.x + w == block.width:
+                self.bottom = block.y + h
+            self.block, self.column = replace(block, probs=block.probs[:, :, :0]), block.probs[:, :, 0, 0].nbytes
         return True
 
-    def take(self, height: int) -> np.ndarray:
-        taken, self.values = self.values[:, :, :height], self.values[:, :, height:]
-        self.y += height
-        return taken
+    def cut(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """(S, K, h, w) out of the blocks."""
+        out = np.empty((*self.block.probs.shape[:2], h, w), np.float32)
+        for (top, left), (high, wide) in self._places.items():
+            y0, y1, x0, x1 = max(y, top), min(y + h, top + high), max(x, left), min(x + w, left + wide)
+            if y0 < y1 and x0 < x1:
+                part = self._spool.get((top, left))[:, :, y0 - top : y1 - top, x0 - left : x1 - left]
+                out[:, :, y0 - y : y1 - y, x0 - x : x1 - x] = part
+        return out
+
+    def forget(self, bottom: int) -> None:
+        """The rows above `bottom`, or, at the image's end, all of it."""
+        for place, (high, _) in list(self._places.items()):
+            if place[0] + high <= bottom:
+                self._spool.forget(place)
+                del self._places[place]
+        if bottom == self.block.height:
+            self.bottom = 0

@@ -119,9 +119,17 @@ def test_members_of_different_windows_and_scales_are_joined_at_the_original_size
     assert len(blocks) > 4, "too small to be cut"
     alone = [whole(path, Ensemble([net], CPU), windows)[0]
              for net, windows in ((Grey(-2.0), wide), (Grey(1.0), wide), (Grey(2.0), small))]  # fmt: skip
+    assert max(block.probs.nbytes for block in blocks) <= 2e-5 * 2**30 / 8, "rows of the whole width"
+    wide_open = list(predict_together(sources, groups, np.zeros(1), Limits(max_gib=1)))
+    assert len(wide_open) < len(blocks)
     for image_id in "ab":
-        mine = np.concatenate([block.probs for block in blocks if block.image_id == image_id], axis=2)
+        own = [block for block in blocks if block.image_id == image_id]
+        assert [block.last for block in own] == [False] * (len(own) - 1) + [True]
+        mine = np.concatenate([rows for _, _, rows in full_rows(own, lambda probs: probs)], axis=2)
         assert mine.shape == (4 if each else 1, 1, 75, 131)
+        same = [block for block in wide_open if block.image_id == image_id]
+        same = np.concatenate([rows for _, _, rows in full_rows(same, lambda probs: probs)], axis=2)
+        assert (mine == same).all(), "the same to the last bit, whatever waits in the file"
         assert np.abs(mine[-1] - np.mean(alone, axis=0)).max() < 1e-5, "every network counts alike"
         if each:
             assert np.abs(mine[:3] - np.stack(alone)).max() < 1e-5
