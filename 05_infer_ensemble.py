@@ -6,7 +6,7 @@
 
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
 images will get (cached), and fits the decision on them. Writes, in work/<name>/: decision.json,
-submissions/<time>_<tag>.csv with a .json beside it, submission.csv (a copy), report/*.jpg.
+submissions/<time>_<tag>.csv with a .json beside it, submission.csv (a copy), report/.
 """
 
 import shutil
@@ -36,9 +36,11 @@ from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import ensemble_rows, member_rows
-from lib.report.failures import class_rows, decided_counts, shown_objects, size_rows
-from lib.report.show import show_predictions
+from lib.report.failures import class_rows, decided_confusions, shown_objects, size_rows
+from lib.report.findings import write_findings
+from lib.report.page import update_report
 from lib.report.tables import text_table
+from lib.terminal import begin
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
 from lib.workspace import Workspace, read_json, replacing, write_json
@@ -47,6 +49,7 @@ from lib.workspace import Workspace, read_json, replacing, write_json
 def main(argv: list[str]) -> None:
     started = time.monotonic()
     config = parse_command_line(argv, "05_infer_ensemble.py")
+    begin(config)
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
@@ -81,8 +84,9 @@ def main(argv: list[str]) -> None:
     oof, fold_of = out_of_fold(parts, folds, images, config, competition, workspace, load, device, engine)
     decision = fit_decision(oof, len(systems), fold_of, config.competition, config.infer.threshold == "fit")
     rows = member_rows(parts, systems, oof, config)
+    gains = ensemble_rows(rows, decision)
     table = "\n\n".join(text_table(part) for part in (
-        rows, ensemble_rows(rows, decision), class_rows(decided_counts(oof, decision), competition.label_names),
+        rows, gains, class_rows(decided_confusions(oof, decision).sum(0), competition.label_names),
         size_rows(shown_objects(oof, decision, images, competition)),
     ))  # fmt: skip
 
@@ -98,7 +102,7 @@ def main(argv: list[str]) -> None:
         codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
 
     decision.save(workspace.decision)
-    show_predictions(oof, fold_of, decision, config.report.pictures, images, competition, workspace)
+    write_findings(oof, decision, rows, gains, folds, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
         "members": [part.name for part in parts], "decision": read_json(workspace.decision, {}),
@@ -110,6 +114,7 @@ def main(argv: list[str]) -> None:
     with replacing(workspace.submission) as temporary:
         shutil.copyfile(path, temporary)
     stage.finish([path, workspace.decision, workspace.submission], table=table, **about)
+    update_report(config)
     print(table)
     print(f"05: {len(sources)} test images in {seconds:.0f} s; {path}\n05: {workspace.submission}")
 

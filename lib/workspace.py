@@ -24,6 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.errors import UserError
+from lib.memory import peak_gib
 
 
 class Workspace:
@@ -136,6 +137,7 @@ class Stage:
         record = {
             "stage": self.name,
             "seconds": round(time.monotonic() - self._started, 1),
+            "peak_gib": round(peak_gib(), 2),
             "outputs": [str(path) for path in outputs],
             "facts": facts,
             "made_from": self.now,

@@ -39,7 +39,7 @@ def test_from_raw_data_to_a_checked_submission_then_nothing_to_do(done, capsys):
     about = json.loads(next((work / "submissions").glob("*.json")).read_text())
     assert len(about["members"]) == 4 and all(name.startswith("base-r1/") for name in about["members"])
     assert 0 < about["oof_score"] <= 1
-    assert list((work / "report").glob("*.jpg"))
+    assert list((work / "report/gallery").glob("*.jpg"))
 
     before = {p: p.stat().st_mtime_ns for p in work.rglob("*") if p.is_file()}
     run_all(config, "--train.seeds", "42", "43")

@@ -8,8 +8,9 @@ import pandas as pd
 
 from lib.competition.dataset import Competition
 from lib.competition.metrics import parts
+from lib.imaging.grid import map_step
 from lib.inference.decision import Decision
-from lib.inference.evaluate import HALF, Evaluation, map_step
+from lib.inference.evaluate import HALF, Evaluation
 from lib.report.show import small_truth
 from lib.tables import IGNORE
 
@@ -32,10 +33,10 @@ def class_rows(confusion: np.ndarray, names: list[str]) -> list[dict]:
     return rows
 
 
-def decided_counts(oof: Evaluation, decision: Decision) -> np.ndarray:
-    """The matrix (n, n), truth x decision, of the ensemble (the last system) over all images."""
+def decided_confusions(oof: Evaluation, decision: Decision) -> np.ndarray:
+    """The matrices (N, n, n), truth x decision, of the ensemble (the last system)."""
     threshold = HALF if decision.threshold is None else decision.threshold
-    return oof.confusions(oof.counts.shape[1] - 1, threshold).sum(0)
+    return oof.confusions(oof.counts.shape[1] - 1, threshold)
 
 
 def size_rows(objects: pd.DataFrame) -> list[dict]:

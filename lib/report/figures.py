@@ -7,6 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.tables import IGNORE
+
+RIGHT, INVENTED, MISSED = (70, 180, 100), (225, 60, 55), (45, 105, 230)
 PALETTE = np.array(
     [
         [0, 0, 0],
@@ -34,10 +37,28 @@ def truth_beside_prediction(image: np.ndarray, truth: np.ndarray, guess: np.ndar
 
 def overlay(image: np.ndarray, labels: np.ndarray, background: bool, strength: float = 0.55) -> np.ndarray:
     """Label colours laid over an image; background and ignored pixels stay as they are."""
-    shown = (labels != 255) & ((labels > 0) | (not background))
+    shown = (labels != IGNORE) & ((labels > 0) | (not background))
     colours = PALETTE[(labels.astype(int) + (0 if background else 1)) % len(PALETTE)]
     mixed = image * (1 - strength) + colours * strength
     return np.where(shown[..., None], mixed, image).astype(np.uint8)
+
+
+def error_map(
+    image: np.ndarray, truth: np.ndarray, guess: np.ndarray, background: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(picture (h, w, 3), wrong (h, w) bool): objects that are found green, invented red, missed blue, over pale grey.
+
+    Another class than the true one is red too. Ignored pixels are never wrong.
+    """
+    known = truth != IGNORE
+    wrong = known & (truth != guess)
+    is_object, is_guess = (labels > 0 if background else np.ones(labels.shape, bool) for labels in (truth, guess))
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None]
+    picture = np.repeat((grey * 0.45 + 125).astype(np.uint8), 3, axis=2)
+    picture[known & ~wrong & is_object] = picture[known & ~wrong & is_object] * 0.5 + np.array(RIGHT) * 0.5
+    picture[wrong & is_guess] = INVENTED
+    picture[wrong & ~is_guess] = MISSED
+    return picture, wrong
 
 
 def save_picture(path: Path, pixels: np.ndarray) -> None:
