@@ -7,6 +7,8 @@ python -m lib another_round CONFIG …   is another pseudo-label round worth whi
 python -m lib check CONFIG [CSV] …    does a CSV (else submission.csv) have the form that the sample asks for?
 python -m lib score CONFIG [CSV] …    score it, where the answers are known
 python -m lib compare CONFIG … …      one table over several configs
+python -m lib look CONFIG IMAGE_ID …  one picture: image, truth where known, members, ensemble, decision, errors
+python -m lib report CONFIG …         draw work/<name>/report/index.html again
 
 `…` are options as every script takes them: `--train.epochs 3`.
 """
@@ -96,9 +98,26 @@ def compare(argv: list[str]) -> None:
     compare_configs(*split(argv))
 
 
+def look(argv: list[str]) -> None:
+    from lib.report.look import look_at
+
+    path, image_id, *more = split(argv)[0]
+    if more:
+        raise UserError(f"expected one image id, found {len(more) + 1}: {' '.join([image_id, *more])}")
+    config = load(path, split(argv)[1])
+    load_plugins(config.plugins)
+    look_at(config, image_id)
+
+
+def report(argv: list[str]) -> None:
+    from lib.report.page import render_page
+
+    print(render_page(load(argv[0], argv[1:])))
+
+
 VERBS = {
     "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check, "score": score,
-    "compare": compare,
+    "compare": compare, "look": look, "report": report,
 }  # fmt: skip
 
 
@@ -108,9 +127,10 @@ def main(argv: list[str]) -> None:
         return
     if not argv or argv[0] not in VERBS:
         raise UserError(f"expected python -m lib VERB …, with one of {', '.join(VERBS)}")
-    needed = 2 if argv[0] == "get" else 1
+    needed = 2 if argv[0] in ("get", "look") else 1
     if len(split(argv[1:])[0]) < needed:
-        raise UserError(f"python -m lib {argv[0]} needs a configuration file, for example configs/demo.yaml")
+        more = " and an image's id" if argv[0] == "look" else ""
+        raise UserError(f"python -m lib {argv[0]} needs a configuration file, for example configs/demo.yaml{more}")
     VERBS[argv[0]](argv[1:])
 
 

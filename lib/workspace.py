@@ -6,7 +6,7 @@ work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             pseudo/round1/tiles.csv, tiles/                        04
             clean/tiles.csv, tiles/, *.jpg                         04 --clean
             oof/, decision.json, submissions/, submission.csv      05
-            choices.json, manifests/, report/
+            choices.json, manifests/, report/, look/
 """
 
 from __future__ import annotations

@@ -61,6 +61,11 @@ def error_map(
     return picture, wrong
 
 
+def heat(bins: np.ndarray) -> np.ndarray:
+    """Probabilities at 8 bits (h, w) as colours (h, w, 3), dark for none."""
+    return cv2.cvtColor(cv2.applyColorMap(bins, cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB)
+
+
 def save_picture(path: Path, pixels: np.ndarray) -> None:
     """RGB (h, w, 3) to a JPEG or PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
