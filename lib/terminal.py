@@ -15,7 +15,7 @@ from lib.config import Config
 from lib.errors import UserError
 
 ALWAYS = "warning"  # lines that start so are shown even when `quiet`
-PLAIN = "{desc}: {percentage:.0f} % of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
+PLAIN = "{desc}: {percentage:.0f} % of {total:g} {unit}, {elapsed} gone, {remaining} left{postfix}"
 
 
 class Tee(io.TextIOBase):

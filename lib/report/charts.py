@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 640, 300  # of a chart, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 12, 42
 COLOURS = 8  # classes c0 … c7 of the page's style
 KEPT = 240  # points of a line, at most
 
@@ -48,11 +48,12 @@ def line_chart(
     lines: Iterable[Line], x_name: str, y_name: str, marks: Iterable[tuple[float, str]] = (), diagonal: bool = False
 ) -> Markup:
     """Lines with a legend. `marks`: (x, text) of dashed uprights. `diagonal`: from one corner to the other."""
-    lines = [Line(line.name, thinned(_finite(line.points)), line.dots) for line in lines]
-    lines = [line for line in lines if line.points]
-    if not lines:
+    # A line keeps its colour from chart to chart, also where another one has no points.
+    numbered = [(i, Line(line.name, thinned(_finite(line.points)), line.dots)) for i, line in enumerate(lines)]
+    numbered = [(i, line) for i, line in numbered if line.points]
+    if not numbered:
         return Markup("")
-    xs, ys = zip(*(point for line in lines for point in line.points), strict=True)
+    xs, ys = zip(*(point for _, line in numbered for point in line.points), strict=True)
     x, y = _axes(xs, ys)
     parts = [_frame(x, y, x_name, y_name)]
     if diagonal:
@@ -62,12 +63,12 @@ def line_chart(
         shift, anchor = (-5, "end") if x(at) > WIDTH * 0.7 else (5, "start")
         place = f'x="{x(at) + shift}" y="{TOP + 12}" text-anchor="{anchor}"'
         parts.append(f'<text class="mark" {place}>{escape(text)}</text>')
-    for i, line in enumerate(lines):
+    for i, line in numbered:
         path = "".join(f"{'ML'[k > 0]}{x(px)} {y(py)}" for k, (px, py) in enumerate(line.points))
         parts.append(f'<path class="line c{i % COLOURS}" d="{path}"><title>{escape(line.name)}</title></path>')
         if line.dots or len(line.points) == 1:
             parts += [_dot(x(px), y(py), i, f"{line.name}: {_number(px)}, {_number(py)}") for px, py in line.points]
-    return _svg(parts, f"{y_name} by {x_name}") + _legend([line.name for line in lines])
+    return _svg(parts, f"{y_name} by {x_name}") + _legend({i: line.name for i, line in numbered})
 
 
 def scatter(points: Iterable[tuple[float, float, str]], x_name: str, y_name: str, named: bool = True) -> Markup:
@@ -99,7 +100,7 @@ def histogram(edges: Sequence[float], series: dict[str, Sequence[float]], x_name
             width = (x(high) - x(low) - 1.5) / len(series)
             words = f"{name}: {_number(count)} of {_number(low)} to {_number(high)}"
             parts.append(_bar(x(low) + i * width, y(count), width, y(0) - y(count), i, words))
-    return _svg(parts, f"{y_name} by {x_name}") + (_legend(list(series)) if len(series) > 1 else "")
+    return _svg(parts, f"{y_name} by {x_name}") + _legend(dict(enumerate(series)))
 
 
 def bars(rows: Sequence[tuple[str, float]], unit: str = "") -> Markup:
@@ -182,7 +183,7 @@ def _frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
     parts.append(f'<text class="name" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
                  f"{escape(x_name)}</text>")  # fmt: skip
-    parts.append(f'<text class="name" transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">'
+    parts.append(f'<text class="name y" transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">'
                  f"{escape(y_name)}</text>")  # fmt: skip
     return "".join(parts)
 
@@ -202,9 +203,10 @@ def _svg(parts: Iterable[str], words: str, height: float = HEIGHT) -> Markup:
     return Markup(f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(words)}">{inside}</svg>')
 
 
-def _legend(names: Sequence[str]) -> Markup:
-    items = "".join(f'<li class="c{i % COLOURS}">{escape(name)}</li>' for i, name in enumerate(names))
-    return Markup(f'<ul class="legend">{items}</ul>')
+def _legend(names: dict[int, str]) -> Markup:
+    """Names by the number of their colour; nothing for a single one."""
+    items = "".join(f'<li class="c{i % COLOURS}">{escape(name)}</li>' for i, name in names.items())
+    return Markup(f'<ul class="legend">{items}</ul>' if len(names) > 1 else "")
 
 
 def _finite(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -218,14 +220,14 @@ def _known(value: float | None) -> bool:
 def _number(value: float) -> str:
     """Short digits.
 
-    >>> [_number(v) for v in (0.00012, 0.25, 12.5, 1500, 2_500_000)]
-    ['1.2e-04', '0.25', '12.5', '1,500', '2.5M']
+    >>> [_number(v) for v in (0.000012, 0.0005, 0.25, 12.5, 1500, 2_500_000)]
+    ['1.2e-05', '0.0005', '0.25', '12.5', '1,500', '2.5M']
     """
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:.3g}M"
     if size >= 1000:
         return f"{value:,.0f}"
-    if 0 < size < 1e-3:
+    if 0 < size < 1e-4:
         return f"{value:.1e}"
-    return f"{value:.4g}"
+    return f"{value:.3g}"

@@ -131,7 +131,10 @@ def draw_gallery(
     table: pd.DataFrame, oof: Evaluation, decision: Decision, count: int, images: pd.DataFrame,
     competition: Competition, workspace: Workspace,
 ) -> list[dict]:  # fmt: skip
-    """Draw `count` of the worst, best and most uncertain images whose map was kept; `table`: worst first."""
+    """Draw `count` of the worst, best and most uncertain images whose map was kept; `table`: worst first.
+
+    Returns what is drawn; `places`: kind → the image's place among them.
+    """
     shown = table[table["image"].isin(list(oof.maps))]
     orders = {
         "worst": shown["image"], "best": shown["image"][::-1],
@@ -140,7 +143,7 @@ def draw_gallery(
     chosen: dict[str, dict] = {}
     for kind, ids in orders.items():
         for place, image_id in enumerate(ids[:count]):
-            chosen.setdefault(image_id, {"kinds": [], "place": place})["kinds"].append(kind)
+            chosen.setdefault(image_id, {"places": {}})["places"][kind] = place
     rows, facts = images.set_index("image_id"), table.set_index("image")
     with replacing_dir(workspace.report / "gallery") as folder:
         for image_id, item in chosen.items():
@@ -171,7 +174,7 @@ def draw_panels(image_id: str, row: pd.Series, guess: np.ndarray, competition: C
     rows, columns = (np.minimum((start + np.arange(n)) // step, size - 1)
                      for start, n, size in zip((y, x), (h, w), guess.shape, strict=True))  # fmt: skip
     save_panels(folder, f"{image_id}_spot", pixels, label, guess[np.ix_(rows, columns)], background)
-    return f"worst spot at full resolution (y {y}, x {x}; its map has every {step}th pixel)"
+    return f"worst spot at full resolution: y {y}, x {x} (one prediction shown for {step} x {step} pixels)"
 
 
 def save_panels(

@@ -8,12 +8,12 @@ from jinja2 import Environment, FileSystemLoader
 
 from lib.config import Config
 from lib.config.load import workspace_of
-from lib.report.sections import costs, data, ensemble, folds, oof, pseudo, submissions, training
+from lib.report.sections import costs, data, ensemble, folds, oof, overview, pseudo, submissions, training
 from lib.workspace import Workspace, write_text
 
 SECTIONS = (
-    data.section, folds.section, training.section, oof.section, oof.galleries, pseudo.rounds, pseudo.suspects,
-    ensemble.section, submissions.section, costs.section,
+    overview.section, data.section, folds.section, training.section, oof.section, oof.galleries, pseudo.rounds,
+    pseudo.suspects, ensemble.section, submissions.section, costs.section,
 )  # fmt: skip
 
 

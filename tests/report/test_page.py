@@ -5,20 +5,36 @@ import re
 import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lib.config import load
+from lib.imaging.reader import AS_THEY_ARE
 from lib.report import page
 from lib.report.charts import Line, line_chart, scatter
-from lib.report.findings import correlation, object_points
+from lib.report.findings import correlation, draw_panels, object_points
 from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ["data", "folds", "training", "oof", "galleries", "pseudo", "suspects", "ensemble", "submissions", "costs"]
+SECTIONS = [
+    "overview",
+    "data",
+    "folds",
+    "training",
+    "oof",
+    "galleries",
+    "pseudo",
+    "suspects",
+    "ensemble",
+    "submissions",
+    "costs",
+]
 ODD = "im 1 #<b>&%20"
 
 
@@ -43,7 +59,7 @@ def test_the_page_grows_with_every_stage_and_is_rewritten_only_when_it_changes(t
     for stage, more, expected in [
         ("01_preprocess", [], {"data", "costs"}),
         ("02_make_folds", [], {"folds"}),
-        ("03_train", [], {"training"}),
+        ("03_train", [], {"training", "overview"}),
         ("04_pseudo_label", ["--train.round", "1"], {"pseudo"}),
         ("04_pseudo_label", ["--clean"], {"suspects"}),
         ("05_infer_ensemble", [], {"oof", "galleries", "ensemble", "submissions"}),
@@ -127,3 +143,35 @@ def test_charts_hold_every_point_and_escape_names():
     assert scatter([(1, None, "a")], "x", "y") == ""
     low, high = (float(y) for y in re.findall(r'cy="([\d.]+)"', drawing))
     assert low > high, "larger values stand higher"
+
+
+def test_the_worst_spot_of_a_huge_image_is_shown_at_full_resolution(tmp_path):
+    truth = np.zeros((2000, 1500), np.uint8)
+    truth[900:1100, 700:800] = 1
+    image = np.full((2000, 1500, 3), 90, np.uint8)
+    image[truth > 0] = 200
+    guess = np.zeros((667, 500), np.uint8)
+    guess[600:640, 440:480] = 1  # invented: larger than what is missed
+    Image.fromarray(image).save(tmp_path / "a.png")
+    competition = SimpleNamespace(
+        settings=SimpleNamespace(pixels=AS_THEY_ARE, background=True),
+        labels=SimpleNamespace(open=lambda image_id, height, width: MaskReader(truth)),
+    )
+    row = pd.Series({"path": str(tmp_path / "a.png"), "height": 2000, "width": 1500})
+    words = draw_panels("a", row, guess, competition, tmp_path)
+    assert re.search(r"y 1488, x 988 .*3 x 3", words), "as near to the error as the image's end allows"
+    error = cv2.imread(str(tmp_path / "a_spot_error.jpg"))
+    red = (error[..., 2] > 180) & (error[..., 1] < 120)
+    assert error.shape == (512, 512, 3) and red.sum() == pytest.approx((40 * 3) ** 2, rel=0.05)
+    whole = cv2.imread(str(tmp_path / "a_truth.jpg"))
+    assert whole.shape == (667, 500, 3)
+
+
+class MaskReader:
+    """A label reader of one mask."""
+
+    def __init__(self, mask):
+        self.mask = mask
+
+    def read(self, y, x, h, w):
+        return self.mask[y : y + h, x : x + w]

@@ -15,10 +15,11 @@ from lib.workspace import Workspace
 
 @dataclass(frozen=True)
 class Picture:
-    """A file beside the page; `path` is relative to it. `words`: what it shows."""
+    """A file beside the page; `path` is relative to it. `words`: what it shows; `caption`: what stands below it."""
 
     path: str
     words: str = ""
+    caption: str = ""
 
     @property
     def url(self) -> str:
@@ -55,10 +56,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class Shown:
-    """One line of a gallery: pictures side by side."""
+    """One line of a gallery: pictures side by side. `small`: belongs to the line before."""
 
     title: str
     pictures: Sequence[Picture]
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,12 @@ def fact(workspace: Workspace, name: str) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def picture(workspace: Workspace, path: Path, words: str = "") -> Picture | None:
+def picture(workspace: Workspace, path: Path, words: str, caption: str = "") -> Picture | None:
     """A picture of the report's folder, where it is there."""
-    return Picture(path.relative_to(workspace.report).as_posix(), words) if path.is_file() else None
+    return Picture(path.relative_to(workspace.report).as_posix(), words, caption) if path.is_file() else None
 
 
-def beside(workspace: Workspace, path: Path, folder: str, words: str = "") -> Picture | None:
+def beside(workspace: Workspace, path: Path, folder: str, words: str) -> Picture | None:
     """A picture of a stage's own folder, copied into report/<folder>: the report can be moved as a whole."""
     if not path.is_file():
         return None

@@ -17,11 +17,11 @@ def section(workspace: Workspace, config: Config) -> Section | None:
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     groups = _groups(workspace)
     summary = read_json(workspace.fingerprint, {})
-    objects = fact(workspace, "objects")
+    shares, objects = summary.get("share", {}), fact(workspace, "objects")
     train = images[images["split"] == "train"]
     blocks = [
         Table("Splits", split_rows(images)),
-        Chart("Share of labeled pixels", bars([(name, 100 * v) for name, v in summary.get("share", {}).items()], "%")),
+        Chart("Share of labeled pixels", bars([(name, 100 * v) for name, v in shares.items() if v], "%")),
         Chart(
             "Sizes of objects", histogram(objects["edges"], objects["counts"], "pixels", "objects"),
             "Connected parts of the labels, counted on maps of at most 900 pixels.",

@@ -49,24 +49,26 @@ def galleries(workspace: Workspace, config: Config) -> Section | None:
     drawn = fact(workspace, "oof").get("gallery", [])
     blocks = []
     for kind, (title, note) in KINDS.items():
-        items = [_shown(workspace, item) for item in drawn if kind in item["kinds"]]
-        items.sort(key=lambda item: item[0])
-        if items:
-            blocks.append(Gallery(title, [shown for _, shown in items], note))
+        own = sorted((item for item in drawn if kind in item["places"]), key=lambda item: item["places"][kind])
+        blocks.append(Gallery(title, [shown for item in own for shown in _shown(workspace, item)], note))
     note = "Error map: green is right, red is invented, blue is missed; with several classes red is another class."
-    return Section("galleries", "Galleries", blocks, (), note) if blocks else None
+    return Section("galleries", "Galleries", blocks, (), note) if drawn else None
 
 
-def _shown(workspace: Workspace, item: dict) -> tuple[int, Shown]:
-    name, folder = item["image_id"], workspace.report / "gallery"
-    panels = [picture(workspace, folder / f"{name}_{kind}.jpg", f"{name}: {text}") for kind, text in PANELS.items()]
-    spots = [
-        picture(workspace, folder / f"{name}_spot_{kind}.jpg", f"{name}, {item['spot']}: {text}")
+def _shown(workspace: Workspace, item: dict) -> list[Shown]:
+    name = item["image_id"]
+    lines = [Shown(f"{name}: {item['score']:.4f}, fold {item['fold']}", _panels(workspace, name, name))]
+    if item["spot"]:
+        lines.append(Shown(item["spot"], _panels(workspace, f"{name}_spot", f"{name}, {item['spot']}"), small=True))
+    return lines
+
+
+def _panels(workspace: Workspace, stem: str, words: str) -> list[Picture]:
+    panels = [
+        picture(workspace, workspace.report / f"gallery/{stem}_{kind}.jpg", f"{words}: {text}", text)
         for kind, text in PANELS.items()
-        if item["spot"]
     ]
-    pictures: list[Picture] = [one for one in (*panels, *spots) if one]
-    return item["place"], Shown(f"{name} — {item['score']:.4f}, fold {item['fold']}", pictures)
+    return [panel for panel in panels if panel is not None]
 
 
 def _image_row(workspace: Workspace, row: dict) -> dict:

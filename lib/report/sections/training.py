@@ -17,13 +17,15 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         return None
     logs = {f"{folder.parent.name} {folder.name.replace('_', ' ')}": _log(folder) for folder in folders}
     done = [read_json(folder / "done.json", {}) for folder in folders]
-    charts = [
-        Chart(title, line_chart([Line(name, _points(log, key, scale)) for name, log in logs.items()], "step", axis))
-        for title, key, axis, scale in (
-            ("Loss", "loss", "loss", 1), ("Score on the way", "score", "OOF score", 1),
-            ("Learning rate", "lr", "learning rate", 1), ("Time", "seconds", "minutes", 1 / 60),
-        )
-    ]  # fmt: skip
+    for log, facts in zip(logs.values(), done, strict=True):
+        log += [{"step": facts["steps"], "score": facts["score"]}] if facts else []  # its end, after averaging
+    charts = []
+    for title, key, axis, unit in (
+        ("Loss", "loss", "loss", 1), ("Score", "score", "OOF score", 1),
+        ("Learning rate", "lr", "learning rate", 1), ("Time", "seconds", "minutes", 1 / 60),
+    ):  # fmt: skip
+        lines = [Line(name, _points(log, key, unit), dots=key == "score") for name, log in logs.items()]
+        charts.append(Chart(title, line_chart(lines, "step", axis)))
     rows = [_row(name, log, facts) for (name, log), facts in zip(logs.items(), done, strict=True)]
     scores = [facts["score"] for facts in done if facts]
     return Section(
