@@ -192,14 +192,16 @@ def save_panels(
 
 
 def worst_spot(wrong: np.ndarray, side: int) -> tuple[int, int]:
-    """Top left of the square of `side` with most errors; `wrong` (h, w) bool.
+    """Top left of the square of `side` with most errors, these in its middle where they can be; `wrong` (h, w) bool.
 
-    >>> wrong = np.zeros((6, 8), bool); wrong[3:5, 5:7] = True
-    >>> worst_spot(wrong, 2)
-    (3, 5)
+    >>> wrong = np.zeros((9, 9), bool); wrong[3:5, 5:7] = True
+    >>> worst_spot(wrong, 2), worst_spot(wrong, 4)
+    ((3, 5), (2, 4))
     """
     side = min(side, *wrong.shape)
     sums = cv2.integral(wrong.astype(np.uint8))
     found = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     y, x = np.unravel_index(found.argmax(), found.shape)
-    return int(y), int(x)
+    inside = np.argwhere(wrong[y : y + side, x : x + side])
+    middle = inside.mean(0) + (y, x) if len(inside) else np.array([y, x]) + side / 2
+    return tuple(int(np.clip(round(m - (side - 1) / 2), 0, n - side)) for m, n in zip(middle, wrong.shape, strict=True))
