@@ -108,7 +108,9 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         row |= {"n_tiles": len(kept), "n_dropped": len(rows) - len(kept)}
         row |= {key: sum(r[key] for r in rows) for key in class_columns(competition.label_names)}
         small, first = small_label(label, *size), int(config.competition.background)
-        draw_survey(path, content.picture, size, [spots[i].box for i in kept], small, first)
+        boxes = [spot.box for spot in spots]
+        chosen, dropped = [boxes[i] for i in kept], [boxes[i] for i in sorted(set(range(len(boxes))) - set(kept))]
+        draw_survey(path, content.picture, size, chosen, dropped, small, first)
         objects = (0, 0)
         if preprocess.mode == "resize" and config.competition.background:
             size = whole_size(reader.height, reader.width, preprocess.tile_size, preprocess.fit)

@@ -18,8 +18,8 @@ from lib.workspace import Workspace, write_json
 
 THUMBNAIL = 640  # longest side, pixels
 BINS = 24  # of the histogram
-PALE = 0.7  # how much of an area that is not in a tile goes white
-GREEN = (40, 170, 90)
+VEIL = 0.65  # share of the colour laid over what is in no kept tile
+GREEN, ORANGE = (40, 170, 90), (255, 190, 110)
 
 Box = tuple[int, int, int, int]
 
@@ -43,32 +43,45 @@ def object_sizes(labels: np.ndarray, step: int, background: bool) -> dict[int, l
 
 
 def draw_survey(
-    path: Path, image: np.ndarray, size: tuple[int, int], kept: Iterable[Box] | None = None,
+    path: Path, image: np.ndarray, size: tuple[int, int], kept: Iterable[Box] = (), dropped: Iterable[Box] = (),
     labels: np.ndarray | None = None, first: int = 0,
 ) -> None:  # fmt: skip
     """Draw a thumbnail of `image` (h, w, 3), of an image of `size` (height, width) in original pixels.
 
-    `kept`: boxes in original pixels; what is outside goes pale. `labels`: outlined from index `first` on.
+    `kept`, `dropped`: tiles, boxes in original pixels; what only dropped ones show turns orange, and what none shows
+    pale. `labels`: of a training image, outlined from index `first` on.
     """
     shrink = min(1.0, THUMBNAIL / max(image.shape[:2]))
     width, height = (max(1, round(side * shrink)) for side in image.shape[1::-1])
     picture = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    if kept is not None:
-        inside = np.zeros((height, width), np.uint8)
-        for y, x, h, w in kept:
-            y0, y1 = (place * height // size[0] for place in (y, y + h))
-            x0, x1 = (place * width // size[1] for place in (x, x + w))
-            inside[y0:y1, x0:x1] = 1
-        picture = np.where(inside[..., None], picture, picture * (1 - PALE) + 255 * PALE).astype(np.uint8)
-        outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-        cv2.drawContours(picture, outlines, -1, GREEN, 2)
     if labels is not None:
+        inside, lost = (covered(boxes, size, (height, width)) for boxes in (kept, dropped))
+        veil = np.where((lost & ~inside)[..., None], np.array(ORANGE), 255)
+        picture = np.where(inside[..., None], picture, picture * (1 - VEIL) + veil * VEIL).astype(np.uint8)
+        outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+        cv2.drawContours(picture, outlines, -1, GREEN, 2)
         shown = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
         for index in np.unique(shown[(shown != IGNORE) & (shown >= first)]).tolist():
             outlines, _ = cv2.findContours((shown == index).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
             colour = PALETTE[(index + 1 - first) % len(PALETTE)].tolist()
             cv2.drawContours(picture, outlines, -1, colour, 1, cv2.LINE_AA)
     save_picture(path, picture)
+
+
+def covered(boxes: Iterable[Box], size: tuple[int, int], small: tuple[int, int]) -> np.ndarray:
+    """Which pixels of a map of `small` (h, w), of an image of `size` (height, width), some box covers; bool.
+
+    >>> covered([(0, 0, 20, 10)], (40, 40), (4, 4)).astype(int).tolist()
+    [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    """
+    inside = np.zeros(small, bool)
+    for y, x, h, w in boxes:
+        rows, columns = (
+            slice(start * few // many, (start + length) * few // many)
+            for start, length, few, many in zip((y, x), (h, w), small, size, strict=True)
+        )
+        inside[rows, columns] = True
+    return inside
 
 
 def write_objects(workspace: Workspace, sizes: Iterable[dict[int, list[int]]], names: list[str]) -> None:

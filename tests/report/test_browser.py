@@ -130,7 +130,7 @@ def test_five_hundred_images_open_quickly(browser, tmp_path):
     for number in range(500):
         name = f"slide{number:03}"
         noise = rng.integers(0, 255, (480, 640, 3), np.uint8)
-        draw_survey(workspace.report / f"images/{name}.jpg", noise, (480, 640), [(0, 0, 100, 100)])
+        draw_survey(workspace.report / f"images/{name}.jpg", noise, (480, 640))
         rows.append(
             {"image_id": name, "split": "train", "source": "competition", "path": "x", "height": 480, "width": 640,
              "channels": 3, "blank_share": 0.1, "n_tiles": 1, "n_dropped": 2, "px_background": 9, "px_disc": number,

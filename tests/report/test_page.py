@@ -19,6 +19,7 @@ from lib.imaging.reader import AS_THEY_ARE
 from lib.report import page
 from lib.report.charts import Line, line_chart, scatter
 from lib.report.findings import correlation, draw_panels, object_points
+from lib.report.survey import draw_survey
 from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,6 +166,20 @@ def test_the_worst_spot_of_a_huge_image_is_shown_at_full_resolution(tmp_path):
     assert error.shape == (512, 512, 3) and red.sum() == pytest.approx((40 * 3) ** 2, rel=0.05)
     whole = cv2.imread(str(tmp_path / "a_truth.jpg"))
     assert whole.shape == (667, 500, 3)
+
+
+def test_thumbnails_tell_kept_dropped_and_uncut_ground_apart(tmp_path):
+    image, labels = np.full((300, 600, 3), 100, np.uint8), np.zeros((150, 300), np.uint8)
+    labels[20:60, 20:60] = 1
+    tiles = [(0, 0, 600, 400)], [(0, 300, 600, 400)]
+    draw_survey(tmp_path / "a.png", image, (600, 1200), *tiles, labels, 1)
+    drawn = cv2.imread(str(tmp_path / "a.png"))[:, :, ::-1].astype(int)
+    kept, dropped, uncut = drawn[150, 100], drawn[150, 300], drawn[150, 500]
+    assert kept.tolist() == [100, 100, 100] and uncut.min() == uncut.max() > 190
+    assert dropped[0] > dropped[1] > dropped[2] > 100, "orange"
+    assert (drawn[40:120, 38:44] != 100).any(), "the label's outline"
+    draw_survey(tmp_path / "b.png", image, (600, 1200))
+    assert (cv2.imread(str(tmp_path / "b.png")) == 100).all(), "an image to predict is left as it is"
 
 
 class MaskReader:

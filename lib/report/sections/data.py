@@ -27,7 +27,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
             "Connected parts of the labels, counted on maps of at most 900 pixels.",
         ) if objects.get("edges") else None,
         Table("Images", [_image_row(workspace, row, groups) for row in images.to_dict("records")],
-              "Colour: inside tiles that are kept. Pale: dropped, or never cut. Outlines: labels."),
+              "Full colour: in kept tiles. Orange: in dropped ones alone. Pale: never cut. Thin lines: labels."),
         Table("Near-duplicates", _leak_rows(workspace), "Found by content; of one group where both are to learn from."),
     ]  # fmt: skip
     return Section(

@@ -25,6 +25,6 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         names = [row["member"] for row in members]
         numbers = [str(i + 1) for i in range(len(names))]
         rows = [f"{number} {name}" for number, name in zip(numbers, names, strict=True)]
-        note = "Of the images' scores: members that fail on the same images add little to one another."
+        note = "Of the images' scores at threshold 0.5: members that fail on the same images add little to one another."
         blocks.append(Chart("Correlation of members", matrix(rows, numbers, oof["correlation"]), note))
     return Section("ensemble", "Ensemble", blocks)
