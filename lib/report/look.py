@@ -73,7 +73,8 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
     background = config.competition.background
     image = small_image(row, maps.shape[1:], competition)
     guess = decision.labels(maps[-1])
-    panels = {f"{image_id}, every {map_step(row['height'], row['width'])}. pixel": image}
+    step = map_step(int(row["height"]), int(row["width"]))
+    panels = {image_id + (f", one of {step} x {step} pixels" if step > 1 else ""): image}
     if truth is not None:
         panels["truth"] = overlay(image, truth, background)
     panels["decision"] = overlay(image, guess, background)
