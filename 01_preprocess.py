@@ -16,11 +16,17 @@ from lib.data.cutting import class_pixels, cut_band, describe, pick_images, surv
 from lib.errors import UserError, run_script
 from lib.parallel import parallel
 from lib.plugins import load_plugins
+from lib.report.page import update_report
+from lib.report.sections.data import split_rows
+from lib.report.survey import write_objects
+from lib.report.tables import text_table
+from lib.terminal import begin
 from lib.workspace import Workspace, replacing_dir, write_json, write_table
 
 
 def main(argv: list[str]) -> None:
     config = parse_command_line(argv, "01_preprocess.py")
+    begin(config)
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
@@ -41,9 +47,10 @@ def main(argv: list[str]) -> None:
     competition.check()
     stage.begin()
 
-    spool = workspace.root / "spool"
+    spool, pictures = workspace.root / "spool", workspace.report / "images"
     # First look at every image (a thumbnail and the label), then read only the tiles that are kept.
-    surveys = parallel(survey_image, [(image, config, spool) for image in images], config.jobs, "01 look", "image")
+    looks = [(image, config, spool, pictures) for image in images]
+    surveys = parallel(survey_image, looks, config.jobs, "01 look", "image")
     if len(images) == len(competition.images):  # a few images may lack a class
         check_class_pixels(competition.label_names, class_pixels(surveys, competition.label_names))
     with replacing_dir(workspace.tiles_dir) as folder:
@@ -58,9 +65,11 @@ def main(argv: list[str]) -> None:
     for path in spool.glob("*"):  # of files that have changed, or are gone
         if str(path) not in used:
             path.unlink()
-    write_table(workspace.images, pd.DataFrame([survey.row for survey in surveys]))
+    table = pd.DataFrame([survey.row for survey in surveys])
+    write_table(workspace.images, table)
     write_table(workspace.tiles, tiles)
     write_json(workspace.fingerprint, summary)
+    write_objects(workspace, (survey.sizes for survey in surveys), competition.label_names)
     stage.finish([workspace.images, workspace.tiles, workspace.fingerprint, workspace.tiles_dir])
     vanished, objects = sum(s.vanished for s in surveys), sum(s.objects for s in surveys)
     if vanished:
@@ -68,6 +77,8 @@ def main(argv: list[str]) -> None:
             f"warning: at {config.preprocess.tile_size} pixels {vanished} of {objects} objects have no pixel left; "
             "raise preprocess.tile_size, or set preprocess.mode tiles"
         )
+    update_report(config)
+    print(text_table(split_rows(table)))
     print(
         f"01: {len(surveys)} images, {len(tiles)} tiles kept ({summary['tiles_with_object']} with object), "
         f"{sum(s.row['n_dropped'] for s in surveys)} dropped; see {workspace.tiles}"

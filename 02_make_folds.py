@@ -21,11 +21,14 @@ from lib.data.folds import assign_folds, check_folds, column_of, imbalance, merg
 from lib.data.leaks import find_leaks, save_pair
 from lib.errors import run_script
 from lib.plugins import load_plugins
-from lib.workspace import Workspace, file_fingerprint, write_table
+from lib.report.page import update_report
+from lib.terminal import begin
+from lib.workspace import Workspace, file_fingerprint, write_json, write_table
 
 
 def main(argv: list[str]) -> None:
     config = parse_command_line(argv, "02_make_folds.py")
+    begin(config)
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
@@ -51,6 +54,7 @@ def main(argv: list[str]) -> None:
     made_from = ", ".join(f"{key.removeprefix('folds.')}={value}" for key, value in settings.items() if value != "")
     write_table(workspace.folds, table, f"{made_from}; images.csv {file_fingerprint(workspace.images)}")
     stage.finish([workspace.folds])
+    update_report(config)
     print(imbalance(table, pixels).to_string())
     print(f"02: {len(ids)} images in {len(set(groups))} groups; see {workspace.folds}")
 
@@ -60,7 +64,7 @@ def leaking_pairs(images: pd.DataFrame, ids: list[str], groups: list[str], works
     shutil.rmtree(workspace.leaks_dir, ignore_errors=True)
     paths = [Path(path) for path in images["path"]]
     names, place = list(images["image_id"]), {image_id: i for i, image_id in enumerate(ids)}
-    pairs = []
+    pairs, found = [], []
     for leak in find_leaks(paths, config.competition.pixels, config.jobs):
         a, b = names[leak.a], names[leak.b]
         if a in place and b in place:
@@ -71,8 +75,12 @@ def leaking_pairs(images: pd.DataFrame, ids: list[str], groups: list[str], works
         else:
             what = "not both training images: only reported"
         picture = workspace.leaks_dir / f"{a}__{b}.jpg"
+        found.append(
+            {"a": a, "b": b, "kind": leak.kind, "agreement": leak.agreement, "what": what, "picture": picture.name}
+        )
         save_pair(paths[leak.a], paths[leak.b], picture, config.competition.pixels)
         print(f"leak: {a} and {b}: {leak.kind} (agreement {leak.agreement:.2f}); {what}; {picture}")
+    write_json(workspace.leaks_dir / "leaks.json", found)
     return pairs
 
 

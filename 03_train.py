@@ -24,9 +24,11 @@ from lib.inference.members import parts_of
 from lib.inference.score import Scored, images_of_fold, score
 from lib.plugins import load_plugins
 from lib.provenance import environment
+from lib.report.page import update_report
 from lib.report.show import worst_pictures
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
+from lib.terminal import begin
 from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
 from lib.training.device import loading_processes, pick_device
@@ -37,6 +39,7 @@ from lib.workspace import Member, Workspace, read_json, round_experiment, write_
 
 def main(argv: list[str]) -> None:
     config = parse_command_line(argv, "03_train.py")
+    begin(config)
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
@@ -142,6 +145,7 @@ def train_member(
     }  # fmt: skip
     write_json(member.path / "done.json", {**done, "images": results["swa"].images})
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
+    update_report(config)
     if config.clean.use:
         print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")
     print(f"03: {member.name}: OOF {done['score']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")

@@ -31,7 +31,9 @@ from lib.pseudo.clean import Cleaner
 from lib.pseudo.rounds import labelers
 from lib.pseudo.select import select, unseen_fill
 from lib.pseudo.write import drop_unused, store_tiles
+from lib.report.page import update_report
 from lib.report.tables import text_table
+from lib.terminal import begin
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
 from lib.workspace import Workspace, replacing_dir, round_experiment, write_table
@@ -39,6 +41,7 @@ from lib.workspace import Workspace, replacing_dir, round_experiment, write_tabl
 
 def main(argv: list[str]) -> None:
     config = parse_command_line([word for word in argv if word != "--clean"], "04_pseudo_label.py")
+    begin(config)
     load_plugins(config.plugins)
     if "--clean" in argv:
         clean(config)
@@ -84,6 +87,7 @@ def main(argv: list[str]) -> None:
     table = pd.DataFrame([{**row, "source": f"pseudo{round_}"} for row in chosen], columns=columns)
     write_table(folder / "tiles.csv", table)
     stage.finish([folder / "tiles.csv", folder / "tiles"], tiles=len(chosen))
+    update_report(config)
     print(text_table([summary(fold, of_fold[fold], kept[fold]) for fold in folds]))
     if not chosen:
         print("04: no tile is confident enough; 03 will train without pseudo-labels (see pseudo.sure, pseudo.min_sure)")
@@ -116,6 +120,7 @@ def clean(config) -> None:
         table = cleaner.finish()
     suspects = table[table["suspect"]]
     stage.finish([folder / "tiles.csv"], suspects=len(suspects))
+    update_report(config)
     print(text_table(suspects.head(10)[["tile_id", "miou", "surely_wrong", "action"]].to_dict("records")))
     counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items())
     print(f"04: {len(suspects)} of {len(table)} tiles are suspects ({counts}); see {folder / 'tiles.csv'}")

@@ -7,7 +7,7 @@
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
 images will get (cached), and fits the decision on them. Writes, in work/<name>/: decision.json,
 submissions/<time>_<tag>.csv with a .json and a .yaml beside it, a row of submissions/ledger.csv, submission.csv
-(a copy), report/*.jpg.
+(a copy), report/.
 """
 
 import shutil
@@ -44,8 +44,10 @@ from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import ensemble_rows, member_rows
 from lib.report.failures import class_rows, shown_objects, size_rows
-from lib.report.show import show_predictions
+from lib.report.findings import write_findings
+from lib.report.page import update_report
 from lib.report.tables import text_table
+from lib.terminal import begin
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
 from lib.workspace import Workspace, file_fingerprint, read_json, replacing
@@ -54,6 +56,7 @@ from lib.workspace import Workspace, file_fingerprint, read_json, replacing
 def main(argv: list[str]) -> None:
     started = time.monotonic()
     config = parse_command_line(argv, "05_infer_ensemble.py")
+    begin(config)
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
@@ -109,8 +112,9 @@ def main(argv: list[str]) -> None:
     fitted = fit_ensemble(Fitting(oof, maps, len(competition.label_names), config, workspace.root), fold_of)
     decision = fitted.decision
     rows = member_rows(parts, systems, oof, fitted, config)
+    gains = ensemble_rows(rows, oof, fitted, fold_of, group_of, config)
     table = "\n\n".join(text_table(part) for part in (
-        rows, ensemble_rows(rows, oof, fitted, fold_of, group_of, config),
+        rows, gains,
         class_rows(fitted.confusions.sum(0), competition.label_names),
         size_rows(shown_objects(oof, decision, images, competition)),
     ))  # fmt: skip
@@ -132,7 +136,7 @@ def main(argv: list[str]) -> None:
     write_answers(path, test, groups, decision, config, competition)
 
     decision.save(workspace.decision, check_same_systems(parts))
-    show_predictions(oof, fold_of, decision, config.report.pictures, images, competition, workspace)
+    write_findings(oof, fitted, rows, gains, folds, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
         "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in parts},
@@ -146,6 +150,7 @@ def main(argv: list[str]) -> None:
     with replacing(answer) as temporary:
         shutil.copyfile(path, temporary)
     stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
+    update_report(config)
     print(table)
     print(f"05: {len(test)} test images in {seconds:.0f} s; {path}\n05: {answer}")
 

@@ -12,6 +12,8 @@ python -m lib submit CONFIG [CSV] -m MESSAGE …    check it, upload it to Kaggl
 python -m lib ledger CONFIG [CSV PUBLIC [PRIVATE]] …    all submissions and their scores; or fill scores in
 python -m lib select CONFIG [N [WITHIN]] …    N submissions for the private board: strong, and different
 python -m lib package CONFIG DIR [CSV] …    a folder for a Kaggle notebook without internet
+python -m lib look CONFIG IMAGE_ID …  one picture: image, truth where known, members, ensemble, decision, errors
+python -m lib report CONFIG …         draw work/<name>/report/index.html again
 
 `…` are options as every script takes them: `--train.epochs 3`.
 """
@@ -193,9 +195,27 @@ def number(text: str, name: str) -> float:
     return found
 
 
+def look(argv: list[str]) -> None:
+    from lib.report.look import look_at
+
+    path, image_id, *more = split(argv)[0]
+    if more:
+        raise UserError(f"expected one image id, found {len(more) + 1}: {' '.join([image_id, *more])}")
+    config = load(path, split(argv)[1])
+    load_plugins(config.plugins)
+    look_at(config, image_id)
+
+
+def report(argv: list[str]) -> None:
+    from lib.report.page import render_page
+
+    print(render_page(load(argv[0], argv[1:])))
+
+
 VERBS = {
     "init": init, "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check,
     "score": score, "compare": compare, "submit": submit, "ledger": ledger, "select": select, "package": package,
+    "look": look, "report": report,
 }  # fmt: skip
 
 
@@ -205,10 +225,10 @@ def main(argv: list[str]) -> None:
         return
     if not argv or argv[0] not in VERBS:
         raise UserError(f"expected python -m lib VERB …, with one of {', '.join(VERBS)}")
-    needed = 2 if argv[0] == "get" else 1
+    needed = 2 if argv[0] in ("get", "look") else 1
     if len(split(argv[1:])[0]) < needed:
         needs = "the organiser's folder" if argv[0] == "init" else "a configuration file, for example configs/demo.yaml"
-        raise UserError(f"python -m lib {argv[0]} needs {needs}")
+        raise UserError(f"python -m lib {argv[0]} needs {needs}{' and an image id' if argv[0] == 'look' else ''}")
     VERBS[argv[0]](argv[1:])
 
 

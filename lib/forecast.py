@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from lib.inference.forward import Ensemble
 from lib.inference.members import source_of, windows_of
 from lib.inference.predictor import Windows, image_windows
 from lib.inference.tta import cost
+from lib.memory import peak_gib
 from lib.precision import autocast, finished
 from lib.training.device import layout_of, loading_processes, pick_device
 from lib.training.losses import Outputs
@@ -94,7 +93,7 @@ def measure(config: Config, rehearsal: Workspace, start_seconds: float, cut_seco
         member_bytes=float(np.mean([_folder_bytes(member) for member in members])),
         network_bytes=network_bytes,
         blank_share=float((images["blank_share"] * pixels).sum() / pixels.sum()),
-        peak_gib=_peak_gib(),
+        peak_gib=peak_gib(),
     )
 
 
@@ -257,9 +256,3 @@ def _second_call(call: Callable[[], object], device: torch.device) -> float:
 
 def _folder_bytes(folder: Path) -> float:
     return float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
-
-
-def _peak_gib() -> float:
-    """Largest memory that this process has had."""
-    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB

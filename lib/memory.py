@@ -1,8 +1,9 @@
-"""Memory that the process freed, and its allocator keeps."""
+"""Memory that the process had, and what it freed and its allocator keeps."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 
 
@@ -11,6 +12,12 @@ def give_back() -> None:
     several hundred MB. Takes some milliseconds."""
     if _TRIM is not None:
         _TRIM(0)
+
+
+def peak_gib() -> float:
+    """Largest memory that this process has had."""
+    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _find_trim() -> object | None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from tqdm import tqdm
 
 from lib.errors import UserError
+from lib.terminal import progress
 
 
 def parallel(
@@ -22,7 +22,7 @@ def parallel(
         delayed(function)(*a) for a in arguments
     )
     try:
-        return list(tqdm(work, total=len(arguments), desc=description, unit=unit))
+        return list(progress(len(arguments), description, unit, work))
     except TerminatedWorkerError:
         raise UserError(
             f"a process of `{description}` was killed; memory may be short, so try again with --jobs 1"

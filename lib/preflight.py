@@ -17,6 +17,7 @@ from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.forecast import Measured, check_disk, fold_counts, measure, predict_cost, sizes_of
 from lib.plugins import load_plugins
+from lib.terminal import begin
 from lib.workspace import Workspace, file_fingerprint, read_json, short_hash, write_json
 
 HERE = Path(__file__).resolve().parent.parent
@@ -28,6 +29,7 @@ def preflight(path: str, flags: list[str]) -> None:
     A debug run is as short as its rehearsal would be: only its configuration and data are checked.
     """
     config = load(path, flags)
+    begin(config)
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     competition.check()
@@ -53,7 +55,8 @@ def preflight(path: str, flags: list[str]) -> None:
 def identity_of(config: Config) -> str:
     """Changes with the configuration, this project's code, and the user's plugins."""
     files = [*HERE.glob("0*.py"), *HERE.glob("lib/**/*.py"), *map(Path, config.plugins)]
-    return short_hash([flat(config), [file_fingerprint(file) for file in sorted(files)]])
+    silent = config.model_copy(update={"quiet": False, "log_file": ""})
+    return short_hash([flat(silent), [file_fingerprint(file) for file in sorted(files)]])
 
 
 def rehearse(

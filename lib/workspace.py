@@ -7,7 +7,7 @@ work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             clean/tiles.csv, tiles/, *.jpg                         04 --clean
             oof/, decision.json, submission.csv                    05
             submissions/*.csv, .json, .yaml, ledger.csv            05
-            choices.json, manifests/, report/
+            choices.json, manifests/, report/, look/
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.errors import UserError
+from lib.memory import peak_gib
 
 
 class Workspace:
@@ -138,6 +139,7 @@ class Stage:
         record = {
             "stage": self.name,
             "seconds": round(time.monotonic() - self._started, 1),
+            "peak_gib": round(peak_gib(), 2),
             "outputs": [str(path) for path in outputs],
             "facts": facts,
             "made_from": self.now,

@@ -39,7 +39,7 @@ def test_from_raw_data_to_a_checked_submission_then_nothing_to_do(done, capsys):
     about = json.loads(next((work / "submissions").glob("*.json")).read_text())
     assert len(about["members"]) == 4 and all(name.startswith("base-r1/") for name in about["members"])
     assert 0 < about["oof_score"] <= 1
-    assert list((work / "report").glob("*.jpg"))
+    assert list((work / "report/gallery").glob("*.jpg"))
 
     before = {p: p.stat().st_mtime_ns for p in work.rglob("*") if p.is_file()}
     run_all(config, "--train.seeds", "42", "43")
@@ -219,7 +219,7 @@ def test_masks_as_palette_images_and_several_classes(tmp_path):
         "preprocess": {"tile_size": 64}, "folds": {"k": 2, "leak_check": False}, "model": {"architecture": "tiny"},
         "train": {"epochs": 20, "batch_size": 4, "lr": 0.03, "workers": 0, "evaluations": 1, "precision": "fp32",
                   "loss": {"terms": {"ce": 1}}},
-        "infer": {"precision": "fp32", "weights": ["swa", "best"]}, "report": {"pictures": 0},
+        "infer": {"precision": "fp32", "weights": ["swa", "best"]}, "report": {"pictures": 1},
         "workspace": str(tmp_path / "work"), "jobs": 1,
     }  # fmt: skip
     path = tmp_path / "c.yaml"
@@ -228,6 +228,8 @@ def test_masks_as_palette_images_and_several_classes(tmp_path):
         run(stage, path, "--augment.preset", "light")
     about = json.loads(next((tmp_path / "work/submissions").glob("*.json")).read_text())
     assert about["oof_score"] > 0.6  # three flat colours are easy; chance is near 0.2
+    page = (tmp_path / "work/report/index.html").read_text()
+    assert all(f'<section id="{name}">' in page for name in ("oof", "galleries", "ensemble")) and "Confusion" in page
     run(
         "05_infer_ensemble", path, "--augment.preset", "light", "--infer.decide", "priors", "--infer.members", "simplex"
     )

@@ -78,7 +78,7 @@ class Report(Section):
     """What is shown."""
 
     pictures: Annotated[int, Ge(0)] = 6
-    """Images of which a picture (truth beside prediction) is drawn; of a fold's first 16 at most."""
+    """How many of the worst, best and most uncertain images are drawn each; they are among a fold's first 16."""
     tracker: str = "none"
     """Where 03's numbers, and pictures of the worst images' masks, go besides metrics.jsonl: `none`, `wandb`,
     `tensorboard` (optional packages), or a plugin's."""

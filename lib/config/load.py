@@ -44,6 +44,10 @@ class Config(Section):
     """Processes of 01 and 02; 0 for one per core."""
     debug: bool = False
     """Do everything on a sliver of the data, in `work/<name>-debug`, in about two minutes."""
+    quiet: bool = False
+    """Show nothing but warnings and errors."""
+    log_file: str = ""
+    """File to which everything that is shown, quiet or not, is added as plain lines with their time."""
     preflight: bool = False
     """Smaller still than `debug`: one batch through every stage, in `work/<name>-preflight`."""
 
@@ -175,6 +179,7 @@ def _flags(arguments: list[str]) -> dict[str, list[str]]:
     for token in arguments:
         if token.startswith("--"):
             key, equals, value = token[2:].partition("=")
+            key = key.replace("-", "_")
             flags[key] = [value] if equals else []
         elif key is None:
             raise UserError(f"expected an option such as --train.epochs, found {token!r}")

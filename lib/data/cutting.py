@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from lib.competition.dataset import Competition, ImageInfo
 from lib.config import Config
 from lib.data.tiling import Spot, cut, foreground_pixels, keep_tiles, survey, vanished_objects, write_tile
 from lib.imaging.content import content_map
-from lib.imaging.grid import whole_size
+from lib.imaging.grid import map_step, whole_size
 from lib.imaging.reader import open_image
 from lib.imaging.readers.spool import spooled
 from lib.imaging.roi import regions
 from lib.plugins import load_plugins
+from lib.report.survey import draw_survey, object_sizes, small_label
 from lib.tables import class_columns
 
 BAND_TILES = 32  # tiles of one band, at least
@@ -27,12 +28,16 @@ BAND_TILES = 32  # tiles of one band, at least
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of an image before it is cut. `row`: of images.csv; `spots`: the tiles to keep."""
+    """What is known of an image before it is cut.
+
+    `row`: of images.csv; `spots`: the tiles to keep; `sizes`: as lib/report/survey.py:object_sizes.
+    """
 
     image: ImageInfo
     row: dict
     spots: list[Spot]
     windowed: bool
+    sizes: dict[int, list[int]] = field(default_factory=dict)
     objects: int = 0
     vanished: int = 0
 
@@ -69,8 +74,11 @@ def _competition(config_json: str) -> Competition:
     return Competition(config.competition)
 
 
-def survey_image(image: ImageInfo, config: Config, spool: Path) -> Survey:
-    """Look at one image at low resolution, and at its label. `spool`: for images that must be decoded whole."""
+def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) -> Survey:
+    """Look at one image at low resolution, and at its label; draw it in `pictures`.
+
+    `spool`: for images that must be decoded whole.
+    """
     competition, preprocess = _competition(config.model_dump_json()), config.preprocess
     image = replace(image, path=spooled(image.path, config.competition.pixels, spool))
     with open_image(image.path, config.competition.pixels) as reader:
@@ -88,7 +96,9 @@ def survey_image(image: ImageInfo, config: Config, spool: Path) -> Survey:
             "n_dropped": 0,
             **dict.fromkeys(class_columns(competition.label_names), 0),
         }
+        path, size = pictures / f"{image.image_id}.jpg", (reader.height, reader.width)
         if image.split != "train":
+            draw_survey(path, content.picture, size)
             return Survey(image, row, [], reader.windowed)
         label = competition.labels.open(image.image_id, reader.height, reader.width)
         where = regions(preprocess.roi, image.image_id, reader, preprocess.blank_tolerance, content)
@@ -97,11 +107,16 @@ def survey_image(image: ImageInfo, config: Config, spool: Path) -> Survey:
         kept = keep_tiles(rows, preprocess, config.competition.background, zlib.crc32(image.image_id.encode()))
         row |= {"n_tiles": len(kept), "n_dropped": len(rows) - len(kept)}
         row |= {key: sum(r[key] for r in rows) for key in class_columns(competition.label_names)}
+        small, first = small_label(label, *size), int(config.competition.background)
+        boxes = [spot.box for spot in spots]
+        chosen, dropped = [boxes[i] for i in kept], [boxes[i] for i in sorted(set(range(len(boxes))) - set(kept))]
+        draw_survey(path, content.picture, size, chosen, dropped, small, first)
         objects = (0, 0)
         if preprocess.mode == "resize" and config.competition.background:
             size = whole_size(reader.height, reader.width, preprocess.tile_size, preprocess.fit)
             objects = vanished_objects(label, reader.height, reader.width, size)
-        return Survey(image, row, [spots[i] for i in kept], reader.windowed, *objects)
+        sizes = object_sizes(small, map_step(*size), bool(first))
+        return Survey(image, row, [spots[i] for i in kept], reader.windowed, sizes, *objects)
 
 
 def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) -> tuple[list[dict], np.ndarray]:

@@ -13,9 +13,10 @@ SIDE = 1024  # longest side of the map
 class Content:
     """A low-resolution map of blank cells; conservative: a cell with any structure is not blank."""
 
-    def __init__(self, blank: np.ndarray, grey: np.ndarray, height: int, width: int):
-        """`blank` bool and `grey` uint8, both (rows, columns); `height`, `width` of the image."""
-        self.blank, self.grey, self.height, self.width = blank, grey, height, width
+    def __init__(self, blank: np.ndarray, picture: np.ndarray, height: int, width: int):
+        """`blank` (rows, columns) bool and `picture` (rows, columns, 3) uint8; `height`, `width` of the image."""
+        self.blank, self.picture, self.height, self.width = blank, picture, height, width
+        self.grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         self.share = float(blank.mean())
 
     def _cells(self, map_: np.ndarray, y: int, x: int, h: int, w: int) -> np.ndarray:
@@ -51,4 +52,4 @@ def content_map(reader: ImageReader, tolerance: float = 6.0) -> Content:
     blank = ((light | dark) & flat).astype(np.uint8)
     blank = cv2.morphologyEx(blank, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))  # small flat spots are content
     blank = cv2.erode(blank, np.ones((3, 3), np.uint8), borderValue=1)  # a safety margin
-    return Content(blank.astype(bool), cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), reader.height, reader.width)
+    return Content(blank.astype(bool), small, reader.height, reader.width)

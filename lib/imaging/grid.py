@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+MAP_SIDE = 900  # longest side of a map that is kept, pixels
+
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
     """Starts of windows along one axis: every pixel covered, no window twice, none outside.
@@ -44,3 +46,8 @@ def grid(height: int, width: int, window: int, stride: int) -> list[tuple[int, i
     """
     xs = window_starts(width, window, stride)
     return [(y, x) for y in window_starts(height, window, stride) for x in xs]
+
+
+def map_step(height: int, width: int) -> int:
+    """Pixels from one value to the next of a small map that is kept of an image, to be shown."""
+    return -(-max(height, width) // MAP_SIDE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,10 @@ class Decision:
         if self.rule is None or self.rule.by_pixel:
             return (self.labels(row) for row in rows)
         return (mask.view(np.uint8) for mask in self.rule.masks(Bands(rows, folder)))
+
+    def shrunken(self, step: int) -> Decision:
+        """The same for maps of every `step`th row and column."""
+        return replace(self, rule=self.rule and self.rule.shrunken(step))
 
     def save(self, path: Path, systems: list[str]) -> None:
         """`systems`: names, for the mixture's weights."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.imaging.grid import map_step
 from lib.inference.maps import MapWriter, Points, Sampler
 from lib.inference.predictor import USUAL, Limits, Source
 from lib.inference.together import Group, predict_together
@@ -17,7 +18,6 @@ from lib.workspace import replacing
 HALF = 128  # bin of one half
 BINS = 256  # probabilities at 8 bits: bin = round(255 p)
 COUNTED = 2**20  # pixels counted together: counting takes 24 bytes for each
-MAP_SIDE = 900  # longest side of a map that is kept
 
 
 @dataclass
@@ -142,11 +142,6 @@ def to_bins(probs: np.ndarray) -> np.ndarray:
 def quantised(probs: np.ndarray) -> np.ndarray:
     """(K, h, w) → (h, w) uint8: the bin of one class, the argmax of several; decisions are made on these."""
     return to_bins(probs[0]) if len(probs) == 1 else probs.argmax(0).astype(np.uint8)
-
-
-def map_step(height: int, width: int) -> int:
-    """Pixels from one value of a kept map to the next."""
-    return -(-max(height, width) // MAP_SIDE)
 
 
 def background_fill(channels: int, n_labels: int) -> np.ndarray:

@@ -18,8 +18,9 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
+from lib.imaging.grid import MAP_SIDE
 from lib.inference.backends import Engine, fastest_backend
-from lib.inference.evaluate import MAP_SIDE, Evaluation, evaluate
+from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
 from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows

@@ -7,7 +7,7 @@ Between them stand a few numbers for each object; `MOST` of them at most.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import cv2
@@ -129,6 +129,10 @@ class Rule:
     def by_pixel(self) -> bool:
         """Every pixel is decided alone."""
         return not (self.high > self.low or self.area > 1 or self.hole or self.largest)
+
+    def shrunken(self, step: int) -> Rule:
+        """The same for every `step`th row and column."""
+        return replace(self, area=self.area // step**2, hole=self.hole // step**2)
 
     def masks(self, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Bins (h, W) from the top down, which can be gone through again and again → masks (h, W), bool."""

@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from lib.config.competition import Pixels
 from lib.imaging.blend import window_weights
@@ -23,6 +22,7 @@ from lib.imaging.reader import AS_THEY_ARE, Scaled, open_image
 from lib.imaging.roi import regions
 from lib.imaging.stitch import Resizer, Spool, stitch
 from lib.memory import give_back
+from lib.terminal import progress
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def predict(
     weights = window_weights(windows.size, windows.blend, windows.margin)
     everywhere = np.tile(np.asarray(fill, np.float32), systems)
     # Shares of images: a single slide may take an hour.
-    bar = tqdm(total=len(sources), desc=description, unit="image", unit_scale=True, disable=not description)
+    bar = progress(len(sources), description, "image", parts=True)
     column = (len(everywhere) + 1) * windows.size * 4  # bytes
     panel = max(windows.size, int(limits.bytes / 8 / column))  # two are worked on, and copied when finished
     for plan, results in _outputs(_read_ahead(sources, windows, limits.batch_size), forward, limits.batch_size):

@@ -8,6 +8,7 @@ from lib.config import load
 from lib.config.load import workspace_of
 from lib.plugins import load_plugins
 from lib.report.tables import text_table
+from lib.terminal import begin
 from lib.workspace import Workspace, read_json
 
 
@@ -16,6 +17,7 @@ def compare_configs(paths: list[str], flags: list[str]) -> None:
     rows = []
     for path in paths:
         config = load(path, flags)
+        begin(config)
         load_plugins(config.plugins)
         workspace = Workspace(workspace_of(config))
         manifests = [read_json(p, {}) for p in sorted((workspace.root / "manifests").glob("*.json"))]

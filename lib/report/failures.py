@@ -8,8 +8,9 @@ import pandas as pd
 
 from lib.competition.dataset import Competition
 from lib.competition.metrics import parts
+from lib.imaging.grid import map_step
 from lib.inference.decision import Decision
-from lib.inference.evaluate import Evaluation, map_step
+from lib.inference.evaluate import Evaluation
 from lib.report.show import small_truth
 from lib.tables import IGNORE
 

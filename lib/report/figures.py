@@ -7,16 +7,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.tables import IGNORE
+
+RIGHT, INVENTED, MISSED = (70, 180, 100), (225, 60, 55), (45, 105, 230)
 PALETTE = np.array(
     [
         [0, 0, 0],
-        [230, 60, 60],
+        [0, 225, 235],  # first, as it stands out from stained tissue, retinas and ground alike
         [60, 160, 240],
         [250, 200, 50],
         [70, 190, 90],
         [170, 90, 220],
         [240, 130, 40],
-        [60, 210, 200],
+        [230, 60, 60],
         [220, 110, 170],
         [150, 120, 80],
         [130, 140, 160],
@@ -34,7 +37,7 @@ def truth_beside_prediction(image: np.ndarray, truth: np.ndarray, guess: np.ndar
 
 def overlay(image: np.ndarray, labels: np.ndarray, background: bool, strength: float = 0.55) -> np.ndarray:
     """Label colours laid over an image; background and ignored pixels stay as they are."""
-    shown = (labels != 255) & ((labels > 0) | (not background))
+    shown = (labels != IGNORE) & ((labels > 0) | (not background))
     colours = PALETTE[(labels.astype(int) + (0 if background else 1)) % len(PALETTE)]
     mixed = image * (1 - strength) + colours * strength
     return np.where(shown[..., None], mixed, image).astype(np.uint8)
@@ -58,6 +61,29 @@ def sheet(pictures: list[np.ndarray], columns: int = 2) -> np.ndarray:
         y, x = i // columns * height, i % columns * width
         out[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return out
+
+
+def error_map(
+    image: np.ndarray, truth: np.ndarray, guess: np.ndarray, background: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(picture (h, w, 3), wrong (h, w) bool): objects that are found green, invented red, missed blue, over pale grey.
+
+    Another class than the true one is red too. Ignored pixels are never wrong.
+    """
+    known = truth != IGNORE
+    wrong = known & (truth != guess)
+    is_object, is_guess = (labels > 0 if background else np.ones(labels.shape, bool) for labels in (truth, guess))
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None]
+    picture = np.repeat((grey * 0.45 + 125).astype(np.uint8), 3, axis=2)
+    picture[known & ~wrong & is_object] = picture[known & ~wrong & is_object] * 0.5 + np.array(RIGHT) * 0.5
+    picture[wrong & is_guess] = INVENTED
+    picture[wrong & ~is_guess] = MISSED
+    return picture, wrong
+
+
+def heat(bins: np.ndarray) -> np.ndarray:
+    """Probabilities at 8 bits (h, w) as colours (h, w, 3), dark for none."""
+    return cv2.cvtColor(cv2.applyColorMap(bins, cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB)
 
 
 def save_picture(path: Path, pixels: np.ndarray) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from lib.config.training import Train
 from lib.config.units import duration
 from lib.data.dataset import TileDataset
 from lib.precision import autocast, scaler
+from lib.terminal import Bar, progress
 from lib.training.averaging import WeightAverage, greedy_soup, mean_of, update_bn
 from lib.training.checkpoint import load_resume, load_weights, save_resume, save_weights
 from lib.training.device import layout_of
@@ -125,13 +125,8 @@ class Trainer:
         """
         self.resume()
         total = self.config.member_limit or self.total_steps()
-        bar = tqdm(
-            total=total,
-            desc=str(self.folder.name),
-            unit="s" if self.config.member_limit else "step",
-            bar_format="{l_bar}{bar}| {remaining} left{postfix}",
-            mininterval=1,
-        )
+        unit = "s" if self.config.member_limit else "step"
+        bar = progress(total, self.folder.name, unit, shape="{l_bar}{bar}| {remaining} left{postfix}", parts=True)
         bar.update(self.seconds if self.config.member_limit else self.step)
         saved = time.monotonic()
         batches = self.data.endless(self.epoch, self.progress_at)
@@ -149,7 +144,7 @@ class Trainer:
         del batches  # its processes end
         self.finish(evaluate)
 
-    def run_epoch(self, batches: Iterator[tuple[torch.Tensor, ...]], bar: tqdm, members: int) -> None:
+    def run_epoch(self, batches: Iterator[tuple[torch.Tensor, ...]], bar: Bar, members: int) -> None:
         torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout and drop-path
         self.network.train()
         losses, started = [], time.perf_counter()

@@ -13,6 +13,7 @@ from torch import nn
 
 from lib import plugins
 from lib.config.competition import Competition
+from lib.imaging import grid as grids
 from lib.inference import evaluate as evaluating
 from lib.inference.backends import Engine, Unsuited, fastest_backend
 from lib.inference.decision import fit_decision
@@ -137,7 +138,7 @@ def test_members_of_different_windows_and_scales_are_joined_at_the_original_size
 
 @pytest.mark.parametrize("max_gib", [0.5, 1e-5])
 def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_path, monkeypatch, max_gib):
-    monkeypatch.setattr(evaluating, "MAP_SIDE", 40)  # 131 columns: every fourth
+    monkeypatch.setattr(grids, "MAP_SIDE", 40)  # 131 columns: every fourth
     path, pixels = image
     truth = (pixels[..., 0] > 99).astype(np.uint8)
     label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])

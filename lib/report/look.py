@@ -1,0 +1,149 @@
+"""One image at a glance: itself, its truth, what each member and the ensemble say, what is decided, and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib import tables
+from lib.competition import metrics
+from lib.competition.dataset import Competition
+from lib.competition.scoring import confusion_matrix
+from lib.config import Config
+from lib.config.load import workspace_of
+from lib.errors import UserError
+from lib.imaging.grid import map_step
+from lib.inference.decision import Decision
+from lib.inference.evaluate import HALF, background_fill, quantised
+from lib.inference.members import Part, groups_of, infer_engine, limits_of, parts_of, source_of, trained_with
+from lib.inference.predictor import Block
+from lib.inference.together import predict_together
+from lib.pseudo.rounds import chosen_experiment
+from lib.report.figures import error_map, heat, overlay, save_picture
+from lib.report.show import small_image, small_truth
+from lib.report.tables import text_table
+from lib.training.checkpoint import load_network
+from lib.training.device import pick_device
+from lib.workspace import Workspace, read_json
+
+GAP, HEAD = 10, 30  # pixels between panels, and above each for its title
+COLUMNS = 4
+PANEL = 640  # longest side of a panel, pixels
+
+
+def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
+    """Predict one image with 05's members, windows and decision; (the picture, each one's score where truth is known).
+
+    A training image only meets members that never saw it. Whatever the image's size, only small maps are held.
+    Raises UserError for an image that is not in images.csv, or that no member may judge.
+    """
+    competition, workspace = Competition(config.competition), Workspace(workspace_of(config))
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+    if image_id not in set(images["image_id"]):
+        some = ", ".join(images["image_id"][:5])
+        raise UserError(f"{workspace.images} has no image {image_id!r}; it has {some}, …")
+    row = images.set_index("image_id").loc[image_id]
+    members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
+    parts = parts_of(members, config.infer.weights)
+    if row["split"] == "train":
+        folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py").set_index("image_id")
+        fold = int(folds.loc[image_id, "fold"])
+        parts = [part for part in parts if part.member.fold == fold]
+        if not parts:
+            raise UserError(f"image {image_id!r} is in fold {fold}, of which no member is trained; all others saw it")
+    binary = competition.channels == 1
+    decision, parts = decision_of(workspace, parts, binary)
+    device = pick_device(config.train.device, config.train.threads)
+    networks = [load_network(part.member.path, part.weights, device, config.infer.gate) for part in parts]
+    first = trained_with(parts[0].member, config)
+    engine = infer_engine(first, workspace, networks[0], device, images, len(parts))
+    ready = iter(networks)
+    groups = groups_of(parts, config, lambda _: next(ready), device, engine, each=True)
+    fill = background_fill(competition.channels, len(competition.label_names))
+    sources = [source_of(config, image_id, row["path"])]
+    maps = small_maps(predict_together(sources, groups, fill, limits_of(config), f"look at {image_id}"), decision)
+    names = [*dict.fromkeys(part.system for part in parts), "ensemble"]
+    truth = small_truth(image_id, row, competition) if row["split"] == "train" else None
+
+    background = config.competition.background
+    image = small_image(row, maps.shape[1:], competition)
+    step = map_step(int(row["height"]), int(row["width"]))
+    guess = np.concatenate(list(decision.shrunken(step).bands([maps[-1]])))
+    panels = {image_id + (f", one of {step} x {step} pixels" if step > 1 else ""): image}
+    if truth is not None:
+        panels["truth"] = overlay(image, truth, background)
+    panels["decision"] = overlay(image, guess, background)
+    if truth is not None:
+        panels["right, invented (red), missed (blue)"] = error_map(image, truth, guess, background)[0]
+    order = list(zip(names[-1:] + names[:-1], [maps[-1], *maps[:-1]], strict=True))
+    for name, map_ in order[: 1 if len(parts) == 1 else None]:  # of a single member the ensemble is itself
+        panels[name] = heat(map_) if binary else overlay(image, map_, background)
+    path = workspace.root / "look" / f"{image_id}.jpg"
+    save_picture(path, mosaic(panels))
+    rows = []
+    for name, map_ in zip([*names, "decision"], [*maps, None], strict=True) if truth is not None else []:
+        labels = guess if map_ is None else (map_ >= HALF).astype(np.uint8) if binary else map_
+        confusion = confusion_matrix(truth, labels, len(competition.label_names))
+        rows.append({"": name, "score on the small map": metrics.image_scores(config.competition, confusion[None])[0]})
+    return path, rows
+
+
+def decision_of(workspace: Workspace, parts: list[Part], binary: bool) -> tuple[Decision, list[Part]]:
+    """What 05 decided by, and the parts that count; one half (argmax) and all of them where 05 has not run yet.
+
+    Raises UserError when 05 gave weights to other members.
+    """
+    if not workspace.decision.is_file():
+        return Decision(HALF if binary else None), parts
+    decision, weights = Decision.load(workspace.decision), read_json(workspace.decision, {})["weights"]
+    if decision.mix is None:
+        return decision, parts
+    counting = [part for part in parts if part.system in weights]
+    if {part.system for part in counting} != set(weights):
+        raise UserError(
+            f"{workspace.decision} weighs {', '.join(weights)}; run 05_infer_ensemble.py with these options"
+        )
+    return decision, counting
+
+
+def small_maps(blocks: Iterable[Block], decision: Decision) -> np.ndarray:
+    """(S, h, w) uint8 of one image's blocks, every so many pixels (`map_step`): each system's bins or argmax, and last
+    what the decision starts from."""
+    maps, step = np.zeros((0, 0, 0), np.uint8), 1
+    for block in blocks:
+        if block.first:
+            step = map_step(block.height, block.width)
+            maps = np.zeros((len(block.probs), -(-block.height // step), -(-block.width // step)), np.uint8)
+        top, left = -(-block.y // step), -(-block.x // step)
+        probs = block.probs[..., -block.y % step :: step, -block.x % step :: step]
+        here = np.stack([*(quantised(system) for system in probs[:-1]), decision.quantised(probs)])
+        maps[:, top : top + here.shape[1], left : left + here.shape[2]] = here
+    return maps
+
+
+def mosaic(panels: dict[str, np.ndarray]) -> np.ndarray:
+    """Panels of one size (h, w, 3) with their titles, `COLUMNS` beside each other, (H, W, 3)."""
+    height, width = next(iter(panels.values())).shape[:2]
+    shrink = PANEL / max(height, width)
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    cells = []
+    for title, panel in panels.items():
+        cell = np.full((size[1] + HEAD, size[0] + GAP, 3), 255, np.uint8)
+        how = cv2.INTER_AREA if shrink < 1 else cv2.INTER_NEAREST
+        cell[HEAD:, :-GAP] = cv2.resize(panel, size, interpolation=how)
+        cv2.putText(cell, title, (2, HEAD - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 45, 60), 1, cv2.LINE_AA)
+        cells.append(cell)
+    columns = min(COLUMNS, len(cells))
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
+    return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
+
+
+def look_at(config: Config, image_id: str) -> None:
+    """`look`, and say where the picture is."""
+    path, rows = look(config, image_id)
+    if rows:
+        print(text_table(rows))
+    print(path)

@@ -1,0 +1,4 @@
+"""The report's sections: each reads what stages left in the workspace, and is left out while there is nothing.
+
+A section is `section(workspace, config) -> Section | None`. None needs torch, so that every stage can draw them.
+"""

@@ -1,0 +1,29 @@
+"""Time and memory by stage."""
+
+from __future__ import annotations
+
+from lib.config import Config
+from lib.report.charts import bars
+from lib.report.sections.blocks import Chart, Section, Table
+from lib.workspace import Workspace, read_json
+
+
+def section(workspace: Workspace, config: Config) -> Section | None:
+    records = [read_json(path, {}) for path in sorted((workspace.root / "manifests").glob("*.json"))]
+    if not records:
+        return None
+    seconds = {record["stage"]: float(record["seconds"]) for record in records}
+    rows = [
+        {"stage": record["stage"], "seconds": seconds[record["stage"]], "peak GiB": record.get("peak_gib")}
+        for record in records
+    ]
+    forecast = read_json(workspace.root / "preflight.json", {}).get("forecast", {})
+    note = "Memory: the most that the stage's main process had held by its end."
+    numbers = [("minutes in all", sum(seconds.values()) / 60)]
+    if forecast:
+        numbers.append(("minutes foretold", sum(forecast.values()) / 60))
+    return Section(
+        "costs", "Time and memory", 
+        [Chart("Seconds by stage", bars(list(seconds.items()), "s")), Table("Stages", rows, note)],
+        numbers,
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""Out-of-fold scores of the ensemble, and pictures of where it is right and wrong; all made by 05."""
+
+from __future__ import annotations
+
+from lib.config import Config
+from lib.report.charts import Line, line_chart, matrix, scatter
+from lib.report.sections.blocks import Chart, Gallery, Picture, Section, Shown, Table, fact, picture
+from lib.workspace import Workspace
+
+KINDS = {
+    "worst": ("Worst", "By the image's own score."),
+    "uncertain": (
+        "Most uncertain",
+        "Nearest to the threshold; with several classes, where members' scores differ most.",
+    ),
+    "best": ("Best", ""),
+}
+PANELS = {"image": "image", "truth": "truth", "prediction": "prediction", "error": "error map"}
+
+
+def section(workspace: Workspace, config: Config) -> Section | None:
+    oof = fact(workspace, "oof")
+    if not oof:
+        return None
+    blocks = [
+        Table("Classes", oof["classes"]),
+        Table("Found, by size of object", oof["sizes"],
+              "Thirds of the objects; found: more than half of its pixels. Of the images with a kept map."),
+        _size_chart(oof["objects"]),
+        Chart("Confusion", matrix(oof["names"], oof["names"], _row_shares(oof["confusion"]), "truth \\ decision"),
+              "Share of each true class's pixels; the diagonal is recall."),
+        _calibration(oof), _thresholds(oof),
+        Table("Folds", oof["folds"]), Table("Groups", oof["groups"]),
+        Table("Images, worst first", [_image_row(workspace, row) for row in oof["images"]]),
+    ]  # fmt: skip
+    return Section(
+        "oof", "Out-of-fold", blocks,
+        [
+            (oof["metric"].replace("_", " "), oof["score"]),
+            *([("threshold fitted on other folds", oof["cross_score"]), ("threshold 0.5", oof["half_score"])]
+              if oof["threshold"] is not None else []),
+            ("threshold", oof["threshold"]), ("images", len(oof["images"])),
+        ],
+        "The ensemble on whole training images, each predicted only by members that never saw its group.",
+    )  # fmt: skip
+
+
+def galleries(workspace: Workspace, config: Config) -> Section | None:
+    drawn = fact(workspace, "oof").get("gallery", [])
+    blocks = []
+    for kind, (title, note) in KINDS.items():
+        own = sorted((item for item in drawn if kind in item["places"]), key=lambda item: item["places"][kind])
+        blocks.append(Gallery(title, [shown for item in own for shown in _shown(workspace, item)], note))
+    note = "Error map: green is right, red is invented, blue is missed; with several classes red is another class."
+    return Section("galleries", "Galleries", blocks, (), note) if drawn else None
+
+
+def _shown(workspace: Workspace, item: dict) -> list[Shown]:
+    name = item["image_id"]
+    lines = [Shown(f"{name}: {item['score']:.4f}, fold {item['fold']}", _panels(workspace, name, name))]
+    if item["spot"]:
+        lines.append(Shown(item["spot"], _panels(workspace, f"{name}_spot", f"{name}, {item['spot']}"), small=True))
+    return lines
+
+
+def _panels(workspace: Workspace, stem: str, words: str) -> list[Picture]:
+    panels = [
+        picture(workspace, workspace.report / f"gallery/{stem}_{kind}.jpg", f"{words}: {text}", text)
+        for kind, text in PANELS.items()
+    ]
+    return [panel for panel in panels if panel is not None]
+
+
+def _image_row(workspace: Workspace, row: dict) -> dict:
+    small = picture(workspace, workspace.report / f"images/{row['image']}.jpg", row["image"])
+    return {"": small, **row}
+
+
+def _row_shares(confusion: list[list[int]]) -> list[list[float]]:
+    return [[n / max(1, sum(row)) for n in row] for row in confusion]
+
+
+def _size_chart(objects: list[list[float]]) -> Chart | None:
+    if not objects:
+        return None
+    points = [(size, share, f"{share:.0%} of an object of {size:,.0f} pixels") for size, share in objects]
+    drawing = scatter(points, "side of a square of the object's area, pixels", "share found", named=False)
+    return Chart("How much of each object is found", drawing, "At most 400 objects, evenly taken.")
+
+
+def _calibration(oof: dict) -> Chart | None:
+    points = [(row["predicted"], row["true"]) for row in oof.get("calibration", [])]
+    if not points:
+        return None
+    lines = [Line("ensemble", points, dots=True)]
+    note = "The share of pixels that truly are object, by twentieths of probability; right on the diagonal."
+    return Chart("Calibration", line_chart(lines, "predicted probability", "true share", diagonal=True), note)
+
+
+def _thresholds(oof: dict) -> Chart | None:
+    curve = oof.get("thresholds", [])
+    if not curve:
+        return None
+    chosen = (oof["threshold"], f"chosen {oof['threshold']:.2f}")
+    return Chart(
+        "Threshold", line_chart([Line("ensemble", curve)], "threshold", oof["metric"].replace("_", " "), [chosen])
+    )

@@ -1,0 +1,21 @@
+"""The few numbers to read first."""
+
+from __future__ import annotations
+
+from lib.config import Config
+from lib.report.sections.blocks import Section, fact
+from lib.workspace import Workspace, read_json
+
+
+def section(workspace: Workspace, config: Config) -> Section | None:
+    oof = fact(workspace, "oof")
+    done = [read_json(path, {}) for path in sorted(workspace.runs.glob("*/fold*_seed*/done.json"))]
+    if not done:
+        return None
+    numbers = [("members trained", len(done)), ("best member on its own fold", max(facts["score"] for facts in done))]
+    if oof:
+        numbers.append((f"ensemble, out-of-fold {oof['metric'].replace('_', ' ')}", oof["score"]))
+        if oof["threshold"] is not None:
+            numbers.append(("its threshold fitted on other folds", oof["cross_score"]))
+    numbers.append(("submissions written", len(list(workspace.submissions.glob("*_*.csv")))))
+    return Section("overview", "Overview", [], numbers)

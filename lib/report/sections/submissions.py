@@ -1,0 +1,36 @@
+"""What was handed in, and whether the leaderboard agrees with the out-of-fold scores."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib.config import Config
+from lib.report.charts import scatter
+from lib.report.sections.blocks import Chart, Section, Table
+from lib.workspace import Workspace, read_json
+
+
+def section(workspace: Workspace, config: Config) -> Section | None:
+    ledger = workspace.submissions / "ledger.csv"
+    if not ledger.is_file():
+        rows = [_written(path.stem, read_json(path, {})) for path in sorted(workspace.submissions.glob("*.json"))]
+        return Section("submissions", "Submissions", [Table("Written", rows[::-1])]) if rows else None
+    table = pd.read_csv(ledger, dtype={"file": str, "members": str})
+    blocks, numbers = [Table("Ledger", table.iloc[::-1].to_dict("records"))], [("submissions", len(table))]
+    for board in ("public", "private"):
+        known = table.dropna(subset=["oof", board]) if board in table else table.iloc[:0]
+        if len(known):
+            points = list(zip(known["oof"], known[board], known["file"].fillna(""), strict=True))
+            drawing = scatter(points, "out-of-fold", f"{board} leaderboard", named=len(points) <= 12)
+            blocks.append(Chart(f"Out-of-fold against the {board} leaderboard", drawing))
+        if len(known) > 2:
+            numbers.append((f"rank correlation, {board}", float(known["oof"].rank().corr(known[board].rank()))))
+    return Section("submissions", "Submissions", blocks, numbers)
+
+
+def _written(name: str, about: dict) -> dict:
+    return {
+        "file": name, "members": len(about.get("members", [])), "OOF score": about.get("oof_score"),
+        "threshold of other folds": about.get("oof_score_crossed"), "TTA": about.get("tta"),
+        "seconds": about.get("seconds"), "code": about.get("code"),
+    }  # fmt: skip

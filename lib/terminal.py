@@ -1,0 +1,114 @@
+"""What a user sees of a running stage: one live line per running thing, or plain lines; `quiet` and `log_file`."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from lib.config import Config
+from lib.errors import UserError
+
+ALWAYS = "warning"  # lines that start so are shown even when `quiet`
+PLAIN = "{desc}: {percentage:.0f} % of {total:g} {unit}, {elapsed} gone, {remaining} left{postfix}"
+
+
+class Tee(io.TextIOBase):
+    """A stream that passes whole lines on to a console and, with the time before them, to a log."""
+
+    def __init__(self, console: TextIO, log: TextIO | None, quiet: bool):
+        self.console, self.log, self.quiet, self._rest = console, log, quiet, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if not self.quiet or line.startswith(ALWAYS):
+                self.console.write(line + "\n")
+            self.note(line)
+        return len(text)
+
+    def note(self, line: str) -> None:
+        """A line for the log alone."""
+        if self.log:
+            self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}".rstrip() + "\n")
+
+    def flush(self) -> None:
+        self.console.flush()
+
+    def isatty(self) -> bool:
+        return self.console.isatty()
+
+
+def begin(config: Config) -> None:
+    """Do as `quiet` and `log_file` ask, until the process ends or this is called again."""
+    out, err = (getattr(stream, "console", stream) for stream in (sys.stdout, sys.stderr))
+    log = None
+    if config.log_file and not config.preflight:  # a rehearsal's output is nobody's
+        try:
+            Path(config.log_file).parent.mkdir(parents=True, exist_ok=True)
+            log = Path(config.log_file).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 (for the process's life)
+        except OSError as error:
+            raise UserError(f"log_file: {config.log_file} cannot be written to ({error.strerror})") from None
+    wanted = config.quiet or log
+    sys.stdout = Tee(out, log, config.quiet) if wanted else out
+    sys.stderr = Tee(err, log, False) if wanted else err
+    Bar.quiet = config.quiet
+
+
+class Bar(tqdm):
+    """A live line in a terminal; elsewhere, and in the log, a plain line at each tenth of the work."""
+
+    quiet = False
+
+    def __init__(self, *arguments: object, **options: object):
+        self.told = -1
+        self.stream = sys.stderr
+        console = getattr(sys.stderr, "console", sys.stderr)
+        self.live = console.isatty() and not self.quiet
+        super().__init__(*arguments, file=console, leave=self.live, **options)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if self.live:
+            super().display(msg, pos)
+        tenth = int(10 * self.n / self.total + 1e-6) if self.total else 0
+        if tenth > self.told and msg is None:
+            self.told = tenth
+            self.tell(self.format_meter(**{**self.format_dict, "bar_format": PLAIN}))
+
+    def tell(self, line: str) -> None:
+        if self.live or self.quiet:
+            getattr(self.stream, "note", str)(line)
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def clear(self, nolock: bool = False) -> None:
+        if self.live:
+            super().clear(nolock)
+
+    def close(self) -> None:
+        if self.live or self.disable:
+            super().close()
+            return
+        self.display()
+        self.disable = True
+        self._decr_instances(self)
+
+
+def progress(
+    total: float, description: str, unit: str, items: Iterable | None = None, shape: str | None = None,
+    parts: bool = False,
+) -> Bar:  # fmt: skip
+    """A bar over `items`, or to be moved by `update`; none where `description` is empty.
+
+    `shape`: tqdm's `bar_format`. `parts`: it moves by less than one unit. The time left is by the whole work so far,
+    since its pieces are of very different sizes.
+    """
+    return Bar(
+        items, total=total, desc=description, unit=unit, bar_format=shape, unit_scale=parts, smoothing=0,
+        mininterval=0.5, disable=not description,
+    )  # fmt: skip

@@ -1,0 +1,148 @@
+"""The report in a real browser, from disk: no error, every picture loads, sorting, filtering and zooming work."""
+
+import runpy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_tiny
+
+from lib.config import load
+from lib.report.page import render_page
+from lib.report.survey import draw_survey
+from lib.workspace import Workspace, write_table
+
+ROOT = Path(__file__).resolve().parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    installed = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=installed)
+        except api.Error as error:
+            pytest.skip(f"no browser starts here: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """The report of a tiny run that went through every stage."""
+    tiny = make_tiny(tmp_path_factory.mktemp("run"))
+    flags = ["--report.pictures", "2", "--train.seeds", "42", "43", "--clean.list_below", "1", "--clean.pictures", "3"]
+    flags += ["--train.evaluations", "1"]
+    for stage, *more in [
+        ("01_preprocess",), ("02_make_folds",), ("03_train",), ("04_pseudo_label", "--train.round", "1"),
+        ("04_pseudo_label", "--clean"), ("05_infer_ensemble",),
+    ]:  # fmt: skip
+        runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(tiny), *flags, *more])
+    return tiny.parent / "work/report/index.html"
+
+
+def opened(browser, index, **options):
+    """(page, the list of what its console complains about)."""
+    page, complaints = browser.new_page(**options), []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    page.goto(index.as_uri())
+    return page, complaints
+
+
+def test_the_report_works_from_disk(browser, index):
+    page, complaints = opened(browser, index)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+
+    # Pictures load as they come into view, and all of them do.
+    waiting = page.locator("img[loading=lazy]")
+    assert waiting.count() > 20
+    for i in range(waiting.count()):
+        waiting.nth(i).scroll_into_view_if_needed()
+    page.wait_for_function("[...document.querySelectorAll('img[loading=lazy]')].every(i => i.complete)")
+    assert page.evaluate("[...document.querySelectorAll('img[loading=lazy]')].every(i => i.naturalWidth > 0)")
+    assert all(url.startswith(("file:", "data:")) for url in requests)
+
+    # Sorting: by numbers, both ways.
+    table = page.locator("#oof .block", has_text="Images, worst first").locator("table")
+    scores = lambda: [float(v) for v in table.locator("tbody tr:visible td:nth-child(3)").all_inner_texts()]  # noqa: E731
+    head = table.locator("thead th", has_text="score")
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending" and scores() == sorted(scores())
+    head.locator("button").click()
+    assert scores() == sorted(scores(), reverse=True) and len(set(scores())) > 1
+
+    # Filtering, in the table that is long enough: eight images are not, nine rows of suspects are.
+    block = page.locator("#suspects .block", has_text="Suspects, worst first")
+    rows = block.locator("tbody tr:visible")
+    every = rows.count()
+    name = rows.last.locator("td").nth(1).inner_text()
+    block.locator("input[type=search]").fill(f"{name.upper()} _y")
+    assert 0 < rows.count() < every and all(name in text for text in rows.all_inner_texts())
+    block.locator("input[type=search]").fill("nothing of the kind")
+    assert rows.count() == 0
+    block.locator("input[type=search]").fill("")
+    assert rows.count() == every
+
+    # Zooming: opened, moved on by key and button, at full size, closed.
+    lens = page.locator("#lens")
+    assert not lens.is_visible()
+    page.locator("#galleries .zoom").first.click()
+    assert lens.is_visible()
+    first = lens.locator("img").get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    assert lens.locator("img").get_attribute("src") != first
+    lens.locator("button[data-by='-1']").click()
+    assert lens.locator("img").get_attribute("src") == first
+    lens.locator("img").click()
+    assert "full" in lens.get_attribute("class")
+    page.keyboard.press("Escape")
+    assert not lens.is_visible()
+
+    assert complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_readable_on_a_phone_light_and_dark(browser, index, scheme):
+    page, complaints = opened(browser, index, viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out at the side"
+    colours = "(e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor]; })(document.body)"
+    ink, ground = (sum(map(int, c.strip("rgb()").split(", "))) / 3 for c in page.evaluate(colours))
+    assert ground - ink > 150 if scheme == "light" else ink - ground > 150
+    page.locator("#theme").click()
+    assert page.evaluate("document.documentElement.dataset.theme") != scheme
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") != scheme, "the choice is remembered"
+    assert complaints == []
+
+
+def test_five_hundred_images_open_quickly(browser, tmp_path):
+    workspace = Workspace(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(500):
+        name = f"slide{number:03}"
+        noise = rng.integers(0, 255, (480, 640, 3), np.uint8)
+        draw_survey(workspace.report / f"images/{name}.jpg", noise, (480, 640))
+        rows.append(
+            {"image_id": name, "split": "train", "source": "competition", "path": "x", "height": 480, "width": 640,
+             "channels": 3, "blank_share": 0.1, "n_tiles": 1, "n_dropped": 2, "px_background": 9, "px_disc": number,
+             "px_ignore": 0}
+        )  # fmt: skip
+    write_table(workspace.images, pd.DataFrame(rows))
+    index = render_page(load(None, ["--workspace", str(tmp_path)]))
+    page, complaints = opened(browser, index)
+    entry = "performance.getEntriesByType('navigation')[0]"
+    timing = page.evaluate(f"{entry}.domContentLoadedEventEnd - {entry}.startTime")
+    loaded = page.evaluate("[...document.images].filter(i => i.complete && i.naturalWidth).length")
+    print(f"{timing:.0f} ms until the page can be used, {loaded} of 500 pictures loaded")
+    assert timing < 2000
+    assert loaded < 250, "pictures that nobody sees are not fetched"
+    assert complaints == []

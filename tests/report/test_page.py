@@ -1,0 +1,192 @@
+"""The report: whatever has run is on the page, every picture is beside it, and odd names do no harm."""
+
+import json
+import re
+import runpy
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lib.config import load
+from lib.imaging.reader import AS_THEY_ARE
+from lib.report import page
+from lib.report.charts import Line, line_chart, scatter
+from lib.report.findings import correlation, draw_panels, object_points
+from lib.report.survey import draw_survey
+from lib.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = [
+    "overview",
+    "data",
+    "folds",
+    "training",
+    "oof",
+    "galleries",
+    "pseudo",
+    "suspects",
+    "ensemble",
+    "submissions",
+    "costs",
+]
+ODD = "im 1 #<b>&%20"
+
+
+def run(stage, config, *flags):
+    runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(config), *flags])
+
+
+def anchors(path):
+    return re.findall(r'<section id="(\w+)">', path.read_text(encoding="utf-8"))
+
+
+def pictures(path):
+    return [unquote(url) for url in re.findall(r'<img src="([^"]+)"', path.read_text(encoding="utf-8"))]
+
+
+def test_the_page_grows_with_every_stage_and_is_rewritten_only_when_it_changes(tiny, capsys):
+    raw, index = tiny.parent / "raw", tiny.parent / "work/report/index.html"
+    for name in ("train.csv", "metadata.csv"):
+        pd.read_csv(raw / name).replace("im1", ODD).to_csv(raw / name, index=False)
+    (raw / "train/im1.png").rename(raw / f"train/{ODD}.png")
+    flags = ["--report.pictures", "2", "--train.seeds", "42", "43", "--clean.list_below", "1", "--clean.pictures", "2"]
+    for stage, more, expected in [
+        ("01_preprocess", [], {"data", "costs"}),
+        ("02_make_folds", [], {"folds"}),
+        ("03_train", [], {"training", "overview"}),
+        ("04_pseudo_label", ["--train.round", "1"], {"pseudo"}),
+        ("04_pseudo_label", ["--clean"], {"suspects"}),
+        ("05_infer_ensemble", [], {"oof", "galleries", "ensemble", "submissions"}),
+    ]:
+        before = set(anchors(index)) if index.is_file() else set()
+        run(stage, tiny, *flags, *more)
+        assert set(anchors(index)) == before | expected, stage
+    assert anchors(index) == SECTIONS
+    assert "could not be drawn" not in capsys.readouterr().out
+
+    shown = pictures(index)
+    assert len(shown) >= 8 + 6 + 2 * 3, "each image in tables, galleries and suspects"
+    assert [path for path in shown if ODD in path]
+    assert not [path for path in shown if not (index.parent / path).is_file()]
+    text = index.read_text(encoding="utf-8")
+    assert "<b>&%20" not in text and "http" not in text, "names are escaped, and nothing is fetched"
+
+    made = index.stat().st_mtime_ns
+    page.render_page(load(tiny, flags))
+    assert index.stat().st_mtime_ns == made
+    moved = tiny.parent / "elsewhere"
+    shutil.copytree(index.parent, moved)
+    assert all((moved / path).is_file() for path in shown)
+
+
+def test_findings_are_what_the_counts_say(tiny):
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        run(stage, tiny)
+    workspace = Workspace(tiny.parent / "work")
+    oof = json.loads((workspace.report / "oof.json").read_text())
+    about = json.loads(next(workspace.submissions.glob("*.json")).read_text())
+    assert oof["score"] == about["oof_score"]
+    curve = dict(map(tuple, oof["thresholds"]))
+    assert min(abs(t - oof["threshold"]) for t in curve) < 0.01 and max(curve.values()) <= oof["score"] + 1e-9
+    images = [row["score"] for row in oof["images"]]
+    assert images == sorted(images) and sum(images) / len(images) == pytest.approx(oof["score"])  # mean Dice
+    sizes = pd.read_csv(workspace.images).query("split == 'train'")
+    assert np.sum(oof["confusion"]) == (sizes["height"] * sizes["width"]).sum(), "every pixel is counted once"
+    assert sum(row["images"] for row in oof["groups"]) == sum(row["images"] for row in oof["folds"]) == 6
+    objects = json.loads((workspace.report / "objects.json").read_text())
+    assert sum(objects["counts"]["disc"]) >= 6
+
+
+def test_a_ledger_is_drawn_against_the_leaderboard(tmp_path):
+    config = load(None, ["--workspace", str(tmp_path)])
+    ledger = pd.DataFrame(
+        {
+            "time": ["a", "b", "c"], "file": ["one.csv", "two.csv", "three.csv"], "config": "x", "members": 4,
+            "oof": [0.7, 0.8, 0.9], "cross": 0.7, "public": [0.6, 0.65, 0.61], "private": np.nan, "seconds": 9,
+            "version": "1",
+        }
+    )  # fmt: skip
+    (tmp_path / "submissions").mkdir()
+    ledger.to_csv(tmp_path / "submissions/ledger.csv", index=False)
+    text = page.render_page(config).read_text()
+    assert "rank correlation, public" in text and "0.5000" in text and "three.csv" in text
+    assert "private leaderboard" not in text, "no private score is known"
+
+
+def test_a_fault_in_the_page_stops_no_stage_but_is_told(tmp_path, monkeypatch, capsys):
+    def broken(workspace, config):
+        raise ValueError("no such column")
+
+    monkeypatch.setattr(page, "SECTIONS", (broken,))
+    page.update_report(load(None, ["--workspace", str(tmp_path)]))
+    assert capsys.readouterr().out.startswith("warning: the report could not be drawn (ValueError: no such column)")
+
+
+def test_members_that_fail_on_the_same_images_are_alike():
+    values = correlation(np.array([[0.1, 0.5, 0.9], [0.2, 0.6, 1.0], [0.9, 0.5, 0.1], [1.0, 1.0, 1.0]]))
+    assert values[0][1] == pytest.approx(1) and values[0][2] == pytest.approx(-1) and values[3][0] is None
+    many = pd.DataFrame({"pixels": np.arange(1, 1001) ** 2, "hit": 0.5})
+    points = object_points(many)
+    assert len(points) == 400 and points[0] == (1, 0.5) and points[-1] == (1000, 0.5)
+
+
+def test_charts_hold_every_point_and_escape_names():
+    drawing = line_chart([Line("<i>", [(0, 1), (10, 2)], dots=True)], "step", "loss", [(5, "here")])
+    assert drawing.count("<circle") == 2 and "<i>" not in drawing and "&lt;i&gt;" in drawing and "here" in drawing
+    assert line_chart([Line("none", [])], "step", "loss") == ""
+    assert scatter([(1, None, "a")], "x", "y") == ""
+    low, high = (float(y) for y in re.findall(r'cy="([\d.]+)"', drawing))
+    assert low > high, "larger values stand higher"
+
+
+def test_the_worst_spot_of_a_huge_image_is_shown_at_full_resolution(tmp_path):
+    truth = np.zeros((2000, 1500), np.uint8)
+    truth[900:1000, 700:800] = 1
+    image = np.full((2000, 1500, 3), 90, np.uint8)
+    image[truth > 0] = 200
+    guess = np.zeros((667, 500), np.uint8)
+    guess[600:640, 440:480] = 1  # invented: larger than what is missed
+    Image.fromarray(image).save(tmp_path / "a.png")
+    competition = SimpleNamespace(
+        settings=SimpleNamespace(pixels=AS_THEY_ARE, background=True),
+        labels=SimpleNamespace(open=lambda image_id, height, width: MaskReader(truth)),
+    )
+    row = pd.Series({"path": str(tmp_path / "a.png"), "height": 2000, "width": 1500})
+    words = draw_panels("a", row, guess, competition, tmp_path)
+    assert re.search(r"y 1488, x 988 .*3 x 3", words), "as near to the error as the image's end allows"
+    error = cv2.imread(str(tmp_path / "a_spot_error.jpg"))
+    red = (error[..., 2] > 180) & (error[..., 1] < 120)
+    assert error.shape == (512, 512, 3) and red.sum() == pytest.approx((40 * 3) ** 2, rel=0.05)
+    whole = cv2.imread(str(tmp_path / "a_truth.jpg"))
+    assert whole.shape == (667, 500, 3)
+
+
+def test_thumbnails_tell_kept_dropped_and_uncut_ground_apart(tmp_path):
+    image, labels = np.full((300, 600, 3), 100, np.uint8), np.zeros((150, 300), np.uint8)
+    labels[20:60, 20:60] = 1
+    tiles = [(0, 0, 600, 400)], [(0, 300, 600, 400)]
+    draw_survey(tmp_path / "a.png", image, (600, 1200), *tiles, labels, 1)
+    drawn = cv2.imread(str(tmp_path / "a.png"))[:, :, ::-1].astype(int)
+    kept, dropped, uncut = drawn[150, 100], drawn[150, 300], drawn[150, 500]
+    assert kept.tolist() == [100, 100, 100] and uncut.min() == uncut.max() > 190
+    assert dropped[0] > dropped[1] > dropped[2] > 100, "orange"
+    assert (drawn[40:120, 38:44] != 100).any(), "the label's outline"
+    draw_survey(tmp_path / "b.png", image, (600, 1200))
+    assert (cv2.imread(str(tmp_path / "b.png")) == 100).all(), "an image to predict is left as it is"
+
+
+class MaskReader:
+    """A label reader of one mask."""
+
+    def __init__(self, mask):
+        self.mask = mask
+
+    def read(self, y, x, h, w):
+        return self.mask[y : y + h, x : x + w]
