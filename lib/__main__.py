@@ -75,6 +75,7 @@ def preflight(argv: list[str]) -> None:
 
 
 def check(argv: list[str]) -> None:
+    from lib.competition.codecs.common import check_file_size
     from lib.competition.dataset import Competition
     from lib.competition.scoring import open_codec, test_sizes
     from lib.report.answers import show_answers
@@ -82,6 +83,7 @@ def check(argv: list[str]) -> None:
     config, path = config_and_csv(argv)
     competition = Competition(config.competition)
     competition.check_sample()
+    check_file_size(path, config.competition.submission)
     codec, sizes = open_codec(competition), test_sizes(competition)
     objects = codec.check(path, sizes)
     if objects is None:  # a plugin's codec that shows nothing

@@ -164,7 +164,9 @@ class Areas:
 """
 
 
-def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib(tiny):
+def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib(tiny, capsys):
+    from lib.__main__ import main
+
     (tiny.parent / "mine.py").write_text(PLUGIN)
     tiny.write_text(tiny.read_text() + "\nplugins: [mine.py]\n")
     flags = ["--model.architecture", "mine", "--train.loss.terms", "{squared: 1}", "--augment.preset", "mine"]
@@ -173,6 +175,8 @@ def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib
         run(stage, tiny, *flags)
     areas = pd.read_csv(tiny.parent / "work/submission.csv")["predicted"]
     assert len(areas) == 2 and areas.between(1, 200 * 200).all()
+    main(["check", str(tiny), *flags])
+    assert "submission.csv: as the organiser asks\n" in capsys.readouterr().out
     done = json.loads((tiny.parent / "work/runs/base/fold0_seed42/done.json").read_text())
     assert done["steps"] == 2 * 8 // 4  # the sampler's eight samples an epoch, in batches of four
     folds = pd.read_csv(tiny.parent / "work/folds.csv", comment="#")

@@ -81,7 +81,9 @@ def case_of(reader, codec, image_id: str, size: tuple[int, int], guess: Label, r
     def objects() -> tuple[list[Object], list[Object]]:
         if isinstance(reader, RleCsv) and (height, width) == size and labels.order == s.order:
             where = f"{reader.path}, {image_id}"
-            known = [(i, *rle.parse(text, height * width, where, labels.base)) for i, text in reader.rows[image_id]]
+            known = [
+                (i, *rle.parse(text, height * width, where, labels.base)) for i, text in reader.rows.get(image_id, [])
+            ]
             known = [one for one in known if len(one[1])]
         else:
             known = components_of(truth, height, width, s.order, codec.indices.values())

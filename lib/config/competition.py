@@ -126,7 +126,7 @@ class Submission(Section):
     object_value: Annotated[int, Ge(1), Le(255)] = 1
     """`tif`: what an object's pixels hold when there is one class; of several, they hold the label index."""
     max_mb: Annotated[float, Ge(0)] = 0
-    """Largest file that the competition takes, in megabytes of 1,000,000 bytes; 0 for no limit."""
+    """Largest file that the competition takes, in megabytes of 1,000,000 bytes, for `python -m lib check`; 0: any."""
 
     @model_validator(mode="before")
     @classmethod
@@ -139,24 +139,33 @@ class Submission(Section):
         return {**PRESETS[name], **values}
 
     @model_validator(mode="after")
-    def _consistent(self):
-        here = "competition.submission"
+    def _fits_together(self):
+        here, template = "competition.submission", self.id_template
         known = {"id": "a", "number": 1, "class": "b"} | ({"x": 0, "y": 0} if self.codec == "patches" else {})
         try:
-            self.id_template.format(**known)
+            template.format(**known)
         except (KeyError, ValueError, IndexError) as error:
             names = ", ".join(f"{{{name}}}" for name in known)
             raise ValueError(
-                f"{here}.id_template: {self.id_template!r} cannot be filled in ({error!r}); it may hold {names}"
+                f"{here}.id_template: {template!r} cannot be filled in ({error!r}); it may hold {names}"
             ) from None
-        if self.class_column and "{class" in self.id_template:
-            raise ValueError(f"{here} names the class twice: in class_column and in id_template; keep one")
-        if self.size and len(self.size) != 2:
-            raise ValueError(f"{here}.size is {list(self.size)}; height and width are expected: [256, 256]")
-        if self.codec == "pixels" and not self.size:
-            raise ValueError(f"{here}.codec pixels writes a number for each pixel; set {here}.size, as in [256, 256]")
-        if not self.sample and self.codec != "tif":
-            raise ValueError(f"{here}.sample is empty; name the organiser's sample submission")
+        whole = self.codec in ("pixels", "patches", "tif")  # one answer for all classes and objects
+        mistakes = {
+            f"id_template is {template!r}; it must hold {{id}} or {{number}}": "{id" not in template
+            and "{number" not in template,
+            "id_template names the class, and class_column too; keep one": "{class" in template and self.class_column,
+            f"codec {self.codec} tells all classes at once; take the class out of class_column and id_template": whole
+            and ("{class" in template or self.class_column),
+            f"codec {self.codec} has no rows of objects; unset {here}.instances": whole and self.instances,
+            f"codec patches gives the answer's size; unset {here}.size": self.codec == "patches" and self.size,
+            f"size is {list(self.size)}; height and width are expected: [256, 256]": len(self.size) not in (0, 2),
+            f"codec pixels writes a number for each pixel; set {here}.size, as in [256, 256]": self.codec == "pixels"
+            and not self.size,
+            "sample is empty; name the organiser's sample submission": not self.sample and self.codec != "tif",
+        }
+        for sentence, made in mistakes.items():
+            if made:
+                raise ValueError(f"{here}.{sentence}")
         return self
 
 

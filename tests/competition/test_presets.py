@@ -129,8 +129,16 @@ def test_an_unknown_preset_is_named():
     ("options", "what"),
     [
         ({"id_template": "{name}.jpg"}, "id_template: '{name}.jpg' cannot be filled in"),
-        ({"id_template": "{id}_{class}", "class_column": "class"}, "names the class twice"),
+        ({"id_template": "{id}_{class}", "class_column": "class"}, "keep one"),
         ({"size": [3]}, "height and width are expected"),
+        ({"id_template": "x.jpg"}, "it must hold {id} or {number}"),
+        ({"codec": "tif", "class_column": "class"}, "take the class out of class_column"),
+        (
+            {"preset": "epfl_roads", "id_template": "{id}_{class}_{x}_{y}"},
+            "take the class out of class_column and id_template",
+        ),
+        ({"preset": "boostcamp_trash", "instances": True}, "unset competition.submission.instances"),
+        ({"preset": "epfl_roads", "size": [4, 4]}, "unset competition.submission.size"),
         ({"codec": "pixels"}, "set competition.submission.size"),
         ({"sample": ""}, "name the organiser's sample"),
     ],

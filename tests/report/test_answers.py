@@ -49,7 +49,10 @@ def test_masks_lie_over_their_images(answered, capsys):
     ("flag", "what"),
     [
         (["--competition.submission.order", "row"], ""),  # sound in form: only the picture shows it
-        (["--competition.submission.max_mb", "0.0001"], "the competition takes at most 0.0001"),
+        (
+            ["--competition.submission.max_mb", "0.0001"],
+            " MB; the competition takes at most 0.0001 (competition.submission.max_mb)",
+        ),
         (["--competition.submission.id_template", "{id}.png"], "{id}.png, right?"),
     ],
 )

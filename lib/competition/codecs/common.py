@@ -1,4 +1,4 @@
-"""What all codecs share: the pixels of an answer, how rows and files are named, how large a file may be."""
+"""What all codecs share: the pixels of an answer, how rows and files are named, how large these may be."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Codec:
     suffix = ".csv"
 
     def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
-        self.config, self.sample, self.labels = config, sample, len(config.classes) + config.background
+        self.config, self.sample = config, sample
+        self.n_labels = len(config.classes) + config.background
         first = 1 if config.background else 0
         self.indices = {name: i + first for i, name in enumerate(config.classes)}
 
@@ -40,18 +41,22 @@ class Codec:
         size = self.answer_size(height, width)
         if size == (height, width):
             return iter(bands)
-        return resized(bands, (height, width), size, self.config.submission.resize, [*range(self.labels), IGNORE])
+        return resized(bands, (height, width), size, self.config.submission.resize, [*range(self.n_labels), IGNORE])
 
     def check_file(self, path: Path) -> None:
-        """Raises UserError when there is no file, or a larger one than the competition takes."""
+        """Raises UserError when there is no file."""
         if not path.is_file():
             raise UserError(f"there is no file {path}")
-        megabytes, limit = path.stat().st_size / 1e6, self.config.submission.max_mb
-        if limit and megabytes > limit:
-            raise UserError(
-                f"{path} has {megabytes:.4g} MB; the competition takes at most {limit:g} "
-                "(competition.submission.max_mb)"
-            )
+
+
+def check_file_size(path: Path, settings: Submission) -> None:
+    """Raises UserError when a file is larger than the competition takes."""
+    megabytes = path.stat().st_size / 1e6 if path.is_file() else 0
+    if settings.max_mb and megabytes > settings.max_mb:
+        raise UserError(
+            f"{path} has {megabytes:.4g} MB; the competition takes at most {settings.max_mb:g} "
+            "(competition.submission.max_mb)"
+        )
 
 
 def names_of(config: Competition, image_id: str) -> dict[Name, str]:

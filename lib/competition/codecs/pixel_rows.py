@@ -60,9 +60,9 @@ class PixelRows(CsvRows):
                     f"{path}, {name[0]}: the answer has {len(numbers)} numbers; {height * width} are expected "
                     f"({height} x {width})"
                 )
-            strange = numbers[(numbers < 0) | (numbers >= self.labels)]
+            strange = numbers[(numbers < 0) | (numbers >= self.n_labels)]
             if len(strange):
                 raise UserError(
-                    f"{path}, {name[0]}: there is no label {strange[0]}; they go from 0 to {self.labels - 1}"
+                    f"{path}, {name[0]}: there is no label {strange[0]}; they go from 0 to {self.n_labels - 1}"
                 )
             yield known[name], label_of_array(numbers.reshape(height, width).astype(np.uint8))

@@ -108,7 +108,7 @@ class TifZip(Codec):
     def _indices(self, where: str, values: np.ndarray) -> np.ndarray:
         """What a file's pixels hold as label indices."""
         one = len(self.indices) == 1
-        legal = [0, self.config.submission.object_value] if one else list(range(self.labels))
+        legal = [0, self.config.submission.object_value] if one else list(range(self.n_labels))
         counts = label_of_array(values).counts(0, 0, *values.shape)
         strange = [value for value in np.flatnonzero(counts) if value not in legal]
         if strange:
