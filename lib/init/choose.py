@@ -39,7 +39,7 @@ def scale_of(sizes: Sizes, objects: Objects, answer: int) -> tuple[float, str]:
 def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
     """Sizes of crops, tiles and windows: multiples of 32, no larger than most images."""
     most = -(-int(sizes.long * scale) // 32) * 32
-    small = objects.side * scale <= 64
+    small = 1.5 * objects.side * scale <= 128  # an object and its surroundings
     crop = min(most, 128 if small else 256)
     tile, window = min(most, crop * 3 // 2), min(max(most, crop), 2 * crop)
     tiles = sizes.images * sizes.short * sizes.long * (scale / tile) ** 2
