@@ -152,7 +152,7 @@ def workspace(tmp_path):
     tiles = pd.DataFrame({name: [""] * 10 if kind == "str" else 0 for name, (kind, _) in tables.TILES.items()})
     write_table(workspace.tiles, tiles.assign(image_id=list("aabbccddee"), px_background=1, px_object=9, px_ignore=0))
     folds = pd.DataFrame({"image_id": list("abcde"), "group": list("abcde"), "fold": [0, 0, 1, 1, 1]})
-    write_table(workspace.folds, folds)
+    write_table(workspace.folds, folds.assign(kept_from=""))
     for fold, images in enumerate(({"a": 0.2, "b": 0.4}, {"c": 0.5, "d": 1.0})):
         for seed, shift in ((1, 0), (2, 0.2)):
             shifted = {image_id: score - shift for image_id, score in images.items()}
