@@ -181,8 +181,12 @@ class BalancedSampler:
             drawn = [self._draw("object", n_object, rng), self._draw("rest", n_true - n_object, rng)]
         else:
             drawn = [self._draw("any", n_true, rng)]
-        order = np.concatenate([*drawn, self._draw("pseudo", n_pseudo, rng)])
-        return [(int(tile), epoch, i) for i, tile in enumerate(rng.permutation(order))]
+        order = np.empty(self.size, np.int64)
+        pseudo = np.zeros(self.size, bool)
+        pseudo[((np.arange(n_pseudo) + 0.5) * self.size / max(1, n_pseudo)).astype(int)] = True  # every batch its share
+        order[~pseudo] = rng.permutation(np.concatenate(drawn))
+        order[pseudo] = self._draw("pseudo", n_pseudo, rng)
+        return [(int(tile), epoch, i) for i, tile in enumerate(order)]
 
     def foreground_share(self, progress: float) -> float:
         """Share of the true samples to draw from tiles with object; 0 for every tile alike."""
