@@ -58,7 +58,7 @@ PSEUDO_TILES = {
 CLEAN_TILES = {
     **{name: TILES[name] for name in ("tile_id", "image_id", "y", "x", "height", "width")},
     "miou": ("float64", "out-of-fold mean IoU with the label, over classes that either has"),
-    "surely_wrong": ("float64", "share of pixels where the members surely contradict the label"),
+    "surely_wrong": ("float64", "share of the objects' pixels where the members surely contradict the label"),
     "object_pixels": ("int64", "pixels, as stored, that label or members take for object"),
     "suspect": ("bool", "whether the label is listed as noisy"),
     "action": ("str", "keep, drop, relabel, or weigh"),
