@@ -20,7 +20,7 @@ class Votes:
     def __init__(self, ensemble: Ensemble):
         """Raises UserError where a system has a single vote."""
         self.ensemble = ensemble
-        if min(len(group) for group in ensemble.groups) * len(ensemble.views or [None]) < 2:
+        if min(len(group) for group in ensemble.groups) * len(ensemble.views) < 2:
             raise UserError(
                 "pseudo.by agreement compares votes, but a fold has one member and one view of it; train more seeds "
                 "(train.seeds 42 43), or set infer.tta to flips or d4"
