@@ -7,6 +7,8 @@ Reads the organiser's folder (read-only). Writes work/<name>/images.csv, tiles.c
 fingerprint.json; columns are described in lib/tables.py. Runs on all cores (`--jobs 4` for fewer).
 """
 
+from pathlib import Path
+
 import pandas as pd
 
 from lib.competition.dataset import Competition, check_class_pixels
@@ -32,15 +34,20 @@ def main(argv: list[str]) -> None:
     workspace = Workspace(workspace_of(config))
     images = pick_images(competition, config.preprocess.max_images)
     files = {str(image.path): image.path.stat()[6:9:2] for image in images}  # size and time of change
+    external = config.competition.external
     stage = workspace.stage(
         "01_preprocess",
         {
             **flat(config.preprocess, "preprocess."),
             **flat(config.competition, "competition."),
             "competition.kaggle": None,  # where answers go changes no tile
+            "competition.external": [source.model_dump(exclude={"weight"}) for source in external],  # it is 03's
             "the images": files,
         },
-        [competition.root / config.competition.labels.path],
+        [
+            competition.root / config.competition.labels.path,
+            *(Path(source.root) / source.labels.path for source in external if source.labels),
+        ],
     )
     if stage.up_to_date():
         return

@@ -4,8 +4,9 @@
     python 02_make_folds.py configs/aerial.yaml --folds.k 5 --folds.leak_check false
 
 Groups (a metadata column, a regular expression, or none) stay in one fold; images that turn out to be
-copies of one another, or to share ground, are merged into one group. Writes work/<name>/folds.csv and the
-pictures of every leak to work/<name>/leaks/.
+copies of one another, or to share ground, are merged into one group. External images are in no fold; one that
+shares ground with a training image is kept from the members that validate on that. Writes work/<name>/folds.csv
+and the pictures of every leak to work/<name>/leaks/.
 """
 
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import tables
-from lib.competition.dataset import Competition
+from lib.competition.dataset import HOME, Competition
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.data.folds import assign_folds, check_folds, column_of, imbalance, merge_groups, name_groups
@@ -35,43 +36,57 @@ def main(argv: list[str]) -> None:
     metadata = [competition.root / config.competition.metadata] if config.competition.metadata else []
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     settings = flat(config.folds, "folds.")
-    stage = workspace.stage("02_make_folds", settings, [workspace.images, *metadata])
+    made = {**settings, "columns of folds.csv": list(tables.FOLDS)}
+    stage = workspace.stage("02_make_folds", made, [workspace.images, *metadata])
     if stage.up_to_date():
         return
     stage.begin()
     train = images[images["split"] == "train"]
-    ids = list(train["image_id"])
-    pixels = train.set_index("image_id").filter(regex="^px_(?!ignore)")
+    home, external = train[train["source"] == HOME], list(train.loc[train["source"] != HOME, "image_id"])
+    ids = list(home["image_id"])
+    pixels = home.set_index("image_id").filter(regex="^px_(?!ignore)")
     groups = name_groups(ids, competition.metadata, config.folds)
-    if config.folds.leak_check:
-        groups = merge_groups(groups, leaking_pairs(images, ids, groups, workspace, config))
+    pairs = leaking_pairs(images, external, dict(zip(ids, groups, strict=True)), workspace, config)
+    place = {image_id: i for i, image_id in enumerate(ids)}
+    groups = merge_groups(groups, [(place[a], place[b]) for a, b in pairs if a in place and b in place])
     if config.folds.scheme == "column":
         fold = column_of(competition.metadata, config.folds.column, ids, "folds.column").astype(int)
     else:
         fold = assign_folds(groups, content_to_balance(ids, pixels, competition, config), config.folds)
-    table = pd.DataFrame({"image_id": ids, "group": groups, "fold": list(fold)})
+    table = pd.DataFrame({"image_id": ids, "group": groups, "fold": list(fold), "kept_from": ""})
+    table = pd.concat([table, external_rows(external, pairs, table)], ignore_index=True)
     check_folds(table)
     made_from = ", ".join(f"{key.removeprefix('folds.')}={value}" for key, value in settings.items() if value != "")
     write_table(workspace.folds, table, f"{made_from}; images.csv {file_fingerprint(workspace.images)}")
     stage.finish([workspace.folds])
     update_report(config)
     print(imbalance(table, pixels).to_string())
-    print(f"02: {len(ids)} images in {len(set(groups))} groups; see {workspace.folds}")
+    more = f", {len(external)} external images in none" if external else ""
+    print(f"02: {len(ids)} images in {len(set(groups))} groups{more}; see {workspace.folds}")
 
 
-def leaking_pairs(images: pd.DataFrame, ids: list[str], groups: list[str], workspace: Workspace, config) -> list:
-    """Report every leak; return those between training images, as positions in `ids`."""
+def leaking_pairs(
+    images: pd.DataFrame, external: list[str], group_of: dict[str, str], workspace: Workspace, config
+) -> list[tuple[str, str]]:
+    """Report every leak; return those that folds have to mind: (image id, image id) of training images.
+
+    `group_of`: of the competition's own training images; the second of a pair may be an external one.
+    """
     shutil.rmtree(workspace.leaks_dir, ignore_errors=True)
-    paths = [Path(path) for path in images["path"]]
-    names, place = list(images["image_id"]), {image_id: i for i, image_id in enumerate(ids)}
+    paths, names = [Path(path) for path in images["path"]], list(images["image_id"])
     pairs, found = [], []
     for leak in find_leaks(paths, config.competition.pixels, config.jobs):
-        a, b = names[leak.a], names[leak.b]
-        if a in place and b in place:
-            if groups[place[a]] == groups[place[b]]:
+        a, b = sorted((names[leak.a], names[leak.b]), key=external.__contains__)
+        if a in group_of and b in group_of:
+            if group_of[a] == group_of[b]:
                 continue  # the groups keep them together already
-            pairs.append((place[a], place[b]))
+            pairs.append((a, b))
             what = "merged into one group"
+        elif a in group_of and b in external:
+            pairs.append((a, b))
+            what = f"{b} is not trained on where {a} is validated on"
+        elif a in external:
+            continue  # neither is validated on
         else:
             what = "not both training images: only reported"
         picture = workspace.leaks_dir / f"{a}__{b}.jpg"
@@ -82,6 +97,13 @@ def leaking_pairs(images: pd.DataFrame, ids: list[str], groups: list[str], works
         print(f"leak: {a} and {b}: {leak.kind} (agreement {leak.agreement:.2f}); {what}; {picture}")
     write_json(workspace.leaks_dir / "leaks.json", found)
     return pairs
+
+
+def external_rows(external: list[str], pairs: list[tuple[str, str]], table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of folds.csv for external images; `pairs` of leaks, and `table` of the competition's own images."""
+    fold_of = dict(zip(table["image_id"], table["fold"], strict=True))
+    kept = [" ".join(str(f) for f in sorted({fold_of[a] for a, b in pairs if b == name})) for name in external]
+    return pd.DataFrame({"image_id": external, "group": external, "fold": -1, "kept_from": kept})
 
 
 def content_to_balance(ids: list[str], pixels: pd.DataFrame, competition: Competition, config) -> pd.DataFrame:

@@ -32,7 +32,7 @@ from lib.terminal import begin
 from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
 from lib.training.device import loading_processes, pick_device
-from lib.training.member import make_data, make_trainer, member_inputs, training_tiles
+from lib.training.member import make_data, make_trainer, member_inputs, pretraining, training_tiles
 from lib.training.settle import settle
 from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
 
@@ -96,8 +96,11 @@ def train_member(
     }  # fmt: skip
     # Pseudo options shape a member only through the pseudo-labels it reads, and their mixture.
     settings |= (
-        {"pseudo.share": config.pseudo.share, "pseudo.weight": config.pseudo.weight} if config.train.round else {}
+        {f"pseudo.{name}": getattr(config.pseudo, name) for name in ("mode", "share", "weight")}
+        if config.train.round
+        else {}
     )
+    settings |= {f"weight of {source.name}": source.weight for source in config.competition.external if source.labels}
     settings |= {"clean.use": True, "clean.weight": config.clean.weight} if config.clean.use else {}
     stage = workspace.stage(f"03_{member.name.replace('/', '_')}", settings, member_inputs(workspace, config))
     if stage.up_to_date():
@@ -113,10 +116,14 @@ def train_member(
     save(config, member.path / "resolved.yaml")
     tiles = training_tiles(workspace, folds, member.fold, config, competition)
     workers = loading_processes(config.train.workers, device)
-    data = make_data(tiles, config, competition.channels, member.seed, workers)
-    config = settle(workspace, config, competition.channels, data, device)
+    before = pretraining(tiles, config)  # None: pseudo-labels are mixed in
+    tiles, own = (tiles, config) if before is None else (tiles[~tiles["pseudo"]], before.rest)
+    data = make_data(tiles, own, competition.channels, member.seed, workers)
+    config = settle(workspace, own, competition.channels, data, device)
     precision = config.train.precision
     trainer = make_trainer(member, config, competition.channels, data, device)
+    if before is not None:
+        before.run(trainer, member, competition.channels, left)
     validation = images_of_fold(workspace, folds, member.fold)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     tracker = open_tracker(config, member.name, member.path, competition.label_names)

@@ -12,6 +12,7 @@ optimistic. Writes work/<name>/pseudo/round<r>/tiles.csv and tiles/.
 they contradict in work/<name>/clean/tiles.csv, worst first, with pictures; `clean.use` lets 03 drop or mend these.
 """
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -19,18 +20,19 @@ import pandas as pd
 
 from lib import tables
 from lib.competition.dataset import Competition
-from lib.config import flat, parse_command_line
+from lib.config import flat, for_source, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.inference.forward import Ensemble
 from lib.inference.members import infer_engine, limits_of, roi_file, source_of, windows_of
-from lib.inference.predictor import predict
+from lib.inference.predictor import Windows, predict
 from lib.inference.score import images_of_fold
 from lib.plugins import load_plugins
 from lib.pseudo.clean import Cleaner
 from lib.pseudo.rounds import labelers
 from lib.pseudo.select import select, unseen_fill
-from lib.pseudo.write import drop_unused, store_tiles
+from lib.pseudo.votes import Votes
+from lib.pseudo.write import check_disk, drop_unused, store_tiles
 from lib.report.page import update_report
 from lib.report.tables import text_table
 from lib.terminal import begin
@@ -68,17 +70,21 @@ def main(argv: list[str]) -> None:
     nets = [load_network(member.path, "swa", device) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
     engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
-    forward = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
-    paths = dict(zip(images["image_id"], images["path"], strict=True))
-    blocks = predict(
-        [source_of(config, image_id, path) for image_id, path in paths.items()], forward, windows_of(config),
-        unseen_fill(competition.channels, config.competition.background, roi), forward.systems,
-        limits_of(config), f"04 round {round_}", restore=config.preprocess.mode == "tiles",
-    )  # fmt: skip
+    forward = ensemble = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
+    fill = unseen_fill(competition.channels, config.competition.background, roi)
+    if config.pseudo.by == "agreement":
+        forward, fill = Votes(ensemble), np.append(fill, np.float32(0))
+    check_disk(images, len(folds), competition.channels, config, workspace)
 
-    folder = workspace.pseudo_dir(round_)
+    folder, rows = workspace.pseudo_dir(round_), []
     with replacing_dir(folder / "tiles") as temporary:
-        rows = store_tiles(blocks, paths, folds, temporary, config, competition.label_names)
+        for source, own_images in images.groupby("source", sort=False):
+            own, paths = for_source(config, source), dict(zip(own_images["image_id"], own_images["path"], strict=True))
+            blocks = predict(
+                [source_of(own, image_id, path) for image_id, path in paths.items()], forward, label_windows(own),
+                fill, ensemble.systems, limits_of(own), f"04 round {round_}", restore=own.preprocess.mode == "tiles",
+            )  # fmt: skip
+            rows += store_tiles(blocks, paths, folds, temporary, own, competition.label_names)
         of_fold = {fold: [row for row in rows if row["fold"] == fold] for fold in folds}
         kept = {fold: kept_tiles(of_fold[fold], fold, config) for fold in folds}
         chosen = [row for fold in folds for row in kept[fold]]
@@ -90,8 +96,16 @@ def main(argv: list[str]) -> None:
     update_report(config)
     print(text_table([summary(fold, of_fold[fold], kept[fold]) for fold in folds]))
     if not chosen:
-        print("04: no tile is confident enough; 03 will train without pseudo-labels (see pseudo.sure, pseudo.min_sure)")
+        print("04: no tile is confident enough; 03 will train without pseudo-labels (see pseudo.by, pseudo.min_sure)")
     print(f"04: {len(chosen)} of {len(rows)} tiles kept; see {folder / 'tiles.csv'}")
+
+
+def label_windows(config) -> Windows:
+    """The windows that labels are made of."""
+    windows = windows_of(config)
+    if not config.pseudo.center_only or windows.whole:
+        return windows
+    return dataclasses.replace(windows, blend="center", overlap=max(windows.overlap, 2 * windows.margin))
 
 
 def clean(config) -> None:
@@ -129,15 +143,19 @@ def clean(config) -> None:
 def settings(config) -> dict[str, object]:
     """The options that shape the labels; others (shares, thresholds, tags) must not make them anew."""
     wanted = {
-        "pseudo.": ("source", "sure", "min_sure", "background_keep", "max_tiles", "hard"),
+        "pseudo.": (
+            "source", "by", "sure", "min_sure", "background_keep", "max_tiles", "class_quota", "shift", "center_only",
+            "temperature", "hard",
+        ),
         "infer.": ("window", "overlap", "scale", "blend", "margin", "roi", "tta", "precision", "backend"),
         "preprocess.": ("mode", "fit", "tile_size", "scale", "image_format", "blank_tolerance", "min_object_pixels"),
         "train.": ("crop", "scale"),  # the window, where infer.window is 0, and what it shows
         "model.": ("stem",),
         "competition.": ("classes", "background"),
-    }
-    every = flat(config)
-    return {section + name: every[section + name] for section, names in wanted.items() for name in names}
+    }  # fmt: skip
+    every, external = flat(config), config.competition.external
+    scales = {f"scale of {source.name}": source.scale for source in external if not source.labels}
+    return scales | {section + name: every[section + name] for section, names in wanted.items() for name in names}
 
 
 def kept_tiles(rows: list[dict], fold: int, config) -> list[dict]:
@@ -151,7 +169,7 @@ def summary(fold: int, rows: list[dict], kept: list[dict]) -> dict:
         "tiles": len(rows),
         "kept": len(kept),
         "with object": float(np.mean([row["has_object"] for row in kept])) if kept else None,
-        "mean sure share": float(np.mean([row["sure_share"] for row in rows])) if rows else None,
+        "mean confidence": float(np.mean([row["confidence"] for row in rows])) if rows else None,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from lib.precision import autocast, finished
 from lib.training.device import layout_of, loading_processes, pick_device
 from lib.training.losses import Outputs
 from lib.training.model import build_network
-from lib.workspace import Workspace, read_json
+from lib.workspace import Workspace, free_gib, read_json
 
 GIB = 2**30
 WORKER_GIB = 0.25  # a loading process: interpreter, libraries and a few tiles
@@ -130,11 +129,18 @@ def scoring_seconds(validation: list[tuple[str, str]], config: Config, channels:
 
 
 def sizes_of(competition: Competition) -> Sizes:
-    """Height and width of every image, from the files' heads."""
-    sizes: Sizes = {"train": [], "test": [], "unlabeled": []}
+    """Height and width of every image, from the files' heads; `external`: training images that nobody validates on.
+
+    Of external sources at the competition's scale.
+    """
+    sizes: Sizes = {"train": [], "test": [], "unlabeled": [], "external": []}
+    scales = {source.name: source.scale for source in competition.settings.external}
     for image in competition.images:
+        external = image.split == "train" and image.source in scales
+        factor = scales.get(image.source, 1.0)
         with open_image(image.path, competition.settings.pixels) as reader:
-            sizes[image.split].append((reader.height, reader.width))
+            size = (round(reader.height / factor), round(reader.width / factor))
+        sizes["external" if external else image.split].append(size)
     return sizes
 
 
@@ -177,7 +183,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     averages = members * ((config.train.swa.start < 1) + (config.train.ema > 0)) * config.train.swa.bn_batches
     overhead = starts * measured.start_seconds + averages * usual_batch(config) * measured.sample_seconds / 3
 
-    tiles = measured.tiles * pixels["train"]
+    tiles = measured.tiles * (pixels["train"] + pixels["external"])
     pseudo = measured.tiles * (pixels["test"] + pixels["unlabeled"]) * folds
     pseudo = min(pseudo, config.pseudo.max_tiles * folds) if config.pseudo.max_tiles else pseudo
     workers = loading_processes(config.train.workers, pick_device(config.train.device))
@@ -234,10 +240,8 @@ def window_count(size: tuple[int, int], windows: Windows) -> int:
 
 def check_disk(config: Config, forecast: Forecast) -> None:
     """Raises UserError when the workspace's disk is too small."""
-    folder = workspace_of(config).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free / GIB
+    folder = workspace_of(config)
+    free = free_gib(folder)
     if forecast.disk_gib > free:
         raise UserError(
             f"the run needs about {forecast.disk_gib:.1f} GiB of disk, but {folder} has {free:.1f} GiB free; "

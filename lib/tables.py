@@ -45,19 +45,20 @@ FOLDS = {
     "image_id": ("str", "training image"),
     "group": ("str", "images of one group share a fold"),
     "fold": ("int64", "validation fold; -1: always trained on"),
+    "kept_from": ("str", "folds, with spaces between, that do not train on it: they validate on a copy"),
 }
-# A pseudo-labeled tile also says for which fold it may be used, and how sure it is.
+# A pseudo-labeled tile also says for which fold it may be used, and how confident it is.
 PSEUDO_TILES = {
     **TILES,
     "fold": ("int64", "fold whose members may train on it; -1: any"),
-    "sure_share": ("float64", "share of sure pixels, 0 to 1"),
+    "confidence": ("float64", "as pseudo.by says, 0 to 1"),
 }
 
 # Training tiles beside their out-of-fold prediction, the worst suspects first.
 CLEAN_TILES = {
     **{name: TILES[name] for name in ("tile_id", "image_id", "y", "x", "height", "width")},
     "miou": ("float64", "out-of-fold mean IoU with the label, over classes that either has"),
-    "surely_wrong": ("float64", "share of pixels where the members surely contradict the label"),
+    "surely_wrong": ("float64", "share of the objects' pixels where the members surely contradict the label"),
     "object_pixels": ("int64", "pixels, as stored, that label or members take for object"),
     "suspect": ("bool", "whether the label is listed as noisy"),
     "action": ("str", "keep, drop, relabel, or weigh"),

@@ -199,6 +199,14 @@ def replacing_dir(path: str | Path) -> Iterator[Path]:
     os.replace(temporary, path)
 
 
+def free_gib(folder: Path) -> float:
+    """Room on the disk of a folder, which need not exist yet."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 2**30
+
+
 def write_text(path: str | Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -8,7 +8,7 @@ MEASURED = Measured(
     start_seconds=5, cut_seconds=1e-7, sample_seconds=0.1, window_seconds=0.2, tiles=1e-5, tile_bytes=1e6,
     member_bytes=1e8, network_bytes=4e7, blank_share=0.5, peak_gib=1.0,
 )  # fmt: skip
-SIZES = {"train": [(1000, 2000)] * 4, "test": [(1000, 2000)] * 2, "unlabeled": []}
+SIZES = {"train": [(1000, 2000)] * 4, "test": [(1000, 2000)] * 2, "unlabeled": [], "external": []}
 
 
 def cost(*flags, folds=2, validated=1.0):

@@ -10,16 +10,21 @@ import pandas as pd
 
 import lib.competition.labels  # noqa: F401  (registers the readers)
 from lib.competition.codecs.common import names_of
+from lib.competition.external import ExternalLabels
+from lib.competition.labels.common import Label
 from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Competition as Settings
+from lib.config.competition import External
 from lib.errors import UserError
 from lib.imaging.reader import SUFFIXES
 from lib.plugins import find
 
+HOME = "competition"  # the source of the organiser's own images
+
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One file of the organiser's."""
+    """One file of the organiser's, or of an external source."""
 
     image_id: str
     split: str
@@ -43,7 +48,8 @@ class Competition:
         if not only_test:
             train, test = self._parted(self._find("train", settings.train_images), self.images)
             unlabeled = self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []
-            self.images = [*train, *test, *unlabeled]
+            external = [image for source in settings.external for image in external_images(source)]
+            self.images = [*train, *test, *unlabeled, *external]
         ids = [image.image_id for image in self.images]
         twice = [i for i in ids if ids.count(i) > 1] if len(set(ids)) != len(ids) else []
         if twice:
@@ -59,12 +65,26 @@ class Competition:
         """Outputs of the network: 1 for one class, else one per label index."""
         return 1 if len(self.settings.classes) == 1 else len(self.label_names)
 
-    def ids(self, split: str) -> list[str]:
-        return [image.image_id for image in self.images if image.split == split]
+    def ids(self, split: str, source: str = HOME) -> list[str]:
+        return [image.image_id for image in self.images if (image.split, image.source) == (split, source)]
+
+    def open_label(self, image: ImageInfo, height: int, width: int) -> Label:
+        """The label of any training image, in the competition's label indices."""
+        reader = self.labels if image.source == HOME else self.external_labels[image.source]
+        return reader.open(image.image_id, height, width)
+
+    @cached_property
+    def external_labels(self) -> dict[str, ExternalLabels]:
+        """The label reader of each external source that has labels."""
+        return {
+            source.name: ExternalLabels(source, self.settings, set(self.ids("train", source.name)))
+            for source in self.settings.external
+            if source.labels
+        }
 
     @cached_property
     def labels(self):
-        """The label reader; every training image has a label."""
+        """The label reader of the organiser's images; every training image has a label."""
         known = set(self.ids("train"))
         reader = find("labels", self.settings.labels.format, "competition.labels.format")(self.settings, known)
         bare = sorted(known - reader.image_ids)
@@ -98,7 +118,7 @@ class Competition:
 
     def check(self) -> None:
         """Look at labels, metadata and sample submission together. Raises UserError."""
-        _ = self.labels, self.metadata
+        _ = self.labels, self.external_labels, self.metadata
         self.check_sample()
 
     def check_sample(self) -> None:
@@ -162,12 +182,28 @@ class Competition:
                 f"competition.{split}_images: {pattern!r} is no pattern; give one that is relative to "
                 f"competition.root ({self.root}), for example {split}/*"
             )
-        files = sorted(p for p in self.root.glob(pattern) if p.suffix.lower() in SUFFIXES)
-        if not files:
-            raise UserError(
-                f"competition.{split}_images: {self.root / pattern} matches no image ({', '.join(SUFFIXES)})"
-            )
-        return [ImageInfo(p.stem, split, "competition", p) for p in files]
+        files = image_files(self.root, pattern, f"competition.{split}_images")
+        return [ImageInfo(p.stem, split, HOME, p) for p in files]
+
+
+def external_images(source: External) -> list[ImageInfo]:
+    """A source's images: for training where they have labels, else without labels."""
+    key, root = f"competition.external {source.name}", Path(source.root)
+    if not root.is_dir():
+        raise UserError(f"{key}: there is no folder {root}; mend its root")
+    if not source.images or Path(source.images).is_absolute():
+        raise UserError(f"{key}: images {source.images!r} is no pattern relative to its root ({root}), as images/*")
+    files = image_files(root, source.images, key)
+    split = "train" if source.labels else "unlabeled"
+    return [ImageInfo(f"{source.name}_{path.stem}", split, source.name, path) for path in files]
+
+
+def image_files(root: Path, pattern: str, key: str) -> list[Path]:
+    """The images below `root` that match. Raises UserError, naming the option `key`, when there is none."""
+    files = sorted(path for path in root.glob(pattern) if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(SUFFIXES)})")
+    return files
 
 
 def check_class_pixels(label_names: list[str], pixels: dict[str, int]) -> None:

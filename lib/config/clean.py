@@ -10,12 +10,16 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 
 
 class Clean(Section):
-    """Finding noisy labels by out-of-fold maps, and mending them. Labels on disk are never overwritten."""
+    """Finding noisy labels by out-of-fold maps, and mending them. Labels on disk are never overwritten.
+
+    Only tiles that 01 kept are judged: `preprocess.background_keep` 1 shows objects that no label has.
+    """
 
     list_below: Share = 0.3
     """Tiles whose out-of-fold mean IoU with their label is lower are suspects."""
-    surely_wrong: Share = 0.2
-    """So are tiles of which the members surely (`pseudo.sure`) contradict the label on a larger share."""
+    surely_wrong: Share = 0.3
+    """So are tiles of which the members surely (`pseudo.sure`) contradict the label on a larger share of the objects'
+    pixels: an object too many or too few, although others are right."""
     min_foreground: Annotated[int, Ge(0)] = 100
     """Pixels of a stored tile that label or members take for object, below which a tile is not judged."""
     use: bool = False

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import model_validator
+from pydantic import StringConstraints, model_validator
 
 from lib.config.presets import PRESETS
 from lib.config.section import Section
@@ -61,6 +61,28 @@ class Labels(Section):
                     f"competition.labels.{key} is {template!r}; it must hold {{id}}, as in {{id}}_{{class}}"
                 )
         return self
+
+
+class External(Section):
+    """One source of further images, with labels of its own kind or with none."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
+    """Stands in the column `source` of all tables; an image's id is `<name>_<stem of its file>`."""
+    root: str
+    """Its folder. It is only read."""
+    images: str = "images/*"
+    """Glob of its images, relative to its `root`."""
+    labels: Labels | None = None
+    """How its labels are written, as in `competition.labels`, relative to its `root`; left out for images without
+    labels, which only 04 uses."""
+    classes: dict[str, str] = {}
+    """Its class names, in the order of their index → the competition's, `background`, or `ignore`. The key
+    `background` says what its pixels of no class are: else background, or ignored where the competition has none.
+    Empty: its classes are the competition's."""
+    scale: Annotated[float, Gt(0)] = 1.0
+    """How many of its pixels are as long as one pixel of the competition's: 2 where it shows things twice as large."""
+    weight: Annotated[float, Ge(0)] = 1.0
+    """Weight of its tiles in the loss of 03."""
 
 
 class Pixels(Section):
@@ -203,6 +225,8 @@ class Competition(Section):
     pixels: Pixels = Pixels()
     labels: Labels = Labels()
     submission: Submission = Submission()
+    external: list[External] = []
+    """Further sources of images. Labeled ones are trained on in every fold and never validated on."""
     metadata: str = ""
     """CSV with one row per image (patient, place, …); empty for none."""
     metadata_id: str = "id"
@@ -234,4 +258,14 @@ class Competition(Section):
             raise ValueError(
                 f"competition.scoring.classes: {unknown[0]!r} is none of competition.classes {self.classes}"
             )
+        names = ["competition", *(source.name for source in self.external)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"competition.external: names must differ, also from 'competition'; found {names[1:]}")
+        legal = [*self.classes, "background", "ignore"] if self.background else [*self.classes, "ignore"]
+        for source in self.external:
+            unknown = [name for name in source.classes.values() if name not in legal]
+            if unknown:
+                raise ValueError(
+                    f"competition.external {source.name}: classes names {unknown[0]!r}; expected one of {legal}"
+                )
         return self

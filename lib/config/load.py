@@ -126,6 +126,19 @@ def workspace_of(config: Config) -> Path:
     return Path(config.workspace or f"work/{config.competition.name}")
 
 
+def for_source(config: Config, source: str) -> Config:
+    """The configuration for images of a source (column `source`): read so that things are as large as everywhere."""
+    factor = {one.name: one.scale for one in config.competition.external}.get(source, 1.0)
+    if factor == 1:
+        return config
+    return config.model_copy(
+        update={
+            name: getattr(config, name).model_copy(update={"scale": getattr(config, name).scale / factor})
+            for name in ("preprocess", "infer")
+        }
+    )
+
+
 def parse_command_line(argv: list[str], program: str) -> Config:
     """`[CONFIG.yaml] [--key value …]` as every script takes it; `--help` prints all options and exits."""
     if "-h" in argv or "--help" in argv:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.dataset import Competition, ImageInfo
-from lib.config import Config
+from lib.config import Config, for_source
 from lib.data.tiling import Spot, cut, foreground_pixels, keep_tiles, survey, vanished_objects, write_tile
 from lib.imaging.content import content_map
 from lib.imaging.grid import map_step, whole_size
@@ -55,14 +55,14 @@ class Survey:
 
 
 def pick_images(competition: Competition, limit: int) -> list[ImageInfo]:
-    """All images, or `limit` of each split, evenly spread over the sorted list."""
+    """All images, or `limit` of each split and source, evenly spread over the sorted list."""
     if not limit:
         return list(competition.images)
     chosen = []
-    for split in ("train", "test", "unlabeled"):
-        images = [image for image in competition.images if image.split == split]
+    for split, source in dict.fromkeys((image.split, image.source) for image in competition.images):
+        images = [image for image in competition.images if (image.split, image.source) == (split, source)]
         places = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).round().astype(int))
-        chosen += [images[i] for i in places] if images else []
+        chosen += [images[i] for i in places]
     return chosen
 
 
@@ -79,7 +79,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
 
     `spool`: for images that must be decoded whole.
     """
-    competition, preprocess = _competition(config.model_dump_json()), config.preprocess
+    competition, preprocess = _competition(config.model_dump_json()), for_source(config, image.source).preprocess
     image = replace(image, path=spooled(image.path, config.competition.pixels, spool))
     with open_image(image.path, config.competition.pixels) as reader:
         content = content_map(reader, preprocess.blank_tolerance)
@@ -100,9 +100,10 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         if image.split != "train":
             draw_survey(path, content.picture, size)
             return Survey(image, row, [], reader.windowed)
-        label = competition.labels.open(image.image_id, reader.height, reader.width)
+        label = competition.open_label(image, reader.height, reader.width)
         where = regions(preprocess.roi, image.image_id, reader, preprocess.blank_tolerance, content)
-        spots = survey(image.image_id, reader, label, where, content, competition.label_names, preprocess)
+        about = image.image_id, image.source
+        spots = survey(*about, reader, label, where, content, competition.label_names, preprocess)
         rows = [spot.row for spot in spots]
         kept = keep_tiles(rows, preprocess, config.competition.background, zlib.crc32(image.image_id.encode()))
         row |= {"n_tiles": len(kept), "n_dropped": len(rows) - len(kept)}
@@ -125,7 +126,7 @@ def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) 
     rows, sums = [], np.zeros((2, 4))
     kinds = len(competition.label_names), competition.channels == 1
     with open_image(image.path, config.competition.pixels) as reader:
-        label = competition.labels.open(image.image_id, reader.height, reader.width)
+        label = competition.open_label(image, reader.height, reader.width)
         for spot in spots:
             pixels, mask = cut(spot, reader, label, *kinds, preprocess.tile_size)
             rows.append(write_tile(spot.row, pixels, mask, folder, preprocess.image_format))

@@ -51,8 +51,9 @@ class TileDataset(Dataset):
         self.tiles, self.channels = tiles, channels
         self.augmentation, self.seed, self.scale = augmentation, seed, scale
         self.mix, self.mix_share = MIXES.get(mix), mix_share
-        # A pseudo-label is mixed with its like alone: a sample has one weight.
-        self.alike = {soft: np.flatnonzero([tile.soft == soft for tile in tiles]) for soft in (True, False)}
+        # A tile is mixed with its like alone: a sample has one weight.
+        kinds = [(tile.soft, tile.weight) for tile in tiles]
+        self.alike = {kind: np.flatnonzero([other == kind for other in kinds]) for kind in set(kinds)}
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -65,7 +66,8 @@ class TileDataset(Dataset):
         )
         rng = np.random.default_rng((self.seed, *words, 1))  # its own: mixing changes no other sample
         if self.mix and rng.random() < self.mix_share:
-            second = self._sample(rng.choice(self.alike[self.tiles[index].soft]), int(rng.integers(2**32)))
+            tile = self.tiles[index]
+            second = self._sample(rng.choice(self.alike[tile.soft, tile.weight]), int(rng.integers(2**32)))
             image, target, valid = self.mix((image, target, valid), second, rng)
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(self.tiles[index].weight)
@@ -181,8 +183,12 @@ class BalancedSampler:
             drawn = [self._draw("object", n_object, rng), self._draw("rest", n_true - n_object, rng)]
         else:
             drawn = [self._draw("any", n_true, rng)]
-        order = np.concatenate([*drawn, self._draw("pseudo", n_pseudo, rng)])
-        return [(int(tile), epoch, i) for i, tile in enumerate(rng.permutation(order))]
+        order = np.empty(self.size, np.int64)
+        pseudo = np.zeros(self.size, bool)
+        pseudo[((np.arange(n_pseudo) + 0.5) * self.size / max(1, n_pseudo)).astype(int)] = True  # every batch its share
+        order[~pseudo] = rng.permutation(np.concatenate(drawn))
+        order[pseudo] = self._draw("pseudo", n_pseudo, rng)
+        return [(int(tile), epoch, i) for i, tile in enumerate(order)]
 
     def foreground_share(self, progress: float) -> float:
         """Share of the true samples to draw from tiles with object; 0 for every tile alike."""

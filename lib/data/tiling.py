@@ -40,6 +40,7 @@ class Spot:
 
 def survey(
     image_id: str,
+    source: str,
     reader: ImageReader,
     label,
     regions: Regions,
@@ -51,25 +52,27 @@ def survey(
     if config.mode == "resize":
         box = (0, 0, reader.height, reader.width)
         size = whole_size(reader.height, reader.width, config.tile_size, config.fit)
-        return [_spot(image_id, box, size, label, content, names, config.tile_size)]
+        return [_spot(image_id, source, box, size, label, content, names, config.tile_size)]
     tile, scaled = config.tile_size, Scaled(reader, config.scale)
     spots = []
     for y, x in grid(scaled.height, scaled.width, tile, config.stride or tile):
         size = min(tile, scaled.height - y), min(tile, scaled.width - x)
         box = scaled.original(y, x, *size)
         if regions.keep(*box):
-            spots.append(_spot(image_id, box, size, label, content, names, tile))
+            spots.append(_spot(image_id, source, box, size, label, content, names, tile))
     return spots
 
 
-def _spot(image_id: str, box: Box, size: tuple, label, content: Content, names: list[str], tile: int) -> Spot:
+def _spot(
+    image_id: str, source: str, box: Box, size: tuple, label, content: Content, names: list[str], tile: int
+) -> Spot:
     counts = label.counts(*box)[[*range(len(names)), IGNORE]]
     pixels = np.ceil(counts * (size[0] * size[1] / (box[2] * box[3])) - 1e-3).astype(int)
     pixels[-1] += tile**2 - size[0] * size[1]  # what padding will add
     row = {
         "tile_id": f"{image_id}_y{box[0]}_x{box[1]}",
         "image_id": image_id,
-        "source": "competition",
+        "source": source,
         **dict(zip(("y", "x", "height", "width"), box, strict=True)),
         "blank_share": round(content.blank_share(*box), 4),
         "contrast": round(content.contrast(*box), 2),

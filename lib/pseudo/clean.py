@@ -66,8 +66,8 @@ class Cleaner:
         config, names = self.config.clean, self.competition.label_names
         guess = decided(bins)
         confusion = count(truth, guess, (len(names), len(names)))
-        wrong = surely_wrong(truth, guess, bins, self.config.pseudo.sure)
         first = 1 if self.competition.settings.background else 0
+        wrong = surely_wrong(truth, guess, bins, self.config.pseudo.sure, first)
         objects = (confusion.sum() - confusion[:first, :first].sum()) * self.config.preprocess.scale**2
         row = {
             "tile_id": tile_id, "image_id": image_id, **dict(zip(("y", "x", "height", "width"), box, strict=True)),
@@ -119,11 +119,15 @@ def agreement(confusion: np.ndarray, first: int) -> float:
     return round(float(known.mean()), 4) if len(known) else 1.0
 
 
-def surely_wrong(truth: np.ndarray, guess: np.ndarray, bins: np.ndarray, sure: float) -> float:
-    """Share of the known pixels (h, w) that `bins` (K, h, w) uint8 decide otherwise, with more than `sure`."""
+def surely_wrong(truth: np.ndarray, guess: np.ndarray, bins: np.ndarray, sure: float, first: int) -> float:
+    """Share of the objects' pixels that `bins` (K, h, w) uint8 decide otherwise than `truth`, with more than `sure`.
+
+    Those are the known pixels (h, w) that label or members give a class from index `first` on: of the whole tile, one
+    object that is missing among ten, or one too many, would be next to nothing.
+    """
     certain = np.maximum(bins[0], 255 - bins[0]) if len(bins) == 1 else bins.max(0)
-    known = truth != IGNORE
-    return float((known & (guess != truth) & (certain > 255 * sure)).sum() / max(1, known.sum()))
+    objects = (truth != IGNORE) & ((truth >= first) | (guess >= first))
+    return float((objects & (guess != truth) & (certain > 255 * sure)).sum() / max(1, objects.sum()))
 
 
 def verdict(miou: float, config) -> str:

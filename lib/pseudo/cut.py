@@ -14,12 +14,26 @@ from lib.inference.predictor import USUAL, Block, Limits
 Box = tuple[int, int, int, int]
 
 
-def tiles_of(blocks: Iterable[Block], tile: int, limits: Limits = USUAL) -> Iterator[tuple[str, Box, np.ndarray]]:
+def tile_starts(length: int, tile: int, shift: float = 0.0) -> list[int]:
+    """Where tiles start along one axis; `shift`: the share of a tile by which all but the first are moved.
+
+    >>> tile_starts(12, 4), tile_starts(12, 4, 0.5), tile_starts(5, 4, 0.5)
+    ([0, 4, 8], [0, 2, 6, 8], [0, 1])
+    """
+    offset = round(tile * shift)
+    if length < tile + offset:
+        return window_starts(length, tile, tile)
+    return sorted({0, *(offset + start for start in window_starts(length - offset, tile, tile))})
+
+
+def tiles_of(
+    blocks: Iterable[Block], tile: int, limits: Limits = USUAL, shift: float = 0.0
+) -> Iterator[tuple[str, Box, np.ndarray]]:
     """(image id, box, probabilities) of each tile, `tile` pixels of the blocks high and wide; else as `boxes_of`."""
 
     def grid(block: Block) -> np.ndarray:
         h, w = min(tile, block.height), min(tile, block.width)
-        ys, xs = (window_starts(n, tile, tile) for n in (block.height, block.width))
+        ys, xs = (tile_starts(n, tile, shift) for n in (block.height, block.width))
         return np.array([(y, x, h, w) for y in ys for x in xs])
 
     yield from ((block.image_id, box, bins) for block, box, bins in boxes_of(blocks, grid, limits))

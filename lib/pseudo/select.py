@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import defaultdict
+
 import numpy as np
 
 from lib.config.pseudo import Pseudo
@@ -31,17 +34,64 @@ def sure_share(bins: np.ndarray, sure: float) -> float:
     return float((certain > sure * 255).mean())
 
 
-def select(rows: list[dict], config: Pseudo, background: bool, seed: int) -> list[int]:
-    """Positions of the tiles to keep, ascending. Rows hold `sure_share` and `has_object`.
+def entropy(bins: np.ndarray) -> float:
+    """Mean entropy of the pixels of `bins` (K, h, w) uint8, in units of the largest that there can be.
 
-    Confident ones only; of those without object a seeded share; at most `max_tiles`, the surest first.
+    >>> entropy(np.array([[[0, 255]]], np.uint8)), round(entropy(np.array([[[128, 127]]], np.uint8)), 3)
+    (0.0, 1.0)
     """
-    confident = [i for i, row in enumerate(rows) if row["sure_share"] >= config.min_sure]
+    p = np.arange(256) / 255
+    each = -p * np.log(np.maximum(p, 1e-9))  # by bin: a histogram tells all, however large the tile
+    if len(bins) == 1:
+        each = each + each[::-1]
+    counts = np.bincount(bins.ravel(), minlength=256)
+    return float((counts * each).sum() / bins[0].size / np.log(max(2, len(bins))) + 0.0)
+
+
+def confidence(bins: np.ndarray, config: Pseudo) -> float:
+    """0 to 1, as `pseudo.by` says; for `agreement` the last plane of `bins` is the spread of votes."""
+    if config.by == "agreement":
+        return float(1 - bins[-1].mean() / 255)
+    return 1 - entropy(bins) if config.by == "entropy" else sure_share(bins, config.sure)
+
+
+class Quotas:
+    """Which tiles, of those that came so far, are among the `quota` most confident ones of a class that they hold."""
+
+    def __init__(self, quota: int):
+        self.quota, self._best = quota, defaultdict(list)
+
+    def admit(self, row: dict) -> bool:
+        """Whether a tile is among them; it then counts. `row` holds `confidence` and `classes`."""
+        admitted = False
+        for name in row["classes"] if self.quota else ():
+            best = self._best[name]
+            if len(best) < self.quota:
+                heapq.heappush(best, row["confidence"])
+            elif row["confidence"] > best[0]:
+                heapq.heapreplace(best, row["confidence"])
+            else:
+                continue
+            admitted = True
+        return admitted
+
+
+def select(rows: list[dict], config: Pseudo, background: bool, seed: int) -> list[int]:
+    """Positions of the tiles to keep, ascending. Rows hold `confidence`, `has_object`, `classes` (held) and `stored`.
+
+    Confident ones only; of those without object a seeded share; at most `max_tiles`, the surest first. And the
+    `class_quota` surest of every class.
+    """
+    confident = [i for i, row in enumerate(rows) if row["confidence"] >= config.min_sure]
     if background:
         rest = [i for i in confident if not rows[i]["has_object"]]
         count = round(len(rest) * config.background_keep)
         drawn = set(np.random.default_rng(seed).permutation(rest)[:count].tolist()) if rest else set()
         confident = [i for i in confident if rows[i]["has_object"] or i in drawn]
+    surest = sorted(range(len(rows)), key=lambda i: -rows[i]["confidence"])
     if config.max_tiles and len(confident) > config.max_tiles:
-        confident = sorted(confident, key=lambda i: -rows[i]["sure_share"])[: config.max_tiles]
-    return sorted(confident)
+        confident = [i for i in surest if i in set(confident)][: config.max_tiles]
+    kept = set(confident)
+    for name in {name for row in rows for name in row["classes"]}:
+        kept |= set([i for i in surest if name in rows[i]["classes"] and rows[i]["stored"]][: config.class_quota])
+    return sorted(kept)

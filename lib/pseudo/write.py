@@ -9,19 +9,24 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
-from lib.config import Config
+from lib.config import Config, for_source
 from lib.config.preprocess import Preprocess
 from lib.data.tiling import foreground_pixels, write_image
+from lib.errors import UserError
 from lib.imaging.grid import whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
 from lib.inference.members import limits_of
 from lib.inference.predictor import Block
-from lib.pseudo.cut import tiles_of
-from lib.pseudo.select import sure_share
+from lib.pseudo.cut import tile_starts, tiles_of
+from lib.pseudo.select import Quotas, confidence
 from lib.tables import class_columns
+from lib.workspace import Workspace, free_gib
+
+SOFT_SHARE, HARD_SHARE = 0.22, 0.04  # of a label's bytes that its PNG takes: 122 tiles of 64 pixels of the demo
 
 
 def store_tiles(
@@ -32,15 +37,17 @@ def store_tiles(
     config: Config,
     label_names: list[str],
 ) -> list[dict]:
-    """A row of tiles.csv for every tile and system of the blocks; the confident ones are stored in `folder`.
+    """A row of tiles.csv for every tile and system of the blocks; those that may be kept are stored in `folder`.
 
-    `paths`: image id → file. `folds`: for which fold each system's labels are. Rows also hold `has_object`. Where
-    images are shrunk whole (`preprocess.mode resize`), so must the blocks be.
+    `paths`: image id → file. `folds`: for which fold each system's labels are. Rows also hold what `select` looks at.
+    Where images are shrunk whole (`preprocess.mode resize`), so must the blocks be; with `pseudo.by agreement` they
+    have the spread of `Votes` as their last plane.
     """
     whole = config.preprocess.mode == "resize"
     tile = 2**31 if whole else round(config.preprocess.tile_size / config.preprocess.scale)
-    rows = []
-    for image_id, tiles in groupby(tiles_of(blocks, tile, limits_of(config)), key=itemgetter(0)):
+    rows, quotas = [], [Quotas(config.pseudo.class_quota) for _ in folds]
+    every = tiles_of(blocks, tile, limits_of(config), config.pseudo.shift)
+    for image_id, tiles in groupby(every, key=itemgetter(0)):
         own = []
         with open_image(paths[image_id], config.competition.pixels) as reader:
             where = regions(config.infer.roi, image_id, reader, config.preprocess.blank_tolerance)
@@ -50,8 +57,8 @@ def store_tiles(
                     continue  # nothing was predicted there
                 start = {"image_id": image_id, "blank_share": round(where.blank_share(*box), 4)}
                 own += [
-                    start | _store(image_id, reader, box, bins[system], fold, folder, config, label_names)
-                    for system, fold in enumerate(folds)
+                    start | _store(image_id, reader, box, own_bins, fold, quota, folder, config, label_names)
+                    for own_bins, fold, quota in zip(bins, folds, quotas, strict=True)
                 ]
         rows += sorted(own, key=itemgetter("y", "x"))  # stable: folds stay in order
     return rows
@@ -63,19 +70,16 @@ def _store(
     box: tuple[int, int, int, int],
     bins: np.ndarray,
     fold: int,
+    quota: Quotas,
     folder: Path,
     config: Config,
     label_names: list[str],
 ) -> dict:
-    """The row of one tile's label (K, h, w) for one fold; files are written when the tile is confident."""
+    """The row of one tile's label (K, h, w) for one fold; files are written when it may be kept."""
     name, suffix = f"{image_id}_y{box[0]}_x{box[1]}", config.preprocess.image_format
     image_path, mask_path = folder / f"{name}.{suffix}", folder / f"{name}_{kind(config)}_fold{fold}.png"
-    planes = shrunken(bins, box, config)
-    sure = sure_share(bins, config.pseudo.sure)
-    if sure >= config.pseudo.min_sure:
-        write_label(mask_path, planes, config)
-        if not image_path.exists():  # the folds share it
-            write_image(image_path, pad(reader.shrunk(*planes.shape[1:], *box), config.preprocess.tile_size))
+    sure = round(confidence(bins, config.pseudo), 4)
+    planes = shrunken(bins[:-1] if config.pseudo.by == "agreement" else bins, box, config)
     counts = np.bincount(decided(planes).ravel(), minlength=len(label_names))
     row = {
         "tile_id": f"{name}_fold{fold}",
@@ -84,11 +88,21 @@ def _store(
         "mask_path": f"tiles/{mask_path.name}",
         "contrast": 0.0,  # only 01 thins tiles by it
         "fold": fold,
-        "sure_share": round(sure, 4),
+        "confidence": sure,
         **dict.fromkeys(class_columns(label_names), 0),
         **{f"px_{label}": int(n) for label, n in zip(label_names, counts, strict=True)},
     }
-    return row | {"has_object": foreground_pixels(row) >= config.preprocess.min_object_pixels}
+    enough = config.preprocess.min_object_pixels
+    row |= {
+        "has_object": foreground_pixels(row) >= enough,
+        "classes": [label for label in label_names if label != "background" and row[f"px_{label}"] >= enough],
+    }
+    stored = quota.admit(row) or sure >= config.pseudo.min_sure
+    if stored:
+        write_label(mask_path, tempered(planes, config.pseudo.temperature), config)
+        if not image_path.exists():  # the folds share it
+            write_image(image_path, pad(reader.shrunk(*planes.shape[1:], *box), config.preprocess.tile_size))
+    return row | {"stored": stored}
 
 
 def kind(config: Config) -> str:
@@ -109,6 +123,21 @@ def stored_size(height: int, width: int, config: Preprocess) -> tuple[int, int]:
     return tuple(min(config.tile_size, max(1, round(side * config.scale))) for side in (height, width))
 
 
+def tempered(planes: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (K, h, w) uint8 to the power 1 / `temperature`, made to sum to one again.
+
+    >>> tempered(np.array([[[0, 51, 128, 255]]], np.uint8), 0.5).tolist()
+    [[[0, 15, 128, 255]]]
+    """
+    if temperature == 1:
+        return planes
+    p = planes.astype(np.float32) / 255
+    p = np.concatenate([p, 1 - p]) if len(p) == 1 else p
+    p **= 1 / temperature
+    p /= np.maximum(p.sum(0), 1e-9)
+    return np.rint(255 * p[: len(planes)]).astype(np.uint8)
+
+
 def decided(planes: np.ndarray) -> np.ndarray:
     """Label indices (h, w) of probabilities (K, h, w) uint8: above one half, or the largest."""
     return (planes[0] > 127).astype(np.uint8) if len(planes) == 1 else planes.argmax(0).astype(np.uint8)
@@ -126,6 +155,29 @@ def write_planes(path: Path, planes: np.ndarray, hard: bool) -> None:
         indices = [1] if len(planes) == 1 else range(len(planes))
         planes = np.stack([np.uint8(255) * (labels == i) for i in indices])
     cv2.imwrite(str(path), planes.reshape(-1, planes.shape[2]), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def check_disk(images: pd.DataFrame, folds: int, channels: int, config: Config, workspace: Workspace) -> None:
+    """Print about what disk all tiles of `images` (rows of images.csv) take. Raises UserError where that is too much.
+
+    Labels are taken to compress as the demo's probabilities do, pictures as 01's tiles.
+    """
+    tiles = 0.0
+    for image in images.itertuples():
+        own = for_source(config, image.source).preprocess
+        sides = (image.height, image.width) if own.mode == "tiles" else (1, 1)
+        ys, xs = (tile_starts(side, round(own.tile_size / own.scale), config.pseudo.shift) for side in sides)
+        tiles += len(ys) * len(xs) * (1 - image.blank_share)
+    stored = [path.stat().st_size for path in workspace.tiles_dir.iterdir() if not path.stem.endswith("_mask")]
+    label = channels * config.preprocess.tile_size**2 * (HARD_SHARE if config.pseudo.hard else SOFT_SHARE)
+    need = tiles * (sum(stored) / max(1, len(stored)) + folds * label) / 2**30
+    free = free_gib(workspace.root)
+    print(f"04: at most about {tiles:.0f} tiles, {need:.2f} GiB of disk ({free:.2f} GiB free)")
+    if need > free:
+        raise UserError(
+            f"the pseudo-labels need about {need:.2f} GiB of disk, but {workspace.root} has {free:.2f} GiB free; make "
+            "room, set workspace to a folder on another disk, raise preprocess.tile_size, or use fewer images"
+        )
 
 
 def drop_unused(folder: Path, rows: list[dict]) -> None:

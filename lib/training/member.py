@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 
 from lib import tables
 from lib.config import Config
+from lib.config.training import Train
 from lib.data.augment import Augmentation, pipeline_file
 from lib.data.dataset import TileDataset, TileFile, keep_fraction
 from lib.data.tiling import foreground_pixels
 from lib.errors import UserError
 from lib.plugins import find
-from lib.training.checkpoint import write_description
+from lib.training.checkpoint import load_weights, write_description
 from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
 from lib.training.model import Network, build_network
@@ -75,7 +77,7 @@ def difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
 
 
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
-    """Tiles that a member of `fold` trains on: other folds' images, and pseudo-labels meant for it.
+    """Tiles that a member of `fold` trains on: other folds' and external images, and pseudo-labels meant for it.
 
     Adds columns `folder` (where paths start), `group`, `pseudo`, `soft` (label), `weight` and `object`, and, where
     that is asked for, `difficulty`. Raises UserError when none is left.
@@ -85,7 +87,8 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     unknown = sorted(set(tiles["image_id"]) - set(fold_of))
     if unknown:
         raise UserError(f"{workspace.folds} lacks image {unknown[0]!r} of {workspace.tiles}; run 02_make_folds.py")
-    tiles = tiles[tiles["image_id"].map(fold_of) != fold]
+    copies = folds.loc[[str(fold) in kept.split() for kept in folds["kept_from"]], "image_id"]
+    tiles = tiles[(tiles["image_id"].map(fold_of) != fold) & ~tiles["image_id"].isin(copies)]
     if tiles.empty:
         raise UserError(
             f"no tile is left to train fold {fold} on; lower preprocess.background_keep's effect or folds.k"
@@ -93,9 +96,11 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     tiles = _with_object(tiles, config)
     tiles = keep_fraction(tiles, config.train.sampling.fraction, config.folds.seed)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
+    weights = {source.name: source.weight for source in config.competition.external}
     tiles = tiles.assign(
-        folder=str(workspace.root), pseudo=False, soft=False, weight=1.0, group=tiles["image_id"].map(group_of)
-    )
+        folder=str(workspace.root), pseudo=False, soft=False,
+        weight=tiles["source"].map(weights).fillna(1.0), group=tiles["image_id"].map(group_of),
+    )  # fmt: skip
     if config.clean.use:
         table = tables.read(workspace.clean_dir / "tiles.csv", tables.CLEAN_TILES, "04_pseudo_label.py --clean")
         tiles = cleaned(tiles, table, workspace.clean_dir, config.clean.weight)
@@ -172,3 +177,42 @@ def make_trainer(member: Member, config: Config, channels: int, data: Data, devi
     write_description(member.path, config, channels)
     loss = build_loss(config.train.loss, channels)
     return Trainer(config.train, network, loss, data, member.path, seed=member.seed, device=device)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A training on pseudo-labels alone, before that on the true labels. `rest`: the configuration of the latter."""
+
+    tiles: pd.DataFrame
+    share: float
+    rest: Config
+
+    def run(self, trainer: Trainer, member: Member, channels: int, left: int) -> None:
+        """Train a network on the pseudo-labels, and start `trainer` (of the true labels) from its weights.
+
+        Goes on from where it was killed; its files stand in the member's folder `pretrain`.
+        """
+        samples = self.rest.train.sampling.model_copy(update={"samples_per_epoch": trainer.data.sampler.size})
+        off = {"swa": self.rest.train.swa.model_copy(update={"start": 1.0}), "ema": 0.0, "checkpoints": 0}
+        time = share_of(self.rest.train, self.share / (1 - self.share))
+        train = trainer.config.model_copy(update={**off, **time, "sampling": samples, "soup": False, "evaluations": 0})
+        config = self.rest.model_copy(update={"train": train})
+        own = replace(member, path=member.path / "pretrain")
+        data = make_data(self.tiles, config, channels, member.seed, trainer.data.workers)
+        data.batch_size = trainer.data.batch_size
+        make_trainer(own, config, channels, data, trainer.device).run(None, left)
+        trainer.network.load_state_dict(load_weights(own.path / "last_weights.pt"))
+
+
+def pretraining(tiles: pd.DataFrame, config: Config) -> Pretraining | None:
+    """What `pseudo.mode pretrain` trains first; None in another mode, or where there are no pseudo-labels."""
+    pseudo = tiles[tiles["pseudo"]]
+    if config.pseudo.mode != "pretrain" or not config.pseudo.share or pseudo.empty:
+        return None
+    train = config.train.model_copy(update=share_of(config.train, 1 - config.pseudo.share))
+    return Pretraining(pseudo.assign(pseudo=False), config.pseudo.share, config.model_copy(update={"train": train}))
+
+
+def share_of(train: Train, share: float) -> dict[str, float]:
+    """The length of a training that is `share` times as long."""
+    return {"epochs": train.epochs * share, "member_limit": train.member_limit * share}

@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from lib.competition import metrics
 from lib.config import load
 from lib.config.competition import Competition
 from lib.config.training import Sampling, Swa, Train
-from lib.data.dataset import BalancedSampler, keep_fraction
+from lib.data.dataset import BalancedSampler, TileDataset, TileFile, keep_fraction
 from lib.errors import UserError
 from lib.training.loop import Data, Trainer
 from lib.training.member import member_inputs, training_tiles
@@ -152,7 +153,7 @@ def workspace(tmp_path):
     tiles = pd.DataFrame({name: [""] * 10 if kind == "str" else 0 for name, (kind, _) in tables.TILES.items()})
     write_table(workspace.tiles, tiles.assign(image_id=list("aabbccddee"), px_background=1, px_object=9, px_ignore=0))
     folds = pd.DataFrame({"image_id": list("abcde"), "group": list("abcde"), "fold": [0, 0, 1, 1, 1]})
-    write_table(workspace.folds, folds)
+    write_table(workspace.folds, folds.assign(kept_from=""))
     for fold, images in enumerate(({"a": 0.2, "b": 0.4}, {"c": 0.5, "d": 1.0})):
         for seed, shift in ((1, 0), (2, 0.2)):
             shifted = {image_id: score - shift for image_id, score in images.items()}
@@ -191,3 +192,21 @@ def test_difficulty_without_scores_says_what_to_run(workspace):
 def test_members_train_on_a_fraction_of_every_image(workspace):
     kept = tiles_of_fold(workspace, 0, "--train.sampling.fraction", "0.5")
     assert kept["image_id"].tolist() == list("cde") and kept["object"].all()
+
+
+def test_a_tile_is_mixed_with_tiles_of_its_weight_and_kind_alone():
+    kinds = [(False, 1.0), (False, 0.5), (True, 0.5)] * 4
+    files = [TileFile(Path("x"), Path("y"), soft, weight) for soft, weight in kinds]
+    dataset = TileDataset(files, 1, None, 0, "cutmix", 1.0)
+    seen = []
+
+    def sample(index, seed):
+        seen.append(index)
+        return np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8), np.float32), np.ones((1, 8, 8), np.float32)
+
+    dataset._sample = sample
+    for index in range(12):
+        for epoch in range(5):
+            dataset[index, epoch, index]
+    first, second = seen[::2], seen[1::2]
+    assert all(kinds[a] == kinds[b] for a, b in zip(first, second, strict=True)) and first != second

@@ -41,7 +41,7 @@ def tiles(tmp_path, shape, config):
     cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, ::-1])
     names = ["background", "disc"]
     with open_image(tmp_path / "a.png") as reader:
-        spots = survey("a", reader, whole(mask), Regions(None), content_map(reader), names, config)
+        spots = survey("a", "competition", reader, whole(mask), Regions(None), content_map(reader), names, config)
         cuts = [Cut(spot.row, *cut(spot, reader, whole(mask), 2, True, config.tile_size)) for spot in spots]
     return pixels, mask, cuts
 

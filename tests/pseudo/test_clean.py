@@ -83,7 +83,9 @@ def test_each_bound_of_a_suspect_is_its_own(noisy, tmp_path):
         return set(judge(noisy, tmp_path / "clean", *flags)[2].query("suspect")["tile_id"])
 
     usual = suspects()
-    assert usual and suspects("--clean.list_below", "0") < usual, "some labels are surely contradicted"
+    assert suspects("--clean.list_below", "0"), "some labels are surely contradicted"
+    assert suspects("--clean.list_below", "0", "--clean.surely_wrong", "0.95") < usual
+    assert suspects("--clean.surely_wrong", "1"), "some do not overlap"
     assert not suspects("--clean.list_below", "0", "--clean.surely_wrong", "1")
     assert not suspects("--clean.min_foreground", "100000"), "nothing to judge by"
 
@@ -150,6 +152,11 @@ def test_agreement_counts_the_classes_that_either_has():
     assert agreement(np.array([[9, 0, 2], [0, 4, 0], [0, 0, 0]]), 1) == 0.5, "a class that only the members see"
     assert agreement(np.array([[9, 0], [0, 0]]), 1) == 1.0
     truth, bins = np.array([[0, 1, 1, 255]], np.uint8), np.array([[[250, 250, 100, 250]]], np.uint8)
-    assert surely_wrong(truth, (bins[0] > 127).astype(np.uint8), bins, 0.9) == pytest.approx(1 / 3)
+    assert surely_wrong(truth, (bins[0] > 127).astype(np.uint8), bins, 0.9, 0) == pytest.approx(1 / 3)
+    far = np.zeros((9, 9), np.uint8)  # background that nobody contradicts makes no object less wrong
+    far[0, :4] = truth
+    guess, sure = np.zeros((9, 9), np.uint8), np.zeros((1, 9, 9), np.uint8)
+    guess[0, :4], sure[0, 0, :4] = bins[0] > 127, bins[0, 0]
+    assert surely_wrong(far, guess, sure, 0.9, 1) == pytest.approx(1 / 3)
     config = load(None, ["--clean.drop_below", "0.1", "--clean.relabel_below", "0.3"]).clean
     assert [verdict(miou, config) for miou in (0.05, 0.2, 0.4)] == ["drop", "relabel", "keep"]

@@ -59,7 +59,7 @@ def test_tiles_start_anew_with_every_image():
 
 
 def test_only_confident_tiles_the_surest_first_and_a_share_of_the_empty_ones():
-    rows = [{"sure_share": i / 100, "has_object": i % 2 == 0} for i in range(100)]
+    rows = [{"confidence": i / 100, "has_object": i % 2 == 0, "classes": [], "stored": True} for i in range(100)]
     options = Pseudo(min_sure=0.6, background_keep=0.5, max_tiles=0)
     kept = select(rows, options, background=True, seed=0)
     assert min(kept) >= 60
@@ -129,7 +129,7 @@ def test_stored_tiles_show_their_place_at_the_size_of_training_tiles(stored):
     ]
     table = pd.DataFrame(rows)
     assert set(PSEUDO_TILES) - {"source"} <= set(table) and set(class_columns(["disc"])) <= set(table)
-    sure = [row for row in rows if row["sure_share"] >= 0.4]
+    sure = [row for row in rows if row["confidence"] >= 0.4]
     assert 0 < len(sure) < len(rows), "the fixture is degenerate"
     assert all(row["x"] == 0 for row in sure)
     assert {p.name for p in folder.iterdir()} == {r[k].split("/")[1] for r in sure for k in ("image_path", "mask_path")}
@@ -146,7 +146,7 @@ def test_stored_tiles_show_their_place_at_the_size_of_training_tiles(stored):
 
 def test_files_of_tiles_that_were_not_chosen_are_dropped(stored):
     rows, folder, *_ = stored
-    chosen = [row for row in rows if row["sure_share"] >= 0.4 and row["fold"] == 1]
+    chosen = [row for row in rows if row["confidence"] >= 0.4 and row["fold"] == 1]
     assert chosen
     drop_unused(folder, chosen)
     assert sorted(p.name for p in folder.iterdir()) == sorted(

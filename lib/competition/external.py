@@ -1,0 +1,72 @@
+"""Labels of external data: read as their source writes them, told in the competition's label indices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.competition.labels.common import INDICES, Label
+from lib.config.competition import Competition, External
+from lib.errors import UserError
+from lib.plugins import find
+from lib.tables import IGNORE
+
+
+class ExternalLabels:
+    """The label reader of one source. Raises UserError, naming the source, on labels that do not fit its images."""
+
+    def __init__(self, source: External, competition: Competition, known_ids: set[str]):
+        """`known_ids`: ids of the source's images, which start with its name."""
+        self.prefix = f"{source.name}_"
+        names = theirs(source, competition)
+        settings = competition.model_copy(
+            update={
+                "root": source.root,
+                "train_images": source.images,
+                "labels": source.labels,
+                "classes": [name for name in names if name != "background"],
+                "background": "background" in names,
+            }
+        )
+        stems = {image_id.removeprefix(self.prefix) for image_id in known_ids}
+        try:
+            self.reader = find("labels", source.labels.format, "labels.format")(settings, stems)
+        except UserError as error:
+            raise UserError(f"competition.external {source.name}: {error}") from None
+        bare = sorted(stems - self.reader.image_ids)
+        if bare:
+            raise UserError(
+                f"competition.external {source.name}: image {bare[0]!r} has no label ({len(bare)} such images); "
+                "leave it out of images, or add an empty label when it holds no object"
+            )
+        self.index_of = translation(names, competition)
+
+    def open(self, image_id: str, height: int, width: int) -> Label:
+        """As `open` of the readers in lib/competition/labels."""
+        label = self.reader.open(image_id.removeprefix(self.prefix), height, width)
+
+        def counts(*box: int) -> np.ndarray:
+            return np.bincount(self.index_of, label.counts(*box), INDICES).astype(np.int64)
+
+        return Label(lambda *box: self.index_of[label.read(*box)], counts)
+
+
+def theirs(source: External, competition: Competition) -> dict[str, str]:
+    """What each label index of a source means here, by its name there.
+
+    >>> theirs(External(name="web", root=".", classes={"glomerulus": "tuft"}), Competition(classes=["tuft"]))
+    {'background': 'background', 'glomerulus': 'tuft'}
+    """
+    named = source.classes or {name: name for name in competition.classes}
+    background = {"background": "background" if competition.background else "ignore"}
+    # A file of indices has no 0 for "no class" where the competition has none, unless the source says so.
+    known = background if competition.background or "background" in source.classes else {}
+    return {**known, **named}
+
+
+def translation(names: dict[str, str], competition: Competition) -> np.ndarray:
+    """(256,) uint8: a source's label index → the competition's, `IGNORE` for what has none."""
+    ours = (["background"] if competition.background else []) + competition.classes
+    out = np.full(INDICES, IGNORE, np.uint8)
+    for index, name in enumerate(names.values()):
+        out[index] = ours.index(name) if name in ours else IGNORE
+    return out
