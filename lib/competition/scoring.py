@@ -82,7 +82,8 @@ def case_of(reader, codec, image_id: str, size: tuple[int, int], guess: Label, r
         if isinstance(reader, RleCsv) and (height, width) == size and labels.order == s.order:
             where = f"{reader.path}, {image_id}"
             known = [
-                (i, *rle.parse(text, height * width, where, labels.base)) for i, text in reader.rows.get(image_id, [])
+                (i, *rle.parse(text, height * width, where, labels.base, labels.relative))
+                for i, text in reader.rows.get(image_id, [])
             ]
             known = [one for one in known if len(one[1])]
         else:
