@@ -4,8 +4,10 @@
     python 05_infer_ensemble.py configs/aerial.yaml --infer.tta d4 --infer.window 768
     python 05_infer_ensemble.py configs/aerial.yaml --infer.experiments base base-r1 --infer.weights swa ema
 
+    python 05_infer_ensemble.py configs/aerial.yaml --infer.members greedy --infer.decide priors --infer.time_limit 25m
+
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
-images will get (cached), and fits the decision on them. Writes, in work/<name>/: decision.json,
+images will get (cached), and fits the mixture and the decision on them. Writes, in work/<name>/: decision.json,
 submissions/<time>_<tag>.csv with a .json beside it, submission.csv (a copy), report/*.jpg.
 """
 
@@ -129,6 +131,8 @@ def main(argv: list[str]) -> None:
     with replacing(path) as temporary:
         codec.write(temporary)
         codec.check(temporary, {image.image_id: (image.height, image.width) for image in test.itertuples()})
+    with replacing(workspace.submission) as temporary:
+        shutil.copyfile(path, temporary)
 
     decision.save(workspace.decision, check_same_systems(parts))
     show_predictions(oof, fold_of, decision, config.report.pictures, images, competition, workspace)
@@ -140,8 +144,6 @@ def main(argv: list[str]) -> None:
         "code": code_version(),
     }  # fmt: skip
     write_json(path.with_suffix(".json"), about)
-    with replacing(workspace.submission) as temporary:
-        shutil.copyfile(path, temporary)
     stage.finish([path, workspace.decision, workspace.submission], table=table, **about)
     print(table)
     print(f"05: {len(sources)} test images in {seconds:.0f} s; {path}\n05: {workspace.submission}")
