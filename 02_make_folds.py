@@ -73,6 +73,8 @@ def leaking_pairs(
     `group_of`: of the competition's own training images; the second of a pair may be an external one.
     """
     shutil.rmtree(workspace.leaks_dir, ignore_errors=True)
+    if not config.folds.leak_check:
+        return []
     paths, names = [Path(path) for path in images["path"]], list(images["image_id"])
     pairs, found = [], []
     for leak in find_leaks(paths, config.competition.pixels, config.jobs):

@@ -4,8 +4,10 @@
     python 05_infer_ensemble.py configs/aerial.yaml --infer.tta d4 --infer.window 768
     python 05_infer_ensemble.py configs/aerial.yaml --infer.experiments base base-r1 --infer.weights swa ema
 
+    python 05_infer_ensemble.py configs/aerial.yaml --infer.members greedy --infer.decide priors --infer.time_limit 25m
+
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
-images will get (cached), and fits the decision on them. Writes, in work/<name>/: decision.json,
+images will get (cached), and fits the mixture and the decision on them. Writes, in work/<name>/: decision.json,
 submissions/<time>_<tag>.csv with a .json and a .yaml beside it, a row of submissions/ledger.csv, submission.csv
 (a copy), report/.
 """
@@ -134,6 +136,9 @@ def main(argv: list[str]) -> None:
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
     path = with_codecs_suffix(path, config.competition)
     write_answers(path, test, groups, decision, config, competition)
+    answer = with_codecs_suffix(workspace.submission, config.competition)
+    with replacing(answer) as temporary:
+        shutil.copyfile(path, temporary)
 
     decision.save(workspace.decision, check_same_systems(parts))
     write_findings(oof, fitted, rows, gains, folds, config.report.pictures, images, competition, workspace)
@@ -146,9 +151,6 @@ def main(argv: list[str]) -> None:
         "code": code_version(),
     }  # fmt: skip
     ledger.record(workspace, path, config, about)
-    answer = with_codecs_suffix(workspace.submission, config.competition)
-    with replacing(answer) as temporary:
-        shutil.copyfile(path, temporary)
     stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
     update_report(config)
     print(table)

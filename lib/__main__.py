@@ -228,7 +228,7 @@ def main(argv: list[str]) -> None:
     needed = 2 if argv[0] in ("get", "look") else 1
     if len(split(argv[1:])[0]) < needed:
         needs = "the organiser's folder" if argv[0] == "init" else "a configuration file, for example configs/demo.yaml"
-        raise UserError(f"python -m lib {argv[0]} needs {needs}{' and an image id' if argv[0] == 'look' else ''}")
+        raise UserError(f"python -m lib {argv[0]} needs {needs}{', and an image id' if argv[0] == 'look' else ''}")
     VERBS[argv[0]](argv[1:])
 
 

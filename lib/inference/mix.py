@@ -16,8 +16,8 @@ from lib.competition import metrics
 from lib.config.competition import Competition
 from lib.inference.evaluate import BINS, HALF
 from lib.inference.maps import Points
+from lib.inference.tta import SURE
 
-SURE = 1 / 510  # probabilities below count as this one in logarithms: half a bin
 ROUNDS = 30  # of the greedy search
 PATIENCE = 5  # of them without a better mixture end it
 

@@ -7,10 +7,10 @@ import numpy as np
 from lib.competition import metrics
 from lib.config.competition import Competition
 from lib.inference.maps import Points
+from lib.inference.tta import SURE
 
 CUTS = np.linspace(-3, 3, 61)  # logarithms of factors that are tried
 SWEEPS = 3  # over the classes
-LEAST = 1 / 510  # probabilities below count as this one: half a bin
 
 
 def fit_factors(points: Points, probs: np.ndarray, config: Competition) -> tuple[float, ...]:
@@ -19,7 +19,7 @@ def fit_factors(points: Points, probs: np.ndarray, config: Competition) -> tuple
     For one class's factor the counts of all cuts come from one histogram over how near every pixel is to the class.
     """
     k, images = len(probs), int(points.image.max(initial=-1)) + 1
-    logs, offsets = np.log(np.maximum(probs, LEAST)), np.zeros(k)
+    logs, offsets = np.log(np.maximum(probs, SURE)), np.zeros(k)
     best = metrics.score(config, _counts(points, logs.argmax(0), images, k))
     for _ in range(SWEEPS):
         before = best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,7 +66,9 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
     fill = background_fill(competition.channels, len(competition.label_names))
     sources = [source_of(config, image_id, row["path"])]
     maps = small_maps(predict_together(sources, groups, fill, limits_of(config), f"look at {image_id}"), decision)
-    names = [*dict.fromkeys(part.system for part in parts), "ensemble"]
+    systems = Counter(part.system for part in parts)
+    alone = {part.system: part.name for part in parts if systems[part.system] == 1}
+    names = [*(alone.get(system, f"{system}, mean of folds") for system in systems), "ensemble"]
     truth = small_truth(image_id, row, competition) if row["split"] == "train" else None
 
     background = config.competition.background

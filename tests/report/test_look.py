@@ -10,6 +10,8 @@ import pytest
 
 from lib.__main__ import main
 from lib.errors import UserError
+from lib.inference.decision import Decision
+from lib.inference.evaluate import HALF
 from lib.inference.predictor import Block
 from lib.report.look import small_maps
 
@@ -32,7 +34,7 @@ def test_a_training_image_meets_its_own_folds_members_and_a_test_image_all_of_th
     assert known.shape[1] > known.shape[0] and unknown.shape[0] > 0  # 7 panels in two rows: image, decision, 5 maps
     with pytest.raises(UserError, match="'im9'"):
         main(["look", str(tiny), "im9"])
-    with pytest.raises(UserError, match="an image's id"):
+    with pytest.raises(UserError, match="and an image id"):
         main(["look", str(tiny)])
 
 
@@ -44,6 +46,6 @@ def test_maps_are_put_together_from_blocks_of_any_shape():
         for y in range(0, 2000, 333)
         for x in range(0, 1500, 701)
     ]
-    maps = small_maps(blocks)
+    maps = small_maps(blocks, Decision(HALF))
     assert maps.shape == (2, 667, 500)
     assert np.array_equal(maps, (probs[:, 0, ::3, ::3] * 255 + 0.5).astype(np.uint8))

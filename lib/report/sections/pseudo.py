@@ -31,7 +31,7 @@ def rounds(workspace: Workspace, config: Config) -> Section | None:
                     "round": int(path.parent.name[5:]), "for fold": "any" if fold < 0 else int(fold),
                     "images": own["image_id"].nunique(), "tiles kept": len(own),
                     "with object": float((pixels[own.index] > 0).mean()),
-                    "mean sure share": float(own["sure_share"].mean()),
+                    "mean confidence": float(own["confidence"].mean()),
                 }
             )  # fmt: skip
     points = list(enumerate(scores))
