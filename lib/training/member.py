@@ -112,7 +112,8 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     if config.train.round:
         folder = workspace.pseudo_dir(config.train.round)
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
-        extra = extra[extra["fold"].isin([fold, -1])].assign(
+        extra = extra[extra["fold"].isin([fold, -1])]  # none perhaps: then another table's column would add its rows
+        extra = extra.assign(
             folder=str(folder), pseudo=True, soft=True, weight=config.pseudo.weight, group=extra["image_id"]
         )
         tiles = pd.concat([tiles, _with_object(extra, config)], ignore_index=True)

@@ -1,3 +1,4 @@
+import runpy
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib import tables
+from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.pseudo import Pseudo
 from lib.data.dataset import read_planes, read_rgb, soft_target
@@ -20,6 +23,10 @@ from lib.pseudo.rounds import labelers
 from lib.pseudo.select import select, sure_share, unseen_fill
 from lib.pseudo.write import decided, drop_unused, store_tiles, write_planes
 from lib.tables import PSEUDO_TILES, class_columns
+from lib.training.member import make_data, training_tiles
+from lib.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def blocks_of(image_id, probs, cuts, columns=2**31):
@@ -222,3 +229,22 @@ def test_rounds_made_from_members_that_were_trained_again_do_not_count(tmp_path)
     assert round_scores(config, workspace) == [0.5, 0.5], "over the fold that both rounds have"
     write_json(read, {"score": 0.6})
     assert round(round_scores(config, workspace)[0], 6) == 0.6 and len(round_scores(config, workspace)) == 1
+
+
+def test_a_fold_for_which_no_tile_is_sure_trains_on_true_labels_alone(tiny):
+    for stage, *flags in (
+        ["01_preprocess"],
+        ["02_make_folds"],
+        ["03_train"],
+        ["04_pseudo_label", "--train.round", "1"],
+    ):
+        runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(tiny), *flags])
+    config = load(tiny, ["--train.round", "1"])
+    workspace = Workspace(config.workspace)
+    path = workspace.pseudo_dir(1) / "tiles.csv"
+    kept = pd.read_csv(path)
+    kept[kept["fold"] == 1].to_csv(path, index=False)
+    folds, competition = tables.read(workspace.folds, tables.FOLDS, "02"), Competition(config.competition)
+    own, other = (training_tiles(workspace, folds, fold, config, competition) for fold in (0, 1))
+    assert not own["pseudo"].any() and other["pseudo"].any()
+    assert all(tile.image.is_file() for tile in make_data(own, config, 1, 0).dataset.tiles)
