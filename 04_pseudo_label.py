@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
     forward = ensemble = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
     fill = unseen_fill(competition.channels, config.competition.background, roi)
     if config.pseudo.by == "agreement":
-        forward, fill = Votes(ensemble), np.append(fill, np.float32(0))
+        forward, fill = Votes(ensemble), np.append(fill, np.float32(fill.min() > 0))
     check_disk(images, len(folds), competition.channels, config, workspace)
 
     folder, rows = workspace.pseudo_dir(round_), []

@@ -23,7 +23,7 @@ from lib.competition.scoring import with_codecs_suffix
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import run_script
-from lib.inference.coarse import coarse_members, share_looked_at, with_boxes
+from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
 from lib.inference.evaluate import background_fill
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
@@ -70,6 +70,7 @@ def main(argv: list[str]) -> None:
     systems = check_same_systems(parts)
     check_decide(config, competition)
     finders = coarse_members(config, competition, workspace)
+    check_finders(config, finders, parts)
     stage = workspace.stage(
         "05_infer_ensemble",
         {

@@ -58,6 +58,8 @@ def init(argv: list[str]) -> None:
     if more or (flags and (flags[0] != "--name" or len(flags) != 2)):
         raise UserError("expected python -m lib init PATH [--name NAME]")
     name = flags[1] if flags else re.sub(r"[^a-z0-9]+", "_", Path(path).resolve().name.lower()).strip("_")
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise UserError(f"{name!r} cannot name a configuration; give letters, digits, _ and - with --name NAME")
     propose(Path(path), name, Path("configs") / f"{name}.yaml")
 
 
@@ -93,7 +95,7 @@ def check(argv: list[str]) -> None:
     check_file_size(path, config.competition.submission)
     codec, sizes = open_codec(competition), test_sizes(competition)
     objects = codec.check(path, sizes)
-    if objects is None:  # a plugin's codec that shows nothing
+    if objects is None or not hasattr(codec, "read"):  # a plugin's codec that shows nothing
         print(f"{path}: as the organiser asks")
         return
     picture = Workspace(workspace_of(config)).report / f"check_{path.stem}.jpg"
@@ -228,7 +230,8 @@ def main(argv: list[str]) -> None:
     needed = 2 if argv[0] in ("get", "look") else 1
     if len(split(argv[1:])[0]) < needed:
         needs = "the organiser's folder" if argv[0] == "init" else "a configuration file, for example configs/demo.yaml"
-        raise UserError(f"python -m lib {argv[0]} needs {needs}{', and an image id' if argv[0] == 'look' else ''}")
+        needs += ", and an image id" if argv[0] == "look" else ""
+        raise UserError(f"python -m lib {argv[0]} needs {needs}, before any option")
     VERBS[argv[0]](argv[1:])
 
 

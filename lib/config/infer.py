@@ -38,7 +38,8 @@ class Infer(Section):
     """Where windows are computed: `none` (everywhere), `content` (not on blank areas), a CSV of boxes with columns
     `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects."""
     coarse: str = ""
-    """Experiment whose members find regions for `roi: coarse`, trained on images shrunken further."""
+    """Experiment whose members find regions for `roi: coarse`, trained before on images shrunken further
+    (`03_train.py --train.experiment coarse --train.scale 0.25`; run_all.sh trains none)."""
     coarse_above: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     """Probability of being no background from which a pixel belongs to a region."""
     coarse_margin: Annotated[float, Ge(0)] = 0.125

@@ -110,6 +110,8 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
             _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
         if {"epochs", "mean", "soup"} & set(config.infer.weights):
             _put(values, "train.checkpoints", max(2, config.train.checkpoints))
+        if config.pseudo.by == "agreement":
+            _put(values, "infer.tta", "hflip")  # votes to compare
         if config.infer.roi == "coarse":
             _put(values, "infer.roi", "content")
         if config.train.schedule == "plateau":
@@ -206,13 +208,20 @@ def _value_of(key: str, texts: list[str]) -> object:
     annotation = _annotation(key)
     if get_origin(annotation) in (list, tuple):
         if len(texts) == 1 and texts[0].startswith("["):
-            return yaml.safe_load(texts[0])
+            return _parsed(key, texts[0])
         return texts
     if not texts and annotation is bool:
         return True
     if len(texts) != 1:
         raise UserError(f"--{key} takes one value, found {len(texts)}: {' '.join(texts) or '(none)'}")
-    return yaml.safe_load(texts[0]) if dict in (annotation, get_origin(annotation)) else texts[0]
+    return _parsed(key, texts[0]) if dict in (annotation, get_origin(annotation)) else texts[0]
+
+
+def _parsed(key: str, text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--{key}: {text!r} cannot be read; expected something like [a, b] or {{a: 1}}") from None
 
 
 def _annotation(key: str) -> object:
@@ -242,7 +251,9 @@ def _nearest(key: str) -> str:
 def _put(values: dict, key: str, value: object) -> None:
     *parents, last = key.split(".")
     for part in parents:
-        values = values.setdefault(part, {})
+        if values.get(part) is None:  # a section without options too
+            values[part] = {}
+        values = values[part]
     values[last] = value
 
 

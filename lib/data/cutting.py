@@ -112,11 +112,11 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         boxes = [spot.box for spot in spots]
         chosen, dropped = [boxes[i] for i in kept], [boxes[i] for i in sorted(set(range(len(boxes))) - set(kept))]
         draw_survey(path, content.picture, size, chosen, dropped, small, first)
+        sizes = object_sizes(small, map_step(*size), bool(first))
         objects = (0, 0)
         if preprocess.mode == "resize" and config.competition.background:
             size = whole_size(reader.height, reader.width, preprocess.tile_size, preprocess.fit)
             objects = vanished_objects(label, reader.height, reader.width, size)
-        sizes = object_sizes(small, map_step(*size), bool(first))
         return Survey(image, row, [spots[i] for i in kept], reader.windowed, sizes, *objects)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,11 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     """Boxes (y, x, height, width) by image from a CSV with columns `image_id,y,x,height,width`."""
     if not path.is_file():
         raise UserError(f"roi: expected none, content or a CSV of boxes, found {path}, which is no file")
+    return _boxes(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)  # asked for with every image
+def _boxes(path: Path, _changed: int) -> dict[str, list[Box]]:
     table = pd.read_csv(path, dtype={"image_id": str})
     missing = [c for c in ("image_id", "y", "x", "height", "width") if c not in table.columns]
     if missing:

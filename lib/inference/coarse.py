@@ -21,7 +21,16 @@ from lib.errors import UserError
 from lib.imaging.grid import grid
 from lib.imaging.roi import Regions, read_boxes
 from lib.inference.evaluate import background_fill
-from lib.inference.members import Part, groups_of, infer_engine, limits_of, source_of, trained_with, windows_of
+from lib.inference.members import (
+    Part,
+    groups_of,
+    infer_engine,
+    limits_of,
+    parts_of,
+    source_of,
+    trained_with,
+    windows_of,
+)
 from lib.inference.predictor import Block, Windows, predict
 from lib.workspace import Workspace, file_fingerprint, short_hash, write_table
 
@@ -42,7 +51,17 @@ def coarse_members(config: Config, competition: Competition, workspace: Workspac
         raise UserError(
             "infer.roi coarse looks for what is no background, and this competition has none; take another roi"
         )
-    return [Part(member, config.infer.weights[0]) for member in workspace.members([config.infer.coarse])]
+    return parts_of(workspace.members([config.infer.coarse]), config.infer.weights[:1])
+
+
+def check_finders(config: Config, finders: list[Part], parts: list[Part]) -> None:
+    """Raises UserError when images of a fold would be judged that no member of `infer.coarse` may look at."""
+    unfound = {part.member.fold for part in parts} - {part.member.fold for part in finders} if finders else set()
+    if unfound:
+        raise UserError(
+            f"infer.coarse: {config.infer.coarse} has no member of fold {min(unfound)}; train it for all folds of the "
+            "ensemble"
+        )
 
 
 def with_boxes(
@@ -56,7 +75,9 @@ def with_boxes(
     """
     if not finders:
         return config
-    own = trained_with(finders[0].member, config)
+    # Window and scale are the fine members'; finders look as they were trained.
+    finding = config.model_copy(update={"infer": config.infer.model_copy(update={"window": 0, "scale": 0})})
+    own = trained_with(finders[0].member, finding)
     margin = config.infer.coarse_margin * fine.size / fine.scale
     made_from = [
         [file_fingerprint(part.member.path / "done.json") for part in finders], config.infer.weights[0],
@@ -75,7 +96,7 @@ def with_boxes(
         found = []
         for ids, parts in work:
             sources = [source_of(config, image_id, rows.loc[image_id, "path"]) for image_id in ids]
-            (group,) = groups_of(parts, config, load, device, engine)
+            (group,) = groups_of(parts, finding, load, device, engine)
             fill = background_fill(competition.channels, len(competition.label_names))
             found_blocks = predict(
                 sources, group.forward, group.windows, fill, 1, limits_of(config), "05 regions", False

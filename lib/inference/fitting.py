@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,7 @@ class Fitting:
         self.oof, self.maps, self.n_labels, self.config, self.folder = oof, maps, n_labels, config, folder
         self.systems = oof.counts.shape[1] - 1
         self.search = oof.binary and config.infer.threshold == "fit"
-        self.counts, self.facts = cache(self.counts), cache(self.facts)
+        self.counts, self.facts = cache(self.counts), lru_cache(1)(self.facts)  # facts are large
 
     def fit(self, chosen: np.ndarray) -> Decision:
         """The mixture and decision that score best on the images where `chosen` (N,) is true."""

@@ -26,7 +26,7 @@ from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
 from lib.inference.tta import cost
-from lib.workspace import Member, Workspace, file_fingerprint, replacing, short_hash
+from lib.workspace import Member, Workspace, file_fingerprint, free_gib, replacing, short_hash
 
 SHOWN = 16  # images of a fold whose maps are kept, to be shown
 
@@ -208,8 +208,8 @@ def out_of_fold(
     """
     evaluations, fold_of, kept = [], [], []
     paths = images.set_index("image_id")["path"]
-    if whole_maps:
-        _check_disk(parts, folds, images, config, competition)
+    if whole_maps and not is_cached(parts, folds, config, workspace, engine, whole_maps):
+        _check_disk(parts, folds, images, config, competition, workspace)
     for fold, here, ids, cache in _by_fold(parts, folds, config, workspace, engine):
         fold_of += [fold] * len(ids)
         maps = cache.with_suffix(".maps")
@@ -231,6 +231,8 @@ def out_of_fold(
             result.save(cache)
         evaluations.append(Evaluation.load(cache))
         kept.append(maps)
+    for path in set(workspace.oof_dir.glob("*.maps")) - set(kept):  # of other members, windows or views
+        path.unlink()
     return Evaluation.concat(evaluations), np.array(fold_of), Maps(kept) if whole_maps else None
 
 
@@ -262,16 +264,22 @@ def _by_fold(
 
 
 def _check_disk(
-    parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame, config: Config, competition: Competition
-) -> None:
+    parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame, config: Config, competition: Competition,
+    workspace: Workspace,
+) -> None:  # fmt: skip
     rows = images.set_index("image_id").loc[
         folds.loc[folds["fold"].isin({part.member.fold for part in parts}), "image_id"]
     ]
     maps = (len({part.system for part in parts}) + 1) * competition.channels
     gib = float((rows["height"] * rows["width"]).sum()) * maps / 2**30
-    if gib > config.infer.maps_gib:
+    free = free_gib(workspace.oof_dir)
+    if config.infer.maps_gib > free:
+        limit = f"{workspace.oof_dir} has {free:.1f} GiB free"
+    else:
+        limit = f"infer.maps_gib is {config.infer.maps_gib:g}"
+    if gib > min(free, config.infer.maps_gib):
         raise UserError(
-            f"infer.maps_gib is {config.infer.maps_gib:g}, and the out-of-fold maps of {len(rows)} images, {maps} to "
-            f"each, may take {gib:.0f} GiB before compression; raise it, or leave infer.members, infer.mean and "
+            f"{limit}, and the out-of-fold maps of {len(rows)} images, {maps} to each, may take {gib:.0f} GiB before "
+            f"compression; raise that, or leave infer.members, infer.mean and "
             "infer.decide at their defaults"
         )

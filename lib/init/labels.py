@@ -225,7 +225,8 @@ def _of_table(
             choices.append(Choice(start + "class_column", keyed[0]))
     rows = "class" if classes else "object" if twice else "image"
     notes.found.append(f"{name}: one row per {'image and class' if rows == 'class' else rows}")
-    images = [form_of([cell], set(stems)) for cell in table[column]] if twice or form.template != "{id}" else None
+    known = set(stems)
+    images = [form_of([cell], known) for cell in table[column]] if twice or form.template != "{id}" else None
     ids = [next(iter(one.ids)) for one in images] if images else list(table[column])
     texts = [(stems[i], text) for i, text in zip(ids, table[runs], strict=True) if RUNS.fullmatch(text)]
     choices += read_layout([(folder.root / name, text) for name, text in texts], folder.pixels, notes)

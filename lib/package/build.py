@@ -37,6 +37,11 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
             f"{path} was made with infer.roi {made.infer.roi}, which knows nothing of other images; run 05 with "
             "--infer.roi content, or none"
         )
+    if not made.competition.submission.sample:
+        raise UserError(
+            f"{path} answers no sample submission (competition.submission.codec {made.competition.submission.codec}), "
+            "and a package predicts what one asks for; it cannot be made for this competition"
+        )
     parts = named_parts(about["members"], workspace)
     changed = [
         part.member.name

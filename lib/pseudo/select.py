@@ -16,11 +16,11 @@ def unseen_fill(channels: int, background: bool, roi: str) -> np.ndarray:
     Blank areas surely are background, where there is one. What lies outside of a user's boxes is merely
     unknown, and so is a blank pixel when no class means background: no side is taken, no pixel is sure.
 
-    >>> unseen_fill(1, True, "content"), unseen_fill(1, True, "boxes.csv")
-    (array([0.], dtype=float32), array([0.5], dtype=float32))
+    >>> unseen_fill(1, True, "content"), (unseen_fill(1, True, "boxes.csv") * 255).round()
+    (array([0.], dtype=float32), array([127.], dtype=float32))
     """
     if not background or roi not in ("none", "content", "coarse"):
-        return np.full(channels, 1 / max(2, channels), np.float32)
+        return np.full(channels, 127 / 255 if channels == 1 else 1 / channels, np.float32)
     return np.zeros(1, np.float32) if channels == 1 else np.eye(channels, dtype=np.float32)[0]
 
 

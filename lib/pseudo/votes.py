@@ -29,13 +29,15 @@ class Votes:
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         images = as_images(windows, self.ensemble.device)
-        votes = [
-            [probabilities(view.deaugment_mask(run(view.augment_image(images)))) for view in self.ensemble.views]
-            for run in self.ensemble.runs
-        ]
         systems = []
         for group in self.ensemble.groups:
-            own = torch.stack([vote for member in group for vote in votes[member]])
-            spread = 2 * own.std(0, correction=0).amax(1, keepdim=True)
-            systems.append(torch.cat([own.mean(0), spread], 1))
+            count, total, squares = 0, 0.0, 0.0
+            for member in group:
+                for view in self.ensemble.views:
+                    logits = self.ensemble.runs[member](view.augment_image(images))
+                    vote = view.deaugment_mask(probabilities(logits))
+                    count, total, squares = count + 1, total + vote, squares + vote**2
+            mean = total / count
+            spread = 2 * (squares / count - mean**2).clamp(min=0).sqrt().amax(1, keepdim=True)
+            systems.append(torch.cat([mean, spread], 1))
         return torch.stack(systems, dim=1).cpu().numpy()

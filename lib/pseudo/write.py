@@ -170,13 +170,14 @@ def check_disk(images: pd.DataFrame, folds: int, channels: int, config: Config, 
         tiles += len(ys) * len(xs) * (1 - image.blank_share)
     stored = [path.stat().st_size for path in workspace.tiles_dir.iterdir() if not path.stem.endswith("_mask")]
     label = channels * config.preprocess.tile_size**2 * (HARD_SHARE if config.pseudo.hard else SOFT_SHARE)
-    need = tiles * (sum(stored) / max(1, len(stored)) + folds * label) / 2**30
+    most = min(tiles, folds * config.pseudo.max_tiles or tiles)  # that are kept
+    need = most * (sum(stored) / max(1, len(stored)) + folds * label) / 2**30
     free = free_gib(workspace.root)
-    print(f"04: at most about {tiles:.0f} tiles, {need:.2f} GiB of disk ({free:.2f} GiB free)")
+    print(f"04: at most about {most:.0f} tiles, {need:.2f} GiB of disk ({free:.2f} GiB free)")
     if need > free:
         raise UserError(
             f"the pseudo-labels need about {need:.2f} GiB of disk, but {workspace.root} has {free:.2f} GiB free; make "
-            "room, set workspace to a folder on another disk, raise preprocess.tile_size, or use fewer images"
+            "room, set workspace to a folder on another disk, lower pseudo.max_tiles, or use fewer images"
         )
 
 

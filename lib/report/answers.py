@@ -12,10 +12,10 @@ from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
 from lib.imaging.reader import open_image
 from lib.report.figures import captioned, overlay, save_picture, sheet
+from lib.report.survey import small_label
 
 SHOWN = 10  # images
 SIDE = 480  # pixels of a shown image's longer side
-BAND = 512  # rows of a label looked at together
 
 
 def show_answers(
@@ -51,16 +51,11 @@ def _tiles(
     for image_id in shown:
         with open_image(paths[image_id], competition.settings.pixels) as reader:
             image = reader.thumbnail(SIDE)
-        mask = small_label(labels[image_id], codec.answer_size(*sizes[image_id]), image.shape[:2])
+        mask = at_size(labels[image_id], codec.answer_size(*sizes[image_id]), image.shape[:2])
         yield captioned(np.hstack([image, overlay(image, mask, background)]), image_id)
 
 
-def small_label(label: Label, size: tuple[int, int], out: tuple[int, int]) -> np.ndarray:
-    """The label of `size` (height, width) at the size `out`, (h, w) uint8, from bands of rows: the nearest pixels."""
-    step = [max(1, length // shown) for length, shown in zip(size, out, strict=True)]
-    band = step[0] * max(1, BAND // step[0])
-    rows = [
-        label.read(y, 0, min(band, size[0] - y), size[1])[:: step[0], :: step[1]].copy()
-        for y in range(0, size[0], band)
-    ]
-    return cv2.resize(np.concatenate(rows), out[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+def at_size(label: Label, size: tuple[int, int], out: tuple[int, int]) -> np.ndarray:
+    """The label of `size` (height, width) at the size `out`, (h, w) uint8: the nearest pixels."""
+    steps = tuple(max(1, length // shown) for length, shown in zip(size, out, strict=True))
+    return cv2.resize(small_label(label, *size, steps), out[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -24,11 +24,11 @@ GREEN, ORANGE = (40, 170, 90), (255, 190, 110)
 Box = tuple[int, int, int, int]
 
 
-def small_label(label, height: int, width: int) -> np.ndarray:
-    """Label indices (h, w) of every so many pixels (`map_step`) of an image `height` x `width`, read by bands."""
-    step = map_step(height, width)
-    band = step * max(1, 512 // step)  # a row at a time would look through all runs for each
-    bands = (label.read(y, 0, min(band, height - y), width)[::step, ::step].copy() for y in range(0, height, band))
+def small_label(label, height: int, width: int, steps: tuple[int, int] | None = None) -> np.ndarray:
+    """Label indices (h, w) of every so many pixels (`steps` down and across, else `map_step`) of an image, by bands."""
+    down, across = steps or (map_step(height, width),) * 2
+    band = down * max(1, 512 // down)  # a row at a time would look through all runs for each
+    bands = (label.read(y, 0, min(band, height - y), width)[::down, ::across].copy() for y in range(0, height, band))
     return np.concatenate(list(bands))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lib.competition import rle
-from lib.competition.labels.coco import Coco
+from lib.competition.labels.coco import Coco, read_coco
 from lib.config.competition import Competition
 from lib.errors import UserError
 
@@ -148,3 +148,11 @@ def test_what_does_not_fit_is_named(tmp_path):
     (tmp_path / "bad.json").write_text("[1]")
     with pytest.raises(UserError, match="bad.json is no COCO JSON"):
         coco(tmp_path, [], path="bad.json")
+
+
+def test_captions_are_no_objects(tmp_path):
+    images = [{"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"images": images, "annotations": [{"image_id": 1, "caption": "a street"}]}))
+    with pytest.raises(UserError, match=r"train\.json is no COCO JSON: KeyError 'category_id'"):
+        read_coco(path)

@@ -68,3 +68,16 @@ def test_a_sliver_needs_nothing_that_only_the_whole_run_has_made():
     flags = ["--clean.use", "true", "--infer.experiments", "base", "half", "--infer.weights", "epochs"]
     config = load(None, ["--preflight", "true", *flags])
     assert not config.clean.use and config.infer.experiments == [] and config.train.checkpoints >= 2
+
+
+def test_a_list_or_a_section_that_cannot_be_read_is_no_traceback(tmp_path):
+    with pytest.raises(UserError, match=r"--train\.seeds: '\[42' cannot be read"):
+        load(None, ["--train.seeds", "[42"])
+    path = tmp_path / "empty.yaml"
+    path.write_text("train:\n")
+    assert load(path, ["--train.epochs", "3"]).train.epochs == 3
+
+
+def test_a_sliver_has_the_votes_that_agreement_compares():
+    for flag in ("--preflight", "--debug"):
+        assert load(None, ["--pseudo.by", "agreement", flag]).infer.tta != "none"

@@ -12,7 +12,7 @@ import pytest
 from lib.__main__ import main
 from lib.competition import rle
 from lib.competition.codecs.common import label_of_array
-from lib.report.answers import small_label
+from lib.report.answers import at_size
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -69,10 +69,10 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(answered, flag, what):
 
 
 @pytest.mark.parametrize("size", [(70, 90), (2000, 1500), (13, 11)])
-def test_a_small_label_shows_the_same_places(size):
+def test_a_at_size_shows_the_same_places(size):
     labels = np.zeros(size, np.uint8)
     labels[: size[0] // 2, size[1] // 3 :] = 3
-    small = small_label(label_of_array(labels), size, (60, 45))
+    small = at_size(label_of_array(labels), size, (60, 45))
     assert small.shape == (60, 45) and set(np.unique(small)) == {0, 3}
     assert (small == 3).mean() == pytest.approx((labels == 3).mean(), abs=0.04)
     assert (small[:27, 18:] == 3).all() and (small[33:] == 0).all() and (small[:, :12] == 0).all()

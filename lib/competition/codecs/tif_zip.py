@@ -130,7 +130,7 @@ def _segments(where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tup
                 if segment is None:  # not stored: zeros
                     segment = np.zeros((1, h, w, 1), np.uint8)
                 yield y, x, np.ascontiguousarray(segment[0, :h, :w, 0])
-    except (tifffile.TiffFileError, ValueError, IndexError) as error:
+    except (tifffile.TiffFileError, ValueError, IndexError, RuntimeError) as error:
         raise UserError(f"{where} is no readable TIFF ({error})") from None
 
 

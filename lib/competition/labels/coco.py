@@ -17,6 +17,7 @@ from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import IGNORE
 
+NEEDED = {"images": ["id"], "annotations": ["image_id", "category_id"], "categories": ["id", "name"]}
 CANVAS = 2**26  # pixels of an object painted whole; larger ones are painted on the window alone
 Box = tuple[int, int, int, int]
 
@@ -165,6 +166,8 @@ def read_coco(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         listed = [image["file_name"] for image in content["images"]]
+        for part, keys in NEEDED.items():
+            _ = [entry[key] for entry in content.get(part, []) for key in keys]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no COCO JSON: {type(error).__name__} {error}") from None
     twice = len(listed) - len({Path(name).stem for name in listed})
