@@ -17,8 +17,7 @@ class Ensemble:
     """Windows (B, h, w, 3) uint8 → probabilities (B, S, K, h, w) float32.
 
     Probabilities, not logits, are averaged over views (`tta`: lib/inference/tta.py) and members. `groups`
-    are lists of positions in `nets`; each group's mean is one system. By default one group holds all
-    members; `each=True` puts every single member before it.
+    are lists of positions in `nets`; each group's mean is one system. By default one group holds all members.
     """
 
     def __init__(
@@ -29,12 +28,10 @@ class Ensemble:
         tta: str = "none",
         engine: Engine = EAGER,
         groups: list[list[int]] | None = None,
-        each: bool = False,
     ):
         self.runs, self.device = [engine.build(net, device) for net in nets], device
         self.views, self.merge = list(views(tta)), merge(tta)
-        everyone = list(range(len(nets)))
-        self.groups = groups or ([[i] for i in everyone] if each else []) + [everyone]
+        self.groups = groups or [list(range(len(nets)))]
 
     @property
     def systems(self) -> int:

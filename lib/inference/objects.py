@@ -164,7 +164,8 @@ def _masks(
 
 def find_holes(masks: Iterable[np.ndarray], truths: Iterable[np.ndarray | None] = repeat(None)) -> Objects:
     """The connected parts of what masks leave out, corners not enough; a hole is one that touches no border."""
-    return find_objects(((~mask, mask.view(np.uint8), truth) for mask, truth in zip(masks, truths)), 4)  # noqa: B905
+    pairs = zip(masks, truths, strict=False)  # truths may go on for ever
+    return find_objects(((~mask, mask.view(np.uint8), truth) for mask, truth in pairs), 4)
 
 
 def _holes(masks: Iterable[np.ndarray], holes: Objects, most: int) -> Iterator[np.ndarray]:

@@ -204,8 +204,8 @@ def _ratio(windows: Windows, other: Windows) -> float:
 def _passes(parts: list[Part], order: list[str], views: int) -> list[tuple[int, int]]:
     """(network, view) of a group's parts."""
     folds = sorted({part.member.fold for part in parts})
-    key = lambda i: (folds.index(parts[i].member.fold), order.index(parts[i].system))  # noqa: E731
-    networks = sorted(range(len(parts)), key=key)
+    turns = [(folds.index(part.member.fold), order.index(part.system)) for part in parts]
+    networks = sorted(range(len(parts)), key=turns.__getitem__)
     return [(network, view) for view in range(views) for network in networks]
 
 

@@ -80,7 +80,7 @@ def test_maps_do_not_change_with_memory_and_batch(image):
 def test_probabilities_are_averaged_and_each_member_is_a_system(image):
     path, _ = image
     nets = [Grey(-2.0), Grey(2.0)]
-    probs = whole(path, Ensemble(nets, CPU, each=True), Windows(64, 0.0, 1.0, "constant", 0))
+    probs = whole(path, Ensemble(nets, CPU, groups=[[0], [1], [0, 1]]), Windows(64, 0.0, 1.0, "constant", 0))
     assert probs.shape[0] == 3
     assert np.abs(probs[:2].mean(0) - probs[2]).max() < 1e-6
     logits = np.log(probs[:2] / (1 - probs[:2])).mean(0)
@@ -112,8 +112,8 @@ def test_members_of_different_windows_and_scales_are_joined_at_the_original_size
     path, _ = image
     wide, small = Windows(64, 0.5, 1.0, "gaussian", 0.25), Windows(32, 0.0, 0.5, "constant", 0)
     groups = [
-        Group(wide, Ensemble([Grey(-2.0), Grey(1.0)], CPU, each=each)),
-        Group(small, Ensemble([Grey(2.0)], CPU, each=each)),
+        Group(wide, Ensemble([Grey(-2.0), Grey(1.0)], CPU, groups=[[0], [1], [0, 1]] if each else None)),
+        Group(small, Ensemble([Grey(2.0)], CPU, groups=[[0], [0]] if each else None)),
     ]
     sources = [Source("a", path), Source("b", path)]
     blocks = list(predict_together(sources, groups, np.zeros(1), Limits(max_gib=1e-5)))
@@ -144,7 +144,7 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])
     found = evaluate(
         [Source("a/b", path), Source("c", path)],
-        [Group(Windows(32, 0.5, 1.0, "gaussian", 0.25), Ensemble([Grey(), Grey()], CPU, each=True))],
+        [Group(Windows(32, 0.5, 1.0, "gaussian", 0.25), Ensemble([Grey(), Grey()], CPU, groups=[[0], [1], [0, 1]]))],
         lambda *_: label, 2, 1, Limits(max_gib=max_gib), keep=1,
     )  # fmt: skip
     found.save(tmp_path / "oof.npz")
