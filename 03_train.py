@@ -4,6 +4,7 @@
     python 03_train.py configs/aerial.yaml --train.folds 0 --train.seeds 42    # one member
     python 03_train.py configs/aerial.yaml --train.experiment big --model.architecture fpn --train.crop 512
     python 03_train.py configs/aerial.yaml --train.round 1                     # on the pseudo-labels of 04
+    torchrun --nproc_per_node 4 03_train.py configs/aerial.yaml                # four GPUs share every batch
 
 A killed training goes on from where it last saved itself when the same command is given again. Each member leaves, in
 work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, metrics.jsonl, last.pt (to go on from),
@@ -34,6 +35,7 @@ from lib.training.checkpoint import load_network
 from lib.training.device import loading_processes, pick_device
 from lib.training.member import make_data, make_trainer, member_inputs, pretraining, training_tiles
 from lib.training.settle import settle
+from lib.training.team import Team, assemble
 from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
 
 
@@ -44,6 +46,7 @@ def main(argv: list[str]) -> None:
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
     device = pick_device(config.train.device, config.train.threads)
+    team = assemble(device)
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
     every_fold = sorted(set(folds["fold"]) - {-1})
     strangers = sorted(set(config.train.folds) - set(every_fold))
@@ -56,14 +59,14 @@ def main(argv: list[str]) -> None:
         for fold in config.train.folds or every_fold
     ]
     if config.train.time_limit:
-        train_in_time(members, config, competition, workspace, folds, device)
+        train_in_time(members, config, competition, workspace, folds, device, team)
     else:
         for number, member in enumerate(members):
-            train_member(member, config, competition, workspace, folds, device, len(members) - number)
+            train_member(member, config, competition, workspace, folds, device, team, len(members) - number)
     print(text_table([row_of(member) for member in members if (member.path / "done.json").is_file()]))
 
 
-def train_in_time(members: list[Member], config, competition, workspace: Workspace, folds, device) -> None:
+def train_in_time(members: list[Member], config, competition, workspace: Workspace, folds, device, team) -> None:
     """All members, or as many as `train.time_limit` is enough for; a single one keeps checkpoints, to be averaged."""
     validation = images_of_fold(workspace, folds, members[0].fold)
     budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition.channels))
@@ -74,7 +77,7 @@ def train_in_time(members: list[Member], config, competition, workspace: Workspa
             print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.weights epochs")
         train = config.train.model_copy(update=update)
         own, left = config.model_copy(update={"train": train}), len(budget.members) - number
-        train_member(member, own, competition, workspace, folds, device, left)
+        train_member(member, own, competition, workspace, folds, device, team, left)
 
 
 def row_of(member: Member) -> dict:
@@ -86,9 +89,12 @@ def row_of(member: Member) -> dict:
 
 
 def train_member(
-    member: Member, config, competition: Competition, workspace: Workspace, folds, device, left: int
+    member: Member, config, competition: Competition, workspace: Workspace, folds, device, team: Team, left: int
 ) -> None:
-    """Train one member unless it is done; score it on its fold's whole images. `left`: members, with this one."""
+    """Train one member unless it is done; score it on its fold's whole images. `left`: members, with this one.
+
+    Of a team, all train; what is written is the leader's.
+    """
     per_run = ("folds", "seeds", "workers", "device", "threads", "time_limit", "shortest")
     settings = {
         k: v for section in ("model", "augment", "train")
@@ -103,27 +109,33 @@ def train_member(
     settings |= {f"weight of {source.name}": source.weight for source in config.competition.external if source.labels}
     settings |= {"clean.use": True, "clean.weight": config.clean.weight} if config.clean.use else {}
     stage = workspace.stage(f"03_{member.name.replace('/', '_')}", settings, member_inputs(workspace, config))
-    if stage.up_to_date():
+    if team.leaders(stage.up_to_date()):
         return
     # A member that was begun with exactly these settings goes on; any other starts anew.
-    begun = read_json(member.path / "begun.json", {})
-    if begun != stage.now:
-        shutil.rmtree(member.path, ignore_errors=True)
-        write_json(member.path / "begun.json", stage.now)
-    stage.begin()
+    if team.leads:
+        begun = read_json(member.path / "begun.json", {})
+        if begun != stage.now:
+            shutil.rmtree(member.path, ignore_errors=True)
+            write_json(member.path / "begun.json", stage.now)
+        stage.begin()
+        write_json(member.path / "environment.json", environment(device))
+        save(config, member.path / "resolved.yaml")
     started = time.monotonic()
-    write_json(member.path / "environment.json", environment(device))
-    save(config, member.path / "resolved.yaml")
     tiles = training_tiles(workspace, folds, member.fold, config, competition)
     workers = loading_processes(config.train.workers, device)
     before = pretraining(tiles, config)  # None: pseudo-labels are mixed in
     tiles, own = (tiles, config) if before is None else (tiles[~tiles["pseudo"]], before.rest)
     data = make_data(tiles, own, competition.channels, member.seed, workers)
-    config = settle(workspace, own, competition.channels, data, device)
+    with team.leader_first():
+        config = settle(workspace, own, competition.channels, data, device)
     precision = config.train.precision
-    trainer = make_trainer(member, config, competition.channels, data, device)
+    trainer = make_trainer(member, config, competition.channels, data, device, team)
     if before is not None:
         before.run(trainer, member, competition.channels, left)
+    if not team.leads:
+        trainer.run(lambda network: 0.0, left)  # the leader's score counts
+        team.wait()
+        return
     validation = images_of_fold(workspace, folds, member.fold)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     tracker = open_tracker(config, member.name, member.path, competition.label_names)
@@ -152,6 +164,7 @@ def train_member(
     }  # fmt: skip
     write_json(member.path / "done.json", {**done, "images": results["swa"].images})
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
+    team.wait()
     update_report(config)
     if config.clean.use:
         print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -45,19 +46,24 @@ class Tee(io.TextIOBase):
 
 
 def begin(config: Config) -> None:
-    """Do as `quiet` and `log_file` ask, until the process ends or this is called again."""
+    """Do as `quiet` and `log_file` ask, until the process ends or this is called again.
+
+    Of the processes that torchrun starts, the first one alone is heard.
+    """
+    follows = os.environ.get("RANK", "0") != "0"
+    quiet = config.quiet or follows
     out, err = (getattr(stream, "console", stream) for stream in (sys.stdout, sys.stderr))
     log = None
-    if config.log_file and not config.preflight:  # a rehearsal's output is nobody's
+    if config.log_file and not config.preflight and not follows:  # a rehearsal's output is nobody's
         try:
             Path(config.log_file).parent.mkdir(parents=True, exist_ok=True)
             log = Path(config.log_file).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 (for the process's life)
         except OSError as error:
             raise UserError(f"log_file: {config.log_file} cannot be written to ({error.strerror})") from None
-    wanted = config.quiet or log
-    sys.stdout = Tee(out, log, config.quiet) if wanted else out
+    wanted = quiet or log
+    sys.stdout = Tee(out, log, quiet) if wanted else out
     sys.stderr = Tee(err, log, False) if wanted else err
-    Bar.quiet = config.quiet
+    Bar.quiet = quiet
 
 
 class Bar(tqdm):

@@ -23,6 +23,7 @@ from lib.training.averaging import WeightAverage, greedy_soup, mean_of, update_b
 from lib.training.checkpoint import load_resume, load_weights, save_resume, save_weights
 from lib.training.device import layout_of
 from lib.training.optim import build_optimizer, learning_rate, set_lr
+from lib.training.team import ALONE, Team
 
 SAVED_EVERY = 20  # seconds, or an epoch where that is longer: what a kill may cost
 FORETOLD = 20  # steps after which the rest is foretold
@@ -44,12 +45,15 @@ class Data:
         """
         return self._load(self._groups(epoch, progress))
 
-    def endless(self, epoch: int, progress: Callable[[int], float]) -> Iterator[tuple[torch.Tensor, ...]]:
-        """The batches of `epoch` and of all after it, from processes that live through them.
+    def endless(
+        self, epoch: int, progress: Callable[[int], float], team: Team = ALONE
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
+        """The batches of `epoch` and of all after it, or this process's shares of them, from processes that live on.
 
         `progress(epoch)` is asked as an epoch is drawn, some batches before it begins.
         """
-        return self._load(group for number in count(epoch) for group in self._groups(number, progress(number)))
+        groups = (group for number in count(epoch) for group in self._groups(number, progress(number)))
+        return self._load(map(team.share, groups))
 
     def _groups(self, epoch: int, progress: float) -> list[list]:
         keys = self.sampler.keys(epoch, progress)
@@ -78,13 +82,15 @@ class Trainer:
         *,
         seed: int,
         device: torch.device,
+        team: Team = ALONE,
     ):
-        """`config` is settled: no `auto` is left in it."""
+        """`config` is settled: no `auto` is left in it. `team`: the processes that train this member together."""
         self.config, self.loss, self.data, self.folder = config, loss, data, Path(folder)
         self.seed, self.precision, self.device = seed, config.precision, device
         self.layout = layout_of(config.channels_last)
         self.network = network.to(device, memory_format=self.layout)
-        self.forward = torch.compile(self.network, dynamic=False) if config.compile else self.network
+        self.team, self.replica = team, team.wrap(self.network)
+        self.forward = torch.compile(self.replica, dynamic=False) if config.compile else self.replica
         self.optimizer = build_optimizer(config, self.network)
         self.scaler = scaler(device, config.precision)
         self.swa = WeightAverage(self.network)
@@ -129,7 +135,7 @@ class Trainer:
         bar = progress(total, self.folder.name, unit, shape="{l_bar}{bar}| {remaining} left{postfix}", parts=True)
         bar.update(self.seconds if self.config.member_limit else self.step)
         saved = time.monotonic()
-        batches = self.data.endless(self.epoch, self.progress_at)
+        batches = self.data.endless(self.epoch, self.progress_at, self.team)
         while self.progress() < 1:
             self.run_epoch(batches, bar, members)
             self.epoch += 1
@@ -137,15 +143,16 @@ class Trainer:
             if evaluate and self.evaluations < passed and self.progress() < 1:
                 self.evaluations = passed
                 self.keep_best(evaluate)
-            if self.progress() >= 1 or time.monotonic() - saved > SAVED_EVERY:
+            if self.team.leads and (self.progress() >= 1 or time.monotonic() - saved > SAVED_EVERY):
                 self.save()
                 saved = time.monotonic()
         bar.close()
         del batches  # its processes end
-        self.finish(evaluate)
+        if self.team.leads:
+            self.finish(evaluate)
 
     def run_epoch(self, batches: Iterator[tuple[torch.Tensor, ...]], bar: Bar, members: int) -> None:
-        torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout and drop-path
+        torch.manual_seed((self.seed + self.team.rank) * 100_003 + self.epoch)  # dropout and drop-path
         self.network.train()
         losses, started = [], time.perf_counter()
         for number, batch in enumerate(islice(batches, self.data.steps())):
@@ -155,7 +162,7 @@ class Trainer:
             value = self.train_batch(batch, last)
             losses.append(value)
             now = time.perf_counter()
-            self.seconds += now - started
+            self.seconds = self.team.leaders(self.seconds + now - started)
             bar.update(min(now - started if self.config.member_limit else 1, bar.total - bar.n))
             started = now
             if self.step == FORETOLD:
@@ -191,10 +198,11 @@ class Trainer:
         """Forward, backward and, when the accumulated gradients are complete, one step. Returns the loss."""
         images, target, valid, weight = (t.to(self.device, non_blocking=True) for t in batch)
         images = images.contiguous(memory_format=self.layout)
-        with autocast(self.device, self.precision):
-            outputs = self.forward(images)
-        loss = self.loss(outputs, target, valid, weight, self.progress())
-        self.scaler.scale(loss / self.config.accumulate).backward()
+        with self.team.unsent(self.replica, last):
+            with autocast(self.device, self.precision):
+                outputs = self.forward(images)
+            loss = self.loss(outputs, target, valid, weight, self.progress())
+            self.scaler.scale(loss / self.config.accumulate).backward()
         if last:
             self.scaler.unscale_(self.optimizer)
             if self.config.clip:
@@ -224,7 +232,8 @@ class Trainer:
         # Exactly 1 for the last: a rounded sum might never be reached.
         while self.checkpoints < count and 1 - self.progress() <= (1 - start) * (1 - (self.checkpoints + 1) / count):
             self.checkpoints += 1
-            save_weights(self.folder / f"checkpoint{self.checkpoints}_weights.pt", self.network)
+            if self.team.leads:
+                save_weights(self.folder / f"checkpoint{self.checkpoints}_weights.pt", self.network)
 
     def finish(self, evaluate: Callable[[nn.Module], float] | None = None) -> None:
         """Write the weights to predict with; an average gets its batch-norm statistics first."""
@@ -255,11 +264,12 @@ class Trainer:
 
     def keep_best(self, evaluate: Callable[[nn.Module], float]) -> None:
         self.network.eval()
-        self.score = score = evaluate(self.network)
+        self.score = score = self.team.leaders(evaluate(self.network))
         self.log(epoch=self.epoch, step=self.step, score=score)
         if score > self.best:
             self.best = score
-            save_weights(self.folder / "best_weights.pt", self.network)
+            if self.team.leads:
+                save_weights(self.folder / "best_weights.pt", self.network)
         else:
             self.plateaus += 1
 
@@ -291,10 +301,13 @@ class Trainer:
         self.swa.load_state_dict(state["swa"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
-        self.cut_log()
+        if self.team.leads:
+            self.cut_log()
 
     def log(self, **record: object) -> None:
         """One JSON line."""
+        if not self.team.leads:
+            return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.watch(self.step, {name: value for name, value in record.items() if name != "step"})

@@ -21,6 +21,7 @@ from lib.training.checkpoint import load_weights, write_description
 from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
 from lib.training.model import Network, build_network
+from lib.training.team import ALONE, Team
 from lib.workspace import Member, Workspace, read_json, round_experiment
 
 
@@ -170,14 +171,21 @@ def prepare(network: Network, config: Config) -> None:
         network.checkpoint_encoder()
 
 
-def make_trainer(member: Member, config: Config, channels: int, data: Data, device: torch.device) -> Trainer:
-    """A fresh trainer of a member with a settled `config`; the network's first weights depend on the seed alone."""
+def make_trainer(
+    member: Member, config: Config, channels: int, data: Data, device: torch.device, team: Team = ALONE
+) -> Trainer:
+    """A fresh trainer of a member with a settled `config`; the network's first weights depend on the seed alone.
+
+    Raises UserError where its batches cannot be shared by the team.
+    """
+    team.check(min(data.batch_size, data.sampler.size))
     torch.manual_seed(member.seed)
     network = build_network(config.model, channels)
     prepare(network, config)
-    write_description(member.path, config, channels)
+    if team.leads:
+        write_description(member.path, config, channels)
     loss = build_loss(config.train.loss, channels)
-    return Trainer(config.train, network, loss, data, member.path, seed=member.seed, device=device)
+    return Trainer(config.train, network, loss, data, member.path, seed=member.seed, device=device, team=team)
 
 
 @dataclass(frozen=True)
@@ -201,7 +209,8 @@ class Pretraining:
         own = replace(member, path=member.path / "pretrain")
         data = make_data(self.tiles, config, channels, member.seed, trainer.data.workers)
         data.batch_size = trainer.data.batch_size
-        make_trainer(own, config, channels, data, trainer.device).run(None, left)
+        make_trainer(own, config, channels, data, trainer.device, trainer.team).run(None, left)
+        trainer.team.wait()
         trainer.network.load_state_dict(load_weights(own.path / "last_weights.pt"))
 
 

@@ -1,0 +1,96 @@
+"""Processes that train one member together, as `torchrun` starts them: each on its share of every batch.
+
+The batch, the steps and the schedule stay those of one process: torch's DistributedDataParallel averages the gradients.
+One process leads: it alone scores, writes and prints. Without torchrun a team is one process, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lib.errors import UserError
+
+PATIENCE = timedelta(days=1)  # the others wait while the leader scores whole images
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process's place among `size` processes."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, batch: list) -> list:
+        """What this process takes of a batch's samples."""
+        return batch[self.rank :: self.size]
+
+    def check(self, batch_size: int) -> None:
+        """Raises UserError where a batch cannot be shared evenly."""
+        if batch_size % self.size:
+            raise UserError(
+                f"batches of {batch_size} samples cannot be shared evenly by {self.size} processes; make "
+                f"train.batch_size a multiple of {self.size}, or start torchrun with another --nproc_per_node"
+            )
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network whose backward pass averages gradients over the team."""
+        if self.size == 1:
+            return network
+        return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def unsent(self, replica: nn.Module, last: bool) -> AbstractContextManager:
+        """Keeps gradients here until the `last` of the batches that are accumulated."""
+        return nullcontext() if last or self.size == 1 else replica.no_sync()
+
+    def leaders(self, value: float) -> float:
+        """The leader's value, on all processes."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+    def wait(self) -> None:
+        """For all to come here."""
+        self.leaders(0.0)
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """The leader goes through alone, then the others: what it wrote down is there for them to read."""
+        if not self.leads:
+            self.wait()
+        yield
+        if self.leads:
+            self.wait()
+
+
+ALONE = Team()
+
+
+def assemble(device: torch.device) -> Team:
+    """The team that torchrun started this process in, or one of a single process. Each takes a GPU of its own."""
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        return ALONE
+    if device.type == "cuda":
+        local, here = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= here:
+            raise UserError(f"torchrun started more processes here than there are GPUs ({here}); each needs its own")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    return Team(dist.get_rank(), size, device)
