@@ -24,9 +24,10 @@ tiles that 04 labeled. Without such a tile an arm is round 0 once more, and its 
 
 Finished members are lines of benchmarks/results/rounds.jsonl and are not trained again while the YAML and the options
 are the same (changed code is not noticed), except where one that is gone has to label. Members of other folds are
-trained for round1_ensemble alone. All arms of the first seed come first. The forecast counts what the log knows of the
-competition; else it times the network. `--budget MINUTES` begins no member that would not fit. The last line printed
-is JSON.
+trained for round1_ensemble alone. All arms of the first seed come first. Every seed has a workspace of its own, with
+tiles that are cut again, so that programs with other seeds may run beside this one. The forecast counts what the log
+knows of the competition; else it times the network. `--budget MINUTES` begins no member that would not fit. The last
+line printed is JSON.
 """
 
 from __future__ import annotations
@@ -99,16 +100,16 @@ class Trial(NamedTuple):
 def main(argv: list[str]) -> None:
     args = parse_arguments(argv)
     setting = Setting.of(args.config, args.given)
+    budget, failed = trials.Budget(args.budget), {}
     trials.prepare(setting)
     bench = Bench(setting, args, setting.folds())
     if len(bench.every_fold) == 1 and "round1_ensemble" in args.arms:
         print("-- round1_ensemble is skipped: with one fold it is round1", flush=True)
         args.arms.remove("round1_ensemble")
-    budget, failed = trials.Budget(args.budget), {}
     to_do = bench.to_do()
     for number, trial in enumerate(to_do):
         left = to_do[number:]
-        print(f"-- {trial}: {len(left)} members to train, about {bench.minutes(left):.0f} minutes", flush=True)
+        print(f"-- {trial}: members to train: {len(left)}, about {bench.minutes(left):.0f} minutes", flush=True)
         if lacking := [teacher for teacher in bench.teachers(trial) if not bench.is_there(teacher)]:
             print(f"-- {trial}: not begun, it learns from {lacking[0]}", flush=True)
         elif not budget.fits(bench.seconds(trial)):
@@ -132,6 +133,11 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return args
 
 
+def home(seed: int) -> str:
+    """A workspace holds the pseudo-labels of one seed at a time."""
+    return f"rounds-seed{seed}"
+
+
 # ---- the trials ------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +148,7 @@ class Bench:
     setting: Setting
     args: argparse.Namespace
     every_fold: list[int]
+    cut: set[int] = field(default_factory=set)  # seeds whose tiles this program has seen to
 
     def to_do(self) -> list[Trial]:
         """The members still to be trained, teachers first; no more than it takes.
@@ -183,23 +190,26 @@ class Bench:
     def is_there(self, trial: Trial) -> bool:
         """Whether the member of the log's line is still on the disk."""
         line, experiment = self.line_of(trial), round_experiment(self.experiment(trial), trial.arm.round)
-        done = self.workspace.member_dir(experiment, trial.fold, trial.seed) / "done.json"
+        done = self.workspace(trial.seed).member_dir(experiment, trial.fold, trial.seed) / "done.json"
         return line is not None and line["member"] == file_fingerprint(done)
 
-    @cached_property
-    def workspace(self) -> Workspace:
-        return Workspace(workspace_of(self.setting.config()))
+    def workspace(self, seed: int) -> Workspace:
+        return Workspace(workspace_of(self.setting.config(workspace=home(seed))))
 
     def experiment(self, trial: Trial) -> str:
         """Each member has one of its own: 04 lets all members of an experiment label."""
-        return f"rounds_{trial.name}_{self.args.seconds:g}s_seed{trial.seed}_fold{trial.fold}"
+        return f"rounds_{trial.name}_{self.args.seconds:g}s_fold{trial.fold}"
 
     def run(self, trial: Trial) -> None:
         """Label where the arm learns from labels, train, write it down."""
+        if trial.seed not in self.cut:
+            trials.prepare_own_tiles(self.setting, {}, home(trial.seed))
+            self.cut.add(trial.seed)
         arm, started = trial.arm, time.monotonic()
         length, options = self.args.seconds * arm.length, {**COMMON, **arm.options, "train.round": f"{arm.round}"}
         labels = self.label(trial, options) if arm.round else {"tiles": 0, "label_seconds": 0.0}
-        found = trials.train(self.setting, self.experiment(trial), trial.fold, trial.seed, length, options)
+        where = self.experiment(trial), trial.fold, trial.seed, length
+        found = trials.train(self.setting, *where, options, home(trial.seed))
         taught = sum(self.line_of(teacher)["cost"] for teacher in self.teachers(trial))
         about = {
             "key": self.key(trial), "competition": self.setting.name, "kind": trial.name, "options": arm.options,
@@ -213,18 +223,18 @@ class Bench:
 
     def label(self, trial: Trial, options: Options) -> dict:
         """04 with the member's teachers."""
-        teachers = self.teachers(trial)
+        teachers, workspace = self.teachers(trial), self.workspace(trial.seed)
         experiment = self.experiment(teachers[0])
         if len(teachers) > 1:  # together in an experiment, by links
-            experiment = f"rounds_all_{self.args.seconds:g}s_seed{trial.seed}"
+            experiment = f"rounds_all_{self.args.seconds:g}s"
             for teacher in teachers:
-                link = self.workspace.member_dir(experiment, teacher.fold, teacher.seed)
+                link = workspace.member_dir(experiment, teacher.fold, teacher.seed)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.unlink(missing_ok=True)
                 link.symlink_to(Path("..", self.experiment(teacher), link.name), target_is_directory=True)
-        flags = self.setting.flags({**options, "train.experiment": experiment})
+        flags = self.setting.flags({**options, "train.experiment": experiment}, home(trial.seed))
         trials.run("04_pseudo_label.py", *flags)
-        done = read_json(self.workspace.root / f"manifests/04_pseudo_label_round{trial.arm.round}.json", {})
+        done = read_json(workspace.root / f"manifests/04_pseudo_label_round{trial.arm.round}.json", {})
         return {"tiles": done["facts"]["tiles"], "label_seconds": done["seconds"]}
 
     # ---- the forecast
@@ -243,11 +253,11 @@ class Bench:
         config = self.setting.config(COMMON)
         load_plugins(config.plugins)
         pick_device(config.train.device, config.train.threads)
-        channels = Competition(config.competition).channels
-        images = tables.read(self.workspace.images, tables.IMAGES, "01_preprocess.py")
-        folds = tables.read(self.workspace.folds, tables.FOLDS, "02_make_folds.py")
+        channels, workspace = Competition(config.competition).channels, Workspace(workspace_of(config))
+        images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+        folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
         unlabeled = images[images["split"] != "train"]
-        scoring = scoring_seconds(images_of_fold(self.workspace, folds, self.args.folds[0]), config, channels)
+        scoring = scoring_seconds(images_of_fold(workspace, folds, self.args.folds[0]), config, channels)
         labeling = scoring_seconds(list(zip(unlabeled["image_id"], unlabeled["path"], strict=True)), config, channels)
         guesses = {}
         for name, arm in ARMS.items():

@@ -201,9 +201,9 @@ def pretended(tiny, tmp_path, monkeypatch):
             done = {"seconds": 5.0, "facts": {"tiles": len(members)}}
             write_json(workspace.root / f"manifests/04_pseudo_label_round{round_}.json", done)
 
-    def train(setting, experiment, fold, seed, seconds, options):
+    def train(setting, experiment, fold, seed, seconds, options, workspace):
         called.append(("train", int(options["train.round"]), fold, seconds))
-        home = Workspace(workspace_of(setting.config()))
+        home = Workspace(workspace_of(setting.config(workspace=workspace)))
         folder = home.member_dir(round_experiment(experiment, int(options["train.round"])), fold, seed)
         score = 0.5 + int(options["train.round"]) / 10 + seed / 1000
         write_json(folder / "done.json", {"score": score, "of": experiment})
@@ -215,6 +215,7 @@ def pretended(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "WORK", tmp_path / "trials")
     monkeypatch.setattr(trials, "run", run)
     monkeypatch.setattr(trials, "train", train)
+    monkeypatch.setattr(trials, "prepare_own_tiles", lambda setting, options, workspace: None)
     monkeypatch.setattr(trials.Setting, "folds", lambda self: [0, 1, 2])
     monkeypatch.setattr(rounds, "LOG", trials.Log(tmp_path / "rounds.jsonl"))
     monkeypatch.setattr(rounds.Bench, "guesses", dict.fromkeys(rounds.ARMS, 50.0))
@@ -227,7 +228,7 @@ def pretended(tiny, tmp_path, monkeypatch):
     return program
 
 
-def test_each_arm_learns_from_its_own_teachers_and_no_member_is_trained_twice(pretended, capsys):
+def test_each_arm_learns_from_its_own_teachers_and_no_member_is_trained_twice(pretended, capsys, tmp_path):
     label, train = "04_pseudo_label.py", "train"
     assert pretended("--seeds", "1") == [
         (train, 0, 0, 10.0),
@@ -239,7 +240,7 @@ def test_each_arm_learns_from_its_own_teachers_and_no_member_is_trained_twice(pr
         (label, "ensemble", "false", {0, 1, 2}), (train, 1, 0, 10.0),
     ]  # fmt: skip
     out = capsys.readouterr().out
-    assert "round0, seed 1, fold 0: 8 members to train, about 8 minutes" in out  # 8 x 50 s and 90 s of training
+    assert "round0, seed 1, fold 0: members to train: 8, about 8 minutes" in out  # 8 x 50 s and 90 s of training
     arms = json.loads(out.splitlines()[-1])["arms"]
     assert {name: arm["seconds"] for name, arm in arms.items()} == {
         "round0": 10, "round0_longer": 20, "round1": 25, "round1_hard": 25, "round2": 40, "round1_ensemble": 45,
@@ -247,6 +248,7 @@ def test_each_arm_learns_from_its_own_teachers_and_no_member_is_trained_twice(pr
     assert arms["round1_ensemble"]["tiles"] == 3 and arms["round1"]["round0"]["effect"] == 0.1
     assert pretended("--seeds", "1") == []
     assert len(pretended("--seeds", "1", "2", "--arms", "round1")) == 3  # the second seed's
+    assert {"tiny--rounds-seed1", "tiny--rounds-seed2"} <= {path.name for path in (tmp_path / "trials").iterdir()}
 
 
 def test_a_member_that_is_gone_is_trained_again_only_where_it_has_to_label(pretended, tmp_path):
