@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
         raise UserError("04_pseudo_label.py needs the round to make labels for (--train.round 1), or --clean")
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
-    device = pick_device(config.train.device)
+    device = pick_device(config.train.device, config.train.threads)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     images = images[images["split"] != "train"]
     if images.empty:
@@ -111,7 +111,7 @@ def label_windows(config) -> Windows:
 def clean(config) -> None:
     """Judge every training tile by the members that never saw its image."""
     competition, workspace = Competition(config.competition), Workspace(workspace_of(config))
-    device = pick_device(config.train.device)
+    device = pick_device(config.train.device, config.train.threads)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")

@@ -75,19 +75,13 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", default="configs/demo.yaml")
+    parser = trials.parser(__doc__)
     parser.add_argument("--switches", nargs="+", choices=list(SWITCHES), default=list(SWITCHES), metavar="SWITCH")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=60, help="of training per member")
-    parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="begin nothing that would not fit")
     parser.add_argument("--redo", nargs="+", choices=list(SWITCHES), default=[], metavar="SWITCH")
     parser.add_argument("--table", action="store_true", help="print what the log holds, run nothing")
-    ours, given = trials.split_arguments(sys.argv[1:])
-    args = parser.parse_args(ours)
-    args.given = given
-    return args
+    return trials.parse(parser, sys.argv[1:])
 
 
 # ---- what to run -----------------------------------------------------------------------------------------------------
@@ -158,11 +152,9 @@ class Bench:
 
     def lines(self) -> list[dict]:
         """The log's lines of this setting, fold and seconds."""
-        same = {
-            "competition": self.setting.name, "base": self.setting.hash({}), "fold": self.args.fold,
-            "seconds": self.args.seconds,
-        }  # fmt: skip
-        return [line for line in LOG.lines() if all(line[key] == value for key, value in same.items())]
+        return LOG.lines(
+            competition=self.setting.name, base=self.setting.hash({}), fold=self.args.fold, seconds=self.args.seconds
+        )
 
     def trial(self, name: str, seed: int) -> None:
         """Run a switch for a seed, unless that was done, or does not fit the budget."""
@@ -334,11 +326,8 @@ def cell(effect: dict | None) -> str:
     >>> cell(None)
     'not yet'
     """
-    if effect is None:
-        return "not yet"
-    text = f"{effect['effect']:+.4f}" + (f" ± {effect['se']:.4f}" if effect["se"] is not None else "")
-    ratios = [f"; {effect[what]:.2f} × {what}" for what in ("seconds", "steps") if what in effect]
-    return f"{text.replace('0.', '.')} ({effect['pairs']}), {effect['verdict']}{''.join(ratios)}"
+    ratios = [f"; {effect[what]:.2f} × {what}" for what in ("seconds", "steps") if effect and what in effect]
+    return trials.told(effect) + "".join(ratios)
 
 
 if __name__ == "__main__":

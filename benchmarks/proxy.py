@@ -41,7 +41,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import trials
 from benchmarks.trials import Options, Setting, Values, cross_entropy, trained_side
-from lib import tables
 from lib.competition import metrics
 from lib.config import Config
 from lib.config.load import workspace_of
@@ -123,18 +122,13 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", default="configs/demo.yaml")
+    parser = trials.parser(__doc__)
     for what, known in (("--configurations", CONFIGURATIONS), ("--modes", MODES)):
         parser.add_argument(what, nargs="+", choices=list(known), default=list(known), metavar="NAME")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--seconds", type=float, default=60, help="of training per member, in full mode")
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
-    parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="begin nothing that would not fit")
     parser.add_argument("--redo", nargs="+", choices=list(MODES), default=[], metavar="MODE")
-    ours, given = trials.split_arguments(sys.argv[1:])
-    args = parser.parse_args(ours)
-    args.given = given
+    args = trials.parse(parser, sys.argv[1:])
     args.modes = ["full", *(mode for mode in args.modes if mode != "full")]  # what all are compared with
     return args
 
@@ -149,11 +143,6 @@ class Bench:
     setting: Setting
     args: argparse.Namespace
     budget: trials.Budget
-
-    def folds(self) -> list[int]:
-        workspace = Workspace(workspace_of(self.setting.config()))
-        table = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-        return sorted(set(table["fold"]) - {-1})
 
     def options(self, name: str, mode: str) -> Options:
         """Raises UserError when a configuration cannot be ranked in a mode."""
@@ -183,7 +172,7 @@ class Bench:
     def member_of_each_fold(self, name: str, mode: str) -> None:
         """Train and write down what is missing of a configuration in a mode."""
         experiment = f"proxy_{name}_{mode}_{self.seconds(mode):g}s_{self.args.seed}"
-        for fold in self.folds():
+        for fold in self.setting.folds():
             key = self.key(name, mode, fold)
             if key in LOG.latest() and mode not in self.args.redo:
                 continue
@@ -219,9 +208,9 @@ class Bench:
 
     def leaderboard(self, experiment: str, name: str) -> None:
         """05 with the full mode's members, scored against the answers."""
-        members = [LOG.latest().get(self.key(name, "full", fold), {}).get("member") for fold in self.folds()]
+        members = [LOG.latest().get(self.key(name, "full", fold), {}).get("member") for fold in self.setting.folds()]
         workspace = Workspace(workspace_of(self.setting.config()))
-        paths = [workspace.member_dir(experiment, fold, self.args.seed) / "done.json" for fold in self.folds()]
+        paths = [workspace.member_dir(experiment, fold, self.args.seed) / "done.json" for fold in self.setting.folds()]
         key = f"{self.key(name, 'full', -1)} leaderboard"
         if [file_fingerprint(path) for path in paths] != members:
             return  # they are gone, or not all there yet
@@ -255,7 +244,7 @@ def results(bench: Bench, mode: str) -> dict[str, Result]:
     """The configurations that are finished in a mode."""
     latest, finished = LOG.latest(), {}
     source = "full" if mode == "one_fold" else mode
-    folds = bench.folds()[:1] if MODES[mode].first_fold else bench.folds()
+    folds = bench.setting.folds()[:1] if MODES[mode].first_fold else bench.setting.folds()
     for name in bench.args.configurations:
         try:
             lines = [latest.get(bench.key(name, source, fold)) for fold in folds]

@@ -1,4 +1,4 @@
-"""What ablation.py, proxy.py and training.py share: a setting, a log, a budget, runs of the scripts, statistics.
+"""What the programs that train share: a setting, a log, a budget, runs of the scripts, statistics.
 
 A trial is one training, or one inference, with options put over a competition's YAML. Every finished trial is one JSON
 line of a log in benchmarks/results/, which is committed: trials go on over days, and are not run twice. The log's key
@@ -7,6 +7,7 @@ holds everything that a score depends on, code aside.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -103,6 +104,12 @@ class Setting:
         kept = [(key, value) for key, value in _leaves(values) if key not in OUTSIDE]
         return short_hash([kept, _given(self.given), sorted(options.items())])
 
+    def folds(self) -> list[int]:
+        """All that there are, once stage 2 is done."""
+        workspace = Workspace(workspace_of(self.config()))
+        table = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+        return sorted(set(table["fold"]) - {-1})
+
     def changes(self, options: Options) -> bool:
         """Whether `options` change anything. Raises UserError when the configuration rejects them."""
         return flat(self.config(options)) != flat(self.config())
@@ -131,6 +138,23 @@ def _given(words: Iterable[str]) -> list[tuple[str, str]]:
         else:
             values[key].append(word)
     return sorted((key, " ".join(texts)) for key, texts in values.items() if key not in OUTSIDE)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """For a program that runs trials of one competition."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", default="configs/demo.yaml")
+    parser.add_argument("--seconds", type=float, default=60, help="of training per member")
+    parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="begin nothing that would not fit")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """The command line; `given`: what follows `--` and goes to the scripts."""
+    ours, given = split_arguments(argv)
+    args = parser.parse_args(ours)
+    args.given = given
+    return args
 
 
 def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -163,15 +187,15 @@ class Log:
     def __init__(self, path: Path):
         self.path = path
 
-    def lines(self) -> list[dict]:
-        """All of them, oldest first; a last line that a kill cut short does not count."""
+    def lines(self, **same: object) -> list[dict]:
+        """Those that say `same`, oldest first; a last line that a kill cut short does not count."""
         lines = []
         for text in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
             try:
                 lines.append(json.loads(text))
             except json.JSONDecodeError:
                 continue
-        return lines
+        return [line for line in lines if all(line[key] == value for key, value in same.items())]
 
     def latest(self) -> dict[str, dict]:
         """The latest line of each key."""
@@ -197,14 +221,22 @@ class Budget:
         return time.monotonic() + seconds <= self.end
 
 
-def expected_seconds(lines: Iterable[dict], kind: str, competition: str, seconds: float) -> float:
-    """What a trial of this kind will take by the clock: the longest yet, or a cautious guess where there is none."""
+GUESSES = {"data": 600.0, "train": 240.0, "infer": 180.0}  # seconds of a trial beside its training, cautious
+
+
+def expected_seconds(
+    lines: Iterable[dict], kind: str, competition: str, seconds: float, guesses: Mapping[str, float] = GUESSES
+) -> float:
+    """What a trial of this kind will take by the clock: the longest yet, or a guess where there is none.
+
+    `seconds`: of its training; a known trial's may have been others.
+    """
+    trains = kind != "infer"
     known = [
-        line["wall_seconds"] for line in lines
-        if (line["kind"], line["competition"], line["seconds"]) == (kind, competition, seconds)
+        line["wall_seconds"] - trains * line["seconds"] for line in lines
+        if (line["kind"], line["competition"]) == (kind, competition)
     ]  # fmt: skip
-    training = 0.0 if kind == "infer" else seconds
-    return max(known) if known else training + {"data": 600.0, "train": 240.0, "infer": 180.0}[kind]
+    return trains * seconds + (max(known) if known else guesses[kind])
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
@@ -253,8 +285,9 @@ def train(
         **options, "train.experiment": experiment, "train.folds": f"[{fold}]", "train.seeds": f"[{seed}]",
         CLOCK: f"{seconds:g}", "train.evaluations": "0",
     }  # fmt: skip
-    home = Workspace(workspace_of(setting.config(own, workspace)))
-    folder = home.member_dir(round_experiment(experiment, 0), fold, seed)
+    config = setting.config(own, workspace)
+    round_ = round_experiment(experiment, config.train.round)
+    folder = Workspace(workspace_of(config)).member_dir(round_, fold, seed)
     if again:
         shutil.rmtree(folder, ignore_errors=True)
     wall = run("03_train.py", *setting.flags(own, workspace))
@@ -340,6 +373,20 @@ def paired_effect(differences: Sequence[float]) -> dict:
         "effect": round(effect, 6), "se": None if se is None else round(se, 6), "pairs": len(differences),
         "verdict": verdict(effect, se, len(differences)),
     }  # fmt: skip
+
+
+def told(effect: dict | None) -> str:
+    """A paired effect as a table shows it.
+
+    >>> told({"effect": 0.0123, "se": 0.0041, "pairs": 3, "verdict": "helps"})
+    '+.0123 ± .0041 (3), helps'
+    >>> told(None)
+    'not yet'
+    """
+    if effect is None:
+        return "not yet"
+    text = f"{effect['effect']:+.4f}" + (f" ± {effect['se']:.4f}" if effect["se"] is not None else "")
+    return f"{text.replace('0.', '.')} ({effect['pairs']}), {effect['verdict']}"
 
 
 def verdict(effect: float, se: float | None, pairs: int) -> str:

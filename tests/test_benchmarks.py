@@ -1,12 +1,16 @@
 """The pure parts of the benchmarks: log, keys, paired effects, verdicts, ranks, and what a switch becomes."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 
-from benchmarks import ablation, proxy, trials
+from benchmarks import ablation, proxy, rounds, trials
+from lib.config.load import workspace_of
 from lib.errors import UserError
+from lib.workspace import Workspace, file_fingerprint, round_experiment, write_json
 
 
 def test_an_effect_is_the_mean_of_paired_differences_with_its_standard_error():
@@ -177,3 +181,98 @@ def test_the_table_takes_the_lines_of_a_competitions_last_baseline(capsys):
     ablation.report(new, ["baseline", "color", "ema"], {})
     out = capsys.readouterr().out
     assert "| color | +.1000 (1), not shown |" in out and "| ema | not yet |" in out
+
+
+@pytest.fixture
+def pretended(tiny, tmp_path, monkeypatch):
+    """rounds.py on three folds, with a log of its own; nothing runs. Scripts and trainings are written down.
+
+    04 labels as many tiles as the experiment that it is given has members.
+    """
+    called = []
+
+    def run(script, *words):
+        flags = dict(zip(words[1::2], words[2::2], strict=True))
+        if script == "04_pseudo_label.py":
+            round_, experiment = int(flags["--train.round"]), flags["--train.experiment"]
+            workspace = Workspace(flags["--workspace"])
+            members = workspace.members([round_experiment(experiment, round_ - 1)])
+            called.append((script, flags["--pseudo.source"], flags["--pseudo.hard"], {m.fold for m in members}))
+            done = {"seconds": 5.0, "facts": {"tiles": len(members)}}
+            write_json(workspace.root / f"manifests/04_pseudo_label_round{round_}.json", done)
+
+    def train(setting, experiment, fold, seed, seconds, options, workspace):
+        called.append(("train", int(options["train.round"]), fold, seconds))
+        home = Workspace(workspace_of(setting.config(workspace=workspace)))
+        folder = home.member_dir(round_experiment(experiment, int(options["train.round"])), fold, seed)
+        score = 0.5 + int(options["train.round"]) / 10 + seed / 1000
+        write_json(folder / "done.json", {"score": score, "of": experiment})
+        return {
+            "score": score, "train_seconds": seconds, "wall_seconds": seconds,
+            "member": file_fingerprint(folder / "done.json"),
+        }  # fmt: skip
+
+    monkeypatch.setattr(trials, "WORK", tmp_path / "trials")
+    monkeypatch.setattr(trials, "run", run)
+    monkeypatch.setattr(trials, "train", train)
+    monkeypatch.setattr(trials, "prepare_own_tiles", lambda setting, options, workspace: None)
+    monkeypatch.setattr(trials.Setting, "folds", lambda self: [0, 1, 2])
+    monkeypatch.setattr(rounds, "LOG", trials.Log(tmp_path / "rounds.jsonl"))
+    monkeypatch.setattr(rounds.Bench, "guesses", dict.fromkeys(rounds.ARMS, 50.0))
+
+    def program(*words):
+        called.clear()
+        rounds.main([str(tiny), "--seconds", "10", *words])
+        return list(called)
+
+    return program
+
+
+def test_each_arm_learns_from_its_own_teachers_and_no_member_is_trained_twice(pretended, capsys, tmp_path):
+    label, train = "04_pseudo_label.py", "train"
+    assert pretended("--seeds", "1") == [
+        (train, 0, 0, 10.0),
+        (train, 0, 0, 20.0),
+        (label, "per_fold", "false", {0}), (train, 1, 0, 10.0),
+        (label, "per_fold", "true", {0}), (train, 1, 0, 10.0),
+        (label, "per_fold", "false", {0}), (train, 2, 0, 10.0),
+        (train, 0, 1, 10.0), (train, 0, 2, 10.0),
+        (label, "ensemble", "false", {0, 1, 2}), (train, 1, 0, 10.0),
+    ]  # fmt: skip
+    out = capsys.readouterr().out
+    assert "round0, seed 1, fold 0: members to train: 8, about 8 minutes" in out  # 8 x 50 s and 90 s of training
+    arms = json.loads(out.splitlines()[-1])["arms"]
+    assert {name: arm["seconds"] for name, arm in arms.items()} == {
+        "round0": 10, "round0_longer": 20, "round1": 25, "round1_hard": 25, "round2": 40, "round1_ensemble": 45,
+    }  # fmt: skip
+    assert arms["round1_ensemble"]["tiles"] == 3 and arms["round1"]["round0"]["effect"] == 0.1
+    assert pretended("--seeds", "1") == []
+    assert len(pretended("--seeds", "1", "2", "--arms", "round1")) == 3  # the second seed's
+    assert {"tiny--rounds-seed1", "tiny--rounds-seed2"} <= {path.name for path in (tmp_path / "trials").iterdir()}
+
+
+def test_a_member_that_is_gone_is_trained_again_only_where_it_has_to_label(pretended, tmp_path):
+    pretended("--seeds", "1", "--arms", "round1")
+    shutil.rmtree(tmp_path / "trials")
+    assert pretended("--seeds", "1", "--arms", "round1") == []
+    again = pretended("--seeds", "1", "--arms", "round1", "round2")
+    assert [call[1] for call in again if call[0] == "train"] == [0, 1, 2]
+
+
+def test_a_pair_is_a_seed_with_all_its_folds(pretended, capsys):
+    pretended("--seeds", "1", "2", "3", "--arms", "round1", "--folds", "0", "1")
+    effect = json.loads(capsys.readouterr().out.splitlines()[-1])["arms"]["round1"]["round0"]
+    assert effect["pairs"] == 3 and effect["verdict"] == "helps"
+    lines = [{"seed": 1, "fold": 0, "score": 0.5}, {"seed": 1, "fold": 1, "score": 0.7}]
+    lines.append({"seed": 2, "fold": 0, "score": 0.9})
+    assert rounds.scores_of(lines, [0, 1]) == {1: pytest.approx(0.6)}
+
+
+def test_what_does_not_fit_is_not_begun_nor_what_would_learn_from_it(pretended, capsys):
+    assert pretended("--seeds", "1", "--arms", "round1", "--budget", "0.5") == []
+    out = capsys.readouterr().out
+    assert "round0, seed 1, fold 0: not begun, its 60 s do not fit the budget" in out
+    assert "round1, seed 1, fold 0: not begun, it learns from round0, seed 1, fold 0" in out
+    assert json.loads(out.splitlines()[-1])["arms"] == {}
+    with pytest.raises(UserError, match="fold 7, but stage 2 made"):
+        pretended("--folds", "7")
