@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from lib.inference.decision import Decision
 from lib.inference.evaluate import BINS, HALF, Evaluation, to_bins
 from lib.inference.fitting import Fitted
 from lib.inference.glimpse import Glimpse
+from lib.inference.maps import Points
 from lib.inference.mix import Mix, equal
 from lib.report.failures import class_rows, size_rows
 from lib.report.figures import error_map, overlay, save_picture
@@ -38,7 +40,7 @@ def write_findings(
     config = competition.settings
     decision, confusions = fitted.decision, fitted.confusions
     about = folds.set_index("image_id").loc[oof.image_ids]
-    scores, doubts = metrics.image_scores(config, confusions), uncertainty(oof, decision, competition)
+    scores, doubts = metrics.image_scores(config, confusions), uncertainty(oof, decision)
     errors = [1 - np.trace(one) / max(1, one.sum()) for one in confusions]
     table = pd.DataFrame(
         {
@@ -72,14 +74,19 @@ def write_findings(
     )  # fmt: skip
 
 
-def uncertainty(oof: Evaluation, decision: Decision, competition: Competition) -> np.ndarray:
+def uncertainty(oof: Evaluation, decision: Decision) -> np.ndarray:
     """Of each image (N,), how little is sure.
 
-    One class: the mean nearness of its pixels to the threshold, 0 to 1. Otherwise the spread of the members' scores.
+    One class: the mean nearness of its pixels to the threshold, 0 to 1. Otherwise, of a sample of pixels, that of the
+    likeliest class to the next one.
     """
     if not oof.binary:
-        scores = [metrics.image_scores(competition.settings, oof.confusions(s)) for s in range(oof.counts.shape[1])]
-        return np.std(scores, axis=0)
+        points, images = oof.points, len(oof.image_ids)
+        doubts = np.zeros(images)
+        for here, probs in mixed(points, decision):
+            second, first = np.partition(probs, -2, axis=0)[-2:]
+            doubts += np.bincount(points.image[here], (1 - first + second) * points.pixels[here], images)
+        return doubts / np.bincount(points.image, points.pixels, images).clip(1)
     middle = HALF if decision.threshold is None else decision.threshold
     bins = np.arange(BINS)
     nearness = 1 - np.abs(bins - middle) / np.where(bins < middle, middle, BINS - 1 - middle).clip(1)
@@ -92,15 +99,20 @@ def curves(oof: Evaluation, decision: Decision, competition: Competition) -> lis
     if oof.binary:
         return calibration(oof.counts[:, -1].sum(0))
     names, points = competition.label_names, oof.points
-    mix = decision.mix or Mix(equal(points.bins.shape[1]))
     counts = np.zeros((len(names), 2, BINS))
-    for start in range(0, len(points.truth), CHUNK):
-        here = slice(start, start + CHUNK)
-        bins = to_bins(mix(points.bins[here].transpose(1, 2, 0) / np.float32(BINS - 1)))
-        for i, own in enumerate(bins):
+    for here, probs in mixed(points, decision):
+        for i, own in enumerate(to_bins(probs)):
             place = (points.truth[here] == i) * BINS + own
             counts[i] += np.bincount(place, points.pixels[here], 2 * BINS).reshape(2, BINS)
     return [{"class": name, **row} for name, own in zip(names, counts, strict=True) for row in calibration(own)]
+
+
+def mixed(points: Points, decision: Decision) -> Iterator[tuple[slice, np.ndarray]]:
+    """(some of the points, what the decision's mixture makes of them (K, P)), over all of them."""
+    mix = decision.mix or Mix(equal(points.bins.shape[1]))
+    for start in range(0, len(points.truth), CHUNK):
+        here = slice(start, start + CHUNK)
+        yield here, mix(points.bins[here].transpose(1, 2, 0) / np.float32(BINS - 1))
 
 
 def calibration(counts: np.ndarray) -> list[dict]:

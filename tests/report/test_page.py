@@ -23,7 +23,7 @@ from lib.inference.glimpse import Glimpser
 from lib.inference.maps import Points
 from lib.report import page
 from lib.report.charts import Line, line_chart, scatter
-from lib.report.findings import correlation, curves, draw_panels, object_points
+from lib.report.findings import correlation, curves, draw_panels, object_points, uncertainty
 from lib.report.survey import draw_survey
 from lib.workspace import Workspace
 
@@ -160,6 +160,14 @@ def test_several_classes_are_each_calibrated_by_their_pixels(tmp_path):
         assert sum(row["pixels"] * row["true"] for row in ponds) == pytest.approx(pixels[truth == 2].sum())
         gap = max(abs(row["true"] - row["predicted"]) for row in ponds if row["pixels"] > 1500)
         assert gap < 0.06 if probs is right else gap > 0.15, "who is too sure is far from the diagonal"
+
+
+def test_of_several_classes_the_image_is_uncertain_whose_likeliest_ones_are_alike():
+    bins = np.array([[250, 3, 2], [130, 120, 5], [90, 85, 80], [250, 3, 2]], np.uint8)[:, None]
+    points = Points(np.array([0, 1, 1, 2]), bins, np.zeros(4, np.uint8), np.array([4, 9, 1, 4]))
+    oof = Evaluation(["sure", "unsure", "surely wrong"], np.zeros((3, 2, 3, 3), np.int64), points)
+    sure, unsure, wrong = uncertainty(oof, Decision(None))
+    assert sure == wrong == pytest.approx(8 / 255, abs=1e-6) and unsure == pytest.approx(1 - (9 * 10 + 5) / 2550)
 
 
 def test_members_that_fail_on_the_same_images_are_alike():

@@ -11,7 +11,7 @@ KINDS = {
     "worst": ("Worst", "By the image's own score."),
     "uncertain": (
         "Most uncertain",
-        "Nearest to the threshold; with several classes, where members' scores differ most.",
+        "Pixels nearest to the threshold; with several classes, the likeliest one nearest to the next.",
     ),
     "best": ("Best", ""),
 }
