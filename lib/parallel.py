@@ -34,5 +34,6 @@ def parallel(
         raise UserError(
             f"a process of `{description}` was killed; memory may be short, so try again with --jobs 1"
         ) from None
-    bar.close()
+    finally:
+        bar.close()
     return results

@@ -100,7 +100,7 @@ class Bar(tqdm):
 
     @property
     def format_dict(self) -> dict:
-        left = None if self.disable or not self.total else self.left()
+        left = None if self.disable or not self.total or self.n >= self.total else self.left()
         return {**super().format_dict, "rate": (self.total - self.n) / left if left else None}
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:

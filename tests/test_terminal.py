@@ -106,7 +106,7 @@ def test_the_time_left_is_right_although_starting_is_slow_and_pieces_differ(cloc
 
 
 @pytest.mark.parametrize("by_the_clock", [False, True])
-def test_a_resumed_training_knows_its_time_left_and_sets_scoring_apart(clock, by_the_clock):
+def test_a_resumed_training_knows_its_time_left_and_sets_scoring_apart(clock, capsys, by_the_clock):
     total, each = (300.0, 2.5) if by_the_clock else (120, 1)  # seconds or steps; 2.5 s a step
     bar, told = terminal.progress(total, "fold0", "s" if by_the_clock else "step", done=total / 3), []
     clock[0] += 20  # the first batch is read
@@ -119,6 +119,8 @@ def test_a_resumed_training_knows_its_time_left_and_sets_scoring_apart(clock, by
             bar.aside(30, len(scorings[1:]))
             scorings.pop(0)
         told.append(((bar.n / total - 1 / 3) * 1.5, clock[0], bar.left()))
+    bar.close()
+    assert ", 00:00 left" in capsys.readouterr().err.splitlines()[-1]
     unscored = [entry for entry in told if entry[0] < 0.25]  # before a scoring, nobody knows how long one takes
     assert unscored[-1][2] == pytest.approx(200 * (1 - unscored[-1][0]), rel=0.05)
     check_time_left(told[len(unscored) :], clock[0])
