@@ -23,7 +23,7 @@ from lib.report.sections.data import split_rows
 from lib.report.survey import write_objects
 from lib.report.tables import text_table
 from lib.terminal import begin
-from lib.workspace import Workspace, replacing_dir, write_json, write_table
+from lib.workspace import Workspace, replacing_dir, stamp, write_json, write_table
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
     images = pick_images(competition, config.preprocess.max_images)
-    files = {str(image.path): image.path.stat()[6:9:2] for image in images}  # size and time of change
+    files = {str(image.path): stamp(image.path) for image in images}
     external = config.competition.external
     stage = workspace.stage(
         "01_preprocess",
@@ -57,14 +57,14 @@ def main(argv: list[str]) -> None:
     spool, pictures = workspace.root / "spool", workspace.report / "images"
     # First look at every image (a thumbnail and the label), then read only the tiles that are kept.
     looks = [(image, config, spool, pictures) for image in images]
-    surveys = parallel(survey_image, looks, config.jobs, "01 look", "image")
+    surveys = parallel(survey_image, looks, config.jobs, "01 look", "image", work=[size for size, _ in files.values()])
     if len(images) == len(competition.images):  # a few images may lack a class
         check_class_pixels(competition.label_names, class_pixels(surveys, competition.label_names))
     with replacing_dir(workspace.tiles_dir) as folder:
         bands = [(survey.image, band, config, folder) for survey in surveys for band in survey.bands()]
         if not bands:
             raise UserError("01 keeps no tile: check preprocess.roi and preprocess.min_object_pixels")
-        cuts = parallel(cut_band, bands, config.jobs, "01 cut", "band")
+        cuts = parallel(cut_band, bands, config.jobs, "01 cut", "band", work=[len(spots) for _, spots, *_ in bands])
     tiles = pd.DataFrame([row for rows, _ in cuts for row in rows])
 
     summary = describe(surveys, tiles, sum(sums for _, sums in cuts), competition.label_names)

@@ -143,7 +143,7 @@ def train_member(
 
     def scored(networks: list, quick: bool = False) -> Scored:
         found = score(networks, validation, config, competition, device, precision, quick)
-        tracker.pictures(trainer.step, worst_pictures(found, config.report.pictures, images, competition))
+        tracker.pictures(trainer.step, worst_pictures(found, images, competition))
         return found
 
     trainer.run(lambda network: scored([network], quick=True).score, left)

@@ -45,10 +45,11 @@ from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import ensemble_rows, member_rows
-from lib.report.failures import class_rows, shown_objects, size_rows
+from lib.report.failures import all_objects, class_rows, size_rows
 from lib.report.findings import write_findings
 from lib.report.page import update_report
 from lib.report.tables import text_table
+from lib.report.trackers import open_tracker
 from lib.terminal import begin
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
@@ -116,10 +117,11 @@ def main(argv: list[str]) -> None:
     decision = fitted.decision
     rows = member_rows(parts, systems, oof, fitted, config)
     gains = ensemble_rows(rows, oof, fitted, fold_of, group_of, config)
+    objects = all_objects(oof, decision, images, competition)
     table = "\n\n".join(text_table(part) for part in (
         rows, gains,
         class_rows(fitted.confusions.sum(0), competition.label_names),
-        size_rows(shown_objects(oof, decision, images, competition)),
+        size_rows(objects),
     ))  # fmt: skip
     if finders:
         share = share_looked_at(Path(config.infer.roi), images[images["split"] != "unlabeled"], windows_of(first))
@@ -142,7 +144,7 @@ def main(argv: list[str]) -> None:
         shutil.copyfile(path, temporary)
 
     decision.save(workspace.decision, check_same_systems(parts))
-    write_findings(oof, fitted, rows, gains, folds, config.report.pictures, images, competition, workspace)
+    write_findings(oof, fitted, rows, gains, objects, folds, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
         "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in parts},
@@ -152,6 +154,10 @@ def main(argv: list[str]) -> None:
         "code": code_version(),
     }  # fmt: skip
     ledger.record(workspace, path, config, about)
+    tracker = open_tracker(config, f"submissions/{path.stem}", workspace.submissions, competition.label_names)
+    tracker.numbers(0, {"OOF score": decision.score, "OOF score, crossed": decision.cross_score, "seconds": seconds})
+    tracker.table("ledger", ledger.read(workspace))
+    tracker.finish()
     stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
     update_report(config)
     print(table)

@@ -12,18 +12,28 @@ from lib.terminal import progress
 
 
 def parallel(
-    function: Callable, arguments: Sequence[tuple], jobs: int, description: str, unit: str, batch_size: int | str = 1
-) -> list:
+    function: Callable, arguments: Sequence[tuple], jobs: int, description: str, unit: str, batch_size: int | str = 1,
+    work: Sequence[float] = (),
+) -> list:  # fmt: skip
     """`[function(*a) for a in arguments]`, in order. `jobs`: processes; 0 for one per core.
 
-    Raises UserError when a process is killed from outside.
+    `work`: how much each is, where they differ; the bar moves by it. Raises UserError when a process is killed from
+    outside.
     """
-    work = Parallel(n_jobs=jobs or -1, return_as="generator", batch_size=batch_size)(
+    total, results = sum(work), []
+    shares = [len(work) * part / total for part in work] if total else [1] * len(arguments)
+    bar = progress(len(arguments), description, unit, parts=bool(total))
+    done = Parallel(n_jobs=jobs or -1, return_as="generator", batch_size=batch_size)(
         delayed(function)(*a) for a in arguments
     )
     try:
-        return list(progress(len(arguments), description, unit, work))
+        for result, share in zip(done, shares, strict=True):
+            results.append(result)
+            bar.update(share)
     except TerminatedWorkerError:
         raise UserError(
             f"a process of `{description}` was killed; memory may be short, so try again with --jobs 1"
         ) from None
+    finally:
+        bar.close()
+    return results

@@ -6,7 +6,6 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -67,7 +66,10 @@ def begin(config: Config) -> None:
 
 
 class Bar(tqdm):
-    """A live line in a terminal; elsewhere, and in the log, a plain line at each tenth of the work."""
+    """A live line in a terminal; elsewhere, and in the log, a plain line at each tenth of the work.
+
+    The time left is by the work since the first piece was done: before it, processes start and networks warm up.
+    """
 
     quiet = False
 
@@ -76,12 +78,41 @@ class Bar(tqdm):
         self.stream = sys.stderr
         console = getattr(sys.stderr, "console", sys.stderr)
         self.live = console.isatty() and not self.quiet
+        self.first: tuple[float, float] | None = None  # (units, seconds) as the first piece was done
+        self.last = self.first  # and the latest one
+        self.later = 0.0  # seconds that are known to come besides
         super().__init__(*arguments, file=console, leave=self.live, **options)
+
+    def update(self, n: float = 1) -> bool | None:
+        if not self.disable:
+            self.last = (self.n + n, self._time())
+            self.first = self.first or self.last
+        return super().update(n)
+
+    def aside(self, seconds: float, again: int = 0) -> None:
+        """`seconds` went into something else than this work, and will `again` so many times."""
+        if self.first:
+            self.first, self.last = ((units, at + seconds) for units, at in (self.first, self.last))
+        self.later = seconds * again
+
+    def left(self) -> float | None:
+        """Seconds; None before anything is known."""
+        if not self.first:
+            return None
+        (start, started), (done, at) = self.first, self.last
+        if done <= start:  # one piece alone: all the time so far was its own
+            start, started = self.initial, self.start_t
+        return max(0.0, self.total - done) * (at - started) / (done - start) + self.later if done > start else None
+
+    @property
+    def format_dict(self) -> dict:
+        left = None if self.disable or not self.total or self.n >= self.total else self.left()
+        return {**super().format_dict, "rate": (self.total - self.n) / left if left else None}
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if self.live:
             super().display(msg, pos)
-        tenth = int(10 * self.n / self.total + 1e-6) if self.total else 0
+        tenth = int(10 * self.n / self.total + 1e-6) if self.total else -1
         if tenth > self.told and msg is None:
             self.told = tenth
             self.tell(self.format_meter(**{**self.format_dict, "bar_format": PLAIN}))
@@ -106,15 +137,14 @@ class Bar(tqdm):
 
 
 def progress(
-    total: float, description: str, unit: str, items: Iterable | None = None, shape: str | None = None,
-    parts: bool = False,
-) -> Bar:  # fmt: skip
-    """A bar over `items`, or to be moved by `update`; none where `description` is empty.
+    total: float, description: str, unit: str, shape: str | None = None, parts: bool = False, done: float = 0
+) -> Bar:
+    """A bar to be moved by `update`, of which some is `done`; none where `description` is empty.
 
-    `shape`: tqdm's `bar_format`. `parts`: it moves by less than one unit. The time left is by the whole work so far,
-    since its pieces are of very different sizes.
+    Whoever moves it does so in proportion to the work, or the time left is wrong. `shape`: tqdm's `bar_format`.
+    `parts`: it moves by less than one unit.
     """
     return Bar(
-        items, total=total, desc=description, unit=unit, bar_format=shape, unit_scale=parts, smoothing=0,
+        total=total, desc=description, unit=unit, bar_format=shape, unit_scale=parts, smoothing=0, initial=done,
         mininterval=0.5, disable=not description,
     )  # fmt: skip

@@ -117,7 +117,7 @@ class Stage:
             return [f"{lost[0]} is gone"]
         old = before["made_from"]
         keys = [k for k in {**old, **self.now} if old.get(k) != self.now.get(k)]
-        return [_describe(k, old.get(k), self.now.get(k)) for k in keys]
+        return [describe(k, old.get(k), self.now.get(k)) for k in keys]
 
     def up_to_date(self) -> bool:
         """True, and says so, when nothing has to be done; else says why it has."""
@@ -147,7 +147,8 @@ class Stage:
         write_json(self.path, record)
 
 
-def _describe(key: str, old: object, new: object) -> str:
+def describe(key: str, old: object, new: object) -> str:
+    """What changed of an entry of `made_from`, in words."""
     kind, _, name = key.partition(" ")
     if kind == "file":
         return f"{name} changed"
@@ -164,6 +165,12 @@ def file_fingerprint(path: Path) -> str:
         return "missing"
     with path.open("rb") as file:
         return f"{path.stat().st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
+def stamp(path: Path) -> list[int]:
+    """Size and time of change of a large file, without reading it; [0, 0] where there is none."""
+    about = path.stat() if path.is_file() else None
+    return [about.st_size, int(about.st_mtime)] if about else [0, 0]
 
 
 def short_hash(value: object) -> str:

@@ -22,4 +22,4 @@ def test_results_come_in_order():
 def test_a_killed_process_is_one_sentence_and_the_next_work_goes_on():
     with pytest.raises(UserError, match="a process of `test` was killed; memory may be short"):
         parallel(die, [(i,) for i in range(4)], 2, "test", "number")
-    assert parallel(double, [(1,), (2,)], 2, "test", "number") == [2, 4]
+    assert parallel(double, [(1,), (2,)], 2, "test", "number", work=[3, 1]) == [2, 4]

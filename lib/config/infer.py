@@ -79,9 +79,9 @@ class Report(Section):
     """What is shown."""
 
     pictures: Annotated[int, Ge(0)] = 6
-    """How many of the worst, best and most uncertain images are drawn each; they are among a fold's first 16."""
+    """How many of the worst, best and most uncertain images are drawn each."""
     tracker: str = "none"
-    """Where 03's numbers, and pictures of the worst images' masks, go besides metrics.jsonl: `none`, `wandb`,
-    `tensorboard` (optional packages), or a plugin's."""
+    """Where 03's numbers and the masks of the worst images, and 05's scores and the ledger, go besides the workspace:
+    `none`, `wandb`, `tensorboard` (optional packages), or a plugin's."""
     tracker_mode: Literal["online", "offline", "disabled"] = "online"
     """Of Weights & Biases; what `offline` wrote is sent later by `wandb sync`."""

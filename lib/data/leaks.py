@@ -64,7 +64,8 @@ def features(thumbnail: np.ndarray) -> Look:
 
 def find_leaks(paths: list[Path], pixels: Pixels, jobs: int = 0) -> list[Leak]:
     """All pairs of images (positions in `paths`, a < b) that are copies or share ground."""
-    looks = parallel(look_at, [(path, pixels) for path in paths], jobs, "02 features", "image")
+    sizes = [path.stat().st_size for path in paths]
+    looks = parallel(look_at, [(path, pixels) for path in paths], jobs, "02 features", "image", work=sizes)
     pairs = candidates(looks)
     found = parallel(compare, [(looks[a], looks[b]) for a, b in pairs], jobs, "02 leak check", "pair", batch_size=64)
     return [Leak(a, b, *result) for (a, b), result in zip(pairs, found, strict=True) if result is not None]

@@ -1,14 +1,14 @@
-"""Stitched whole-image predictions against labels, as counts: of maps, only small ones are kept, to be shown."""
+"""Stitched whole-image predictions against labels, as counts; of maps, only what is to be shown is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from lib.imaging.grid import map_step
+from lib.inference.glimpse import Album, Glimpse, Glimpser
 from lib.inference.maps import MapWriter, Points, Sampler
 from lib.inference.predictor import USUAL, Limits, Source
 from lib.inference.together import Group, predict_together
@@ -25,13 +25,13 @@ class Evaluation:
     """Counts over N images and S systems.
 
     One class: `counts` (N, S, 2, BINS), truth x probability bin. Otherwise (N, S, n, n), truth x argmax.
-    `maps`, of some images: bins or argmax of the last system, (h, w) uint8, every so many pixels.
+    `shown`: every image's glimpse of the last system, or of what was decided.
     """
 
     image_ids: list[str]
     counts: np.ndarray
-    maps: dict[str, np.ndarray] = field(default_factory=dict)
     points: Points | None = None
+    shown: Album | None = None
 
     @property
     def binary(self) -> bool:
@@ -46,27 +46,23 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         with replacing(path) as temporary:
-            maps = {f"map {image_id}": map_ for image_id, map_ in self.maps.items()}
             points = {f"points {name}": values for name, values in vars(self.points).items()} if self.points else {}
-            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **maps, **points)
+            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **points)
 
     @staticmethod
     def load(path: Path) -> Evaluation:
         with np.load(path) as saved:
-            maps = {name[4:]: saved[name] for name in saved.files if name.startswith("map ")}
             points = {name[7:]: saved[name] for name in saved.files if name.startswith("points ")}
-            ids = saved["image_ids"].tolist()
-            return Evaluation(ids, saved["counts"], maps, Points(**points) if points else None)
+            return Evaluation(saved["image_ids"].tolist(), saved["counts"], Points(**points) if points else None)
 
     @staticmethod
     def concat(parts: Iterable[Evaluation]) -> Evaluation:
         """Several folds' images together; they must have the same systems."""
         parts = list(parts)
         ids = [i for part in parts for i in part.image_ids]
-        maps = {image_id: map_ for part in parts for image_id, map_ in part.maps.items()}
         sampled = all(part.points is not None for part in parts)
         points = Points.concat([p.points for p in parts], [len(p.image_ids) for p in parts]) if sampled else None
-        return Evaluation(ids, np.concatenate([part.counts for part in parts]), maps, points)
+        return Evaluation(ids, np.concatenate([part.counts for part in parts]), points)
 
 
 def evaluate(
@@ -77,27 +73,27 @@ def evaluate(
     channels: int,
     limits: Limits = USUAL,
     description: str = "",
-    keep: int = 0,
+    keep: Callable[[str, Glimpse, np.ndarray], object] | None = None,
     sample: bool = False,
     writer: MapWriter | None = None,
 ) -> Evaluation:
     """Predict whole images and count every system of `predict_together` against their labels at original resolution.
 
-    `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices. `keep`: of how many images,
-    the first, a small map is kept. `sample`: pixels of all systems but the last, their mean, are kept as points.
-    `writer` is given all maps.
+    `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices. `keep(image_id, glimpse,
+    counts)` is given each image as it is finished: the glimpse of the last system, and the counts of all. `sample`:
+    pixels of all systems but the last, their mean, are kept as points. `writer` is given all maps.
     """
     fill = background_fill(channels, n_labels)
     shape = (2, BINS) if channels == 1 else (n_labels, n_labels)
     systems = sum(group.forward.systems for group in groups) - len(groups) + 1
     counts = np.zeros((len(sources), systems, *shape), np.int64)
     position = {source.image_id: i for i, source in enumerate(sources)}
-    maps: dict[str, np.ndarray] = {}
     sampler = Sampler(len(sources), systems - 1, channels) if sample else None
-    label = None
+    label = glimpser = None
     for block in predict_together(sources, groups, fill, limits, description):
         if block.first:
             label = open_label(block.image_id, block.height, block.width)
+            glimpser = Glimpser(block.height, block.width)
         truth = label.read(block.y, block.x, *block.probs.shape[2:])
         for s in range(systems):
             guess = quantised(block.probs[s])
@@ -106,21 +102,13 @@ def evaluate(
             sampler.add(position[block.image_id], replace(block, probs=block.probs[:-1]), to_bins, truth)
         if writer:
             writer.add(block, to_bins(block.probs), truth)
-        if position[block.image_id] < keep:
-            add_to_map(maps, block.image_id, (block.height, block.width), block.y, block.x, guess)
+        if keep:
+            labels = guess >= HALF if channels == 1 else guess
+            glimpser.add(block.y, block.x, guess, (truth != IGNORE) & (truth != labels))
+            if block.last:
+                keep(block.image_id, glimpser.glimpse(), counts[position[block.image_id]])
     points = sampler.points() if sampler else None
-    return Evaluation([source.image_id for source in sources], counts, maps, points)
-
-
-def add_to_map(
-    maps: dict[str, np.ndarray], image_id: str, size: tuple[int, int], y: int, x: int, values: np.ndarray
-) -> None:
-    """Put every so many pixels of a block (h, w) at (y, x) into the small map of an image of `size` (height, width)."""
-    step = map_step(*size)
-    map_ = maps.setdefault(image_id, np.zeros((-(-size[0] // step), -(-size[1] // step)), np.uint8))
-    part = values[-y % step :: step, -x % step :: step]
-    top, left = -(-y // step), -(-x // step)
-    map_[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return Evaluation([source.image_id for source in sources], counts, points)
 
 
 def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -6,6 +6,7 @@ over objects of like area and surest pixel. Each fold has a decision of its own,
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
@@ -18,12 +19,14 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.errors import UserError
 from lib.inference.decision import Decision, best_threshold, cross_folds
-from lib.inference.evaluate import BINS, HALF, Evaluation, add_to_map, count
+from lib.inference.evaluate import BINS, HALF, Evaluation, count
+from lib.inference.glimpse import Album, AlbumWriter, Glimpser
 from lib.inference.maps import Bands, Maps, in_rows
 from lib.inference.members import Part
 from lib.inference.mix import Judge, Mix, equal, fitted_weights
 from lib.inference.objects import Rule, find_holes, find_objects
 from lib.inference.priors import fit_factors
+from lib.tables import IGNORE
 
 LOWS = np.arange(16, 241, 16)  # bins from which pixels belong to an object
 HIGHS = np.arange(0, 256, 8)  # bins that its surest pixel reaches
@@ -212,9 +215,9 @@ class Fitting:
         best = int(np.argmax(scores))  # the smallest of those that are alike
         return replace(rule, hole=int(AREAS[best]) if scores[best] > scores[0] + 1e-6 else 0)
 
-    def decide(self, decision: Decision, chosen: np.ndarray, shown: dict[str, np.ndarray] | None = None) -> np.ndarray:
-        """Confusion matrices (M, n, n) of the chosen images. Of those in `shown` a small map is put there: label
-        indices, for one class times 255."""
+    def decide(self, decision: Decision, chosen: np.ndarray, shown: AlbumWriter | None = None) -> np.ndarray:
+        """Confusion matrices (M, n, n) of the chosen images. Their glimpses go to `shown`: label indices, of one class
+        times 255."""
         plain = decision.factors is None and (decision.rule is None or decision.rule.by_pixel)
         if plain and shown is None:
             return self.counts(decision.mix).confusions(0, decision.threshold or HALF)[chosen]
@@ -222,14 +225,17 @@ class Fitting:
         for i in np.flatnonzero(chosen):
             image_id, y = self.oof.image_ids[i], 0
             bands, total = self.bands(image_id, decision), np.zeros(shape, np.int64)
+            glimpser = Glimpser(*self.maps.size(image_id))
             labels = decision.bands(bands.channel(0), self.folder)
             for here, truth in zip(labels, bands.channel(1), strict=True):
                 total += count(truth, here, shape)
-                if shown is not None and image_id in shown:
+                if shown:
                     shade = here * np.uint8(BINS - 1) if self.oof.binary else here
-                    add_to_map(shown, image_id, self.maps.size(image_id), y, 0, shade)
+                    glimpser.add(y, 0, shade, (truth != IGNORE) & (truth != here))
                 y += len(here)
             found.append(total)
+            if shown:
+                shown.add(image_id, glimpser.glimpse())
         return np.array(found).reshape(-1, *shape)
 
 
@@ -250,7 +256,13 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
     everything = np.ones(len(folds), bool)
     oof, config = fitting.oof, fitting.config
     decision = fitting.fit(everything)
-    confusions = fitting.decide(decision, everything)
+    if fitting.maps is None:
+        confusions = fitting.decide(decision, everything)
+    else:  # what is shown is what was decided
+        file = tempfile.TemporaryFile(dir=fitting.folder)  # noqa: SIM115 (for the album's life)
+        with AlbumWriter(file) as album:
+            confusions = fitting.decide(decision, everything, album)
+        oof.shown = Album([file])
     plain = fitting.counts(None)
     half = plain.confusions(0)
     equal_, mixed, mixed_half, decided = (half.copy() for _ in range(4))
@@ -266,6 +278,4 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
         weights.append(own.mix.weights if own.mix else equal(fitting.systems))
     score = partial(metrics.score, config.competition)
     decision = replace(decision, score=score(confusions), half_score=score(half), cross_score=score(decided))
-    if fitting.maps is not None:
-        fitting.decide(decision, np.isin(oof.image_ids, list(oof.maps)), oof.maps)
     return Fitted(decision, confusions, half, equal_, mixed_half, mixed, decided, weights)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 import yaml
 from torch import nn
 
+from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
@@ -22,13 +24,12 @@ from lib.imaging.grid import MAP_SIDE
 from lib.inference.backends import Engine, fastest_backend
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
+from lib.inference.glimpse import SPOT, Album, AlbumWriter
 from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
 from lib.inference.tta import cost
 from lib.workspace import Member, Workspace, file_fingerprint, free_gib, replacing, short_hash
-
-SHOWN = 16  # images of a fold whose maps are kept, to be shown
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,22 @@ def limits_of(config: Config) -> Limits:
 
 
 def source_of(config: Config, image_id: str, path: str) -> Source:
-    return Source(image_id, Path(path), config.infer.roi, config.preprocess.blank_tolerance, config.competition.pixels)
+    size, blank = _sizes(Workspace(workspace_of(config)).images).get(image_id, ((1, 1), 0.0))
+    seen = 1.0 if config.infer.roi == "none" else 1 - blank
+    tolerance, pixels = config.preprocess.blank_tolerance, config.competition.pixels
+    return Source(image_id, Path(path), config.infer.roi, tolerance, pixels, size, seen)
+
+
+def _sizes(images: Path) -> dict[str, tuple[tuple[int, int], float]]:
+    """Of every image of images.csv, where there is one, ((height, width), blank share)."""
+    return _sizes_at(images, images.stat().st_mtime_ns) if images.is_file() else {}
+
+
+@lru_cache(maxsize=2)  # asked for with every image
+def _sizes_at(images: Path, _changed: int) -> dict[str, tuple[tuple[int, int], float]]:
+    table = tables.read(images, tables.IMAGES, "01_preprocess.py")
+    columns = (table[name] for name in ("image_id", "height", "width", "blank_share"))
+    return {image_id: ((int(h), int(w)), float(blank)) for image_id, h, w, blank in zip(*columns, strict=True)}
 
 
 def infer_engine(
@@ -201,21 +217,22 @@ def out_of_fold(
     engine: Engine,
     whole_maps: bool = False,
 ) -> tuple[Evaluation, np.ndarray, Maps | None]:
-    """Counts of all systems and, last, their ensemble; each image's fold; and, where asked for, all whole maps.
+    """Counts of all systems and, last, their ensemble, with its glimpses; each image's fold; where asked for, all maps.
 
     Images of a fold meet only that fold's members. Cached by what they are made from. Raises UserError when whole maps
     might take more disk than `infer.maps_gib`.
     """
-    evaluations, fold_of, kept = [], [], []
+    evaluations, fold_of, kept, albums = [], [], [], []
     paths = images.set_index("image_id")["path"]
     if whole_maps and not is_cached(parts, folds, config, workspace, engine, whole_maps):
         _check_disk(parts, folds, images, config, competition, workspace)
     for fold, here, ids, cache in _by_fold(parts, folds, config, workspace, engine):
         fold_of += [fold] * len(ids)
         maps = cache.with_suffix(".maps")
-        if not cache.is_file() or (whole_maps and not maps.is_file()):
+        if not _is_whole(cache, whole_maps):
             with ExitStack() as stack:
                 path = stack.enter_context(replacing(maps)) if whole_maps else None
+                album = stack.enter_context(AlbumWriter(stack.enter_context(replacing(cache.with_suffix(".shown")))))
                 result = evaluate(
                     [source_of(config, i, paths[i]) for i in ids],
                     groups_of(here, config, load, device, engine, each=True),
@@ -224,24 +241,30 @@ def out_of_fold(
                     competition.channels,
                     limits_of(config),
                     description=f"05 out-of-fold, fold {fold}",
-                    keep=SHOWN,
+                    keep=lambda image_id, glimpse, _, album=album: album.add(image_id, glimpse),
                     sample=True,
                     writer=stack.enter_context(MapWriter(path)) if path else None,
                 )
             result.save(cache)
         evaluations.append(Evaluation.load(cache))
         kept.append(maps)
+        albums.append(cache.with_suffix(".shown"))
     for path in set(workspace.oof_dir.glob("*.maps")) - set(kept):  # of other members, windows or views
         path.unlink()
-    return Evaluation.concat(evaluations), np.array(fold_of), Maps(kept) if whole_maps else None
+    oof = replace(Evaluation.concat(evaluations), shown=Album(albums))
+    return oof, np.array(fold_of), Maps(kept) if whole_maps else None
 
 
 def is_cached(
     parts: list[Part], folds: pd.DataFrame, config: Config, workspace: Workspace, engine: Engine, whole_maps: bool
 ) -> bool:
     """Whether `out_of_fold` has nothing to predict."""
-    caches = [cache for *_, cache in _by_fold(parts, folds, config, workspace, engine)]
-    return all(path.is_file() and (path.with_suffix(".maps").is_file() or not whole_maps) for path in caches)
+    return all(_is_whole(cache, whole_maps) for *_, cache in _by_fold(parts, folds, config, workspace, engine))
+
+
+def _is_whole(cache: Path, whole_maps: bool) -> bool:
+    """Whether a fold's counts, glimpses and, where they are wanted, whole maps are there."""
+    return all(cache.with_suffix(kind).is_file() for kind in (".npz", ".shown", ".maps")[: 2 + whole_maps])
 
 
 def _by_fold(
@@ -258,7 +281,7 @@ def _by_fold(
             [repr(windows_of(trained_with(part.member, config))) for part in here],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
             [config.infer.roi, config.infer.tta, config.infer.gate, repr(engine), file_fingerprint(workspace.images)],
-            [SHOWN, MAP_SIDE, POINTS, SAMPLED],
+            [SPOT, MAP_SIDE, POINTS, SAMPLED],
         ]
         yield fold, here, ids, workspace.oof_dir / f"{short_hash(made_from)}.npz"
 

@@ -27,13 +27,16 @@ from lib.terminal import progress
 
 @dataclass(frozen=True)
 class Source:
-    """An image to predict. `roi` as in lib/imaging/roi.py."""
+    """An image to predict. `roi` as in lib/imaging/roi.py. `size` (height, width) and `seen`, the share that is not
+    blank, where they are known: they only tell how long it may take."""
 
     image_id: str
     path: Path
     roi: str = "none"
     blank_tolerance: float = 6.0
     pixels: Pixels = AS_THEY_ARE
+    size: tuple[int, int] = (1, 1)
+    seen: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,14 @@ def predict(
     computed (blank areas). `restore=False` leaves maps at the windows' scale.
     """
     sources = list(sources)
+    work = _Work(sources, windows, description)
     weights = window_weights(windows.size, windows.blend, windows.margin)
     everywhere = np.tile(np.asarray(fill, np.float32), systems)
-    # Shares of images: a single slide may take an hour.
-    bar = progress(len(sources), description, "image", parts=True)
     column = (len(everywhere) + 1) * windows.size * 4  # bytes
     panel = max(windows.size, int(limits.bytes / 8 / column))  # two are worked on, and copied when finished
-    for plan, results in _outputs(_read_ahead(sources, windows, limits.batch_size), forward, limits.batch_size):
+    counted = work.counted(forward)
+    for plan, results in _outputs(_read_ahead(sources, windows, limits.batch_size), counted, limits.batch_size):
+        work.planned(len(plan.corners))
         size = plan.size if restore else plan.scaled
         resizer = Resizer(plan.scaled, size)
         grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
@@ -142,8 +146,32 @@ def predict(
                 give_back()
             for y0, x0, values in resizer.push(y, x, block, step):
                 yield Block(plan.image_id, y0, x0, values.reshape(systems, -1, *values.shape[1:]), *size)
-                bar.update(values[0].size / (size[0] * size[1]))
-    bar.close()
+    work.bar.close()
+
+
+class _Work:
+    """A bar over the windows of some images; how many the later ones have is expected as the first ones turned out."""
+
+    def __init__(self, sources: list[Source], windows: Windows, description: str):
+        self.expected = [count_windows(*source.size, windows) * source.seen for source in sources]
+        self.every = self.left = sum(self.expected)
+        self.images = self.known = 0
+        self.bar = progress(round(self.left), description, "window")
+
+    def planned(self, count: int) -> None:
+        """The next image has so many windows that are not blank."""
+        self.left -= self.expected[self.images]
+        self.images, self.known = self.images + 1, self.known + count
+        before = self.every - self.left
+        self.bar.total = self.known + round(self.left * (self.known / before if before else 1.0))
+
+    def counted(self, forward: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        def counting(batch: np.ndarray) -> np.ndarray:
+            outputs = forward(batch)
+            self.bar.update(len(batch))
+            return outputs
+
+        return counting
 
 
 def turn_of(corner: tuple[int, int], windows: Windows) -> int:

@@ -14,20 +14,22 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.inference.backends import Engine
-from lib.inference.evaluate import HALF, evaluate
+from lib.inference.evaluate import HALF, Evaluation, evaluate
 from lib.inference.forward import Ensemble
-from lib.inference.members import SHOWN, limits_of, source_of, windows_of
+from lib.inference.glimpse import Glimpse
+from lib.inference.members import limits_of, source_of, windows_of
 from lib.inference.together import Group
 from lib.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """The metric of all images together, and of each alone; of some, to be shown, a small map of label indices."""
+    """The metric of all images together, and of each alone; of the worst ones, in that order, a small map of label
+    indices."""
 
     score: float
     images: dict[str, float]
-    maps: dict[str, np.ndarray]
+    worst: dict[str, np.ndarray]
 
 
 def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
@@ -47,19 +49,28 @@ def score(
 ) -> Scored:
     """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
 
-    Of several networks the mean. `quick`: windows do not overlap.
+    Of several networks the mean. `quick`: windows do not overlap. `report.pictures` of the worst images' maps are kept
+    for a tracker.
     """
     windows = windows_of(config)
     if quick:
         windows = dataclasses.replace(windows, overlap=0.0, blend="constant")
     sources = [source_of(config, i, path) for i, path in validation]
     groups = [Group(windows, Ensemble(networks, device, engine=Engine(precision)))]
+    worst: list[tuple[float, str, np.ndarray]] = []
+
+    def keep(image_id: str, glimpse: Glimpse, counts: np.ndarray) -> None:
+        one = Evaluation([image_id], counts[None])
+        labels = (glimpse.map >= HALF).astype(np.uint8) if one.binary else glimpse.map
+        worst.append((metrics.image_scores(config.competition, one.confusions(0))[0], image_id, labels))
+        worst.sort(key=lambda kept: kept[0])
+        del worst[config.report.pictures :]
+
     result = evaluate(
         sources, groups, competition.labels.open, len(competition.label_names), competition.channels,
-        limits_of(config), "03 whole images", keep=SHOWN if config.report.tracker != "none" else 0,
+        limits_of(config), "03 whole images", keep=keep if config.report.tracker != "none" else None,
     )  # fmt: skip
     confusions = result.confusions(0)
     alone = metrics.image_scores(config.competition, confusions)
-    maps = {i: (map_ >= HALF).astype(np.uint8) if result.binary else map_ for i, map_ in result.maps.items()}
     images = dict(zip(result.image_ids, alone, strict=True))
-    return Scored(metrics.score(config.competition, confusions), images, maps)
+    return Scored(metrics.score(config.competition, confusions), images, {name: map_ for _, name, map_ in worst})

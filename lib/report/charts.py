@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 640, 300  # of a chart, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 64, 14, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 78, 14, 12, 42
 COLOURS = 8  # classes c0 … c7 of the page's style
 KEPT = 240  # points of a line, at most
 
@@ -25,13 +25,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps values from `low` to `high` to places from `start` to `stop`; `log` by their logarithm."""
+    """Maps values from `low` to `high` to places from `start` to `stop`; `log` by their logarithm; `whole`: all of them
+    are whole numbers."""
 
     low: float
     high: float
     start: float
     stop: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, value: float) -> float:
         low, high, value = (math.log10(max(v, 1e-12)) if self.log else v for v in (self.low, self.high, value))
@@ -39,9 +41,21 @@ class Axis:
 
     def ticks(self) -> list[float]:
         if not self.log:
-            return nice_ticks(self.low, self.high)
+            return [tick for tick in nice_ticks(self.low, self.high) if not self.whole or tick == round(tick)]
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         return [10.0**p for p in powers if self.low <= 10.0**p <= self.high] or [self.low, self.high]
+
+    def text(self, tick: float) -> str:
+        """With as many decimals as tell neighbouring ticks apart.
+
+        >>> [Axis(0.716, 0.7175, 0, 1).text(t) for t in (0.716, 0.7165)], Axis(0, 4000, 0, 1).text(2000)
+        (['0.7160', '0.7165'], '2,000')
+        """
+        ticks = self.ticks()
+        if self.log or len(ticks) < 2 or abs(tick) >= 1e6:
+            return _number(tick)
+        decimals = max(0, math.ceil(-math.log10(ticks[1] - ticks[0]) - 1e-9))
+        return f"{tick:,.{decimals}f}" if tick else "0"
 
 
 def line_chart(
@@ -61,7 +75,7 @@ def line_chart(
     for at, text in marks:
         parts.append(f'<path class="aid" d="M{x(at)} {TOP}V{HEIGHT - BOTTOM}"/>')
         shift, anchor = (-5, "end") if x(at) > WIDTH * 0.7 else (5, "start")
-        place = f'x="{x(at) + shift}" y="{TOP + 12}" text-anchor="{anchor}"'
+        place = f'x="{x(at) + shift}" y="{HEIGHT - BOTTOM - 8}" text-anchor="{anchor}"'
         parts.append(f'<text class="mark" {place}>{escape(text)}</text>')
     for i, line in numbered:
         path = "".join(f"{'ML'[k > 0]}{x(px)} {y(py)}" for k, (px, py) in enumerate(line.points))
@@ -72,15 +86,16 @@ def line_chart(
 
 
 def scatter(points: Iterable[tuple[float, float, str]], x_name: str, y_name: str, named: bool = True) -> Markup:
-    """Points (x, y, name); `named` writes the names beside them."""
+    """Points (x, y, name); `named` writes the names beside them, the last ones first, where there is room."""
     points = [point for point in points if _known(point[0]) and _known(point[1])]
     if not points:
         return Markup("")
     x, y = _axes([p[0] for p in points], [p[1] for p in points], 0.08)
-    parts = [_frame(x, y, x_name, y_name)]
-    for i, (px, py, name) in enumerate(points):
+    parts, written = [_frame(x, y, x_name, y_name)], []
+    for i, (px, py, name) in reversed(list(enumerate(points))):
         parts.append(_dot(x(px), y(py), i if named else 0, f"{name}: {_number(px)}, {_number(py)}", 5))
-        if named:
+        if named and all(abs(y(py) - other) > 13 for other in written):
+            written.append(y(py))
             right = x(px) < WIDTH * 0.62
             place = x(px) + (9 if right else -9)
             anchor = "start" if right else "end"
@@ -108,12 +123,12 @@ def bars(rows: Sequence[tuple[str, float]], unit: str = "") -> Markup:
     rows = [(name, value) for name, value in rows if _known(value)]
     if not rows:
         return Markup("")
-    wide, step = 200, 24
+    wide, step = 230, 24
     x = Axis(0, max(value for _, value in rows) or 1, wide, WIDTH - 74)
     parts = []
     for i, (name, value) in enumerate(rows):
         top = i * step + 4
-        short = name if len(name) < 30 else name[:14] + "…" + name[-14:]
+        short = name if len(name) < 22 else name[:8] + "…" + name[-12:]
         parts.append(f'<text x="{wide - 8}" y="{top + 13}" text-anchor="end">{escape(short)}</text>')
         parts.append(_bar(wide, top, max(1.5, x(value) - wide), step - 7, 0, f"{name}: {_number(value)} {unit}"))
         parts.append(f'<text class="value" x="{x(value) + 6}" y="{top + 13}">{_number(value)} {escape(unit)}</text>')
@@ -135,7 +150,7 @@ def matrix(names: Sequence[str], columns: Sequence[str], shares: Sequence[Sequen
     return Markup(f'<div class="wide">{table}</div>')
 
 
-def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
+def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Round numbers from `low` to `high`.
 
     >>> nice_ticks(0, 1), nice_ticks(0.13, 0.62)
@@ -163,11 +178,16 @@ def thinned(points: Sequence[tuple[float, float]], most: int = KEPT) -> Sequence
 
 def _axes(xs: Sequence[float], ys: Sequence[float], room: float = 0.03) -> tuple[Axis, Axis]:
     (x0, x1), (y0, y1) = (_range(values, room) for values in (xs, ys))
-    return Axis(x0, x1, LEFT, WIDTH - RIGHT), Axis(y0, y1, HEIGHT - BOTTOM, TOP)
+    whole = all(value == round(value) for value in xs)
+    return Axis(x0, x1, LEFT, WIDTH - RIGHT, whole=whole), Axis(y0, y1, HEIGHT - BOTTOM, TOP)
 
 
 def _range(values: Sequence[float], room: float) -> tuple[float, float]:
+    """What an axis shows: a little more than the values; where these hardly differ, so much that one sees it."""
     low, high = min(values), max(values)
+    spread = (0.02 * abs(high) - (high - low)) / 2
+    if high > low and spread > 0:
+        low, high = low - spread, high + spread
     more = (high - low) * room or abs(high) * 0.1 or 1.0
     return (0.0 if 0 <= low <= (high - low) * 0.25 else low - more), high + more
 
@@ -176,9 +196,9 @@ def _frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
     bottom, parts = HEIGHT - BOTTOM, []
     for tick in y.ticks():
         parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 7}" y="{y(tick) + 4}" text-anchor="end">{_number(tick)}</text>')
+        parts.append(f'<text x="{LEFT - 7}" y="{y(tick) + 4}" text-anchor="end">{y.text(tick)}</text>')
     for tick in x.ticks():
-        parts.append(f'<text x="{x(tick)}" y="{bottom + 17}" text-anchor="middle">{_number(tick)}</text>')
+        parts.append(f'<text x="{x(tick)}" y="{bottom + 17}" text-anchor="middle">{x.text(tick)}</text>')
     middle = (TOP + bottom) / 2
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
     parts.append(f'<text class="name" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'

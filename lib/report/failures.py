@@ -63,15 +63,15 @@ def objects_of(truth: np.ndarray, guess: np.ndarray, pixels_each: int, backgroun
     return pd.DataFrame(rows, columns=["label", "pixels", "hit"])
 
 
-def shown_objects(oof: Evaluation, decision: Decision, images: pd.DataFrame, competition: Competition) -> pd.DataFrame:
-    """The objects of the images whose small maps were kept, as `objects_of`."""
+def all_objects(oof: Evaluation, decision: Decision, images: pd.DataFrame, competition: Competition) -> pd.DataFrame:
+    """The objects of all images, as `objects_of`, found on their small maps."""
     rows, found = images.set_index("image_id"), []
-    for image_id, map_ in oof.maps.items():
-        row = rows.loc[image_id]
+    for image_id in oof.image_ids:
+        row, guess = rows.loc[image_id], decision.labels(oof.shown[image_id].map)
         each = map_step(int(row["height"]), int(row["width"])) ** 2
         truth = small_truth(image_id, row, competition)
-        found.append(objects_of(truth, decision.labels(map_), each, competition.settings.background))
-    return pd.concat(found, ignore_index=True) if found else objects_of(np.zeros((1, 1)), np.zeros((1, 1)), 1, True)
+        found.append(objects_of(truth, guess, each, competition.settings.background))
+    return pd.concat(found, ignore_index=True)
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,34 +11,36 @@ import pandas as pd
 
 from lib.competition import metrics
 from lib.competition.dataset import Competition
-from lib.imaging.grid import map_step
 from lib.imaging.reader import open_image
 from lib.inference.decision import Decision
-from lib.inference.evaluate import BINS, HALF, Evaluation
+from lib.inference.evaluate import BINS, HALF, Evaluation, to_bins
 from lib.inference.fitting import Fitted
-from lib.report.failures import class_rows, shown_objects, size_rows
+from lib.inference.glimpse import Glimpse
+from lib.inference.maps import Points
+from lib.inference.mix import Mix, equal
+from lib.report.failures import class_rows, size_rows
 from lib.report.figures import error_map, overlay, save_picture
 from lib.report.show import small_image, small_truth
 from lib.workspace import Workspace, replacing_dir, write_json
 
 PANEL = 720  # longest side of a picture, pixels
-SPOT = 512  # side of a crop at full resolution, pixels
 OBJECTS = 400  # of the chart of objects, at most
 PARTS = 20  # of the calibration curve
+CHUNK = 2**16  # pixels of a sample looked at together
 
 
 def write_findings(
-    oof: Evaluation, fitted: Fitted, members: list[dict], ensemble: list[dict], folds: pd.DataFrame, count: int,
-    images: pd.DataFrame, competition: Competition, workspace: Workspace,
+    oof: Evaluation, fitted: Fitted, members: list[dict], ensemble: list[dict], objects: pd.DataFrame,
+    folds: pd.DataFrame, count: int, images: pd.DataFrame, competition: Competition, workspace: Workspace,
 ) -> None:  # fmt: skip
     """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `count` images of each kind.
 
-    `members`, `ensemble`: as lib/report/ensemble.py makes them. `folds`: folds.csv.
+    `members`, `ensemble`: as lib/report/ensemble.py makes them. `objects`: of all images. `folds`: folds.csv.
     """
     config = competition.settings
     decision, confusions = fitted.decision, fitted.confusions
     about = folds.set_index("image_id").loc[oof.image_ids]
-    scores, doubts = metrics.image_scores(config, confusions), uncertainty(oof, decision, competition)
+    scores, doubts = metrics.image_scores(config, confusions), uncertainty(oof, decision)
     errors = [1 - np.trace(one) / max(1, one.sum()) for one in confusions]
     table = pd.DataFrame(
         {
@@ -45,7 +48,6 @@ def write_findings(
             "fold": list(about["fold"]), "group": list(about["group"]),
         }
     ).sort_values("score", kind="stable")  # fmt: skip
-    objects = shown_objects(oof, decision, images, competition)
     per_member = np.array([metrics.image_scores(config, oof.confusions(s)) for s in range(len(members))])
     write_json(
         workspace.report / "oof.json",
@@ -64,7 +66,7 @@ def write_findings(
                 ]
                 for name in ("fold", "group")
             },
-            "calibration": calibration(oof.counts[:, -1].sum(0)) if oof.binary else [],
+            "calibration": curves(oof, decision, competition),
             "thresholds": threshold_curve(oof, competition) if oof.binary else [],
             "members": members, "ensemble": ensemble, "correlation": correlation(per_member),
             "gallery": draw_gallery(table, oof, decision, count, images, competition, workspace),
@@ -72,19 +74,45 @@ def write_findings(
     )  # fmt: skip
 
 
-def uncertainty(oof: Evaluation, decision: Decision, competition: Competition) -> np.ndarray:
+def uncertainty(oof: Evaluation, decision: Decision) -> np.ndarray:
     """Of each image (N,), how little is sure.
 
-    One class: the mean nearness of its pixels to the threshold, 0 to 1. Otherwise the spread of the members' scores.
+    One class: the mean nearness of its pixels to the threshold, 0 to 1. Otherwise, of a sample of pixels, that of the
+    likeliest class to the next one.
     """
     if not oof.binary:
-        scores = [metrics.image_scores(competition.settings, oof.confusions(s)) for s in range(oof.counts.shape[1])]
-        return np.std(scores, axis=0)
+        points, images = oof.points, len(oof.image_ids)
+        doubts = np.zeros(images)
+        for here, probs in mixed(points, decision):
+            second, first = np.partition(probs, -2, axis=0)[-2:]
+            doubts += np.bincount(points.image[here], (1 - first + second) * points.pixels[here], images)
+        return doubts / np.bincount(points.image, points.pixels, images).clip(1)
     middle = HALF if decision.threshold is None else decision.threshold
     bins = np.arange(BINS)
     nearness = 1 - np.abs(bins - middle) / np.where(bins < middle, middle, BINS - 1 - middle).clip(1)
     pixels = oof.counts[:, -1].sum(1)
     return pixels @ nearness / pixels.sum(1).clip(1)
+
+
+def curves(oof: Evaluation, decision: Decision, competition: Competition) -> list[dict]:
+    """Rows of `calibration`. Of several classes each one's, named, by the sample of pixels and the mixed systems."""
+    if oof.binary:
+        return calibration(oof.counts[:, -1].sum(0))
+    names, points = competition.label_names, oof.points
+    counts = np.zeros((len(names), 2, BINS))
+    for here, probs in mixed(points, decision):
+        for i, own in enumerate(to_bins(probs)):
+            place = (points.truth[here] == i) * BINS + own
+            counts[i] += np.bincount(place, points.pixels[here], 2 * BINS).reshape(2, BINS)
+    return [{"class": name, **row} for name, own in zip(names, counts, strict=True) for row in calibration(own)]
+
+
+def mixed(points: Points, decision: Decision) -> Iterator[tuple[slice, np.ndarray]]:
+    """(some of the points, what the decision's mixture makes of them (K, P)), over all of them."""
+    mix = decision.mix or Mix(equal(points.bins.shape[1]))
+    for start in range(0, len(points.truth), CHUNK):
+        here = slice(start, start + CHUNK)
+        yield here, mix(points.bins[here].transpose(1, 2, 0) / np.float32(BINS - 1))
 
 
 def calibration(counts: np.ndarray) -> list[dict]:
@@ -132,14 +160,13 @@ def draw_gallery(
     table: pd.DataFrame, oof: Evaluation, decision: Decision, count: int, images: pd.DataFrame,
     competition: Competition, workspace: Workspace,
 ) -> list[dict]:  # fmt: skip
-    """Draw `count` of the worst, best and most uncertain images whose map was kept; `table`: worst first.
+    """Draw `count` of the worst, best and most uncertain images; `table`: worst first.
 
     Returns what is drawn; `places`: kind → the image's place among them.
     """
-    shown = table[table["image"].isin(list(oof.maps))]
     orders = {
-        "worst": shown["image"], "best": shown["image"][::-1],
-        "uncertain": shown.sort_values("uncertainty", ascending=False, kind="stable")["image"],
+        "worst": table["image"], "best": table["image"][::-1],
+        "uncertain": table.sort_values("uncertainty", ascending=False, kind="stable")["image"],
     }  # fmt: skip
     chosen: dict[str, dict] = {}
     for kind, ids in orders.items():
@@ -148,34 +175,30 @@ def draw_gallery(
     rows, facts = images.set_index("image_id"), table.set_index("image")
     with replacing_dir(workspace.report / "gallery") as folder:
         for image_id, item in chosen.items():
-            guess = decision.labels(oof.maps[image_id])
-            item["spot"] = draw_panels(image_id, rows.loc[image_id], guess, competition, folder)
+            row, glimpse = rows.loc[image_id], oof.shown[image_id]
+            item["spot"] = draw_panels(image_id, row, glimpse, decision, competition, folder)
             item |= {"image_id": image_id, "score": facts["score"][image_id], "fold": int(facts["fold"][image_id])}
     return list(chosen.values())
 
 
-def draw_panels(image_id: str, row: pd.Series, guess: np.ndarray, competition: Competition, folder: Path) -> str:
+def draw_panels(
+    image_id: str, row: pd.Series, glimpse: Glimpse, decision: Decision, competition: Competition, folder: Path
+) -> str:
     """Image, truth, prediction and error map beside each other; and of an image that had to be shrunk, the worst spot.
 
     Returns where that is, in words, or an empty text.
     """
-    truth, image = small_truth(image_id, row, competition), small_image(row, guess.shape, competition)
-    background = competition.settings.background
+    guess, background = decision.labels(glimpse.map), competition.settings.background
+    image, truth = small_image(row, guess.shape, competition), small_truth(image_id, row, competition)
     save_panels(folder, image_id, image, truth, guess, background)
-    height, width = int(row["height"]), int(row["width"])
-    step = map_step(height, width)
-    if step == 1:
+    if not glimpse.spot.size:
         return ""
-    y, x = worst_spot(error_map(image, truth, guess, background)[1], max(1, SPOT // step))
-    h, w = min(SPOT, height), min(SPOT, width)
-    y, x = min(y * step, height - h), min(x * step, width - w)
+    box = *glimpse.place, *glimpse.spot.shape
     with open_image(row["path"], competition.settings.pixels) as reader:
-        pixels = reader.read(y, x, h, w)
-    label = competition.labels.open(image_id, height, width).read(y, x, h, w)
-    rows, columns = (np.minimum((start + np.arange(n)) // step, size - 1)
-                     for start, n, size in zip((y, x), (h, w), guess.shape, strict=True))  # fmt: skip
-    save_panels(folder, f"{image_id}_spot", pixels, label, guess[np.ix_(rows, columns)], background)
-    return f"worst spot at full resolution: y {y}, x {x} (one prediction shown for {step} x {step} pixels)"
+        pixels = reader.read(*box)
+    label = competition.labels.open(image_id, int(row["height"]), int(row["width"])).read(*box)
+    save_panels(folder, f"{image_id}_spot", pixels, label, decision.labels(glimpse.spot), background)
+    return "worst spot at full resolution: y {}, x {}".format(*glimpse.place)
 
 
 def save_panels(
@@ -190,19 +213,3 @@ def save_panels(
     size = tuple(max(1, round(side * shrink)) for side in image.shape[1::-1])
     for kind, panel in panels.items():
         save_picture(folder / f"{name}_{kind}.jpg", cv2.resize(panel, size, interpolation=cv2.INTER_AREA))
-
-
-def worst_spot(wrong: np.ndarray, side: int) -> tuple[int, int]:
-    """Top left of the square of `side` with most errors, these in its middle where they can be; `wrong` (h, w) bool.
-
-    >>> wrong = np.zeros((9, 9), bool); wrong[3:5, 5:7] = True
-    >>> worst_spot(wrong, 2), worst_spot(wrong, 4)
-    ((3, 5), (2, 4))
-    """
-    side = min(side, *wrong.shape)
-    sums = cv2.integral(wrong.astype(np.uint8))
-    found = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    y, x = np.unravel_index(found.argmax(), found.shape)
-    inside = np.argwhere(wrong[y : y + side, x : x + side])
-    middle = inside.mean(0) + (y, x) if len(inside) else np.array([y, x]) + side / 2
-    return tuple(int(np.clip(round(m - (side - 1) / 2), 0, n - side)) for m, n in zip(middle, wrong.shape, strict=True))

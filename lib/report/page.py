@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+from dataclasses import replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -9,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.report.sections import costs, data, ensemble, folds, oof, overview, pseudo, submissions, training
+from lib.report.stale import outdated
 from lib.workspace import Workspace, write_text
 
 SECTIONS = (
@@ -26,10 +29,32 @@ def update_report(config: Config) -> None:
         print(f"warning: the report could not be drawn ({reason}); `python -m lib report` tries again, and shows why")
 
 
+def why_stale(made_by: str, done: list[str], old: dict[str, str]) -> str:
+    """What to say above a section: nothing where all that `made_by` matches is up to date.
+
+    >>> why_stale("03_*", ["03_a", "03_b", "05"], {"03_b": "folds.csv changed", "05": "03_b is outdated"})
+    '1 of 2 are outdated. 03_b: folds.csv changed'
+    >>> why_stale("05", ["05"], {"05": "infer.tta changed from none to flips"})
+    'Outdated: infer.tta changed from none to flips'
+    >>> why_stale("02_make_folds", [], {})
+    'Of an earlier run: 02_make_folds was begun anew and has not finished.'
+    """
+    shown = fnmatch.filter(done, made_by)
+    if made_by and not shown and "*" not in made_by:
+        return f"Of an earlier run: {made_by} was begun anew and has not finished."
+    first, *more = [name for name in shown if name in old] or [""]
+    if not first or len(shown) == 1:
+        return f"Outdated: {old[first]}" if first else ""
+    return f"{1 + len(more)} of {len(shown)} are outdated. {first}: {old[first]}"
+
+
 def render_page(config: Config) -> Path:
     """Write the page where it changed, and return its path."""
     workspace = Workspace(workspace_of(config))
-    sections = [section for make in SECTIONS if (section := make(workspace, config)) is not None]
+    made = [section for make in SECTIONS if (section := make(workspace, config)) is not None]
+    old = outdated(workspace, config)
+    done = sorted(path.stem for path in (workspace.root / "manifests").glob("*.json"))
+    sections = [replace(section, stale=why_stale(section.made_by, done, old)) for section in made]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

@@ -13,11 +13,11 @@ from lib.report.survey import small_label
 from lib.report.trackers import Picture
 
 
-def worst_pictures(scored: Scored, count: int, images: pd.DataFrame, competition: Competition) -> list[Picture]:
-    """Of the images with a map, the `count` that score worst, the worst first, at their map's size."""
+def worst_pictures(scored: Scored, images: pd.DataFrame, competition: Competition) -> list[Picture]:
+    """The images that score worst, the worst first, at their map's size."""
     rows, pictures = images.set_index("image_id"), []
-    for image_id in sorted(scored.maps, key=scored.images.get)[:count]:
-        row, guess = rows.loc[image_id], scored.maps[image_id]
+    for image_id, guess in scored.worst.items():
+        row = rows.loc[image_id]
         truth = small_truth(image_id, row, competition)
         image = small_image(row, guess.shape, competition)
         pictures.append(Picture(image_id, image, truth, guess, scored.images[image_id]))
@@ -31,6 +31,6 @@ def small_image(row: pd.Series, size: tuple[int, int], competition: Competition)
 
 
 def small_truth(image_id: str, row: pd.Series, competition: Competition) -> np.ndarray:
-    """An image's label indices, every so many pixels as in `Evaluation.maps`; `row`: of images.csv."""
+    """An image's label indices, every so many pixels as in a `Glimpse`; `row`: of images.csv."""
     height, width = int(row["height"]), int(row["width"])
     return small_label(competition.labels.open(image_id, height, width), height, width)

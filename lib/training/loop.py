@@ -132,8 +132,9 @@ class Trainer:
         self.resume()
         total = self.config.member_limit or self.total_steps()
         unit = "s" if self.config.member_limit else "step"
-        bar = progress(total, self.folder.name, unit, shape="{l_bar}{bar}| {remaining} left{postfix}", parts=True)
-        bar.update(self.seconds if self.config.member_limit else self.step)
+        done = self.seconds if self.config.member_limit else self.step
+        shape = "{l_bar}{bar}| {remaining} left{postfix}"
+        bar = progress(total, self.folder.name, unit, shape, parts=True, done=done)
         saved = time.monotonic()
         batches = self.data.endless(self.epoch, self.progress_at, self.team)
         while self.progress() < 1:
@@ -141,8 +142,9 @@ class Trainer:
             self.epoch += 1
             passed = int((self.config.evaluations + 1) * self.progress())
             if evaluate and self.evaluations < passed and self.progress() < 1:
-                self.evaluations = passed
+                self.evaluations, began = passed, time.perf_counter()
                 self.keep_best(evaluate)
+                bar.aside(time.perf_counter() - began, self.config.evaluations - passed)
             if self.team.leads and (self.progress() >= 1 or time.monotonic() - saved > SAVED_EVERY):
                 self.save()
                 saved = time.monotonic()

@@ -39,7 +39,7 @@ def out_of_fold(path, images, n_labels):
                     block = Block(f"im{i}", y, x, everything[part], HEIGHT, WIDTH)
                     writer.add(block, to_bins(block.probs), truth[part])
                     sampler.add(i, Block(f"im{i}", y, x, probs[part], HEIGHT, WIDTH), to_bins, truth[part])
-    return Evaluation([f"im{i}" for i in range(len(images))], np.array(counts), {}, sampler.points()), Maps([path])
+    return Evaluation([f"im{i}" for i in range(len(images))], np.array(counts), sampler.points()), Maps([path])
 
 
 def config(**infer):
@@ -85,10 +85,7 @@ def test_objects_and_holes_are_fitted_crossed_by_fold_and_applied_as_they_were_c
         rows = [both.decision.quantised(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
         labels = np.concatenate(list(both.decision.bands(rows, tmp_path)))
         assert (count(truth, labels, (2, 2)) == both.confusions[i]).all()
-    shown = {"im2": np.zeros((HEIGHT, WIDTH), np.uint8)}
-    fitting.decide(both.decision, np.arange(6) == 2, shown)
-    rows = [both.decision.quantised(np.concatenate([images[2][0]] * 2))]
-    assert (shown["im2"] == 255 * np.concatenate(list(both.decision.bands(rows)))).all()
+        assert (fitting.oof.shown[f"im{i}"].map == 255 * labels).all(), "what is shown is what was decided"
 
 
 def test_a_fold_is_decided_by_what_the_others_say(tmp_path):

@@ -15,6 +15,7 @@ from lib import plugins
 from lib.config.competition import Competition
 from lib.imaging import grid as grids
 from lib.inference import evaluate as evaluating
+from lib.inference import predictor
 from lib.inference.backends import Engine, Unsuited, fastest_backend
 from lib.inference.decision import fit_decision
 from lib.inference.evaluate import Evaluation, count, evaluate, quantised
@@ -140,17 +141,21 @@ def test_members_of_different_windows_and_scales_are_joined_at_the_original_size
 def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_path, monkeypatch, max_gib):
     monkeypatch.setattr(grids, "MAP_SIDE", 40)  # 131 columns: every fourth
     path, pixels = image
-    truth = (pixels[..., 0] > 99).astype(np.uint8)
+    truth, kept = (pixels[..., 0] > 99).astype(np.uint8), []
     label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])
     found = evaluate(
         [Source("a/b", path), Source("c", path)],
         [Group(Windows(32, 0.5, 1.0, "gaussian", 0.25), Ensemble([Grey(), Grey()], CPU, groups=[[0], [1], [0, 1]]))],
-        lambda *_: label, 2, 1, Limits(max_gib=max_gib), keep=1,
+        lambda *_: label, 2, 1, Limits(max_gib=max_gib),
+        keep=lambda image_id, glimpse, counts: kept.append((image_id, glimpse, counts.copy())),
     )  # fmt: skip
     found.save(tmp_path / "oof.npz")
     again = Evaluation.concat([Evaluation.load(tmp_path / "oof.npz")])
     probs = whole(path, Ensemble([Grey()], CPU), Windows(32, 0.5, 1.0, "gaussian", 0.25))
-    assert list(again.maps) == ["a/b"] and (again.maps["a/b"] == quantised(probs[0])[::4, ::4]).all()
+    assert [image_id for image_id, *_ in kept] == ["a/b", "c"]
+    for (_, glimpse, counts), counted in zip(kept, again.counts, strict=True):
+        assert (glimpse.map == quantised(probs[0])[::4, ::4]).all() and (counts == counted).all()
+        assert (glimpse.spot == quantised(probs[0])).all(), "all of a small image is its worst spot"
     assert (again.counts[0] == count(truth, quantised(probs[0]), (2, 256))).all()
 
 
@@ -281,3 +286,31 @@ assert heard
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+@pytest.mark.parametrize("blank", [0.0, 0.75])
+def test_the_time_left_is_by_windows_whatever_the_images_sizes(tmp_path, monkeypatch, blank):
+    now, told = [1000.0], []
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    sources = []
+    for name, side, share in [("a", 200, 0.0), ("b", 400, blank), ("c", 800, 0.0), ("d", 160, blank), ("e", 800, 0.5)]:
+        pixels = np.full((side, side, 3), 255, np.uint8)
+        pixels[: round(side * (1 - share))] = np.random.default_rng(0).integers(0, 120, (1, side, 3))
+        cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
+        sources.append(Source(name, tmp_path / f"{name}.png", "content", size=(side, side), seen=1 - share))
+    bars, make, compiling = [], predictor.progress, [20]
+    monkeypatch.setattr(predictor, "progress", lambda *a: bars.append(make(*a)) or bars[-1])
+
+    def forward(windows):
+        now[0] += 0.3 * len(windows) + (compiling.pop() if compiling else 0)
+        if bars[0].n:
+            told.append((bars[0].n / bars[0].total, bars[0].last[1], bars[0].left()))
+        return np.zeros((len(windows), 1, 1, *windows.shape[1:3]), np.float32)
+
+    windows = Windows(40, 0.25, 1.0, "constant", 0.0)
+    for _ in predict(sources, forward, windows, np.zeros(1), 1, Limits(4), "05"):
+        pass
+    late = [(at, left) for share, at, left in told if share >= 0.1]
+    assert len(late) > 100 and bars[0].n == bars[0].total
+    for at, left in late:
+        assert left == pytest.approx(now[0] - at, rel=0.2, abs=2)

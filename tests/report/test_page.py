@@ -12,13 +12,18 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from many import many_images
 from PIL import Image
 
 from lib.config import load
 from lib.imaging.reader import AS_THEY_ARE
+from lib.inference.decision import Decision
+from lib.inference.evaluate import Evaluation, to_bins
+from lib.inference.glimpse import Glimpser
+from lib.inference.maps import Points
 from lib.report import page
 from lib.report.charts import Line, line_chart, scatter
-from lib.report.findings import correlation, draw_panels, object_points
+from lib.report.findings import correlation, curves, draw_panels, object_points, uncertainty
 from lib.report.survey import draw_survey
 from lib.workspace import Workspace
 
@@ -86,6 +91,12 @@ def test_the_page_grows_with_every_stage_and_is_rewritten_only_when_it_changes(t
     assert all((moved / path).is_file() for path in shown)
 
 
+def test_five_hundred_images_make_a_small_page_soon(tmp_path):
+    index = page.render_page(many_images(tmp_path, 500))
+    assert len(pictures(index)) == 1000 and index.stat().st_size < 700_000
+    assert index.read_text(encoding="utf-8").count('loading="lazy"') == 1000, "none is fetched before it is seen"
+
+
 def test_findings_are_what_the_counts_say(tiny):
     for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
         run(stage, tiny)
@@ -101,7 +112,11 @@ def test_findings_are_what_the_counts_say(tiny):
     assert np.sum(oof["confusion"]) == (sizes["height"] * sizes["width"]).sum(), "every pixel is counted once"
     assert sum(row["images"] for row in oof["groups"]) == sum(row["images"] for row in oof["folds"]) == 6
     objects = json.loads((workspace.report / "objects.json").read_text())
-    assert sum(objects["counts"]["disc"]) >= 6
+    assert sum(objects["counts"]["disc"]) == sum(row["count"] for row in oof["sizes"]) >= 6, "all images' objects"
+    ids, places = [row["image"] for row in oof["images"]], {}
+    for item in oof["gallery"]:
+        places |= dict.fromkeys(item["places"].items(), item["image_id"])
+    assert places["worst", 0] == ids[0] and places["best", 0] == ids[-1]
 
 
 def test_a_ledger_is_drawn_against_the_leaderboard(tmp_path):
@@ -129,6 +144,32 @@ def test_a_fault_in_the_page_stops_no_stage_but_is_told(tmp_path, monkeypatch, c
     assert capsys.readouterr().out.startswith("warning: the report could not be drawn (ValueError: no such column)")
 
 
+def test_several_classes_are_each_calibrated_by_their_pixels(tmp_path):
+    rng, names = np.random.default_rng(0), ["background", "road", "pond"]
+    right = rng.dirichlet([1, 1, 1], 20_000)
+    truth = np.array([rng.choice(3, p=probs) for probs in right]).astype(np.uint8)
+    pixels = rng.integers(1, 9, len(truth))  # that each stands for
+    for probs in (right, right**3 / (right**3).sum(1, keepdims=True)):
+        bins = np.repeat(to_bins(probs)[:, None], 2, axis=1)  # of two members
+        points = Points(np.zeros(len(truth), int), bins, truth, pixels)
+        oof = Evaluation(["a"], np.zeros((1, 3, 3, 3), np.int64), points)
+        rows = curves(oof, Decision(None), SimpleNamespace(label_names=names))
+        assert {row["class"] for row in rows} == set(names)
+        ponds = [row for row in rows if row["class"] == "pond"]
+        assert sum(row["pixels"] for row in ponds) == pixels.sum()
+        assert sum(row["pixels"] * row["true"] for row in ponds) == pytest.approx(pixels[truth == 2].sum())
+        gap = max(abs(row["true"] - row["predicted"]) for row in ponds if row["pixels"] > 1500)
+        assert gap < 0.06 if probs is right else gap > 0.15, "who is too sure is far from the diagonal"
+
+
+def test_of_several_classes_the_image_is_uncertain_whose_likeliest_ones_are_alike():
+    bins = np.array([[250, 3, 2], [130, 120, 5], [90, 85, 80], [250, 3, 2]], np.uint8)[:, None]
+    points = Points(np.array([0, 1, 1, 2]), bins, np.zeros(4, np.uint8), np.array([4, 9, 1, 4]))
+    oof = Evaluation(["sure", "unsure", "surely wrong"], np.zeros((3, 2, 3, 3), np.int64), points)
+    sure, unsure, wrong = uncertainty(oof, Decision(None))
+    assert sure == wrong == pytest.approx(8 / 255, abs=1e-6) and unsure == pytest.approx(1 - (9 * 10 + 5) / 2550)
+
+
 def test_members_that_fail_on_the_same_images_are_alike():
     values = correlation(np.array([[0.1, 0.5, 0.9], [0.2, 0.6, 1.0], [0.9, 0.5, 0.1], [1.0, 1.0, 1.0]]))
     assert values[0][1] == pytest.approx(1) and values[0][2] == pytest.approx(-1) and values[3][0] is None
@@ -151,19 +192,21 @@ def test_the_worst_spot_of_a_huge_image_is_shown_at_full_resolution(tmp_path):
     truth[900:1000, 700:800] = 1
     image = np.full((2000, 1500, 3), 90, np.uint8)
     image[truth > 0] = 200
-    guess = np.zeros((667, 500), np.uint8)
-    guess[600:640, 440:480] = 1  # invented: larger than what is missed
+    guess = np.zeros((2000, 1500), np.uint8)
+    guess[1810:1931, 1320:1441] = 255  # invented: larger than what is missed
     Image.fromarray(image).save(tmp_path / "a.png")
     competition = SimpleNamespace(
         settings=SimpleNamespace(pixels=AS_THEY_ARE, background=True),
         labels=SimpleNamespace(open=lambda image_id, height, width: MaskReader(truth)),
     )
     row = pd.Series({"path": str(tmp_path / "a.png"), "height": 2000, "width": 1500})
-    words = draw_panels("a", row, guess, competition, tmp_path)
-    assert re.search(r"y 1488, x 988 .*3 x 3", words), "as near to the error as the image's end allows"
+    glimpser = Glimpser(2000, 1500)
+    glimpser.add(0, 0, guess, (guess > 0) != truth)
+    words = draw_panels("a", row, glimpser.glimpse(), Decision(99), competition, tmp_path)
+    assert words == "worst spot at full resolution: y 1536, x 988", "as near to the error as the image's end allows"
     error = cv2.imread(str(tmp_path / "a_spot_error.jpg"))
     red = (error[..., 2] > 180) & (error[..., 1] < 120)
-    assert error.shape == (512, 512, 3) and red.sum() == pytest.approx((40 * 3) ** 2, rel=0.05)
+    assert error.shape == (464, 512, 3) and red.sum() == pytest.approx(121**2, rel=0.02)
     whole = cv2.imread(str(tmp_path / "a_truth.jpg"))
     assert whole.shape == (667, 500, 3)
 

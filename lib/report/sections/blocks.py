@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,18 @@ class Table:
     @property
     def content(self) -> object:
         return self.rows
+
+    def decimals(self, key: str) -> int:
+        """As many as a column's numbers have, at most four, and fewer of large ones.
+
+        >>> table = Table("", [{"score": 0.71, "s": 44.4, "n": 2.0}, {"score": 0.71234, "s": 2.83, "n": None}])
+        >>> table.decimals("score"), table.decimals("s"), table.decimals("n")
+        (4, 1, 0)
+        """
+        values = [row[key] for row in self.rows if isinstance(row.get(key), float) and math.isfinite(row[key])]
+        largest = max(map(abs, values), default=0.0)
+        most = 4 if largest < 10 else 1 if largest < 1000 else 0
+        return next((n for n in range(most) if all(round(v, n) == round(v, most) for v in values)), most)
 
 
 @dataclass(frozen=True)
@@ -77,13 +90,16 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Section:
-    """`numbers`: a few (name, value) to read first; `note`: a sentence or two under the title."""
+    """`numbers`: a few (name, value) to read first; `note`: a sentence or two under the title; `made_by`: a pattern of
+    the names of the stages' manifests that it shows; `stale`: why it is outdated, which the page finds out by it."""
 
     anchor: str
     title: str
     blocks: Sequence[Table | Chart | Gallery | None]
     numbers: Sequence[tuple[str, object]] = ()
     note: str = ""
+    made_by: str = ""
+    stale: str = ""
 
     @property
     def shown(self) -> list[Table | Chart | Gallery]:

@@ -37,6 +37,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
             ("tiles kept", int(train["n_tiles"].sum())), ("tiles dropped", int(train["n_dropped"].sum())),
             ("largest image", "{} × {}".format(*max(zip(images["height"], images["width"], strict=True), key=_area))),
         ],
+        made_by="01_preprocess",
     )  # fmt: skip
 
 

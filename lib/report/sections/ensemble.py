@@ -27,4 +27,4 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         rows = [f"{number} {name}" for number, name in zip(numbers, names, strict=True)]
         note = "Of the images' scores at threshold 0.5: members that fail on the same images add little to one another."
         blocks.append(Chart("Correlation of members", matrix(rows, numbers, oof["correlation"]), note))
-    return Section("ensemble", "Ensemble", blocks)
+    return Section("ensemble", "Ensemble", blocks, made_by="05_infer_ensemble")

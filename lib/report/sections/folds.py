@@ -28,4 +28,5 @@ def section(workspace: Workspace, config: Config) -> Section | None:
             Table("Groups", groups, "Images of one group stay in one fold.") if len(groups) < len(folds) else None,
         ],
         [("folds", int(folds["fold"].max()) + 1), ("groups", len(groups))],
+        made_by="02_make_folds",
     )  # fmt: skip

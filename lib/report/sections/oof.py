@@ -11,7 +11,7 @@ KINDS = {
     "worst": ("Worst", "By the image's own score."),
     "uncertain": (
         "Most uncertain",
-        "Nearest to the threshold; with several classes, where members' scores differ most.",
+        "Pixels nearest to the threshold; with several classes, the likeliest one nearest to the next.",
     ),
     "best": ("Best", ""),
 }
@@ -25,7 +25,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
     blocks = [
         Table("Classes", oof["classes"]),
         Table("Found, by size of object", oof["sizes"],
-              "Thirds of the objects; found: more than half of its pixels. Of the images with a kept map."),
+              "Thirds of the objects; found: more than half of its pixels. On maps of at most 900 pixels."),
         _size_chart(oof["objects"]),
         Chart("Confusion", matrix(oof["names"], oof["names"], _row_shares(oof["confusion"]), "truth \\ decision"),
               "Share of each true class's pixels; the diagonal is recall."),
@@ -42,6 +42,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
             ("threshold", oof["threshold"]), ("images", len(oof["images"])),
         ],
         "The ensemble on whole training images, each predicted only by members that never saw its group.",
+        made_by="05_infer_ensemble",
     )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def galleries(workspace: Workspace, config: Config) -> Section | None:
         own = sorted((item for item in drawn if kind in item["places"]), key=lambda item: item["places"][kind])
         blocks.append(Gallery(title, [shown for item in own for shown in _shown(workspace, item)], note))
     note = "Error map: green is right, red is invented, blue is missed; with several classes red is another class."
-    return Section("galleries", "Galleries", blocks, (), note) if drawn else None
+    return Section("galleries", "Galleries", blocks, (), note, "05_infer_ensemble") if drawn else None
 
 
 def _shown(workspace: Workspace, item: dict) -> list[Shown]:
@@ -89,11 +90,13 @@ def _size_chart(objects: list[list[float]]) -> Chart | None:
 
 
 def _calibration(oof: dict) -> Chart | None:
-    points = [(row["predicted"], row["true"]) for row in oof.get("calibration", [])]
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in oof["calibration"]:
+        points.setdefault(row.get("class", "ensemble"), []).append((row["predicted"], row["true"]))
     if not points:
         return None
-    lines = [Line("ensemble", points, dots=True)]
-    note = "The share of pixels that truly are object, by twentieths of probability; right on the diagonal."
+    lines = [Line(name, own, dots=True) for name, own in points.items()]
+    note = "The share of pixels that truly are of the class, by twentieths of its probability; right on the diagonal."
     return Chart("Calibration", line_chart(lines, "predicted probability", "true share", diagonal=True), note)
 
 

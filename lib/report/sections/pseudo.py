@@ -44,6 +44,7 @@ def rounds(workspace: Workspace, config: Config) -> Section | None:
             Chart("Mean member by round", line_chart([Line("members", points, dots=True)], "round", "OOF score"), note),
             Table("Tiles kept", rows),
         ],
+        made_by="04_pseudo_label_round*",
     )  # fmt: skip
 
 
@@ -68,6 +69,7 @@ def suspects(workspace: Workspace, config: Config) -> Section | None:
         [("tiles judged", len(table)), ("suspects", len(found))]
         + [(action, int(n)) for action, n in found["action"].value_counts().items()],
         "Tiles whose labels are contradicted by members that never saw them.",
+        made_by="04_clean",
     )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         rows = [_written(path.stem, read_json(path, {})) for path in sorted(workspace.submissions.glob("*.json"))]
         return Section("submissions", "Submissions", [Table("Written", rows[::-1])]) if rows else None
     table = pd.read_csv(ledger, dtype={"file": str, "members": str})
-    blocks, numbers = [Table("Ledger", table.iloc[::-1].to_dict("records"))], [("submissions", len(table))]
+    listed = [_listed(row) for row in table.iloc[::-1].to_dict("records")]  # the newest first
+    blocks, numbers = [Table("Ledger", listed)], [("submissions", len(table))]
     for board in ("public", "private"):
         known = table.dropna(subset=["oof", board]) if board in table else table.iloc[:0]
         if len(known):
@@ -26,6 +27,16 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         if len(known) > 2:
             numbers.append((f"rank correlation, {board}", float(known["oof"].rank().corr(known[board].rank()))))
     return Section("submissions", "Submissions", blocks, numbers)
+
+
+def _listed(row: dict) -> dict:
+    """A row of the ledger, what is looked at first in front."""
+    members = row["members"] if isinstance(row["members"], str) else ""
+    return {
+        **{name: row.get(name) for name in ("file", "oof", "cross", "public", "private")},
+        "members": len(members.split("; ")) if members else 0,
+        **{name: row.get(name) for name in ("seconds", "message", "time", "config", "version")},
+    }  # fmt: skip
 
 
 def _written(name: str, about: dict) -> dict:
