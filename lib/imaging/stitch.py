@@ -122,9 +122,10 @@ def stitch(
                 _add(here[:, :, x - x0 :], values, weights, held, 0, inside)
                 if inside < columns:
                     _add(there, values, weights, held, inside, columns)
-            yield y, x0, _mean(here[:, :done], fill)
+                del values  # on it hangs a whole batch, while the next one is computed
             if done < held:
                 spool.put(p, here[:, done:].copy())
+            yield y, x0, _mean(here[:, :done], fill)
             here = there
         yield from untouched(y + done, below)
 
@@ -147,8 +148,11 @@ def _add(sums: np.ndarray, values: np.ndarray, weights: np.ndarray, held: int, l
 
 
 def _mean(sums: np.ndarray, fill: np.ndarray) -> np.ndarray:
-    weight = sums[-1]
-    return np.where(weight > 0, sums[:-1] / np.maximum(weight, 1e-12), fill)
+    """In place of the sums, which are the largest arrays there are."""
+    values, weight = sums[:-1], sums[-1]
+    values /= np.maximum(weight, 1e-12)
+    np.copyto(values, fill, where=weight == 0)
+    return values
 
 
 class Resizer:

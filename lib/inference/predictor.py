@@ -62,7 +62,7 @@ class Windows:
 class Limits:
     """`batch_size` windows a forward pass; `max_gib` is held beside the network and the windows read ahead.
 
-    Overlaps of very wide images that take more than half of it wait in a file of `folder` (None: the system's).
+    Overlaps of very wide images that take more than a quarter of it wait in a file of `folder` (None: the system's).
     """
 
     batch_size: int = 8
@@ -127,7 +127,7 @@ def predict(
     weights = window_weights(windows.size, windows.blend, windows.margin)
     everywhere = np.tile(np.asarray(fill, np.float32), systems)
     column = (len(everywhere) + 1) * windows.size * 4  # bytes
-    panel = max(windows.size, int(limits.bytes / 8 / column))  # two are worked on, and copied when finished
+    panel = max(windows.size, int(limits.bytes / 16 / column))  # two are worked on
     counted = work.counted(forward)
     for plan, results in _outputs(_read_ahead(sources, windows, limits.batch_size), counted, limits.batch_size):
         work.planned(len(plan.corners))
@@ -137,10 +137,10 @@ def predict(
         row = len(everywhere) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
         step = max(1, int(limits.bytes / 8 / row))
         flat = (
-            flipped(values.reshape(-1, *values.shape[2:]), turn_of(corner, windows))
-            for corner, values in zip(plan.corners, results, strict=True)
+            flipped(next(results).reshape(-1, *weights.shape), turn_of(corner, windows))  # no name keeps it
+            for corner in plan.corners
         )
-        spool = Spool(limits.bytes / 2, limits.folder)
+        spool = Spool(limits.bytes / 4, limits.folder)
         for y, x, block in stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool):
             if x == 0:
                 give_back()

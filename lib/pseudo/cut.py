@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -45,25 +46,30 @@ def boxes_of(
     """(last block, box, probabilities (S, K, h, w)) of each box of an image; `boxes(block)` (N, 4): y, x, h, w.
 
     Probabilities are held at 8 bits, p = value / 255, as they will be stored: a quarter of the memory. What is
-    beyond half of the limits' memory waits in a file. Boxes come when they are whole: in no certain order.
+    beyond a quarter of the limits' memory waits in a file. Boxes come when they are whole: in no certain order.
     """
     for block in blocks:
         if block.first:
             y, x, h, w = boxes(block).T
-            missing, spool = {}, Spool(limits.bytes / 2, limits.folder)
+            found, spool = defaultdict(list), Spool(limits.bytes / 4, limits.folder)
         bins = to_bins(block.probs)
         bottom, right = block.y + bins.shape[2], block.x + bins.shape[3]
         touched = (y < bottom) & (y + h > block.y) & (x < right) & (x + w > block.x)
         for box in zip(*(side[touched].tolist() for side in (y, x, h, w)), strict=True):
-            held = spool.pop(box)
-            held = np.empty((*bins.shape[:2], *box[2:]), np.uint8) if held is None else held
             y0, y1 = max(box[0], block.y), min(box[0] + box[2], bottom)
             x0, x1 = max(box[1], block.x), min(box[1] + box[3], right)
-            piece = bins[:, :, y0 - block.y : y1 - block.y, x0 - block.x : x1 - block.x]
-            held[:, :, y0 - box[0] : y1 - box[0], x0 - box[1] : x1 - box[1]] = piece
-            missing[box] = missing.get(box, box[2] * box[3]) - (y1 - y0) * (x1 - x0)
-            if missing[box]:
-                spool.put(box, held)
-            else:
-                del missing[box]
-                yield block, box, held
+            piece = y0, x0, y1 - y0, x1 - x0
+            found[box].append(piece)
+            spool.put((box, piece), bins[:, :, y0 - block.y : y1 - block.y, x0 - block.x : x1 - block.x].copy())
+            if sum(h * w for *_, h, w in found[box]) == box[2] * box[3]:
+                yield block, box, _joined(box, found.pop(box), spool)
+
+
+def _joined(box: Box, pieces: list[Box], spool: Spool) -> np.ndarray:
+    """(S, K, h, w) uint8 of a box from its pieces, which the spool forgets."""
+    whole = None
+    for y, x, h, w in pieces:
+        values = spool.pop((box, (y, x, h, w)))
+        whole = np.empty((*values.shape[:2], *box[2:]), np.uint8) if whole is None else whole
+        whole[:, :, y - box[0] : y - box[0] + h, x - box[1] : x - box[1] + w] = values
+    return whole

@@ -50,6 +50,7 @@ def store_tiles(
     for image_id, tiles in groupby(every, key=itemgetter(0)):
         own = []
         with open_image(paths[image_id], config.competition.pixels) as reader:
+            reader.apart = True
             where = regions(config.infer.roi, image_id, reader, config.preprocess.blank_tolerance)
             for _, box, bins in tiles:
                 box = (0, 0, reader.height, reader.width) if whole else box

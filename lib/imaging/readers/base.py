@@ -26,6 +26,8 @@ class ImageReader(ABC):
     channels: int
     windowed = False
     """Whether a window costs only its own pixels."""
+    apart = False
+    """Set where windows to come hardly overlap those of the row before: less of what was decoded is kept."""
     undividable = False
     """Whether a window costs the memory of the whole image; see lib/imaging/readers/spool.py."""
 

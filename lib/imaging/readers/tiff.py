@@ -25,13 +25,17 @@ class SegmentReader(ImageReader):
     """An image of segments (tiles or strips) of one size, from left to right and down."""
 
     _segment: tuple[int, int]
+    _wanted = 1
+    """Decoded segments that windows to come may have in common with the last."""
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         sh, sw = self._segment
         across = -(-self.width // sw)
         out = np.empty((h, w, 3), np.uint8)
-        for row in range(y // sh, (y + h - 1) // sh + 1):
-            for column in range(x // sw, (x + w - 1) // sw + 1):
+        rows, columns = range(y // sh, (y + h - 1) // sh + 1), range(x // sw, (x + w - 1) // sw + 1)
+        self._wanted = len(rows) * (2 * len(columns) if self.apart else across + 1)
+        for row in rows:
+            for column in columns:
                 top, left = row * sh, column * sw
                 y0, y1 = max(y, top), min(y + h, top + sh)
                 x0, x1 = max(x, left), min(x + w, left + sw)
@@ -48,7 +52,7 @@ class TiffReader(SegmentReader):
     """TIFF, tiled or striped; colours may be interleaved, in planes, or in a page each. `level` 0 is the finest.
 
     Of uncompressed segments just the rows under a window are read, so that not even a single strip that holds the
-    whole image is read whole; of others the last decoded ones are kept.
+    whole image is read whole; of others those decoded last are kept.
     """
 
     CACHE_BYTES = 192e6
@@ -135,7 +139,7 @@ class TiffReader(SegmentReader):
             planes = [self._decode_plane(p, index) for p in range(len(self._planes))]
             piece = shown(np.concatenate(planes, axis=-1) if len(planes) > 1 else planes[0], self.pixels)
             self._cache[index] = piece
-            while sum(p.nbytes for p in self._cache.values()) > self.CACHE_BYTES and len(self._cache) > 1:
+            while len(self._cache) > max(1, min(self._wanted, int(self.CACHE_BYTES / piece.nbytes))):
                 self._cache.popitem(last=False)
             return piece
 
