@@ -18,7 +18,7 @@ from lib.config.competition import Pixels
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
-from lib.imaging.reader import AS_THEY_ARE, Scaled, open_image
+from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader, Scaled, open_image
 from lib.imaging.roi import regions
 from lib.imaging.stitch import Resizer, Spool, stitch
 from lib.memory import give_back
@@ -27,13 +27,18 @@ from lib.terminal import progress
 
 @dataclass(frozen=True)
 class Source:
-    """An image to predict. `roi` as in lib/imaging/roi.py."""
+    """An image to predict, or only a `part` of it (y, x, height, width). `roi` as in lib/imaging/roi.py."""
 
     image_id: str
     path: Path
     roi: str = "none"
     blank_tolerance: float = 6.0
     pixels: Pixels = AS_THEY_ARE
+    part: tuple[int, int, int, int] | None = None
+
+    def open(self) -> ImageReader:
+        reader = open_image(self.path, self.pixels)
+        return Cutout(reader, self.part) if self.part else reader
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ def image_windows(sources: list[Source], windows: Windows) -> int:
     """How many windows some images have together, blank ones included."""
     total = 0
     for source in sources:
-        with open_image(source.path, source.pixels) as reader:
+        with source.open() as reader:
             total += count_windows(reader.height, reader.width, windows)
     return total
 
@@ -239,7 +244,7 @@ class _Stopped(Exception):
 
 
 def _read_source(source: Source, windows: Windows, put: Callable[[object], None]) -> None:
-    with open_image(source.path, source.pixels) as reader:
+    with source.open() as reader:
         shape = whole_size(reader.height, reader.width, windows.size, windows.whole) if windows.whole else None
         scaled = Scaled(reader, windows.scale, shape)
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)

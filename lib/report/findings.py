@@ -27,12 +27,13 @@ PARTS = 20  # of the calibration curve
 
 
 def write_findings(
-    oof: Evaluation, fitted: Fitted, members: list[dict], ensemble: list[dict], folds: pd.DataFrame, count: int,
-    images: pd.DataFrame, competition: Competition, workspace: Workspace,
+    oof: Evaluation, fitted: Fitted, members: list[dict], ensemble: list[dict], trials: list[dict],
+    folds: pd.DataFrame, count: int, images: pd.DataFrame, competition: Competition, workspace: Workspace,
 ) -> None:  # fmt: skip
     """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `count` images of each kind.
 
-    `members`, `ensemble`: as lib/report/ensemble.py makes them. `folds`: folds.csv.
+    `members`, `ensemble`: as lib/report/ensemble.py makes them. `trials`: findings of lib/inference/settle.py. `folds`:
+    folds.csv.
     """
     config = competition.settings
     decision, confusions = fitted.decision, fitted.confusions
@@ -66,7 +67,7 @@ def write_findings(
             },
             "calibration": calibration(oof.counts[:, -1].sum(0)) if oof.binary else [],
             "thresholds": threshold_curve(oof, competition) if oof.binary else [],
-            "members": members, "ensemble": ensemble, "correlation": correlation(per_member),
+            "members": members, "ensemble": ensemble, "trials": trials, "correlation": correlation(per_member),
             "gallery": draw_gallery(table, oof, decision, count, images, competition, workspace),
         },
     )  # fmt: skip
