@@ -153,7 +153,8 @@ def _crossed(evaluation: Evaluation, folds: np.ndarray, config: Config) -> np.nd
 def _kept(evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, config: Config) -> int:
     """Which is worth its seconds, in `ratios` to the first one's; of those that are alike, the first."""
     scores = [metrics.score(config.competition, _crossed(one, folds, config)) for one in evaluations]
-    return int(np.argmax(np.array(scores) - config.infer.pays * np.log2(ratios)))
+    worth = np.array(scores) - config.infer.pays * np.log2(ratios)
+    return int(np.argmax(worth >= worth.max() - 1e-9))
 
 
 def _nested(evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, config: Config) -> np.ndarray:

@@ -19,7 +19,7 @@ from lib.inference.evaluate import Evaluation
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Windows
 from lib.inference.settle import _sizes, _words, judged
-from lib.inference.trial import Tried
+from lib.inference.trial import Clocked, Tried
 from lib.report import look as looking
 from lib.training import checkpoint
 from tests.conftest import make_tiny
@@ -155,6 +155,7 @@ def test_views_that_pay_are_kept_and_used_and_the_choice_is_made_once(members, c
     work, plainly = config.parent / "work", [*EAGER, "--infer.overlap", "0"]
     auto = [*plainly, "--infer.tta", "auto"]
     flaw("side")
+    monkeypatch.setattr(Clocked, "seconds", property(lambda self: self.windows * len(self.forward.views) / 9))
     met, plain = [], trials.Trial.image
     monkeypatch.setattr(trials.Trial, "image", lambda self, *rest: (met.append(rest), plain(self, *rest))[1])
     run("05_infer_ensemble", config, *auto)
@@ -195,6 +196,22 @@ def test_views_that_pay_are_kept_and_used_and_the_choice_is_made_once(members, c
     assert chosen(config, "tta") == ["vflip", "none"] and met
 
 
+def test_seconds_are_of_windows_without_what_a_new_shape_of_batch_takes_once():
+    built = set()
+
+    def forward(windows):
+        time.sleep(0.1 * (windows.shape not in built) + 0.01 * len(windows))
+        built.add(windows.shape)
+        return windows
+
+    forward.runs, forward.systems = [], 1
+    clocked = Clocked(forward, set())
+    for count in (8, 8, 3):
+        assert len(clocked(np.zeros((count, 4, 4, 3)))) == count
+    assert clocked.windows == 19 and clocked.seconds > 0.18
+    assert min(clocked.each) >= 0.0099 and max(clocked.each[::2]) < 0.1 / 3, "building is not in it"
+
+
 def test_windows_that_pay_are_kept(members, capsys):
     config, flaw = members
     work, auto = config.parent / "work", [*EAGER, "--infer.window", "auto", "--infer.overlap", "0"]
@@ -204,7 +221,7 @@ def test_windows_that_pay_are_kept(members, capsys):
     assert "64 as trained" in capsys.readouterr().out
     windows = json.loads((work / "manifests/05_infer_ensemble.json").read_text())["facts"]["windows"]
     assert "size=128" in windows[0]
-    run("05_infer_ensemble", config, *auto, "--infer.pays", "1", "--infer.tta", "auto")
+    run("05_infer_ensemble", config, *auto, "--infer.pays", "9", "--infer.tta", "auto")
     assert chosen(config, "window") == [128, 0] and chosen(config, "tta") == ["none"]
     assert "infer.window changed from 128 to 0" in capsys.readouterr().out
 
@@ -212,14 +229,14 @@ def test_windows_that_pay_are_kept(members, capsys):
 def test_a_trial_ends_in_time_and_a_wider_one_is_used_within_a_limit(members, capsys, monkeypatch):
     config, flaw = members
     flaw("none")
-    auto, plain = [*EAGER, "--infer.tta", "auto"], Ensemble.member
+    auto, plain = [*EAGER, "--infer.overlap", "0", "--infer.tta", "auto"], Ensemble.member
 
     def slow(self, network, images, views=None):
-        time.sleep(0.01 * len(images) * len(views or self.views))
+        time.sleep(0.003 * len(images) * len(views or self.views))
         return plain(self, network, images, views)
 
     monkeypatch.setattr(Ensemble, "member", slow)
-    run("05_infer_ensemble", config, *auto, "--infer.time_limit", "10")
+    run("05_infer_ensemble", config, *auto, "--infer.time_limit", "4")
     out = capsys.readouterr().out
     assert "tried on out-of-fold images, for 0 s at most" in out and "There was no time for" in out
     assert "05: planned are" in out, "the limit's own plan of what was chosen"
