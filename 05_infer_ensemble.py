@@ -4,6 +4,7 @@
     python 05_infer_ensemble.py configs/aerial.yaml --infer.tta d4 --infer.window 768
     python 05_infer_ensemble.py configs/aerial.yaml --infer.experiments base base-r1 --infer.weights swa ema
 
+    python 05_infer_ensemble.py configs/aerial.yaml --infer.window auto --infer.tta auto --infer.pays 0.002
     python 05_infer_ensemble.py configs/aerial.yaml --infer.members greedy --infer.decide priors --infer.time_limit 25m
 
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
@@ -40,6 +41,7 @@ from lib.inference.members import (
     windows_of,
 )
 from lib.inference.pace import OOF_SHARE, RESERVE, fewer_images, paced
+from lib.inference.settle import settled
 from lib.inference.submit import write_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
@@ -72,6 +74,11 @@ def main(argv: list[str]) -> None:
     check_decide(config, competition)
     finders = coarse_members(config, competition, workspace)
     check_finders(config, finders, parts)
+
+    def load(part: Part):
+        return load_network(part.member.path, part.weights, device, config.infer.gate)
+
+    config, trials = settled(config, parts, folds, images, competition, workspace, device, load)
     stage = workspace.stage(
         "05_infer_ensemble",
         {
@@ -96,9 +103,6 @@ def main(argv: list[str]) -> None:
         return
     stage.begin()
 
-    def load(part: Part):
-        return load_network(part.member.path, part.weights, device, config.infer.gate)
-
     # The decision, on out-of-fold maps made as the test maps will be.
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, workspace, load(parts[0]), device, images, len(parts))
@@ -118,7 +122,8 @@ def main(argv: list[str]) -> None:
     rows = member_rows(parts, systems, oof, fitted, config)
     gains = ensemble_rows(rows, oof, fitted, fold_of, group_of, config)
     objects = all_objects(oof, decision, images, competition)
-    table = "\n\n".join(text_table(part) for part in (
+    table = "".join(f"{text_table(trial['rows'])}\n{trial['note']}\n\n" for trial in trials)
+    table += "\n\n".join(text_table(part) for part in (
         rows, gains,
         class_rows(fitted.confusions.sum(0), competition.label_names),
         size_rows(objects),
@@ -144,7 +149,8 @@ def main(argv: list[str]) -> None:
         shutil.copyfile(path, temporary)
 
     decision.save(workspace.decision, check_same_systems(parts))
-    write_findings(oof, fitted, rows, gains, objects, folds, config.report.pictures, images, competition, workspace)
+    found = {"members": rows, "ensemble": gains, "trials": trials}
+    write_findings(oof, fitted, found, objects, folds, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
         "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in parts},

@@ -177,6 +177,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
         + validated * windows(sizes["train"], grid) * len(config.train.seeds) * kinds
         + windows(sizes["test"], grid) * networks * kinds
     ) * cost(config.infer.tta)
+    trials = config.infer.trial_limit * [config.infer.window, config.infer.tta].count("auto")
 
     # Loading the libraries; an average's batch-norm statistics, at a third of a training step each.
     starts = 4 + 2 * rounds
@@ -198,7 +199,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
             "cutting": measured.cut_seconds * sum(pixels.values()),
             "training": training,
             "scoring": scoring,
-            "inference": passes * measured.window_seconds,
+            "inference": passes * measured.window_seconds + trials,
         },
         members=members,
         disk_gib=disk / GIB,

@@ -45,6 +45,8 @@ def test_windows_that_are_blank_cost_nothing_and_views_cost_each():
     assert everywhere == pytest.approx((4 + 2 * 2) * 8 * 0.2)
     assert cost().seconds["inference"] == pytest.approx(everywhere / 2)
     assert cost("--infer.tta", "flips").seconds["inference"] == pytest.approx(4 * everywhere / 2)
+    tried = cost("--infer.tta", "auto", "--infer.window", "auto", "--infer.trial_limit", "1m").seconds["inference"]
+    assert tried == pytest.approx(everywhere / 2 + 120)
 
 
 def test_03_scores_with_the_windows_of_05_and_on_the_way_without_overlap():

@@ -24,8 +24,9 @@ class Infer(Section):
     """How their maps are averaged; a seed's folds among themselves always arithmetically: no image has maps of two."""
     power: Annotated[float, Gt(0)] = 2.0
     """Exponent of the power mean; above 1 leans to the surer member."""
-    window: Annotated[int, Ge(0)] = 0
-    """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context."""
+    window: Annotated[int, Ge(0)] | Literal["auto"] = 0
+    """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context. `auto`: 05 tries
+    1, 1.5 and 2 times the size trained on, as far as the images reach, and keeps what `pays`; 03 and 04 take 0."""
     overlap: Annotated[float, Interval(ge=0, lt=1)] = 0.5
     """Share of a window that the next one covers again; 0 for none."""
     scale: Annotated[float, Ge(0)] = 0
@@ -48,7 +49,14 @@ class Infer(Section):
     """Test-time augmentation, in words that multiply the views: `hflip`, `vflip`, `rotate=0,90,180,270`,
     `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square). `merge=gmean` (or `max`,
     `min`, `tsharpen`) in place of their mean. `free`: each window is seen once, but its neighbours flipped otherwise,
-    so that their overlaps average views."""
+    so that their overlaps average views. `auto`: 05 tries none, free, hflip, vflip, flips and d4, and keeps what
+    `pays`; 04 takes none."""
+    pays: Annotated[float, Ge(0)] = 0.001
+    """`auto` of `window` and `tta` keeps what has the highest out-of-fold score after this is taken off for every
+    doubling of the seconds."""
+    trial_limit: Annotated[Seconds, Gt(0)] = 180
+    """Time for each `auto` of `window` and `tta`, on as many out-of-fold images, or parts of large ones, as it is
+    enough for. Measured once, and again when members or options that matter change."""
     batch_size: Annotated[int, Ge(1)] = 8
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """`auto` times two forward passes of each and takes the fastest whose maps agree."""
@@ -68,7 +76,8 @@ class Infer(Section):
     time_limit: Seconds = 0
     """For all of 05 (`9h`, `25m`, `90s`); 0 for none. Out-of-fold maps that are not there yet are made of fewer images;
     test windows get as many networks, the most worthwhile first, and then views as the time that is left allows, and
-    overlap less before a network is left out."""
+    overlap less before a network is left out. `window auto` and `tta auto` first say, each in a twentieth of the limit,
+    which windows and views are worth their seconds, and of these views a window gets as many as there is time for."""
     tag: str = "ensemble"
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25

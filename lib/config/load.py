@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import get_origin
+from types import UnionType
+from typing import Union, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -114,6 +115,8 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
             _put(values, "infer.tta", "hflip")  # votes to compare
         if config.infer.roi == "coarse":
             _put(values, "infer.roi", "content")
+        if config.infer.window == "auto":
+            _put(values, "infer.window", 0)
         if config.train.schedule == "plateau":
             _put(values, "train.evaluations", 2)
         _put(values, "pseudo.rounds", min(1, config.pseudo.rounds))
@@ -261,8 +264,9 @@ def _validate(values: dict, path: Path | None) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as problem:
-        error = problem.errors()[0]
-    key = ".".join(str(part) for part in error["loc"])
+        errors = problem.errors()
+    error, option = errors[0], _option(errors[0]["loc"])
+    key = ".".join(str(part) for part in option)
     where = f"{path}: " if path else ""
     found = f"found {error['input']!r}"
     if error["type"] == "extra_forbidden":
@@ -270,9 +274,16 @@ def _validate(values: dict, path: Path | None) -> Config:
     if error["type"] == "value_error":
         of_section = isinstance(error["input"], dict)  # its message names the keys
         raise UserError(f"{where}{'' if of_section else f'{key}: '}{error['ctx']['error']}")
-    raise UserError(f"{where}{key}: {found}; {_expectation(error)}")
+    messages = [other["msg"] for other in errors if _option(other["loc"]) == option]
+    raise UserError(f"{where}{key}: {found}; {' or '.join(message[0].lower() + message[1:] for message in messages)}")
 
 
-def _expectation(error: dict) -> str:
-    message = error["msg"]
-    return message[0].lower() + message[1:]
+def _option(place: tuple) -> tuple:
+    """Where in the configuration an error is, without the kind that was tried of an option of several kinds."""
+    section = Config
+    for i, part in enumerate(place):
+        field = getattr(section, "model_fields", {}).get(part)
+        section = field.annotation if field else None
+        if get_origin(section) in (Union, UnionType):
+            return place[: i + 1]
+    return place

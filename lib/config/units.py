@@ -44,17 +44,17 @@ _TTA_WORD = re.compile(
 
 
 def tta_words(text: str) -> str:
-    """Words of test-time augmentation, checked; `none` stands alone.
+    """Words of test-time augmentation, checked; `none` and `auto` stand alone.
 
     >>> tta_words("hflip rotate=0,180 scale=0.5,1,2.0 merge=max")
     'hflip rotate=0,180 scale=0.5,1,2.0 merge=max'
     """
     words = text.split()
     wrong = [word for word in words if not _TTA_WORD.fullmatch(word)]
-    if not words or (wrong and words != ["none"]):
+    if not words or (wrong and words not in (["none"], ["auto"])):
         raise ValueError(
-            "expected none, or words such as free, flips, d4, hflip, vflip, rotate=0,180, scale=1,2, brightness=0.9,1 "
-            f"and merge=gmean with blanks between them, found {(wrong or [text])[0]!r}"
+            "expected none, auto, or words such as free, flips, d4, hflip, vflip, rotate=0,180, scale=1,2, "
+            f"brightness=0.9,1 and merge=gmean with blanks between them, found {(wrong or [text])[0]!r}"
         )
     kinds = [word.partition("=")[0] for word in words]
     if len(set(kinds)) < len(kinds):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import AS_THEY_ARE, ImageReader, Scaled
+from lib.imaging.readers.base import AS_THEY_ARE, Cutout, ImageReader, Scaled
 from lib.imaging.readers.geo import GEO_SUFFIXES, GeoReader
 from lib.imaging.readers.plain import PLAIN_SUFFIXES, open_plain
 from lib.imaging.readers.slide import SLIDE_SUFFIXES, SlideReader
 from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
 
-__all__ = ["AS_THEY_ARE", "SUFFIXES", "ImageReader", "Scaled", "open_image"]
+__all__ = ["AS_THEY_ARE", "SUFFIXES", "Cutout", "ImageReader", "Scaled", "open_image"]
 READERS = {
     **dict.fromkeys(TIFF_SUFFIXES, TiffReader),
     **dict.fromkeys(PLAIN_SUFFIXES, open_plain),

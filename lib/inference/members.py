@@ -76,11 +76,12 @@ def named_parts(names: list[str], workspace: Workspace) -> list[Part]:
 
 
 def windows_of(config: Config) -> Windows:
-    """The inference windows, the same for out-of-fold and test maps."""
+    """The inference windows, the same for out-of-fold and test maps; `auto`, still to be tried, as trained."""
     tile = round(config.preprocess.tile_size * config.train.scale)
+    wanted = 0 if config.infer.window == "auto" else config.infer.window
     if config.preprocess.mode == "resize":
-        return Windows(config.infer.window or tile, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
-    size = config.infer.window or config.train.crop or tile
+        return Windows(wanted or tile, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
+    size = wanted or config.train.crop or tile
     scale = config.infer.scale or config.preprocess.scale * config.train.scale
     step = 64 if config.model.stem == "down" else 32
     turns = "free" in config.infer.tta.split()

@@ -18,7 +18,7 @@ from lib.config.competition import Pixels
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
-from lib.imaging.reader import AS_THEY_ARE, Scaled, open_image
+from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader, Scaled, open_image
 from lib.imaging.roi import regions
 from lib.imaging.stitch import Resizer, Spool, stitch
 from lib.memory import give_back
@@ -27,8 +27,10 @@ from lib.terminal import progress
 
 @dataclass(frozen=True)
 class Source:
-    """An image to predict. `roi` as in lib/imaging/roi.py. `size` (height, width) and `seen`, the share that is not
-    blank, where they are known: they only tell how long it may take."""
+    """An image to predict, or only a `part` of it (y, x, height, width). `roi` as in lib/imaging/roi.py.
+
+    `size` (height, width) and `seen`, the share that is not blank, tell how long it may take, where they are known.
+    """
 
     image_id: str
     path: Path
@@ -37,6 +39,11 @@ class Source:
     pixels: Pixels = AS_THEY_ARE
     size: tuple[int, int] = (1, 1)
     seen: float = 1.0
+    part: tuple[int, int, int, int] | None = None
+
+    def open(self) -> ImageReader:
+        reader = open_image(self.path, self.pixels)
+        return Cutout(reader, self.part) if self.part else reader
 
 
 @dataclass(frozen=True)
@@ -214,7 +221,7 @@ def image_windows(sources: list[Source], windows: Windows) -> int:
     """How many windows some images have together, blank ones included."""
     total = 0
     for source in sources:
-        with open_image(source.path, source.pixels) as reader:
+        with source.open() as reader:
             total += count_windows(reader.height, reader.width, windows)
     return total
 
@@ -267,7 +274,7 @@ class _Stopped(Exception):
 
 
 def _read_source(source: Source, windows: Windows, put: Callable[[object], None]) -> None:
-    with open_image(source.path, source.pixels) as reader:
+    with source.open() as reader:
         shape = whole_size(reader.height, reader.width, windows.size, windows.whole) if windows.whole else None
         scaled = Scaled(reader, windows.scale, shape)
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)

@@ -16,7 +16,7 @@ from ttach.base import Compose, DualTransform
 STEP = 32  # what networks halve a window by; with a stem that halves once more, windows are multiples of 64
 SURE = 1 / 510  # probabilities below count as this one in logarithms: half a bin of 8 bits
 
-ALIASES = {"none": "", "free": "", "flips": "hflip vflip", "d4": "hflip rotate=0,90,180,270"}
+ALIASES = {"none": "", "auto": "", "free": "", "flips": "hflip vflip", "d4": "hflip rotate=0,90,180,270"}
 
 
 class Scale(DualTransform):

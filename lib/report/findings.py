@@ -30,12 +30,13 @@ CHUNK = 2**16  # pixels of a sample looked at together
 
 
 def write_findings(
-    oof: Evaluation, fitted: Fitted, members: list[dict], ensemble: list[dict], objects: pd.DataFrame,
+    oof: Evaluation, fitted: Fitted, more: dict[str, list[dict]], objects: pd.DataFrame,
     folds: pd.DataFrame, count: int, images: pd.DataFrame, competition: Competition, workspace: Workspace,
 ) -> None:  # fmt: skip
     """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `count` images of each kind.
 
-    `members`, `ensemble`: as lib/report/ensemble.py makes them. `objects`: of all images. `folds`: folds.csv.
+    `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/inference/settle.py.
+    `objects`: of all images. `folds`: folds.csv.
     """
     config = competition.settings
     decision, confusions = fitted.decision, fitted.confusions
@@ -48,7 +49,7 @@ def write_findings(
             "fold": list(about["fold"]), "group": list(about["group"]),
         }
     ).sort_values("score", kind="stable")  # fmt: skip
-    per_member = np.array([metrics.image_scores(config, oof.confusions(s)) for s in range(len(members))])
+    per_member = np.array([metrics.image_scores(config, oof.confusions(s)) for s in range(len(more["members"]))])
     write_json(
         workspace.report / "oof.json",
         {
@@ -68,7 +69,7 @@ def write_findings(
             },
             "calibration": curves(oof, decision, competition),
             "thresholds": threshold_curve(oof, competition) if oof.binary else [],
-            "members": members, "ensemble": ensemble, "correlation": correlation(per_member),
+            **more, "correlation": correlation(per_member),
             "gallery": draw_gallery(table, oof, decision, count, images, competition, workspace),
         },
     )  # fmt: skip

@@ -21,6 +21,7 @@ from lib.inference.decision import Decision
 from lib.inference.evaluate import HALF, background_fill, quantised
 from lib.inference.members import Part, groups_of, infer_engine, limits_of, parts_of, source_of, trained_with
 from lib.inference.predictor import Block
+from lib.inference.settle import settled
 from lib.inference.together import predict_together
 from lib.pseudo.rounds import chosen_experiment
 from lib.report.figures import error_map, heat, overlay, save_picture
@@ -49,15 +50,16 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
     row = images.set_index("image_id").loc[image_id]
     members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
     parts = parts_of(members, config.infer.weights)
+    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+    device = pick_device(config.train.device, config.train.threads)
+    config, _ = settled(config, parts, folds, images, competition, workspace, device, None)
     if row["split"] == "train":
-        folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py").set_index("image_id")
-        fold = int(folds.loc[image_id, "fold"])
+        fold = int(folds.set_index("image_id").loc[image_id, "fold"])
         parts = [part for part in parts if part.member.fold == fold]
         if not parts:
             raise UserError(f"image {image_id!r} is in fold {fold}, of which no member is trained; all others saw it")
     binary = competition.channels == 1
     decision, parts = decision_of(workspace, parts, binary)
-    device = pick_device(config.train.device, config.train.threads)
     networks = [load_network(part.member.path, part.weights, device, config.infer.gate) for part in parts]
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, workspace, networks[0], device, images, len(parts))

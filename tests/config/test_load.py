@@ -20,6 +20,8 @@ def test_command_line_beats_yaml_beats_defaults(tmp_path):
         (["--tile_size", "3"], "nearest legal name is preprocess.tile_size"),
         (["--train.epochs", "abc"], "train.epochs: found 'abc'"),
         (["--train.precision", "fp8"], "'auto', 'fp32'"),
+        (["--infer.window", "large"], "infer.window: found 'large'; input should be a valid integer.* or .*'auto'"),
+        (["--infer.window", "-1"], "infer.window: found '-1'; .*greater than or equal to 0"),
         (["--train", "3"], "is a section"),
         (["--train.lr"], "takes one value"),
         (["stray"], "expected an option"),
@@ -76,6 +78,13 @@ def test_a_list_or_a_section_that_cannot_be_read_is_no_traceback(tmp_path):
     path = tmp_path / "empty.yaml"
     path.write_text("train:\n")
     assert load(path, ["--train.epochs", "3"]).train.epochs == 3
+
+
+def test_a_sliver_tries_no_windows_and_views():
+    infer = load(None, ["--debug", "--infer.window", "auto", "--infer.tta", "auto"]).infer
+    assert (infer.window, infer.tta) == (0, "none")
+    assert load(None, ["--infer.window", "auto"]).infer.window == "auto"
+    assert load(None, ["--infer.window", "96"]).infer.window == 96
 
 
 def test_a_sliver_has_the_votes_that_agreement_compares():

@@ -46,6 +46,21 @@ def test_a_fitted_mixture_and_decision_reach_the_submission(trained, capsys):
     assert (work / "submission.csv").read_bytes() == first, "not changed by the memory allowed"
 
 
+def test_images_are_inferred_at_another_scale_than_trained_at_and_answered_at_their_own_size(trained):
+    from lib.competition import rle
+
+    work, answers, scores = trained.parent / "work", set(), []
+    for scale in ("0.5", "1", "1.5"):
+        run("05_infer_ensemble", trained, "--infer.scale", scale, "--infer.window", "64", "--infer.tag", scale)
+        about = json.loads(next((work / "submissions").glob(f"*_{scale}.json")).read_text())
+        assert f"scale={float(scale)}" in about["windows"][0]
+        table = pd.read_csv(work / "submission.csv", keep_default_na=False)
+        masks = [rle.decode(text, 150 + 7 * i, 200 - 5 * i) for i, text in zip((6, 7), table["predicted"], strict=True)]
+        answers.add(tuple(int(mask.sum()) for mask in masks))
+        scores.append(about["oof_score"])
+    assert len(answers) == 3 and len(set(scores)) == 3, "it changes nothing"
+
+
 def test_an_object_that_is_too_small_is_in_no_submission(trained, monkeypatch):
     from lib.competition import rle
     from lib.inference import fitting

@@ -78,6 +78,20 @@ def test_maps_do_not_change_with_memory_and_batch(image):
     assert (one == many).all() and one.shape[2:] == (75, 131)
 
 
+def test_a_part_of_an_image_is_predicted_as_if_it_were_all(image):
+    path, pixels = image
+    y, x, h, w = box = 11, 40, 50, 70
+    cv2.imwrite(str(path.parent / "part.png"), pixels[y : y + h, x : x + w, ::-1])
+    for scale in (1.0, 0.5):
+        sources = Source("a", path, "content", part=box), Source("b", path.parent / "part.png", "content")
+        ours, theirs = (
+            np.concatenate([block.probs for block in predict([source], Ensemble([Grey()], CPU), Windows(
+                32, 0.5, scale, "gaussian", 0.25), np.zeros(1), 1)], axis=2)
+            for source in sources
+        )  # fmt: skip
+        assert ours.shape == (1, 1, h, w) and (ours == theirs).all()
+
+
 def test_probabilities_are_averaged_and_each_member_is_a_system(image):
     path, _ = image
     nets = [Grey(-2.0), Grey(2.0)]

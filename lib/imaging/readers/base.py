@@ -74,6 +74,23 @@ class ImageReader(ABC):
         self.close()
 
 
+class Cutout(ImageReader):
+    """A box (y, x, height, width) of an image as if it were all of it."""
+
+    def __init__(self, reader: ImageReader, box: tuple[int, int, int, int]):
+        self.inner, self.path, self.channels = reader, reader.path, reader.channels
+        self.y, self.x, self.height, self.width = box
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        return self.inner.read(self.y + y, self.x + x, h, w)
+
+    def shrunk(self, rows: int, columns: int, y: int, x: int, h: int, w: int) -> np.ndarray:
+        return self.inner.shrunk(rows, columns, self.y + y, self.x + x, h, w)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
 class Scaled(ImageReader):
     """A reader in other coordinates: `scale` 0.5 shows the image at half its size; `size` (h, w) names the size."""
 

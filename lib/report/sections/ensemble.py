@@ -19,6 +19,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
     blocks = [
         Table("Members", members, "Each by its own threshold, over all folds' images."),
         Table("Ensemble", oof["ensemble"]),
+        *(Table("Windows and views that were tried", trial["rows"], trial["note"]) for trial in oof.get("trials", [])),
         Chart("Score against seconds of training", scatter(points, "seconds", "OOF score")),
     ]
     if len(members) > 1:

@@ -1,0 +1,170 @@
+"""What `auto` of windows and views comes to: tried on out-of-fold images, written down, and used again.
+
+Kept is what has the highest score after `infer.pays` is taken off for every doubling of the seconds. Scores are of the
+mean of all networks, one class by the threshold that is best on the other folds' images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from lib.competition import metrics
+from lib.competition.dataset import Competition
+from lib.competition.intervals import paired_gain
+from lib.config import Config, flat
+from lib.config.units import duration
+from lib.inference.decision import best_threshold, cross_folds, crossed_by_threshold
+from lib.inference.evaluate import HALF, Evaluation
+from lib.inference.members import Part, roi_file, trained_with, windows_of
+from lib.inference.predictor import Windows
+from lib.inference.trial import Trial, Tried
+from lib.workspace import Member, Workspace, file_fingerprint, short_hash
+
+AUTO = "auto"
+WORDS = ("none", "free", "hflip", "vflip", "flips", "d4")
+FACTORS = (1.5, 2.0)  # sides of windows, in those trained on
+STEP = 64  # what sides are multiples of
+SHARE = 0.05  # of `infer.time_limit`, that a trial may take
+
+
+def settled(
+    config: Config, parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame, competition: Competition,
+    workspace: Workspace, device: torch.device, load: Callable[[Part], nn.Module] | None,
+) -> tuple[Config, list[dict]]:  # fmt: skip
+    """`config` with what is kept in place of `infer.window auto` and `infer.tta auto`, and what their trials found.
+
+    Each is measured once for these members, images and options. Without `load` nothing is: what was not measured yet
+    remains `auto`, which is windows as trained, or no views. A finding has `chosen`, `rows` of a table and a `note`.
+    """
+    findings = []
+    for option, candidates in (("window", _sizes), ("tta", _words)):
+        if getattr(config.infer, option) != AUTO:
+            continue
+        own = {part.member: windows_of(trained_with(part.member, config)) for part in parts}
+        grids = list(dict.fromkeys(own.values()))
+        values = candidates(grids, images)
+        if len(values) == 1:
+            config = _with(config, option, values[0])
+            continue
+        # What was found in more time is the better choice where a limit leaves less, too.
+        most = config.infer.trial_limit
+        limit = min(most, SHARE * config.infer.time_limit or most)
+        keys = [f"infer.{option} {_identity(config, [values, each], own, parts, workspace, device)}"
+                for each in (most, limit)]  # fmt: skip
+        finding = workspace.choice(keys[0]) or workspace.choice(keys[1])
+        if finding is None and load:
+            trained = f"{', '.join(str(grid.size) for grid in grids)} as trained"
+            names = [trained if value == 0 else str(value) for value in values]
+            print(f"05: infer.{option} auto: {'; '.join(names)} are tried on out-of-fold images, for "
+                  f"{duration(limit)} at most", flush=True)  # fmt: skip
+            variants = [_with(config, option, value) for value in values]
+            trial = Trial(variants, parts, folds, images, competition, workspace, device, load)
+            finding = judged(f"infer.{option}", values, names, trial.run(limit), len(trial.order), config)
+            workspace.choose(keys[1], finding)
+        if finding:
+            config = _with(config, option, finding["chosen"])
+            findings.append(finding)
+    return config, findings
+
+
+def _with(config: Config, option: str, value: object) -> Config:
+    return config.model_copy(update={"infer": config.infer.model_copy(update={option: value})})
+
+
+def _sizes(grids: list[Windows], images: pd.DataFrame) -> list[int]:
+    """0, as each network was trained, and larger ones for all, none beyond what holds the largest image."""
+    trained, rows = max(grid.size for grid in grids), images[images["split"] != "unlabeled"]
+    needed = round(rows[["height", "width"]].to_numpy().max() * max(grid.scale for grid in grids))
+    sizes = [-(-min(round(trained * factor), needed) // STEP) * STEP for factor in FACTORS]
+    return [0, *dict.fromkeys(size for size in sizes if size > trained)]
+
+
+def _words(grids: list[Windows], images: pd.DataFrame) -> list[str]:
+    """`free` only where windows overlap."""
+    overlapping = any(grid.overlap and not grid.whole for grid in grids)
+    return [word for word in WORDS if word != "free" or overlapping]
+
+
+def _identity(
+    config: Config, trial: list, grids: dict[Member, Windows], parts: list[Part], workspace: Workspace,
+    device: torch.device,
+) -> str:  # fmt: skip
+    """What a choice is measured with. `trial`: values and seconds; `grids`: the members' windows."""
+    infer, competition = config.infer, config.competition
+    made_from = [
+        trial,
+        [[file_fingerprint(member.path / "done.json"), repr(grid)] for member, grid in grids.items()],
+        [part.name for part in parts],
+        [file_fingerprint(path) for path in (workspace.folds, workspace.images, *roi_file(config))],
+        [infer.tta, infer.pays, infer.gate, infer.roi, infer.threshold, infer.precision, infer.backend],
+        [competition.metric, competition.score_background, flat(competition.scoring)],
+        config.preprocess.blank_tolerance,
+    ]
+    experiments = " ".join(dict.fromkeys(member.experiment for member in grids))
+    return f"{experiments} {device.type} {short_hash(made_from)}"
+
+
+def judged(option: str, values: list, names: list[str], tried: Tried, images: int, config: Config) -> dict:
+    """What of `values` is kept, a table of what each gains over the first, and what is to be said of it.
+
+    The table's last row is what the choice is worth on images that it does not know: each fold's are predicted by what
+    is kept on the others'. `images`: how many out-of-fold images there are.
+    """
+    folds, groups = tried.images["fold"].to_numpy(), tried.images["group"].to_numpy()
+    ratios = (tried.seconds + 1e-9) / (tried.seconds[0] + 1e-9)  # images may be blank
+    confusions = [_crossed(evaluation, folds, config) for evaluation in tried.evaluations]
+    best, score = _kept(tried.evaluations, ratios, folds, config), metrics.score
+    known = f"gain (95 % over {len(set(groups))} groups)"
+
+    def row(name: str, ours: np.ndarray, ratio: float | None, kept: str) -> dict:
+        gain = None if ours is confusions[0] else str(paired_gain(config.competition, ours, confusions[0], groups))
+        seconds = None if ratio is None else f"{ratio:.2f}"
+        return {option: name, "OOF score": score(config.competition, ours), known: gain, "seconds": seconds, "": kept}
+
+    rows = [
+        row(name, ours, ratio, "kept" * (i == best))
+        for i, (name, ours, ratio) in enumerate(zip(names, confusions, ratios, strict=False))
+    ]
+    if len(set(folds)) > 1 and len(rows) > 1:
+        rows.append(row("kept on the other folds", _nested(tried.evaluations, ratios, folds, config), None, ""))
+    late, cut = ", ".join(names[len(ratios) :]), " (parts of large ones)" * tried.cut
+    note = (
+        f"{option} {names[best]}: the highest score after {config.infer.pays:g} is taken off for every doubling of the "
+        f"seconds, on {len(folds)} of {images} out-of-fold images{cut}. It is chosen on images that are scored below, "
+        f"which flatters these scores; what is kept on the other folds does not know its images."
+    )
+    if late:
+        note += f" There was no time for {late}; raise infer.trial_limit."
+    return {"chosen": values[best], "rows": rows, "note": note}
+
+
+def _crossed(evaluation: Evaluation, folds: np.ndarray, config: Config) -> np.ndarray:
+    """(N, n, n)"""
+    if evaluation.binary and config.infer.threshold == "fit":
+        return crossed_by_threshold(evaluation, 0, folds, config.competition)
+    return evaluation.confusions(0)
+
+
+def _kept(evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, config: Config) -> int:
+    """Which is worth its seconds, in `ratios` to the first one's; of those that are alike, the first."""
+    scores = [metrics.score(config.competition, _crossed(one, folds, config)) for one in evaluations]
+    worth = np.array(scores) - config.infer.pays * np.log2(ratios)
+    return int(np.argmax(worth >= worth.max() - 1e-9))
+
+
+def _nested(evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, config: Config) -> np.ndarray:
+    """(N, n, n): each fold's images by what is kept, and the threshold that is best, on the other folds' images."""
+    found = evaluations[0].confusions(0).copy()
+    for here, others in cross_folds(folds):
+        known = [Evaluation([], one.counts[others]) for one in evaluations]
+        chosen = evaluations[_kept(known, ratios, folds[others], config)]
+        threshold = HALF
+        if chosen.binary and config.infer.threshold == "fit":
+            threshold = best_threshold(chosen, 0, others, config.competition)
+        found[here] = chosen.confusions(0, threshold)[here]
+    return found
