@@ -28,6 +28,7 @@ from lib.inference.evaluate import background_fill
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
     Part,
+    check_gate,
     check_same_systems,
     groups_of,
     infer_engine,
@@ -69,6 +70,7 @@ def main(argv: list[str]) -> None:
     parts = parts_of(members, config.infer.weights)
     systems = check_same_systems(parts)
     check_decide(config, competition)
+    check_gate(parts, config)
     finders = coarse_members(config, competition, workspace)
     check_finders(config, finders, parts)
     stage = workspace.stage(
@@ -96,7 +98,7 @@ def main(argv: list[str]) -> None:
     stage.begin()
 
     def load(part: Part):
-        return load_network(part.member.path, part.weights, device, config.infer.gate)
+        return load_network(part.member.path, part.weights, device)
 
     # The decision, on out-of-fold maps made as the test maps will be.
     first = trained_with(parts[0].member, config)
@@ -131,7 +133,8 @@ def main(argv: list[str]) -> None:
     parts, decision = without_idle(parts, systems, decision)
     groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
     if limit:
-        judge, fill = judge_of(oof, fitted, config), background_fill(competition.channels, len(competition.label_names))
+        judge = judge_of(oof, fitted, config)
+        fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
         until = started + (1 - RESERVE) * limit
         groups = paced(groups, parts, systems, judge, config, test, sources, fill, until)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"

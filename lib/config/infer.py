@@ -55,14 +55,17 @@ class Infer(Section):
     backend: str = "auto"
     """`eager`, `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
     windows until the whole work takes less than five minutes, and takes the fastest whose maps agree."""
-    gate: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """A class is left out of a window where the classification head finds it less likely than this; 0 for never."""
+    gate: Annotated[float, Interval(ge=0, lt=1)] | Literal["fit"] = 0.0
+    """A class is left out where the classification heads (`model.classifier`) find it less likely than this, blended
+    over windows and averaged over members; 0 for never, `fit` for what scores best on out-of-fold maps, class by class.
+    The table says what it gains on folds it was not fitted on."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
     decide: list[Literal["objects", "largest", "holes", "priors"]] = []
-    """What else is fitted on out-of-fold maps. One class: `objects` (drawn from a low threshold on, where they reach a
-    high one and an area), `largest` (only the largest object of an image), `holes` (small ones are filled). Several
-    classes: `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
+    """What else is fitted on out-of-fold maps: `objects` (drawn from a low threshold on, where they reach a high one
+    and an area; each of several classes has its own, against background or, without one, the next likely class),
+    `largest` (only the largest object of an image and class), of one class `holes` (small ones are filled), of several
+    `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
     maps_gib: Annotated[float, Gt(0)] = 64.0
     """Disk for out-of-fold maps, before compression, when `members`, `mean` or `decide` needs them whole."""
     time_limit: Seconds = 0
@@ -73,6 +76,11 @@ class Infer(Section):
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25
     """Memory for the rows of an image that are being worked on; what is more waits in a file."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether presence of classes is asked of the networks."""
+        return self.gate != 0
 
 
 class Report(Section):

@@ -119,7 +119,10 @@ def groups_of(
         systems = [[i for i, name in enumerate(names) if name == wanted] for wanted in dict.fromkeys(names)]
         kept = [*(systems if each else []), list(range(len(own)))]
         networks = [load(part) for part in own]
-        groups.append(Group(windows, Ensemble(networks, device, tta=config.infer.tta, engine=engine, groups=kept)))
+        for network in networks:
+            network.tells_presence = config.infer.gated
+        options = {"tta": config.infer.tta, "engine": engine, "presence": config.infer.gated}
+        groups.append(Group(windows, Ensemble(networks, device, groups=kept, **options)))
     return groups
 
 
@@ -175,6 +178,15 @@ def infer_engine(
     return Engine(precision, chosen("infer.backend", config.infer.backend, f"{about} {precision}", fastest))
 
 
+def check_gate(parts: list[Part], config: Config) -> None:
+    """Raises UserError when `infer.gate` asks for what no member's network tells."""
+    if config.infer.gated and not any(trained_with(part.member, config).model.classifier for part in parts):
+        raise UserError(
+            f"infer.gate {config.infer.gate}: no member has a classification head, so none tells which classes are "
+            "present; train some with model.classifier true, or leave infer.gate at 0"
+        )
+
+
 def check_same_systems(parts: list[Part]) -> list[str]:
     """Names of the systems; every fold must have all of them, or averages would mean different things."""
     folds = sorted({part.member.fold for part in parts})
@@ -227,6 +239,7 @@ def out_of_fold(
                     keep=SHOWN,
                     sample=True,
                     writer=stack.enter_context(MapWriter(path)) if path else None,
+                    presence=config.infer.gated,
                 )
             result.save(cache)
         evaluations.append(Evaluation.load(cache))
@@ -257,7 +270,7 @@ def _by_fold(
             ids,
             [repr(windows_of(trained_with(part.member, config))) for part in here],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
-            [config.infer.roi, config.infer.tta, config.infer.gate, repr(engine), file_fingerprint(workspace.images)],
+            [config.infer.roi, config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(workspace.images)],
             [SHOWN, MAP_SIDE, POINTS, SAMPLED],
         ]
         yield fold, here, ids, workspace.oof_dir / f"{short_hash(made_from)}.npz"
@@ -270,7 +283,7 @@ def _check_disk(
     rows = images.set_index("image_id").loc[
         folds.loc[folds["fold"].isin({part.member.fold for part in parts}), "image_id"]
     ]
-    maps = (len({part.system for part in parts}) + 1) * competition.channels
+    maps = (len({part.system for part in parts}) + 1) * competition.channels * (1 + config.infer.gated)
     gib = float((rows["height"] * rows["width"]).sum()) * maps / 2**30
     free = free_gib(workspace.oof_dir)
     if config.infer.maps_gib > free:
@@ -280,6 +293,5 @@ def _check_disk(
     if gib > min(free, config.infer.maps_gib):
         raise UserError(
             f"{limit}, and the out-of-fold maps of {len(rows)} images, {maps} to each, may take {gib:.0f} GiB before "
-            f"compression; raise that, or leave infer.members, infer.mean and "
-            "infer.decide at their defaults"
+            "compression; raise that, or leave infer.members, infer.mean, infer.gate and infer.decide at their defaults"
         )
