@@ -30,11 +30,11 @@ from lib.inference.members import (
     Part,
     check_gate,
     check_same_systems,
+    chosen_parts,
     groups_of,
     infer_engine,
     is_cached,
     out_of_fold,
-    parts_of,
     roi_file,
     source_of,
     trained_with,
@@ -45,7 +45,7 @@ from lib.inference.submit import write_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
-from lib.report.ensemble import ensemble_rows, member_rows
+from lib.report.ensemble import all_images_note, ensemble_rows, member_rows
 from lib.report.failures import class_rows, shown_objects, size_rows
 from lib.report.findings import write_findings
 from lib.report.page import update_report
@@ -66,8 +66,8 @@ def main(argv: list[str]) -> None:
     device = pick_device(config.train.device)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-    members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
-    parts = parts_of(members, config.infer.weights)
+    experiments = config.infer.experiments or [chosen_experiment(config, workspace)]
+    parts, predicting = chosen_parts(experiments, config, workspace)
     systems = check_same_systems(parts)
     check_decide(config, competition)
     check_gate(parts, config)
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> None:
         [
             workspace.images,
             workspace.folds,
-            *(part.member.path / "done.json" for part in [*parts, *finders]),
+            *{part.member.path / "done.json": None for part in [*parts, *predicting, *finders]},
             *roi_file(config),
         ],
     )
@@ -127,10 +127,14 @@ def main(argv: list[str]) -> None:
         share = share_looked_at(Path(config.infer.roi), images[images["split"] != "unlabeled"], windows_of(first))
         table += f"\n\nregions leave {share:.1%} of all windows to be computed"
 
+    if config.infer.folds == "all":
+        table += f"\n\n{all_images_note(parts, predicting)}"
+
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]
     sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
-    parts, decision = without_idle(parts, systems, decision)
+    judged = parts
+    parts, decision = without_idle(predicting, systems, decision)
     groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
     if limit:
         judge = judge_of(oof, fitted, config)
@@ -148,8 +152,11 @@ def main(argv: list[str]) -> None:
     write_findings(oof, fitted, rows, gains, folds, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
-        "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in parts},
-        "members": [part.name for part in parts], "decision": read_json(workspace.decision, {}),
+        "made_from": {
+            part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]
+        },
+        "members": [part.name for part in parts], "judged": [part.name for part in judged],
+        "decision": read_json(workspace.decision, {}),
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": seconds,
         "windows": [repr(group.windows) for group in groups], "tta": config.infer.tta, **asdict(engine),
         "code": code_version(),

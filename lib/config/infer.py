@@ -17,6 +17,11 @@ class Infer(Section):
     weights: list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]] = ["swa"]
     """Which weights of each member take part. `swa` falls back to `last` where SWA was off; `epochs` are all the
     checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup` as in `train.soup`."""
+    folds: Literal["each", "all"] = "each"
+    """Who predicts test images: `each` fold's members together, or those trained on `all` labeled images, one for each
+    seed (`03_train.py --train.folds all`; run_all.sh trains them last, in the best round): with one seed a single
+    network, for competitions that forbid ensembles. No out-of-fold map can judge it: decision and scores are then those
+    of the folds' members of the same experiment and seed, each alone on its images, and trained on fewer."""
     members: Literal["equal", "greedy", "simplex"] = "equal"
     """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with
     replacement, or searched among all shares; found on a sample of out-of-fold pixels."""

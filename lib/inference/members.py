@@ -61,13 +61,33 @@ def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
     return parts
 
 
+def chosen_parts(experiments: list[str], config: Config, workspace: Workspace) -> tuple[list[Part], list[Part]]:
+    """(parts that are judged on out-of-fold maps, parts that predict test images).
+
+    The same ones, but with `infer.folds all`: then members of all images predict, and the folds' members that differ
+    from them in nothing else are judged in their place. Raises UserError when there are none.
+    """
+    parts = parts_of(workspace.members(experiments), config.infer.weights)
+    if config.infer.folds == "each":
+        return parts, parts
+    final = parts_of(workspace.members(experiments, of_all=True), config.infer.weights)
+    judged = {part.system for part in parts}
+    for part in final:
+        if part.system not in judged:
+            raise UserError(
+                f"infer.folds all: {part.name} predicts test images, and no fold has a member like it from which "
+                f"decision and score could come; train at least one fold's with train.seeds {part.member.seed} too"
+            )
+    return [part for part in parts if part.system in {part.system for part in final}], final
+
+
 def named_parts(names: list[str], workspace: Workspace) -> list[Part]:
     """The parts whose names these are. Raises UserError when a member is gone."""
     parts = []
     for name in names:
         member, weights = name.rsplit(" ", 1)
         experiment, _, rest = member.rpartition("/")
-        found = [m for m in workspace.members([experiment]) if m.name == member]
+        found = [m for m in workspace.members([experiment], rest.startswith("all_")) if m.name == member]
         if not found:
             raise UserError(f"{workspace.runs / experiment} no longer holds {rest}; train it, then run 05 again")
         parts.append(Part(found[0], weights))

@@ -37,6 +37,16 @@ def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: 
     return rows
 
 
+def all_images_note(judged: list[Part], predicting: list[Part]) -> str:
+    """Whose scores the tables show, where others predict the test images."""
+    folds = len({part.member.fold for part in judged})
+    return (
+        f"test images are predicted by {', '.join(part.name for part in predicting)}, trained on all images, of which "
+        f"there can be no out-of-fold score; the scores above are of the members of {folds} fold(s) that were trained "
+        "alike on the other images"
+    )
+
+
 def ensemble_rows(
     members: list[dict], oof: Evaluation, fitted: Fitted, folds: np.ndarray, groups: np.ndarray, config: Config
 ) -> list[dict]:

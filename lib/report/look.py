@@ -20,7 +20,7 @@ from lib.imaging.grid import map_step
 from lib.inference.decision import Decision
 from lib.inference.evaluate import HALF, background_fill, quantised
 from lib.inference.gate import with_presence
-from lib.inference.members import Part, groups_of, infer_engine, limits_of, parts_of, source_of, trained_with
+from lib.inference.members import Part, chosen_parts, groups_of, infer_engine, limits_of, source_of, trained_with
 from lib.inference.predictor import Block
 from lib.inference.together import predict_together
 from lib.pseudo.rounds import chosen_experiment
@@ -48,12 +48,12 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
         some = ", ".join(images["image_id"][:5])
         raise UserError(f"{workspace.images} has no image {image_id!r}; it has {some}, …")
     row = images.set_index("image_id").loc[image_id]
-    members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
-    parts = parts_of(members, config.infer.weights)
+    experiments = config.infer.experiments or [chosen_experiment(config, workspace)]
+    judged, parts = chosen_parts(experiments, config, workspace)
     if row["split"] == "train":
         folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py").set_index("image_id")
         fold = int(folds.loc[image_id, "fold"])
-        parts = [part for part in parts if part.member.fold == fold]
+        parts = [part for part in judged if part.member.fold == fold]
         if not parts:
             raise UserError(f"image {image_id!r} is in fold {fold}, of which no member is trained; all others saw it")
     binary = competition.channels == 1
