@@ -4,12 +4,13 @@
     python 03_train.py configs/aerial.yaml --train.folds 0 --train.seeds 42    # one member
     python 03_train.py configs/aerial.yaml --train.experiment big --model.architecture fpn --train.crop 512
     python 03_train.py configs/aerial.yaml --train.round 1                     # on the pseudo-labels of 04
+    python 03_train.py configs/aerial.yaml --train.round 1 --train.folds all   # one network of all images and labels
     torchrun --nproc_per_node 4 03_train.py configs/aerial.yaml                # four GPUs share every batch
 
 A killed training goes on from where it last saved itself when the same command is given again. Each member leaves, in
 work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, metrics.jsonl, last.pt (to go on from),
 {last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images,
-and of each image alone).
+and of each image alone). One of all images is all_seed<s>/, and has no scores.
 """
 
 import shutil
@@ -33,10 +34,17 @@ from lib.terminal import begin
 from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
 from lib.training.device import loading_processes, pick_device
-from lib.training.member import make_data, make_trainer, member_inputs, pretraining, training_tiles
+from lib.training.member import (
+    check_unscored,
+    make_data,
+    make_trainer,
+    member_inputs,
+    pretraining,
+    training_tiles,
+)
 from lib.training.settle import settle
 from lib.training.team import Team, assemble
-from lib.workspace import Member, Workspace, read_json, round_experiment, write_json
+from lib.workspace import ALL, Member, Workspace, read_json, round_experiment, write_json
 
 
 def main(argv: list[str]) -> None:
@@ -49,15 +57,17 @@ def main(argv: list[str]) -> None:
     team = assemble(device)
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
     every_fold = sorted(set(folds["fold"]) - {-1})
-    strangers = sorted(set(config.train.folds) - set(every_fold))
+    strangers = sorted(set(config.train.folds) - {*every_fold, "all"})
     if strangers:
         raise UserError(f"train.folds names fold {strangers[0]}, but {workspace.folds} has {every_fold}")
     experiment = round_experiment(config.train.experiment, config.train.round)
     members = [
         Member(experiment, fold, seed, workspace.member_dir(experiment, fold, seed))
         for seed in config.train.seeds
-        for fold in config.train.folds or every_fold
+        for fold in (ALL if fold == "all" else fold for fold in config.train.folds or every_fold)
     ]
+    if "all" in config.train.folds:
+        check_unscored(config)
     if config.train.time_limit:
         train_in_time(members, config, competition, workspace, folds, device, team)
     else:
@@ -146,29 +156,31 @@ def train_member(
         tracker.pictures(trainer.step, worst_pictures(found, images, competition))
         return found
 
-    trainer.run(lambda network: scored([network], quick=True).score, left)
-    results = {}
+    trainer.run((lambda network: scored([network], quick=True).score) if validation else None, left)
+    results: dict[str, Scored] = {}
     for which in ("swa", "ema", "best", "last", "mean", "soup", "epochs"):
         kept = which == "epochs" and config.train.checkpoints or (member.path / f"{which}_weights.pt").is_file()
-        if which == "swa" or (which in config.infer.weights and kept):
+        if validation and (which == "swa" or (which in config.infer.weights and kept)):
             networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
             results[which] = scored(networks)
     tracker.finish()
     seconds = round(time.monotonic() - started, 1)
     done = {
-        "score": results["swa"].score, "scores": {kind: found.score for kind, found in results.items()},
+        "score": results["swa"].score if results else None,
+        "scores": {kind: found.score for kind, found in results.items()},
         "seconds": seconds, "train_seconds": round(trainer.seconds, 1), "steps": trainer.step,
         "precision": precision, "round": config.train.round, "batch_size": data.batch_size,
         "images_per_second": round(trainer.step * data.batch_size / max(trainer.seconds, 1e-9), 2),
         "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
     }  # fmt: skip
-    write_json(member.path / "done.json", {**done, "images": results["swa"].images})
+    write_json(member.path / "done.json", {**done, "images": results["swa"].images if results else {}})
     stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
     team.wait()
     update_report(config)
-    if config.clean.use:
+    if config.clean.use and results:
         print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")
-    print(f"03: {member.name}: OOF {done['score']:.4f} after {trainer.step} steps in {seconds:.0f} s ({precision})")
+    told = f"OOF {done['score']:.4f}" if results else "all images, so no OOF score of its own,"
+    print(f"03: {member.name}: {told} after {trainer.step} steps in {seconds:.0f} s ({precision})")
 
 
 if __name__ == "__main__":

@@ -29,12 +29,13 @@ from lib.inference.evaluate import background_fill
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
     Part,
+    check_gate,
     check_same_systems,
+    chosen_parts,
     groups_of,
     infer_engine,
     is_cached,
     out_of_fold,
-    parts_of,
     roi_file,
     source_of,
     trained_with,
@@ -46,7 +47,7 @@ from lib.inference.submit import write_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
 from lib.pseudo.rounds import chosen_experiment
-from lib.report.ensemble import ensemble_rows, member_rows
+from lib.report.ensemble import all_images_note, ensemble_rows, member_rows
 from lib.report.failures import all_objects, class_rows, size_rows
 from lib.report.findings import write_findings
 from lib.report.page import update_report
@@ -68,15 +69,16 @@ def main(argv: list[str]) -> None:
     device = pick_device(config.train.device)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-    members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
-    parts = parts_of(members, config.infer.weights)
+    experiments = config.infer.experiments or [chosen_experiment(config, workspace)]
+    parts, predicting = chosen_parts(experiments, config, workspace)
     systems = check_same_systems(parts)
     check_decide(config, competition)
+    check_gate(parts, config)
     finders = coarse_members(config, competition, workspace)
     check_finders(config, finders, parts)
 
     def load(part: Part):
-        return load_network(part.member.path, part.weights, device, config.infer.gate)
+        return load_network(part.member.path, part.weights, device)
 
     config, trials = settled(config, parts, folds, images, competition, workspace, device, load)
     stage = workspace.stage(
@@ -93,7 +95,7 @@ def main(argv: list[str]) -> None:
         [
             workspace.images,
             workspace.folds,
-            *(part.member.path / "done.json" for part in [*parts, *finders]),
+            *{part.member.path / "done.json": None for part in [*parts, *predicting, *finders]},
             *roi_file(config),
         ],
     )
@@ -132,13 +134,18 @@ def main(argv: list[str]) -> None:
         share = share_looked_at(Path(config.infer.roi), images[images["split"] != "unlabeled"], windows_of(first))
         table += f"\n\nregions leave {share:.1%} of all windows to be computed"
 
+    if config.infer.folds == "all":
+        table += f"\n\n{all_images_note(parts, predicting)}"
+
     # The answers: predicted, decided, encoded by bands of rows, then read back.
     test = images[images["split"] == "test"]
     sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
-    parts, decision = without_idle(parts, systems, decision)
+    judged = parts
+    parts, decision = without_idle(predicting, systems, decision)
     groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
     if limit:
-        judge, fill = judge_of(oof, fitted, config), background_fill(competition.channels, len(competition.label_names))
+        judge = judge_of(oof, fitted, config)
+        fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
         until = started + (1 - RESERVE) * limit
         groups = paced(groups, parts, systems, judge, config, test, sources, fill, until)
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
@@ -153,8 +160,11 @@ def main(argv: list[str]) -> None:
     write_findings(oof, fitted, found, objects, folds, config.report.pictures, images, competition, workspace)
     seconds = round(time.monotonic() - started, 1)
     about = {
-        "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in parts},
-        "members": [part.name for part in parts], "decision": read_json(workspace.decision, {}),
+        "made_from": {
+            part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]
+        },
+        "members": [part.name for part in parts], "judged": [part.name for part in judged],
+        "decision": read_json(workspace.decision, {}),
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": seconds,
         "windows": [repr(group.windows) for group in groups], "tta": config.infer.tta, **asdict(engine),
         "code": code_version(),

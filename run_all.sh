@@ -41,6 +41,10 @@ run_config() { # run_config CONFIG [--key value …]
       break
     fi
   done
+  if [ "$("$PYTHON" -m lib get infer.folds "$@")" = all ]; then
+    round=$("$PYTHON" -m lib chosen_round "$@") || return
+    "$PYTHON" 03_train.py "$@" --train.round "$round" --train.folds all || return
+  fi
   "$PYTHON" 05_infer_ensemble.py "$@" || return
 }
 

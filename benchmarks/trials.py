@@ -342,7 +342,7 @@ def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Infer
     parts = parts_of(members, config.infer.weights)
 
     def open_network(part: Part):
-        return load_network(part.member.path, part.weights, device, config.infer.gate)
+        return load_network(part.member.path, part.weights, device)
 
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, workspace, open_network(parts[0]), device, images, len(parts))

@@ -4,6 +4,7 @@ python -m lib init PATH [--name NAME]  look at a raw folder, propose configs/NAM
 python -m lib demo CONFIG             make the built-in demo competition, if the config is about it
 python -m lib preflight CONFIG …      schema, data, one batch through all stages; a forecast of hours, disk, memory
 python -m lib get KEY CONFIG …        print one option
+python -m lib chosen_round CONFIG …    the pseudo-label round whose members are worth using
 python -m lib another_round CONFIG …   is another pseudo-label round worth while? yes or no
 python -m lib check CONFIG [CSV] …    is a CSV (else submission.csv) what the organiser asks for? draws ten masks
 python -m lib score CONFIG [CSV] …    score it, where the answers are known
@@ -75,6 +76,13 @@ def another_round(argv: list[str]) -> None:
 
     config = load(argv[0], argv[1:])
     print("yes" if goes_on(round_scores(config, Workspace(workspace_of(config))), config) else "no")
+
+
+def best_round(argv: list[str]) -> None:
+    from lib.pseudo.rounds import chosen_round, round_scores
+
+    config = load(argv[0], argv[1:])
+    print(chosen_round(round_scores(config, Workspace(workspace_of(config))), config))
 
 
 def preflight(argv: list[str]) -> None:
@@ -215,7 +223,8 @@ def report(argv: list[str]) -> None:
 
 
 VERBS = {
-    "init": init, "demo": demo, "preflight": preflight, "get": get, "another_round": another_round, "check": check,
+    "init": init, "demo": demo, "preflight": preflight, "get": get, "another_round": another_round,
+    "chosen_round": best_round, "check": check,
     "score": score, "compare": compare, "submit": submit, "ledger": ledger, "select": select, "package": package,
     "look": look, "report": report,
 }  # fmt: skip

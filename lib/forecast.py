@@ -153,7 +153,8 @@ def fold_counts(config: Config, competition: Competition) -> tuple[int, float]:
     if folds.scheme == "column" and folds.column in competition.metadata:
         every = max(1, len(set(competition.metadata[folds.column]) - {"-1"}))
     chosen = len(config.train.folds) or every
-    return chosen, min(1.0, chosen / every)
+    scored = sum(fold != "all" for fold in config.train.folds) or every
+    return chosen + (config.infer.folds == "all"), min(1.0, scored / every)
 
 
 def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, validated: float) -> Forecast:

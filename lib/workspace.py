@@ -2,7 +2,7 @@
 
 work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             folds.csv, leaks/                                      02
-            runs/<experiment>/fold0_seed42/                        03
+            runs/<experiment>/fold0_seed42/, all_seed42/           03
             pseudo/round1/tiles.csv, tiles/                        04
             clean/tiles.csv, tiles/, *.jpg                         04 --clean
             oof/, decision.json, submission.csv                    05
@@ -27,6 +27,8 @@ import pandas as pd
 from lib.errors import UserError
 from lib.memory import peak_gib
 
+ALL = -1  # in place of a fold: trained on all images
+
 
 class Workspace:
     """The folder of one competition. Knows names, not pixels."""
@@ -49,23 +51,24 @@ class Workspace:
         self.report = self.root / "report"
 
     def member_dir(self, experiment: str, fold: int, seed: int) -> Path:
-        return self.runs / experiment / f"fold{fold}_seed{seed}"
+        return self.runs / experiment / member_name(fold, seed)
 
-    def members(self, experiments: Iterable[str]) -> list[Member]:
-        """The finished members of some experiments, in a fixed order.
+    def members(self, experiments: Iterable[str], of_all: bool = False) -> list[Member]:
+        """The finished members of some experiments, in a fixed order: the folds', or those trained `of_all` images.
 
         Raises UserError when an experiment has none.
         """
-        found = []
+        found, pattern = [], "all_seed*" if of_all else "fold*_seed*"
         for experiment in experiments:
             here = []
-            for done in self.runs.glob(f"{experiment}/fold*_seed*/done.json"):
+            for done in self.runs.glob(f"{experiment}/{pattern}/done.json"):
                 fold, seed = done.parent.name.removeprefix("fold").split("_seed")
-                here.append(Member(experiment, int(fold), int(seed), done.parent))
+                here.append(Member(experiment, ALL if of_all else int(fold), int(seed), done.parent))
             if not here:
+                what, how = ("member of all images", " --train.folds all") if of_all else ("trained member", "")
                 raise UserError(
-                    f"{self.runs / experiment} holds no trained member; run 03_train.py "
-                    f"--train.experiment {experiment} first, or mend infer.experiments"
+                    f"{self.runs / experiment} holds no {what}; run 03_train.py --train.experiment {experiment}{how} "
+                    "first, or mend infer.experiments"
                 )
             found += sorted(here, key=lambda member: (member.fold, member.seed))
         return found
@@ -246,7 +249,15 @@ class Member:
 
     @property
     def name(self) -> str:
-        return f"{self.experiment}/fold{self.fold}_seed{self.seed}"
+        return f"{self.experiment}/{member_name(self.fold, self.seed)}"
+
+
+def member_name(fold: int, seed: int) -> str:
+    """
+    >>> member_name(0, 42), member_name(ALL, 42)
+    ('fold0_seed42', 'all_seed42')
+    """
+    return f"{'all' if fold == ALL else f'fold{fold}'}_seed{seed}"
 
 
 def round_experiment(experiment: str, round_: int) -> str:

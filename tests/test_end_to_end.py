@@ -277,13 +277,21 @@ def test_one_limit_for_all_members_leaves_out_what_it_is_not_enough_for(tiny, ca
     assert "up to date" in capsys.readouterr().out
 
 
-def test_heads_and_a_stem_go_through_all_stages(tiny):
+def test_heads_and_a_stem_go_through_all_stages(tiny, capsys):
     network = ["--model.architecture", "unet", "--model.weights", "none", "--model.decoder_channels", "16", "8", "8"]
     heads = ["--model.classifier", "true", "--model.deep_supervision", "true", "--model.stem", "down"]
-    flags = [*network, *heads, "--infer.gate", "0.1", "--train.batch_size", "0", "--train.checkpointing", "true"]
+    flags = [*network, *heads, "--infer.gate", "fit", "--train.batch_size", "0", "--train.checkpointing", "true"]
     for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
         run(stage, tiny, *flags)
-    assert (tiny.parent / "work/submission.csv").is_file()
+    assert "its class gate, over none" in capsys.readouterr().out
+    decision = json.loads((tiny.parent / "work/decision.json").read_text())
+    assert len(decision["gates"]) == 1 and 0 <= decision["gates"][0] < 1
+    fitted = (tiny.parent / "work/submission.csv").read_bytes()
+    maps = {path: path.stat().st_mtime_ns for path in (tiny.parent / "work/oof").iterdir()}
+    run("05_infer_ensemble", tiny, *flags, "--infer.gate", "0.999", "--infer.time_limit", "10m")
+    assert maps == {path: path.stat().st_mtime_ns for path in (tiny.parent / "work/oof").iterdir()}, "the same maps"
+    shut = (tiny.parent / "work/submission.csv").read_text()
+    assert shut.encode() != fitted and all(line.endswith(",") for line in shut.splitlines()[1:]), "nothing is left"
     choices = json.loads((tiny.parent / "work/choices.json").read_text())
     assert any(key.startswith("train.batch_size") for key in choices)
 

@@ -17,6 +17,11 @@ class Infer(Section):
     weights: list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]] = ["swa"]
     """Which weights of each member take part. `swa` falls back to `last` where SWA was off; `epochs` are all the
     checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup` as in `train.soup`."""
+    folds: Literal["each", "all"] = "each"
+    """Who predicts test images: `each` fold's members together, or those trained on `all` labeled images, one for each
+    seed (`03_train.py --train.folds all`; run_all.sh trains them last, in the best round): with one seed a single
+    network, for competitions that forbid ensembles. No out-of-fold map can judge it: decision and scores are then those
+    of the folds' members of the same experiment and seed, each alone on its images, and trained on fewer."""
     members: Literal["equal", "greedy", "simplex"] = "equal"
     """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with
     replacement, or searched among all shares; found on a sample of out-of-fold pixels."""
@@ -63,14 +68,17 @@ class Infer(Section):
     backend: str = "auto"
     """`eager`, `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
     windows until the whole work takes less than five minutes, and takes the fastest whose maps agree."""
-    gate: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """A class is left out of a window where the classification head finds it less likely than this; 0 for never."""
+    gate: Annotated[float, Interval(ge=0, lt=1)] | Literal["fit"] = 0.0
+    """A class is left out where the classification heads (`model.classifier`) find it less likely than this, blended
+    over windows and averaged over members; 0 for never, `fit` for what scores best on out-of-fold maps, class by class.
+    The table says what it gains on folds it was not fitted on."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: fitted on out-of-fold maps, or 0.5."""
     decide: list[Literal["objects", "largest", "holes", "priors"]] = []
-    """What else is fitted on out-of-fold maps. One class: `objects` (drawn from a low threshold on, where they reach a
-    high one and an area), `largest` (only the largest object of an image), `holes` (small ones are filled). Several
-    classes: `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
+    """What else is fitted on out-of-fold maps: `objects` (drawn from a low threshold on, where they reach a high one
+    and an area; each of several classes has its own, against background or, without one, the next likely class),
+    `largest` (only the largest object of an image and class), of one class `holes` (small ones are filled), of several
+    `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
     maps_gib: Annotated[float, Gt(0)] = 64.0
     """Disk for out-of-fold maps, before compression, when `members`, `mean` or `decide` needs them whole."""
     time_limit: Seconds = 0
@@ -82,6 +90,11 @@ class Infer(Section):
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25
     """Memory for the rows of an image that are being worked on; what is more waits in a file."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether presence of classes is asked of the networks."""
+        return self.gate != 0
 
 
 class Report(Section):

@@ -80,6 +80,7 @@ DROP = {
     "train.swa.every": 0.5,
     "preprocess.max_images": 2,
     "folds.leak_check": False,
+    "infer.folds": "each",
 }
 
 

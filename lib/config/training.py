@@ -136,8 +136,10 @@ class Train(Section):
 
     experiment: str = "base"
     """Name of this configuration of training; its members live in `runs/<experiment>`."""
-    folds: list[int] = []
-    """Folds to train; empty for all."""
+    folds: list[int | Literal["all"]] = []
+    """Folds to train; empty for each. `all` is a member that trains on every labeled image, for `infer.folds all`: no
+    image is left to score it, or to choose anything by (`evaluations`, `soup`). In a pseudo-label round it learns from
+    the soft labels of every fold's members: the ensemble distilled into one network."""
     seeds: list[int] = [42]
     """Seeds to train."""
     round: Annotated[int, Ge(0)] = 0

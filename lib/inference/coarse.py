@@ -75,8 +75,9 @@ def with_boxes(
     """
     if not finders:
         return config
-    # Window and scale are the fine members'; finders look as they were trained.
-    finding = config.model_copy(update={"infer": config.infer.model_copy(update={"window": 0, "scale": 0})})
+    # Window and scale are the fine members'; finders look as they were trained, and nothing is kept from being found.
+    plain = {"window": 0, "scale": 0, "gate": 0.0}
+    finding = config.model_copy(update={"infer": config.infer.model_copy(update=plain)})
     own = trained_with(finders[0].member, finding)
     margin = config.infer.coarse_margin * fine.size / fine.scale
     made_from = [

@@ -11,9 +11,10 @@ import numpy as np
 from lib.competition import metrics
 from lib.config.competition import Competition
 from lib.inference.evaluate import BINS, Evaluation, quantised
+from lib.inference.gate import gated, with_presence
 from lib.inference.maps import Bands
 from lib.inference.mix import Mix
-from lib.inference.objects import Rule
+from lib.inference.objects import Rule, candidates, draw_labels
 from lib.workspace import read_json, write_json
 
 
@@ -22,8 +23,10 @@ class Decision:
     """`threshold` in bins of 1/255 for one class; None for argmax. Scores are out-of-fold.
 
     `cross_score`: each image decided by what was fitted on the other folds' images, so that the gain over 0.5 is not
-    the fit's own. `mix`: how systems are averaged; None for the mean of all networks. `rule`: of one class, in place
-    of the threshold. `factors` (K,): of several classes' probabilities, before argmax.
+    the fit's own. `mix`: how systems are averaged; None for the mean of all networks. `gates` (K,): presence below
+    which a class is left out, 0 for never; None where maps tell no presence. `factors` (K,): of several classes'
+    probabilities, before argmax. `rules`: of each label's objects, None for background's, in place of threshold or
+    argmax.
     """
 
     threshold: int | None
@@ -31,14 +34,23 @@ class Decision:
     half_score: float = np.nan
     cross_score: float = np.nan
     mix: Mix | None = None
-    rule: Rule | None = None
+    gates: tuple[float, ...] | None = None
     factors: tuple[float, ...] | None = None
+    rules: tuple[Rule | None, ...] | None = None
 
     def quantised(self, systems: np.ndarray) -> np.ndarray:
-        """Probabilities (S + 1, K, h, w), last the mean of all networks → bins or label indices (h, w) uint8."""
+        """Probabilities (S + 1, K, h, w), last the mean of all networks; where there are gates, (S + 1, 2K, h, w) with
+        presences → bins or label indices (h, w) uint8; for rules of several classes, `candidates` (3, h, w).
+        """
+        systems, presence = with_presence(systems, self.gates is not None)
         probs = systems[-1] if self.mix is None else self.mix(systems[:-1])
+        if self.gates is not None:
+            seen = presence[-1] if self.mix is None else np.tensordot(self.mix.weights, presence[:-1], 1)
+            probs = gated(probs, seen, self.gates)
         if self.factors is not None:
             probs = probs * np.array(self.factors, np.float32)[:, None, None]
+        if self.rules is not None and self.threshold is None:
+            return candidates(probs, self.rules[0] is None)
         return quantised(probs)
 
     def apply(self, probs: np.ndarray) -> np.ndarray:
@@ -46,18 +58,34 @@ class Decision:
         return self.labels(quantised(probs))
 
     def labels(self, map_: np.ndarray) -> np.ndarray:
-        """The same of what is already `quantised` (h, w)."""
-        return map_ if self.threshold is None else (map_ >= self.threshold).astype(np.uint8)
+        """The same of what is already `quantised`, or of label indices (h, w)."""
+        if map_.ndim == 3:
+            first, other, bins = map_
+            lows = np.array([BINS if rule is None else rule.low for rule in self.rules])
+            return np.where(bins >= lows[first], first, other)
+        if self.threshold is None:
+            return map_
+        return (map_ >= (self.threshold if self.rules is None else self.rules[1].low)).astype(np.uint8)
+
+    @property
+    def by_pixel(self) -> bool:
+        """Every pixel is decided alone."""
+        return all(rule is None or rule.by_pixel for rule in self.rules or ())
 
     def bands(self, rows: Iterable[np.ndarray], folder: Path | None = None) -> Iterator[np.ndarray]:
-        """An image's `quantised` rows (h, W) from the top down → label indices. Objects wait in a file of `folder`."""
-        if self.rule is None or self.rule.by_pixel:
+        """An image's `quantised` rows (…, h, W) from the top down → label indices (h, W). Objects wait in a file of
+        `folder`.
+        """
+        if self.by_pixel:
             return (self.labels(row) for row in rows)
-        return (mask.view(np.uint8) for mask in self.rule.masks(Bands(rows, folder)))
+        bands = Bands(rows, folder)
+        if self.threshold is None:
+            return draw_labels(bands, self.rules)
+        return (mask.view(np.uint8) for mask in self.rules[1].masks(bands))
 
     def shrunken(self, step: int) -> Decision:
         """The same for maps of every `step`th row and column."""
-        return replace(self, rule=self.rule and self.rule.shrunken(step))
+        return replace(self, rules=self.rules and tuple(rule and rule.shrunken(step) for rule in self.rules))
 
     def save(self, path: Path, systems: list[str]) -> None:
         """`systems`: names, for the mixture's weights."""
@@ -70,10 +98,10 @@ class Decision:
         saved = {key: value for key, value in read_json(path, {}).items() if key != "weights"}
         if saved["mix"]:
             saved["mix"] = Mix(**{**saved["mix"], "weights": tuple(saved["mix"]["weights"])})
-        if saved["rule"]:
-            saved["rule"] = Rule(**saved["rule"])
-        if saved["factors"]:
-            saved["factors"] = tuple(saved["factors"])
+        if saved["rules"]:
+            saved["rules"] = tuple(rule and Rule(**rule) for rule in saved["rules"])
+        for name in ("gates", "factors"):
+            saved[name] = saved[name] and tuple(saved[name])
         return Decision(**saved)
 
 

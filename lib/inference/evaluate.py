@@ -76,19 +76,21 @@ def evaluate(
     keep: Callable[[str, Glimpse, np.ndarray], object] | None = None,
     sample: bool = False,
     writer: MapWriter | None = None,
+    presence: bool = False,
 ) -> Evaluation:
     """Predict whole images and count every system of `predict_together` against their labels at original resolution.
 
     `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices. `keep(image_id, glimpse,
     counts)` is given each image as it is finished: the glimpse of the last system, and the counts of all. `sample`:
-    pixels of all systems but the last, their mean, are kept as points. `writer` is given all maps.
+    pixels of all systems but the last, their mean, are kept as points. `writer` is given all maps. `presence`: the
+    networks tell it, behind their masks; what is counted are masks.
     """
-    fill = background_fill(channels, n_labels)
+    fill = background_fill(channels, n_labels, presence)
     shape = (2, BINS) if channels == 1 else (n_labels, n_labels)
     systems = sum(group.forward.systems for group in groups) - len(groups) + 1
     counts = np.zeros((len(sources), systems, *shape), np.int64)
     position = {source.image_id: i for i, source in enumerate(sources)}
-    sampler = Sampler(len(sources), systems - 1, channels) if sample else None
+    sampler = Sampler(len(sources), systems - 1, channels, presence) if sample else None
     label = glimpser = None
     for block in predict_together(sources, groups, fill, limits, description):
         if block.first:
@@ -96,7 +98,7 @@ def evaluate(
             glimpser = Glimpser(block.height, block.width)
         truth = label.read(block.y, block.x, *block.probs.shape[2:])
         for s in range(systems):
-            guess = quantised(block.probs[s])
+            guess = quantised(block.probs[s, :channels])
             counts[position[block.image_id], s] += count(truth, guess, shape)
         if sampler:
             sampler.add(position[block.image_id], replace(block, probs=block.probs[:-1]), to_bins, truth)
@@ -132,6 +134,8 @@ def quantised(probs: np.ndarray) -> np.ndarray:
     return to_bins(probs[0]) if len(probs) == 1 else probs.argmax(0).astype(np.uint8)
 
 
-def background_fill(channels: int, n_labels: int) -> np.ndarray:
-    """Probabilities (K,) of pixels where nothing is computed: surely the first label index."""
-    return np.zeros(1, np.float32) if channels == 1 else np.eye(n_labels, dtype=np.float32)[0]
+def background_fill(channels: int, n_labels: int, presence: bool = False) -> np.ndarray:
+    """Probabilities (K,) of pixels where nothing is computed: surely the first label index. `presence`: (2K,), with
+    that of each class, which no gate keeps out."""
+    fill = np.zeros(1, np.float32) if channels == 1 else np.eye(n_labels, dtype=np.float32)[0]
+    return np.concatenate([fill, np.ones_like(fill)]) if presence else fill

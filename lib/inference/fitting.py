@@ -1,7 +1,8 @@
 """Mixture and decision, found on out-of-fold maps, and what they are worth on images they were not found on.
 
-Whole maps are gone through an image at a time; of each only counts stay: a histogram of bins, and, for objects, sums
-over objects of like area and surest pixel. Each fold has a decision of its own, fitted on the other folds' images.
+Whole maps are gone through an image at a time; of each only counts stay: a histogram of bins, and, for objects, pixels
+of all that are alike in class, area and surest pixel. Each fold has a decision of its own, fitted on the other folds'
+images.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ from lib.config import Config
 from lib.errors import UserError
 from lib.inference.decision import Decision, best_threshold, cross_folds
 from lib.inference.evaluate import BINS, HALF, Evaluation, count
+from lib.inference.gate import fit_gates, gated
 from lib.inference.glimpse import Album, AlbumWriter, Glimpser
-from lib.inference.maps import Bands, Maps, in_rows
+from lib.inference.maps import Bands, Maps, Points, in_rows
 from lib.inference.members import Part
 from lib.inference.mix import Judge, Mix, equal, fitted_weights
-from lib.inference.objects import Rule, find_holes, find_objects
+from lib.inference.objects import OfLabel, Rule, find_holes
+from lib.inference.pieces import Pieces, pixels_by_cell
 from lib.inference.priors import fit_factors
 from lib.tables import IGNORE
 
 LOWS = np.arange(16, 241, 16)  # bins from which pixels belong to an object
 HIGHS = np.arange(0, 256, 8)  # bins that its surest pixel reaches
 AREAS = np.array([0, *(2**k for k in range(1, 25))])  # pixels of an object at least; of a hole at most
+COARSER = slice(1, None, 2), slice(None, None, 4), slice(None, None, 2)  # of these, where there are several classes
+SWEEPS = 2  # over several classes' objects
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Fitted:
     """The decision, what it makes of all images, and how it and lesser ones do on images they were not fitted on.
 
     Confusion matrices (N, n, n). `half`: the mean of all networks, by 0.5 or argmax; `equal`: by a fitted threshold;
-    `mixed_half`, `mixed`: the same of the mixture; `decided`: everything. `fold_weights`: what each fold's images met.
+    `mixed_half`, `mixed`: the same of the mixture; `gated`: with its class gate; `decided`: everything.
+    `fold_weights`: what each fold's images met.
     """
 
     decision: Decision
@@ -47,13 +53,14 @@ class Fitted:
     equal: np.ndarray
     mixed_half: np.ndarray
     mixed: np.ndarray
+    gated: np.ndarray
     decided: np.ndarray
     fold_weights: list[tuple[float, ...]]
 
 
 def needs_maps(config: Config, systems: int) -> bool:
     """Whether what is asked for is more than thresholds on the mean of all networks."""
-    return bool(config.infer.decide) or mixes(config, systems)
+    return bool(config.infer.decide) or config.infer.gated or mixes(config, systems)
 
 
 def mixes(config: Config, systems: int) -> bool:
@@ -63,7 +70,7 @@ def mixes(config: Config, systems: int) -> bool:
 def check_decide(config: Config, competition: Competition) -> None:
     """Raises UserError when `infer.decide` asks for what this competition's labels cannot have."""
     one = competition.channels == 1
-    wrong = [word for word in config.infer.decide if (word == "priors") == one]
+    wrong = [word for word in config.infer.decide if word == ("priors" if one else "holes")]
     if wrong:
         raise UserError(
             f"infer.decide {wrong[0]}: this is for competitions of {'several classes' if one else 'one class'}, and "
@@ -95,21 +102,32 @@ class Fitting:
         self.oof, self.maps, self.n_labels, self.config, self.folder = oof, maps, n_labels, config, folder
         self.systems = oof.counts.shape[1] - 1
         self.search = oof.binary and config.infer.threshold == "fit"
+        background = config.competition.background
+        self.labels = range(int(oof.binary or background), n_labels)  # that objects have
+        self.open = (0.0,) * (1 if oof.binary else n_labels) if config.infer.gated else None
+        grids = (LOWS, HIGHS, AREAS)
+        if not oof.binary:
+            grids = [grid[part] for grid, part in zip(grids, COARSER, strict=True)]
+        self.lows, self.highs, self.areas = grids
+        if not background:  # the likeliest label is likelier than the next one
+            self.lows = self.lows[self.lows >= HALF]
         self.counts, self.facts = cache(self.counts), lru_cache(1)(self.facts)  # facts are large
 
     def fit(self, chosen: np.ndarray) -> Decision:
         """The mixture and decision that score best on the images where `chosen` (N,) is true."""
         decide, mix = self.config.infer.decide, self.mix(chosen)
-        if not self.oof.binary:
-            factors = self.factors(mix, chosen) if "priors" in decide else None
-            return Decision(None, mix=mix, factors=factors)
-        counts = self.counts(mix)
-        threshold = best_threshold(counts, 0, chosen, self.config.competition) if self.search else HALF
-        decision = Decision(threshold, mix=mix)
+        gates = self.gates(mix, chosen)
+        decision = Decision(None, mix=mix, gates=gates)
+        if self.oof.binary:
+            counts = self.counts(mix, gates)
+            threshold = best_threshold(counts, 0, chosen, self.config.competition) if self.search else HALF
+            decision = replace(decision, threshold=threshold)
+        elif "priors" in decide:
+            decision = replace(decision, factors=self.factors(mix, gates, chosen))
         if {"objects", "largest"} & set(decide):
-            decision = replace(decision, rule=self.rule(counts, mix, threshold, chosen))
+            decision = replace(decision, rules=self.rules(decision, chosen))
         if "holes" in decide:
-            decision = replace(decision, rule=self.with_holes(decision, chosen))
+            decision = replace(decision, rules=(None, self.with_holes(decision, chosen)))
         return decision
 
     def mix(self, chosen: np.ndarray) -> Mix | None:
@@ -123,111 +141,167 @@ class Fitting:
         judge = Judge(self.oof.points.of(chosen), self.n_labels, mix, self.config.competition, self.search)
         return replace(mix, weights=fitted_weights(judge, self.systems, infer.members))
 
-    def counts(self, mix: Mix | None) -> Evaluation:
-        """Counts of one system, the mixture, over all images' whole maps."""
-        if mix is None:
+    def counts(self, mix: Mix | None, gates: tuple[float, ...] | None = None) -> Evaluation:
+        """Counts of one system, the mixture behind its gates, over all images' whole maps."""
+        if mix is None and not any(gates or ()):
             return Evaluation(self.oof.image_ids, self.oof.counts[:, -1:])
         shape = self.oof.counts.shape[2:]
         found = np.zeros((len(self.oof.image_ids), 1, *shape), np.int64)
         for i, image_id in enumerate(self.oof.image_ids):
-            for _, _, map_, truth in self.blocks(image_id, Decision(None, mix=mix)):
+            for _, _, map_, truth in self.blocks(image_id, Decision(None, mix=mix, gates=gates or self.open)):
                 found[i, 0] += count(truth, map_, shape)
         return Evaluation(self.oof.image_ids, found)
 
     def blocks(self, image_id: str, decision: Decision) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-        """(y, x, bins or labels (h, w), truth (h, w)) of an image's blocks, before what is fitted on bins."""
+        """(y, x, what is `quantised` (…, h, w), truth (h, w)) of an image's blocks, before what is fitted on bins."""
         for y, x, bins, truth in self.maps.blocks(image_id):
             yield y, x, decision.quantised(bins / np.float32(BINS - 1)), truth
 
     def bands(self, image_id: str, decision: Decision) -> Bands:
-        """Bands (2, h, W): bins and truth."""
-        blocks = ((y, x, np.stack([map_, truth])) for y, x, map_, truth in self.blocks(image_id, decision))
+        """Bands (…, h, W): what is `quantised`, and, last, truth."""
+        blocks = (
+            (y, x, np.concatenate([map_.reshape(-1, *truth.shape), truth[None]]))
+            for y, x, map_, truth in self.blocks(image_id, decision)
+        )
         return Bands((rows for _, rows in in_rows(blocks, self.maps.size(image_id)[1])), self.folder)
 
-    def factors(self, mix: Mix | None, chosen: np.ndarray) -> tuple[float, ...]:
-        points = self.oof.points.of(chosen)
-        probs = points.bins.transpose(1, 2, 0) / np.float32(BINS - 1)
-        return fit_factors(points, (mix or Mix(equal(self.systems)))(probs), self.config.competition)
+    def gates(self, mix: Mix | None, chosen: np.ndarray) -> tuple[float, ...] | None:
+        """Each class's gate, `infer.gate` or what is best; background has none. None where none is asked for."""
+        if self.open is None:
+            return None
+        gate, labels = self.config.infer.gate, range(1 if self.config.competition.background else 0, len(self.open))
+        labels = range(1) if self.oof.binary else labels
+        if gate != "fit":
+            return tuple(gate * (label in labels) for label in range(len(self.open)))
+        points, probs, presence = self.sampled(mix, chosen)
+        judge = Judge(points, self.n_labels, Mix(equal(self.systems)), self.config.competition, self.search)
+        return fit_gates(probs, presence, labels, judge.of_probs)
 
-    def facts(self, mix: Mix | None) -> tuple[np.ndarray, np.ndarray]:
-        """Of all images: known and hit pixels of the objects by low bin, surest pixel and area, (N, L, P, A, 2), each
-        summed over surer and larger ones; and of the largest object, (N, L, 2)."""
-        n = len(self.oof.image_ids)
-        sums = np.zeros((n, len(LOWS), len(HIGHS), len(AREAS), 2), np.int64)
-        largest = np.zeros((n, len(LOWS), 2), np.int64)
+    def factors(self, mix: Mix | None, gates: tuple[float, ...] | None, chosen: np.ndarray) -> tuple[float, ...]:
+        points, probs, presence = self.sampled(mix, chosen)
+        return fit_factors(points, gated(probs, presence, gates or ()), self.config.competition)
+
+    def sampled(self, mix: Mix | None, chosen: np.ndarray) -> tuple[Points, np.ndarray, np.ndarray]:
+        """The chosen images' points, and of these the mixture's probabilities and presences, each (K, P)."""
+        points, mix = self.oof.points.of(chosen), mix or Mix(equal(self.systems))
+        probs, presence = (
+            values.transpose(1, 2, 0) / np.float32(BINS - 1) for values in (points.bins, points.presence)
+        )
+        return points, mix(probs), np.tensordot(np.array(mix.weights, np.float32), presence, 1)
+
+    def facts(self, start: Decision) -> list[Pieces]:
+        """Of each label that objects have: those of all images' `start`ing maps, by every low bin."""
+        n, cells = self.n_labels, len(self.highs) * len(self.areas) + 1
+        rests, rows = np.zeros((len(self.labels), len(self.oof.image_ids), n * n), np.int64), [[] for _ in self.labels]
         for i, image_id in enumerate(self.oof.image_ids):
-            bands = self.bands(image_id, Decision(None, mix=mix))
-            for j, low in enumerate(LOWS):
-                found = find_objects((band[0] >= low, *band) for band in bands)
-                places = (
-                    np.searchsorted(HIGHS, found.peak, "right") - 1,
-                    np.searchsorted(AREAS, found.area, "right") - 1,
-                )
-                for c, column in enumerate((found.known, found.hit)):
-                    np.add.at(sums[i, j, :, :, c], places, column)
-                keep = Rule(int(low), largest=True).kept(found)
-                largest[i, j] = found.known[keep].sum(), found.hit[keep].sum()
-        return np.flip(np.flip(sums, (2, 3)).cumsum(2).cumsum(3), (2, 3)), largest
+            bands = self.bands(image_id, start)
+            for rest, own, label in zip(rests, rows, self.labels, strict=True):
+                bins = bands.channel(0) if self.oof.binary else OfLabel(bands, label)
+                for band, kinds in zip(bands, self.kinds(bands), strict=True):
+                    mine = kinds < n * n
+                    mine &= self.oof.binary or band[0] == label
+                    rest[i] += np.bincount(kinds[mine], minlength=n * n)
+                for j, low in enumerate(self.lows if rest[i].any() else ()):
+                    counts = pixels_by_cell(bins, self.kinds(bands), int(low), self.highs, self.areas, n * n)
+                    cell, kind = np.nonzero(counts)
+                    place = np.full(len(cell), i), j * cells + cell
+                    own.append(np.stack([*place, kind, counts[cell, kind]]))
+        return [
+            Pieces(label, rest.reshape(-1, n, n), *np.concatenate([np.zeros((4, 0), np.int64), *own], axis=1))
+            for label, rest, own in zip(self.labels, rests, rows, strict=True)
+        ]
 
-    def rule(self, counts: Evaluation, mix: Mix | None, threshold: int, chosen: np.ndarray) -> Rule:
-        """The best of plain pixels, objects, and the largest object, whatever of these is asked for."""
-        decide, config = self.config.infer.decide, self.config.competition
-        sums, largest = (part[chosen] for part in self.facts(mix))
-        totals = counts.confusions(0, threshold)[chosen].sum(-1)  # (N, 2): pixels of each truth
-        best = Rule(threshold)
-        best_score = metrics.score(config, counts.confusions(0, threshold)[chosen])
-        candidates = []
-        if "objects" in decide:
-            candidates += [
-                (Rule(int(low), int(high), int(area)), sums[:, j, p, a])
-                for j, low in enumerate(LOWS)
-                for p, high in enumerate(HIGHS)
-                for a, area in enumerate(AREAS)
-                if high == 0 or high > low
-            ]
-        if "largest" in decide:
-            candidates += [(Rule(int(low), largest=True), largest[:, j]) for j, low in enumerate(LOWS)]
-        for rule, taken in candidates:
-            score = metrics.score(config, _confusions(totals, taken[:, 0], taken[:, 1]))
-            if score > best_score + 1e-6:
-                best, best_score = rule, score
-        return best
+    def kinds(self, bands: Bands) -> Iterator[np.ndarray]:
+        """Of every pixel, truth x the label that stands there if its candidate does not, (h, W) int32; where the truth
+        is not known, more than there are."""
+        for band in bands:
+            yield band[-1].astype(np.int32) * self.n_labels + (0 if self.oof.binary else band[1])
+
+    def rules(self, start: Decision, chosen: np.ndarray) -> tuple[Rule | None, ...]:
+        """The best of plain pixels, objects, and the largest object, whatever of these is asked for, of each label; one
+        label at a time, the others as they are."""
+        score = partial(metrics.score, self.config.competition)
+        if self.oof.binary:
+            facts, plain = self.facts(replace(start, threshold=None)), Rule(start.threshold)
+            parts = [self.counts(start.mix, start.gates).confusions(0, start.threshold)[chosen]]
+        else:
+            plain = Rule(HALF)
+            facts = self.facts(replace(start, rules=(None,) * self.labels[0] + (plain,) * len(self.labels)))
+            parts = [self.plain(pieces, chosen) for pieces in facts]
+        rules, best = [plain] * len(facts), score(sum(parts))
+        for _ in range(SWEEPS if len(facts) > 1 else 1):
+            before = best
+            for i, pieces in enumerate(facts):
+                others = sum(parts) - parts[i]
+                for rule, part in self.trials(pieces, chosen):
+                    here = score(others + part)
+                    if here > best + 1e-6:
+                        best, rules[i], parts[i] = here, rule, part
+            if best <= before + 1e-6:
+                break
+        return (None,) * self.labels[0] + tuple(rules)
+
+    def plain(self, pieces: Pieces, chosen: np.ndarray) -> np.ndarray:
+        """Confusion matrices (M, n, n) of a label's pixels that are as likely as not, and more."""
+        low = int(np.searchsorted(self.lows, HALF))
+        moved, _, change = pieces.moved(low, (len(self.highs), len(self.areas)), chosen)
+        return pieces.rest[chosen] + np.tensordot(moved[:, 0, 0], change, 1)
+
+    def trials(self, pieces: Pieces, chosen: np.ndarray) -> Iterator[tuple[Rule, np.ndarray]]:
+        """Rules for a label, and the confusion matrices (M, n, n) that its pixels then come to."""
+        decide, rest = self.config.infer.decide, pieces.rest[chosen]
+        for j, low in enumerate(self.lows):
+            moved, largest, change = pieces.moved(j, (len(self.highs), len(self.areas)), chosen)
+            for p, high in enumerate(self.highs if "objects" in decide else ()):
+                if high == 0 or high > low:
+                    changes = np.tensordot(moved[:, p].swapaxes(0, 1), change, 1)
+                    for area, here in zip(self.areas, changes, strict=True):
+                        yield Rule(int(low), int(high), int(area)), rest + here
+            if "largest" in decide:
+                yield Rule(int(low), largest=True), rest + np.tensordot(largest, change, 1)
 
     def with_holes(self, decision: Decision, chosen: np.ndarray) -> Rule:
-        """The decision's rule, with the area up to which filling holes scores best."""
-        rule, config = decision.rule or Rule(decision.threshold), self.config.competition
+        """The decision's rule for one class, with the area up to which filling holes scores best."""
+        rule, config = decision.rules[1] if decision.rules else Rule(decision.threshold), self.config.competition
         before, filled = [], []
         for i in np.flatnonzero(chosen):
             bands = self.bands(self.oof.image_ids[i], decision)
             masks = partial(rule.masks, bands.channel(0))
             before.append(_confusion(masks(), bands.channel(1)))
-            found = find_holes(masks(), bands.channel(1))
-            inside = ~found.rim & (found.area <= AREAS[-1])
-            sums = np.zeros((len(AREAS), 2), np.int64)
-            np.add.at(sums, np.searchsorted(AREAS, found.area[inside]), np.stack([found.known, found.hit], 1)[inside])
-            filled.append(sums.cumsum(0))
+            found = find_holes(masks())
+            shade = np.where(found.rim | (found.area > AREAS[-1]), 0, np.searchsorted(AREAS, found.area) + 1)
+            sums = np.zeros(2 * len(AREAS), np.int64)
+            drawn = found.draw((~mask for mask in masks()), shade.astype(np.int32), 4)
+            for at, truth in zip(drawn, bands.channel(1), strict=True):
+                known = (at > 0) & (truth != IGNORE)
+                sums += np.bincount((at[known] - 1) * 2 + truth[known], minlength=len(sums))
+            filled.append(sums.reshape(-1, 2).cumsum(0))
         before, filled = np.stack(before), np.stack(filled)
-        totals, taken, hits = before.sum(-1), before[:, :, 1].sum(-1), before[:, 1, 1]
-        scores = [
-            metrics.score(config, _confusions(totals, taken + filled[:, a, 0], hits + filled[:, a, 1]))
-            for a in range(len(AREAS))
-        ]
+        scores = []
+        for a in range(len(AREAS)):
+            after = before.copy()
+            after[:, :, 0] -= filled[:, a]
+            after[:, :, 1] += filled[:, a]
+            scores.append(metrics.score(config, after))
         best = int(np.argmax(scores))  # the smallest of those that are alike
         return replace(rule, hole=int(AREAS[best]) if scores[best] > scores[0] + 1e-6 else 0)
 
     def decide(self, decision: Decision, chosen: np.ndarray, shown: AlbumWriter | None = None) -> np.ndarray:
         """Confusion matrices (M, n, n) of the chosen images. Their glimpses go to `shown`: label indices, of one class
         times 255."""
-        plain = decision.factors is None and (decision.rule is None or decision.rule.by_pixel)
+        rules = decision.rules if self.oof.binary else None
+        threshold = rules[1].low if rules else decision.threshold or HALF
+        plain = decision.factors is None and decision.by_pixel and (self.oof.binary or decision.rules is None)
         if plain and shown is None:
-            return self.counts(decision.mix).confusions(0, decision.threshold or HALF)[chosen]
+            return self.counts(decision.mix, decision.gates).confusions(0, threshold)[chosen]
         shape, found = (self.n_labels,) * 2, []
         for i in np.flatnonzero(chosen):
             image_id, y = self.oof.image_ids[i], 0
             bands, total = self.bands(image_id, decision), np.zeros(shape, np.int64)
             glimpser = Glimpser(*self.maps.size(image_id))
-            labels = decision.bands(bands.channel(0), self.folder)
-            for here, truth in zip(labels, bands.channel(1), strict=True):
+            several = not self.oof.binary and decision.rules is not None
+            labels = decision.bands(bands.channel(slice(3) if several else 0), self.folder)
+            for here, truth in zip(labels, bands.channel(-1), strict=True):
                 total += count(truth, here, shape)
                 if shown:
                     shade = here * np.uint8(BINS - 1) if self.oof.binary else here
@@ -241,14 +315,6 @@ class Fitting:
 
 def _confusion(masks: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> np.ndarray:
     return sum(count(truth, mask.view(np.uint8), (2, 2)) for mask, truth in zip(masks, truths, strict=True))
-
-
-def _confusions(totals: np.ndarray, taken: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """(N, 2, 2) from pixels of each truth (N, 2), and, of what is taken, known pixels and hits (N,)."""
-    wrong = taken - hits
-    return np.stack(
-        [np.stack([totals[:, 0] - wrong, wrong], axis=-1), np.stack([totals[:, 1] - hits, hits], axis=-1)], axis=-2
-    )
 
 
 def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
@@ -265,17 +331,19 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
         oof.shown = Album([file])
     plain = fitting.counts(None)
     half = plain.confusions(0)
-    equal_, mixed, mixed_half, decided = (half.copy() for _ in range(4))
+    equal_, mixed, mixed_half, gated_, decided = (half.copy() for _ in range(5))
     weights = []
     for here, others in cross_folds(folds):
         own = fitting.fit(others)
-        counts = fitting.counts(own.mix)
+        counts, threshold = fitting.counts(own.mix), own.threshold or HALF
+        gated_[here] = fitting.counts(own.mix, own.gates).confusions(0, threshold)[here]
         if fitting.search:
             equal_[here] = plain.confusions(0, best_threshold(plain, 0, others, config.competition))[here]
+            threshold = best_threshold(counts, 0, others, config.competition)
         mixed_half[here] = counts.confusions(0)[here]
-        mixed[here] = counts.confusions(0, own.threshold or HALF)[here]
+        mixed[here] = counts.confusions(0, threshold)[here]
         decided[here] = fitting.decide(own, here)
         weights.append(own.mix.weights if own.mix else equal(fitting.systems))
     score = partial(metrics.score, config.competition)
     decision = replace(decision, score=score(confusions), half_score=score(half), cross_score=score(decided))
-    return Fitted(decision, confusions, half, equal_, mixed_half, mixed, decided, weights)
+    return Fitted(decision, confusions, half, equal_, mixed_half, mixed, gated_, decided, weights)

@@ -18,6 +18,7 @@ class Ensemble:
 
     Probabilities, not logits, are averaged over views (`tta`: lib/inference/tta.py) and members. `groups`
     are lists of positions in `nets`; each group's mean is one system. By default one group holds all members.
+    `presence`: the networks tell it, behind their masks, K as well; of views the mean is taken.
     """
 
     def __init__(
@@ -28,10 +29,11 @@ class Ensemble:
         tta: str = "none",
         engine: Engine = EAGER,
         groups: list[list[int]] | None = None,
+        presence: bool = False,
     ):
         self.runs, self.device = [engine.build(net, device) for net in nets], device
         self.views, self.merge = list(views(tta)), merge(tta)
-        self.groups = groups or [list(range(len(nets)))]
+        self.groups, self.presence = groups or [list(range(len(nets)))], presence
 
     @property
     def systems(self) -> int:
@@ -47,7 +49,14 @@ class Ensemble:
     def member(self, network: int, images: torch.Tensor, views: list[int] | None = None) -> torch.Tensor:
         """(B, K, h, w): what one network says, merged from all or some of its views."""
         run, views = self.runs[network], self.views if views is None else [self.views[i] for i in views]
-        return self.merge(view.deaugment_mask(probabilities(run(view.augment_image(images)))) for view in views)
+        if not self.presence:
+            return self.merge(view.deaugment_mask(probabilities(run(view.augment_image(images)))) for view in views)
+        maps, seen = [], []
+        for view in views:
+            logits, presence = run(view.augment_image(images)).chunk(2, 1)
+            maps.append(view.deaugment_mask(probabilities(logits)))
+            seen.append(view.deaugment_mask(presence.float().sigmoid()))
+        return torch.cat([self.merge(maps), torch.stack(seen).mean(0)], 1)
 
 
 def fastest_precision(net: nn.Module, device: torch.device, window: int, batch_size: int) -> str:

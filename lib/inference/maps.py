@@ -106,17 +106,17 @@ class Bands:
             offset += band.nbytes
             yield band
 
-    def channel(self, c: int) -> Channel:
-        """Rows (h, W) of one of C, as often as wanted."""
+    def channel(self, c: int | slice) -> Channel:
+        """Rows (h, W) of one of C, or (…, h, W) of several, as often as wanted."""
         return Channel(self, c)
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of bands."""
+    """One channel of bands, or several."""
 
     bands: Bands
-    channel: int
+    channel: int | slice
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (band[self.channel] for band in self.bands)
@@ -124,11 +124,13 @@ class Channel:
 
 @dataclass
 class Points:
-    """A sample of P pixels of N images: `image` (P,) their places among the images, `bins` (P, S, K) uint8, `truth`
-    (P,) uint8, and `pixels` (P,), how many pixels each stands for. Ignored pixels are not among them."""
+    """A sample of P pixels of N images: `image` (P,) their places among the images, `bins` and `presence` (P, S, K)
+    uint8 (K is 0 of presence that is not told), `truth` (P,) uint8, and `pixels` (P,), how many pixels each stands for.
+    Ignored pixels are not among them."""
 
     image: np.ndarray
     bins: np.ndarray
+    presence: np.ndarray
     truth: np.ndarray
     pixels: np.ndarray
 
@@ -136,7 +138,8 @@ class Points:
         """The points of the images where `chosen` (N,) is true, counted anew from 0."""
         here = chosen[self.image]
         place = np.cumsum(chosen) - 1
-        return Points(place[self.image[here]], self.bins[here], self.truth[here], self.pixels[here])
+        rest = (getattr(self, name)[here] for name in ("bins", "presence", "truth", "pixels"))
+        return Points(place[self.image[here]], *rest)
 
     @staticmethod
     def concat(parts: list[Points], images: list[int]) -> Points:
@@ -144,16 +147,21 @@ class Points:
         starts = np.cumsum([0, *images[:-1]])
         return Points(
             np.concatenate([part.image + start for part, start in zip(parts, starts, strict=True)]),
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("bins", "truth", "pixels")),
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("bins", "presence", "truth", "pixels")
+            ),
         )
 
 
 class Sampler:
     """Takes one seeded pixel of every so many pixels down and across, whatever the blocks are."""
 
-    def __init__(self, images: int, systems: int, channels: int):
-        self._most = max(256, min(POINTS, SAMPLED // max(1, images * systems * channels)))
-        self._empty = np.zeros((0, systems, channels), np.uint8)
+    def __init__(self, images: int, systems: int, channels: int, presence: bool = False):
+        """`presence`: blocks hold as many channels again, of presence."""
+        self._most = max(256, min(POINTS, SAMPLED // max(1, images * systems * channels * (1 + presence))))
+        self._masks = channels
+        self._empty = [np.zeros((0, systems, count), np.uint8) for count in (channels, channels * presence)]
         self._taken: list[tuple[np.ndarray, ...]] = []
         self._at: tuple[np.ndarray, np.ndarray, int] | None = None
 
@@ -168,7 +176,8 @@ class Sampler:
         known = truth[ys, xs] != IGNORE
         ys, xs = ys[known], xs[known]
         bins = to_bins(block.probs[:, :, ys, xs]).transpose(2, 0, 1)
-        self._taken.append((np.full(len(ys), image), bins, truth[ys, xs], np.full(len(ys), each)))
+        bins, presence = bins[:, :, : self._masks], bins[:, :, self._masks :]
+        self._taken.append((np.full(len(ys), image), bins, presence, truth[ys, xs], np.full(len(ys), each)))
 
     def _places(self, block: Block) -> tuple[np.ndarray, np.ndarray, int]:
         """Rows and columns of an image's sample, and how many pixels each stands for."""
@@ -183,5 +192,5 @@ class Sampler:
 
     def points(self) -> Points:
         """Everything taken, in a fixed order."""
-        nothing = (np.zeros(0, np.int64), self._empty, np.zeros(0, np.uint8), np.zeros(0, np.int64))
+        nothing = (np.zeros(0, np.int64), *self._empty, np.zeros(0, np.uint8), np.zeros(0, np.int64))
         return Points(*(np.concatenate(columns) for columns in zip(nothing, *self._taken, strict=True)))

@@ -62,13 +62,33 @@ def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
     return parts
 
 
+def chosen_parts(experiments: list[str], config: Config, workspace: Workspace) -> tuple[list[Part], list[Part]]:
+    """(parts that are judged on out-of-fold maps, parts that predict test images).
+
+    The same ones, but with `infer.folds all`: then members of all images predict, and the folds' members that differ
+    from them in nothing else are judged in their place. Raises UserError when there are none.
+    """
+    parts = parts_of(workspace.members(experiments), config.infer.weights)
+    if config.infer.folds == "each":
+        return parts, parts
+    final = parts_of(workspace.members(experiments, of_all=True), config.infer.weights)
+    judged = {part.system for part in parts}
+    for part in final:
+        if part.system not in judged:
+            raise UserError(
+                f"infer.folds all: {part.name} predicts test images, and no fold has a member like it from which "
+                f"decision and score could come; train at least one fold's with train.seeds {part.member.seed} too"
+            )
+    return [part for part in parts if part.system in {part.system for part in final}], final
+
+
 def named_parts(names: list[str], workspace: Workspace) -> list[Part]:
     """The parts whose names these are. Raises UserError when a member is gone."""
     parts = []
     for name in names:
         member, weights = name.rsplit(" ", 1)
         experiment, _, rest = member.rpartition("/")
-        found = [m for m in workspace.members([experiment]) if m.name == member]
+        found = [m for m in workspace.members([experiment], rest.startswith("all_")) if m.name == member]
         if not found:
             raise UserError(f"{workspace.runs / experiment} no longer holds {rest}; train it, then run 05 again")
         parts.append(Part(found[0], weights))
@@ -121,7 +141,10 @@ def groups_of(
         systems = [[i for i, name in enumerate(names) if name == wanted] for wanted in dict.fromkeys(names)]
         kept = [*(systems if each else []), list(range(len(own)))]
         networks = [load(part) for part in own]
-        groups.append(Group(windows, Ensemble(networks, device, tta=config.infer.tta, engine=engine, groups=kept)))
+        for network in networks:
+            network.tells_presence = config.infer.gated
+        options = {"tta": config.infer.tta, "engine": engine, "presence": config.infer.gated}
+        groups.append(Group(windows, Ensemble(networks, device, groups=kept, **options)))
     return groups
 
 
@@ -192,6 +215,15 @@ def infer_engine(
     return Engine(precision, chosen("infer.backend", config.infer.backend, f"{about} {precision}", fastest))
 
 
+def check_gate(parts: list[Part], config: Config) -> None:
+    """Raises UserError when `infer.gate` asks for what no member's network tells."""
+    if config.infer.gated and not any(trained_with(part.member, config).model.classifier for part in parts):
+        raise UserError(
+            f"infer.gate {config.infer.gate}: no member has a classification head, so none tells which classes are "
+            "present; train some with model.classifier true, or leave infer.gate at 0"
+        )
+
+
 def check_same_systems(parts: list[Part]) -> list[str]:
     """Names of the systems; every fold must have all of them, or averages would mean different things."""
     folds = sorted({part.member.fold for part in parts})
@@ -245,6 +277,7 @@ def out_of_fold(
                     keep=lambda image_id, glimpse, _, album=album: album.add(image_id, glimpse),
                     sample=True,
                     writer=stack.enter_context(MapWriter(path)) if path else None,
+                    presence=config.infer.gated,
                 )
             result.save(cache)
         evaluations.append(Evaluation.load(cache))
@@ -281,7 +314,7 @@ def _by_fold(
             ids,
             [repr(windows_of(trained_with(part.member, config))) for part in here],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
-            [config.infer.roi, config.infer.tta, config.infer.gate, repr(engine), file_fingerprint(workspace.images)],
+            [config.infer.roi, config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(workspace.images)],
             [SPOT, MAP_SIDE, POINTS, SAMPLED],
         ]
         yield fold, here, ids, workspace.oof_dir / f"{short_hash(made_from)}.npz"
@@ -294,7 +327,7 @@ def _check_disk(
     rows = images.set_index("image_id").loc[
         folds.loc[folds["fold"].isin({part.member.fold for part in parts}), "image_id"]
     ]
-    maps = (len({part.system for part in parts}) + 1) * competition.channels
+    maps = (len({part.system for part in parts}) + 1) * competition.channels * (1 + config.infer.gated)
     gib = float((rows["height"] * rows["width"]).sum()) * maps / 2**30
     free = free_gib(workspace.oof_dir)
     if config.infer.maps_gib > free:
@@ -304,6 +337,5 @@ def _check_disk(
     if gib > min(free, config.infer.maps_gib):
         raise UserError(
             f"{limit}, and the out-of-fold maps of {len(rows)} images, {maps} to each, may take {gib:.0f} GiB before "
-            f"compression; raise that, or leave infer.members, infer.mean and "
-            "infer.decide at their defaults"
+            "compression; raise that, or leave infer.members, infer.mean, infer.gate and infer.decide at their defaults"
         )

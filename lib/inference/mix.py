@@ -79,7 +79,10 @@ class Judge:
 
     def of_average(self, values: np.ndarray) -> float:
         """The score of an average (K, P) of `lifted`."""
-        probs = self._mix.lower(values)
+        return self.of_probs(self._mix.lower(values))
+
+    def of_probs(self, probs: np.ndarray) -> float:
+        """The score of probabilities (K, P)."""
         if len(probs) > 1:
             return metrics.score(self._config, self.confusions(probs.argmax(0), self._labels))
         counts = self.confusions((probs[0] * (BINS - 1) + 0.5).astype(np.int64), BINS)

@@ -38,7 +38,8 @@ def add_answers(
     codec, sources: list[Source], groups: list[Group], decision: Decision, config: Config, competition: Competition
 ) -> None:
     """Predict the test images and hand their labels to the codec."""
-    fill, limits = background_fill(competition.channels, len(competition.label_names)), limits_of(config)
+    fill = background_fill(competition.channels, len(competition.label_names), decision.gates is not None)
+    limits = limits_of(config)
     blocks = predict_together(sources, groups, fill, limits, "05 test images")
     rows = full_rows(blocks, decision.quantised)
     for block, _, first in rows:

@@ -92,8 +92,9 @@ class Trial:
             whole, label = label, SimpleNamespace(read=lambda y, x, h, w: whole.read(top + y, left + x, h, w))
         before = sum(group.forward.seconds for group in groups)
         evaluation = evaluate(
-            [source], groups, lambda *_: label, len(competition.label_names), competition.channels, limits_of(config)
-        )
+            [source], groups, lambda *_: label, len(competition.label_names), competition.channels, limits_of(config),
+            presence=config.infer.gated,
+        )  # fmt: skip
         return evaluation, sum(group.forward.seconds for group in groups) - before
 
     def groups(self, fold: int, variant: int) -> list[Group]:

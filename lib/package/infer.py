@@ -82,7 +82,7 @@ def predict(config: Config, out: Path, folder: Path) -> int:
     device = pick_device(config.train.device, config.train.threads)
 
     def load_part(part: Part):
-        return load_network(part.member.path, part.weights, device, config.infer.gate)
+        return load_network(part.member.path, part.weights, device)
 
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, Workspace(folder), load_part(parts[0]), device, images, len(parts))

@@ -7,7 +7,7 @@ import numpy as np
 from lib.competition import metrics
 from lib.competition.intervals import paired_gain
 from lib.config import Config
-from lib.inference.decision import best_threshold, crossed_by_threshold
+from lib.inference.decision import Decision, best_threshold, crossed_by_threshold
 from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.fitting import Fitted, judge_of
 from lib.inference.members import Part
@@ -37,6 +37,16 @@ def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: 
     return rows
 
 
+def all_images_note(judged: list[Part], predicting: list[Part]) -> str:
+    """Whose scores the tables show, where others predict the test images."""
+    folds = len({part.member.fold for part in judged})
+    return (
+        f"test images are predicted by {', '.join(part.name for part in predicting)}, trained on all images, of which "
+        f"there can be no out-of-fold score; the scores above are of the members of {folds} fold(s) that were trained "
+        "alike on the other images"
+    )
+
+
 def ensemble_rows(
     members: list[dict], oof: Evaluation, fitted: Fitted, folds: np.ndarray, groups: np.ndarray, config: Config
 ) -> list[dict]:
@@ -62,28 +72,31 @@ def ensemble_rows(
     ]
     if decision.mix is not None:
         rows.append(against("its mean and weights, over equal ones", fitted.mixed, fitted.equal))
-    if search or config.infer.decide:
+    if decision.gates is not None:
+        rows.append(against("its class gate, over none", fitted.gated, fitted.mixed))
+    if search or config.infer.decide or config.infer.gated:
         rows.append(against("its decision, over 0.5 or argmax", fitted.decided, fitted.mixed_half))
     if search and config.infer.decide:
         rows.append(against("the same, over a threshold", fitted.decided, fitted.mixed))
-    return rows + _decided(fitted)
+    return rows + _decided(fitted.decision, config)
 
 
-def _decided(fitted: Fitted) -> list[dict]:
+def _decided(decision: Decision, config: Config) -> list[dict]:
     """The decision's numbers."""
-    decision, rows = fitted.decision, []
-    rule = decision.rule
-    if rule is None and decision.threshold is not None:
-        rows.append({"": "threshold", "OOF score": decision.threshold / 255})
-    if rule is not None:
-        numbers = {
-            "drawn from": rule.low / 255, "accepted from": max(rule.low, rule.high) / 255,
-            "smallest object, pixels": rule.area, "largest hole filled, pixels": rule.hole,
-            "only the largest object": str(rule.largest).lower(),
+    numbers: dict[str, object] = {}
+    if decision.threshold is not None and decision.rules is None:
+        numbers["threshold"] = decision.threshold / 255
+    rules = [rule for rule in decision.rules or () if rule is not None]
+    for name, rule in zip(config.competition.classes, rules, strict=False):
+        of = f"{name}: " if len(rules) > 1 else ""
+        numbers |= {
+            f"{of}drawn from": rule.low / 255, f"{of}accepted from": max(rule.low, rule.high) / 255,
+            f"{of}smallest object, pixels": rule.area,
         }  # fmt: skip
-        rows += [{"": name, "OOF score": value} for name, value in numbers.items()]
-    if decision.factors is not None:
-        rows.append(
-            {"": "factors of the classes", "OOF score": " ".join(f"{factor:.2f}" for factor in decision.factors)}
-        )
-    return rows
+        if len(rules) == 1:
+            numbers["largest hole filled, pixels"] = rule.hole
+        numbers[f"{of}only the largest object"] = str(rule.largest).lower()
+    for name, values in (("gates of the classes", decision.gates), ("factors of the classes", decision.factors)):
+        if values is not None:
+            numbers[name] = " ".join(f"{value:.2f}" for value in values)
+    return [{"": name, "OOF score": value} for name, value in numbers.items()]

@@ -19,7 +19,8 @@ from lib.errors import UserError
 from lib.imaging.grid import map_step
 from lib.inference.decision import Decision
 from lib.inference.evaluate import HALF, background_fill, quantised
-from lib.inference.members import Part, groups_of, infer_engine, limits_of, parts_of, source_of, trained_with
+from lib.inference.gate import with_presence
+from lib.inference.members import Part, chosen_parts, groups_of, infer_engine, limits_of, source_of, trained_with
 from lib.inference.predictor import Block
 from lib.inference.settle import settled
 from lib.inference.together import predict_together
@@ -48,26 +49,29 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
         some = ", ".join(images["image_id"][:5])
         raise UserError(f"{workspace.images} has no image {image_id!r}; it has {some}, …")
     row = images.set_index("image_id").loc[image_id]
-    members = workspace.members(config.infer.experiments or [chosen_experiment(config, workspace)])
-    parts = parts_of(members, config.infer.weights)
+    experiments = config.infer.experiments or [chosen_experiment(config, workspace)]
+    judged, parts = chosen_parts(experiments, config, workspace)
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
     device = pick_device(config.train.device, config.train.threads)
-    config, _ = settled(config, parts, folds, images, competition, workspace, device, None)
+    config, _ = settled(config, judged, folds, images, competition, workspace, device, None)
     if row["split"] == "train":
         fold = int(folds.set_index("image_id").loc[image_id, "fold"])
-        parts = [part for part in parts if part.member.fold == fold]
+        parts = [part for part in judged if part.member.fold == fold]
         if not parts:
             raise UserError(f"image {image_id!r} is in fold {fold}, of which no member is trained; all others saw it")
     binary = competition.channels == 1
     decision, parts = decision_of(workspace, parts, binary)
-    networks = [load_network(part.member.path, part.weights, device, config.infer.gate) for part in parts]
+    gate = "fit" if decision.gates is not None else 0.0  # whether networks are asked for what it looks at
+    config = config.model_copy(update={"infer": config.infer.model_copy(update={"gate": gate})})
+    networks = [load_network(part.member.path, part.weights, device) for part in parts]
     first = trained_with(parts[0].member, config)
     engine = infer_engine(first, workspace, networks[0], device, images, len(parts))
     ready = iter(networks)
     groups = groups_of(parts, config, lambda _: next(ready), device, engine, each=True)
-    fill = background_fill(competition.channels, len(competition.label_names))
+    fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
     sources = [source_of(config, image_id, row["path"])]
-    maps = small_maps(predict_together(sources, groups, fill, limits_of(config), f"look at {image_id}"), decision)
+    blocks = predict_together(sources, groups, fill, limits_of(config), f"look at {image_id}")
+    maps, start = small_maps(blocks, decision)
     systems = Counter(part.system for part in parts)
     alone = {part.system: part.name for part in parts if systems[part.system] == 1}
     names = [*(alone.get(system, f"{system}, mean of folds") for system in systems), "ensemble"]
@@ -76,7 +80,7 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
     background = config.competition.background
     image = small_image(row, maps.shape[1:], competition)
     step = map_step(int(row["height"]), int(row["width"]))
-    guess = np.concatenate(list(decision.shrunken(step).bands([maps[-1]])))
+    guess = np.concatenate(list(decision.shrunken(step).bands([start])))
     panels = {image_id + (f", one of {step} x {step} pixels" if step > 1 else ""): image}
     if truth is not None:
         panels["truth"] = overlay(image, truth, background)
@@ -114,19 +118,21 @@ def decision_of(workspace: Workspace, parts: list[Part], binary: bool) -> tuple[
     return decision, counting
 
 
-def small_maps(blocks: Iterable[Block], decision: Decision) -> np.ndarray:
-    """(S, h, w) uint8 of one image's blocks, every so many pixels (`map_step`): each system's bins or argmax, and last
-    what the decision starts from."""
-    maps, step = np.zeros((0, 0, 0), np.uint8), 1
+def small_maps(blocks: Iterable[Block], decision: Decision) -> tuple[np.ndarray, np.ndarray]:
+    """Of one image's blocks, every so many pixels (`map_step`): each system's bins or argmax, and last the ensemble's,
+    (S + 1, h, w) uint8; and what the decision starts from, (…, h, w)."""
+    rows: dict[int, list[list[np.ndarray]]] = {}
     for block in blocks:
-        if block.first:
-            step = map_step(block.height, block.width)
-            maps = np.zeros((len(block.probs), -(-block.height // step), -(-block.width // step)), np.uint8)
-        top, left = -(-block.y // step), -(-block.x // step)
+        step = map_step(block.height, block.width)
         probs = block.probs[..., -block.y % step :: step, -block.x % step :: step]
-        here = np.stack([*(quantised(system) for system in probs[:-1]), decision.quantised(probs)])
-        maps[:, top : top + here.shape[1], left : left + here.shape[2]] = here
-    return maps
+        start = decision.quantised(probs)
+        whole = np.where(start[2] >= HALF, start[0], start[1]) if start.ndim == 3 else start
+        masks, _ = with_presence(probs[:-1], decision.gates is not None)
+        maps = np.stack([*(quantised(system) for system in masks), whole])
+        rows.setdefault(block.y, []).append([maps, start])
+    both = ([np.concatenate([pair[i] for pair in row], axis=-1) for row in rows.values()] for i in range(2))
+    maps, start = (np.concatenate(bands, axis=-2) for bands in both)
+    return maps, start
 
 
 def mosaic(panels: dict[str, np.ndarray]) -> np.ndarray:

@@ -60,15 +60,13 @@ def network_files(member: Path, which: str) -> tuple[Path, Path]:
     return described, weights
 
 
-def load_network(member: Path, which: str, device: torch.device, gate: float = 0.0) -> nn.Module:
+def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
     """A member's network with its `swa`, `ema`, `best`, … weights, in eval mode, channels_last.
 
-    `gate`: presence below which its classification head, if it has one, leaves a class out. Raises UserError when there
-    are no such weights.
+    Raises UserError when there are no such weights.
     """
     described, weights = network_files(member, which)
     config = yaml.safe_load(described.read_text(encoding="utf-8"))
     network = build_network(Model(**config["model"]), config["channels"], pretrained=False)
     network.load_state_dict(load_weights(weights))
-    network.gate = gate
     return network.eval().to(device, memory_format=torch.channels_last)

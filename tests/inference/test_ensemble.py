@@ -34,7 +34,8 @@ def test_a_fitted_mixture_and_decision_reach_the_submission(trained, capsys):
         assert line in out
     decision = json.loads((work / "decision.json").read_text())
     assert sum(decision["weights"].values()) == pytest.approx(1)
-    assert set(decision["rule"]) == {"low", "high", "area", "hole", "largest"}
+    nothing, rule = decision["rules"]
+    assert nothing is None and set(rule) == {"low", "high", "area", "hole", "largest"}
     first = (work / "submission.csv").read_bytes()
 
     # Another decision takes the same out-of-fold maps; of the same one, the same bytes come out again.
@@ -66,10 +67,10 @@ def test_an_object_that_is_too_small_is_in_no_submission(trained, monkeypatch):
     from lib.inference import fitting
     from lib.inference.objects import Rule
 
-    monkeypatch.setattr(fitting.Fitting, "rule", lambda *_: Rule(128, high=129, area=400))
+    monkeypatch.setattr(fitting.Fitting, "rules", lambda *_: (None, Rule(128, high=129, area=400)))
     run("05_infer_ensemble", trained, "--infer.decide", "objects")
     some = pd.read_csv(trained.parent / "work/submission.csv", keep_default_na=False)["predicted"]
-    monkeypatch.setattr(fitting.Fitting, "rule", lambda *_: Rule(128, high=129, area=10**6))
+    monkeypatch.setattr(fitting.Fitting, "rules", lambda *_: (None, Rule(128, high=129, area=10**6)))
     run("05_infer_ensemble", trained, "--infer.decide", "objects", "--infer.tag", "none")
     none = pd.read_csv(trained.parent / "work/submission.csv", keep_default_na=False)["predicted"]
     assert (none == "").all() and (some != "").any()
@@ -86,3 +87,5 @@ def test_maps_that_may_not_fit_the_disk_are_refused_at_once(trained):
     assert not list((trained.parent / "work").glob("oof/*"))
     with pytest.raises(UserError, match="infer.decide priors"):
         run("05_infer_ensemble", trained, "--infer.decide", "priors")
+    with pytest.raises(UserError, match="infer.gate fit: no member has a classification head"):
+        run("05_infer_ensemble", trained, "--infer.gate", "fit")

@@ -23,15 +23,18 @@ def to_bins(probs):
     return (probs * 255 + 0.5).astype(np.uint8)
 
 
-def out_of_fold(path, images, n_labels):
-    """(evaluation, maps) of [(probs (S, K, h, w), truth (h, w))]; last system: the mean of the others."""
+def out_of_fold(path, images, n_labels, presence=False):
+    """(evaluation, maps) of [(probs (S, K, h, w), truth (h, w))]; last system: the mean of the others.
+
+    With `presence`, (S, 2K, h, w), that of each class stands behind the probabilities."""
     shape = (2, 256) if n_labels == 2 else (n_labels, n_labels)
     systems, channels = images[0][0].shape[:2]
-    sampler, counts = Sampler(len(images), systems, channels), []
+    channels //= 1 + presence
+    sampler, counts = Sampler(len(images), systems, channels, presence), []
     with MapWriter(path) as writer:
         for i, (probs, truth) in enumerate(images):
             everything = np.concatenate([probs, probs.mean(0, keepdims=True)]).astype(np.float32)
-            counts.append([count(truth, quantised(p), shape) for p in everything])
+            counts.append([count(truth, quantised(p[:channels]), shape) for p in everything])
             for x in (0, 50):
                 for y in (0, 13, 40):
                     bottom, right = {0: 13, 13: 40, 40: HEIGHT}[y], 50 if x == 0 else WIDTH
@@ -79,7 +82,7 @@ def test_objects_and_holes_are_fitted_crossed_by_fold_and_applied_as_they_were_c
     both, fitting = fitted(tmp_path, images, 2, decide=["objects", "holes"])
     scores = [found.decision.cross_score for found in (plain, some, both)]
     assert scores[0] + 0.05 < scores[1] and scores[1] + 0.005 < scores[2] and scores[2] > 0.99
-    rule = both.decision.rule
+    rule = both.decision.rules[1]
     assert rule.hole >= 5 and (rule.high > 0.7 * 255 or rule.area > 13) and rule.low <= 0.6 * 255
     for i, (probs, truth) in enumerate(images):  # what was counted band by band is what a test image gets
         rows = [both.decision.quantised(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
@@ -105,7 +108,7 @@ def test_the_largest_object_alone(tmp_path):
         truth[3:6, 3:6] = 0
         probs[:, :, 2:10, 2:10] = 0.99  # small, but surer than the disc
     found, _ = fitted(tmp_path, images, 2, decide=["largest"])
-    assert found.decision.rule.largest and found.decision.cross_score > 0.97 > scored(found.mixed)
+    assert found.decision.rules[1].largest and found.decision.cross_score > 0.97 > scored(found.mixed)
 
 
 def several(seed, offsets=(0.0, 0.0, -2.0)):
@@ -135,6 +138,127 @@ def test_factors_of_classes_are_found_crossed_and_counted_on_whole_maps(tmp_path
     neutral = [several(i, (0, 0, 0)) for i in range(6)]
     oof, maps = out_of_fold(tmp_path / "neutral", neutral, 3)
     assert np.abs(np.log(fit_ensemble(Fitting(oof, maps, 3, settings), FOLDS).decision.factors)).max() < 0.35
+
+
+def classes(background=True, **infer):
+    names = ["a", "b"] if background else ["floor", "a", "b"]
+    return Config.model_validate({
+        "competition": {"metric": "mean_iou", "classes": names, "background": background}, "infer": infer,
+    })  # fmt: skip
+
+
+def dots(seed):
+    """Three labels, the first of them ground: a comes in discs and dots, and so it is seen; b in discs alone, and
+    dots of it are seen that are none, twice as many of them weakly as surely."""
+    rng = RNG(seed)
+    truth, ab = np.zeros((HEIGHT, WIDTH), np.uint8), np.full((2, HEIGHT, WIDTH), 0.1, np.float32)
+    for label in (1, 2):
+        centre = (int(rng.integers(12, 28)) + 40 * (label - 1), int(rng.integers(12, 48)))
+        cv2.circle(truth, centre, 9, label, -1)
+        cv2.circle(ab[label - 1], centre, 9, 0.7, -1)
+    for i in range(18):
+        spot = (int(rng.integers(2, WIDTH - 2)), int(rng.integers(2, HEIGHT - 2)))
+        if not truth[max(0, spot[1] - 5) : spot[1] + 6, max(0, spot[0] - 5) : spot[0] + 6].any():
+            label = 1 + i % 2
+            cv2.circle(ab[label - 1], spot, 2, 0.7 if i % 6 == 1 else 0.55, -1)
+            if label == 1:
+                cv2.circle(truth, spot, 2, 1, -1)
+    ab[:, (ab > 0.5).all(0)] = 0.1
+    rest = np.maximum(1 - ab.sum(0), 0.02)
+    probs = np.stack([rest, *ab]) / (rest + ab.sum(0))
+    return probs[None], truth
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_each_of_several_classes_has_its_own_objects(tmp_path, background):
+    images = [dots(i) for i in range(6)]
+    oof, maps = out_of_fold(tmp_path / "maps", images, 3)
+    plain = fit_ensemble(Fitting(oof, maps, 3, classes(background), tmp_path), FOLDS)
+    found = fit_ensemble(Fitting(oof, maps, 3, classes(background, decide=["objects"]), tmp_path), FOLDS)
+    assert plain.decision.cross_score + 0.05 < found.decision.cross_score and found.decision.score > 0.98
+    ground, a, b = found.decision.rules
+    assert (ground is None) == background and a.area < 13 < b.area
+    for i, (probs, truth) in enumerate(images):  # what was counted band by band is what a test image gets
+        rows = [found.decision.quantised(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
+        labels = np.concatenate(list(found.decision.bands(rows, tmp_path)))
+        assert (count(truth, labels, (3, 3)) == found.confusions[i]).all()
+    found.decision.save(tmp_path / "decision.json", ["one"])
+    assert Decision.load(tmp_path / "decision.json").rules == found.decision.rules
+
+
+def test_what_several_classes_gain_is_judged_on_other_folds(tmp_path):
+    images = [dots(i) for i in range(6)]
+    for probs, truth in images[3:]:  # in fold 1 the dots of b are there
+        truth[(probs[0, 2] > 0.5) & (truth == 0)] = 2
+    oof, maps = out_of_fold(tmp_path / "maps", images, 3)
+    found = fit_ensemble(Fitting(oof, maps, 3, classes(decide=["objects"]), tmp_path), FOLDS)
+    assert found.decision.cross_score < found.decision.score - 0.02
+
+
+def haunted(seed, classes=1):
+    """A disc, and a ghost that is seen as surely; the head knows, on the left and on the right, which is the disc."""
+    rng = RNG(seed)
+    truth, seen = np.zeros((HEIGHT, WIDTH), np.uint8), np.full((HEIGHT, WIDTH), 0.1)
+    presence, side = np.full((HEIGHT, WIDTH), 0.08), int(rng.integers(2))
+    presence[:, 40 * side : 40 * side + 40] = 0.6
+    for x in (20, 60):
+        cv2.circle(seen, (x, int(rng.integers(15, 45))), int(rng.integers(8, 14)), 0.9, -1)
+    here = (seen > 0.5) & (presence > 0.5)
+    if classes == 1:
+        truth[here] = 1
+        return np.stack([seen, presence])[None].astype(np.float32), truth
+    truth[here] = 2  # of three labels; the first is ground, the second is never there, and never doubted
+    ones, low = np.ones_like(seen), np.full_like(seen, 0.01)
+    return np.stack([0.99 - seen, low, seen, ones * 0.01, ones * 0.9, presence])[None].astype(np.float32), truth
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_a_class_gate_is_fitted_crossed_by_fold_and_applied_as_it_was_counted(tmp_path, labels):
+    images = [haunted(i, labels - 1) for i in range(6)]
+    options = {"gate": "fit"}
+    settings = config(**options) if labels == 2 else classes(**options)
+    oof, maps = out_of_fold(tmp_path / "maps", images, labels, presence=True)
+    found = fit_ensemble(Fitting(oof, maps, labels, settings, tmp_path), FOLDS)
+    assert found.decision.half_score < 0.8 < 0.99 < found.decision.cross_score
+    gates = found.decision.gates
+    assert 0.08 < gates[-1] <= 0.6 and not any(gates[:-1]), "background is never left out"
+    assert metrics.score(settings.competition, found.gated) > metrics.score(settings.competition, found.mixed) + 0.1
+    found.decision.save(tmp_path / "decision.json", ["one"])
+    again = Decision.load(tmp_path / "decision.json")
+    for i, (probs, truth) in enumerate(images):
+        guess = again.labels(again.quantised(np.concatenate([probs, probs])))
+        assert (count(truth, guess, (labels, labels)) == found.confusions[i]).all()
+
+    for probs, _ in images[3:]:  # in fold 1 the head knows nothing
+        probs[:, probs.shape[1] - 1] = RNG(0).random((HEIGHT, WIDTH))
+    oof, maps = out_of_fold(tmp_path / "other", images, labels, presence=True)
+    found = fit_ensemble(Fitting(oof, maps, labels, settings, tmp_path), FOLDS)
+    assert found.decision.cross_score < found.decision.score - 0.02
+
+
+def test_a_gate_that_gains_nothing_stays_open_and_a_given_one_is_taken(tmp_path):
+    images = [haunted(i) for i in range(6)]
+    for probs, truth in images:
+        probs[:, 1] = 0.3
+        truth[:] = probs[0, 0] > 0.5
+    oof, maps = out_of_fold(tmp_path / "maps", images, 2, presence=True)
+    assert fit_ensemble(Fitting(oof, maps, 2, config(gate="fit"), tmp_path), FOLDS).decision.gates == (0.0,)
+    shut = fit_ensemble(Fitting(oof, maps, 2, config(gate=0.5), tmp_path), FOLDS)
+    assert shut.decision.gates == (0.5,) and shut.confusions[:, :, 1].sum() == 0
+
+
+def test_presence_is_weighed_as_the_members_are(tmp_path):
+    """Two members, the second of which sees and knows nothing: its presence must not count either."""
+    images = []
+    for i in range(6):
+        probs, truth = haunted(i)
+        noise = RNG(i).random(probs.shape).astype(np.float32)
+        noise[:, 1] = 1.0
+        images.append((np.concatenate([probs, noise]), truth))
+    oof, maps = out_of_fold(tmp_path / "maps", images, 2, presence=True)
+    found = fit_ensemble(Fitting(oof, maps, 2, config(gate="fit", members="greedy"), tmp_path), FOLDS)
+    assert found.decision.mix.weights == (1.0, 0.0) and found.decision.cross_score > 0.99
+    assert 0.08 < found.decision.gates[0] <= 0.6
 
 
 def members(seed):
@@ -228,4 +352,5 @@ def test_what_does_not_fit_the_classes_is_one_sentence():
     with pytest.raises(UserError, match="infer.decide priors: this is for competitions of several classes"):
         check_decide(config(decide=["priors"]), SimpleNamespace(channels=1))
     with pytest.raises(UserError, match="infer.decide holes: this is for competitions of one class"):
-        check_decide(config(decide=["holes"]), SimpleNamespace(channels=5))
+        check_decide(config(decide=["objects", "holes"]), SimpleNamespace(channels=5))
+    check_decide(config(decide=["objects", "largest", "priors"]), SimpleNamespace(channels=5))

@@ -10,8 +10,7 @@ from lib.errors import UserError
 from lib.inference import maps as maps_module
 from lib.inference import objects as objects_module
 from lib.inference.maps import Bands
-from lib.inference.objects import Rule, find_objects
-from lib.tables import IGNORE
+from lib.inference.objects import Rule, candidates, draw_labels, find_objects
 
 
 def cut(array, heights):
@@ -29,24 +28,21 @@ def blobs(seed, shape=(61, 47)):
 
 
 @given(st.integers(0, 50), st.lists(st.integers(1, 9), min_size=1, max_size=80), st.sampled_from([4, 8]))
-def test_areas_peaks_truth_and_rims_are_those_of_the_whole_mask(seed, heights, connectivity):
+def test_areas_peaks_and_rims_are_those_of_the_whole_mask(seed, heights, connectivity):
     bins = blobs(seed)
-    truth = np.random.default_rng(seed).choice(np.array([0, 1, IGNORE], np.uint8), bins.shape)
     mask = bins > 145
-    found = find_objects(((m, b, t) for m, b, t in zip(cut(mask, heights), cut(bins, heights), cut(truth, heights),
-                                                       strict=True)), connectivity)  # fmt: skip
+    found = find_objects(zip(cut(mask, heights), cut(bins, heights), strict=True), connectivity)
     n, at = cv2.connectedComponents(mask.view(np.uint8), connectivity=connectivity)
     assert n > 2, "the fixture is degenerate"
     expected = sorted(
         (
-            int((at == i).sum()), int(bins[at == i].max()), int((truth[at == i] != IGNORE).sum()),
-            int((truth[at == i] == 1).sum()),
+            int((at == i).sum()), int(bins[at == i].max()),
             bool(np.isin(i, np.concatenate([at[0], at[-1], at[:, 0], at[:, -1]]))),
         )
         for i in range(1, n)
     )  # fmt: skip
-    mine = zip(found.area, found.peak, found.known, found.hit, found.rim, strict=True)
-    assert sorted((int(a), int(p), int(k), int(h), bool(r)) for a, p, k, h, r in mine) == expected
+    mine = zip(found.area, found.peak, found.rim, strict=True)
+    assert sorted((int(a), int(p), bool(r)) for a, p, r in mine) == expected
     drawn = np.concatenate(list(found.draw(cut(mask, heights), found.area > 12, connectivity)))
     big = [i for i in range(1, n) if (at == i).sum() > 12]
     assert (drawn == np.isin(at, big)).all()
@@ -85,6 +81,38 @@ def test_a_rule_gives_the_same_in_bands_of_any_height(rule, pixels, monkeypatch)
         assert (np.concatenate(bands) == whole(bins, rule)).all()
         changed += (whole(bins, rule) != (bins >= rule.low)).sum()
     assert rule.by_pixel or changed or rule.low == 255
+
+
+def softmax_maps(seed, classes=4):
+    """Probabilities (K, h, w) that vary slowly."""
+    logits = np.stack([blobs(classes * seed + i) for i in range(classes)]) / 40
+    logits += np.random.default_rng(seed).normal(size=logits.shape) / 1e4  # no two are alike
+    return np.exp(logits) / np.exp(logits).sum(0)
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("pixels", [47, 47 * 7, 10**6])
+def test_several_classes_get_their_own_rules_in_bands_of_any_height(background, pixels, monkeypatch):
+    monkeypatch.setattr(maps_module, "BAND", pixels)
+    rules = (None if background else Rule(140), Rule(90, high=170), Rule(128, area=30), Rule(128, largest=True))
+    changed = set()
+    for seed in range(4):
+        probs = softmax_maps(seed)
+        order = np.argsort(-probs[background:], 0) + background
+        first, other = order[0], np.zeros_like(order[0]) if background else order[1]
+        p, q = (np.take_along_axis(probs, label[None], 0)[0] for label in (first, other))
+        bins = np.floor(255 * p / (p + q) + 0.5).astype(np.uint8)
+        expected = other.copy()
+        for label, rule in enumerate(rules):
+            if rule:
+                expected[whole(np.where(first == label, bins, 0).astype(np.uint8), rule)] = label
+        planes = [candidates(part, background) for part in np.split(probs, [5, 22, 23], axis=1)]
+        found = np.concatenate(list(draw_labels(Bands(planes), rules)))
+        assert (found == expected).all()
+        changed |= set(np.unique(first[found != probs.argmax(0)]))
+        plain = (None if background else Rule(128), *[Rule(128)] * 3)
+        assert (np.concatenate(list(draw_labels(Bands(planes), plain))) == probs.argmax(0)).all()
+    assert changed >= {1, 2, 3}, "the fixture is degenerate"
 
 
 def test_an_empty_map_and_too_many_objects(monkeypatch):

@@ -79,6 +79,26 @@ def test_views_are_merged(how, expected, channels):
         assert np.allclose(probs[0, 0].sum(0), 1, atol=1e-5)
 
 
+class Telling(Once):
+    """Says behind the mask, in every view, how likely its class is present."""
+
+    def forward(self, x):
+        mask = super().forward(x)
+        there = iter([0.5, 0.6, 0.7, 1.0]) if not hasattr(self, "there") else self.there
+        self.there = there
+        return torch.cat([mask, torch.logit(torch.full_like(mask, next(there)), 1e-6)], 1)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_presence_is_the_views_mean_however_masks_are_merged(channels):
+    options = {"tta": "flips merge=gmean"}
+    window = np.zeros((1, 32, 32, 3), np.uint8)
+    told = Ensemble([Telling(channels)], CPU, presence=True, **options)(window)
+    assert told.shape == (1, 1, 2 * channels, 32, 32)
+    assert np.allclose(told[:, :, :channels], Ensemble([Once(channels)], CPU, **options)(window))
+    assert np.allclose(told[:, :, channels:], 0.7, atol=1e-5)
+
+
 def test_the_geometric_mean_of_many_small_ones_is_no_zero():
     tiny = torch.full((1, 3, 2, 2), 1e-30)
     tiny[:, 2] = 1

@@ -13,7 +13,7 @@ from lib.errors import UserError
 from lib.training.averaging import WeightAverage, greedy_soup, mean_of
 from lib.training.budget import Budget, fitting
 from lib.training.losses import Outputs, blurred, build_loss, far_from_borders
-from lib.training.model import ABSENT, build_network
+from lib.training.model import PRESENT, build_network
 from lib.training.optim import build_optimizer, learning_rate
 from lib.training.settle import largest_batch, settle
 from lib.workspace import Member, Workspace, write_json
@@ -113,7 +113,7 @@ def test_a_stem_keeps_the_encoders_weights():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_classification_head_is_trained_and_gates(channels):
+def test_a_classification_head_is_trained_and_tells_presence(channels):
     network = network_of(channels, classifier=True)
     out = network.train()(torch.rand(2, 3, 64, 64) * 255)
     assert out.mask.shape == (2, channels, 64, 64) and out.presence.shape == (2, channels)
@@ -127,9 +127,13 @@ def test_a_classification_head_is_trained_and_gates(channels):
         head.bias[:] = torch.tensor([-5.0, 5.0, 5.0])[:channels]
     image = torch.rand(1, 3, 64, 64) * 255
     free = network.eval()(image)
-    network.gate = 0.3
-    gated = network(image)
-    assert (gated[:, 0] == ABSENT).all() and torch.equal(gated[:, 1:], free[:, 1:])
+    network.tells_presence = True
+    told = network(image)
+    assert torch.equal(told[:, :channels], free)
+    assert (told[:, channels] == -5).all() and (told[:, channels + 1 :] == 5).all()
+    headless = network_of(channels).eval()
+    headless.tells_presence = True
+    assert (headless(image)[:, channels:] == PRESENT).all(), "what is not known is left in"
 
 
 def test_deep_supervision_reaches_the_decoders_inner_blocks():
