@@ -151,7 +151,7 @@ def test_several_classes_are_each_calibrated_by_their_pixels(tmp_path):
     pixels = rng.integers(1, 9, len(truth))  # that each stands for
     for probs in (right, right**3 / (right**3).sum(1, keepdims=True)):
         bins = np.repeat(to_bins(probs)[:, None], 2, axis=1)  # of two members
-        points = Points(np.zeros(len(truth), int), bins, truth, pixels)
+        points = Points(np.zeros(len(truth), int), bins, bins[:, :, :0], truth, pixels)
         oof = Evaluation(["a"], np.zeros((1, 3, 3, 3), np.int64), points)
         rows = curves(oof, Decision(None), SimpleNamespace(label_names=names))
         assert {row["class"] for row in rows} == set(names)
@@ -164,7 +164,7 @@ def test_several_classes_are_each_calibrated_by_their_pixels(tmp_path):
 
 def test_of_several_classes_the_image_is_uncertain_whose_likeliest_ones_are_alike():
     bins = np.array([[250, 3, 2], [130, 120, 5], [90, 85, 80], [250, 3, 2]], np.uint8)[:, None]
-    points = Points(np.array([0, 1, 1, 2]), bins, np.zeros(4, np.uint8), np.array([4, 9, 1, 4]))
+    points = Points(np.array([0, 1, 1, 2]), bins, bins[:, :, :0], np.zeros(4, np.uint8), np.array([4, 9, 1, 4]))
     oof = Evaluation(["sure", "unsure", "surely wrong"], np.zeros((3, 2, 3, 3), np.int64), points)
     sure, unsure, wrong = uncertainty(oof, Decision(None))
     assert sure == wrong == pytest.approx(8 / 255, abs=1e-6) and unsure == pytest.approx(1 - (9 * 10 + 5) / 2550)
