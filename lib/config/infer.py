@@ -68,7 +68,7 @@ class Infer(Section):
     time_limit: Seconds = 0
     """For all of 05 (`9h`, `25m`, `90s`); 0 for none. Out-of-fold maps that are not there yet are made of fewer images;
     test windows get as many networks, the most worthwhile first, and then views as the time that is left allows, and
-    overlap less before a network is left out."""
+    overlap less before a network is left out. What is chosen once is kept to by a run that goes on after a kill."""
     tag: str = "ensemble"
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,7 @@ from lib.imaging.reader import open_image
 from lib.inference.decision import Decision
 from lib.inference.evaluate import BINS, HALF, Evaluation
 from lib.inference.fitting import Fitted
-from lib.report.failures import class_rows, shown_objects, size_rows
+from lib.report.failures import class_rows, size_rows
 from lib.report.figures import error_map, overlay, save_picture
 from lib.report.show import small_image, small_truth
 from lib.workspace import Workspace, replacing_dir, write_json
@@ -27,12 +29,14 @@ PARTS = 20  # of the calibration curve
 
 
 def write_findings(
-    oof: Evaluation, fitted: Fitted, members: list[dict], ensemble: list[dict], folds: pd.DataFrame, count: int,
-    images: pd.DataFrame, competition: Competition, workspace: Workspace,
+    oof: Evaluation, fitted: Fitted, members: list[dict], ensemble: list[dict], objects: pd.DataFrame,
+    folds: pd.DataFrame, count: int, images: pd.DataFrame, competition: Competition, workspace: Workspace,
+    until: float = math.inf,
 ) -> None:  # fmt: skip
     """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `count` images of each kind.
 
-    `members`, `ensemble`: as lib/report/ensemble.py makes them. `folds`: folds.csv.
+    `members`, `ensemble`: as lib/report/ensemble.py makes them. `objects`: as `shown_objects` finds them. `folds`:
+    folds.csv. No picture is begun after `until`, by the monotonic clock.
     """
     config = competition.settings
     decision, confusions = fitted.decision, fitted.confusions
@@ -45,7 +49,6 @@ def write_findings(
             "fold": list(about["fold"]), "group": list(about["group"]),
         }
     ).sort_values("score", kind="stable")  # fmt: skip
-    objects = shown_objects(oof, decision, images, competition)
     per_member = np.array([metrics.image_scores(config, oof.confusions(s)) for s in range(len(members))])
     write_json(
         workspace.report / "oof.json",
@@ -67,7 +70,7 @@ def write_findings(
             "calibration": calibration(oof.counts[:, -1].sum(0)) if oof.binary else [],
             "thresholds": threshold_curve(oof, competition) if oof.binary else [],
             "members": members, "ensemble": ensemble, "correlation": correlation(per_member),
-            "gallery": draw_gallery(table, oof, decision, count, images, competition, workspace),
+            "gallery": draw_gallery(table, oof, decision, count, images, competition, workspace, until),
         },
     )  # fmt: skip
 
@@ -130,11 +133,11 @@ def object_points(objects: pd.DataFrame) -> list[tuple[float, float]]:
 
 def draw_gallery(
     table: pd.DataFrame, oof: Evaluation, decision: Decision, count: int, images: pd.DataFrame,
-    competition: Competition, workspace: Workspace,
+    competition: Competition, workspace: Workspace, until: float,
 ) -> list[dict]:  # fmt: skip
     """Draw `count` of the worst, best and most uncertain images whose map was kept; `table`: worst first.
 
-    Returns what is drawn; `places`: kind → the image's place among them.
+    Returns what is drawn, before the time `until`; `places`: kind → the image's place among them.
     """
     shown = table[table["image"].isin(list(oof.maps))]
     orders = {
@@ -145,13 +148,16 @@ def draw_gallery(
     for kind, ids in orders.items():
         for place, image_id in enumerate(ids[:count]):
             chosen.setdefault(image_id, {"places": {}})["places"][kind] = place
-    rows, facts = images.set_index("image_id"), table.set_index("image")
+    rows, facts, drawn = images.set_index("image_id"), table.set_index("image"), []
     with replacing_dir(workspace.report / "gallery") as folder:
         for image_id, item in chosen.items():
+            if time.monotonic() > until:
+                break
             guess = decision.labels(oof.maps[image_id])
             item["spot"] = draw_panels(image_id, rows.loc[image_id], guess, competition, folder)
             item |= {"image_id": image_id, "score": facts["score"][image_id], "fold": int(facts["fold"][image_id])}
-    return list(chosen.values())
+            drawn.append(item)
+    return drawn
 
 
 def draw_panels(image_id: str, row: pd.Series, guess: np.ndarray, competition: Competition, folder: Path) -> str:
