@@ -9,10 +9,11 @@
 
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
 images will get (cached), and fits the mixture and the decision on them. Writes, in work/<name>/: decision.json,
-submissions/<time>_<tag>.csv with a .json and a .yaml beside it, a row of submissions/ledger.csv, submission.csv
-(a copy), report/.
+submissions/<time>_<tag>.csv with a .json (what it was made from, how fast) and a .yaml beside it, a row of
+submissions/ledger.csv, submission.csv (a copy), report/.
 """
 
+import math
 import shutil
 import time
 from dataclasses import asdict
@@ -34,15 +35,16 @@ from lib.inference.members import (
     chosen_parts,
     groups_of,
     infer_engine,
-    is_cached,
+    maps_hash,
     out_of_fold,
     roi_file,
     source_of,
     trained_with,
     windows_of,
 )
-from lib.inference.pace import OOF_SHARE, RESERVE, fewer_images, paced
+from lib.inference.pace import RESERVE, Plan, Planner, images_in_time, limit_key
 from lib.inference.settle import settled
+from lib.inference.speed import TEST, Laps, speed_of
 from lib.inference.submit import write_answers
 from lib.plugins import load_plugins
 from lib.provenance import code_version
@@ -51,6 +53,7 @@ from lib.report.ensemble import all_images_note, ensemble_rows, member_rows
 from lib.report.failures import all_objects, class_rows, size_rows
 from lib.report.findings import write_findings
 from lib.report.page import update_report
+from lib.report.speed import speed_rows
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
 from lib.terminal import begin
@@ -60,7 +63,7 @@ from lib.workspace import Workspace, file_fingerprint, read_json, replacing
 
 
 def main(argv: list[str]) -> None:
-    started = time.monotonic()
+    laps = Laps()
     config = parse_command_line(argv, "05_infer_ensemble.py")
     begin(config)
     load_plugins(config.plugins)
@@ -111,13 +114,13 @@ def main(argv: list[str]) -> None:
     config = with_boxes(
         config, finders, folds, images, competition, workspace, load, device, windows_of(first)
     )  # fmt: skip
-    whole, limit = needs_maps(config, len(systems)), config.infer.time_limit
-    if limit and not is_cached(parts, folds, config, workspace, engine, whole):
-        own = [part for part in parts if part.member.fold == parts[0].member.fold]
-        folds = fewer_images(folds, images, groups_of(own, config, load, device, engine), config, OOF_SHARE * limit)
+    whole = needs_maps(config, len(systems))
+    laps.end("start")
+    folds = images_in_time(parts, folds, images, config, workspace, load, device, engine, whole)
     oof, fold_of, maps = out_of_fold(
         parts, folds, images, config, competition, workspace, load, device, engine, whole
     )  # fmt: skip
+    laps.end("out-of-fold maps")
     group_of = folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
     fitted = fit_ensemble(Fitting(oof, maps, len(competition.label_names), config, workspace.root), fold_of)
     decision = fitted.decision
@@ -133,6 +136,7 @@ def main(argv: list[str]) -> None:
     if finders:
         share = share_looked_at(Path(config.infer.roi), images[images["split"] != "unlabeled"], windows_of(first))
         table += f"\n\nregions leave {share:.1%} of all windows to be computed"
+    laps.end("decision")
 
     if config.infer.folds == "all":
         table += f"\n\n{all_images_note(parts, predicting)}"
@@ -143,11 +147,17 @@ def main(argv: list[str]) -> None:
     judged = parts
     parts, decision = without_idle(predicting, systems, decision)
     groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
+    limit, ids = config.infer.time_limit, list(test["image_id"])
+    beside = f"seconds beside networks {maps_hash(parts, ids, config, workspace, engine)}"
     if limit:
         judge = judge_of(oof, fitted, config)
         fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
-        until = started + (1 - RESERVE) * limit
-        groups = paced(groups, parts, systems, judge, config, test, sources, fill, until)
+        until = laps.started + (1 - RESERVE) * limit
+        planner = Planner(groups, parts, config, test, until, workspace.choice(beside) or 0.0)
+        key = limit_key("plan", parts, ids, config, workspace, engine)
+        plan = Plan(**workspace.choose_once(key, lambda: asdict(planner.plan(systems, judge, sources))))
+        groups = planner.follow(plan, fill)
+    laps.end("networks and plan")
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
     path = with_codecs_suffix(path, config.competition)
     write_answers(path, test, groups, decision, config, competition)
@@ -155,10 +165,16 @@ def main(argv: list[str]) -> None:
     with replacing(answer) as temporary:
         shutil.copyfile(path, temporary)
 
+    laps.end(TEST)
+
     decision.save(workspace.decision, check_same_systems(parts))
+    late = laps.started + (1 - RESERVE / 2) * limit if limit else math.inf
     found = {"members": rows, "ensemble": gains, "trials": trials}
-    write_findings(oof, fitted, found, objects, folds, config.report.pictures, images, competition, workspace)
-    seconds = round(time.monotonic() - started, 1)
+    write_findings(oof, fitted, found, objects, folds, config.report.pictures, images, competition, workspace, late)
+    laps.end("report")
+    speed = speed_of(laps, groups, test, device)
+    workspace.choose(beside, speed["test_seconds"] - speed["network_seconds"])
+    seconds = round(time.monotonic() - laps.started, 1)
     about = {
         "made_from": {
             part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]
@@ -167,7 +183,7 @@ def main(argv: list[str]) -> None:
         "decision": read_json(workspace.decision, {}),
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": seconds,
         "windows": [repr(group.windows) for group in groups], "tta": config.infer.tta, **asdict(engine),
-        "code": code_version(),
+        "speed": speed, "plan": planner.became(plan) if limit else None, "code": code_version(),
     }  # fmt: skip
     ledger.record(workspace, path, config, about)
     tracker = open_tracker(config, f"submissions/{path.stem}", workspace.submissions, competition.label_names)
@@ -176,7 +192,7 @@ def main(argv: list[str]) -> None:
     tracker.finish()
     stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
     update_report(config)
-    print(table)
+    print(f"{table}\n\n{text_table(speed_rows(speed))}")
     print(f"05: {len(test)} test images in {seconds:.0f} s; {path}\n05: {answer}")
 
 

@@ -21,9 +21,11 @@ from pathlib import Path
 from statistics import mean, median, stdev
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from scipy.stats import kendalltau
+from torch import nn
 
 from lib import tables
 from lib.competition import metrics
@@ -31,6 +33,7 @@ from lib.competition.dataset import Competition
 from lib.config import Config, flat, load
 from lib.config.load import workspace_of
 from lib.errors import UserError
+from lib.inference.backends import Engine
 from lib.inference.decision import fit_decision
 from lib.inference.evaluate import Evaluation
 from lib.inference.members import Part, infer_engine, out_of_fold, parts_of, trained_with
@@ -92,6 +95,15 @@ class Setting:
         folder = WORK / (f"{self.name}--{workspace}" if workspace else self.name)
         own = {**options, "competition.root": str(self.root), "workspace": str(folder)}
         return [str(self.path), *self.given, *(word for key, value in own.items() for word in (f"--{key}", value))]
+
+    def own_flags(self) -> list[str]:
+        """The command line of a script in the competition's own workspace."""
+        return [str(self.path), *self.given, "--competition.root", str(self.root)]
+
+    def own_config(self, *more: str) -> Config:
+        """The configuration of `own_flags`, and `more` words of a command line."""
+        path, *flags = self.own_flags()
+        return load(path, [*flags, *more])
 
     def config(self, options: Options | None = None, workspace: str = "") -> Config:
         """Raises UserError when the configuration rejects the options."""
@@ -306,6 +318,36 @@ def remove_experiment(setting: Setting, experiment: str) -> None:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """Some members of a workspace, ready to predict as 05 does. `images`, `folds`: the tables."""
+
+    config: Config
+    competition: Competition
+    workspace: Workspace
+    device: torch.device
+    images: pd.DataFrame
+    folds: pd.DataFrame
+    parts: list[Part]
+    engine: Engine
+
+    def load(self, part: Part) -> nn.Module:
+        return load_network(part.member.path, part.weights, self.device)
+
+
+def opened(config: Config, parts: list[Part]) -> Opened:
+    load_plugins(config.plugins)
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    workspace, device = Workspace(workspace_of(config)), pick_device(config.train.device)
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+    network = load_network(parts[0].member.path, parts[0].weights, device)
+    first = trained_with(parts[0].member, config)
+    engine = infer_engine(first, workspace, network, device, images, len(parts))
+    return Opened(config, Competition(config.competition), workspace, device, images, folds, parts, engine)
+
+
+@dataclass(frozen=True)
 class Inferred:
     """One fold's whole images, predicted as 05 does. `group_of`: a number for each image's group."""
 
@@ -329,30 +371,19 @@ def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Infer
     Reading the images, loading the networks and building the backend are in the time; choosing `auto` precision and
     backend, and a first pass over one image that warms up, are not. Nothing is cached.
     """
-    load_plugins(config.plugins)
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    competition, workspace = Competition(config.competition), Workspace(workspace_of(config))
-    device = pick_device(config.train.device)
-    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
-    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+    workspace = Workspace(workspace_of(config))
     members = [m for m in workspace.members(experiments) if (m.fold, m.seed) == (fold, seed)]
     if len(members) != len(experiments):
         raise UserError(f"{experiments} have {len(members)} members of fold {fold} and seed {seed}")
-    parts = parts_of(members, config.infer.weights)
-
-    def open_network(part: Part):
-        return load_network(part.member.path, part.weights, device)
-
-    first = trained_with(parts[0].member, config)
-    engine = infer_engine(first, workspace, open_network(parts[0]), device, images, len(parts))
-    here = folds[folds["fold"] == fold]
+    ready = opened(config, parts_of(members, config.infer.weights))
+    here = ready.folds[ready.folds["fold"] == fold]
     for rows in (here.head(1), here):
         with tempfile.TemporaryDirectory() as folder:
-            workspace.oof_dir = Path(folder)
+            ready.workspace.oof_dir = Path(folder)
             started = time.perf_counter()
             oof, *_ = out_of_fold(
-                parts, rows, images, config, competition, workspace, open_network, device, engine
+                ready.parts, rows, ready.images, config, ready.competition, ready.workspace, ready.load, ready.device,
+                ready.engine,
             )  # fmt: skip
             seconds = time.perf_counter() - started
     return Inferred(config, oof, here["group"].astype("category").cat.codes.to_numpy(), round(seconds, 2))

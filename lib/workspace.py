@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,12 @@ class Workspace:
     def choose(self, key: str, value: object) -> None:
         """Write a measured choice down, so that a resumed run makes the same one."""
         write_json(self.choices, {**read_json(self.choices, {}), key: value})
+
+    def choose_once(self, key: str, measure: Callable[[], object]) -> object:
+        """The choice made earlier, else what `measure` returns, as JSON gives it back."""
+        if self.choice(key) is None:
+            self.choose(key, measure())
+        return self.choice(key)
 
 
 class Stage:

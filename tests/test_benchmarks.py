@@ -1,16 +1,23 @@
-"""The pure parts of the benchmarks: log, keys, paired effects, verdicts, ranks, and what a switch becomes."""
+"""The benchmarks: log, keys, paired effects, verdicts, ranks, what a switch becomes, and score against seconds."""
 
 import json
 import math
+import runpy
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import ablation, proxy, rounds, trials
+from benchmarks import ablation, ensemble, proxy, rounds, trials
 from lib.config.load import workspace_of
 from lib.errors import UserError
-from lib.workspace import Workspace, file_fingerprint, round_experiment, write_json
+from lib.inference.decision import Decision
+from lib.inference.members import named_parts
+from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_an_effect_is_the_mean_of_paired_differences_with_its_standard_error():
@@ -276,3 +283,48 @@ def test_what_does_not_fit_is_not_begun_nor_what_would_learn_from_it(pretended, 
     assert json.loads(out.splitlines()[-1])["arms"] == {}
     with pytest.raises(UserError, match="fold 7, but stage 2 made"):
         pretended("--folds", "7")
+
+
+def test_a_replay_has_as_many_passes_as_the_test_images_had():
+    replay = ensemble.Replay([{"0": 10, "3": 30, "6": 60}], folds=2, systems=[2])
+    drawn = Counter(replay.plan()[0] for _ in range(2000))
+    assert set(drawn) == {0, 2, 4}, "of 3 and 6 passes, half are another fold's"
+    assert drawn[4] == pytest.approx(1200, rel=0.1) and drawn[0] == pytest.approx(200, rel=0.3)
+
+
+def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypatch, capsys):
+    def run(script, *words):
+        runpy.run_path(str(ROOT / script))["main"](list(words))
+
+    flags = ["--infer.tta", "hflip", "--infer.backend", "eager", "--report.pictures", "0"]
+    with pytest.raises(UserError, match="run stages 1 to 3 first"):
+        ensemble.main([str(tiny)])
+    for script in ("01_preprocess.py", "02_make_folds.py", "03_train.py"):
+        run(script, str(tiny), "--train.epochs", "4")
+    home, scratch = Workspace(tiny.parent / "work"), Workspace(tmp_path / "scratch")
+    write_json(home.choices, {**read_json(home.choices, {}), "infer.time_limit 9 s plan x": {}, "other": 1})
+    ensemble.copy_of(home, scratch.root)
+    assert read_json(scratch.choices, {})["other"] == 1 and len(read_json(scratch.choices, {})) == 1
+
+    limits, taken = [], {"05_infer_ensemble.py": run}
+    monkeypatch.setattr(trials, "run", lambda script, *words: limits.append(words[-1]) or taken[script](script, *words))
+    monkeypatch.setattr(ensemble, "copy_of", lambda home, _: scratch)
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "curve.svg"
+    ensemble.main([str(tiny), "--shares", "4", "0.001", "--picture", "curve.svg", "--", *flags])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    unlimited, enough, none = found["runs"]
+    asked = [unlimited["taken"] * share for share in (0, 4, 0.001)]
+    assert [float(limit) for limit in limits] == pytest.approx(asked, abs=0.01)
+    assert unlimited["loss"] == 0 and unlimited["expected"] is None
+    assert enough["loss"] == pytest.approx(0, abs=1e-4) and enough["passes"] == [4.0] and enough["overlap"] == 0.5
+    assert none["passes"][0] < 4 and none["score"] < unlimited["score"], "background is no answer"
+    assert picture.read_text().count("<circle") == 3 and not (home.root / "submissions").exists()
+
+    # Fewer passes are seen in the score, and it is that of the maps which they make.
+    setting = trials.Setting.of(str(tiny), [*flags, "--workspace", str(scratch.root)])
+    facts = read_json(scratch.root / "manifests/05_infer_ensemble.json", {})["facts"]
+    opened = trials.opened(setting.own_config(), named_parts(facts["members"], scratch))
+    plan, decision = {**facts["plan"], "overlap": 0.5}, Decision.load(scratch.decision)
+    scores = [ensemble.limited_score(opened, {**plan, "windows": [{count: 9}]}, decision) for count in ("4", "1", "0")]
+    assert scores[0] == pytest.approx(unlimited["score"], abs=1e-4) and scores[2] == none["score"] != scores[1]

@@ -85,7 +85,8 @@ class Infer(Section):
     """For all of 05 (`9h`, `25m`, `90s`); 0 for none. Out-of-fold maps that are not there yet are made of fewer images;
     test windows get as many networks, the most worthwhile first, and then views as the time that is left allows, and
     overlap less before a network is left out. `window auto` and `tta auto` first say, each in a twentieth of the limit,
-    which windows and views are worth their seconds, and of these views a window gets as many as there is time for."""
+    which windows and views are worth their seconds, and of these views a window gets as many as there is time for. What
+    is chosen once is kept to by a run that goes on after a kill."""
     tag: str = "ensemble"
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25

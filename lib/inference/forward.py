@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import torch
 from torch import nn
@@ -31,7 +33,10 @@ class Ensemble:
         groups: list[list[int]] | None = None,
         presence: bool = False,
     ):
+        self.parameters = sum(parameter.numel() for net in nets for parameter in net.parameters())
         self.runs, self.device = [engine.build(net, device) for net in nets], device
+        self.lazy = engine.backend != "eager"
+        self.windows, self.seconds = 0, 0.0  # computed so far, and the time it took
         self.views, self.merge = list(views(tta)), merge(tta)
         self.groups, self.presence = groups or [list(range(len(nets)))], presence
 
@@ -41,10 +46,14 @@ class Ensemble:
 
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
+        started = time.monotonic()
         images = as_images(windows, self.device)
         maps = [self.member(network, images) for network in range(len(self.runs))]
         systems = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
-        return torch.stack(systems, dim=1).cpu().numpy()
+        probs = torch.stack(systems, dim=1).cpu().numpy()
+        self.windows += len(windows)
+        self.seconds += time.monotonic() - started
+        return probs
 
     def member(self, network: int, images: torch.Tensor, views: list[int] | None = None) -> torch.Tensor:
         """(B, K, h, w): what one network says, merged from all or some of its views."""

@@ -193,11 +193,7 @@ def infer_engine(
     about += f" {short_hash(config.model.model_dump())}"
 
     def chosen(option: str, value: str, key: str, measure: Callable[[], str]) -> str:
-        if value != "auto":
-            return value
-        if workspace.choice(f"{option} {key}") is None:
-            workspace.choose(f"{option} {key}", measure())
-        return str(workspace.choice(f"{option} {key}"))
+        return value if value != "auto" else str(workspace.choose_once(f"{option} {key}", measure))
 
     precision = chosen(
         "infer.precision",
@@ -308,16 +304,22 @@ def _by_fold(
     for fold in sorted({part.member.fold for part in parts}):
         here = [part for part in parts if part.member.fold == fold]
         ids = list(folds.loc[folds["fold"] == fold, "image_id"])
-        made_from = [
-            [file_fingerprint(part.member.path / "done.json") for part in here],
-            [part.weights for part in here],
+        yield fold, here, ids, workspace.oof_dir / f"{maps_hash(here, ids, config, workspace, engine)}.npz"
+
+
+def maps_hash(parts: list[Part], ids: list[str], config: Config, workspace: Workspace, engine: Engine) -> str:
+    """Names everything that the parts' maps of some images depend on."""
+    return short_hash(
+        [
+            [file_fingerprint(part.member.path / "done.json") for part in parts],
+            [part.weights for part in parts],
             ids,
-            [repr(windows_of(trained_with(part.member, config))) for part in here],
+            [repr(windows_of(trained_with(part.member, config))) for part in parts],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
             [config.infer.roi, config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(workspace.images)],
             [SPOT, MAP_SIDE, POINTS, SAMPLED],
         ]
-        yield fold, here, ids, workspace.oof_dir / f"{short_hash(made_from)}.npz"
+    )
 
 
 def _check_disk(

@@ -1,37 +1,44 @@
 """Test images inside a time limit: as many networks and views for each window as the time that is left allows.
 
 A pass is one network on one view. Each group of networks (lib/inference/together.py) has its passes in an order, the
-most worthwhile first; what is planned before the first batch is planned again before each. Nothing is ever left
-without an answer: when the time is over, the windows that are left get background.
+most worthwhile first; how many are made is planned before the first batch, and again before each. Nothing is ever left
+without an answer: when the time is over, the windows that are left get background. What was measured and chosen stands
+in choices.json, so that a run that goes on after a kill keeps to it.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import mean
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from lib.config import Config
 from lib.config.units import duration
 from lib.imaging.roi import read_boxes
-from lib.inference.backends import as_images
+from lib.inference.backends import Engine, as_images
 from lib.inference.coarse import share_looked_at
 from lib.inference.forward import Ensemble
-from lib.inference.members import Part, roi_file
+from lib.inference.members import Part, groups_of, is_cached, maps_hash, roi_file
 from lib.inference.mix import Judge
 from lib.inference.predictor import Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
 from lib.precision import finished
+from lib.workspace import Workspace
 
 RESERVE = 0.1  # of the limit: for the answers' encoding and check
 OOF_SHARE = 0.4  # of the limit at most, for out-of-fold maps that are not there yet
 OVERLAPS = (0.25, 0.0)  # tried where not every network would get its turn
 UNSURE = 1.03  # a plan's time is taken for this much more
 STEPS = 100  # how finely plans are tried
+BEFORE = 0.1  # of all windows: what an earlier run's pace counts for; and so many tell this run's
 
 
 @dataclass
@@ -43,34 +50,55 @@ class Share:
 
 
 class Pace:
-    """Shares the time until `until` (of `clock`) among the windows that are left."""
+    """Shares the time until `until` (of `clock`) among the windows that are left.
 
-    def __init__(self, until: float, shares: list[Share], clock: Callable[[], float] = time.monotonic):
+    `rest`: seconds that reading, stitching and encoding all of them took before; 0 where nobody knows.
+    """
+
+    def __init__(
+        self, until: float, shares: list[Share], rest: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ):
         self.until, self.shares, self._clock = until, shares, clock
-        self._started = clock()
+        self._started: float | None = None
         self._forward = self._done = 0.0  # seconds in forward passes, windows done
         self._slower = 1.0  # measured over expected seconds of passes
+        self._windows = self._left()
+        self._rest, self._before = (BEFORE * rest, BEFORE * self._windows) if rest else (0.0, 0.0)
 
     def plan(self) -> list[int]:
         """How many passes each group's next batch gets."""
-        left = self.until - self._clock() - self._between()
+        until_end = self.until - self._clock()
+        left = until_end - self.between()
         for step in range(STEPS, -1, -1):
             passes = [max(1, len(share.seconds) * step // STEPS) for share in self.shares]
             if self.cost(passes) * UNSURE <= left:
                 return passes
-        return [int(left > 0)] * len(self.shares)
+        return [int(until_end > self.between(least=True))] * len(self.shares)
 
     def cost(self, passes: list[int]) -> float:
         """Seconds of forward passes for all windows that are left."""
         pairs = zip(self.shares, passes, strict=True)
         return self._slower * sum(max(0.0, share.windows) * sum(share.seconds[:count]) for share, count in pairs)
 
-    def _between(self) -> float:
-        """Seconds that reading, stitching and encoding the rest will take, as far as seen."""
-        if not self._done:
+    def between(self, least: bool = False) -> float:
+        """Seconds that reading, stitching and encoding the rest will take, as far as seen; or what is sure of it."""
+        gone = 0.0 if self._started is None else self._clock() - self._started
+        seen, known = max(0.0, gone - self._forward), self._before + self._done
+        if not known or (least and self._done < BEFORE * self._windows):
             return 0.0
-        each = max(0.0, self._clock() - self._started - self._forward) / self._done
-        return each * sum(max(0.0, share.windows) for share in self.shares)
+        each = (self._rest + seen) / known
+        if least and self._before:
+            each = min(self._rest / self._before, seen / self._done)
+        return each * self._left()
+
+    def _left(self) -> float:
+        """Windows."""
+        return sum(max(0.0, share.windows) for share in self.shares)
+
+    def expected(self) -> float:
+        """Seconds until the end: what all passes take, or, where that is too much, all that are left."""
+        everything = self.cost([len(share.seconds) for share in self.shares]) + self.between()
+        return max(0.0, min(everything, self.until - self._clock()))
 
     def took(self, group: int, windows: int, passes: int, seconds: float) -> None:
         """A batch was computed."""
@@ -79,6 +107,9 @@ class Pace:
         if expected:
             self._slower += 0.2 * (seconds / expected - self._slower)
         share.windows -= windows
+        if self._started is None:  # what comes before the first batch, opening files, is no window's
+            self._started = self._clock()
+            return
         self._forward += seconds
         self._done += windows
 
@@ -93,14 +124,19 @@ class PacedEnsemble:
         self, whole: Ensemble, order: list[tuple[int, int]], pace: Pace, group: int, fill: np.ndarray
     ):  # fmt: skip
         self.whole, self.order, self.pace, self.group, self.fill = whole, order, pace, group, fill
-        self.runs, self.systems = whole.runs, whole.systems
-        self.turns: list[tuple[int, int]] = []
-        """Windows and passes of every batch so far."""
+        self.runs, self.systems, self.parameters = whole.runs, whole.systems, whole.parameters
+        self.turns: Counter[int] = Counter()
+        """Passes to how many windows had so many."""
+        self.seconds = 0.0
+
+    @property
+    def windows(self) -> int:
+        return self.turns.total()
 
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         count = self.pace.plan()[self.group]
-        self.turns.append((len(windows), count))
+        self.turns[count] += len(windows)
         started = time.monotonic()
         if not count:
             self.pace.took(self.group, len(windows), 0, 0.0)
@@ -114,7 +150,9 @@ class PacedEnsemble:
         groups = [[i for i in group if i in maps] or list(maps) for group in self.whole.groups]
         systems = torch.stack([torch.stack([maps[i] for i in group]).mean(0) for group in groups], dim=1)
         probs = systems.cpu().numpy()
-        self.pace.took(self.group, len(windows), count, time.monotonic() - started)
+        taken = time.monotonic() - started
+        self.seconds += taken
+        self.pace.took(self.group, len(windows), count, taken)
         return probs
 
 
@@ -129,8 +167,11 @@ def worth(judge: Judge, seconds: dict[int, float]) -> list[int]:
     return order
 
 
-def measured(forward: Ensemble, windows: np.ndarray) -> list[list[float]]:
-    """Seconds for one window of every network's every view, on windows (B, h, w, 3)."""
+def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[list[float]]:
+    """Seconds for one window of every network's every view, on windows (B, h, w, 3).
+
+    The first network of each of the `kinds` is timed: others of its kind take as long, and views as their pixels say.
+    """
     images = as_images(windows, forward.device)
 
     @torch.inference_mode()
@@ -140,58 +181,115 @@ def measured(forward: Ensemble, windows: np.ndarray) -> list[list[float]]:
         finished(images.device)
         return (time.perf_counter() - started) / len(windows)
 
-    views = range(len(forward.views))
-    plain = [min(once(network, 0) for _ in range(2 + (network == 0))) for network in range(len(forward.runs))]
-    relative = [1.0, *(min(once(0, view) for _ in range(2)) / plain[0] for view in views[1:])]
-    return [[seconds * share for share in relative] for seconds in plain]
+    sizes = [math.prod(view.augment_image(images).shape) for view in forward.views]
+    firsts = {kind: kinds.index(kind) for kind in kinds}
+    plain = {kind: mean([once(first, 0) for _ in range(3)][1:]) for kind, first in firsts.items()}
+    if forward.lazy:  # built at the first call, which shall not fall into the time that is shared
+        shapes = {size: view for view, size in enumerate(sizes)}
+        for network in range(len(forward.runs)):
+            for view in shapes.values():
+                once(network, view)
+    return [[plain[kind] * size / sizes[0] for size in sizes] for kind in kinds]
 
 
 def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> float:
-    """How many windows some images will have: those on blank areas, or outside of boxes, are not computed."""
+    """How many windows some images will have: those on blank areas, or outside of boxes, are not computed.
+
+    What is not blank is taken for one square: a window that touches its rim is computed too.
+    """
     boxes = roi_file(config)
     if boxes and read_boxes(boxes[0]):
-        seen = pd.Series(share_looked_at(boxes[0], images, windows), images.index)
+        seen = share_looked_at(boxes[0], images, windows)
+    elif windows.whole or config.infer.roi == "none":
+        seen = 1.0
     else:
-        seen = 1 - images["blank_share"] * (config.infer.roi != "none")
+        content, side = np.sqrt(1 - images["blank_share"]), windows.size / windows.scale
+        seen = ((content + side / images["height"]) * (content + side / images["width"])).clip(upper=1)
     counts = [count_windows(image.height, image.width, windows) for image in images.itertuples()]
     return float((np.array(counts) * seen).sum())
 
 
-def paced(
-    groups: list[Group], parts: list[Part], systems: list[str], judge: Judge, config: Config, images: pd.DataFrame,
-    sources: list[Source], fill: np.ndarray, until: float,
-) -> list[Group]:  # fmt: skip
-    """The groups made of `parts`, kept to the time `until`; says what is planned.
+@dataclass(frozen=True)
+class Plan:
+    """`systems`, the most worthwhile first; the windows' `overlap`; `seconds` of each group's networks' views for one
+    window."""
 
-    `judge` knows the worth of `systems`. Windows overlap less where that lets every network have its turn. One fold's
-    networks come before the next fold's, views after all networks.
+    systems: list[str]
+    overlap: float
+    seconds: list[list[list[float]]]
+
+
+class Planner:
+    """Keeps the networks of `groups`, made of `parts`, to the time `until` on some images.
+
+    `rest`: seconds beside the networks that these images took before; 0 where nobody knows.
     """
-    batch = config.infer.batch_size
-    seconds = [measured(group.forward, first_windows(sources, group.windows, batch)) for group in groups]
-    plain = dict(zip((part.system for part in parts), (times[0] for own in seconds for times in own), strict=True))
-    order = [systems[i] for i in worth(judge, {systems.index(name): each for name, each in plain.items()})]
-    overlaps = [config.infer.overlap, *(overlap for overlap in OVERLAPS if overlap < config.infer.overlap)]
-    for overlap in overlaps:
-        grids = [group.windows if group.windows.whole else replace(group.windows, overlap=overlap) for group in groups]
-        orders, shares, start = [], [], 0
-        for group, grid, times in zip(groups, grids, seconds, strict=True):
-            own = parts[start : start + len(group.forward.runs)]
-            start += len(own)
-            passes = _passes(own, order, len(group.forward.views))
-            orders.append(passes)
-            shares.append(Share(expected_windows(images, grid, config), [times[i][view] for i, view in passes]))
-        pace = Pace(until, shares)
-        every = pace.cost([len(group.forward.runs) for group in groups])
-        if every * UNSURE <= until - time.monotonic():
-            break
-    counts = pace.plan()
-    told = " + ".join(f"{count} of {len(passes)}" for count, passes in zip(counts, orders, strict=True))
-    print(f"05: planned are {told} passes of networks and views, windows overlapping by {overlap:g}, "
-          f"{duration(pace.cost(counts))} of {duration(max(0.0, until - time.monotonic()))}")  # fmt: skip
-    return [
-        Group(grid, PacedEnsemble(group.forward, passes, pace, i, fill))
-        for i, (group, grid, passes) in enumerate(zip(groups, grids, orders, strict=True))
-    ]
+
+    def __init__(
+        self, groups: list[Group], parts: list[Part], config: Config, images: pd.DataFrame, until: float, rest: float
+    ):
+        self.groups, self.config, self.images, self.until, self.rest = groups, config, images, until, rest
+        owners = iter(parts)
+        self.parts = [[next(owners) for _ in group.forward.runs] for group in groups]
+
+    def plan(self, systems: list[str], judge: Judge, sources: list[Source]) -> Plan:
+        """Measured and chosen now; `judge` knows the worth of `systems`. Windows overlap less where that lets every
+        network have its turn."""
+        batch, configured = self.config.infer.batch_size, self.config.infer.overlap
+        seconds = [
+            measured(group.forward, first_windows(sources, group.windows, batch), [p.member.experiment for p in own])
+            for group, own in zip(self.groups, self.parts, strict=True)
+        ]
+        each = {
+            systems.index(part.system): times[0]
+            for own, network in zip(self.parts, seconds, strict=True)
+            for part, times in zip(own, network, strict=True)
+        }
+        order = [systems[i] for i in worth(judge, each)]
+        for overlap in (configured, *(overlap for overlap in OVERLAPS if overlap < configured)):
+            plan = Plan(order, overlap, seconds)
+            pace, _ = self._pace(plan)
+            once = pace.cost([len(group.forward.runs) for group in self.groups])
+            if once * UNSURE + pace.between() <= self.until - time.monotonic():
+                break
+        return plan
+
+    def follow(self, plan: Plan, fill: np.ndarray) -> list[Group]:
+        """The groups, paced; says what is planned."""
+        pace, orders = self._pace(plan)
+        told = " + ".join(f"{count} of {len(order)}" for count, order in zip(pace.plan(), orders, strict=True))
+        self.expected = pace.expected()
+        self.paced = [
+            Group(overlapping(group.windows, plan.overlap), PacedEnsemble(group.forward, order, pace, i, fill))
+            for i, (group, order) in enumerate(zip(self.groups, orders, strict=True))
+        ]
+        print(f"05: planned are {told} passes of networks and views, windows overlapping by {plan.overlap:g}, "
+              f"{duration(self.expected)} of {duration(max(0.0, self.until - time.monotonic()))}")  # fmt: skip
+        return self.paced
+
+    def became(self, plan: Plan) -> dict:
+        """What was planned and done: seconds expected for the images; of each group, passes → windows that had so many;
+        and how many there could have been."""
+        turns = [{str(count): n for count, n in sorted(group.forward.turns.items())} for group in self.paced]
+        return {
+            "systems": plan.systems, "overlap": plan.overlap, "expected": round(self.expected, 2), "windows": turns,
+            "passes": [len(group.forward.order) for group in self.paced],
+        }  # fmt: skip
+
+    def _pace(self, plan: Plan) -> tuple[Pace, list[list[tuple[int, int]]]]:
+        """The time's share of the passes, and every group's order of them."""
+        orders, shares = [], []
+        for group, own, times in zip(self.groups, self.parts, plan.seconds, strict=True):
+            order = order_of(own, plan.systems, len(group.forward.views))
+            windows = expected_windows(self.images, overlapping(group.windows, plan.overlap), self.config)
+            orders.append(order)
+            shares.append(Share(windows, [times[network][view] for network, view in order]))
+        return Pace(self.until, shares, self.rest), orders
+
+
+def overlapping(windows: Windows, overlap: float) -> Windows:
+    """The same windows with another overlap; whole images stay as they are."""
+    return windows if windows.whole else replace(windows, overlap=overlap)
 
 
 def _ratio(windows: Windows, other: Windows) -> float:
@@ -201,30 +299,64 @@ def _ratio(windows: Windows, other: Windows) -> float:
     return (windows.scale / windows.stride * other.stride / other.scale) ** 2
 
 
-def _passes(parts: list[Part], order: list[str], views: int) -> list[tuple[int, int]]:
-    """(network, view) of a group's parts."""
+def order_of(parts: list[Part], order: list[str], views: int) -> list[tuple[int, int]]:
+    """A group's passes (network, view): all its networks before another view, a fold's before the next fold's, these
+    in the `order` of systems."""
     folds = sorted({part.member.fold for part in parts})
     turns = [(folds.index(part.member.fold), order.index(part.system)) for part in parts]
     networks = sorted(range(len(parts)), key=turns.__getitem__)
     return [(network, view) for view in range(views) for network in networks]
 
 
-def fewer_images(
-    folds: pd.DataFrame, images: pd.DataFrame, groups: list[Group], config: Config, limit: float
-) -> pd.DataFrame:
-    """Rows of folds.csv whose out-of-fold maps, by one fold's `groups`, take `limit` seconds at most.
-
-    A seeded choice of whole images, one of each fold at least.
-    """
-    rows, windows, each = images.set_index("image_id", drop=False), groups[0].windows, 0.0
-    for group in groups:
-        batch = np.random.default_rng(0).integers(0, 255, (config.infer.batch_size, *[group.windows.size] * 2, 3))
-        each += sum(map(sum, measured(group.forward, batch.astype(np.uint8)))) * _ratio(group.windows, windows)
-    shuffled = folds[folds["fold"] >= 0].sample(frac=1, random_state=0)
-    shuffled = shuffled.assign(turn=shuffled.groupby("fold").cumcount()).sort_values(["turn", "fold"], kind="stable")
-    cost = [expected_windows(rows.loc[[i]], windows, config) * each for i in shuffled["image_id"]]
-    kept = (np.cumsum(cost) <= limit) | (shuffled["turn"].to_numpy() == 0)
-    if kept.all():
+def images_in_time(
+    parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame, config: Config, workspace: Workspace,
+    load: Callable[[Part], nn.Module], device: torch.device, engine: Engine, whole_maps: bool,
+) -> pd.DataFrame:  # fmt: skip
+    """Rows of folds.csv whose out-of-fold maps are made: as many as a part of `infer.time_limit` is enough for."""
+    limit = config.infer.time_limit
+    if not limit or is_cached(parts, folds, config, workspace, engine, whole_maps):
         return folds
-    print(f"05: out-of-fold maps are made of {kept.sum()} of {len(kept)} images, for the time limit's sake")
-    return folds[folds["image_id"].isin(shuffled.loc[kept, "image_id"])]
+    turns = in_turns(folds)
+
+    def measure() -> int:
+        own = [part for part in parts if part.member.fold == parts[0].member.fold]
+        groups, kinds = groups_of(own, config, load, device, engine), [part.member.experiment for part in own]
+        return enough_images(turns, images, groups, kinds, config, OOF_SHARE * limit)
+
+    key = limit_key("out-of-fold images", parts, list(folds["image_id"]), config, workspace, engine)
+    count = workspace.choose_once(key, measure)
+    if count == len(turns):
+        return folds
+    print(f"05: out-of-fold maps are made of {count} of {len(turns)} images, for the time limit's sake")
+    return folds[folds["image_id"].isin(turns["image_id"][:count])]
+
+
+def limit_key(
+    what: str, parts: list[Part], ids: list[str], config: Config, workspace: Workspace, engine: Engine
+) -> str:
+    """Names a choice made for a time limit."""
+    about = maps_hash(parts, ids, config, workspace, engine)
+    return f"infer.time_limit {config.infer.time_limit:g} s {what} {about}"
+
+
+def in_turns(folds: pd.DataFrame) -> pd.DataFrame:
+    """Rows of folds.csv in the seeded order in which images are chosen, one of each fold by turns."""
+    shuffled = folds[folds["fold"] >= 0].sample(frac=1, random_state=0)
+    shuffled = shuffled.assign(turn=shuffled.groupby("fold").cumcount())
+    return shuffled.sort_values(["turn", "fold"], kind="stable")
+
+
+def enough_images(
+    turns: pd.DataFrame, images: pd.DataFrame, groups: list[Group], kinds: list[str], config: Config, limit: float
+) -> int:
+    """Of how many images `in_turns` one fold's `groups`, of networks of these `kinds`, make maps in `limit` seconds; of
+    one of each fold at least."""
+    rows, windows, each = images.set_index("image_id", drop=False), groups[0].windows, 0.0
+    owners = iter(kinds)
+    for group in groups:
+        own = [next(owners) for _ in group.forward.runs]
+        batch = np.random.default_rng(0).integers(0, 255, (config.infer.batch_size, *[group.windows.size] * 2, 3))
+        seconds = measured(group.forward, batch.astype(np.uint8), own)
+        each += sum(map(sum, seconds)) * _ratio(group.windows, windows)
+    cost = [expected_windows(rows.loc[[i]], windows, config) * each for i in turns["image_id"]]
+    return max(int((np.cumsum(cost) <= limit).sum()), int((turns["turn"] == 0).sum()))

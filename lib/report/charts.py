@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup, escape
 
@@ -148,6 +149,15 @@ def matrix(names: Sequence[str], columns: Sequence[str], shares: Sequence[Sequen
         f'<table class="matrix"><thead><tr><td>{escape(corner)}</td>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
     return Markup(f'<div class="wide">{table}</div>')
+
+
+def as_file(drawing: Markup) -> str:
+    """The text of an SVG file: a drawing without its legend, in the page's light colours."""
+    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    style = page.partition("<style>")[2].partition("@media")[0]  # what follows is for narrow screens and paper
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" style="background: var(--card)" '
+    svg = str(drawing).partition("</svg>")[0].replace("<svg ", head, 1)
+    return f"{svg}<style><![CDATA[{style}]]></style></svg>\n"
 
 
 def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:

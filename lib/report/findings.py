@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,11 +34,12 @@ CHUNK = 2**16  # pixels of a sample looked at together
 def write_findings(
     oof: Evaluation, fitted: Fitted, more: dict[str, list[dict]], objects: pd.DataFrame,
     folds: pd.DataFrame, count: int, images: pd.DataFrame, competition: Competition, workspace: Workspace,
+    until: float = math.inf,
 ) -> None:  # fmt: skip
     """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `count` images of each kind.
 
     `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/inference/settle.py.
-    `objects`: of all images. `folds`: folds.csv.
+    `objects`: of all images. `folds`: folds.csv. No picture is begun after `until`, by the monotonic clock.
     """
     config = competition.settings
     decision, confusions = fitted.decision, fitted.confusions
@@ -70,7 +73,7 @@ def write_findings(
             "calibration": curves(oof, decision, competition),
             "thresholds": threshold_curve(oof, competition) if oof.binary else [],
             **more, "correlation": correlation(per_member),
-            "gallery": draw_gallery(table, oof, decision, count, images, competition, workspace),
+            "gallery": draw_gallery(table, oof, decision, count, images, competition, workspace, until),
         },
     )  # fmt: skip
 
@@ -159,11 +162,11 @@ def object_points(objects: pd.DataFrame) -> list[tuple[float, float]]:
 
 def draw_gallery(
     table: pd.DataFrame, oof: Evaluation, decision: Decision, count: int, images: pd.DataFrame,
-    competition: Competition, workspace: Workspace,
+    competition: Competition, workspace: Workspace, until: float,
 ) -> list[dict]:  # fmt: skip
     """Draw `count` of the worst, best and most uncertain images; `table`: worst first.
 
-    Returns what is drawn; `places`: kind → the image's place among them.
+    Returns what is drawn, before the time `until`; `places`: kind → the image's place among them.
     """
     orders = {
         "worst": table["image"], "best": table["image"][::-1],
@@ -173,13 +176,16 @@ def draw_gallery(
     for kind, ids in orders.items():
         for place, image_id in enumerate(ids[:count]):
             chosen.setdefault(image_id, {"places": {}})["places"][kind] = place
-    rows, facts = images.set_index("image_id"), table.set_index("image")
+    rows, facts, drawn = images.set_index("image_id"), table.set_index("image"), []
     with replacing_dir(workspace.report / "gallery") as folder:
         for image_id, item in chosen.items():
+            if time.monotonic() > until:
+                break
             row, glimpse = rows.loc[image_id], oof.shown[image_id]
             item["spot"] = draw_panels(image_id, row, glimpse, decision, competition, folder)
             item |= {"image_id": image_id, "score": facts["score"][image_id], "fold": int(facts["fold"][image_id])}
-    return list(chosen.values())
+            drawn.append(item)
+    return drawn
 
 
 def draw_panels(

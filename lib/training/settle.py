@@ -36,9 +36,7 @@ def settle(workspace: Workspace, config: Config, channels: int, data: Data, devi
         train = trial.config.train
         rest = short_hash([config.model.model_dump(), train.frozen, train.checkpointing, train.precision])
         key = f"{option} {config.model.architecture} {config.model.encoder} {side} {device.type} {rest}"
-        if workspace.choice(key) is None:
-            workspace.choose(key, measure())
-        trial.set(name, workspace.choice(key))
+        trial.set(name, workspace.choose_once(key, measure))
 
     chosen("train.precision", "auto", trial.precision)
     chosen("train.channels_last", "auto", trial.channels_last)

@@ -1,8 +1,10 @@
-"""05 inside a time limit: planned, planned again, and never late."""
+"""05 inside a time limit: planned, planned again, never late, and going on as it was planned after a kill."""
 
 import json
 import runpy
+import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,11 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import make_tiny
 from torch import nn
 
+from lib.config import load
+from lib.imaging.grid import window_starts
+from lib.inference import members as members_module
 from lib.inference import pace as pacing
 from lib.inference.forward import Ensemble
-from lib.inference.pace import Pace, PacedEnsemble, Share, fewer_images, worth
+from lib.inference.pace import Pace, PacedEnsemble, Planner, Share, enough_images, in_turns, measured, worth
+from lib.inference.predictor import Windows
+from lib.inference.together import Group
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -27,17 +35,19 @@ class Clock:
         return self.now
 
 
-def simulate(limit, windows, expected, truly, between=0.0, batch=8):
-    """(seconds taken, passes of each batch) of a group whose passes truly take `truly(i)` times what is expected."""
+def simulate(limit, windows, expected, truly, between=0.0, batch=8, rest=0.0):
+    """(seconds taken, passes of each batch, seconds expected at first) of a group whose passes truly take `truly(i)`
+    times what is expected, and whose windows take `between` seconds beside them, in all `rest` at an earlier time."""
     clock, counts = Clock(), []
-    pace = Pace(limit, [Share(windows, expected)], clock)
+    pace = Pace(limit, [Share(windows, expected)], rest, clock)
+    foretold = pace.expected()
     for done in range(0, windows, batch):
         (count,) = pace.plan()
         seconds = batch * sum(expected[:count]) * truly(done / windows)
         clock.now += seconds + between * batch
         pace.took(0, batch, count, seconds)
         counts.append(count)
-    return clock.now, counts
+    return clock.now, counts, foretold
 
 
 SCENES = {
@@ -51,22 +61,45 @@ SCENES = {
 @pytest.mark.parametrize("between", [0.0, 0.002])
 @pytest.mark.parametrize("name", SCENES)
 def test_time_is_used_and_never_overrun(name, between):
-    taken, counts = simulate(100, 8000, [0.001] * 24, SCENES[name], between)
+    taken, counts, _ = simulate(100, 8000, [0.001] * 24, SCENES[name], between)
     assert taken <= 100
     assert taken > 85 or counts[-1] == 24
     assert min(counts) >= 1
 
 
+@pytest.mark.parametrize("limit", [1000, 110, 50])
+def test_what_is_foretold_is_what_it_takes_where_the_rest_is_known(limit):
+    taken, counts, foretold = simulate(limit, 8000, [0.001] * 12, lambda _: 1.0, between=0.004, rest=30.0)
+    assert foretold == pytest.approx(taken, rel=0.03)
+    assert (min(counts) == 12) == (limit > 110)
+    blind = simulate(limit, 8000, [0.001] * 12, lambda _: 1.0, between=0.004)[1]
+    assert counts[0] <= blind[0] and (limit != 110 or counts[0] < blind[0]), "it does not begin with too many"
+
+
 def test_what_is_planned_at_once_is_what_it_takes():
-    pace = Pace(100, [Share(8000, [0.001] * 24), Share(500, [0.002] * 4)], Clock())
+    pace = Pace(100, [Share(8000, [0.001] * 24), Share(500, [0.002] * 4)], clock=Clock())
     counts = pace.plan()
     assert 85 < pace.cost(counts) <= 100 and counts[1] >= 1
 
 
 def test_with_no_time_left_windows_are_background_and_cost_nothing():
-    taken, counts = simulate(10, 8000, [0.01] * 4, lambda _: 1.0)
+    taken, counts, _ = simulate(10, 8000, [0.01] * 4, lambda _: 1.0)
     assert taken <= 10.1 and counts[0] == 1 and counts[-1] == 0
     assert counts == sorted(counts, reverse=True)
+
+
+def test_a_slow_beginning_leaves_no_window_without_a_pass():
+    for rest in (0.0, 3.0):
+        clock = Clock()
+        pace = Pace(10, [Share(100, [0.02] * 4)], rest, clock)
+        counts = []
+        for batch in range(25):
+            clock.now += 2.0 if batch == 0 else 0.1  # opening the first file
+            (count,) = pace.plan()
+            clock.now += 4 * 0.02 * count
+            pace.took(0, 4, count, 4 * 0.02 * count)
+            counts.append(count)
+        assert min(counts) >= 1 and clock.now <= 10 and sum(counts) > 40
 
 
 class Says(nn.Module):
@@ -86,7 +119,7 @@ def test_a_window_gets_the_first_passes_and_systems_without_a_turn_the_mean_of_t
                               np.array([0.1]))  # fmt: skip
         probs = paced(windows)
         assert probs.shape == (2, 3, 1, 16, 16) and np.allclose(probs[0, :, 0, 0, 0], expected, atol=1e-6)
-        assert paced.turns == [(2, count)]
+        assert paced.turns == {count: 2} and paced.windows == 2
     everything = PacedEnsemble(whole, order, SimpleNamespace(plan=lambda: [3], took=lambda *_: None), 0, np.zeros(1))
     assert np.array_equal(everything(windows), whole(windows))
 
@@ -101,14 +134,49 @@ def test_systems_come_by_what_they_add_for_their_seconds():
     assert worth(judge, {0: 1.0, 2: 1.0}) == [0, 2]
 
 
+def test_one_network_of_each_kind_is_timed_and_views_count_by_their_pixels():
+    calls = Counter()
+
+    class Sleeps(Says):
+        def forward(self, x):
+            calls[self.p] += 1
+            time.sleep(self.p)
+            return super().forward(x)
+
+    forward = Ensemble([Sleeps(0.01), Sleeps(0.011), Sleeps(0.03)], CPU, tta="hflip scale=1,2")
+    windows = np.zeros((2, 64, 64, 3), np.uint8)
+    seconds = measured(forward, windows, ["a", "a", "b"])
+    assert calls == {0.01: 3, 0.03: 3} and seconds[0] == seconds[1]
+    assert 0.005 <= seconds[0][0] < seconds[2][0] and [s / seconds[2][0] for s in seconds[2]] == [1, 4, 1, 4]
+    forward.lazy = True
+    measured(forward, windows, ["a", "a", "b"])
+    assert calls[0.011] == 2, "each network is built for both sizes beforehand"
+
+
 def run(stage, config, *flags):
     runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(config), *flags])
 
 
-def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(tiny, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """A tiny competition with two members to each of two folds."""
+    path = make_tiny(tmp_path_factory.mktemp("trained"))
     for stage in ("01_preprocess", "02_make_folds", "03_train"):
-        run(stage, tiny, "--train.seeds", "42", "43", "--train.epochs", "4")
-    work = tiny.parent / "work"
+        run(stage, path, "--train.seeds", "42", "43", "--train.epochs", "4")
+    return path
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path):
+    """(its YAML, a workspace of one's own)."""
+    shutil.copytree(trained_once.parent / "work", tmp_path / "work")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(trained_once.read_text().replace(str(trained_once.parent / "work"), str(tmp_path / "work")))
+    return path, tmp_path / "work"
+
+
+def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, monkeypatch, capsys):
+    tiny, work = trained
     plain = Ensemble.member
 
     def slow(self, *arguments):
@@ -137,25 +205,104 @@ def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(tiny, mon
         assert list(pd.read_csv(work / "submission.csv")["id"]) == ["im6", "im7"]
         decision = json.loads((work / "decision.json").read_text())
         assert decision["cross_score"] == best, "the out-of-fold maps were there"
-        turns = [count for _, count in built[-1].turns]
+        turns = list(built[-1].turns.elements())
         assert min(turns) >= 1 and max(turns) <= 16
+        about = json.loads(max((work / "submissions").glob("*.json")).read_text())
+        assert about["plan"]["windows"] == [{str(count): n for count, n in sorted(built[-1].turns.items())}]
+        assert about["plan"]["passes"] == [16] and about["plan"]["expected"] < limit
+        speed = about["speed"]
+        assert speed["windows"] == len(turns) > 0 and speed["networks"] == 4 and speed["images"] == 2
+        assert sum(speed["parts"].values()) == pytest.approx(about["seconds"], abs=0.2)
+        assert 0 < speed["network_seconds"] < speed["test_seconds"] == 2 * speed["seconds_per_image"]
     assert np.mean(turns) < 12, "a quarter of the time is not enough for all"
     # Without maps, of fewer images; with hardly any time, an answer all the same.
     for path in (work / "oof").iterdir():
         path.unlink()
     run("05_infer_ensemble", tiny, *flags, "--infer.time_limit", "1")
     assert "out-of-fold maps are made of 2 of 6 images" in capsys.readouterr().out
-    assert len(pd.read_csv(work / "submission.csv")) == 2 and built[-1].turns[-1][1] == 0
+    assert len(pd.read_csv(work / "submission.csv")) == 2 and built[-1].turns[0]
+
+
+def test_a_run_that_goes_on_after_a_kill_keeps_its_maps_and_its_plan(trained, monkeypatch, capsys):
+    path, work = trained
+    flags = ["--infer.tta", "flips", "--infer.backend", "eager", "--infer.time_limit", "30"]
+    made, evaluate, write = [], members_module.evaluate, pacing.Planner.follow
+    speed = {"seconds": 0.03}  # of a window and pass: enough for some images
+    monkeypatch.setattr(pacing, "measured", lambda forward, _, kinds: [[speed["seconds"]] * 4 for _ in kinds])
+
+    def killed_after(count):
+        def evaluate_or_die(sources, *arguments, **options):
+            if len(made) == count:
+                raise KeyboardInterrupt
+            made.append([source.image_id for source in sources])
+            return evaluate(sources, *arguments, **options)
+
+        monkeypatch.setattr(members_module, "evaluate", evaluate_or_die)
+
+    killed_after(1)
+    with pytest.raises(KeyboardInterrupt):
+        run("05_infer_ensemble", path, *flags)
+    first = capsys.readouterr().out
+    speed["seconds"] = 0.001  # the same choice is made by a machine that would choose otherwise
+    killed_after(2)
+
+    def die(self, plan, fill):
+        write(self, plan, fill)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Planner, "follow", die)
+    with pytest.raises(KeyboardInterrupt):
+        run("05_infer_ensemble", path, *flags)
+    second = capsys.readouterr().out
+    told = next(line for line in first.splitlines() if "of 6 images" in line)
+    assert told in second and len(made) == 2, "the second run makes the other fold's maps"
+    count = int(told.split(" images")[0].split()[-3])
+    assert 2 < count < 6 and sum(map(len, made)) == count and not set(made[0]) & set(made[1])
+    planned = json.loads((work / "choices.json").read_text())
+
+    speed["seconds"] = 5.0
+    monkeypatch.setattr(Planner, "follow", write)
+    run("05_infer_ensemble", path, *flags)
+    assert told in capsys.readouterr().out and len(made) == 2
+    after = json.loads((work / "choices.json").read_text())
+    plans = {key: value for key, value in after.items() if key.startswith("infer.time_limit 30 s")}
+    assert len(plans) == 2 and plans.items() <= planned.items()
+    assert next(value for key, value in plans.items() if "plan" in key)["seconds"][0][0] == [0.001] * 4
+    about = json.loads(next((work / "submissions").glob("*.json")).read_text())
+    assert about["plan"]["overlap"] == 0.5, "as planned, although less would be chosen now"
+
+
+def test_windows_on_the_rim_of_what_is_not_blank_are_expected_too():
+    images = pd.DataFrame({"image_id": ["a"], "height": 1000, "width": 1000, "blank_share": 0.64})
+    config, none = (load(None, ["--infer.roi", roi]) for roi in ("content", "none"))
+    small, large = (Windows(size, 0.0, 1.0, "constant", 0) for size in (10, 500))
+    assert pacing.expected_windows(images, small, config) == pytest.approx(10_000 * 0.61**2)
+    assert pacing.expected_windows(images, large, config) == 4 == pacing.expected_windows(images, large, none)
 
 
 def test_fewer_images_are_whole_folds_apart_and_one_of_each_at_least(monkeypatch):
-    from lib.config import Config
-    from lib.inference.predictor import Windows
-
     folds = pd.DataFrame({"image_id": [f"im{i}" for i in range(12)], "group": "g", "fold": [0, 1, 2] * 4})
     images = folds.assign(height=320, width=320, blank_share=0.0)
     monkeypatch.setattr(pacing, "measured", lambda *_: [[0.01]])
-    groups = [SimpleNamespace(windows=Windows(32, 0.0, 1.0, "constant", 0), forward=None)] * 2
-    found = {limit: fewer_images(folds, images, groups, Config(), limit) for limit in (100, 10, 0)}
-    assert [len(rows) for rows in found.values()] == [12, 5, 3]  # an image: 100 windows of two networks, 2 s
-    assert all(set(rows["fold"]) == {0, 1, 2} for rows in found.values())
+    groups = [Group(Windows(32, 0.0, 1.0, "constant", 0), Ensemble([Says(0.5)], CPU))] * 2
+    turns = in_turns(folds)
+    found = [enough_images(turns, images, groups, ["a", "b"], load(None, []), limit) for limit in (100, 10, 0)]
+    assert found == [12, 5, 3]  # an image: 100 windows of two networks, 2 s
+    assert all(set(turns["fold"][:count]) == {0, 1, 2} for count in found)
+    assert list(in_turns(folds)["image_id"]) == list(turns["image_id"])
+
+
+def test_windows_overlap_less_before_a_network_is_left_out(monkeypatch):
+    images = pd.DataFrame({"image_id": ["a"], "height": 320, "width": 320, "blank_share": 0.0})
+    parts = [SimpleNamespace(member=SimpleNamespace(fold=fold, experiment="a"), system="a") for fold in (0, 1)]
+    groups = [Group(Windows(64, 0.5, 1.0, "gaussian", 0), Ensemble([Says(0.5), Says(0.5)], CPU))]
+    monkeypatch.setattr(pacing, "measured", lambda *_: [[0.1], [0.1]])
+    monkeypatch.setattr(pacing, "first_windows", lambda *_: None)
+    judge, config = SimpleNamespace(lifted=[0], score=lambda _: 0.5), load(None, [])
+    chosen = {}
+    for limit, rest in ((60, 0.0), (60, 45.0), (11, 0.0), (2, 0.0)):
+        planner = Planner(groups, parts, config, images, time.monotonic() + limit, rest)
+        chosen[limit, rest] = planner.plan(["a"], judge, []).overlap
+    windows = [len(window_starts(320, 64, stride)) ** 2 for stride in (32, 48, 64)]
+    assert windows == [81, 49, 25], "two networks: 16, 10 and 5 seconds"
+    assert list(chosen.values()) == [0.5, 0.25, 0.25, 0.0]

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from lib.inference.evaluate import Evaluation, to_bins
 from lib.inference.glimpse import Glimpser
 from lib.inference.maps import Points
 from lib.report import page
-from lib.report.charts import Line, line_chart, scatter
+from lib.report.charts import Line, as_file, line_chart, scatter
 from lib.report.findings import correlation, curves, draw_panels, object_points, uncertainty
 from lib.report.survey import draw_survey
 from lib.workspace import Workspace
@@ -81,6 +82,7 @@ def test_the_page_grows_with_every_stage_and_is_rewritten_only_when_it_changes(t
     assert [path for path in shown if ODD in path]
     assert not [path for path in shown if not (index.parent / path).is_file()]
     text = index.read_text(encoding="utf-8")
+    assert "Speed of 05" in text and "seconds per megapixel" in text and "parameters of all, millions" in text
     assert "<b>&%20" not in text and "http" not in text, "names are escaped, and nothing is fetched"
 
     made = index.stat().st_mtime_ns
@@ -185,6 +187,8 @@ def test_charts_hold_every_point_and_escape_names():
     assert scatter([(1, None, "a")], "x", "y") == ""
     low, high = (float(y) for y in re.findall(r'cy="([\d.]+)"', drawing))
     assert low > high, "larger values stand higher"
+    file = ElementTree.fromstring(as_file(drawing))
+    assert file.tag.endswith("}svg") and len(file.findall(".//{*}circle")) == 2 and "--c0" in file[-1].text
 
 
 def test_the_worst_spot_of_a_huge_image_is_shown_at_full_resolution(tmp_path):

@@ -1,10 +1,11 @@
-"""Time and memory by stage."""
+"""Time and memory by stage, and the speed of the last submission."""
 
 from __future__ import annotations
 
 from lib.config import Config
 from lib.report.charts import bars
 from lib.report.sections.blocks import Chart, Section, Table
+from lib.report.speed import speed_rows
 from lib.workspace import Workspace, read_json
 
 
@@ -18,12 +19,16 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         for record in records
     ]
     forecast = read_json(workspace.root / "preflight.json", {}).get("forecast", {})
+    speeds = [speed for record in records if (speed := record["facts"].get("speed"))]
     note = "Memory: the most that the stage's main process had held by its end."
     numbers = [("minutes in all", sum(seconds.values()) / 60)]
     if forecast:
         numbers.append(("minutes foretold", sum(forecast.values()) / 60))
     return Section(
         "costs", "Time and memory", 
-        [Chart("Seconds by stage", bars(list(seconds.items()), "s")), Table("Stages", rows, note)],
+        [
+            Chart("Seconds by stage", bars(list(seconds.items()), "s")), Table("Stages", rows, note),
+            *(Table("Speed of 05, the last submission", speed_rows(speed)) for speed in speeds),
+        ],
         numbers,
     )  # fmt: skip

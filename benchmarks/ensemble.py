@@ -1,0 +1,221 @@
+"""Score against seconds: what 05 loses under a time limit, and whether its planner knows how long it will take.
+
+    python benchmarks/ensemble.py configs/demo.yaml -- --infer.tta d4 --infer.overlap 0.5
+    python benchmarks/ensemble.py configs/aerial.yaml --shares 0.5 0.1 --fresh -- --competition.root ../aerial
+
+Needs the finished workspace of the YAML and the options after `--`, which go to 05. Nothing in it is touched: 05 runs
+in a copy of its tables and out-of-fold maps, work/bench/ensemble/<name>, with its members linked. First without a
+limit, then with each of the `--shares` of the seconds that this took. Out-of-fold maps are there when limited runs
+begin, and the time of making them does not count; `--fresh`: each run makes its own, of fewer images where the limit is
+short, and the time counts.
+
+A score is out-of-fold, in the competition's metric. Of a limited run: each fold's images are predicted by the fold's
+own networks with as many passes and overlap as the test images' windows had, and decided by that run's decision. What
+the other folds' networks add to a test image is not in it. `expected`: seconds that the planner foretold of the test
+images; `test`: those they took; `answered`: when the CSV was there. The curve is drawn as an SVG (`--picture`). The
+last line printed is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import trials
+from benchmarks.trials import REPOSITORY, Opened, Setting
+from lib.competition import metrics
+from lib.config.load import workspace_of
+from lib.errors import UserError, run_script
+from lib.inference.decision import Decision
+from lib.inference.evaluate import Evaluation, background_fill, evaluate
+from lib.inference.fitting import Fitting, needs_maps
+from lib.inference.maps import Maps, MapWriter
+from lib.inference.members import Part, check_same_systems, groups_of, limits_of, named_parts, source_of
+from lib.inference.pace import PacedEnsemble, order_of, overlapping
+from lib.inference.together import Group
+from lib.report.charts import Line, as_file, line_chart
+from lib.report.tables import text_table
+from lib.workspace import Workspace, read_json, write_json, write_text
+
+
+def main(argv: list[str]) -> None:
+    args = parse_arguments(argv)
+    setting = Setting.of(args.config, args.given)
+    os.chdir(REPOSITORY)  # as the scripts do: a workspace's paths may be relative to it
+    config = setting.own_config()
+    if config.infer.time_limit or config.infer.roi == "coarse":
+        raise UserError(
+            "this benchmark sets infer.time_limit itself, and cannot follow infer.roi coarse; leave them out"
+        )
+    scratch = copy_of(Workspace(workspace_of(config)), REPOSITORY / "work/bench/ensemble" / setting.name)
+    rows = [limited(setting, scratch, 0.0, args.fresh)]
+    unlimited = rows[0]["taken"]
+    for share in args.shares:
+        rows.append(limited(setting, scratch, share * unlimited, args.fresh))
+    for row in rows:
+        row["loss"] = round(rows[0]["score"] - row["score"], 4)
+    print(text_table(rows))
+    picture = args.picture or scratch.root / "curve.svg"
+    marks = [(row["asked"], f"{share:.3g}") for row, share in zip(rows[1:], args.shares, strict=True)]
+    curve = Line("score", sorted((row["taken"], row["score"]) for row in rows), dots=True)
+    write_text(
+        picture, as_file(line_chart([curve], "seconds of 05 (dashed: limits)", config.competition.metric, marks))
+    )
+    about = {"competition": setting.name, "metric": config.competition.metric, "fresh": args.fresh}
+    print(json.dumps({**about, "given": args.given, "runs": rows, "picture": str(picture)}))
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("--shares", nargs="+", type=float, default=[1, 0.5, 0.25, 0.1], help="of the unlimited seconds")
+    parser.add_argument("--fresh", action="store_true", help="every run makes its out-of-fold maps")
+    parser.add_argument("--picture", type=Path, help="where the curve goes")
+    ours, given = trials.split_arguments(argv)
+    args = parser.parse_args(ours)
+    args.given, args.picture = given, args.picture and args.picture.resolve()
+    return args
+
+
+def copy_of(home: Workspace, root: Path) -> Workspace:
+    """A workspace for 05 to work in: tables, measured choices and out-of-fold maps of `home`, and its members, linked.
+
+    What was measured for time limits is left behind. Raises UserError where there is nothing to copy.
+    """
+    if not home.folds.is_file() or not home.runs.is_dir():
+        raise UserError(f"{home.root} has no folds.csv and no members; run stages 1 to 3 first (bash run_all.sh)")
+    shutil.rmtree(root, ignore_errors=True)
+    copy = Workspace(root)
+    for path in (home.images, home.folds, home.root / "manifests", home.oof_dir):
+        target = root / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, target)
+        elif path.is_file():
+            shutil.copyfile(path, target)
+    (root / "manifests/05_infer_ensemble.json").unlink(missing_ok=True)
+    timed = ("infer.time_limit", "seconds beside")
+    kept = {key: value for key, value in read_json(home.choices, {}).items() if not key.startswith(timed)}
+    write_json(copy.choices, kept)
+    copy.runs.symlink_to(home.runs.resolve())
+    return copy
+
+
+def limited(setting: Setting, scratch: Workspace, limit: float, fresh: bool) -> dict:
+    """A run of 05 under a limit in seconds (0: none): one row of the table."""
+    if fresh:
+        shutil.rmtree(scratch.oof_dir, ignore_errors=True)
+    own = [*setting.own_flags(), "--workspace", str(scratch.root), "--infer.time_limit", f"{limit:.3f}"]
+    trials.run("05_infer_ensemble.py", *own)
+    facts = read_json(scratch.root / "manifests/05_infer_ensemble.json", {})["facts"]
+    plan, parts = facts["plan"], facts["speed"]["parts"]
+    taken = facts["seconds"] - (0.0 if fresh or limit else parts["out-of-fold maps"])
+    row = {
+        "asked": round(limit, 3) if limit else None, "taken": round(taken, 2), "expected": None,
+        "test": parts["test images"], "answered": None, "score": facts["oof_score"], "passes": None, "overlap": None,
+    }  # fmt: skip
+    if not limit:
+        return row
+    config = setting.own_config("--workspace", str(scratch.root))
+    opened = trials.opened(config, named_parts(facts["members"], scratch))
+    return {
+        **row, "expected": plan["expected"], "answered": round(facts["seconds"] - parts["report"], 2),
+        "score": limited_score(opened, plan, Decision.load(scratch.decision)),
+        "passes": [mean_passes(turns) for turns in plan["windows"]], "overlap": plan["overlap"],
+    }  # fmt: skip
+
+
+def mean_passes(turns: dict[str, int]) -> float:
+    """
+    >>> mean_passes({"0": 1, "4": 3})
+    3.0
+    """
+    return round(sum(int(count) * windows for count, windows in turns.items()) / max(1, sum(turns.values())), 2)
+
+
+def own_passes(count: int, folds: int, systems: int) -> int:
+    """Of a test window's first `count` passes, which go through views, folds and systems, those that one fold's
+    networks make for its own images: a system that any fold has told of counts.
+
+    >>> [own_passes(count, folds=2, systems=2) for count in range(9)]
+    [0, 1, 2, 2, 2, 3, 4, 4, 4]
+    """
+    views, more = divmod(count, folds * systems)
+    return views * systems + min(more, systems)
+
+
+class Replay:
+    """A pace for one fold's networks, whose batches have the passes that the test images' windows had, drawn anew.
+
+    `windows`: of every group, passes → windows; `systems`: how many each group has.
+    """
+
+    def __init__(self, windows: list[dict[str, int]], folds: int, systems: list[int]):
+        self._random = np.random.default_rng(0)
+        self._counts = [
+            [own_passes(int(count), folds, own) for count in turns] for turns, own in zip(windows, systems, strict=True)
+        ]
+        self._shares = [np.array(list(turns.values())) / sum(turns.values()) for turns in windows]
+
+    def plan(self) -> list[int]:
+        return [
+            int(self._random.choice(counts, p=shares))
+            for counts, shares in zip(self._counts, self._shares, strict=True)
+        ]
+
+    def took(self, *_: object) -> None:
+        pass
+
+
+def limited_score(opened: Opened, plan: dict, decision: Decision) -> float:
+    """The metric of out-of-fold maps made as the plan's test maps became, decided by `decision`."""
+    config, competition = opened.config, opened.competition
+    labels, paths = len(competition.label_names), opened.images.set_index("image_id")["path"]
+    folds = sorted({part.member.fold for part in opened.parts})
+    whole = needs_maps(config, len(check_same_systems(opened.parts)))
+    evaluations, files = [], []
+    with tempfile.TemporaryDirectory(dir=opened.workspace.root) as folder:
+        for fold in folds:
+            own = [part for part in opened.parts if part.member.fold == fold]
+            sources = [source_of(config, i, paths[i]) for i in opened.folds.query("fold == @fold")["image_id"]]
+            groups = groups_of(own, config, opened.load, opened.device, opened.engine, each=True)
+            groups = replayed(groups, own, plan, opened)
+            path = Path(folder) / f"{fold}.maps"
+            with MapWriter(path) as writer:
+                found = evaluate(
+                    sources, groups, competition.labels.open, labels, competition.channels, limits_of(config),
+                    f"05 as limited, fold {fold}", writer=writer if whole else None,
+                )  # fmt: skip
+            evaluations.append(found)
+            files.append(path)
+        fitting = Fitting(Evaluation.concat(evaluations), Maps(files) if whole else None, labels, config, Path(folder))
+        confusions = fitting.decide(decision, np.ones(len(fitting.oof.image_ids), bool))
+    return round(metrics.score(config.competition, confusions), 4)
+
+
+def replayed(groups: list[Group], own: list[Part], plan: dict, opened: Opened) -> list[Group]:
+    """One fold's groups, made of the parts `own`, each window with as many passes as the plan's had."""
+    owners = iter(own)
+    parts = [[next(owners) for _ in group.forward.runs] for group in groups]
+    folds = len({part.member.fold for part in opened.parts})
+    pace = Replay(plan["windows"], folds, [len(some) for some in parts])
+    fill = background_fill(opened.competition.channels, len(opened.competition.label_names))
+    orders = [
+        order_of(some, plan["systems"], len(group.forward.views)) for group, some in zip(groups, parts, strict=True)
+    ]
+    return [
+        Group(overlapping(group.windows, plan["overlap"]), PacedEnsemble(group.forward, order, pace, i, fill))
+        for i, (group, order) in enumerate(zip(groups, orders, strict=True))
+    ]
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,48 @@
+"""How fast 05 is: seconds by part of its work, by image and by megapixel; its networks' size, and memory."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+import torch
+
+from lib.inference.together import Group
+from lib.memory import peak_gib
+
+TEST = "test images"
+
+
+class Laps:
+    """Seconds of the parts of a program, one after another."""
+
+    def __init__(self):
+        self.started = self._last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def end(self, part: str) -> None:
+        """What was done since the last end was `part`."""
+        now = time.monotonic()
+        self.seconds[part], self._last = round(now - self._last, 3), now
+
+
+def speed_of(laps: Laps, groups: list[Group], images: pd.DataFrame, device: torch.device) -> dict:
+    """What the groups took for `images` (rows with height and width), and all of 05 so far.
+
+    `gpu_gib` is there on a GPU only. `windows` were computed: blank ones are not among them.
+    """
+    seconds, megapixels = laps.seconds[TEST], float((images["height"] * images["width"]).sum()) / 1e6
+    forwards = [group.forward for group in groups]
+    speed = {
+        "parts": laps.seconds, "test_seconds": seconds, "images": len(images), "megapixels": round(megapixels, 2),
+        "windows": sum(forward.windows for forward in forwards),
+        "network_seconds": round(sum(forward.seconds for forward in forwards), 3),
+        "seconds_per_image": round(seconds / max(1, len(images)), 4),
+        "seconds_per_megapixel": round(seconds / max(megapixels, 1e-6), 4),
+        "networks": sum(len(forward.runs) for forward in forwards),
+        "parameters": sum(forward.parameters for forward in forwards),
+        "peak_gib": round(peak_gib(), 3),
+    }  # fmt: skip
+    if device.type == "cuda":
+        speed["gpu_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+    return speed
