@@ -19,36 +19,27 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from lib import ledger, tables
-from lib.competition.dataset import Competition
+from lib import ledger
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import flat, parse_command_line
-from lib.config.load import workspace_of
 from lib.errors import run_script
 from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
-from lib.inference.evaluate import background_fill
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
     Part,
+    Session,
     check_gate,
     check_same_systems,
     chosen_parts,
     groups_of,
-    infer_engine,
-    maps_hash,
-    out_of_fold,
     roi_file,
-    source_of,
-    trained_with,
-    windows_of,
 )
-from lib.inference.pace import RESERVE, Plan, Planner, images_in_time, limit_key
+from lib.inference.out_of_fold import out_of_fold
+from lib.inference.pace import RESERVE, in_time, planned, rest_key
 from lib.inference.settle import settled
 from lib.inference.speed import TEST, Laps, speed_of
 from lib.inference.submit import write_answers
-from lib.plugins import load_plugins
 from lib.provenance import code_version
-from lib.pseudo.rounds import chosen_experiment
 from lib.report.ensemble import all_images_note, ensemble_rows, member_rows
 from lib.report.failures import all_objects, class_rows, size_rows
 from lib.report.findings import write_findings
@@ -57,51 +48,23 @@ from lib.report.speed import speed_rows
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
 from lib.terminal import begin
-from lib.training.checkpoint import load_network
-from lib.training.device import pick_device
-from lib.workspace import Workspace, file_fingerprint, read_json, replacing
+from lib.workspace import Stage, file_fingerprint, read_json, replacing
 
 
 def main(argv: list[str]) -> None:
     laps = Laps()
     config = parse_command_line(argv, "05_infer_ensemble.py")
     begin(config)
-    load_plugins(config.plugins)
-    competition = Competition(config.competition)
-    workspace = Workspace(workspace_of(config))
-    device = pick_device(config.train.device)
-    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
-    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-    experiments = config.infer.experiments or [chosen_experiment(config, workspace)]
-    parts, predicting = chosen_parts(experiments, config, workspace)
-    systems = check_same_systems(parts)
+    session = Session.open(config)
+    competition, workspace = session.competition, session.workspace
+    judged, predicting = chosen_parts(session)
+    systems = check_same_systems(judged)
     check_decide(config, competition)
-    check_gate(parts, config)
-    finders = coarse_members(config, competition, workspace)
-    check_finders(config, finders, parts)
-
-    def load(part: Part):
-        return load_network(part.member.path, part.weights, device)
-
-    config, trials = settled(config, parts, folds, images, competition, workspace, device, load)
-    stage = workspace.stage(
-        "05_infer_ensemble",
-        {
-            **flat(config.infer, "infer."),
-            **flat(config.report, "report."),
-            "competition.metric": config.competition.metric,
-            "competition.score_background": config.competition.score_background,
-            **flat(config.competition.scoring, "competition.scoring."),
-            **flat(config.competition.submission, "competition.submission."),
-            "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
-        },
-        [
-            workspace.images,
-            workspace.folds,
-            *{part.member.path / "done.json": None for part in [*parts, *predicting, *finders]},
-            *roi_file(config),
-        ],
-    )
+    check_gate(judged, config)
+    finders = coarse_members(session)
+    check_finders(config, finders, judged)
+    session, trials = settled(session, judged)
+    stage = stage_of(session, [*judged, *predicting, *finders])
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
         print(f"05: {stage.record['facts']['answer']}")
@@ -109,54 +72,36 @@ def main(argv: list[str]) -> None:
     stage.begin()
 
     # The decision, on out-of-fold maps made as the test maps will be.
-    first = trained_with(parts[0].member, config)
-    engine = infer_engine(first, workspace, load(parts[0]), device, images, len(parts))
-    config = with_boxes(
-        config, finders, folds, images, competition, workspace, load, device, windows_of(first)
-    )  # fmt: skip
-    whole = needs_maps(config, len(systems))
+    engine, windows = session.engine(judged), session.windows(judged[0])
+    session = with_boxes(session, finders, windows)
+    config, whole = session.config, needs_maps(session.config, len(systems))
     laps.end("start")
-    folds = images_in_time(parts, folds, images, config, workspace, load, device, engine, whole)
-    oof, fold_of, maps = out_of_fold(
-        parts, folds, images, config, competition, workspace, load, device, engine, whole
-    )  # fmt: skip
+    session = in_time(session, judged, engine, whole)
+    oof, fold_of, maps = out_of_fold(judged, session, engine, whole)
     laps.end("out-of-fold maps")
-    group_of = folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
+    group_of = session.folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
     fitted = fit_ensemble(Fitting(oof, maps, len(competition.label_names), config, workspace.root), fold_of)
-    decision = fitted.decision
-    rows = member_rows(parts, systems, oof, fitted, config)
-    gains = ensemble_rows(rows, oof, fitted, fold_of, group_of, config)
-    objects = all_objects(oof, decision, images, competition)
-    table = "".join(f"{text_table(trial['rows'])}\n{trial['note']}\n\n" for trial in trials)
-    table += "\n\n".join(text_table(part) for part in (
-        rows, gains,
-        class_rows(fitted.confusions.sum(0), competition.label_names),
-        size_rows(objects),
-    ))  # fmt: skip
+    members = member_rows(judged, systems, oof, fitted, config)
+    gains = ensemble_rows(members, oof, fitted, fold_of, group_of, config)
+    objects = all_objects(oof, fitted.decision, session.images, competition)
+    tables = [f"{text_table(trial['rows'])}\n{trial['note']}" for trial in trials]
+    shown = (members, gains, class_rows(fitted.confusions.sum(0), competition.label_names), size_rows(objects))
+    tables += [text_table(rows) for rows in shown]
     if finders:
-        share = share_looked_at(Path(config.infer.roi), images[images["split"] != "unlabeled"], windows_of(first))
-        table += f"\n\nregions leave {share:.1%} of all windows to be computed"
+        share = share_looked_at(Path(config.infer.roi), session.images.query("split != 'unlabeled'"), windows)
+        tables.append(f"regions leave {share:.1%} of all windows to be computed")
+    if config.infer.folds == "all":
+        tables.append(all_images_note(judged, predicting))
     laps.end("decision")
 
-    if config.infer.folds == "all":
-        table += f"\n\n{all_images_note(parts, predicting)}"
-
     # The answers: predicted, decided, encoded by bands of rows, then read back.
-    test = images[images["split"] == "test"]
-    sources = [source_of(config, image.image_id, image.path) for image in test.itertuples()]
-    judged = parts
-    parts, decision = without_idle(predicting, systems, decision)
-    groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
-    limit, ids = config.infer.time_limit, list(test["image_id"])
-    beside = f"seconds beside networks {maps_hash(parts, ids, config, workspace, engine)}"
+    test = session.images[session.images["split"] == "test"]
+    parts, decision = without_idle(predicting, systems, fitted.decision)
+    groups = groups_of(parts, session, engine, each=decision.mix is not None)
+    limit, planner = config.infer.time_limit, None
     if limit:
         judge = judge_of(oof, fitted, config)
-        fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
-        until = laps.started + (1 - RESERVE) * limit
-        planner = Planner(groups, parts, config, test, until, workspace.choice(beside) or 0.0)
-        key = limit_key("plan", parts, ids, config, workspace, engine)
-        plan = Plan(**workspace.choose_once(key, lambda: asdict(planner.plan(systems, judge, sources))))
-        groups = planner.follow(plan, fill)
+        planner, groups = planned(groups, parts, systems, judge, session, engine, test, laps.started)
     laps.end("networks and plan")
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
     path = with_codecs_suffix(path, config.competition)
@@ -164,36 +109,57 @@ def main(argv: list[str]) -> None:
     answer = with_codecs_suffix(workspace.submission, config.competition)
     with replacing(answer) as temporary:
         shutil.copyfile(path, temporary)
-
     laps.end(TEST)
 
     decision.save(workspace.decision, check_same_systems(parts))
+    found = {"members": members, "ensemble": gains, "trials": trials}
     late = laps.started + (1 - RESERVE / 2) * limit if limit else math.inf
-    found = {"members": rows, "ensemble": gains, "trials": trials}
-    write_findings(oof, fitted, found, objects, folds, config.report.pictures, images, competition, workspace, late)
+    write_findings(oof, fitted, found, objects, session, late)
     laps.end("report")
-    speed = speed_of(laps, groups, test, device)
+    speed = speed_of(laps, groups, test, session.device)
+    beside = rest_key(parts, list(test["image_id"]), session, engine)
     workspace.choose(beside, speed["test_seconds"] - speed["network_seconds"])
-    seconds = round(time.monotonic() - laps.started, 1)
     about = {
-        "made_from": {
-            part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]
-        },
+        "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]},
         "members": [part.name for part in parts], "judged": [part.name for part in judged],
         "decision": read_json(workspace.decision, {}),
-        "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": seconds,
+        "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": laps.total(),
         "windows": [repr(group.windows) for group in groups], "tta": config.infer.tta, **asdict(engine),
-        "speed": speed, "plan": planner.became(plan) if limit else None, "code": code_version(),
+        "speed": speed, "plan": planner.became() if planner else None, "code": code_version(),
     }  # fmt: skip
     ledger.record(workspace, path, config, about)
-    tracker = open_tracker(config, f"submissions/{path.stem}", workspace.submissions, competition.label_names)
-    tracker.numbers(0, {"OOF score": decision.score, "OOF score, crossed": decision.cross_score, "seconds": seconds})
-    tracker.table("ledger", ledger.read(workspace))
-    tracker.finish()
+    track(session, path, about)
+    table = "\n\n".join(tables)
     stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
     update_report(config)
     print(f"{table}\n\n{text_table(speed_rows(speed))}")
-    print(f"05: {len(test)} test images in {seconds:.0f} s; {path}\n05: {answer}")
+    print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {path}\n05: {answer}")
+
+
+def stage_of(session: Session, parts: list[Part]) -> Stage:
+    """What the answers are made from: options, tables, and members."""
+    config, workspace = session.config, session.workspace
+    options = {
+        **flat(config.infer, "infer."),
+        **flat(config.report, "report."),
+        "competition.metric": config.competition.metric,
+        "competition.score_background": config.competition.score_background,
+        **flat(config.competition.scoring, "competition.scoring."),
+        **flat(config.competition.submission, "competition.submission."),
+        "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
+    }
+    done = dict.fromkeys(part.member.path / "done.json" for part in parts)
+    return workspace.stage("05_infer_ensemble", options, [workspace.images, workspace.folds, *done, *roi_file(config)])
+
+
+def track(session: Session, path: Path, about: dict) -> None:
+    """Tell the tracker of a submission and of all before it."""
+    folder, names = session.workspace.submissions, session.competition.label_names
+    tracker = open_tracker(session.config, f"submissions/{path.stem}", folder, names)
+    scores = {"OOF score": about["oof_score"], "OOF score, crossed": about["oof_score_crossed"]}
+    tracker.numbers(0, {**scores, "seconds": about["seconds"]})
+    tracker.table("ledger", ledger.read(session.workspace))
+    tracker.finish()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import trials
-from benchmarks.trials import REPOSITORY, Opened, Setting
+from benchmarks.trials import REPOSITORY, Setting
 from lib.competition import metrics
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
@@ -38,7 +38,7 @@ from lib.inference.decision import Decision
 from lib.inference.evaluate import Evaluation, background_fill, evaluate
 from lib.inference.fitting import Fitting, needs_maps
 from lib.inference.maps import Maps, MapWriter
-from lib.inference.members import Part, check_same_systems, groups_of, limits_of, named_parts, source_of
+from lib.inference.members import Part, Session, check_same_systems, groups_of, limits_of, named_parts
 from lib.inference.pace import PacedEnsemble, order_of, overlapping
 from lib.inference.together import Group
 from lib.report.charts import Line, as_file, line_chart
@@ -125,10 +125,10 @@ def limited(setting: Setting, scratch: Workspace, limit: float, fresh: bool) -> 
     if not limit:
         return row
     config = setting.own_config("--workspace", str(scratch.root))
-    opened = trials.opened(config, named_parts(facts["members"], scratch))
+    session, members = Session.open(config), named_parts(facts["members"], scratch)
     return {
         **row, "expected": plan["expected"], "answered": round(facts["seconds"] - parts["report"], 2),
-        "score": limited_score(opened, plan, Decision.load(scratch.decision)),
+        "score": limited_score(session, members, plan, Decision.load(scratch.decision)),
         "passes": [mean_passes(turns) for turns in plan["windows"]], "overlap": plan["overlap"],
     }  # fmt: skip
 
@@ -175,19 +175,18 @@ class Replay:
         pass
 
 
-def limited_score(opened: Opened, plan: dict, decision: Decision) -> float:
+def limited_score(session: Session, parts: list[Part], plan: dict, decision: Decision) -> float:
     """The metric of out-of-fold maps made as the plan's test maps became, decided by `decision`."""
-    config, competition = opened.config, opened.competition
-    labels, paths = len(competition.label_names), opened.images.set_index("image_id")["path"]
-    folds = sorted({part.member.fold for part in opened.parts})
-    whole = needs_maps(config, len(check_same_systems(opened.parts)))
+    config, competition, engine = session.config, session.competition, session.engine(parts)
+    labels, folds = len(competition.label_names), sorted({part.member.fold for part in parts})
+    whole = needs_maps(config, len(check_same_systems(parts)))
     evaluations, files = [], []
-    with tempfile.TemporaryDirectory(dir=opened.workspace.root) as folder:
+    with tempfile.TemporaryDirectory(dir=session.workspace.root) as folder:
         for fold in folds:
-            own = [part for part in opened.parts if part.member.fold == fold]
-            sources = [source_of(config, i, paths[i]) for i in opened.folds.query("fold == @fold")["image_id"]]
-            groups = groups_of(own, config, opened.load, opened.device, opened.engine, each=True)
-            groups = replayed(groups, own, plan, opened)
+            own = [part for part in parts if part.member.fold == fold]
+            sources = session.sources(session.folds.query("fold == @fold")["image_id"])
+            fill = background_fill(competition.channels, labels, config.infer.gated)
+            groups = replayed(groups_of(own, session, engine, each=True), own, plan, len(folds), fill)
             path = Path(folder) / f"{fold}.maps"
             with MapWriter(path) as writer:
                 found = evaluate(
@@ -201,13 +200,11 @@ def limited_score(opened: Opened, plan: dict, decision: Decision) -> float:
     return round(metrics.score(config.competition, confusions), 4)
 
 
-def replayed(groups: list[Group], own: list[Part], plan: dict, opened: Opened) -> list[Group]:
+def replayed(groups: list[Group], own: list[Part], plan: dict, folds: int, fill: np.ndarray) -> list[Group]:
     """One fold's groups, made of the parts `own`, each window with as many passes as the plan's had."""
     owners = iter(own)
     parts = [[next(owners) for _ in group.forward.runs] for group in groups]
-    folds = len({part.member.fold for part in opened.parts})
     pace = Replay(plan["windows"], folds, [len(some) for some in parts])
-    fill = background_fill(opened.competition.channels, len(opened.competition.label_names))
     orders = [
         order_of(some, plan["systems"], len(group.forward.views)) for group, some in zip(groups, parts, strict=True)
     ]

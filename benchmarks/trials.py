@@ -16,30 +16,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median, stdev
 
 import numpy as np
-import pandas as pd
-import torch
 import yaml
 from scipy.stats import kendalltau
-from torch import nn
 
 from lib import tables
 from lib.competition import metrics
-from lib.competition.dataset import Competition
 from lib.config import Config, flat, load
 from lib.config.load import workspace_of
 from lib.errors import UserError
-from lib.inference.backends import Engine
 from lib.inference.decision import fit_decision
 from lib.inference.evaluate import Evaluation
-from lib.inference.members import Part, infer_engine, out_of_fold, parts_of, trained_with
-from lib.plugins import load_plugins
-from lib.training.checkpoint import load_network
-from lib.training.device import pick_device
+from lib.inference.members import Session, parts_of
+from lib.inference.out_of_fold import out_of_fold
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, short_hash
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -318,36 +311,6 @@ def remove_experiment(setting: Setting, experiment: str) -> None:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """Some members of a workspace, ready to predict as 05 does. `images`, `folds`: the tables."""
-
-    config: Config
-    competition: Competition
-    workspace: Workspace
-    device: torch.device
-    images: pd.DataFrame
-    folds: pd.DataFrame
-    parts: list[Part]
-    engine: Engine
-
-    def load(self, part: Part) -> nn.Module:
-        return load_network(part.member.path, part.weights, self.device)
-
-
-def opened(config: Config, parts: list[Part]) -> Opened:
-    load_plugins(config.plugins)
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    workspace, device = Workspace(workspace_of(config)), pick_device(config.train.device)
-    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
-    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-    network = load_network(parts[0].member.path, parts[0].weights, device)
-    first = trained_with(parts[0].member, config)
-    engine = infer_engine(first, workspace, network, device, images, len(parts))
-    return Opened(config, Competition(config.competition), workspace, device, images, folds, parts, engine)
-
-
-@dataclass(frozen=True)
 class Inferred:
     """One fold's whole images, predicted as 05 does. `group_of`: a number for each image's group."""
 
@@ -375,16 +338,14 @@ def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Infer
     members = [m for m in workspace.members(experiments) if (m.fold, m.seed) == (fold, seed)]
     if len(members) != len(experiments):
         raise UserError(f"{experiments} have {len(members)} members of fold {fold} and seed {seed}")
-    ready = opened(config, parts_of(members, config.infer.weights))
-    here = ready.folds[ready.folds["fold"] == fold]
+    parts = parts_of(members, config.infer.weights)
+    session = Session.open(config)
+    engine, here = session.engine(parts), session.folds[session.folds["fold"] == fold]
     for rows in (here.head(1), here):
         with tempfile.TemporaryDirectory() as folder:
-            ready.workspace.oof_dir = Path(folder)
+            session.workspace.oof_dir = Path(folder)
             started = time.perf_counter()
-            oof, *_ = out_of_fold(
-                ready.parts, rows, ready.images, config, ready.competition, ready.workspace, ready.load, ready.device,
-                ready.engine,
-            )  # fmt: skip
+            oof, *_ = out_of_fold(parts, replace(session, folds=rows), engine)
             seconds = time.perf_counter() - started
     return Inferred(config, oof, here["group"].astype("category").cat.codes.to_numpy(), round(seconds, 2))
 

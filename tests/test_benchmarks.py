@@ -14,7 +14,7 @@ from benchmarks import ablation, ensemble, proxy, rounds, trials
 from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.inference.decision import Decision
-from lib.inference.members import named_parts
+from lib.inference.members import Session, named_parts
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -324,7 +324,9 @@ def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypat
     # Fewer passes are seen in the score, and it is that of the maps which they make.
     setting = trials.Setting.of(str(tiny), [*flags, "--workspace", str(scratch.root)])
     facts = read_json(scratch.root / "manifests/05_infer_ensemble.json", {})["facts"]
-    opened = trials.opened(setting.own_config(), named_parts(facts["members"], scratch))
+    session, parts = Session.open(setting.own_config()), named_parts(facts["members"], scratch)
     plan, decision = {**facts["plan"], "overlap": 0.5}, Decision.load(scratch.decision)
-    scores = [ensemble.limited_score(opened, {**plan, "windows": [{count: 9}]}, decision) for count in ("4", "1", "0")]
+    scores = [
+        ensemble.limited_score(session, parts, {**plan, "windows": [{count: 9}]}, decision) for count in ("4", "1", "0")
+    ]
     assert scores[0] == pytest.approx(unlimited["score"], abs=1e-4) and scores[2] == none["score"] != scores[1]

@@ -5,41 +5,30 @@ What is found becomes a CSV of boxes, as any detector could have written it (lib
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
-from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.errors import UserError
 from lib.imaging.grid import grid
 from lib.imaging.roi import Regions, read_boxes
 from lib.inference.evaluate import background_fill
-from lib.inference.members import (
-    Part,
-    groups_of,
-    infer_engine,
-    limits_of,
-    parts_of,
-    source_of,
-    trained_with,
-    windows_of,
-)
+from lib.inference.members import Part, Session, groups_of, limits_of, parts_of
 from lib.inference.predictor import Block, Windows, predict
-from lib.workspace import Workspace, file_fingerprint, short_hash, write_table
+from lib.workspace import file_fingerprint, short_hash, write_table
 
 CELLS = 2048  # along an image's longest side, in which regions are noted
 COLUMNS = ["image_id", "y", "x", "height", "width"]
 
 
-def coarse_members(config: Config, competition: Competition, workspace: Workspace) -> list[Part]:
+def coarse_members(session: Session) -> list[Part]:
     """The members that find regions; none where `infer.roi` is not `coarse`."""
+    config = session.config
     if config.infer.roi != "coarse":
         return []
     if not config.infer.coarse:
@@ -47,11 +36,11 @@ def coarse_members(config: Config, competition: Competition, workspace: Workspac
             "infer.roi coarse needs infer.coarse, the experiment whose members find the regions: train one on shrunken "
             "images, 03_train.py --train.experiment coarse --train.scale 0.25"
         )
-    if not competition.settings.background:
+    if not config.competition.background:
         raise UserError(
             "infer.roi coarse looks for what is no background, and this competition has none; take another roi"
         )
-    return parts_of(workspace.members([config.infer.coarse]), config.infer.weights[:1])
+    return parts_of(session.workspace.members([config.infer.coarse]), config.infer.weights[:1])
 
 
 def check_finders(config: Config, finders: list[Part], parts: list[Part]) -> None:
@@ -64,31 +53,27 @@ def check_finders(config: Config, finders: list[Part], parts: list[Part]) -> Non
         )
 
 
-def with_boxes(
-    config: Config, finders: list[Part], folds: pd.DataFrame, images: pd.DataFrame, competition: Competition,
-    workspace: Workspace, load: Callable[[Part], nn.Module], device: torch.device, fine: Windows,
-) -> Config:  # fmt: skip
-    """`config` with the CSV of the regions that `finders` find in place of `infer.roi coarse`.
+def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
+    """`session` with the CSV of the regions that `finders` find in place of `infer.roi coarse`.
 
     A training image meets only its own fold's finders, a test image all of them. `fine`: the windows that regions are
     for, of which `infer.coarse_margin` is left around what is found. Cached by what it is made from.
     """
     if not finders:
-        return config
+        return session
     # Window and scale are the fine members'; finders look as they were trained, and nothing is kept from being found.
-    plain = {"window": 0, "scale": 0, "gate": 0.0}
-    finding = config.model_copy(update={"infer": config.infer.model_copy(update=plain)})
-    own = trained_with(finders[0].member, finding)
+    finding = session.with_infer(window=0, scale=0, gate=0.0)
+    config, folds, rows = session.config, session.folds, session.images.set_index("image_id")
     margin = config.infer.coarse_margin * fine.size / fine.scale
     made_from = [
         [file_fingerprint(part.member.path / "done.json") for part in finders], config.infer.weights[0],
-        file_fingerprint(workspace.folds), file_fingerprint(workspace.images), repr(windows_of(own)), margin,
+        file_fingerprint(session.workspace.folds), file_fingerprint(session.workspace.images),
+        repr(finding.windows(finders[0])), margin,
         config.infer.coarse_above, config.infer.tta, config.preprocess.blank_tolerance,
     ]  # fmt: skip
-    path = workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
+    path = session.workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
     if not path.is_file():
-        engine = infer_engine(own, workspace, load(finders[0]), device, images, len(finders))
-        rows = images.set_index("image_id")
+        engine = finding.engine(finders)
         work = [
             (list(folds.loc[folds["fold"] == fold, "image_id"]), [part for part in finders if part.member.fold == fold])
             for fold in sorted({part.member.fold for part in finders})
@@ -96,11 +81,10 @@ def with_boxes(
         work.append((list(rows.index[rows["split"] == "test"]), finders))
         found = []
         for ids, parts in work:
-            sources = [source_of(config, image_id, rows.loc[image_id, "path"]) for image_id in ids]
-            (group,) = groups_of(parts, finding, load, device, engine)
-            fill = background_fill(competition.channels, len(competition.label_names))
+            (group,) = groups_of(parts, finding, engine)
+            fill = background_fill(session.competition.channels, len(session.competition.label_names))
             found_blocks = predict(
-                sources, group.forward, group.windows, fill, 1, limits_of(config), "05 regions", False
+                session.sources(ids), group.forward, group.windows, fill, 1, limits_of(config), "05 regions", False
             )
             for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
                 size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])
@@ -108,7 +92,7 @@ def with_boxes(
                     (image_id, *box) for box in boxes_of(*_cells(blocks, config.infer.coarse_above), size, margin)
                 ]
         write_table(path, pd.DataFrame(found, columns=COLUMNS))
-    return config.model_copy(update={"infer": config.infer.model_copy(update={"roi": str(path)})})
+    return session.with_infer(roi=str(path))
 
 
 def _cells(blocks: Iterable[Block], above: float) -> tuple[np.ndarray, float]:

@@ -1,15 +1,13 @@
-"""Out-of-fold counts of an ensemble whose members each know only part of the images."""
+"""The networks of an ensemble: which they are, the windows that each sees, and how they become groups that predict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -20,16 +18,16 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
-from lib.imaging.grid import MAP_SIDE
 from lib.inference.backends import Engine, fastest_backend
-from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble, fastest_precision
-from lib.inference.glimpse import SPOT, Album, AlbumWriter
-from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
 from lib.inference.tta import cost
-from lib.workspace import Member, Workspace, file_fingerprint, free_gib, replacing, short_hash
+from lib.plugins import load_plugins
+from lib.pseudo.rounds import chosen_experiment
+from lib.training.checkpoint import load_network
+from lib.training.device import pick_device
+from lib.workspace import Member, Workspace, short_hash
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,62 @@ def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
     return parts
 
 
-def chosen_parts(experiments: list[str], config: Config, workspace: Workspace) -> tuple[list[Part], list[Part]]:
+@dataclass(frozen=True)
+class Session:
+    """What predicting works with: the options, the competition, and its workspace with the tables of it.
+
+    `images`, `folds`: rows of images.csv and folds.csv.
+    """
+
+    config: Config
+    competition: Competition
+    workspace: Workspace
+    device: torch.device
+    images: pd.DataFrame
+    folds: pd.DataFrame
+
+    @classmethod
+    def open(cls, config: Config) -> Session:
+        """Loads the plugins. Raises UserError where 01 or 02 did not run yet."""
+        load_plugins(config.plugins)
+        workspace = Workspace(workspace_of(config))
+        return cls(
+            config, Competition(config.competition), workspace, pick_device(config.train.device, config.train.threads),
+            tables.read(workspace.images, tables.IMAGES, "01_preprocess.py"),
+            tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py"),
+        )  # fmt: skip
+
+    def with_infer(self, **options: object) -> Session:
+        """The same with other options of `infer`."""
+        infer = self.config.infer.model_copy(update=options)
+        return replace(self, config=self.config.model_copy(update={"infer": infer}))
+
+    def load(self, part: Part) -> nn.Module:
+        return load_network(part.member.path, part.weights, self.device)
+
+    def windows(self, part: Part) -> Windows:
+        """Those that a part sees."""
+        return windows_of(trained_with(part.member, self.config))
+
+    def engine(self, parts: list[Part]) -> Engine:
+        """What runs the networks of some parts: as options say, or as measured with the first of them."""
+        own = trained_with(parts[0].member, self.config)
+        return infer_engine(own, self.workspace, self.load(parts[0]), self.device, self.images, len(parts))
+
+    def sources(self, image_ids: Iterable[str]) -> list[Source]:
+        """Images of images.csv, to be predicted."""
+        paths = self.images.set_index("image_id")["path"]
+        return [source_of(self.config, image_id, paths[image_id]) for image_id in image_ids]
+
+
+def chosen_parts(session: Session) -> tuple[list[Part], list[Part]]:
     """(parts that are judged on out-of-fold maps, parts that predict test images).
 
     The same ones, but with `infer.folds all`: then members of all images predict, and the folds' members that differ
     from them in nothing else are judged in their place. Raises UserError when there are none.
     """
+    config, workspace = session.config, session.workspace
+    experiments = config.infer.experiments or [chosen_experiment(config, workspace)]
     parts = parts_of(workspace.members(experiments), config.infer.weights)
     if config.infer.folds == "each":
         return parts, parts
@@ -122,29 +170,22 @@ def trained_with(member: Member, config: Config) -> Config:
     )
 
 
-def groups_of(
-    parts: list[Part],
-    config: Config,
-    load: Callable[[Part], nn.Module],
-    device: torch.device,
-    engine: Engine,
-    each: bool = False,
-) -> list[Group]:
+def groups_of(parts: list[Part], session: Session, engine: Engine, each: bool = False) -> list[Group]:
     """The networks of an ensemble, neighbours with the same windows together.
 
     `each`: every system (experiment, seed and weights, the mean of its folds) is one of `Ensemble`'s too.
     """
-    groups = []
-    for windows, own in groupby(parts, key=lambda part: windows_of(trained_with(part.member, config))):
+    groups, infer = [], session.config.infer
+    for windows, own in groupby(parts, key=session.windows):
         own = list(own)
         names = [part.system for part in own]
         systems = [[i for i, name in enumerate(names) if name == wanted] for wanted in dict.fromkeys(names)]
         kept = [*(systems if each else []), list(range(len(own)))]
-        networks = [load(part) for part in own]
+        networks = [session.load(part) for part in own]
         for network in networks:
-            network.tells_presence = config.infer.gated
-        options = {"tta": config.infer.tta, "engine": engine, "presence": config.infer.gated}
-        groups.append(Group(windows, Ensemble(networks, device, groups=kept, **options)))
+            network.tells_presence = infer.gated
+        options = {"tta": infer.tta, "engine": engine, "presence": infer.gated}
+        groups.append(Group(windows, Ensemble(networks, session.device, groups=kept, **options)))
     return groups
 
 
@@ -232,112 +273,3 @@ def check_same_systems(parts: list[Part]) -> list[str]:
                 "or choose with infer.experiments"
             )
     return names
-
-
-def out_of_fold(
-    parts: list[Part],
-    folds: pd.DataFrame,
-    images: pd.DataFrame,
-    config: Config,
-    competition: Competition,
-    workspace: Workspace,
-    load: Callable[[Part], nn.Module],
-    device: torch.device,
-    engine: Engine,
-    whole_maps: bool = False,
-) -> tuple[Evaluation, np.ndarray, Maps | None]:
-    """Counts of all systems and, last, their ensemble, with its glimpses; each image's fold; where asked for, all maps.
-
-    Images of a fold meet only that fold's members. Cached by what they are made from. Raises UserError when whole maps
-    might take more disk than `infer.maps_gib`.
-    """
-    evaluations, fold_of, kept, albums = [], [], [], []
-    paths = images.set_index("image_id")["path"]
-    if whole_maps and not is_cached(parts, folds, config, workspace, engine, whole_maps):
-        _check_disk(parts, folds, images, config, competition, workspace)
-    for fold, here, ids, cache in _by_fold(parts, folds, config, workspace, engine):
-        fold_of += [fold] * len(ids)
-        maps = cache.with_suffix(".maps")
-        if not _is_whole(cache, whole_maps):
-            with ExitStack() as stack:
-                path = stack.enter_context(replacing(maps)) if whole_maps else None
-                album = stack.enter_context(AlbumWriter(stack.enter_context(replacing(cache.with_suffix(".shown")))))
-                result = evaluate(
-                    [source_of(config, i, paths[i]) for i in ids],
-                    groups_of(here, config, load, device, engine, each=True),
-                    competition.labels.open,
-                    len(competition.label_names),
-                    competition.channels,
-                    limits_of(config),
-                    description=f"05 out-of-fold, fold {fold}",
-                    keep=lambda image_id, glimpse, _, album=album: album.add(image_id, glimpse),
-                    sample=True,
-                    writer=stack.enter_context(MapWriter(path)) if path else None,
-                    presence=config.infer.gated,
-                )
-            result.save(cache)
-        evaluations.append(Evaluation.load(cache))
-        kept.append(maps)
-        albums.append(cache.with_suffix(".shown"))
-    for path in set(workspace.oof_dir.glob("*.maps")) - set(kept):  # of other members, windows or views
-        path.unlink()
-    oof = replace(Evaluation.concat(evaluations), shown=Album(albums))
-    return oof, np.array(fold_of), Maps(kept) if whole_maps else None
-
-
-def is_cached(
-    parts: list[Part], folds: pd.DataFrame, config: Config, workspace: Workspace, engine: Engine, whole_maps: bool
-) -> bool:
-    """Whether `out_of_fold` has nothing to predict."""
-    return all(_is_whole(cache, whole_maps) for *_, cache in _by_fold(parts, folds, config, workspace, engine))
-
-
-def _is_whole(cache: Path, whole_maps: bool) -> bool:
-    """Whether a fold's counts, glimpses and, where they are wanted, whole maps are there."""
-    return all(cache.with_suffix(kind).is_file() for kind in (".npz", ".shown", ".maps")[: 2 + whole_maps])
-
-
-def _by_fold(
-    parts: list[Part], folds: pd.DataFrame, config: Config, workspace: Workspace, engine: Engine
-) -> Iterator[tuple[int, list[Part], list[str], Path]]:
-    """(fold, its parts, its images, where their counts are kept)."""
-    for fold in sorted({part.member.fold for part in parts}):
-        here = [part for part in parts if part.member.fold == fold]
-        ids = list(folds.loc[folds["fold"] == fold, "image_id"])
-        yield fold, here, ids, workspace.oof_dir / f"{maps_hash(here, ids, config, workspace, engine)}.npz"
-
-
-def maps_hash(parts: list[Part], ids: list[str], config: Config, workspace: Workspace, engine: Engine) -> str:
-    """Names everything that the parts' maps of some images depend on."""
-    return short_hash(
-        [
-            [file_fingerprint(part.member.path / "done.json") for part in parts],
-            [part.weights for part in parts],
-            ids,
-            [repr(windows_of(trained_with(part.member, config))) for part in parts],
-            [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
-            [config.infer.roi, config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(workspace.images)],
-            [SPOT, MAP_SIDE, POINTS, SAMPLED],
-        ]
-    )
-
-
-def _check_disk(
-    parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame, config: Config, competition: Competition,
-    workspace: Workspace,
-) -> None:  # fmt: skip
-    rows = images.set_index("image_id").loc[
-        folds.loc[folds["fold"].isin({part.member.fold for part in parts}), "image_id"]
-    ]
-    maps = (len({part.system for part in parts}) + 1) * competition.channels * (1 + config.infer.gated)
-    gib = float((rows["height"] * rows["width"]).sum()) * maps / 2**30
-    free = free_gib(workspace.oof_dir)
-    if config.infer.maps_gib > free:
-        limit = f"{workspace.oof_dir} has {free:.1f} GiB free"
-    else:
-        limit = f"infer.maps_gib is {config.infer.maps_gib:g}"
-    if gib > min(free, config.infer.maps_gib):
-        raise UserError(
-            f"{limit}, and the out-of-fold maps of {len(rows)} images, {maps} to each, may take {gib:.0f} GiB before "
-            "compression; raise that, or leave infer.members, infer.mean, infer.gate and infer.decide at their defaults"
-        )

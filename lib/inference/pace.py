@@ -12,26 +12,26 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import mean
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from lib.config import Config
 from lib.config.units import duration
 from lib.imaging.roi import read_boxes
 from lib.inference.backends import Engine, as_images
 from lib.inference.coarse import share_looked_at
+from lib.inference.evaluate import background_fill
 from lib.inference.forward import Ensemble
-from lib.inference.members import Part, groups_of, is_cached, maps_hash, roi_file
+from lib.inference.members import Part, Session, groups_of, roi_file
 from lib.inference.mix import Judge
+from lib.inference.out_of_fold import is_cached, maps_hash
 from lib.inference.predictor import Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
 from lib.precision import finished
-from lib.workspace import Workspace
 
 RESERVE = 0.1  # of the limit: for the answers' encoding and check
 OOF_SHARE = 0.4  # of the limit at most, for out-of-fold maps that are not there yet
@@ -256,7 +256,7 @@ class Planner:
 
     def follow(self, plan: Plan, fill: np.ndarray) -> list[Group]:
         """The groups, paced; says what is planned."""
-        pace, orders = self._pace(plan)
+        self.followed, (pace, orders) = plan, self._pace(plan)
         told = " + ".join(f"{count} of {len(order)}" for count, order in zip(pace.plan(), orders, strict=True))
         self.expected = pace.expected()
         self.paced = [
@@ -267,13 +267,13 @@ class Planner:
               f"{duration(self.expected)} of {duration(max(0.0, self.until - time.monotonic()))}")  # fmt: skip
         return self.paced
 
-    def became(self, plan: Plan) -> dict:
+    def became(self) -> dict:
         """What was planned and done: seconds expected for the images; of each group, passes → windows that had so many;
         and how many there could have been."""
         turns = [{str(count): n for count, n in sorted(group.forward.turns.items())} for group in self.paced]
         return {
-            "systems": plan.systems, "overlap": plan.overlap, "expected": round(self.expected, 2), "windows": turns,
-            "passes": [len(group.forward.order) for group in self.paced],
+            "systems": self.followed.systems, "overlap": self.followed.overlap, "expected": round(self.expected, 2),
+            "windows": turns, "passes": [len(group.forward.order) for group in self.paced],
         }  # fmt: skip
 
     def _pace(self, plan: Plan) -> tuple[Pace, list[list[tuple[int, int]]]]:
@@ -308,35 +308,52 @@ def order_of(parts: list[Part], order: list[str], views: int) -> list[tuple[int,
     return [(network, view) for view in range(views) for network in networks]
 
 
-def images_in_time(
-    parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame, config: Config, workspace: Workspace,
-    load: Callable[[Part], nn.Module], device: torch.device, engine: Engine, whole_maps: bool,
-) -> pd.DataFrame:  # fmt: skip
-    """Rows of folds.csv whose out-of-fold maps are made: as many as a part of `infer.time_limit` is enough for."""
-    limit = config.infer.time_limit
-    if not limit or is_cached(parts, folds, config, workspace, engine, whole_maps):
-        return folds
+def in_time(session: Session, parts: list[Part], engine: Engine, whole_maps: bool) -> Session:
+    """`session` with the images whose out-of-fold maps are made: as many as a part of `infer.time_limit` allows."""
+    limit, folds = session.config.infer.time_limit, session.folds
+    if not limit or is_cached(parts, session, engine, whole_maps):
+        return session
     turns = in_turns(folds)
 
     def measure() -> int:
         own = [part for part in parts if part.member.fold == parts[0].member.fold]
-        groups, kinds = groups_of(own, config, load, device, engine), [part.member.experiment for part in own]
-        return enough_images(turns, images, groups, kinds, config, OOF_SHARE * limit)
+        groups, kinds = groups_of(own, session, engine), [part.member.experiment for part in own]
+        return enough_images(turns, session.images, groups, kinds, session.config, OOF_SHARE * limit)
 
-    key = limit_key("out-of-fold images", parts, list(folds["image_id"]), config, workspace, engine)
-    count = workspace.choose_once(key, measure)
+    key = limit_key("out-of-fold images", parts, list(folds["image_id"]), session, engine)
+    count = session.workspace.choose_once(key, measure)
     if count == len(turns):
-        return folds
+        return session
     print(f"05: out-of-fold maps are made of {count} of {len(turns)} images, for the time limit's sake")
-    return folds[folds["image_id"].isin(turns["image_id"][:count])]
+    return replace(session, folds=folds[folds["image_id"].isin(turns["image_id"][:count])])
 
 
-def limit_key(
-    what: str, parts: list[Part], ids: list[str], config: Config, workspace: Workspace, engine: Engine
-) -> str:
+def planned(
+    groups: list[Group], parts: list[Part], systems: list[str], judge: Judge, session: Session, engine: Engine,
+    images: pd.DataFrame, started: float,
+) -> tuple[Planner, list[Group]]:  # fmt: skip
+    """`groups`, made of `parts`, as many of whose passes are made on some images as `infer.time_limit` allows, which
+    began to run at the time `started`."""
+    config, ids, choices = session.config, list(images["image_id"]), session.workspace
+    until = started + (1 - RESERVE) * config.infer.time_limit
+    rest = choices.choice(rest_key(parts, ids, session, engine)) or 0.0
+    planner = Planner(groups, parts, config, images, until, rest)
+    key = limit_key("plan", parts, ids, session, engine)
+    plan = choices.choose_once(key, lambda: asdict(planner.plan(systems, judge, session.sources(ids))))
+    competition = session.competition
+    fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
+    return planner, planner.follow(Plan(**plan), fill)
+
+
+def rest_key(parts: list[Part], ids: list[str], session: Session, engine: Engine) -> str:
+    """Names the seconds that some images took beside the networks."""
+    return f"seconds beside networks {maps_hash(parts, ids, session, engine)}"
+
+
+def limit_key(what: str, parts: list[Part], ids: list[str], session: Session, engine: Engine) -> str:
     """Names a choice made for a time limit."""
-    about = maps_hash(parts, ids, config, workspace, engine)
-    return f"infer.time_limit {config.infer.time_limit:g} s {what} {about}"
+    about = maps_hash(parts, ids, session, engine)
+    return f"infer.time_limit {session.config.infer.time_limit:g} s {what} {about}"
 
 
 def in_turns(folds: pd.DataFrame) -> pd.DataFrame:

@@ -6,24 +6,19 @@ mean of all networks, one class by the threshold that is best on the other folds
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
 from lib.competition import metrics
-from lib.competition.dataset import Competition
 from lib.competition.intervals import paired_gain
 from lib.config import Config, flat
 from lib.config.units import duration
 from lib.inference.decision import best_threshold, cross_folds, crossed_by_threshold
 from lib.inference.evaluate import HALF, Evaluation
-from lib.inference.members import Part, roi_file, trained_with, windows_of
+from lib.inference.members import Part, Session, roi_file
 from lib.inference.predictor import Windows
 from lib.inference.trial import Trial, Tried
-from lib.workspace import Member, Workspace, file_fingerprint, short_hash
+from lib.workspace import Member, file_fingerprint, short_hash
 
 AUTO = "auto"
 WORDS = ("none", "free", "hflip", "vflip", "flips", "d4")
@@ -32,48 +27,41 @@ STEP = 64  # what sides are multiples of
 SHARE = 0.05  # of `infer.time_limit`, that a trial may take
 
 
-def settled(
-    config: Config, parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame, competition: Competition,
-    workspace: Workspace, device: torch.device, load: Callable[[Part], nn.Module] | None,
-) -> tuple[Config, list[dict]]:  # fmt: skip
-    """`config` with what is kept in place of `infer.window auto` and `infer.tta auto`, and what their trials found.
+def settled(session: Session, parts: list[Part], measure: bool = True) -> tuple[Session, list[dict]]:
+    """`session` with what is kept in place of `infer.window auto` and `infer.tta auto`, and what their trials found.
 
-    Each is measured once for these members, images and options. Without `load` nothing is: what was not measured yet
+    Each is measured once for these members, images and options. Without `measure` nothing is: what was not measured yet
     remains `auto`, which is windows as trained, or no views. A finding has `chosen`, `rows` of a table and a `note`.
     """
     findings = []
     for option, candidates in (("window", _sizes), ("tta", _words)):
-        if getattr(config.infer, option) != AUTO:
+        infer = session.config.infer
+        if getattr(infer, option) != AUTO:
             continue
-        own = {part.member: windows_of(trained_with(part.member, config)) for part in parts}
+        own = {part.member: session.windows(part) for part in parts}
         grids = list(dict.fromkeys(own.values()))
-        values = candidates(grids, images)
+        values = candidates(grids, session.images)
         if len(values) == 1:
-            config = _with(config, option, values[0])
+            session = session.with_infer(**{option: values[0]})
             continue
         # What was found in more time is the better choice where a limit leaves less, too.
-        most = config.infer.trial_limit
-        limit = min(most, SHARE * config.infer.time_limit or most)
-        keys = [f"infer.{option} {_identity(config, [values, each], own, parts, workspace, device)}"
+        most = infer.trial_limit
+        limit = min(most, SHARE * infer.time_limit or most)
+        keys = [f"infer.{option} {_identity(session, [values, each], own, parts)}"
                 for each in (most, limit)]  # fmt: skip
-        finding = workspace.choice(keys[0]) or workspace.choice(keys[1])
-        if finding is None and load:
+        finding = session.workspace.choice(keys[0]) or session.workspace.choice(keys[1])
+        if finding is None and measure:
             trained = f"{', '.join(str(grid.size) for grid in grids)} as trained"
             names = [trained if value == 0 else str(value) for value in values]
             print(f"05: infer.{option} auto: {'; '.join(names)} are tried on out-of-fold images, for "
                   f"{duration(limit)} at most", flush=True)  # fmt: skip
-            variants = [_with(config, option, value) for value in values]
-            trial = Trial(variants, parts, folds, images, competition, workspace, device, load)
-            finding = judged(f"infer.{option}", values, names, trial.run(limit), len(trial.order), config)
-            workspace.choose(keys[1], finding)
+            trial = Trial([session.with_infer(**{option: value}) for value in values], parts)
+            finding = judged(f"infer.{option}", values, names, trial.run(limit), len(trial.order), session.config)
+            session.workspace.choose(keys[1], finding)
         if finding:
-            config = _with(config, option, finding["chosen"])
+            session = session.with_infer(**{option: finding["chosen"]})
             findings.append(finding)
-    return config, findings
-
-
-def _with(config: Config, option: str, value: object) -> Config:
-    return config.model_copy(update={"infer": config.infer.model_copy(update={option: value})})
+    return session, findings
 
 
 def _sizes(grids: list[Windows], images: pd.DataFrame) -> list[int]:
@@ -90,11 +78,9 @@ def _words(grids: list[Windows], images: pd.DataFrame) -> list[str]:
     return [word for word in WORDS if word != "free" or overlapping]
 
 
-def _identity(
-    config: Config, trial: list, grids: dict[Member, Windows], parts: list[Part], workspace: Workspace,
-    device: torch.device,
-) -> str:  # fmt: skip
+def _identity(session: Session, trial: list, grids: dict[Member, Windows], parts: list[Part]) -> str:
     """What a choice is measured with. `trial`: values and seconds; `grids`: the members' windows."""
+    config, workspace = session.config, session.workspace
     infer, competition = config.infer, config.competition
     made_from = [
         trial,
@@ -106,7 +92,7 @@ def _identity(
         config.preprocess.blank_tolerance,
     ]
     experiments = " ".join(dict.fromkeys(member.experiment for member in grids))
-    return f"{experiments} {device.type} {short_hash(made_from)}"
+    return f"{experiments} {session.device.type} {short_hash(made_from)}"
 
 
 def judged(option: str, values: list, names: list[str], tried: Tried, images: int, config: Config) -> dict:

@@ -25,6 +25,10 @@ class Laps:
         now = time.monotonic()
         self.seconds[part], self._last = round(now - self._last, 3), now
 
+    def total(self) -> float:
+        """Seconds since the start."""
+        return round(time.monotonic() - self.started, 1)
+
 
 def speed_of(laps: Laps, groups: list[Group], images: pd.DataFrame, device: torch.device) -> dict:
     """What the groups took for `images` (rows with height and width), and all of 05 so far.

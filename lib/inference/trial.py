@@ -11,17 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from lib import tables
-from lib.competition.dataset import Competition
-from lib.config import Config
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble
-from lib.inference.members import Part, groups_of, infer_engine, limits_of, source_of, trained_with, windows_of
+from lib.inference.members import Part, Session, groups_of, limits_of
 from lib.inference.together import Group
-from lib.workspace import Workspace
 
 REACH = 3  # side of a part of a large image, in windows as trained
 
@@ -39,22 +35,30 @@ class Tried:
     cut: bool
 
 
+@dataclass(frozen=True)
+class Loaded(Session):
+    """A session that knows its networks."""
+
+    networks: Callable[[Part], nn.Module]
+
+    def load(self, part: Part) -> nn.Module:
+        return self.networks(part)
+
+
 class Trial:
-    """Predicts in the ways `variants`, configurations that differ in windows or views. An image meets all networks of
+    """Predicts in the ways `variants`, sessions that differ in windows or views. An image meets all networks of
     its fold, and them alone. Of an image larger than `REACH` windows as trained a part is taken, where 01 kept a tile.
     """
 
-    def __init__(
-        self, variants: list[Config], parts: list[Part], folds: pd.DataFrame, images: pd.DataFrame,
-        competition: Competition, workspace: Workspace, device: torch.device, load: Callable[[Part], nn.Module],
-    ):  # fmt: skip
-        self.variants, self.parts, self.competition = variants, parts, competition
-        self.images, self.workspace, self.device = images.set_index("image_id"), workspace, device
+    def __init__(self, variants: list[Session], parts: list[Part]):
+        first, folds = variants[0], variants[0].folds
+        self.parts, self.competition, self.workspace = parts, first.competition, first.workspace
+        self.images = first.images.set_index("image_id")
         self.order = in_turn(folds[folds["fold"].isin({part.member.fold for part in parts})])
         # Networks are loaded and built once for all variants.
-        self.load, first = cache(load), trained_with(parts[0].member, variants[0])
-        engine = infer_engine(first, workspace, self.load(parts[0]), device, images, len(parts))
-        self.engine = SimpleNamespace(build=cache(engine.build))
+        load = cache(first.load)
+        self.variants = [Loaded(**vars(variant), networks=load) for variant in variants]
+        self.engine = SimpleNamespace(build=cache(self.variants[0].engine(parts).build))
         self.groups, self.met = cache(self.groups), {}
 
     def run(self, limit: float) -> Tried:
@@ -82,9 +86,9 @@ class Trial:
 
     def image(self, image_id: str, fold: int, variant: int) -> tuple[Evaluation, float]:
         """An image's counts, and the seconds of its windows."""
-        config, competition, box = self.variants[variant], self.competition, self.box_of(image_id)
-        height, width, path = self.images.loc[image_id, ["height", "width", "path"]]
-        source, groups = source_of(config, image_id, path), self.groups(fold, variant)
+        session, competition, box = self.variants[variant], self.competition, self.box_of(image_id)
+        height, width = self.images.loc[image_id, ["height", "width"]]
+        (source,), groups = session.sources([image_id]), self.groups(fold, variant)
         label = competition.labels.open(image_id, int(height), int(width))
         if box:  # a CSV of boxes speaks of the whole image
             source = replace(source, part=box, roi="none" if source.roi == "none" else "content")
@@ -92,22 +96,22 @@ class Trial:
             whole, label = label, SimpleNamespace(read=lambda y, x, h, w: whole.read(top + y, left + x, h, w))
         before = sum(group.forward.seconds for group in groups)
         evaluation = evaluate(
-            [source], groups, lambda *_: label, len(competition.label_names), competition.channels, limits_of(config),
-            presence=config.infer.gated,
+            [source], groups, lambda *_: label, len(competition.label_names), competition.channels,
+            limits_of(session.config), presence=session.config.infer.gated,
         )  # fmt: skip
         return evaluation, sum(group.forward.seconds for group in groups) - before
 
     def groups(self, fold: int, variant: int) -> list[Group]:
         """A fold's networks in one of the ways."""
         own = [part for part in self.parts if part.member.fold == fold]
-        groups = groups_of(own, self.variants[variant], self.load, self.device, self.engine)
+        groups = groups_of(own, self.variants[variant], self.engine)
         clocked = [Clocked(group.forward, self.met.setdefault((fold, i), set())) for i, group in enumerate(groups)]
         return [replace(group, forward=forward) for group, forward in zip(groups, clocked, strict=True)]
 
     @cached_property
     def side(self) -> int:
         """Of parts, original pixels; 0 for whole images always."""
-        grids = [windows_of(trained_with(part.member, self.variants[0])) for part in self.parts]
+        grids = [self.variants[0].windows(part) for part in self.parts]
         return 0 if grids[0].whole else round(REACH * max(grid.size / grid.scale for grid in grids))
 
     @cached_property

@@ -21,11 +21,10 @@ from lib.config import Config, load
 from lib.errors import UserError, run_script
 from lib.imaging.readers.spool import spooled
 from lib.inference.decision import Decision
-from lib.inference.members import Part, groups_of, infer_engine, named_parts, trained_with
+from lib.inference.members import Session, groups_of, named_parts
 from lib.inference.submit import write_answers
 from lib.package.layout import MEMBERS, split_pattern
 from lib.plugins import load_plugins
-from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
 from lib.workspace import Workspace, read_json
 
@@ -80,14 +79,9 @@ def predict(config: Config, out: Path, folder: Path) -> int:
     )
     parts = named_parts(read_json(HERE / MEMBERS, {})["members"], ensemble)
     device = pick_device(config.train.device, config.train.threads)
-
-    def load_part(part: Part):
-        return load_network(part.member.path, part.weights, device)
-
-    first = trained_with(parts[0].member, config)
-    engine = infer_engine(first, Workspace(folder), load_part(parts[0]), device, images, len(parts))
+    session = Session(config, competition, Workspace(folder), device, images, folds=pd.DataFrame())
     decision = Decision.load(ensemble.decision)
-    groups = groups_of(parts, config, load_part, device, engine, each=decision.mix is not None)
+    groups = groups_of(parts, session, session.engine(parts), each=decision.mix is not None)
     write_answers(out, images, groups, decision, config, competition)
     return len(images)
 

@@ -19,11 +19,12 @@ from lib.inference.evaluate import BINS, HALF, Evaluation, to_bins
 from lib.inference.fitting import Fitted
 from lib.inference.glimpse import Glimpse
 from lib.inference.maps import Points
+from lib.inference.members import Session
 from lib.inference.mix import Mix, equal
 from lib.report.failures import class_rows, size_rows
 from lib.report.figures import error_map, overlay, save_picture
 from lib.report.show import small_image, small_truth
-from lib.workspace import Workspace, replacing_dir, write_json
+from lib.workspace import replacing_dir, write_json
 
 PANEL = 720  # longest side of a picture, pixels
 OBJECTS = 400  # of the chart of objects, at most
@@ -32,18 +33,18 @@ CHUNK = 2**16  # pixels of a sample looked at together
 
 
 def write_findings(
-    oof: Evaluation, fitted: Fitted, more: dict[str, list[dict]], objects: pd.DataFrame,
-    folds: pd.DataFrame, count: int, images: pd.DataFrame, competition: Competition, workspace: Workspace,
+    oof: Evaluation, fitted: Fitted, more: dict[str, list[dict]], objects: pd.DataFrame, session: Session,
     until: float = math.inf,
 ) -> None:  # fmt: skip
-    """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `count` images of each kind.
+    """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `report.pictures` images of
+    each kind.
 
     `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/inference/settle.py.
-    `objects`: of all images. `folds`: folds.csv. No picture is begun after `until`, by the monotonic clock.
+    `objects`: of all images. No picture is begun after `until`, by the monotonic clock.
     """
-    config = competition.settings
+    competition, workspace, config = session.competition, session.workspace, session.config.competition
     decision, confusions = fitted.decision, fitted.confusions
-    about = folds.set_index("image_id").loc[oof.image_ids]
+    about = session.folds.set_index("image_id").loc[oof.image_ids]
     scores, doubts = metrics.image_scores(config, confusions), uncertainty(oof, decision)
     errors = [1 - np.trace(one) / max(1, one.sum()) for one in confusions]
     table = pd.DataFrame(
@@ -73,7 +74,7 @@ def write_findings(
             "calibration": curves(oof, decision, competition),
             "thresholds": threshold_curve(oof, competition) if oof.binary else [],
             **more, "correlation": correlation(per_member),
-            "gallery": draw_gallery(table, oof, decision, count, images, competition, workspace, until),
+            "gallery": draw_gallery(table, oof, decision, session, until),
         },
     )  # fmt: skip
 
@@ -161,10 +162,9 @@ def object_points(objects: pd.DataFrame) -> list[tuple[float, float]]:
 
 
 def draw_gallery(
-    table: pd.DataFrame, oof: Evaluation, decision: Decision, count: int, images: pd.DataFrame,
-    competition: Competition, workspace: Workspace, until: float,
-) -> list[dict]:  # fmt: skip
-    """Draw `count` of the worst, best and most uncertain images; `table`: worst first.
+    table: pd.DataFrame, oof: Evaluation, decision: Decision, session: Session, until: float
+) -> list[dict]:
+    """Draw `report.pictures` of the worst, best and most uncertain images; `table`: worst first.
 
     Returns what is drawn, before the time `until`; `places`: kind → the image's place among them.
     """
@@ -174,15 +174,15 @@ def draw_gallery(
     }  # fmt: skip
     chosen: dict[str, dict] = {}
     for kind, ids in orders.items():
-        for place, image_id in enumerate(ids[:count]):
+        for place, image_id in enumerate(ids[: session.config.report.pictures]):
             chosen.setdefault(image_id, {"places": {}})["places"][kind] = place
-    rows, facts, drawn = images.set_index("image_id"), table.set_index("image"), []
-    with replacing_dir(workspace.report / "gallery") as folder:
+    rows, facts, drawn = session.images.set_index("image_id"), table.set_index("image"), []
+    with replacing_dir(session.workspace.report / "gallery") as folder:
         for image_id, item in chosen.items():
             if time.monotonic() > until:
                 break
             row, glimpse = rows.loc[image_id], oof.shown[image_id]
-            item["spot"] = draw_panels(image_id, row, glimpse, decision, competition, folder)
+            item["spot"] = draw_panels(image_id, row, glimpse, decision, session.competition, folder)
             item |= {"image_id": image_id, "score": facts["score"][image_id], "fold": int(facts["fold"][image_id])}
             drawn.append(item)
     return drawn

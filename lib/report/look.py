@@ -9,27 +9,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import tables
 from lib.competition import metrics
-from lib.competition.dataset import Competition
 from lib.competition.scoring import confusion_matrix
 from lib.config import Config
-from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.imaging.grid import map_step
 from lib.inference.decision import Decision
 from lib.inference.evaluate import HALF, background_fill, quantised
 from lib.inference.gate import with_presence
-from lib.inference.members import Part, chosen_parts, groups_of, infer_engine, limits_of, source_of, trained_with
+from lib.inference.members import Part, Session, chosen_parts, groups_of, limits_of
 from lib.inference.predictor import Block
 from lib.inference.settle import settled
 from lib.inference.together import predict_together
-from lib.pseudo.rounds import chosen_experiment
 from lib.report.figures import error_map, heat, overlay, save_picture
 from lib.report.show import small_image, small_truth
 from lib.report.tables import text_table
-from lib.training.checkpoint import load_network
-from lib.training.device import pick_device
 from lib.workspace import Workspace, read_json
 
 GAP, HEAD = 10, 30  # pixels between panels, and above each for its title
@@ -43,33 +37,27 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
     A training image only meets members that never saw it. Whatever the image's size, only small maps are held.
     Raises UserError for an image that is not in images.csv, or that no member may judge.
     """
-    competition, workspace = Competition(config.competition), Workspace(workspace_of(config))
-    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+    session = Session.open(config)
+    competition, workspace, images = session.competition, session.workspace, session.images
     if image_id not in set(images["image_id"]):
         some = ", ".join(images["image_id"][:5])
         raise UserError(f"{workspace.images} has no image {image_id!r}; it has {some}, …")
     row = images.set_index("image_id").loc[image_id]
-    experiments = config.infer.experiments or [chosen_experiment(config, workspace)]
-    judged, parts = chosen_parts(experiments, config, workspace)
-    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-    device = pick_device(config.train.device, config.train.threads)
-    config, _ = settled(config, judged, folds, images, competition, workspace, device, None)
+    judged, parts = chosen_parts(session)
+    session, _ = settled(session, judged, measure=False)
     if row["split"] == "train":
-        fold = int(folds.set_index("image_id").loc[image_id, "fold"])
+        fold = int(session.folds.set_index("image_id").loc[image_id, "fold"])
         parts = [part for part in judged if part.member.fold == fold]
         if not parts:
             raise UserError(f"image {image_id!r} is in fold {fold}, of which no member is trained; all others saw it")
     binary = competition.channels == 1
     decision, parts = decision_of(workspace, parts, binary)
-    gate = "fit" if decision.gates is not None else 0.0  # whether networks are asked for what it looks at
-    config = config.model_copy(update={"infer": config.infer.model_copy(update={"gate": gate})})
-    networks = [load_network(part.member.path, part.weights, device) for part in parts]
-    first = trained_with(parts[0].member, config)
-    engine = infer_engine(first, workspace, networks[0], device, images, len(parts))
-    ready = iter(networks)
-    groups = groups_of(parts, config, lambda _: next(ready), device, engine, each=True)
+    # Networks are asked for presence where the decision looks at it.
+    session = session.with_infer(gate="fit" if decision.gates is not None else 0.0)
+    config = session.config
+    groups = groups_of(parts, session, session.engine(parts), each=True)
     fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
-    sources = [source_of(config, image_id, row["path"])]
+    sources = session.sources([image_id])
     blocks = predict_together(sources, groups, fill, limits_of(config), f"look at {image_id}")
     maps, start = small_maps(blocks, decision)
     systems = Counter(part.system for part in parts)

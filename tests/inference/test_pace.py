@@ -17,7 +17,7 @@ from torch import nn
 
 from lib.config import load
 from lib.imaging.grid import window_starts
-from lib.inference import members as members_module
+from lib.inference import out_of_fold as maps_of_folds
 from lib.inference import pace as pacing
 from lib.inference.forward import Ensemble
 from lib.inference.pace import Pace, PacedEnsemble, Planner, Share, enough_images, in_turns, measured, worth
@@ -226,7 +226,7 @@ def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, 
 def test_a_run_that_goes_on_after_a_kill_keeps_its_maps_and_its_plan(trained, monkeypatch, capsys):
     path, work = trained
     flags = ["--infer.tta", "flips", "--infer.backend", "eager", "--infer.time_limit", "30"]
-    made, evaluate, write = [], members_module.evaluate, pacing.Planner.follow
+    made, evaluate, write = [], maps_of_folds.evaluate, pacing.Planner.follow
     speed = {"seconds": 0.03}  # of a window and pass: enough for some images
     monkeypatch.setattr(pacing, "measured", lambda forward, _, kinds: [[speed["seconds"]] * 4 for _ in kinds])
 
@@ -237,7 +237,7 @@ def test_a_run_that_goes_on_after_a_kill_keeps_its_maps_and_its_plan(trained, mo
             made.append([source.image_id for source in sources])
             return evaluate(sources, *arguments, **options)
 
-        monkeypatch.setattr(members_module, "evaluate", evaluate_or_die)
+        monkeypatch.setattr(maps_of_folds, "evaluate", evaluate_or_die)
 
     killed_after(1)
     with pytest.raises(KeyboardInterrupt):

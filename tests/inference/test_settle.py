@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 from lib.config import load
+from lib.inference import members as members_of
 from lib.inference import trial as trials
 from lib.inference.evaluate import Evaluation
 from lib.inference.forward import Ensemble
@@ -21,7 +22,6 @@ from lib.inference.predictor import Windows
 from lib.inference.settle import _sizes, _words, judged
 from lib.inference.trial import Clocked, Tried
 from lib.report import look as looking
-from lib.training import checkpoint
 from tests.conftest import make_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,8 +136,7 @@ def members(once, tmp_path, monkeypatch):
     config.write_text(yaml.safe_dump({**values, "workspace": str(tmp_path / "work")}))
 
     def flaw(kind):
-        monkeypatch.setattr(checkpoint, "load_network", lambda *_: Flawed(kind))
-        monkeypatch.setattr(looking, "load_network", lambda *_: Flawed(kind))
+        monkeypatch.setattr(members_of, "load_network", lambda *_: Flawed(kind))
 
     return config, flaw
 
@@ -177,9 +176,9 @@ def test_views_that_pay_are_kept_and_used_and_the_choice_is_made_once(members, c
     assert capsys.readouterr().out.count("up to date") == 2 and not met
     seen, groups_of = [], looking.groups_of
 
-    def noted(parts, config, *rest, **more):
-        seen.append(config.infer.tta)
-        return groups_of(parts, config, *rest, **more)
+    def noted(parts, session, *rest, **more):
+        seen.append(session.config.infer.tta)
+        return groups_of(parts, session, *rest, **more)
 
     monkeypatch.setattr(looking, "groups_of", noted)
     looking.look(load(config, auto), "im1")
