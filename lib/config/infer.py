@@ -58,7 +58,7 @@ class Infer(Section):
     `pays`; 04 takes none."""
     pays: Annotated[float, Ge(0)] = 0.001
     """`auto` of `window` and `tta` keeps what has the highest out-of-fold score after this is taken off for every
-    doubling of the seconds."""
+    doubling of the seconds; images of one group alone decide nothing."""
     trial_limit: Annotated[Seconds, Gt(0)] = 180
     """Time for each `auto` of `window` and `tta`, on as many out-of-fold images, or parts of large ones, as it is
     enough for. Measured once, and again when members or options that matter change."""

@@ -1,7 +1,8 @@
 """What `auto` of windows and views comes to: tried on out-of-fold images, written down, and used again.
 
-Kept is what has the highest score after `infer.pays` is taken off for every doubling of the seconds. Scores are of the
-mean of all networks, one class by the threshold that is best on the other folds' images.
+Kept is what has the highest score after `infer.pays` is taken off for every doubling of the seconds; images of one
+group alone decide nothing. Scores are of the mean of all networks, one class by the threshold that is best on the other
+folds' images.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
     folds, groups = tried.images["fold"].to_numpy(), tried.images["group"].to_numpy()
     ratios = (tried.seconds + 1e-9) / (tried.seconds[0] + 1e-9)  # images may be blank
     confusions = [_crossed(evaluation, folds, config) for evaluation in tried.evaluations]
-    best, score = _kept(tried.evaluations, ratios, folds, config), metrics.score
+    best, score = _kept(tried.evaluations, ratios, folds, groups, config), metrics.score
     known = f"gain (95 % over {len(set(groups))} groups)"
 
     def row(name: str, ours: np.ndarray, ratio: float | None, kept: str) -> dict:
@@ -117,13 +118,16 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
         for i, (name, ours, ratio) in enumerate(zip(names, confusions, ratios, strict=False))
     ]
     if len(set(folds)) > 1 and len(rows) > 1:
-        rows.append(row("kept on the other folds", _nested(tried.evaluations, ratios, folds, config), None, ""))
+        rows.append(row("kept on the other folds", _nested(tried.evaluations, ratios, folds, groups, config), None, ""))
     late, cut = ", ".join(names[len(ratios) :]), " (parts of large ones)" * tried.cut
     note = (
         f"{option} {names[best]}: the highest score after {config.infer.pays:g} is taken off for every doubling of the "
         f"seconds, on {len(folds)} of {images} out-of-fold images{cut}. It is chosen on images that are scored below, "
-        f"which flatters these scores; what is kept on the other folds does not know its images."
+        "which flatters these scores; what is kept on the other folds does not know its images."
     )
+    if len(set(groups)) < 2:
+        tries = f"{len(folds)} of {images} out-of-fold images{cut}"
+        note = f"{option} {names[best]}: tried were {tries}, of one group, which can tell nothing apart."
     if late:
         note += f" There was no time for {late}; raise infer.trial_limit."
     return {"chosen": values[best], "rows": rows, "note": note}
@@ -136,19 +140,25 @@ def _crossed(evaluation: Evaluation, folds: np.ndarray, config: Config) -> np.nd
     return evaluation.confusions(0)
 
 
-def _kept(evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, config: Config) -> int:
+def _kept(
+    evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, groups: np.ndarray, config: Config
+) -> int:
     """Which is worth its seconds, in `ratios` to the first one's; of those that are alike, the first."""
+    if len(set(groups)) < 2:
+        return 0
     scores = [metrics.score(config.competition, _crossed(one, folds, config)) for one in evaluations]
     worth = np.array(scores) - config.infer.pays * np.log2(ratios)
     return int(np.argmax(worth >= worth.max() - 1e-9))
 
 
-def _nested(evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, config: Config) -> np.ndarray:
+def _nested(
+    evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, groups: np.ndarray, config: Config
+) -> np.ndarray:
     """(N, n, n): each fold's images by what is kept, and the threshold that is best, on the other folds' images."""
     found = evaluations[0].confusions(0).copy()
     for here, others in cross_folds(folds):
         known = [Evaluation([], one.counts[others]) for one in evaluations]
-        chosen = evaluations[_kept(known, ratios, folds[others], config)]
+        chosen = evaluations[_kept(known, ratios, folds[others], groups[others], config)]
         threshold = HALF
         if chosen.binary and config.infer.threshold == "fit":
             threshold = best_threshold(chosen, 0, others, config.competition)
