@@ -20,8 +20,8 @@ class Infer(Section):
     folds: Literal["each", "all"] = "each"
     """Who predicts test images: `each` fold's members together, or those trained on `all` labeled images, one for each
     seed (`03_train.py --train.folds all`; run_all.sh trains them last, in the best round): with one seed a single
-    network, for competitions that forbid ensembles. No out-of-fold map can judge it: decision and scores are then those
-    of the folds' members of the same experiment and seed, each alone on its images, and trained on fewer."""
+    network, for competitions that forbid ensembles. No out-of-fold map can judge it: decision and scores are those of
+    the folds' members of the same experiment and seed, trained alike but on fewer images."""
     members: Literal["equal", "greedy", "simplex"] = "equal"
     """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with
     replacement, or searched among all shares; found on a sample of out-of-fold pixels."""
@@ -42,7 +42,9 @@ class Infer(Section):
     """Blend center: rim on each side, as a share of the window."""
     roi: str = "content"
     """Where windows are computed: `none` (everywhere), `content` (not on blank areas), a CSV of boxes with columns
-    `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects."""
+    `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects.
+    Boxes are not cut by a grid: each has a window around it, with its neighbours where they fit into it; what is larger
+    than a window gets the grid's."""
     coarse: str = ""
     """Experiment whose members find regions for `roi: coarse`, trained before on images shrunken further
     (`03_train.py --train.experiment coarse --train.scale 0.25`; run_all.sh trains none)."""

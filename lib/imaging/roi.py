@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from lib.errors import UserError
 from lib.imaging.content import Content, content_map
+from lib.imaging.grid import grid
 from lib.imaging.reader import ImageReader
 
 Box = tuple[int, int, int, int]
+ROWS = 8  # down a window's height, at which windows around boxes start: each row of windows is stitched on its own
 
 
 class Regions:
@@ -72,3 +76,80 @@ def _boxes(path: Path, _changed: int) -> dict[str, list[Box]]:
     for row in table.itertuples():
         boxes.setdefault(row.image_id, []).append((int(row.y), int(row.x), int(row.height), int(row.width)))
     return boxes
+
+
+def windows_around(
+    boxes: list[Box], scale: tuple[float, float], size: tuple[int, int], window: int, stride: int
+) -> list[tuple[int, int]]:
+    """Corners (y, x) of the windows that look at some boxes of an image shrunk by `scale` (down, across) to `size`, in
+    the shrunken image's pixels, row by row.
+
+    Boxes that touch one another are one thing. A thing that fits into a window is wholly in one, with its neighbours
+    where these fit too, in the middle as far as the image goes; of a larger one the grid's windows touch each box.
+
+    >>> windows_around([(20, 20, 4, 4), (26, 26, 4, 4), (80, 10, 4, 4)], (1, 1), (100, 100), 16, 8)
+    [(16, 17), (74, 4)]
+    """
+    if not boxes:
+        return []
+    y, x, h, w = np.array(boxes, np.float64).T
+    tops, bottoms = np.floor(y * scale[0]), np.minimum(np.ceil((y + h) * scale[0]), size[0])
+    lefts, rights = np.floor(x * scale[1]), np.minimum(np.ceil((x + w) * scale[1]), size[1])
+    edges = np.stack([tops, lefts, bottoms, rights], 1).astype(np.int64)
+    number = _touching(edges)
+    first, last = _per_thing(edges[:, :2], number, np.minimum), _per_thing(edges[:, 2:], number, np.maximum)
+    things = np.concatenate([first, last], 1)
+    large = (things[:, 2:] - things[:, :2] > window).any(1)
+    found = set()
+    if large.any():
+        rest = edges[large[number]]
+        found = {corner for corner in grid(*size, window, stride) if _meets(rest, *corner, window).any()}
+    left = things[~large]
+    for corner in found:
+        left = left[~_holds(left, *corner, window)]
+    left = left[np.argsort(left[:, 0], kind="stable")]
+    while len(left):
+        top, side, _, right = left[0]  # none begins above it
+        level = left[left[:, 2] <= top + window]
+        starts = level[(level[:, 1] <= side) & (level[:, 1] + window >= right), 1]
+        counts = [((level[:, 1] >= start) & (level[:, 3] <= start + window)).sum() for start in starts]
+        start = starts[int(np.argmax(counts))]
+        inside = level[(level[:, 1] >= start) & (level[:, 3] <= start + window)]
+        corner = (
+            _middle(inside[:, 0].min(), inside[:, 2].max(), window, size[0], max(1, window // ROWS)),
+            _middle(inside[:, 1].min(), inside[:, 3].max(), window, size[1], 1),
+        )
+        found.add(corner)
+        left = left[~_holds(left, *corner, window)]
+    return sorted(found)
+
+
+def _touching(edges: np.ndarray) -> np.ndarray:
+    """(N,): of boxes (top, left, bottom, right) the number of the thing that each is part of."""
+    pairs = [np.flatnonzero(((edges[:, :2] <= box[2:]) & (edges[:, 2:] >= box[:2])).all(1)) for box in edges]
+    a, b = np.repeat(np.arange(len(edges)), [len(found) for found in pairs]), np.concatenate(pairs)
+    return connected_components(coo_array((np.ones(len(a), bool), (a, b)), shape=(len(edges),) * 2), directed=False)[1]
+
+
+def _per_thing(values: np.ndarray, number: np.ndarray, extreme: np.ufunc) -> np.ndarray:
+    out = values[np.unique(number, return_index=True)[1]].copy()
+    extreme.at(out, number, values)
+    return out
+
+
+def _meets(edges: np.ndarray, y: int, x: int, window: int) -> np.ndarray:
+    """Which boxes a window has a pixel of."""
+    return (edges[:, 0] < y + window) & (edges[:, 2] > y) & (edges[:, 1] < x + window) & (edges[:, 3] > x)
+
+
+def _holds(edges: np.ndarray, y: int, x: int, window: int) -> np.ndarray:
+    """Which boxes are wholly in a window."""
+    return (edges[:, 0] >= y) & (edges[:, 2] <= y + window) & (edges[:, 1] >= x) & (edges[:, 3] <= x + window)
+
+
+def _middle(first: int, last: int, window: int, length: int, step: int) -> int:
+    """Where a window starts that has `first` to `last` in its middle, as far as the axis goes; at a multiple of `step`
+    where that holds them too."""
+    start = min(max(0, (first + last - window) // 2), max(0, length - window))
+    rounded = start // step * step
+    return int(rounded if rounded + window >= last else start)

@@ -15,11 +15,10 @@ import pandas as pd
 
 from lib.config import Config
 from lib.errors import UserError
-from lib.imaging.grid import grid
-from lib.imaging.roi import Regions, read_boxes
+from lib.imaging.roi import read_boxes, windows_around
 from lib.inference.evaluate import background_fill
 from lib.inference.members import Part, Session, groups_of, limits_of, parts_of
-from lib.inference.predictor import Block, Windows, predict
+from lib.inference.predictor import Block, Windows, count_windows, predict
 from lib.workspace import file_fingerprint, short_hash, write_table
 
 CELLS = 2048  # along an image's longest side, in which regions are noted
@@ -140,12 +139,11 @@ def boxes_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: flo
 
 
 def share_looked_at(path: Path, images: pd.DataFrame, windows: Windows) -> float:
-    """The share of some images' windows (blank ones among them) that boxes leave to be computed."""
+    """The windows around boxes as a share of all windows of some images, blank ones among them."""
     boxes, kept, total = read_boxes(path), 0, 0
     for image in images.itertuples():
         size = round(image.height * windows.scale), round(image.width * windows.scale)
-        where, side = Regions(None, boxes.get(image.image_id, [])), windows.size / windows.scale
-        for y, x in grid(*size, windows.size, windows.stride):
-            kept += where.keep(y / windows.scale, x / windows.scale, side, side)
-            total += 1
+        scale = size[0] / image.height, size[1] / image.width
+        kept += len(windows_around(boxes.get(image.image_id, []), scale, size, windows.size, windows.stride))
+        total += count_windows(image.height, image.width, windows)
     return kept / max(1, total)

@@ -109,7 +109,7 @@ class Fitting:
         if not oof.binary:
             grids = [grid[part] for grid, part in zip(grids, COARSER, strict=True)]
         self.lows, self.highs, self.areas = grids
-        if not background:  # the likeliest label is likelier than the next one
+        if not (oof.binary or background):  # the likeliest label is likelier than the next one
             self.lows = self.lows[self.lows >= HALF]
         self.counts, self.facts = cache(self.counts), lru_cache(1)(self.facts)  # facts are large
 

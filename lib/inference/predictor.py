@@ -19,7 +19,7 @@ from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader, Scaled, open_image
-from lib.imaging.roi import regions
+from lib.imaging.roi import regions, windows_around
 from lib.imaging.stitch import Resizer, Spool, stitch
 from lib.memory import give_back
 from lib.terminal import progress
@@ -278,12 +278,16 @@ def _read_source(source: Source, windows: Windows, put: Callable[[object], None]
         shape = whole_size(reader.height, reader.width, windows.size, windows.whole) if windows.whole else None
         scaled = Scaled(reader, windows.scale, shape)
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
-        size = windows.size
-        corners = [
-            (y, x)
-            for y, x in grid(scaled.height, scaled.width, size, windows.stride)
-            if where.keep(*scaled.original(y, x, min(size, scaled.height - y), min(size, scaled.width - x)))
-        ]
+        size, stride = windows.size, windows.stride
+        if where.boxes is not None:
+            factors = scaled.height / reader.height, scaled.width / reader.width
+            corners = windows_around(where.boxes, factors, (scaled.height, scaled.width), size, stride)
+        else:
+            corners = [
+                (y, x)
+                for y, x in grid(scaled.height, scaled.width, size, stride)
+                if where.keep(*scaled.original(y, x, min(size, scaled.height - y), min(size, scaled.width - x)))
+            ]
         put(_Plan(source.image_id, (reader.height, reader.width), (scaled.height, scaled.width), corners))
         for y, x in corners:
             pixels = scaled.read(y, x, min(size, scaled.height - y), min(size, scaled.width - x))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lib import tables
+from lib.__main__ import main
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.errors import UserError
@@ -41,6 +42,9 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
     done = json.loads((member / "done.json").read_text())
     assert member.name == "all_seed42" and done["score"] is None and done["steps"] > 0
     assert not (member / "best_weights.pt").exists(), "nothing to choose the best by"
+
+    main(["chosen_round", str(tiny)])
+    assert capsys.readouterr().out.strip() == "1", "the round that run_all.sh trains it in"
 
     config, competition = load(tiny, ["--train.round", "1"]), Competition(load(tiny).competition)
     folds = tables.read(workspace.folds, tables.FOLDS, "02")
