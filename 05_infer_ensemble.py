@@ -136,10 +136,10 @@ def main(argv: list[str]) -> None:
     parts, decision = without_idle(parts, systems, decision)
     groups = groups_of(parts, config, load, device, engine, each=decision.mix is not None)
     limit, ids = config.infer.time_limit, list(test["image_id"])
+    until = laps.started + (1 - RESERVE) * limit if limit else math.inf
     beside = f"seconds beside networks {maps_hash(parts, ids, config, workspace, engine)}"
     if limit:
         judge, fill = judge_of(oof, fitted, config), background_fill(competition.channels, len(competition.label_names))
-        until = laps.started + (1 - RESERVE) * limit
         planner = Planner(groups, parts, config, test, until, workspace.choice(beside) or 0.0)
         key = limit_key("plan", parts, ids, config, workspace, engine)
         plan = Plan(**workspace.choose_once(key, lambda: asdict(planner.plan(systems, judge, sources))))
@@ -151,13 +151,11 @@ def main(argv: list[str]) -> None:
     answer = with_codecs_suffix(workspace.submission, config.competition)
     with replacing(answer) as temporary:
         shutil.copyfile(path, temporary)
-
     laps.end(TEST)
 
     decision.save(workspace.decision, check_same_systems(parts))
-    late = laps.started + (1 - RESERVE / 2) * limit if limit else math.inf
     write_findings(
-        oof, fitted, rows, gains, objects, folds, config.report.pictures, images, competition, workspace, late
+        oof, fitted, rows, gains, objects, folds, config.report.pictures, images, competition, workspace, until
     )  # fmt: skip
     laps.end("report")
     speed = speed_of(laps, groups, test, device)

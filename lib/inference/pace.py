@@ -269,8 +269,11 @@ class Planner:
 
     def became(self, plan: Plan) -> dict:
         """What was planned and done: seconds expected for the images; of each group, passes → windows that had so many;
-        and how many there could have been."""
+        and how many there could have been. Says which windows had none."""
         turns = [{str(count): n for count, n in sorted(group.forward.turns.items())} for group in self.paced]
+        if late := sum(own.get("0", 0) for own in turns):
+            print(f"warning: the time was over before {late} windows of test images, which are background now; "
+                  f"infer.time_limit {duration(self.config.infer.time_limit)} is too short")  # fmt: skip
         return {
             "systems": plan.systems, "overlap": plan.overlap, "expected": round(self.expected, 2), "windows": turns,
             "passes": [len(group.forward.order) for group in self.paced],
