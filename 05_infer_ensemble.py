@@ -13,7 +13,6 @@ submissions/<time>_<tag>.csv with a .json (what it was made from, how fast) and 
 submissions/ledger.csv, submission.csv (a copy), report/.
 """
 
-import math
 import shutil
 import time
 from dataclasses import asdict
@@ -35,7 +34,7 @@ from lib.inference.members import (
     roi_file,
 )
 from lib.inference.out_of_fold import out_of_fold
-from lib.inference.pace import RESERVE, in_time, planned, rest_key
+from lib.inference.pace import in_time, planned, rest_key, until_of
 from lib.inference.settle import settled
 from lib.inference.speed import TEST, Laps, speed_of
 from lib.inference.submit import write_answers
@@ -98,8 +97,8 @@ def main(argv: list[str]) -> None:
     test = session.images[session.images["split"] == "test"]
     parts, decision = without_idle(predicting, systems, fitted.decision)
     groups = groups_of(parts, session, engine, each=decision.mix is not None)
-    limit, planner = config.infer.time_limit, None
-    if limit:
+    planner = None
+    if config.infer.time_limit:
         judge = judge_of(oof, fitted, config)
         planner, groups = planned(groups, parts, systems, judge, session, engine, test, laps.started)
     laps.end("networks and plan")
@@ -113,8 +112,7 @@ def main(argv: list[str]) -> None:
 
     decision.save(workspace.decision, check_same_systems(parts))
     found = {"members": members, "ensemble": gains, "trials": trials}
-    late = laps.started + (1 - RESERVE / 2) * limit if limit else math.inf
-    write_findings(oof, fitted, found, objects, session, late)
+    write_findings(oof, fitted, found, objects, session, until_of(session, laps.started))
     laps.end("report")
     speed = speed_of(laps, groups, test, session.device)
     beside = rest_key(parts, list(test["image_id"]), session, engine)

@@ -269,8 +269,11 @@ class Planner:
 
     def became(self) -> dict:
         """What was planned and done: seconds expected for the images; of each group, passes → windows that had so many;
-        and how many there could have been."""
+        and how many there could have been. Says which windows had none."""
         turns = [{str(count): n for count, n in sorted(group.forward.turns.items())} for group in self.paced]
+        if late := sum(own.get("0", 0) for own in turns):
+            print(f"warning: the time was over before {late} windows of test images, which are background now; "
+                  f"infer.time_limit {duration(self.config.infer.time_limit)} is too short")  # fmt: skip
         return {
             "systems": self.followed.systems, "overlap": self.followed.overlap, "expected": round(self.expected, 2),
             "windows": turns, "passes": [len(group.forward.order) for group in self.paced],
@@ -335,7 +338,7 @@ def planned(
     """`groups`, made of `parts`, as many of whose passes are made on some images as `infer.time_limit` allows, which
     began to run at the time `started`."""
     config, ids, choices = session.config, list(images["image_id"]), session.workspace
-    until = started + (1 - RESERVE) * config.infer.time_limit
+    until = until_of(session, started)
     rest = choices.choice(rest_key(parts, ids, session, engine)) or 0.0
     planner = Planner(groups, parts, config, images, until, rest)
     key = limit_key("plan", parts, ids, session, engine)
@@ -343,6 +346,12 @@ def planned(
     competition = session.competition
     fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
     return planner, planner.follow(Plan(**plan), fill)
+
+
+def until_of(session: Session, started: float) -> float:
+    """The time at which what began at `started` must have its test images and pictures, for the sake of what follows."""
+    limit = session.config.infer.time_limit
+    return started + (1 - RESERVE) * limit if limit else math.inf
 
 
 def rest_key(parts: list[Part], ids: list[str], session: Session, engine: Engine) -> str:
