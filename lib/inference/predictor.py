@@ -82,6 +82,7 @@ class Limits:
 
 
 USUAL = Limits()
+TRIMMED = 8  # blocks after which freed memory is handed back
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,9 @@ def predict(
             for corner in plan.corners
         )
         spool = Spool(limits.bytes / 4, limits.folder)
-        for y, x, block in stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool):
-            if x == 0:
+        blocks = stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool)
+        for number, (y, x, block) in enumerate(blocks):
+            if number % TRIMMED == 0:
                 give_back()
             for y0, x0, values in resizer.push(y, x, block, step):
                 yield Block(plan.image_id, y0, x0, values.reshape(systems, -1, *values.shape[1:]), *size)

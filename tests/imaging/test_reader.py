@@ -10,6 +10,7 @@ from PIL import Image
 from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.content import content_map
+from lib.imaging.grid import grid
 from lib.imaging.reader import Scaled, open_image
 from lib.imaging.readers import plain, spool
 from lib.imaging.readers.spool import spooled
@@ -102,6 +103,28 @@ def orientation(number):
     exif = Image.Exif()
     exif[274] = number
     return exif
+
+
+@pytest.mark.parametrize("layout", [{"tile": (32, 64)}, {"tile": (96, 96)}, {"rowsperstrip": 17}])
+@pytest.mark.parametrize(("window", "stride"), [(64, 48), (64, 64), (80, 30)])
+def test_compressed_segments_are_decoded_once_and_only_kept_while_windows_need_them(
+    tmp_path, monkeypatch, layout, window, stride
+):
+    path, decoded = tmp_path / "a.tif", []
+    tifffile.imwrite(path, PIXELS, photometric="rgb", compression="deflate", **layout)
+    real = TiffReader._decode_plane
+    monkeypatch.setattr(TiffReader, "_decode_plane", lambda self, *args: decoded.append(args) or real(self, *args))
+    height, width = layout.get("tile", (17, 467))
+    across = -(-467 // width)
+    with open_image(path) as image:
+        for y, x in grid(301, 467, window, stride):
+            assert (image.read(y, x, window, window) == PIXELS[y : y + window, x : x + window]).all()
+            assert len(image._cache) <= across * (window // height + 2)
+        assert len(decoded) == len(set(decoded)) == across * -(-301 // height)
+        image.apart = True
+        for y, x in grid(301, 467, 64, 64):
+            image.read(y, x, 64, 64)
+        assert len(image._cache) <= min(across, 2 * (64 // width + 2)) * (64 // height + 2)
 
 
 @pytest.mark.parametrize("name", SCATTERED)

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,6 +69,22 @@ def test_an_identity_network_gives_the_image_back(image, blend, tta, size):
     probs = whole(path, Ensemble([Grey()], CPU, tta=tta), Windows(size, 0.4, 1.0, blend, 0.25), batch_size=3)
     assert probs.shape == (1, 1, 75, 131)
     assert np.abs(probs[0, 0] - (pixels[..., 0] / 255).clip(0.01, 0.99)).max() < 1e-4
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.4])
+def test_a_batch_of_maps_is_let_go_before_the_next_is_computed(image, overlap):
+    batches = []
+
+    def forward(windows):
+        assert not batches or batches[-1]() is None, "the maps of two batches are held"
+        maps = np.ones((len(windows), 1, 1, 32, 32), np.float32)
+        batches.append(weakref.ref(maps))
+        return maps
+
+    windows = Windows(32, overlap, 1.0, "gaussian", 0.25)
+    for _ in predict([Source("a", image[0])], forward, windows, np.zeros(1), 1, Limits(batch_size=2, max_gib=1e-5)):
+        pass
+    assert len(batches) > 4
 
 
 def test_maps_do_not_change_with_memory_and_batch(image):

@@ -26,16 +26,16 @@ class SegmentReader(ImageReader):
 
     _segment: tuple[int, int]
     _wanted = 1
-    """Decoded segments that windows to come may have in common with the last."""
+    """How many decoded segments the windows to come may need again."""
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         sh, sw = self._segment
         across = -(-self.width // sw)
         out = np.empty((h, w, 3), np.uint8)
-        rows, columns = range(y // sh, (y + h - 1) // sh + 1), range(x // sw, (x + w - 1) // sw + 1)
-        self._wanted = len(rows) * (2 * len(columns) if self.apart else across + 1)
-        for row in rows:
-            for column in columns:
+        rows, columns = (h - 2) // sh + 2, (w - 2) // sw + 2  # under a window of this size, wherever it is
+        self._wanted = rows * (min(across, 2 * columns) if self.apart else across)
+        for row in range(y // sh, (y + h - 1) // sh + 1):
+            for column in range(x // sw, (x + w - 1) // sw + 1):
                 top, left = row * sh, column * sw
                 y0, y1 = max(y, top), min(y + h, top + sh)
                 x0, x1 = max(x, left), min(x + w, left + sw)
