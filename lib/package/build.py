@@ -88,6 +88,8 @@ def _portable(config: Config, folder: Path) -> Config:
     gone = {"root": "", "metadata": "", "unlabeled_images": "", "answers": ""}
     competition = config.competition.model_copy(update=gone)
     for file in roi_file(config):
+        if not file.is_file():
+            raise UserError(f"infer.roi: {file}, the boxes that the submission was made with, is gone; run 05 again")
         shutil.copyfile(file, folder / BOXES)
         config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": BOXES})})
     return config.model_copy(update={"plugins": plugins, "workspace": "", "competition": competition})
