@@ -249,7 +249,7 @@ def grey_levels(root: Path) -> Layout:
             save(root / "masks" / f"{name}_L.png", label * np.uint8(100))
             layout.truth[name] = label
     table(root / "sample_submission.csv", ["id", "answer"], [(name, "") for name in names["test"]])
-    layout.expected = {"classes": ["color_646464", "color_c8c8c8"], "labels.suffix": "_L.png"}
+    layout.expected = {"classes": ["value100", "value200"], "labels.suffix": "_L.png"}
     return layout
 
 

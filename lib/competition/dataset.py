@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import lib.competition.labels  # noqa: F401  (registers the readers)
 from lib.competition.codecs.common import names_of
 from lib.competition.external import ExternalLabels
 from lib.competition.labels.common import Label
+from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.rle_csv import read_csv
+from lib.competition.labels.template import Names, image_id_of
 from lib.config.competition import Competition as Settings
 from lib.config.competition import External
 from lib.errors import UserError
@@ -53,7 +55,13 @@ class Competition:
         ids = [image.image_id for image in self.images]
         twice = [i for i in ids if ids.count(i) > 1] if len(set(ids)) != len(ids) else []
         if twice:
-            raise UserError(f"{self.root} has two images with the id {twice[0]!r}; ids must be unique over all splits")
+            raise UserError(
+                f"{self.root} has two images with the id {twice[0]!r}; ids must be unique over all splits: say in "
+                "competition.image_ids how folders tell them apart, as in {id}/images/{id}"
+            )
+        if settings.labels.missing == "unlabeled" and not only_test:
+            bare = set(self.ids("train")) - self.labels.image_ids
+            self.images = [replace(i, split="unlabeled") if i.image_id in bare else i for i in self.images]
 
     @cached_property
     def label_names(self) -> list[str]:
@@ -103,17 +111,23 @@ class Competition:
             return pd.DataFrame()
         key = self.settings.metadata_id
         table = read_csv(self.root / self.settings.metadata, [key])
-        if table[key].duplicated().any():
-            name = table[key][table[key].duplicated()].iloc[0]
-            raise UserError(f"{self.root / self.settings.metadata} has two rows for {name!r}")
-        return table.set_index(key)
+        names = Names(self.settings.metadata_template, [], {image.image_id for image in self.images})
+        ids = [(names.read(cell) or (cell,))[0] for cell in table[key]]
+        table = table.set_axis(pd.Index(ids, name=key))
+        if table.index.duplicated().any():
+            raise UserError(
+                f"{self.root / self.settings.metadata} has two rows for {table.index[table.index.duplicated()][0]!r}"
+            )
+        return table.drop(columns=key)
 
     @cached_property
     def sample(self) -> pd.DataFrame:
-        """The sample submission, as text; empty when the answer needs none."""
+        """The sample submission, as text; where the organiser gave none, a row for each answer."""
         s = self.settings.submission
         if not s.sample:
-            return pd.DataFrame()
+            rows = [(*name, "") for image_id in sorted(self.ids("test")) for name in names_of(self.settings, image_id)]
+            table = pd.DataFrame(rows, columns=[s.id_column, s.class_column, s.rle_column])
+            return table if s.class_column else table[[s.id_column, s.rle_column]]
         return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column])
 
     def check(self) -> None:
@@ -165,12 +179,17 @@ class Competition:
             )
 
     def _parted(self, train: list[ImageInfo], test: list[ImageInfo]) -> tuple[list[ImageInfo], list[ImageInfo]]:
-        """Of images that both patterns match, those that the sample submission asks for are the test's."""
+        """Of images that both patterns match, those that the sample submission or the list names are the test's."""
         both = {image.path for image in train} & {image.path for image in test}
-        if not both or not self.settings.submission.sample:
+        s = self.settings.submission
+        if not both or not (s.sample or self.settings.test_list):
             return train, test
-        rows = set(self.sample[self.settings.submission.id_column])
-        asked = {i.path for i in test if any(name in rows for name, _ in names_of(self.settings, i.image_id))}
+        if s.sample:
+            rows = set(self.sample[s.id_column])
+            asked = {i.path for i in test if any(name in rows for name, _ in names_of(self.settings, i.image_id))}
+        else:
+            rows = listed_names(self.root / self.settings.test_list)
+            asked = {i.path for i in test if rows & {i.image_id, i.path.name, i.path.relative_to(self.root).as_posix()}}
         return (
             [image for image in train if image.path not in both & asked],
             [image for image in test if image.path not in both - asked],
@@ -183,7 +202,11 @@ class Competition:
                 f"competition.root ({self.root}), for example {split}/*"
             )
         files = image_files(self.root, pattern, f"competition.{split}_images")
-        return [ImageInfo(p.stem, split, HOME, p) for p in files]
+        if self.settings.labels.format == "mask_images":  # masks may lie beside their images
+            label_of = reader_of_names(self.settings)
+            files = [path for path in files if not label_of(path)]
+        template = self.settings.image_ids
+        return [ImageInfo(image_id_of(p, template), split, HOME, p) for p in files]
 
 
 def external_images(source: External) -> list[ImageInfo]:
@@ -196,6 +219,14 @@ def external_images(source: External) -> list[ImageInfo]:
     files = image_files(root, source.images, key)
     split = "train" if source.labels else "unlabeled"
     return [ImageInfo(f"{source.name}_{path.stem}", split, source.name, path) for path in files]
+
+
+def listed_names(path: Path) -> set[str]:
+    """What stands in the lines of a text, or in the first column of a CSV."""
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return {line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()}
+    table = read_csv(path, [])
+    return set(table[table.columns[0]])
 
 
 def image_files(root: Path, pattern: str, key: str) -> list[Path]:

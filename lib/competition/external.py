@@ -22,6 +22,7 @@ class ExternalLabels:
             update={
                 "root": source.root,
                 "train_images": source.images,
+                "image_ids": "",
                 "labels": source.labels,
                 "classes": [name for name in names if name != "background"],
                 "background": "background" in names,

@@ -15,17 +15,21 @@ class Labels(Section):
     """How the training labels are written."""
 
     format: str = "rle_csv"
-    """Label reader: `rle_csv`, `mask_images`, `coco`, or the name of one that a plugin registers."""
+    """Label reader: `rle_csv`, `mask_images`, `coco`, `labelme` (a JSON of polygons per image, also Cityscapes'), or
+    the name of one that a plugin registers."""
     path: str = "train.csv"
-    """The CSV of run-lengths, the folder of mask images, or the JSON of COCO; relative to `competition.root`."""
+    """The CSV of run-lengths, the folder of mask images or of labelme's JSONs, or the JSON of COCO; relative to
+    `competition.root`."""
     id_column: str = "id"
     """CSV column with the image id."""
     id_template: str = "{id}"
-    """How that column names an image, and perhaps a class: `{id}.jpg`, `{id}.jpg_{class}`. A `*` is any text."""
+    """How that column names an image, and perhaps a class: `{id}.jpg`, `{id}.jpg_{class}`. A `*` is any text;
+    `{number}` is the last whole number in an id, with or without zeros before it."""
     rle_column: str = "encoding"
     """CSV column with the run-length. Besides an empty cell, `-1`, `-`, `1 0` and `0 0` mean that there is none."""
     class_column: str = ""
-    """CSV column with the class name, when rows are of one class each; else empty."""
+    """CSV column with the class name, when rows are of one class each; else empty. Classes are painted in the order
+    of `competition.classes`, so that a later one lies on top."""
     order: Literal["column", "row"] = "column"
     """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
     base: Annotated[int, Ge(0)] = 1
@@ -33,30 +37,33 @@ class Labels(Section):
     relative: bool = False
     """Whether a start counts from the end of the run before."""
     suffix: str = ".png"
-    """Mask images: what follows the image id in the file name."""
+    """Files of which each is one image's label: what follows the image id in the file name."""
     files: str = ""
-    """Mask images of which an image has several: where they are below `path`, with `{id}`, `{class}` and `*` for any
-    other text: `{class}/{id}.png`, `{id}_{class}.png`, `{id}/masks/*.png`. Every mask is of one class."""
+    """Mask images of which an image has several, or that lie in folders: where they are below `path`, with `{id}` for
+    the id, or for each of its parts as in `competition.image_ids`, `{class}` and `*` for any other text:
+    `{class}/{id}.png`, `{id}_{class}.png`, `{id}/masks/*.png`. With `{class}`, or several files per image, every mask
+    is of one class."""
     threshold: Annotated[float, Ge(0)] | None = None
     """Mask images of one class: values above this are object (`0`; `127` for JPEG). Left out: values are indices;
-    with `files`, those above 0 are object."""
-    palette: str | dict[str, tuple[Level, Level, Level]] = ""
+    with `{class}` or `*` in `files`, those above 0 are object."""
+    palette: str | dict[str, tuple[Level, Level, Level] | Level] = ""
     """Mask images in colours: a CSV with columns `index,name,r,g,b` or `name,r,g,b`, or the colours themselves:
-    `{road: [110, 193, 228], background: [0, 0, 0]}`. Empty: the mask holds class indices (0 is background when
-    `competition.background`)."""
+    `{road: [110, 193, 228], background: [0, 0, 0]}`; or stored values: `{road: 7, car: 26, background: 0}`. Empty: the
+    mask holds class indices (0 is background when `competition.background`)."""
     other: Literal["ignore", "background", "error"] = "error"
     """What a colour, index or category that is no class means."""
-    missing: Literal["error", "empty"] = "error"
-    """What a training image means that the labels do not name: a mistake, or an image without object."""
+    missing: Literal["error", "empty", "unlabeled"] = "error"
+    """What a training image means that the labels do not name: a mistake, an image without object, or one that only
+    pseudo-labeling may use."""
     crowd: Literal["ignore", "class"] = "ignore"
     """COCO: whether a region of many objects (`iscrowd`) is not scored, or counts as its category."""
     paint: Literal["file", "area"] = "file"
-    """COCO: which object comes to lie on top: the later one of the file, or the one of smaller `area`."""
+    """COCO, labelme: which object comes to lie on top: the later one of the file, or the one of smaller area."""
 
     @model_validator(mode="after")
     def _consistent(self):
         for key, template in (("id_template", self.id_template), ("files", self.files or "{id}")):
-            if "{id}" not in template:
+            if "{id}" not in template and not (key == "id_template" and "{number" in template):
                 raise ValueError(
                     f"competition.labels.{key} is {template!r}; it must hold {{id}}, as in {{id}}_{{class}}"
                 )
@@ -92,6 +99,9 @@ class Pixels(Section):
     """The two values that become 0 and 255; what lies outside is clipped. Needed for more than 8 bits a channel."""
     bands: tuple[Annotated[int, Ge(0)], ...] = ()
     """The three channels to show as red, green and blue, counted from 0; empty for the first three (or grey)."""
+    files: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    """Channels in files of their own: how the names of those for red, green and blue end, without suffix:
+    `[B04, B03, B02]`. The globs of images match the first of them."""
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -101,6 +111,8 @@ class Pixels(Section):
             )
         if self.bands and len(self.bands) != 3:
             raise ValueError(f"competition.pixels.bands names {len(self.bands)} channels; 3 are expected: [3, 2, 1]")
+        if self.files and len(self.files) != 3:
+            raise ValueError(f"competition.pixels.files names {len(self.files)} files; 3 are expected: [B04, B03, B02]")
         return self
 
 
@@ -114,7 +126,8 @@ class Submission(Section):
     """Submission codec: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
     `tif` (a ZIP of single-band TIFFs), or the name of one that a plugin registers."""
     sample: str = "sample_submission.csv"
-    """The organiser's sample; gives ids, their order, and the column names. Empty for `tif`, which needs none."""
+    """The organiser's sample; gives ids, their order, and the column names. Empty where there is none: answers are then
+    written for all test images, in the order of their ids."""
     id_column: str = "id"
     """Column with the image id."""
     id_template: str = "{id}"
@@ -183,7 +196,8 @@ class Submission(Section):
             f"size is {list(self.size)}; height and width are expected: [256, 256]": len(self.size) not in (0, 2),
             f"codec pixels writes a number for each pixel; set {here}.size, as in [256, 256]": self.codec == "pixels"
             and not self.size,
-            "sample is empty; name the organiser's sample submission": not self.sample and self.codec != "tif",
+            "sample is empty; codec patches needs the organiser's sample submission": not self.sample
+            and self.codec == "patches",
         }
         for sentence, made in mistakes.items():
             if made:
@@ -212,12 +226,19 @@ class Competition(Section):
     root: str = "data/demo"
     """The organiser's folder. It is only read."""
     train_images: str = "train/*"
-    """Glob of the training images, relative to `root`. An image's id is its file name's stem."""
+    """Glob of the training images, relative to `root`."""
     test_images: str = "test/*"
-    """Glob of the test images. What both globs match is a test image if the sample submission asks for it, else a
-    training image."""
+    """Glob of the test images. What both globs match is a test image if the sample submission, or `test_list`, asks for
+    it, else a training image."""
+    test_list: str = ""
+    """Where there is no sample submission: a text that names test images in its lines, or a CSV with these in its first
+    column."""
     unlabeled_images: str = ""
     """Glob of images without labels that pseudo-labeling may use; empty for none."""
+    image_ids: str = ""
+    """How the end of a path, without suffix, names an image: `{id}` stands for the id or, several times, for its parts,
+    which are joined by `_`; `*` for any other text: `{id}_leftImg8bit`, `{id}/images/{id}`. Empty: an image's id is its
+    file name's stem."""
     classes: list[str] = ["object"]
     """Names of the classes to segment, without background, in the order of their index."""
     background: bool = True
@@ -231,6 +252,8 @@ class Competition(Section):
     """CSV with one row per image (patient, place, …); empty for none."""
     metadata_id: str = "id"
     """Its column with the image id."""
+    metadata_template: str = "{id}"
+    """How that column names an image, as `labels.id_template`."""
     metric: str = "mean_dice"
     """Means over images and classes: `mean_dice` (also Severstal's and Clouds'), `image_iou`, `image_f_beta`. Of the
     pooled pixels of all images: `dice`, `iou` (or `mean_iou`), `f_beta`, `pixel_accuracy`. Of objects: `airbus_f2`. Of

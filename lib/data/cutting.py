@@ -13,7 +13,16 @@ import pandas as pd
 
 from lib.competition.dataset import Competition, ImageInfo
 from lib.config import Config, for_source
-from lib.data.tiling import Spot, cut, foreground_pixels, keep_tiles, survey, vanished_objects, write_tile
+from lib.data.tiling import (
+    Spot,
+    cut,
+    foreground_pixels,
+    keep_tiles,
+    nearest_label,
+    survey,
+    vanished_objects,
+    write_tile,
+)
 from lib.imaging.content import content_map
 from lib.imaging.grid import map_step, whole_size
 from lib.imaging.reader import open_image
@@ -21,9 +30,10 @@ from lib.imaging.readers.spool import spooled
 from lib.imaging.roi import regions
 from lib.plugins import load_plugins
 from lib.report.survey import draw_survey, object_sizes, small_label
-from lib.tables import class_columns
+from lib.tables import IGNORE, class_columns
 
 BAND_TILES = 32  # tiles of one band, at least
+LOOKS, LOOK = 5, 512  # labels looked at for each image picked, and their side
 
 
 @dataclass(frozen=True)
@@ -55,15 +65,38 @@ class Survey:
 
 
 def pick_images(competition: Competition, limit: int) -> list[ImageInfo]:
-    """All images, or `limit` of each split and source, evenly spread over the sorted list."""
+    """All images, or `limit` of each split and source, evenly spread over the sorted list.
+
+    Labeled ones without object give way to others, as far as `LOOKS` times as many looks find some.
+    """
     if not limit:
         return list(competition.images)
     chosen = []
     for split, source in dict.fromkeys((image.split, image.source) for image in competition.images):
         images = [image for image in competition.images if (image.split, image.source) == (split, source)]
-        places = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).round().astype(int))
-        chosen += [images[i] for i in places]
+        picked = _spread(images, limit)
+        if split == "train":
+            full = [image for image in picked if has_object(competition, image)]
+            for image in _spread(images, LOOKS * limit):
+                if len(full) < len(picked) and image not in picked and has_object(competition, image):
+                    full.append(image)
+            picked = sorted([*full, *(image for image in picked if image not in full)][:limit], key=images.index)
+        chosen += picked
     return chosen
+
+
+def _spread(images: list[ImageInfo], limit: int) -> list[ImageInfo]:
+    places = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).round().astype(int))
+    return [images[i] for i in places]
+
+
+def has_object(competition: Competition, image: ImageInfo) -> bool:
+    """Whether the label of a training image, seen at `LOOK` pixels a side at most, is more than background."""
+    with open_image(image.path, competition.settings.pixels) as reader:
+        height, width = reader.height, reader.width
+    label = competition.open_label(image, height, width)
+    seen = nearest_label(label, (0, 0, height, width), (min(height, LOOK), min(width, LOOK)))
+    return bool(((seen >= int(competition.settings.background)) & (seen != IGNORE)).any())
 
 
 @lru_cache(maxsize=1)

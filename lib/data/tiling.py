@@ -163,10 +163,11 @@ def keep_tiles(rows: list[dict], config: Preprocess, background: bool, seed: int
         return list(range(len(rows)))
     objects = [i for i, row in enumerate(rows) if foreground_pixels(row) >= config.min_object_pixels]
     rest = sorted(set(range(len(rows))) - set(objects), key=lambda i: rows[i]["contrast"])
-    count = round(len(rest) * config.background_keep)
+    share = len(rest) * config.background_keep
+    shift = np.random.default_rng(seed).random()
+    count = round(share) or int(shift < share)  # of images with one tile, that share keeps it
     if not count:
         return objects
-    shift = np.random.default_rng(seed).random()
     places = np.minimum(((np.arange(count) + shift) * len(rest) / count).astype(int), len(rest) - 1)
     return sorted([*objects, *(rest[i] for i in places)])
 

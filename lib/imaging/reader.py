@@ -6,9 +6,11 @@ from pathlib import Path
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
+from lib.imaging.readers.array import ARRAY_SUFFIXES, ArrayReader
 from lib.imaging.readers.base import AS_THEY_ARE, Cutout, ImageReader, Scaled
 from lib.imaging.readers.geo import GEO_SUFFIXES, GeoReader
 from lib.imaging.readers.plain import PLAIN_SUFFIXES, open_plain
+from lib.imaging.readers.planes import PlanesReader
 from lib.imaging.readers.slide import SLIDE_SUFFIXES, SlideReader
 from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
 
@@ -18,6 +20,7 @@ READERS = {
     **dict.fromkeys(PLAIN_SUFFIXES, open_plain),
     **dict.fromkeys(SLIDE_SUFFIXES, SlideReader),
     **dict.fromkeys(GEO_SUFFIXES, GeoReader),
+    **dict.fromkeys(ARRAY_SUFFIXES, ArrayReader),
 }
 SUFFIXES = tuple(READERS)
 
@@ -30,4 +33,6 @@ def open_image(path: str | Path, pixels: Pixels = AS_THEY_ARE) -> ImageReader:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no image {path}")
+    if pixels.files:
+        return PlanesReader(path, pixels, open_image)
     return READERS.get(path.suffix.lower(), open_plain)(path, pixels)

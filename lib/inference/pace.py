@@ -349,7 +349,7 @@ def planned(
 
 
 def until_of(session: Session, started: float) -> float:
-    """The time at which what began at `started` must have its test images and pictures, for the sake of what follows."""
+    """The time at which what began at `started` must have its test images and pictures."""
     limit = session.config.infer.time_limit
     return started + (1 - RESERVE) * limit if limit else math.inf
 

@@ -19,7 +19,7 @@ FILLED, SPARSE = 0.3, 0.03  # share of object pixels from which, and up to which
 def scale_of(sizes: Sizes, objects: Objects, answer: int) -> tuple[float, str]:
     """(power of one half, why). `answer`: the shorter side of the answers, 0 where it is the image's.
 
-    >>> scale_of(Sizes(9, [2336], [3504], 3, 0), Objects(2000, 16, 0.1), 0)[0]
+    >>> scale_of(Sizes(9, [2336], [3504], 3, ()), Objects(2000, 16, 0.1), 0)[0]
     0.5
     """
     scale = 1.0

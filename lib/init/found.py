@@ -21,10 +21,11 @@ def choice_if(true: object, key: str, value: object, why: str = "") -> list[Choi
 
 @dataclass
 class Notes:
-    """Sentences: what was found, and what nobody could tell from the folder alone."""
+    """Sentences: what was found, what nobody could tell from the folder alone, what does not fit together yet."""
 
     found: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
+    mend: list[str] = field(default_factory=list)
 
 
 def some(names: list[str] | set[str], limit: int = 6) -> str:

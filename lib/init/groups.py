@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lib.competition.labels.template import Names
 from lib.init.folder import Folder
-from lib.init.found import Choice, Notes, some
-from lib.init.names import family, family_pattern
+from lib.init.found import Choice, Notes, choice_if, some
+from lib.init.names import Known, family, family_pattern, form_of
 
 WORDS = ("patient", "subject", "case", "slide", "donor", "person", "place", "site", "city", "area", "tile", "scene",
          "video", "study", "group", "location", "source")  # fmt: skip
@@ -30,12 +31,17 @@ class Grouping:
 def recognise(folder: Folder, train: set[str], test: set[str], taken: set[str], notes: Notes) -> Grouping:
     """`taken`: tables that are no metadata. Those of more columns come first."""
     choices: list[Choice] = []
+    known = folder.known()
     for name, table in sorted(folder.tables.items(), key=lambda item: -len(item[1].columns)):
-        keys = [c for c in table.columns if not table[c].duplicated().any() and train <= set(table[c])]
-        if name in taken or not keys or len(table.columns) < 2 + any(map(RUN_COLUMN.search, table.columns)):
+        if name in taken or len(table.columns) < 2 + any(map(RUN_COLUMN.search, table.columns)):
             continue
-        table = table.set_index(keys[0])
-        choices = [Choice("competition.metadata", name), Choice("competition.metadata_id", keys[0])]
+        key, template = _key(table, train, known)
+        if not key:
+            continue
+        names = Names(template, [], train | test)
+        table = table.set_axis([(names.read(cell) or (cell,))[0] for cell in table[key]]).drop(columns=key)
+        choices = [Choice("competition.metadata", name), Choice("competition.metadata_id", key)]
+        choices += choice_if(template != "{id}", "competition.metadata_template", template)
         notes.found.append(f"metadata {name}: {some(list(table.columns), 12)}")
         grouping = _of_columns(table, train, test, notes)
         if grouping:
@@ -48,6 +54,19 @@ def recognise(folder: Folder, train: set[str], test: set[str], taken: set[str], 
         break
     by_name = _of_names(train, test, notes)
     return Grouping(choices + by_name.choices, by_name.groups)
+
+
+def _key(table: pd.DataFrame, train: set[str], known: Known) -> tuple[str, str]:
+    """(the column that names every training image once, its template); empty where there is none."""
+    single = [column for column in table.columns if len(table) and not table[column].duplicated().any()]
+    for column in single:
+        if train <= set(table[column]):
+            return column, "{id}"
+    for column in single:
+        form = form_of(list(table[column]), known)
+        if form and not form.classes and form.alone and train <= form.ids:
+            return column, form.template
+    return "", ""
 
 
 def _of_columns(table: pd.DataFrame, train: set[str], test: set[str], notes: Notes) -> Grouping | None:
@@ -86,7 +105,12 @@ def _of_names(train: set[str], test: set[str], notes: Notes) -> Grouping:
             if not shared and test:
                 why += "; the test images are of others"
             notes.found.append(f"groups: {why}")
-            notes.unsure.append("whether images whose names start alike belong together: they stay in one fold")
+            notes.unsure.append(
+                "whether images whose names start alike belong together: they stay in one fold (folds.group_regex)"
+            )
             return Grouping([Choice("folds.group_regex", family_pattern(parts), why)], len(families))
-    notes.unsure.append("whether images belong together (patients, places): nothing says so, each is its own group")
+    notes.unsure.append(
+        "whether images belong together (patients, places): nothing says so, each is its own group "
+        "(folds.group_column, or group_regex, as in ^(.+?)_)"
+    )
     return Grouping([], len(train))

@@ -5,172 +5,237 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from lib.init.folder import Folder, values_of
+from lib.competition.labels.labelme import read_shapes
+from lib.competition.labels.template import Names, image_id_of
+from lib.errors import UserError
+from lib.init.classes import NO_CLASS, names_of_values, palette_of
+from lib.init.folder import Folder, soft_level, values_of
 from lib.init.found import Choice, Notes, evenly, some
-from lib.init.names import form_of
+from lib.init.names import Form, form_of
 from lib.init.run_lengths import read_layout
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*\s*")
-NO_CLASS = ("background", "unlabeled", "unlabelled", "void", "ignore", "other", "none", "unknown")
-LOOKED = 40  # masks
+LOOKED = 100  # masks
 COLOURS = 32  # more are no classes
+BY_CLASS, OTHERWISE = r"label|class|semantic|index|mask", r"instance|object|colou?r|panoptic|preview|vis"
 
 
 @dataclass(frozen=True)
 class Labels:
-    """`choices`: of `competition.labels`, and of `competition` what comes with it; `ids` of the labeled images."""
+    """`choices`: of `competition.labels`, and of `competition` what comes with it; `ids` of the labeled images.
+
+    `files`: masks. `whole`: whether each file is all of an image's label, so that an image without one is unlabeled.
+    `painted`: whether classes are painted one over another.
+    """
 
     kind: str
     choices: list[Choice]
     ids: set[str]
     classes: list[str]
     background: bool = True
+    files: frozenset[str] = frozenset()
+    whole: bool = False
+    painted: bool = False
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks of one kind: `choices` that find them, their different values or colours."""
+
+    folder: Folder
+    names: list[str]
+    kind: str
+    choices: list[Choice]
+    ids: set[str]
+
+    def values(self, coloured: bool = False) -> np.ndarray:
+        """Different values, or colours, of some masks, rising."""
+        some_of = evenly(self.names, LOOKED)
+        return np.unique(np.concatenate([values_of(self.folder.root / name, coloured) for name in some_of]))
+
+    def labels(self, what: str, choices: list[Choice], classes: list[str], background: bool = True) -> Labels:
+        files = frozenset(self.names)
+        return Labels(self.kind + what, [*self.choices, *choices], self.ids, classes, background, files, whole=True)
 
 
 def recognise(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
     """The labels that are there, those first of which least has to be guessed. `asked`: ids of test images."""
-    stems = folder.stems()
-    recognisers: list[Callable] = [from_masks, from_coco, from_tables]
-    found = [labels for one in recognisers if (labels := one(folder, stems, asked, notes))]
+    recognisers: list[Callable] = [from_masks, from_coco, from_tables, from_labelme]
+    found = [labels for one in recognisers if (labels := one(folder, asked, notes))]
     for other in found[1:]:
         notes.found.append(f"labels too, not used: {other.kind}")
     return found[0] if found else None
 
 
-def from_masks(folder: Folder, stems: dict[str, str], asked: set[str], notes: Notes) -> Labels | None:
+def from_masks(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
     if not folder.masks:
         return None
-    base = _common_folder(folder.masks)
-    names = [name[len(base) + 1 :] if base else name for name in folder.masks]
-    form = form_of(names, set(stems), files=True)
+    names, form = _of_one_kind(folder, notes)
     if form is None:
         notes.unsure.append(
             f"{len(folder.masks)} files with few values ({some(folder.masks, 2)}) are no masks whose names follow the "
             "images' names"
         )
         return None
-    start = "competition.labels."
+    start, (base, _) = "competition.labels.", folder.where(names)
     place = [Choice(start + "format", "mask_images"), Choice(start + "path", base or ".")]
-    single = not form.classes and "*" not in form.template and form.template.startswith("{id}")
+    blurred = PurePosixPath(names[0]).suffix.lower() in (".jpg", ".jpeg") or any(
+        soft_level(folder.root / name) for name in evenly(names, 5)
+    )
+    threshold = [Choice(start + "threshold", 127, "edges are grey between 0 and 255")] if blurred else []
     suffix = form.template.removeprefix("{id}")
-    by_file = Choice(start + "files", form.template, "by class" if form.classes else "one mask per object")
-    blurred = Path(suffix).suffix.lower() in (".jpg", ".jpeg")
-    threshold = [Choice(start + "threshold", 127, "JPEG blurs 0 and 255")] if blurred else []
-    if not single or "/" in suffix:
-        kind = f"masks {base}/{form.template}"
-        return Labels(kind, [*place, by_file, *threshold], form.ids, form.classes or ["object"])
-    place.append(Choice(start + "suffix", suffix))
-    values = _values(folder, coloured=False)
-    kind = f"masks {base}/*{suffix}"
+    if form.classes or not form.alone:
+        by_file = Choice(start + "files", form.template, "by class" if form.classes else "one mask per object")
+        choices, painted = [*place, by_file, *threshold], bool(form.classes)
+        kind, classes = f"masks {base}/{form.template}", form.classes or ["object"]
+        return Labels(kind, choices, form.ids, classes, files=frozenset(names), painted=painted)
+    simple = form.template.startswith("{id}") and not set(suffix) & set("/*{")
+    found = Choice(start + "suffix", suffix) if simple else Choice(start + "files", form.template)
+    masks = Masks(folder, names, f"masks {base}/{form.template}", [*place, found], form.ids)
+    return masks.labels(" with grey edges", threshold, ["object"]) if blurred else _by_values(masks, notes)
+
+
+def _of_one_kind(folder: Folder, notes: Notes) -> tuple[list[str], Form | None]:
+    """The masks, and how they are named; where they show the same in several ways, those that show classes."""
+    names, known = folder.masks, folder.known()
+    form = form_of(folder.where(names)[1], known, files=True)
+    ways: dict[str, list[str]] = {}
+    if form is None:
+        for name in names:  # by the last word of their names, and by folders
+            path = PurePosixPath(name)
+            last = re.split("[_-]", path.stem)[-1]
+            for word in {*path.parent.parts, *([] if last.isdecimal() else [last])}:
+                ways.setdefault(word, []).append(name)
+    elif form.classes:
+        by_class = Names(form.template, form.classes, set())
+        for name, below in zip(names, folder.where(names)[1], strict=True):
+            ways.setdefault(by_class.read(below)[1], []).append(name)
+        if not any(_several_values(folder, own) for own in ways.values()):
+            return names, form
+    forms = {way: form_of(folder.where(own)[1], known, files=True) for way, own in ways.items()}
+    ways = {way: own for way, own in ways.items() if forms[way]}
+    if not ways:
+        return names, form
+    best = min(sorted(ways), key=lambda way: (_rank(way), -len(forms[way].ids)))
+    if len(ways) > 1:
+        others = some(sorted(set(ways) - {best}))
+        notes.unsure.append(f"which masks show the classes: {best} is taken, not {others} (labels.path, labels.files)")
+    return ways[best], forms[best]
+
+
+def _rank(way: str) -> int:
+    """Words that say that masks show classes come first, those that say something else last."""
+    return 2 if re.search(OTHERWISE, way, re.IGNORECASE) else 0 if re.search(BY_CLASS, way, re.IGNORECASE) else 1
+
+
+def _several_values(folder: Folder, names: list[str]) -> bool:
+    """Whether masks hold more than one value, or colour, besides the lowest; grey edges do not count."""
+    values = [values_of(folder.root / n, True) for n in evenly(names, 10) if not soft_level(folder.root / n)]
+    jpeg = PurePosixPath(names[0]).suffix.lower() in (".jpg", ".jpeg")
+    return bool(values) and not jpeg and len(np.unique(np.concatenate(values))) > 2
+
+
+def _by_values(masks: Masks, notes: Notes) -> Labels | None:
+    """Object against the rest, class indices, grey levels, or colours."""
+    start, values = "competition.labels.", masks.values()
     if values[-1] > 255 and values[-1] < 2**16 + 2**8:  # deep grey
-        values = np.minimum(values, 255)
-    if blurred:
-        return Labels(kind + " (grey JPEG)", [*place, *threshold], form.ids, ["object"])
+        values = np.unique(np.minimum(values, 255))
     if not values.any():
-        notes.unsure.append(f"what {kind} show: those that were looked at are empty")
+        notes.unsure.append(f"what {masks.kind} show: those that were looked at are empty")
         return None
-    if len(values[values > 0]) == 1 and values[-1] <= 255:
-        above = Choice(start + "threshold", 0, f"values 0 and {values[-1]}")
-        return Labels(kind + " (object against the rest)", [*place, above], form.ids, ["object"])
     if values[-1] > 255:
-        return _coloured(folder, place, kind, form.ids, _values(folder, coloured=True), notes)
-    if max(values[values < 255]) >= 2 * len(values) and len(values) <= COLOURS:
-        kind += f" of grey levels {some([str(v) for v in values.tolist()], 20)}"
-        return _named_by_colour(place, kind, form.ids, values * 0x010101, notes)
-    return _indexed(folder, place, kind, form.ids, values, notes)
+        return _coloured(masks, masks.values(coloured=True), notes)
+    if len(values[values > 0]) == 1:
+        above = Choice(start + "threshold", 0, f"values 0 and {values[-1]}")
+        return masks.labels(" (object against the rest)", [above], ["object"])
+    names = names_of_values(masks.folder, int(max(values[values < 255])))
+    if names is None and max(values[values < 255]) >= 2 * len(values) and len(values) <= COLOURS:
+        what = f" of grey levels {some([str(v) for v in values.tolist()], 20)}"
+        return _named_by_value(masks, what, values, notes)
+    return _indexed(masks, values, names, notes)
 
 
-def _values(folder: Folder, coloured: bool) -> np.ndarray:
-    """Different values, or colours, of some masks, rising."""
-    return np.unique(np.concatenate([values_of(folder.root / n, coloured) for n in evenly(folder.masks, LOOKED)]))
-
-
-def _coloured(
-    folder: Folder, place: list[Choice], kind: str, ids: set[str], values: np.ndarray, notes: Notes
-) -> Labels | None:
-    palettes = [name for name, table in folder.tables.items() if _is_palette(table)]
-    if not palettes and len(values) > COLOURS:
-        notes.unsure.append(f"which of {len(values)} colours of the masks are classes: no CSV has columns name,r,g,b")
+def _coloured(masks: Masks, values: np.ndarray, notes: Notes) -> Labels | None:
+    found = palette_of(masks.folder)
+    if not found and len(values) > COLOURS:
+        notes.unsure.append(
+            f"which of {len(values)} colours of the masks are classes: no CSV has columns name,r,g,b, no JSON colours"
+        )
         return None
-    if not palettes:
-        return _named_by_colour(place, f"{kind} in {len(values)} colours", ids, values, notes)
-    table = folder.tables[palettes[0]]
-    classes = [name for name in table["name"] if name.lower() not in NO_CLASS]
-    codes = {int(r) << 16 | int(g) << 8 | int(b) for r, g, b in zip(table["r"], table["g"], table["b"], strict=True)}
-    background = "background" in set(table["name"])
+    if not found:
+        return _named_by_value(masks, f" in {len(values)} colours", values, notes)
+    where, palette, table = found
+    classes = [name for name in palette if name.lower() not in NO_CLASS]
+    codes = {r << 16 | g << 8 | b for r, g, b in palette.values()}
+    background = "background" in palette
     strange = [str(_rgb(v)) for v in values.tolist() if v not in codes]
-    choices = [*place, Choice("competition.labels.palette", palettes[0])]
-    if strange or len(classes) + background < len(table):
+    choices = [Choice("competition.labels.palette", where if table else palette, "" if table else f"as {where} says")]
+    if strange or len(classes) + background < len(palette):
         why = f"colours of no class: {some(strange)}" if strange else "some colours are of no class"
         choices.append(Choice("competition.labels.other", "ignore", why))
         notes.found.append(f"{why}; their pixels are ignored")
     if not background:
         notes.unsure.append("whether pixels may belong to no class: the palette names no background, so they may not")
-    return Labels(f"{kind} in the colours of {palettes[0]}", choices, ids, classes, background)
+    return masks.labels(f" in the colours of {where}", choices, classes, background)
 
 
-def _is_palette(table: pd.DataFrame) -> bool:
-    columns = {"name", "r", "g", "b"} <= set(table.columns)
-    return columns and all(table[c].str.fullmatch(r"\d{1,3}").all() for c in "rgb")
-
-
-def _named_by_colour(place: list[Choice], kind: str, ids: set[str], values: np.ndarray, notes: Notes) -> Labels:
-    """Black is background, the other colours are classes; who knows their names puts them in."""
-    names = {f"color_{v:06x}" if v else "background": _rgb(v) for v in values.tolist()}
+def _named_by_value(masks: Masks, what: str, values: np.ndarray, notes: Notes) -> Labels:
+    """0, or black, is background, the others are classes; who knows their names puts them in."""
+    grey = values[-1] <= 255
+    names = {
+        ("background" if not v else f"value{v}" if grey else f"color_{v:06x}"): v if grey else _rgb(v)
+        for v in values.tolist()
+    }
     classes = [name for name in names if name != "background"]
-    notes.unsure.append(f"what the colours of the masks mean ({some(classes, 12)}): rename them in classes and palette")
-    choices = [
-        *place,
-        Choice("competition.labels.palette", names, "colours found: give them their names, here and above"),
-    ]
-    return Labels(kind, choices, ids, classes, "background" in names)
+    notes.unsure.append(
+        f"what the {'values' if grey else 'colours'} of the masks mean ({some(classes, 12)}): rename them in classes "
+        "and palette"
+    )
+    palette = Choice("competition.labels.palette", names, "as found: give them their names, here and above")
+    return masks.labels(what, [palette], classes, "background" in names)
 
 
 def _rgb(code: int) -> list[int]:
     return [code >> 16, code >> 8 & 255, code & 255]
 
 
-def _indexed(
-    folder: Folder, place: list[Choice], kind: str, ids: set[str], values: np.ndarray, notes: Notes
-) -> Labels | None:
-    indices = [v for v in values.tolist() if v < 255]
-    count = max(indices)
-    names = _names_of_indices(folder, count)
+def _indexed(masks: Masks, values: np.ndarray, names: dict[int, str] | None, notes: Notes) -> Labels:
+    here = [v for v in values.tolist() if v < 255 or (names and v in names)]
     if names is None:
-        names = {i: f"class{i}" for i in range(1, count + 1)}
-        notes.unsure.append(f"the names of the classes 1 to {count}; 0 is taken for background")
+        names = {i: f"class{i}" for i in range(1, max(here) + 1)}
+        notes.unsure.append(f"the names of the classes 1 to {max(here)}; 0 is taken for background")
     background = names.get(0, "background").lower() in NO_CLASS
-    classes = [names[i] for i in sorted(names) if i or not background]
-    choices = list(place)
-    if 255 in values:
-        choices.append(Choice("competition.labels.other", "ignore", "255 is no class"))
-    return Labels(
-        f"{kind} of class indices {some([str(v) for v in values.tolist()], 20)}", choices, ids, classes, background
-    )
+    void = {i for i, name in names.items() if name.lower() in NO_CLASS}
+    absent = sorted(set(names) - void - set(here))
+    classes = {i: names[i] for i in sorted(names) if i not in void | set(absent)}
+    choices = []
+    if list(classes) != list(range(int(background), len(classes) + background)):
+        palette = ({"background": 0} if background else {}) | {name: i for i, name in classes.items()}
+        choices.append(Choice("competition.labels.palette", palette, "values in the masks"))
+    if absent:
+        notes.unsure.append(
+            f"whether {some([names[i] for i in absent])} ({some([str(i) for i in absent])}) occur: not in the "
+            f"{min(len(masks.names), LOOKED)} masks that were looked at, so they are left out"
+        )
+    if other := [str(v) for v in values.tolist() if v not in classes and (v or not background)]:
+        choices.append(Choice("competition.labels.other", "ignore", f"{some(other)} of no class"))
+    what = f" of class indices {some([str(v) for v in values.tolist()], 20)}"
+    return masks.labels(what, choices, list(classes.values()), background)
 
 
-def _names_of_indices(folder: Folder, count: int) -> dict[int, str] | None:
-    """Index → name, from a table that has both."""
-    for table in folder.tables.values():
-        columns = {column.strip().lower(): column for column in table.columns}
-        index = next((columns[c] for c in ("index", "id", "value", "class_id", "label") if c in columns), None)
-        name = next((columns[c] for c in ("name", "class", "class_name", "category") if c in columns), None)
-        if index and name and len(table) <= 256 and table[index].str.fullmatch(r"\d+").all():
-            names = dict(zip(table[index].astype(int), table[name], strict=True))
-            if sorted(names) in (list(range(len(names))), list(range(1, len(names) + 1))) and max(names) >= count:
-                return names
-    return None
-
-
-def from_coco(folder: Folder, stems: dict[str, str], asked: set[str], notes: Notes) -> Labels | None:
+def from_coco(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
+    known = set(folder.images())
     for name, content in folder.cocos.items():
-        listed = {Path(image["file_name"]).stem for image in content["images"]}
-        if not content["annotations"] or not listed & set(stems) or listed & asked:
+        try:
+            listed = {image_id_of(image["file_name"], folder.image_ids) for image in content["images"]}
+        except UserError:
+            continue
+        if not content["annotations"] or not listed & known or listed & asked:
             continue
         used = {annotation["category_id"] for annotation in content["annotations"]}
         classes = [c["name"] for c in sorted(content["categories"], key=lambda c: c["id"]) if c["id"] in used]
@@ -190,7 +255,8 @@ def from_coco(folder: Folder, stems: dict[str, str], asked: set[str], notes: Not
     return None
 
 
-def from_tables(folder: Folder, stems: dict[str, str], asked: set[str], notes: Notes) -> Labels | None:
+def from_tables(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
+    known = folder.known()
     for name, table in folder.tables.items():
         columns = [c for c in table.columns if table[c].str.fullmatch(RUNS).any()]
         columns = [c for c in columns if (table[c].str.fullmatch(RUNS) | (table[c].str.len() < 5)).all()]
@@ -199,17 +265,17 @@ def from_tables(folder: Folder, stems: dict[str, str], asked: set[str], notes: N
             continue
         runs = columns[-1]
         for column in table.columns:
-            form = form_of(list(table[column]), set(stems)) if column != runs else None
+            form = form_of(list(table[column]), known) if column != runs else None
             if form and form.ids <= asked:
                 notes.found.append(f"{name} labels test images; it is not used")
                 break
             if form:
-                return _of_table(folder, name, table, column, form, runs, stems, notes)
+                return _of_table(folder, name, table, column, form, runs, notes)
     return None
 
 
 def _of_table(
-    folder: Folder, name: str, table: pd.DataFrame, column: str, form, runs: str, stems: dict[str, str], notes: Notes
+    folder: Folder, name: str, table: pd.DataFrame, column: str, form: Form, runs: str, notes: Notes
 ) -> Labels:
     start = "competition.labels."
     choices = [Choice(start + "format", "rle_csv"), Choice(start + "path", name), Choice(start + "id_column", column)]
@@ -225,19 +291,36 @@ def _of_table(
             choices.append(Choice(start + "class_column", keyed[0]))
     rows = "class" if classes else "object" if twice else "image"
     notes.found.append(f"{name}: one row per {'image and class' if rows == 'class' else rows}")
-    known = set(stems)
-    images = [form_of([cell], known) for cell in table[column]] if twice or form.template != "{id}" else None
-    ids = [next(iter(one.ids)) for one in images] if images else list(table[column])
-    texts = [(stems[i], text) for i, text in zip(ids, table[runs], strict=True) if RUNS.fullmatch(text)]
+    names, images = Names(form.template, form.classes, form.ids), folder.images()
+    ids = [names.read(cell)[0] for cell in table[column]]
+    texts = [(images[i], text) for i, text in zip(ids, table[runs], strict=True) if RUNS.fullmatch(text)]
     choices += read_layout([(folder.root / name, text) for name, text in texts], folder.pixels, notes)
-    return Labels(f"run-lengths in {name}", choices, form.ids, classes or ["object"])
+    return Labels(f"run-lengths in {name}", choices, form.ids, classes or ["object"], painted=bool(classes))
 
 
-def _common_folder(names: list[str]) -> str:
-    parts = [Path(name).parent.parts for name in names]
-    out = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        out.append(level[0])
-    return "/".join(out)
+def from_labelme(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
+    """A JSON of polygons per image."""
+    names = [name for name in folder.texts if name.lower().endswith(".json")]
+    shown = {name: shapes for name in names if (shapes := _shapes(folder.root / name)) is not None}
+    form = form_of(folder.where(list(shown))[1], folder.known(), files=True) if shown else None
+    if form is None or form.classes or not form.alone:
+        return None
+    start, (base, _) = "competition.labels.", folder.where(list(shown))
+    suffix = form.template.removeprefix("{id}")
+    simple = form.template.startswith("{id}") and not set(suffix) & set("/*{")
+    classes = sorted({name for shapes in shown.values() for name, _ in shapes})
+    notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
+    choices = [
+        Choice(start + "format", "labelme"),
+        Choice(start + "path", base or "."),
+        Choice(start + "suffix", suffix) if simple else Choice(start + "files", form.template),
+        Choice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
+    ]
+    return Labels(f"polygons {base}/{form.template}", choices, form.ids, classes, whole=True)
+
+
+def _shapes(path: Path) -> list | None:
+    try:
+        return read_shapes(path)[1]
+    except UserError:
+        return None

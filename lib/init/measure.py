@@ -11,11 +11,13 @@ import numpy as np
 import tifffile
 
 from lib.competition.dataset import Competition
+from lib.config.competition import Competition as Settings
 from lib.config.competition import Pixels
 from lib.data.tiling import nearest_label
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
+from lib.init.depth import shown_range
 from lib.init.folder import Folder
 from lib.init.found import Notes, evenly, some
 from lib.tables import IGNORE
@@ -24,19 +26,18 @@ SIZED = 400  # images whose heads are read
 LOOKED = 12  # labels
 SIDE = 2048  # at which labels are looked at
 SCALE_COLUMN = re.compile(r"pixel.?size|mpp|microns|um_?per|gsd|resolution", re.IGNORECASE)
-DEEP = Pixels(range=(0, 65535))
-WHITE = (255, 1023, 4095, 16383, 65535)  # the largest value of 8, 10, 12, 14 and 16 bits
+DEEP = (0.0, 65535.0)  # a range of which only heads are read
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of `images`, in pixels; `white`: the largest value of deep images, 0 for those of 8 bits."""
+    """Of `images`, in pixels; `range`: black and white of deep images, () for those of 8 bits."""
 
     images: int
     heights: list[int]
     widths: list[int]
     channels: int
-    white: int
+    range: tuple[float, ...]
 
     @property
     def short(self) -> int:
@@ -65,24 +66,20 @@ class Objects:
     share: float
 
 
-def sizes_of(root: Path, names: list[str]) -> Sizes:
-    heights, widths, channels, white = [], [], set(), 0
+def sizes_of(root: Path, names: list[str], pixels: Pixels) -> Sizes:
+    heights, widths, channels, deep = [], [], set(), []
     for name in evenly(names, SIZED):
         try:
-            reader = open_image(root / name)
+            reader = open_image(root / name, pixels)
         except UserError:
-            reader = open_image(root / name, DEEP)
-            white = max(white, _white(reader))
+            reader = open_image(root / name, pixels.model_copy(update={"range": DEEP}))
+            deep.append(root / name)
         with reader:
             heights.append(reader.height)
             widths.append(reader.width)
             channels.add(reader.channels)
-    return Sizes(len(names), heights, widths, max(channels), white)
-
-
-def _white(reader) -> int:
-    top = int(reader.thumbnail(SIDE).max()) * 257
-    return next(white for white in WHITE if top - 257 <= white)
+    black_white = shown_range(evenly(deep, LOOKED), pixels) if deep else ()
+    return Sizes(len(names), heights, widths, max(channels), black_white)
 
 
 def physical_scale(folder: Folder, names: list[str], notes: Notes) -> None:
@@ -112,6 +109,40 @@ def physical_scale(folder: Folder, names: list[str], notes: Notes) -> None:
         notes.unsure.append("the physical size of a pixel")
 
 
+UNKNOWN = Objects(64, 16, 0.1)  # where labels cannot be read yet
+
+
+def painting_order(settings: Settings, notes: Notes) -> list[str]:
+    """The classes, the smaller ones last where they overlap: as they are else. Painted in both directions, an image
+    differs where two classes lie."""
+    back = settings.model_copy(update={"classes": settings.classes[::-1]})
+    there, here = Competition(back), Competition(settings)
+    count = len(settings.classes)
+    area, shared = np.zeros(count), 0.0
+    for image in evenly([image for image in here.images if image.split == "train"], LOOKED):
+        with open_image(image.path, settings.pixels) as reader:
+            height, width = reader.height, reader.width
+        factor = min(1.0, SIDE / max(height, width))
+        size = round(height * factor) or 1, round(width * factor) or 1
+        first, last = (
+            nearest_label(one.labels.open(image.image_id, height, width), (0, 0, height, width), size).astype(int)
+            for one in (there, here)
+        )
+        first = np.where(first > 0, count + 1 - first, 0)  # in the order of `settings`
+        area += np.bincount(last.ravel(), minlength=count + 1)[1 : count + 1] / factor**2
+        area += np.bincount(first[first != last], minlength=count + 1)[1 : count + 1] / factor**2
+        shared += (first != last).sum() / factor**2
+    if not shared:
+        return settings.classes
+    share = shared / (area.sum() - shared)
+    ordered = sorted(settings.classes, key=lambda name: -area[settings.classes.index(name)])
+    notes.unsure.append(
+        f"what classes that overlap mean here: {share:.0%} of the objects' pixels have several, and a pixel "
+        f"has one; the smaller class lies on top ({', '.join(ordered)}: the order of classes)"
+    )
+    return ordered
+
+
 def measure_objects(competition: Competition, notes: Notes) -> Objects:
     """From the labels of a few images, seen at `SIDE` pixels at most. Raises UserError on a label that is broken."""
     names = competition.label_names
@@ -139,7 +170,7 @@ def measure_objects(competition: Competition, notes: Notes) -> Objects:
     known = pixels.sum() - pixels[IGNORE]
     widths = [float(np.median(values)) for values in thick.values() if values]
     if not widths:
-        raise UserError("the labels of the images that were looked at are all empty; check how they are read")
+        raise UserError("the labels of the images that were looked at are all empty; look how they are read")
     rising = np.argsort(sides)
     held = np.cumsum(np.array(areas)[rising])
     side = np.array(sides)[rising][np.searchsorted(held, 0.9 * held[-1])]

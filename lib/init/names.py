@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+
+from lib.competition.labels.template import last_number
 
 CLASSES = 64  # more different words than this are no classes
 SEPARATORS = "_-./ "
@@ -13,61 +16,130 @@ SEPARATORS = "_-./ "
 
 @dataclass(frozen=True)
 class Form:
-    """`template` as in `competition.labels.id_template` and `.files`; `ids` it finds; `classes`, if it names some."""
+    """`template` as in `competition.labels.id_template` and `.files`; `ids` it finds; `classes`, if it names some;
+    `alone`: no two texts name the same image."""
 
     template: str
     ids: set[str]
     classes: list[str]
+    alone: bool = True
 
 
-def form_of(cells: list[str], stems: set[str], files: bool = False) -> Form | None:
-    """The template of texts that name images by their stems; None when they do not, or not all alike.
+class Known:
+    """The ids of a folder's images, each with its parts as paths name them."""
 
-    `files`: the texts are paths, of which a folder may name the image.
+    def __init__(self, ids: Iterable[tuple[str, ...]]):
+        self.parts = {"_".join(parts): parts for parts in ids}
+        self.by_last: dict[str, list[tuple[str, ...]]] = {}
+        self.by_number: dict[int, str] = {}
+        for joined, parts in self.parts.items():
+            self.by_last.setdefault(parts[-1], []).append(parts)
+            if (number := last_number(joined)) is not None:
+                self.by_number.setdefault(number, joined)
 
-    >>> form_of(["a.jpg_1", "a.jpg_2", "b.jpg_1"], {"a", "b", "c"})
-    Form(template='{id}.jpg_{class}', ids=..., classes=['1', '2'])
-    >>> form_of(["a/m/1.png", "a/m/2.png", "b/m/7.png"], {"a", "b"}, files=True).template
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> Known:
+        return cls((one,) for one in ids)
+
+
+def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
+    """The template of texts that name images by their ids; None when they do not, or not all alike.
+
+    `files`: the texts are paths, of which folders may name the image, or a part of its id.
+
+    >>> form_of(["a.jpg_1", "a.jpg_2", "b.jpg_1"], Known.of(["a", "b", "c"]))
+    Form(template='{id}.jpg_{class}', ids=..., classes=['1', '2'], alone=False)
+    >>> form_of(["a/m/1.png", "a/m/2.png", "b/m/7.png"], Known.of(["a", "b"]), files=True).template
     '{id}/m/*.png'
+    >>> form_of(["7", "12"], Known.of(["007", "012"])).template
+    '{number}'
+    >>> form_of(["k1/l/01.tif", "k2/l/01.tif"], Known([("k1", "01"), ("k2", "01")]), files=True).template
+    '{id}/l/{id}.tif'
     """
-    shapes: dict[str, set[str]] = {}
-    for cell in dict.fromkeys(cells):
-        split = _split(cell, stems, files)
+    shapes: dict[str, list[str]] = {}
+    cells = list(dict.fromkeys(cells))
+    for cell in cells:
+        split = _split(cell, known, files)
         if not split:
-            return None
-        shapes.setdefault(split[0], set()).add(split[1])
+            return _numbered(cells, known) if not files else None
+        shapes.setdefault(split[0], []).append(split[1])
     ids = set().union(*shapes.values()) if shapes else set()
+    alone = sum(map(len, shapes.values())) == len(ids)
+    names = {PurePosixPath(cell).name for cell in cells}
+    if files and len(names) == 1 and [PurePosixPath(shape).stem for shape in shapes] == ["*"]:  # the folder is the name
+        shapes = {str(PurePosixPath(next(iter(shapes))).with_name(names.pop())): next(iter(shapes.values()))}
+    if files and alone and len(shapes) > 1:
+        shapes = _folders_aside(shapes)
     if len(shapes) == 1:
-        return Form(next(iter(shapes)), ids, [])
+        return Form(next(iter(shapes)), ids, [], alone)
     if not shapes:
         return None
     start, end, middles = _differ(list(shapes))
-    if "{id}" not in start + end or any("{id}" in middle or "/" in middle or not middle for middle in middles):
+    named = any(hole in start + end for hole in ("{id}", "{number}"))
+    if not named or any("{" in middle or "/" in middle or not middle for middle in middles):
         return None
     numbers = all(middle.isdecimal() for middle in middles)
     suffixes = start.endswith(".") and not end  # .jpg here, .JPG there
     if suffixes or (files and numbers and len(middles) > 12):
-        return Form(f"{start}*{end}", ids, [])
+        return Form(f"{start}*{end}", ids, [], alone)
     if len(middles) > CLASSES:
         return None
     ordered = sorted(middles, key=lambda word: (int(word) if word.isdecimal() else 0, word))
-    return Form(f"{start}{{class}}{end}", ids, ordered)
+    return Form(f"{start}{{class}}{end}", ids, ordered, alone)
 
 
-def _split(cell: str, stems: set[str], files: bool) -> tuple[str, str] | None:
-    """(`cell` with {id} in the place of an image's stem, that stem); the longest stem that it may be."""
+def _split(cell: str, known: Known, files: bool) -> tuple[str, str] | None:
+    """(`cell` with {id} in the place of an image's id, that id); the longest id that it may be."""
     folder, slash, name = cell.rpartition("/")
+    words = sorted(_words(name), key=lambda span: (span[0] > 0, span[0] - span[1]))
+    for start, end in words:
+        if name[start:end] in known.parts:
+            return f"{folder}{slash}{name[:start]}{{id}}{name[end:]}", name[start:end]
+    if not files:
+        return None
     parts = folder.split("/")
-    named = [i for i, part in enumerate(parts) if part in stems]
-    stem = next((name[:cut] for cut in range(len(name), 0, -1) if name[:cut] in stems and _ends(name, cut)), None)
-    if stem is None and files and named:
+    for start, end in words:
+        for wanted in known.by_last.get(name[start:end], ()):
+            if all(part in parts for part in wanted[:-1]):
+                there = ["{id}" if part in wanted[:-1] else part for part in parts]
+                return "/".join([*there, f"{name[:start]}{{id}}{name[end:]}"]), "_".join(wanted)
+    named = [i for i, part in enumerate(parts) if part in known.parts]
+    if named:
         stem, parts[named[-1]] = parts[named[-1]], "{id}"
         return "/".join(parts) + "/*" + PurePosixPath(name).suffix, stem
-    return None if stem is None else (f"{folder}{slash}{{id}}{name[len(stem) :]}", stem)
+    return None
 
 
-def _ends(name: str, cut: int) -> bool:
-    return cut == len(name) or name[cut] in SEPARATORS
+def _words(name: str) -> list[tuple[int, int]]:
+    """(start, end) of all that stands between separators, or starts with a digit behind a letter."""
+    starts = [
+        0,
+        *(i for i in range(1, len(name)) if name[i - 1] in SEPARATORS or re.match(r"[^\W\d]\d", name[i - 1 :])),
+    ]
+    ends = [i for i in range(1, len(name) + 1) if i == len(name) or name[i] in SEPARATORS]
+    return [(start, end) for start in starts for end in ends if start < end]
+
+
+def _numbered(cells: list[str], known: Known) -> Form | None:
+    """Cells that start with the number of an image, which need not have as many zeros."""
+    split = [re.fullmatch(r"(\d+)(|[^\d].*)", cell) for cell in cells]
+    if not cells or not all(found and int(found[1]) in known.by_number for found in split):
+        return None
+    width = {len(found[1]) for found in split}
+    zeros = len(width) == 1 and any(len(found[1]) > 1 and found[1].startswith("0") for found in split)
+    hole = f"{{number:0{width.pop()}}}" if zeros else "{number}"
+    ids = {found[1]: known.by_number[int(found[1])] for found in split}
+    same = form_of([ids[found[1]] + found[2] for found in split], known)
+    return replace(same, template=same.template.replace("{id}", hole)) if same else None
+
+
+def _folders_aside(shapes: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Templates that differ in folders alone become one, where no image is in two of these."""
+    split = [shape.split("/") for shape in shapes]
+    if len({(len(parts), parts[-1]) for parts in split}) != 1:
+        return shapes
+    levels = [level[0] if len(set(level)) == 1 else "*" for level in zip(*split, strict=True)]
+    return {"/".join(levels): sum(shapes.values(), [])} if "{id}" in "/".join(levels) else shapes
 
 
 def _differ(texts: list[str]) -> tuple[str, str, list[str]]:

@@ -10,7 +10,7 @@ import yaml
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.competition import Competition as Settings
-from lib.config.competition import Pixels
+from lib.config.competition import Submission
 from lib.errors import UserError
 from lib.init import choose, groups, labels, measure, submission
 from lib.init.folder import Folder, glob_of, look
@@ -21,6 +21,7 @@ from lib.workspace import replacing
 METRICS = {"severstal": "mean_dice", "clouds": "mean_dice", "airbus": "airbus_f2", "contrails": "dice",
            "epfl_roads": "f_beta"}  # fmt: skip
 """By preset, as far as its columns are nobody else's."""
+FORMS = Submission().model_dump()
 
 
 def propose(root: Path, name: str, target: Path) -> None:
@@ -39,52 +40,82 @@ def propose(root: Path, name: str, target: Path) -> None:
     text = text_of("\n".join([title, *(f"- {line}" for line in notes.unsure)]), choices)
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        Competition(load(temporary).competition).check()
-    print(f"\nwritten: {target}; next: python -m lib preflight {target}")
+        try:
+            Competition(load(temporary).competition).check()
+        except UserError as error:
+            notes.mend.append(str(error))
+        if notes.mend:
+            lines = [f"# To mend before anything runs: {sentence}" for sentence in dict.fromkeys(notes.mend)]
+            temporary.write_text("\n".join([*lines, text]), encoding="utf-8")
+    for sentence in dict.fromkeys(notes.mend):
+        print(f"to mend before anything runs: {sentence}")
+    print(f"\nwritten: {target}; next: {'mend it, then ' if notes.mend else ''}python -m lib preflight {target}")
 
 
 def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
     """All options, in the order of the sections; notes are added on the way."""
     folder = look(root)
-    stems = folder.stems()
+    images = folder.images()
     notes.found.append(
-        f"{len(stems)} pictures, {len(folder.masks)} files that may be masks, tables {some(list(folder.tables))}"
+        f"{len(images)} pictures, {len(folder.masks)} files that may be masks, tables {some(list(folder.tables))}"
     )
-    sizes = measure.sizes_of(root, [stems[i] for i in sorted(stems)])
+    sizes = measure.sizes_of(root, [images[i] for i in sorted(images)], folder.pixels)
     notes.found.append(
         f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
         f"width), {sizes.channels} channels"
     )
-    if sizes.white:
-        folder.pixels = Pixels(range=(0, sizes.white))
-        notes.unsure.append(f"which values are black and white in images of more than 8 bits: 0 and {sizes.white}")
+    pixels = [
+        *choice_if(folder.pixels.files, "competition.pixels.files", list(folder.pixels.files), "red, green, blue"),
+        *choice_if(sizes.range, "competition.pixels.range", list(sizes.range), "more than 8 bits"),
+        *choice_if(sizes.channels > 4, "competition.pixels.bands", [0, 1, 2], f"of {sizes.channels} channels"),
+    ]
+    if sizes.range:
+        folder.pixels = folder.pixels.model_copy(update={"range": sizes.range})
+        black, white = sizes.range
+        notes.unsure.append(
+            f"which values are black and white in images of more than 8 bits: {black} and {white} "
+            "(competition.pixels.range)"
+        )
+    if folder.pixels.files or sizes.channels > 4:
+        what = f"files {', '.join(folder.pixels.files)}" if folder.pixels.files else "channels 0, 1, 2"
+        notes.unsure.append(f"which channels networks should see as red, green and blue: {what} (competition.pixels)")
+    if folder.image_ids:
+        notes.found.append(f"ids: {folder.image_ids}, such as {min(images)} of {images[min(images)]}")
     wanted = submission.recognise(folder, notes)
     if wanted is None:
-        raise UserError(f"{root} holds no sample submission (a CSV called so) that names its images; add one")
+        raise UserError(
+            f"{root} holds no sample submission (a CSV called so) that names its images, nor a folder or list called "
+            "test; add one"
+        )
     found = labels.recognise(folder, wanted.ids, notes)
     if found is None:
-        raise UserError(f"{root} holds no labels that are recognised (masks, COCO JSON, run-lengths); see above")
+        raise UserError(
+            f"{root} holds no labels that are recognised (masks, COCO or labelme JSON, run-lengths); see above, and "
+            "write competition.labels by hand, as lib/config/competition.py explains, in a copy of configs/demo.yaml"
+        )
     notes.found.append(f"labels: {found.kind}; {len(found.ids)} images")
-    train, unnamed = _train(stems, found.ids, wanted.ids)
+    train, unnamed = _train(images, found.ids, wanted.ids)
     classes = _classes(found, wanted, notes)
-    splits = _splits(folder, stems, train, wanted.ids, notes)
-    measure.physical_scale(folder, list(stems.values()), notes)
+    splits = _splits(folder, images, train, wanted.ids, set(found.files), notes)
+    measure.physical_scale(folder, list(images.values()), notes)
     grouping = groups.recognise(folder, train, wanted.ids, set(_samples(folder)), notes)
     competition = [
         Choice("competition.name", name),
         Choice("competition.root", str(root)),
         *splits,
+        *[choice for choice in wanted.choices if choice.key == "competition.test_list"],
+        *choice_if(folder.image_ids, "competition.image_ids", folder.image_ids, f"such as {min(images)}"),
         Choice("competition.classes", classes),
         *choice_if(not found.background, "competition.background", False, "every scored pixel belongs to a class"),
-        *choice_if(sizes.white, "competition.pixels", {"range": [0, sizes.white]}, "more than 8 bits"),
+        *pixels,
         *found.choices,
-        *_unnamed(unnamed, notes),
-        *wanted.choices,
-        *_order_of_answers(found, wanted),
+        *_unnamed(unnamed, found, notes),
+        *[choice for choice in wanted.choices if choice.key != "competition.test_list"],
+        *_answers_as_labels(found, classes, wanted),
         *[choice for choice in grouping.choices if choice.key.startswith("competition.")],
         *_metric(classes, wanted, notes),
     ]
-    objects = _measured(competition, notes)
+    competition, objects = _measured(competition, found, notes)
     answer = min(wanted.options.get("size") or (0,))
     scale, why = choose.scale_of(sizes, objects, answer)
     windows = choose.windows(sizes, objects, scale)
@@ -103,19 +134,23 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
 
 def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> list[str]:
     """Names from the labels, or, where these have just as many without names, from the sample."""
-    nameless = all(re.fullmatch(r"object|class\d+", name) for name in found.classes)
+    nameless = all(re.fullmatch(r"object|class\d+", name) for name in found.classes) and not _has_palette(found)
     if nameless and len(wanted.classes) == len(found.classes):
         return wanted.classes
-    if len(found.classes) > 1 and not wanted.classes and wanted.options["codec"] == "rle":
+    sampled = all(choice.value for choice in wanted.choices if choice.key.endswith(".sample"))
+    if len(found.classes) > 1 and not wanted.classes and wanted.options["codec"] == "rle" and sampled:
         notes.unsure.append(
             f"which class the sample's rows ask for: they name none, so only {found.classes[0]} is "
             "written; a plugin may add a codec"
         )
     strangers = set(wanted.classes) - set(found.classes)
     if strangers:
-        notes.unsure.append(f"what the sample's classes {some(strangers)} are: the labels have {some(found.classes)}")
+        notes.unsure.append(
+            f"what the sample's classes {some(strangers)} are: the labels have {some(found.classes)}; give them the "
+            "sample's names in classes" + (" and labels.palette" if _has_palette(found) else "")
+        )
     if found.classes == ["object"]:
-        notes.unsure.append("the name of the only class; it is called object")
+        notes.unsure.append("the name of the only class; it is called object (competition.classes)")
     notes.found.append(f"classes: {some(found.classes, 20)}")
     return found.classes
 
@@ -128,27 +163,38 @@ def _train(stems: dict[str, str], labeled: set[str], test: set[str]) -> tuple[se
     return labeled | beside, beside
 
 
-def _unnamed(unnamed: set[str], notes: Notes) -> list[Choice]:
+def _has_palette(found: labels.Labels) -> bool:
+    return any(choice.key.endswith(".palette") for choice in found.choices)
+
+
+def _unnamed(unnamed: set[str], found: labels.Labels, notes: Notes) -> list[Choice]:
     if not unnamed:
         return []
     what = f"{len(unnamed)} images beside the labeled ones have no label ({some(unnamed, 2)})"
+    if found.whole:
+        notes.unsure.append(
+            f"{what}: they are left to pseudo-labeling; where they hold no object, set missing to empty"
+        )
+        return [Choice("competition.labels.missing", "unlabeled", what)]
     notes.unsure.append(f"{what}: they are taken for images without object")
     return [Choice("competition.labels.missing", "empty", what)]
 
 
-def _splits(folder: Folder, stems: dict[str, str], train: set[str], test: set[str], notes: Notes) -> list[Choice]:
+def _splits(
+    folder: Folder, stems: dict[str, str], train: set[str], test: set[str], masks: set[str], notes: Notes
+) -> list[Choice]:
     """Patterns of the images; one for both where training and test images share a folder, as the sample parts them."""
     if not train:
         raise UserError(f"{folder.root} holds no labeled image that the sample submission does not ask for")
     names = {split: [stems[i] for i in sorted(ids)] for split, ids in (
         ("train", train), ("test", test), ("unlabeled", set(stems) - train - test)
     )}  # fmt: skip
-    together = glob_of(folder.root, sorted(names["train"] + names["test"]))
+    together = glob_of(folder.root, sorted(names["train"] + names["test"]), masks)
     out = []
     for split, own in names.items():
-        pattern = glob_of(folder.root, own) or (together if split != "unlabeled" else None)
+        pattern = glob_of(folder.root, own, masks) or (together if split != "unlabeled" else None)
         if pattern:
-            why = f"{len(own)} images" + (", parted by the sample submission" if pattern == together else "")
+            why = f"{len(own)} images" + (", parted by the sample submission or list" if pattern == together else "")
             out.append(Choice(f"competition.{split}_images", pattern, why))
             notes.found.append(f"{split} images: {pattern} ({why})")
         elif own and split == "unlabeled":
@@ -165,19 +211,22 @@ def _samples(folder: Folder) -> list[str]:
     return [name for name in folder.tables if "submission" in name.lower() or "sample" in name.lower()]
 
 
-def _order_of_answers(found: labels.Labels, wanted: submission.Wanted) -> list[Choice]:
-    """Run-lengths are answered as they are given, unless a preset knows better."""
-    if any(choice.key.endswith(".preset") for choice in wanted.choices):
-        return []
-    given = {choice.key.rsplit(".", 1)[1]: choice.value for choice in found.choices}
-    keys = [key for key in ("order", "base", "relative") if key in given]
+def _answers_as_labels(found: labels.Labels, classes: list[str], wanted: submission.Wanted) -> list[Choice]:
+    """Run-lengths are answered as they are given, whatever a preset says; all of it where there is no sample."""
+    given = {choice.key.rsplit(".", 1)[1]: choice.value for choice in found.choices if ".labels." in choice.key}
+    keys = ["order", "base", "relative"]
+    if any(choice.key.endswith(".sample") and not choice.value for choice in wanted.choices):
+        keys += ["id_column", "id_template", "rle_column", "class_column"]
+        if len(classes) > 1 and "class_column" not in given and "{class}" not in given.get("id_template", ""):
+            given["class_column"] = "class"
+    keys = [key for key in keys if key in given and given[key] != wanted.options.get(key, FORMS[key])]
     return [Choice(f"competition.submission.{key}", given[key], "as the labels") for key in keys]
 
 
 def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[Choice]:
     preset = next((choice.value for choice in wanted.choices if choice.key.endswith(".preset")), "")
     metric = METRICS.get(preset, "mean_dice" if len(classes) == 1 else "mean_iou")
-    notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows")
+    notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows (competition.metric, scoring)")
     guess = f"as {preset} was judged" if preset in METRICS else "a guess"
     chosen = [Choice("competition.metric", metric, f"{guess}: look at the competition's page")]
     if wanted.options["codec"] == "pixels":
@@ -185,10 +234,26 @@ def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list
     return chosen
 
 
-def _measured(competition: list[Choice], notes: Notes) -> measure.Objects:
-    """Objects as the proposed reader sees them."""
+def _measured(competition: list[Choice], found: labels.Labels, notes: Notes) -> tuple[list[Choice], measure.Objects]:
+    """(the choices, classes in the order in which they are painted; objects as the proposed reader sees them)."""
     settings = Settings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
-    return measure.measure_objects(Competition(settings), notes)
+    try:
+        if found.painted and len(settings.classes) > 1:
+            ordered = measure.painting_order(settings, notes)
+            settings = settings.model_copy(update={"classes": ordered})
+            why = "where classes overlap, a later one lies on top"
+            place = [choice.key for choice in competition].index("competition.classes")
+            competition = [*competition[:place], Choice("competition.classes", ordered, why), *competition[place + 1 :]]
+        objects = measure.measure_objects(Competition(settings), notes)
+        if objects.share > 0.5 and any(choice.key.endswith(".threshold") for choice in found.choices):
+            notes.unsure.append(
+                f"whether the bright part of the masks, {objects.share:.0%} of them, is the object; where it is the "
+                f"dark one, put palette: {{{settings.classes[0]}: 0, background: 255}} in the place of threshold"
+            )
+        return competition, objects
+    except UserError as error:
+        notes.mend.append(str(error))
+        return competition, measure.UNKNOWN
 
 
 def _print(notes: Notes) -> None:

@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
+from lib.competition.dataset import listed_names
+from lib.competition.labels.rle_csv import NOTHING
 from lib.config.presets import PRESETS
 from lib.init.folder import Folder, values_of
 from lib.init.found import Choice, Notes, evenly
@@ -28,22 +30,46 @@ class Wanted:
 
 def recognise(folder: Folder, notes: Notes) -> Wanted | None:
     """The sample submission; None, with the reason noted, when nothing looks like one."""
-    stems = set(folder.stems())
+    known = folder.known()
     for name in sorted(folder.tables, key=lambda name: ("sample" not in name.lower(), name)):
         table = folder.tables[name]
         if "sample" not in name.lower() and "submission" not in name.lower():
             break
-        forms = [(c, form) for c in table.columns if (form := form_of(list(table[c]), stems))]
+        forms = [(c, form) for c in table.columns if (form := form_of(list(table[c]), known))]
         if forms:
             return _of_table(name, table, *forms[0], notes)
-        notes.unsure.append(f"{name} is no sample of this folder's images: no column holds their names")
-    return _tiffs(folder, notes)
+        notes.unsure.append(
+            f"{name} is no sample of this folder's images: no column holds names such as {next(iter(known.parts))}"
+        )
+    ids, listed = _test_images(folder)
+    return (_tiffs(folder, ids, listed, notes) or _rows(ids, listed, notes)) if ids else None
 
 
-def _tiffs(folder: Folder, notes: Notes) -> Wanted | None:
+def _test_images(folder: Folder) -> tuple[set[str], list[Choice]]:
+    """The images of a folder called test, or those that a list called so names."""
+    ids = {i for i, name in folder.images().items() if "test" in str(PurePosixPath(name).parent).lower()}
+    if ids:
+        return ids, []
+    for name in [*folder.texts, *folder.tables]:
+        if "test" in PurePosixPath(name).name.lower() and name.lower().endswith((".txt", ".csv")):
+            form = form_of(sorted(listed_names(folder.root / name) - {""}), folder.known())
+            if form and not form.classes:
+                return form.ids, [Choice("competition.test_list", name, "names the test images")]
+    return set(), []
+
+
+def _rows(ids: set[str], listed: list[Choice], notes: Notes) -> Wanted:
+    """Where there is no sample, answers are taken for a CSV of run-lengths."""
+    notes.unsure.append(
+        "what to hand in: there is no sample submission; answers are written as run-lengths of all test images (codec, "
+        "columns and id_template stand under submission)"
+    )
+    return Wanted([*listed, Choice("competition.submission.sample", "", "there is none")], ids, [], DEFAULTS)
+
+
+def _tiffs(folder: Folder, ids: set[str], listed: list[Choice], notes: Notes) -> Wanted | None:
     """Where masks are TIFFs and there is no sample, answers are taken for a ZIP of such."""
-    ids = {i for i, name in folder.stems().items() if "test" in str(PurePosixPath(name).parent).lower()}
-    if not ids or not folder.masks or any(PurePosixPath(name).suffix not in (".tif", ".tiff") for name in folder.masks):
+    if not folder.masks or any(not name.lower().endswith((".tif", ".tiff")) for name in folder.masks):
         return None
     white = any(255 in values_of(folder.root / name) for name in evenly(folder.masks, 5))
     preset = "inria" if white else "drivendata"
@@ -51,7 +77,8 @@ def _tiffs(folder: Folder, notes: Notes) -> Wanted | None:
         "what to hand in: there is no sample submission, but masks are TIFFs, so answers are such, zipped"
     )
     why = f"no sample; the masks' objects are {255 if white else 1}"
-    return Wanted([Choice("competition.submission.preset", preset, why)], ids, [], DEFAULTS | PRESETS[preset])
+    choices = [*listed, Choice("competition.submission.preset", preset, why)]
+    return Wanted(choices, ids, [], DEFAULTS | PRESETS[preset])
 
 
 def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form, notes: Notes) -> Wanted:
@@ -65,7 +92,13 @@ def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form, notes:
     classes = form.classes or (list(dict.fromkeys(table[class_column])) if class_column else [])
     start = "competition.submission."
     known = [p for p, options in PRESETS.items() if all({**DEFAULTS, **options}[c] == columns[c] for c in COLUMNS)]
-    known.sort(key=lambda preset: PRESETS[preset].get("id_template", "{id}") != form.template)
+    word = _only_cell(table, columns["rle_column"])
+    known.sort(
+        key=lambda name: (
+            PRESETS[name].get("id_template", "{id}") != form.template,
+            PRESETS[name].get("empty", "") != word,
+        )
+    )
     choices, options = [], dict(DEFAULTS)
     if known:
         options |= PRESETS[known[0]]
@@ -82,4 +115,25 @@ def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form, notes:
     template = form.template
     if template != options.get("id_template", "{id}"):
         choices.append(Choice(start + "id_template", template, f"as in {table[id_column].iloc[0]}"))
+    choices += _word_for_empty(name, word, options, notes)
+    if table.attrs["separator"] != ",":
+        notes.found.append(f"{name} is parted by {table.attrs['separator']!r}; answers are too")
     return Wanted(choices, form.ids, classes, options)
+
+
+def _only_cell(table: pd.DataFrame, column: str) -> str:
+    """What all cells of a column hold; empty where they differ."""
+    cells = set(table[column]) if column else set()
+    return cells.pop() if len(cells) == 1 else ""
+
+
+def _word_for_empty(name: str, word: str, options: dict[str, object], notes: Notes) -> list[Choice]:
+    """`word`: what all cells of a sample hold; taken if it means that there is no object."""
+    if options["codec"] != "rle" or not word or word == options.get("empty"):
+        return []
+    if word.lower() in NOTHING:
+        return [Choice("competition.submission.empty", word, "as the sample's cells")]
+    notes.unsure.append(
+        f"whether {word[:20]!r}, in all rows of {name}, means that there is no object: set submission.empty"
+    )
+    return []

@@ -8,12 +8,12 @@ from pathlib import Path
 import yaml
 
 import lib
-from lib import ledger
+from lib import ledger, tables
 from lib.config import Config, save
 from lib.errors import UserError
 from lib.inference.members import Part, named_parts, roi_file
 from lib.package.kernel import UNKNOWN, metadata, notebook, title_of
-from lib.package.layout import DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
+from lib.package.layout import BOXES, DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
 from lib.package.wheels import fetch_wheels
 from lib.training.checkpoint import network_files
 from lib.workspace import Workspace, file_fingerprint, read_json, replacing_dir, write_json
@@ -25,23 +25,13 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
     """Write the folder that makes `submission` again wherever it is put, and say what to do with it.
 
     Only how it is packaged comes from `config`; all else is as it was when 05 wrote the submission. Raises UserError
-    when that is not known, has changed since, or cannot work on unknown images.
+    when that is not known, or has changed since.
     """
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / KERNEL).is_file())):
         raise UserError(f"{folder} holds other things; give a new folder, or that of an older package")
     path = ledger.path_of(workspace, ledger.name_of(workspace, submission))
     about, made = read_json(path.with_suffix(".json"), {}), made_with(path)
-    if roi_file(made):
-        raise UserError(
-            f"{path} was made with infer.roi {made.infer.roi}, which knows nothing of other images; run 05 with "
-            "--infer.roi content, or none"
-        )
-    if not made.competition.submission.sample:
-        raise UserError(
-            f"{path} answers no sample submission (competition.submission.codec {made.competition.submission.codec}), "
-            "and a package predicts what one asks for; it cannot be made for this competition"
-        )
     parts = named_parts(about["members"], workspace)
     changed = [
         part.member.name
@@ -63,7 +53,10 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
         for part in parts:
             _copy_network(part, Workspace(new))
         write_json(new / "decision.json", about["decision"])
-        write_json(new / MEMBERS, {"members": about["members"], "submission": path.name, "code": about["code"]})
+        images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
+        known = sorted(images.loc[images["split"] == "test", "image_id"])  # of others no boxes are packaged
+        members = {"members": about["members"], "submission": path.name, "code": about["code"], "images": known}
+        write_json(new / MEMBERS, members)
         dataset, kernel = metadata(made, title)
         write_json(new / NOTEBOOK, notebook(made, title, len(parts)))
         write_json(new / DATASET, dataset)
@@ -94,6 +87,11 @@ def _portable(config: Config, folder: Path) -> Config:
         shutil.copyfile(file, folder / plugins[-1])
     gone = {"root": "", "metadata": "", "unlabeled_images": "", "answers": ""}
     competition = config.competition.model_copy(update=gone)
+    for file in roi_file(config):
+        if not file.is_file():
+            raise UserError(f"infer.roi: {file}, the boxes that the submission was made with, is gone; run 05 again")
+        shutil.copyfile(file, folder / BOXES)
+        config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": BOXES})})
     return config.model_copy(update={"plugins": plugins, "workspace": "", "competition": competition})
 
 

@@ -3,9 +3,9 @@
     python infer.py --images /kaggle/input/NAME/test --sample /kaggle/input/NAME/sample_submission.csv
     python infer.py --images IMAGES --sample SAMPLE.csv --out submission.csv --train.device cpu
 
-Every row of the sample submission is answered, by the ensemble and decision of the submission that was packaged.
-`--out` is submission.csv by default. Other options are as in config.yaml; precision and backend, where they are `auto`,
-are measured on this machine anew.
+Every row of the sample submission is answered, by the ensemble and decision of the submission that was packaged; where
+the competition has no sample, every image, without `--sample`. `--out` is submission.csv, or .zip, by default. Other
+options are as in config.yaml; precision and backend, where they are `auto`, are measured on this machine anew.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from pathlib import Path
 import pandas as pd
 
 from lib.competition.dataset import Competition
-from lib.competition.scoring import test_sizes
+from lib.competition.scoring import test_sizes, with_codecs_suffix
 from lib.config import Config, load
 from lib.errors import UserError, run_script
 from lib.imaging.readers.spool import spooled
 from lib.inference.decision import Decision
 from lib.inference.members import Session, groups_of, named_parts
 from lib.inference.submit import write_answers
-from lib.package.layout import MEMBERS, split_pattern
+from lib.package.layout import BOXES, MEMBERS, split_pattern
 from lib.plugins import load_plugins
 from lib.training.device import pick_device
 from lib.workspace import Workspace, read_json
@@ -35,26 +35,32 @@ def main(argv: list[str]) -> None:
     started = time.monotonic()
     parser = argparse.ArgumentParser("infer.py", usage=__doc__, allow_abbrev=False)
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--sample", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("submission.csv"))
+    parser.add_argument("--sample", type=Path)
+    parser.add_argument("--out", type=Path)
     arguments, options = parser.parse_known_args(argv)
     config = load(HERE / "config.yaml", options)
     load_plugins(config.plugins)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="infer_", dir=arguments.out.resolve().parent) as folder:
+    out = arguments.out or with_codecs_suffix(Path("submission"), config.competition)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="infer_", dir=out.resolve().parent) as folder:
         config = placed(config, arguments.images, arguments.sample, Path(folder))
-        count = predict(config, arguments.out, Path(folder))
-    print(f"{count} images in {time.monotonic() - started:.0f} s; {arguments.out}")
+        count = predict(config, out, Path(folder))
+    print(f"{count} images in {time.monotonic() - started:.0f} s; {out}")
 
 
-def placed(config: Config, images: Path, sample: Path, folder: Path) -> Config:
-    """`config` with images and sample submission where they are here, and its own files in `folder`."""
-    if not sample.is_file():
-        raise UserError(f"--sample: there is no file {sample}; give the competition's sample submission")
+def placed(config: Config, images: Path, sample: Path | None, folder: Path) -> Config:
+    """`config` with images, sample submission and boxes where they are here, and its own files in `folder`."""
+    wanted = bool(config.competition.submission.sample)
+    if wanted and not (sample and sample.is_file()):
+        raise UserError(f"--sample: there is no file {sample or ''}; give the competition's sample submission")
     if not images.is_dir():
         raise UserError(f"--images: there is no folder {images}; give the one with the test images")
     pattern = split_pattern(config.competition.test_images)[1]
-    submission = config.competition.submission.model_copy(update={"sample": str(sample.resolve())})
+    submission = config.competition.submission
+    if wanted:
+        submission = submission.model_copy(update={"sample": str(sample.resolve())})
+    if config.infer.roi == BOXES:
+        config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": str(HERE / BOXES)})})
     competition = config.competition.model_copy(
         update={"root": str(images.resolve()), "test_images": pattern, "submission": submission}
     )
@@ -65,6 +71,13 @@ def predict(config: Config, out: Path, folder: Path) -> int:
     """Write the answers; the number of images."""
     competition, ensemble = Competition(config.competition, only_test=True), Workspace(HERE)
     competition.check_sample()
+    about = read_json(HERE / MEMBERS, {})
+    strangers = set(competition.ids("test")) - set(about["images"])
+    if strangers and config.infer.roi == str(HERE / BOXES):
+        raise UserError(
+            f"no boxes are packaged for {min(strangers)!r} and other images; give theirs with --infer.roi FILE, or "
+            "look everywhere with --infer.roi content"
+        )
     sizes = test_sizes(competition)
     images = pd.DataFrame(
         [
@@ -77,7 +90,7 @@ def predict(config: Config, out: Path, folder: Path) -> int:
             for image in competition.images
         ]
     )
-    parts = named_parts(read_json(HERE / MEMBERS, {})["members"], ensemble)
+    parts = named_parts(about["members"], ensemble)
     device = pick_device(config.train.device, config.train.threads)
     session = Session(config, competition, Workspace(folder), device, images, folds=pd.DataFrame())
     decision = Decision.load(ensemble.decision)

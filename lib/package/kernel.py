@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from lib.competition.kaggle import kaggle_user
+from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config
 from lib.package.layout import NOTEBOOK, WHEELS, split_pattern
 
 UNKNOWN = "YOUR-KAGGLE-NAME"
 ABOUT = """# {title}
 
-Predicts the test images with the packaged ensemble ({networks} networks), without internet. The rows are those of the
-competition's sample submission, so that hidden test images are answered too.
+Predicts the test images with the packaged ensemble ({networks} networks), without internet. Whatever the competition's
+sample submission, or where there is none its folder, holds is answered, so that hidden test images are too.
 """
 INSTALL = f"""import subprocess
 import sys
 from pathlib import Path
 
-INPUT, OUTPUT = Path("/kaggle/input"), Path("/kaggle/working/submission.csv")
+INPUT, OUTPUT = Path("/kaggle/input"), Path("/kaggle/working")
 
 
 def find(name):
@@ -32,9 +33,13 @@ wheels = sorted(map(str, (package / "{WHEELS}").glob("*.whl")))
 if wheels:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *wheels], check=True)
 """
-PREDICT = """sample = find({sample!r})
+SAMPLED = """sample = find({sample!r})
 images = sample.parents[{depth}] / {images!r}
-command = [sys.executable, package / "infer.py", "--images", images, "--sample", sample, "--out", OUTPUT]
+command = [sys.executable, package / "infer.py", "--images", images, "--sample", sample, "--out", OUTPUT / {out!r}]
+subprocess.run(command, check=True)
+"""
+WITHOUT_SAMPLE = """images = find({images!r})
+command = [sys.executable, package / "infer.py", "--images", images, "--out", OUTPUT / {out!r}]
 subprocess.run(command, check=True)
 """
 
@@ -46,12 +51,14 @@ def notebook(config: Config, title: str, networks: int) -> dict:
         "sample": str(sample),
         "depth": len(sample.parts) - 1,
         "images": split_pattern(config.competition.test_images)[0],
+        "out": with_codecs_suffix(Path("submission"), config.competition).name,
     }
+    predict = SAMPLED if config.competition.submission.sample else WITHOUT_SAMPLE
     return {
         "cells": [
             _cell("markdown", ABOUT.format(title=title, networks=networks)),
             _cell("code", INSTALL),
-            _cell("code", PREDICT.format(**values)),
+            _cell("code", predict.format(**values)),
         ],
         "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
         "nbformat": 4,

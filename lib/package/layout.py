@@ -9,6 +9,7 @@ NOTEBOOK = "notebook.ipynb"
 KERNEL = "kernel-metadata.json"
 DATASET = "dataset-metadata.json"
 WHEELS = "wheels"
+BOXES = "boxes.csv"
 
 
 def split_pattern(glob: str) -> tuple[str, str]:

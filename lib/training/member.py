@@ -94,7 +94,8 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
         tiles = tiles[(tiles["image_id"].map(fold_of) != fold) & ~tiles["image_id"].isin(copies)]
     if tiles.empty:
         raise UserError(
-            f"no tile is left to train fold {fold} on; lower preprocess.background_keep's effect or folds.k"
+            f"no tile is left to train fold {fold} on: the other folds' images hold no object, and their background "
+            "was dropped; raise preprocess.background_keep to 1, or choose other folds (folds.k, folds.group_column)"
         )
     tiles = _with_object(tiles, config)
     tiles = keep_fraction(tiles, config.train.sampling.fraction, config.folds.seed)

@@ -130,7 +130,7 @@ def test_a_file_per_object(tmp_path):
     assert (whole(reader) == (one | two)).all() and reader.image_ids == {"a"}
     with pytest.raises(UserError, match="no file of .* is like {id}/other/"):
         masks(tmp_path, {}, files="{id}/other/*.png")
-    with pytest.raises(UserError, match="are of one class; competition.classes has 2"):
+    with pytest.raises(UserError, match="x2.png are of one image; say in competition.labels.files"):
         masks(tmp_path, {}, files="{id}/masks/*.png", classes="12")
 
 

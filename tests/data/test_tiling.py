@@ -2,12 +2,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 
+from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
+from lib.config import load
 from lib.config.preprocess import Preprocess
-from lib.data.cutting import BAND_TILES, Survey
+from lib.data.cutting import BAND_TILES, Survey, has_object, pick_images
 from lib.data.tiling import (
     Spot,
     cut,
@@ -161,3 +164,23 @@ def test_two_classes_that_fill_the_image_are_no_background_and_object(tmp_path, 
     with open_image(tmp_path / "a.png") as reader:
         assert set(np.unique(cut(spot, reader, whole(mask), 2, False, 4)[1])) == {0, 1, 255}
         assert set(np.unique(cut(spot, reader, whole(mask), 2, True, 4)[1])) == {0, 254, 255}
+
+
+def test_a_sliver_of_the_data_has_objects_where_a_few_looks_find_some(tiny):
+    raw = tiny.parent / "raw"
+    table = pd.read_csv(raw / "train.csv", dtype=str)
+    table.loc[table["id"].isin(["im0", "im5"]), "encoding"] = ""  # the first and the last one
+    table.to_csv(raw / "train.csv", index=False)
+    competition = Competition(load(tiny).competition)
+    picked = pick_images(competition, 2)
+    train = [image for image in picked if image.split == "train"]
+    assert [has_object(competition, image) for image in train] == [True, True] and len(picked) == 4
+    table.assign(encoding="").to_csv(raw / "train.csv", index=False)
+    picked = pick_images(Competition(load(tiny).competition), 2)
+    assert [image.image_id for image in picked] == ["im0", "im5", "im6", "im7"]
+
+
+def test_one_tile_of_background_is_kept_as_often_as_is_asked():
+    row = {"px_background": 9, "px_disc": 0, "px_ignore": 0, "contrast": 1.0}
+    kept = [len(keep_tiles([row], Preprocess(background_keep=0.3), background=True, seed=seed)) for seed in range(300)]
+    assert 60 < sum(kept) < 120

@@ -329,3 +329,37 @@ def test_a_thumbnail_is_made_from_the_coarsest_level_that_is_large_enough(tmp_pa
         }  # fmt: skip
         assert image.thumbnail(100).shape == (80, 100, 3)
         assert (image.read(0, 0, 5, 5) == 200).all()
+
+
+@pytest.mark.parametrize("order", ["hwc", "chw", "hw"])
+def test_arrays_are_read_by_window(tmp_path, order):
+    values = np.random.default_rng(1).normal(280, 9, (50, 70, 3)).astype(np.float32)
+    values[3, 4] = np.nan
+    stored = {"hwc": values, "chw": values.transpose(2, 0, 1), "hw": values[..., 0]}[order]
+    np.save(tmp_path / "a.npy", stored)
+    with pytest.raises(UserError, match="has float32 pixels"):
+        open_image(tmp_path / "a.npy")
+    with open_image(tmp_path / "a.npy", Pixels(range=(250, 310))) as reader:
+        assert (reader.height, reader.width, reader.channels) == (50, 70, 1 if order == "hw" else 3)
+        seen = reader.read(3, 4, 20, 30)
+    plain = values if order != "hw" else np.repeat(values[..., :1], 3, axis=-1)
+    expected = np.clip((np.nan_to_num(plain[3:23, 4:34], nan=250) - 250) * 4.25 + 0.5, 0, 255).astype(np.uint8)
+    assert (seen == expected).all() and not seen[0, 0].any() and np.ptp(seen) > 100
+    np.save(tmp_path / "b.npy", np.zeros((2, 3, 4, 5)))
+    with pytest.raises(UserError, match=r"an array \(2, 3, 4, 5\) of float64; numbers"):
+        open_image(tmp_path / "b.npy", Pixels(range=(0, 1)))
+
+
+def test_channels_in_files_of_their_own(tmp_path):
+    values = np.random.default_rng(1).integers(0, 4096, (3, 40, 60)).astype(np.uint16)
+    for band, plane in zip(("B04", "B03", "B02"), values, strict=True):
+        tifffile.imwrite(tmp_path / f"chip_{band}.tif", plane)
+    pixels = Pixels(files=("B04", "B03", "B02"), range=(0, 4095))
+    with open_image(tmp_path / "chip_B04.tif", pixels) as reader:
+        seen = reader.read(5, 6, 20, 30)
+    assert (seen == (values[:, 5:25, 6:36] * (255 / 4095) + 0.5).astype(np.uint8).transpose(1, 2, 0)).all()
+    with pytest.raises(UserError, match="does not end in B04, the first of competition.pixels.files"):
+        open_image(tmp_path / "chip_B03.tif", pixels)
+    (tmp_path / "chip_B02.tif").unlink()
+    with pytest.raises(UserError, match="there is no image .*chip_B02.tif"):
+        open_image(tmp_path / "chip_B04.tif", pixels)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import layouts
 import numpy as np
+import odd_layouts
 import pytest
 import tifffile
 
@@ -24,12 +25,12 @@ def proposed(tmp_path, make):
     return layout, load(tmp_path / "configs/mine.yaml")
 
 
-@pytest.mark.parametrize("make", layouts.ALL, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [*layouts.ALL, *odd_layouts.ALL], ids=lambda make: make.__name__)
 def test_labels_are_read_as_they_were_drawn(tmp_path, make):
     layout, config = proposed(tmp_path, make)
     competition = Competition(config.competition)
     competition.check()
-    assert set(competition.ids("train")) == set(layout.truth) and len(competition.ids("test")) == 2
+    assert set(competition.ids("train")) == set(layout.truth) and len(competition.ids("test")) >= 2
     for name, label in layout.truth.items():
         height, width = label.shape
         assert (competition.labels.open(name, height, width).read(0, 0, height, width) == label).all()
@@ -66,6 +67,9 @@ def test_groups(tmp_path, capsys):
     _, config = proposed(tmp_path / "c", layouts.severstal)
     assert not config.folds.group_column and not config.folds.group_regex
     assert "nothing says so, each is its own group" in capsys.readouterr().out
+    _, config = proposed(tmp_path / "d", odd_layouts.lost_zeros)  # patients stand beside file names
+    groups = Competition(config.competition).metadata["patient"]
+    assert groups["0000"] == groups["0001"] == "P0" and len(groups) == 8
 
 
 def test_deep_pictures_get_a_range(tmp_path):
@@ -75,6 +79,28 @@ def test_deep_pictures_get_a_range(tmp_path):
         tifffile.imwrite(path, deep, photometric="rgb")
     propose(root, "mine", tmp_path / "mine.yaml")
     assert load(tmp_path / "mine.yaml").competition.pixels.range == (0, 4095)
+
+
+def test_what_does_not_fit_yet_is_written_with_what_to_mend(tmp_path, capsys):
+    root = layouts.coloured(tmp_path / "raw").root  # nothing says which colour is which of the sample's classes
+    sample = [(f"{i:04x}7", word, "") for i in (6, 7) for word in ("road", "roof")]
+    layouts.table(root / "sample_submission.csv", ["id", "class", "rle"], sample)
+    propose(root, "mine", tmp_path / "mine.yaml")
+    said = "asks for the class 'road'; competition.classes has color_09c81e, color_c80028"
+    assert said in (tmp_path / "mine.yaml").read_text().splitlines()[0] and said in capsys.readouterr().out
+    assert load(tmp_path / "mine.yaml").competition.labels.palette["color_09c81e"] == (9, 200, 30)
+
+
+def test_masks_that_are_mostly_object_may_be_upside_down(tmp_path, capsys):
+    layout = layouts.tgs(tmp_path / "raw")
+    for path in layout.root.glob("train/masks/*"):
+        layouts.save(path, 255 - (np.array(layout.truth[path.stem]) * np.uint8(255)))
+    propose(layout.root, "mine", tmp_path / "mine.yaml")
+    assert "palette: {object: 0, background: 255} in the place of threshold" in capsys.readouterr().out
+    text = (tmp_path / "mine.yaml").read_text().replace("threshold: 0", "palette: {object: 0, background: 255}")
+    (tmp_path / "mine.yaml").write_text(text)
+    reader = Competition(load(tmp_path / "mine.yaml").competition).labels
+    assert all((reader.open(i, 101, 101).read(0, 0, 101, 101) == label).all() for i, label in layout.truth.items())
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
@@ -103,14 +129,41 @@ def test_what_is_missing_is_named(tmp_path, gone, what):
     assert not (tmp_path / "mine.yaml").exists()
 
 
+TINY = ["--model.architecture", "tiny", "--model.options", "{}", "--train.frozen", "[]", "--train.precision", "fp32",
+        "--infer.precision", "fp32", "--infer.backend", "torch", "--train.device", "cpu"]  # fmt: skip
+
+
+def to_the_end(tmp_path, *flags):
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        script = runpy.run_path(str(ROOT / f"{stage}.py"))
+        where = ["--preflight", "--workspace", str(tmp_path / "work"), *flags]
+        script["main"]([str(tmp_path / "configs/mine.yaml"), *where])
+
+
 @pytest.mark.parametrize("make", [layouts.severstal, layouts.coco], ids=lambda make: make.__name__)
 def test_a_proposal_runs_unedited_to_a_submission(tmp_path, make):
     layout, _ = proposed(tmp_path, make)
-    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
-        script = runpy.run_path(str(ROOT / f"{stage}.py"))
-        script["main"]([str(tmp_path / "configs/mine.yaml"), "--preflight", "--workspace", str(tmp_path / "work")])
+    to_the_end(tmp_path)
     rows = (tmp_path / "work-preflight/submission.csv").read_text().splitlines()
     assert len(rows) == len((layout.root / "sample_submission.csv").read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("make", "header", "first"),
+    [
+        (odd_layouts.slices, "id,class,predicted", "case30_day0_slice_0001,bowel,"),
+        (odd_layouts.arrays, "record_id,encoded_pixels", "1000067,"),
+        (odd_layouts.lost_zeros, "id;rle", "6;"),
+        (odd_layouts.beside, "image,organ,rle", "scan 1.6.png,heart,"),
+        (odd_layouts.no_sample, "filename,rle", "n06.png,"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_names_and_forms_come_back_in_the_submission(tmp_path, make, header, first):
+    proposed(tmp_path, make)
+    to_the_end(tmp_path, *TINY)
+    rows = (tmp_path / "work-preflight/submission.csv").read_text().splitlines()
+    assert rows[0] == header and rows[1].startswith(first)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,47 @@ def test_mixtures_and_rules_travel(tiny, tmp_path_factory):
     assert (folder / "s.csv").read_bytes() == expected
 
 
+def test_boxes_travel_and_other_images_need_theirs(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    boxes = tiny.parent / "found.csv"
+    boxes.write_text("image_id,y,x,height,width\n" + "".join(f"im{i},0,0,90,90\n" for i in range(8)))
+    everywhere = make_submission(tiny)
+    run("05_infer_ensemble", tiny, "--infer.roi", str(boxes))
+    expected = (tiny.parent / "work/submission.csv").read_bytes()
+    assert expected != everywhere
+    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
+    boxes.unlink()
+    package, data = mounted(tiny, folder)
+    infer = runpy.run_path(str(package / "infer.py"))["main"]
+    given = ["--images", str(data / "test"), "--sample", str(data / "sample_submission.csv")]
+    infer([*given, "--out", str(folder / "s.csv")])
+    assert (folder / "s.csv").read_bytes() == expected
+
+    (data / "test/im7.png").rename(data / "test/hidden.png")
+    (data / "sample_submission.csv").write_text("id,predicted\nim6,\nhidden,\n")
+    with pytest.raises(UserError, match="no boxes are packaged for 'hidden'"):
+        infer([*given, "--out", str(folder / "none.csv")])
+    infer([*given, "--out", str(folder / "all.csv"), "--infer.roi", "content"])
+    assert (folder / "all.csv").is_file() and not (folder / "none.csv").exists()
+
+
+def test_answers_without_a_sample_are_packaged_too(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    settings = yaml.safe_load(tiny.read_text())
+    settings["competition"]["submission"] = {"preset": "drivendata"}
+    tiny.write_text(yaml.safe_dump(settings))
+    make_submission(tiny)
+    expected = (tiny.parent / "work/submission.zip").read_bytes()
+    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
+    package, _ = mounted(tiny, folder)
+    book = json.loads((package / "notebook.ipynb").read_text())
+    code = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
+    code = code.replace("/kaggle/input", str(folder / "input")).replace("/kaggle/working", str(folder))
+    done = call([sys.executable, "-c", code], offline(folder), folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "submission.zip").read_bytes() == expected
+
+
 def test_plugins_travel_and_a_package_stays_what_was_submitted(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
     (tiny.parent / "mine.py").write_text(
@@ -168,14 +209,6 @@ def test_what_cannot_be_packaged_is_said_and_nothing_is_overwritten(tiny):
     with pytest.raises(UserError, match="does not list"):
         main([*package[:3], str(foreign), *package[3:]])
 
-    boxes = tiny.parent / "boxes.csv"
-    boxes.write_text("image_id,y,x,height,width\n" + "".join(f"im{i},0,0,90,90\n" for i in range(8)))
-    run("05_infer_ensemble", tiny, "--infer.roi", str(boxes))
-    with pytest.raises(UserError, match="knows nothing of other images"):
-        main(package)
-    boxes.unlink()
-
-    run("05_infer_ensemble", tiny)
     main(package)
     main(package)  # an older package is replaced
     done = work.member_dir("base", 1, 42) / "done.json"

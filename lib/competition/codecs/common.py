@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from lib.competition.codecs.resize import resized
 from lib.competition.labels.common import Label
+from lib.competition.labels.template import last_number
 from lib.config.competition import Competition, Submission
 from lib.errors import UserError
 from lib.tables import IGNORE
@@ -75,13 +75,12 @@ def fill(settings: Submission, image_id: str, class_name: str = "", y: int = 0, 
     >>> fill(Submission(codec="patches", id_template="{number:03}_{x}_{y}"), "test_7", y=16)
     '007_0_16'
     """
-    numbers = re.findall(r"\d+", image_id)
-    if "{number" in settings.id_template and not numbers:
+    number = last_number(image_id)
+    if "{number" in settings.id_template and number is None:
         raise UserError(
             f"competition.submission.id_template is {settings.id_template!r}, but there is no number in {image_id!r}"
         )
-    number = int(numbers[-1]) if numbers else 0
-    return settings.id_template.format(**{"id": image_id, "number": number, "class": class_name, "y": y, "x": x})
+    return settings.id_template.format(**{"id": image_id, "number": number or 0, "class": class_name, "y": y, "x": x})
 
 
 def label_of_array(labels: np.ndarray) -> Label:

@@ -27,7 +27,7 @@ class CsvRows(Codec):
 
     def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
-        self.columns = list(sample.columns)
+        self.columns, self.separator = list(sample.columns), sample.attrs.get("separator", ",")
         self.place = self.columns.index(config.submission.rle_column)
         self._texts = SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (lives as long as the codec, and has no name)
         self._where: dict[Name, list[tuple[int, int]]] = {}  # first byte and end of each text
@@ -44,7 +44,7 @@ class CsvRows(Codec):
         """The file, with the rows of the sample."""
         written: set[Name] = set()
         with path.open("wb") as file:
-            file.write(_line(self.columns) + b"\n")
+            file.write(self._line(self.columns) + b"\n")
             for values in self.sample.itertuples(index=False, name=None):
                 name = self.name_of(values)
                 if self.config.submission.instances and name in written:
@@ -57,14 +57,14 @@ class CsvRows(Codec):
     def _write_row(self, file: io.BufferedWriter, values: tuple[str, ...], start: int, stop: int) -> None:
         place = self.place
         if start == stop:
-            file.write(_line([*values[:place], self.blank.decode(), *values[place + 1 :]]) + b"\n")
+            file.write(self._line([*values[:place], self.blank.decode(), *values[place + 1 :]]) + b"\n")
             return
-        file.write(_line(values[:place]) + b"," if place else b"")
+        file.write(self._line(values[:place]) + self.separator.encode() if place else b"")
         self._texts.seek(start)
         while (left := stop - self._texts.tell()) > 0:
             file.write(self._texts.read(min(left, HELD_BYTES)))
-        # An empty text first, for the comma; alone, an empty text would be written with quotes.
-        file.write(_line(["", *values[place + 1 :]]) + b"\n" if values[place + 1 :] else b"\n")
+        # An empty text first, for the separator; alone, an empty text would be written with quotes.
+        file.write(self._line(["", *values[place + 1 :]]) + b"\n" if values[place + 1 :] else b"\n")
 
     def answers(self, path: Path) -> Iterator[tuple[Name, bytes]]:
         """Name and text of each row. Raises UserError unless names and their order are the sample's."""
@@ -114,7 +114,7 @@ class CsvRows(Codec):
         s = self.config.submission
         with path.open("rb") as file:
             try:
-                columns = _fields(file.readline().removeprefix(codecs.BOM_UTF8))
+                columns = self._fields(file.readline().removeprefix(codecs.BOM_UTF8))
             except UnicodeDecodeError as error:
                 raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
             for column in filter(None, [s.id_column, s.class_column, s.rle_column]):
@@ -134,10 +134,11 @@ class CsvRows(Codec):
     def _parts(self, path: Path, line: bytes) -> tuple[list[str], bytes]:
         """A row's fields, without its answer, and this. Python's csv would take several bytes a letter."""
         if b'"' in line:
-            fields = [field.encode() for field in _fields(line)]
+            fields = [field.encode() for field in self._fields(line)]
         else:
-            fields = line.rstrip(b"\r\n").split(b",", self.place)
-            fields += fields.pop().rsplit(b",", len(self.columns) - self.place - 1)
+            separator = self.separator.encode()
+            fields = line.rstrip(b"\r\n").split(separator, self.place)
+            fields += fields.pop().rsplit(separator, len(self.columns) - self.place - 1)
         if len(fields) != len(self.columns):
             raise UserError(
                 f"{path} is no readable CSV: a row has {len(fields)} fields, the header {len(self.columns)}"
@@ -154,18 +155,12 @@ class CsvRows(Codec):
             values[self.columns.index(s.class_column)] if s.class_column else "",
         )
 
+    def _line(self, values: Sequence[str]) -> bytes:
+        """A line of CSV, without its end."""
+        text = io.StringIO()
+        csv.writer(text, delimiter=self.separator, lineterminator="").writerow(values)
+        return text.getvalue().encode()
 
-def _line(values: Sequence[str]) -> bytes:
-    """A line of CSV, without its end.
-
-    >>> _line(["a", 'b "c", d', ""])
-    b'a,"b ""c"", d",'
-    """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue().encode()
-
-
-def _fields(line: bytes) -> list[str]:
-    csv.field_size_limit(sys.maxsize)
-    return next(csv.reader([line.decode()]), [])
+    def _fields(self, line: bytes) -> list[str]:
+        csv.field_size_limit(sys.maxsize)
+        return next(csv.reader([line.decode()], delimiter=self.separator), [])

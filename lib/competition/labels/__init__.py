@@ -6,4 +6,4 @@ label indices by window: (h, w) uint8, `lib.tables.IGNORE` where nothing is scor
 and 1…n the classes; without, 0…n-1 the classes.
 """
 
-from lib.competition.labels import coco, mask_images, rle_csv  # noqa: F401  (they register themselves)
+from lib.competition.labels import coco, labelme, mask_images, rle_csv  # noqa: F401  (they register themselves)

@@ -12,6 +12,7 @@ import numpy as np
 
 from lib.competition import rle
 from lib.competition.labels.common import Label, painted_once
+from lib.competition.labels.template import image_id_of
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
@@ -42,7 +43,13 @@ class Coco:
         self.config, self.path = config, Path(config.root) / config.labels.path
         content = read_coco(self.path)
         self.indices = self._indices(content)
-        self.images = {Path(image["file_name"]).stem: image for image in content["images"]}
+        self.images = {image_id_of(image["file_name"], config.image_ids): image for image in content["images"]}
+        twice = len(content["images"]) - len(self.images)
+        if twice:
+            raise UserError(
+                f"{self.path} lists {twice} image(s) twice; file names must differ, or competition.image_ids say how "
+                "folders tell them apart"
+            )
         ids = {image["id"]: name for name, image in self.images.items()}
         self.annotations: dict[str, list[dict]] = {name: [] for name in self.images if name in known_ids}
         for annotation in content["annotations"]:
@@ -65,19 +72,7 @@ class Coco:
         if self.config.labels.paint == "area":
             annotations = sorted(annotations, key=lambda annotation: -annotation.get("area", 0))
         things = [thing for one in annotations if (thing := self._thing(one, height, width))]
-
-        def read(y: int, x: int, h: int, w: int) -> np.ndarray:
-            out = np.full((h, w), 0 if self.config.background else IGNORE, np.uint8)
-            for thing in things:
-                top, left = max(y, thing.box[0]), max(x, thing.box[1])
-                bottom = min(y + h, thing.box[0] + thing.box[2])
-                right = min(x + w, thing.box[1] + thing.box[3])
-                if top < bottom and left < right:
-                    mask = thing.mask(top, left, bottom - top, right - left)
-                    out[top - y : bottom - y, left - x : right - x][mask > 0] = thing.index
-            return out
-
-        return painted_once(read, height, width)
+        return label_of_things(things, height, width, self.config.background)
 
     def _indices(self, content: dict) -> dict[int, int | None]:
         """Category id → label index; None for one that is not painted."""
@@ -116,12 +111,29 @@ class Coco:
         try:
             if isinstance(shape, dict):
                 return _of_counts(index, shape, (height, width), where)
-            return _of_polygons(index, shape, (height, width))
+            return thing_of_polygons(index, shape, (height, width))
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{where}: its segmentation is neither polygons nor run-lengths ({error})") from None
 
 
-def _of_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> Thing | None:
+def label_of_things(things: list[Thing], height: int, width: int, background: bool) -> Label:
+    """The label of an image (height, width) on which later things lie on top."""
+
+    def read(y: int, x: int, h: int, w: int) -> np.ndarray:
+        out = np.full((h, w), 0 if background else IGNORE, np.uint8)
+        for thing in things:
+            top, left = max(y, thing.box[0]), max(x, thing.box[1])
+            bottom = min(y + h, thing.box[0] + thing.box[2])
+            right = min(x + w, thing.box[1] + thing.box[3])
+            if top < bottom and left < right:
+                mask = thing.mask(top, left, bottom - top, right - left)
+                out[top - y : bottom - y, left - x : right - x][mask > 0] = thing.index
+        return out
+
+    return painted_once(read, height, width)
+
+
+def thing_of_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> Thing | None:
     """What cv2.fillPoly fills at rounded vertices, of each polygon, cut at the image."""
     rings = [np.round(np.asarray(ring, np.float64)).reshape(-1, 2).astype(np.int32) for ring in polygons if ring]
     corners = np.concatenate(rings)
@@ -165,12 +177,9 @@ def read_coco(path: Path) -> dict:
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        listed = [image["file_name"] for image in content["images"]]
+        _ = [image["file_name"] for image in content["images"]]
         for part, keys in NEEDED.items():
             _ = [entry[key] for entry in content.get(part, []) for key in keys]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no COCO JSON: {type(error).__name__} {error}") from None
-    twice = len(listed) - len({Path(name).stem for name in listed})
-    if twice:
-        raise UserError(f"{path} lists {twice} image(s) twice; file names must differ, whatever their folder")
     return {"images": content["images"], **{key: content.get(key, []) for key in ("annotations", "categories")}}

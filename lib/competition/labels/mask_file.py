@@ -10,6 +10,7 @@ from PIL import Image
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
+from lib.imaging.readers.array import ARRAY_SUFFIXES, ArrayReader
 from lib.imaging.readers.base import AS_THEY_ARE
 from lib.imaging.readers.plain import StreamReader
 from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
@@ -22,15 +23,15 @@ DEEP = Pixels(range=(0, 255))  # more than 8 bits: values above 255 become 255
 class MaskFile:
     """`height`, `width`, and the values under a window.
 
-    TIFFs are read by segment, large PNGs streamed from the top down; interlaced PNGs and other formats are decoded
-    whole. Raises UserError, naming the file, when it is broken.
+    TIFFs are read by segment, arrays mapped, large PNGs streamed from the top down; interlaced PNGs and other formats
+    are decoded whole. Raises UserError, naming the file, when it is broken.
     """
 
     def __init__(self, path: Path, coloured: bool):
         """`coloured`: give red, green and blue, also of palette images; else what is stored."""
         self.path, self.coloured = path, coloured
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            self._open_tiff()
+        if path.suffix.lower() in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
+            self._open(TiffReader if path.suffix.lower() in TIFF_SUFFIXES else ArrayReader)
             return
         try:
             with Image.open(path) as image:
@@ -51,11 +52,11 @@ class MaskFile:
         shown = DEEP if mode.startswith("I") else AS_THEY_ARE
         self._reader = StreamReader(path, shown, (self.height, self.width), 1 if self._grey else 3)
 
-    def _open_tiff(self) -> None:
+    def _open(self, kind: type[TiffReader | ArrayReader]) -> None:
         try:
-            self._reader = TiffReader(self.path, AS_THEY_ARE)
+            self._reader = kind(self.path, AS_THEY_ARE)
         except UserError:  # deeper than 8 bits, or broken
-            self._reader = TiffReader(self.path, DEEP)
+            self._reader = kind(self.path, DEEP)
         self.height, self.width = self._reader.height, self._reader.width
         self._grey, self._of_palette, self._bits = self._reader.channels < 3, None, False
 

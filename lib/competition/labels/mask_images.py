@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from lib.competition.labels.common import Label, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv
-from lib.competition.labels.template import pattern
+from lib.competition.labels.template import Names
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
@@ -30,17 +31,23 @@ class MaskImages:
         self.folder = Path(config.root) / config.labels.path
         if not self.folder.is_dir():
             raise UserError(f"competition.labels.path: there is no folder {self.folder}")
-        if "{class}" not in config.labels.files and len(config.classes) > 1 and self.binary:
+        if len(config.classes) > 1 and config.labels.threshold is not None and "{class}" not in config.labels.files:
             raise UserError(
                 f"masks of object against the rest are of one class; competition.classes has {len(config.classes)}: "
                 "say with {class} in competition.labels.files how the files name theirs"
             )
-        self.files = self._several() if config.labels.files else self._one_each()
+        self.files = label_files(config)
         strangers = sorted(set(self.files) - known_ids)
         if strangers:
             raise UserError(
                 f"{self.files[strangers[0]][0][1]} is a mask without image: competition.train_images "
                 f"({config.train_images}) has no {strangers[0]!r}"
+            )
+        several = next((files for files in self.files.values() if len(files) > 1 and not self.binary), [])
+        if several:
+            raise UserError(
+                f"{several[0][1]} and {several[1][1]} are of one image; say in competition.labels.files which of them "
+                "counts, or with {class} which class each one shows"
             )
         self.image_ids = set(self.files)
         self.table = {} if self.binary else _lookup(config)
@@ -49,7 +56,9 @@ class MaskImages:
     @property
     def binary(self) -> bool:
         """Whether a mask tells one class from the rest."""
-        return bool(self.config.labels.files) or self.config.labels.threshold is not None
+        labels = self.config.labels
+        of_one_class = bool(labels.files) and len(self.config.classes) == 1 and not labels.palette
+        return "{class}" in labels.files or labels.threshold is not None or of_one_class
 
     def open(self, image_id: str, height: int, width: int) -> Label:
         """Raises UserError when a mask has another size than the image, or an unknown colour."""
@@ -61,7 +70,7 @@ class MaskImages:
     def _open(self, image_id: str, height: int, width: int) -> Label:
         masks = []
         for index, path in self.files.get(image_id, []):
-            mask = MaskFile(path, bool(self.config.labels.palette))
+            mask = MaskFile(path, has_colours(self.config))
             if (mask.height, mask.width) != (height, width):
                 raise UserError(
                     f"{path} is {mask.height} x {mask.width}, its image {height} x {width} (height x width); they "
@@ -92,8 +101,8 @@ class MaskImages:
     def _indices(self, mask: MaskFile, box: tuple[int, int, int, int]) -> np.ndarray:
         """Stored values to label indices, (h, w) uint8."""
         pixels = mask.read(*box)
-        if pixels.ndim == 3 and not self.config.labels.palette:
-            raise UserError(f"{mask.path} holds colours; name their CSV in competition.labels.palette")
+        if pixels.ndim == 3 and not has_colours(self.config):
+            raise UserError(f"{mask.path} holds colours; name them, or their CSV, in competition.labels.palette")
         codes = codes_of(pixels)
         keys = np.array(sorted(self.table), np.uint32)
         place = np.minimum(np.searchsorted(keys, codes), len(keys) - 1)
@@ -106,34 +115,48 @@ class MaskImages:
 
     def _name(self, code: int) -> str:
         """An unknown code in words, with the way out."""
-        if self.config.labels.palette:
+        if has_colours(self.config):
             colour = f"{code >> 16},{code >> 8 & 255},{code & 255}"
             return f"colour {colour}, which is no class; set competition.labels.other to ignore or background"
         return (
             f"value {code}, which is no class; set competition.labels.other to ignore or background, or, when "
-            "the values are grey levels (0 and 255), competition.labels.threshold to 0, or name them in a CSV "
-            "(competition.labels.palette)"
+            "the values are grey levels (0 and 255), competition.labels.threshold to 0, or name them in "
+            "competition.labels.palette: {road: 7, car: 26}"
         )
 
-    def _one_each(self) -> dict[str, list[tuple[int, Path]]]:
-        """Image id → its one mask; the index is that of the only class."""
-        suffix, index = self.config.labels.suffix, 1 if self.config.background else 0
-        files = [p for p in self.folder.iterdir() if p.name.endswith(suffix)]
-        return {p.name.removesuffix(suffix): [(index, p)] for p in files}
 
-    def _several(self) -> dict[str, list[tuple[int, Path]]]:
-        """Image id → (label index, mask), in the order of the classes, then of the files' names."""
-        config, first = self.config, 1 if self.config.background else 0
-        names = pattern(config.labels.files, config.classes)
-        found: dict[str, list[tuple[int, Path]]] = {}
-        for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
-            match = names.fullmatch(path.relative_to(self.folder).as_posix())
-            if match:
-                name = match.groupdict().get("name", config.classes[0])
-                found.setdefault(match["id"], []).append((config.classes.index(name) + first, path))
-        if not found:
-            raise UserError(f"competition.labels.files: no file of {self.folder} is like {config.labels.files}")
-        return {image_id: sorted(masks) for image_id, masks in found.items()}
+def label_files(config: Competition) -> dict[str, list[tuple[int, Path]]]:
+    """Image id → (label index, file) of each of its label files, in the order of the classes, then of their names."""
+    folder, first, template = Path(config.root) / config.labels.path, int(config.background), config.labels.files
+    read = reader_of_names(config)
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in sorted(path for path in (folder.rglob("*") if template else folder.iterdir()) if path.is_file()):
+        named = read(path)
+        if named:
+            image_id, name = named
+            found.setdefault(image_id, []).append((config.classes.index(name or config.classes[0]) + first, path))
+    if template and not found:
+        raise UserError(f"competition.labels.files: no file of {folder} is like {template}")
+    return {image_id: sorted(files) for image_id, files in found.items()}
+
+
+def reader_of_names(config: Competition) -> Callable[[Path], tuple[str, str] | None]:
+    """Tells of which image and class (or "") a file is the label; None for other files."""
+    folder, labels = Path(config.root) / config.labels.path, config.labels
+    if not labels.files:
+        return lambda path: (
+            (path.name.removesuffix(labels.suffix), "")
+            if path.parent == folder and path.name.endswith(labels.suffix)
+            else None
+        )
+    names = Names(labels.files, config.classes, set())
+    return lambda path: names.read(path.relative_to(folder).as_posix()) if path.is_relative_to(folder) else None
+
+
+def has_colours(config: Competition) -> bool:
+    """Whether masks hold colours, and not stored values."""
+    palette = config.labels.palette
+    return bool(palette) and not (isinstance(palette, dict) and any(isinstance(v, int) for v in palette.values()))
 
 
 def _lookup(config: Competition) -> dict[int, int]:
@@ -142,8 +165,8 @@ def _lookup(config: Competition) -> dict[int, int]:
     if not config.labels.palette:
         return {i: i for i in range(len(config.classes) + first)}
     lookup = {}
-    for name, (r, g, b) in _colours(config).items():
-        code = (r << 16) | (g << 8) | b
+    for name, colour in _colours(config).items():
+        code = colour if isinstance(colour, int) else (colour[0] << 16) | (colour[1] << 8) | colour[2]
         if name in config.classes:
             lookup[code] = config.classes.index(name) + first
         elif name == "background" and config.background:
@@ -155,8 +178,8 @@ def _lookup(config: Competition) -> dict[int, int]:
     return lookup
 
 
-def _colours(config: Competition) -> dict[str, tuple[int, int, int]]:
-    """Name → red, green, blue, from the CSV or the option itself."""
+def _colours(config: Competition) -> dict[str, tuple[int, int, int] | int]:
+    """Name → red, green, blue, or a stored value, from the CSV or the option itself."""
     if isinstance(config.labels.palette, dict):
         return config.labels.palette
     path = Path(config.root) / config.labels.palette

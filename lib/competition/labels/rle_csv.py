@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from itertools import groupby
 from pathlib import Path
 
@@ -9,17 +10,18 @@ import pandas as pd
 
 from lib.competition import rle
 from lib.competition.labels.common import Label, label_of_runs
-from lib.competition.labels.template import pattern
+from lib.competition.labels.template import Names
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
 
-NOTHING = ("", "-1", "-", "1 0", "0 0")  # words for empty; none of them could be a run
+NOTHING = ("", "-1", "-", "1 0", "0 0", "nan", "none")  # words for empty; none of them could be a run
+SEPARATORS = (";", "\t", "|")  # tried where commas part nothing
 
 
 @register("labels", "rle_csv")
 class RleCsv:
-    """`image_ids`: the labeled images. Later rows win where classes overlap; rows of one class add up.
+    """`image_ids`: the labeled images. Later classes win where they overlap; rows of one class add up.
 
     An empty cell, one of `NOTHING`, or the submission's word for empty, is an image without object.
     """
@@ -42,18 +44,18 @@ class RleCsv:
     def _rows(self, config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
         settings = config.labels
         table = read_csv(self.path, [settings.id_column, settings.rle_column, settings.class_column])
-        names = pattern(settings.id_template, config.classes)
+        names = Names(settings.id_template, config.classes, known_ids)
         first = 1 if config.background else 0
         rows: dict[str, list[tuple[int, str]]] = {}
         for record in table.to_dict("records"):
             cell = record[settings.id_column]
-            found = names.fullmatch(cell)
+            found = names.read(cell)
             if not found:
                 raise UserError(
                     f"{self.path}: {cell!r} is not like competition.labels.id_template, {settings.id_template}, "
                     f"with a class of competition.classes ({', '.join(config.classes)})"
                 )
-            image_id, name = found["id"], found.groupdict().get("name", config.classes[0])
+            image_id, name = found[0], found[1] or config.classes[0]
             if image_id not in known_ids:
                 raise UserError(
                     f"{self.path} has a label for {image_id!r}, but competition.train_images "
@@ -64,18 +66,24 @@ class RleCsv:
             if name not in config.classes:
                 raise UserError(f"{self.path}: unknown class {name!r}; competition.classes has {config.classes}")
             text = record[settings.rle_column].strip()
-            text = "" if text in (*NOTHING, config.submission.empty) else text
+            text = "" if text[:8].lower() in NOTHING or text == config.submission.empty else text
             rows.setdefault(image_id, []).append((config.classes.index(name) + first, text))
-        return rows
+        return {image_id: sorted(own, key=lambda row: row[0]) for image_id, own in rows.items()}
 
 
 def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns."""
+    """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
+
+    `attrs["separator"]`: what parts its cells, a comma or one of `SEPARATORS`.
+    """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        head = pd.read_csv(path, nrows=0).columns
+        separator = next((s for s in SEPARATORS if len(head) == 1 and s in head[0]), ",")
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+        table.attrs["separator"] = separator
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # pandas' own are ValueErrors
         raise UserError(f"{path} is no readable CSV: {error}") from None
     for column in filter(None, columns):
         if column not in table.columns:

@@ -137,6 +137,8 @@ def shown(values: np.ndarray, pixels: Pixels) -> np.ndarray:
     if not pixels.range:
         return values
     low, high = pixels.range
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=low)
     return np.clip((values.astype(np.float32) - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""PNG and JPEG: small ones are decoded whole, large ones streamed from the top down through libvips."""
+"""PNG, JPEG and their like: small ones are decoded whole, large PNG and JPEG streamed from the top down by libvips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lib.errors import UserError
 from lib.imaging.readers.base import ImageReader, check, optional, shown
 
 Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
-PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
+STREAMED = (".png", ".jpg", ".jpeg")
+PLAIN_SUFFIXES = (*STREAMED, ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 WHOLE_BYTES = 64e6  # decoded pixels of an image that is not streamed
 DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # Pillow's modes of more than 8 bits
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
@@ -26,7 +27,8 @@ def open_plain(path: Path, pixels: Pixels) -> ImageReader:
             width, height = image.size
             # Pillow would decode a whole PNG to look for EXIF behind the pixels.
             orientation = image.getexif().get(274, 1) if "exif" in image.info else 1
-            scattered = image.info.get("progressive") or image.info.get("interlace") or orientation != 1
+            plain = path.suffix.lower() in STREAMED
+            scattered = not plain or image.info.get("progressive") or image.info.get("interlace") or orientation != 1
             deep_colour = image.mode not in DEEP and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
             bands = len(image.getbands())
             deep = deep_colour or image.mode in DEEP

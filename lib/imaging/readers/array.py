@@ -1,0 +1,43 @@
+"""Arrays of numpy (.npy), mapped: only the pixels under a window are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.config.competition import Pixels
+from lib.errors import UserError
+from lib.imaging.readers.base import ImageReader, check, shown
+
+ARRAY_SUFFIXES = (".npy",)
+FEW = 4  # a first axis of no more is that of channels, where the last one is longer
+
+
+class ArrayReader(ImageReader):
+    """(H, W), (H, W, C), or (C, H, W) of up to `FEW` channels; of bool or any number."""
+
+    windowed = True
+
+    def __init__(self, path: Path, pixels: Pixels):
+        self.path, self.pixels = path, pixels
+        try:
+            values = np.load(path, mmap_mode="r")
+        except (ValueError, OSError, EOFError) as error:
+            raise UserError(f"{path} is no readable array ({error}); replace or remove the file") from None
+        if values.ndim not in (2, 3) or values.dtype.kind not in "buif" or not values.size:
+            raise UserError(
+                f"{path} is an array {values.shape} of {values.dtype}; numbers (H, W) or (H, W, C) are needed"
+            )
+        values = values.view(np.uint8) if values.dtype == bool else values
+        values = values[..., None] if values.ndim == 2 else values
+        self._values = np.moveaxis(values, 0, -1) if values.shape[0] <= FEW < values.shape[2] else values
+        self.height, self.width, self.channels = self._values.shape
+        kind = self._values.dtype
+        check(path, "" if kind == np.uint8 else f"{kind} pixels", self.channels, pixels)
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        return shown(np.ascontiguousarray(self._values[y : y + h, x : x + w]), self.pixels)
+
+    def close(self) -> None:
+        """The map is given back with the object."""

@@ -1,0 +1,97 @@
+"""How files, cells and lists name images: the words of `image_ids`, `id_template`, `test_list` and `labels.missing`."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lib.competition.dataset import Competition
+from lib.competition.labels.rle_csv import read_csv
+from lib.competition.labels.template import Names, image_id_of
+from lib.config.competition import Competition as Settings
+from lib.errors import UserError
+
+
+def test_numbers_find_ids_whatever_their_zeros():
+    names = Names("{number}_{class}", ["1", "12"], {"img_007", "img_012"})
+    assert names.read("7_12") == ("img_007", "12") and names.read("0012_1") == ("img_012", "1")
+    assert names.read("8_1") == ("8", "1"), "a number of no image stays what it is, for the error to name it"
+    assert names.read("x_1") is None
+    with pytest.raises(UserError, match="names two images with 7, 'a7' and 'b007'"):
+        Names("{number}", [], {"a7", "b007"})
+
+
+def test_an_image_that_does_not_follow_image_ids_is_named():
+    with pytest.raises(UserError, match="0001.tif is not named like competition.image_ids, {id}/images/{id}"):
+        image_id_of("train/kidney/0001.tif", "{id}/images/{id}")
+
+
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", ";"), ("a.csv.gz", "\t"), ("a.csv.zip", ",")])
+def test_tables_are_read_whatever_parts_their_cells(tmp_path, name, separator):
+    table = pd.DataFrame({"id": ["007", "008"], "text": ["1,5", ""]})
+    table.to_csv(tmp_path / name, index=False, sep=separator)
+    read = read_csv(tmp_path / name, ["id", "text"])
+    assert read.equals(table) and read.attrs["separator"] == separator
+    with pytest.raises(UserError, match="is no readable CSV"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04\xff\xfe")
+        read_csv(tmp_path / name, [])
+
+
+@pytest.fixture
+def pool(tmp_path):
+    """Five images in one folder: a and b with a mask beside them, c and d without, e for the test."""
+    (tmp_path / "pool").mkdir()
+    for name in "abcde":
+        Image.fromarray(np.full((8, 9, 3), 90, np.uint8)).save(tmp_path / f"pool/{name}.png")
+    for name in "ab":
+        Image.fromarray(np.eye(8, 9, dtype=np.uint8) * 7).save(tmp_path / f"pool/{name}_mask.png")
+    (tmp_path / "test.txt").write_text("pool/e.png\n")
+    return {
+        "root": str(tmp_path), "train_images": "pool/*", "test_images": "pool/*", "test_list": "test.txt",
+        "classes": ["road", "car"], "submission": {"sample": "", "class_column": "class"},
+        "labels": {"format": "mask_images", "path": "pool", "suffix": "_mask.png", "missing": "unlabeled",
+                   "palette": {"background": 0, "car": 7, "road": 9}},
+    }  # fmt: skip
+
+
+def test_images_without_label_are_unlabeled_and_masks_are_no_images(pool):
+    competition = Competition(Settings(**pool))
+    competition.check()
+    assert [competition.ids(split) for split in ("train", "test", "unlabeled")] == [["a", "b"], ["e"], ["c", "d"]]
+    assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == np.eye(8, 9) * 2).all()
+    rows = competition.sample.to_dict("list")
+    assert rows == {"id": ["e", "e"], "class": ["road", "car"], "predicted": ["", ""]}
+
+    pool["labels"] |= {"missing": "error"}
+    with pytest.raises(UserError, match="training image 'c' has no label"):
+        Competition(Settings(**pool)).check()
+
+
+def test_two_files_that_could_be_an_images_mask(pool):
+    pool["labels"] |= {"files": "{id}_*.png", "suffix": ""}
+    (Competition(Settings(**pool)).root / "pool/a_color.png").write_bytes(b"")
+    with pytest.raises(UserError, match="are of one image; say in competition.labels.files which of them counts"):
+        Competition(Settings(**pool))
+
+
+def test_polygons_of_labelme(pool, tmp_path):
+    shapes = [
+        {"label": "car", "shape_type": "rectangle", "points": [[2, 1], [5, 3]]},
+        {"label": "road", "shape_type": "polygon", "points": [[0, 0], [8, 0], [8, 7], [0, 7]]},
+        {"label": "road", "shape_type": "line", "points": [[0, 0], [8, 7]]},
+    ]
+    content = {"shapes": shapes, "imageHeight": 8, "imageWidth": 9}
+    for name in "ab":
+        (tmp_path / f"pool/{name}.json").write_text(json.dumps(content))
+    pool["labels"] = {"format": "labelme", "path": "pool", "suffix": ".json", "paint": "area", "missing": "unlabeled"}
+    pool["train_images"] = pool["test_images"] = "pool/?.png"
+    label = np.ones((8, 9), np.uint8)
+    label[1:4, 2:6] = 2
+    competition = Competition(Settings(**pool))
+    assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == label).all()
+    with pytest.raises(UserError, match="says that a is 8 x 9; it is 9 x 9"):
+        competition.labels.open("a", 9, 9)
+    with pytest.raises(UserError, match="holds 'car', which is none of competition.classes"):
+        Competition(Settings(**{**pool, "classes": ["road"]})).labels.open("a", 8, 9)
