@@ -79,7 +79,8 @@ class Report(Section):
     """What is shown."""
 
     pictures: Annotated[int, Ge(0)] = 6
-    """How many of the worst, best and most uncertain images are drawn each; they are among a fold's first 16."""
+    """How many of the worst, best and most uncertain images are drawn each, among a fold's first 16; and of the surest
+    and least sure pseudo-labels of a round."""
     tracker: str = "none"
     """Where 03's numbers, and pictures of the worst images' masks, go besides metrics.jsonl: `none`, `wandb`,
     `tensorboard` (optional packages), or a plugin's."""

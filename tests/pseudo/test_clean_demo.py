@@ -1,0 +1,134 @@
+"""Of the demo's labels a tenth is corrupted: `--clean` finds most of them, and training on what it mends pays."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from lib import tables
+from lib.competition import rle
+from lib.competition.dataset import Competition
+from lib.competition.demo import make_demo
+from lib.config import load
+from lib.inference.score import images_of_fold, score
+from lib.training.checkpoint import load_network
+from lib.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.xdist_group("clean demo")]
+
+SETTINGS = {
+    "competition": {"name": "demo", "classes": ["tuft"], "metadata": "metadata.csv"},
+    # Missing labels make background: all of it is kept, so that their tiles are judged too.
+    "preprocess": {"scale": 0.125, "tile_size": 128, "stride": 96, "background_keep": 1.0},
+    "folds": {"k": 3, "group_column": "patient", "leak_check": False},
+    "model": {"decoder_channels": [96, 64, 48, 32, 16]},
+    "train": {
+        "epochs": 1, "batch_size": 8, "lr": 1.5e-3, "evaluations": 0, "precision": "auto", "workers": 1,
+        "sampling": {"samples_per_epoch": 1600, "foreground_share": 0.6},
+        "swa": {"start": 0.75, "every": 0.05, "schedule": "anneal", "bn_batches": 10},
+    },
+    "infer": {"window": 192, "overlap": 0.25},
+    "report": {"pictures": 0},
+}  # fmt: skip
+
+
+def run(stage, config, *flags):
+    runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(config), *flags])
+
+
+def read_masks(raw, name="train.csv"):
+    """Image id → the whole mask (H, W) of a table of run-lengths."""
+    sizes = pd.read_csv(raw / "metadata.csv").set_index("id")[["height", "width"]]
+    labels = pd.read_csv(raw / name, dtype=str, keep_default_na=False)
+    return {row.id: rle.decode(row.encoding, *map(int, sizes.loc[row.id])) for row in labels.itertuples()}
+
+
+def iou(one, other):
+    return (one & other).sum() / max(1, (one | other).sum())
+
+
+def overlaps(one, other):
+    return all(one[i] < other[i] + other[i + 2] and other[i] < one[i] + one[i + 2] for i in (0, 1))
+
+
+def corrupt(masks, tiles, share, rng):
+    """Change the masks, in place, in tiles (rows of tiles.csv) that cover a `share` of the ground that shows objects.
+
+    None twice. A third each: nothing is labeled; shifted by a third of a tile; another tile's objects.
+    """
+    true = {image_id: mask.copy() for image_id, mask in masks.items()}
+    cut = {i: true[t.image_id][t.y : t.y + t.height, t.x : t.x + t.width] for i, t in enumerate(tiles.itertuples())}
+    shown = [i for i, label in cut.items() if label.sum() > 200 * 64]  # 200 pixels as stored
+    most, done = share * len(shown) * (96 / 128) ** 2, []  # tiles overlap
+    for i in rng.permutation(shown):
+        t, old = tiles.iloc[i], cut[i]
+        box = t.y, t.x, t.height, t.width
+        if len(done) >= most or any(name == t.image_id and overlaps(box, other) for name, other in done):
+            continue
+        kind = len(done) % 3
+        if kind == 0:
+            new = np.zeros_like(old)
+        elif kind == 1:
+            new = np.roll(old, rng.choice([-1, 1], 2) * (old.shape[0] // 3), (0, 1))
+        else:
+            other = cut[rng.choice([j for j in shown if j != i])]
+            new = np.zeros_like(old)
+            h, w = np.minimum(old.shape, other.shape)
+            new[:h, :w] = other[:h, :w]
+        if iou(new, old) < 0.4:
+            masks[t.image_id][t.y : t.y + t.height, t.x : t.x + t.width] = new
+            done.append((t.image_id, box))
+    return len(done)
+
+
+def prepare(folder, share):
+    """(YAML, harm): the demo with a `share` of its labels corrupted; tile id → IoU of its label with the true one."""
+    raw = folder / "raw"
+    if not raw.exists():
+        make_demo(raw)
+        (raw / "train.csv").rename(raw / "true.csv")
+    settings = {**SETTINGS, "competition": {**SETTINGS["competition"], "root": str(raw)}}
+    settings["competition"]["labels"] = {"path": f"train{share:.2f}.csv"}
+    config = folder / f"demo{share:.2f}.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    run("01_preprocess", config, "--workspace", str(folder / "true"), "--competition.labels.path", "true.csv")
+    tiles = tables.read(folder / "true/tiles.csv", tables.TILES, "01")
+    masks, true = read_masks(raw, "true.csv"), read_masks(raw, "true.csv")
+    corrupt(masks, tiles, share, np.random.default_rng(5))
+    table = pd.DataFrame([(name, rle.encode(mask)) for name, mask in masks.items()], columns=["id", "encoding"])
+    table.to_csv(raw / f"train{share:.2f}.csv", index=False)
+    harm = {}
+    for t in tiles.itertuples():
+        old, new = (m[t.image_id][t.y : t.y + t.height, t.x : t.x + t.width] for m in (true, masks))
+        harm[t.tile_id] = iou(old, new) if (old | new).any() else 1.0
+    return config, pd.Series(harm)
+
+
+def true_score(config, workspace, experiment):
+    """Mean of the folds' scores by the true labels."""
+    config = load(config, ["--workspace", str(workspace), "--competition.labels.path", "true.csv"])
+    space, competition, scores = Workspace(workspace), Competition(config.competition), []
+    folds = tables.read(space.folds, tables.FOLDS, "02")
+    for member in space.members([experiment]):
+        networks = [load_network(member.path, "swa", torch.device("cpu"))]
+        images = images_of_fold(space, folds, member.fold)
+        scores.append(score(networks, images, config, competition, torch.device("cpu"), "fp32").score)
+    return np.mean(scores)
+
+
+def listed(harm, table):
+    """(recall, precision) of the suspects: tiles with more than half of the label wrong are to be found.
+
+    What the change of a neighbour touches with more than a fifth is no mistake, nor has it to be found.
+    """
+    suspects = set(table.loc[table["suspect"], "tile_id"])
+    judged = set(table.loc[table["object_pixels"] >= 100, "tile_id"])
+    bad = set(harm.index[harm < 0.5]) & judged
+    assert len(bad) >= 8, "the fixture is degenerate"
+    touched = set(harm.index[harm < 0.8])
+    return len(suspects & bad) / len(bad), len(suspects & touched) / max(1, len(suspects))
