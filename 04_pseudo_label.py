@@ -141,7 +141,7 @@ def clean(config) -> None:
     suspects = table[table["suspect"]]
     stage.finish([folder / "tiles.csv", folder / "images.csv"], suspects=len(suspects))
     update_report(config)
-    print(text_table(suspects.head(10)[["tile_id", "miou", "expected", "action"]].to_dict("records")))
+    print(text_table(suspects.head(10)[["tile_id", "miou", "short", "action"]].to_dict("records")))
     counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items())
     print(f"04: {len(suspects)} of {len(table)} tiles are suspects ({counts}); see {folder / 'tiles.csv'}")
     if whole["suspect"].any():

@@ -58,7 +58,7 @@ PSEUDO_TILES = {
 CLEAN_IMAGES = {
     "image_id": TILES["image_id"],
     "miou": ("float64", "out-of-fold mean IoU with the label, over classes that either has"),
-    "expected": ("float64", "the same, as the members would expect it if the label were right"),
+    "short": ("float64", "how much lower it is than the members would expect if the label were right"),
     "object_pixels": ("int64", "pixels, as stored, that label or members take for object"),
     "suspect": ("bool", "whether the label is listed as noisy"),
 }

@@ -19,7 +19,8 @@ class Clean(Section):
     """Tiles and images are suspects whose out-of-fold mean IoU with their label is lower, by more than this, than the
     members' own calibrated probabilities let expect; -1 lists all."""
     min_foreground: Annotated[int, Ge(0)] = 100
-    """Pixels of a stored tile that label or members take for object, below which a tile is not judged."""
+    """Pixels of a stored tile that label or members take for object, below which a tile is not judged. So many more are
+    taken to agree: little that is wrong proves little."""
     use: bool = False
     """03 trains without the hopeless tiles and with the bad ones mended, as the bounds below say when
     `04_pseudo_label.py --clean` is run."""

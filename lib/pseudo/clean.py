@@ -45,6 +45,7 @@ class Cleaner:
     def __post_init__(self):
         self.open_label = lru_cache(1)(self.competition.labels.open)
         self.first = 1 if self.competition.settings.background else 0
+        self.more = self.config.clean.min_foreground / self.config.preprocess.scale**2
 
     def judge(
         self, images: list[tuple[str, str]], group_of: dict[str, str], forward: Ensemble, tiles: pd.DataFrame,
@@ -68,13 +69,13 @@ class Cleaner:
             label = self.open_label(block.image_id, block.height, block.width)
             row = {"tile_id": own[block.image_id][box], "image_id": block.image_id, **dict(zip(BOX, box, strict=True))}
             rows.append(self._row(row, tally(label.read(*box), bins[-1], self.first)))
-            if may_be_suspect(rows[-1], config.clean):
+            if 1 - agreement(rows[-1]["counts"], self.more) > config.clean.list_below:  # it may be a suspect
                 (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
                 write_label(self._mended(row), shrunken(bins[-1], box, config), config)
         rates = calibrated(whole, group_of)
-        self.images += [judged(self._row({"image_id": i}, n), rates[i], config.clean) for i, n in whole.items()]
+        self.images += [self._judged(self._row({"image_id": i}, n), rates[i]) for i, n in whole.items()]
         for row in rows:
-            row = judged(row, rates[row["image_id"]], config.clean)
+            row = self._judged(row, rates[row["image_id"]])
             mended = str(self._mended(row).relative_to(self.folder)) if row["action"] == "relabel" else ""
             self.tiles.append({**row, "mask_path": mended, "path": paths[row["image_id"]]})
 
@@ -90,6 +91,14 @@ class Cleaner:
     def _row(self, row: dict, counts: np.ndarray) -> dict:
         pixels = int(union(counts).sum() * self.config.preprocess.scale**2)
         return {**row, "counts": counts, "miou": agreement(counts), "object_pixels": pixels}
+
+    def _judged(self, row: dict, rates: np.ndarray) -> dict:
+        """A row with how far agreement is short of what members expect, whether that is suspect, and what is to be done."""
+        config, counts = self.config.clean, row["counts"]
+        short = round(expectation(counts, rates, self.more) - agreement(counts, self.more), 4)
+        suspect = row["object_pixels"] >= config.min_foreground and short > config.list_below
+        action = verdict(row["miou"], config) if suspect else "keep"
+        return {**row, "counts": None, "short": short, "suspect": suspect, "action": action}
 
     def _mended(self, row: dict) -> Path:
         return self.folder / f"tiles/{row['tile_id']}_{kind(self.config)}.png"
@@ -125,25 +134,8 @@ class Cleaner:
         return truth_beside_prediction(image, truth, guess, self.competition.settings.background)
 
 
-def may_be_suspect(row: dict, config: Clean) -> bool:
-    """Whether a tile or image is a suspect if only the members expect enough of themselves."""
-    return row["object_pixels"] >= config.min_foreground and 1 - row["miou"] > config.list_below
-
-
-def judged(row: dict, rates: np.ndarray, config: Clean) -> dict:
-    """A row with what the members expected (lib/pseudo/expect.py), whether it is a suspect, and what is to be done."""
-    expected = expectation(row.pop("counts"), rates)
-    suspect = may_be_suspect(row, config) and expected - row["miou"] > config.list_below
-    return {
-        **row,
-        "expected": expected,
-        "suspect": suspect,
-        "action": verdict(row["miou"], config) if suspect else "keep",
-    }
-
-
 def worst_first(row: dict) -> tuple[bool, float]:
-    return not row["suspect"], row["miou"] - row["expected"]
+    return not row["suspect"], -row["short"]
 
 
 def verdict(miou: float, config: Clean) -> str:

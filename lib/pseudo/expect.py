@@ -12,7 +12,11 @@ from lib.inference.evaluate import count
 from lib.pseudo.write import decided
 from lib.tables import IGNORE
 
-LEVELS = 16  # of probability
+# Probabilities (of 255) from which a level starts: finer where members are sure, as most pixels are.
+STARTS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 224, 240, 248, 252, 254, 255])
+LEVELS = len(STARTS)
+LEVEL = (np.digitize(np.arange(256), STARTS) - 1).astype(np.uint8)
+MIDDLE = (STARTS + np.append(STARTS[1:] - 1, 255)) / 510
 
 
 def tally(truth: np.ndarray, bins: np.ndarray, first: int) -> np.ndarray:
@@ -24,7 +28,7 @@ def tally(truth: np.ndarray, bins: np.ndarray, first: int) -> np.ndarray:
     counts = []
     for i in range(first, len(planes)):
         has = np.where(truth == IGNORE, np.uint8(IGNORE), truth == i)
-        said = (guess == i) * np.uint8(LEVELS) + planes[i] // np.uint8(256 // LEVELS)
+        said = (guess == i) * np.uint8(LEVELS) + LEVEL[planes[i]]
         counts.append(count(has, said, (2, 2 * LEVELS)))
     return np.reshape(counts, (-1, 2, 2, LEVELS))
 
@@ -34,16 +38,19 @@ def union(counts: np.ndarray) -> np.ndarray:
     return counts.sum((1, 2, 3)) - counts[:, 0, 0].sum(-1)
 
 
-def agreement(counts: np.ndarray) -> float:
-    """Mean IoU of a `tally` over the classes that label or members have; 1 where they have none."""
-    return _mean(counts[:, 1, 1].sum(-1), union(counts), counts)
+def agreement(counts: np.ndarray, more: float = 0) -> float:
+    """Mean IoU of a `tally` over the classes that label or members have; 1 where they have none.
+
+    `more`: pixels of each class that are taken to agree besides, so that a few wrong ones prove little.
+    """
+    return _mean(counts[:, 1, 1].sum(-1) + more, union(counts) + more, counts)
 
 
-def expectation(counts: np.ndarray, rates: np.ndarray) -> float:
+def expectation(counts: np.ndarray, rates: np.ndarray, more: float = 0) -> float:
     """The `agreement` to expect if the label were right, by the `calibrated` rates."""
     pixels = counts.sum(1)
     true = pixels * rates
-    return _mean(true[:, 1].sum(-1), pixels[:, 1].sum(-1) + true[:, 0].sum(-1), counts)
+    return _mean(true[:, 1].sum(-1) + more, pixels[:, 1].sum(-1) + true[:, 0].sum(-1) + more, counts)
 
 
 def _mean(hits: np.ndarray, either: np.ndarray, counts: np.ndarray) -> float:
@@ -57,10 +64,9 @@ def calibrated(images: dict[str, np.ndarray], group_of: dict[str, str]) -> dict[
     `images`: the `tally` of every image of a fold. The other images of its group count, which share its stain, place
     or annotator; the mean of all other images counts as one more, and the probability itself as one pixel.
     """
-    total, middle = sum(images.values()), (np.arange(LEVELS) + 0.5) / LEVELS
-    rates = {}
+    total, rates = sum(images.values()), {}
     for image_id, own in images.items():
         group = [other for i, other in images.items() if group_of[i] == group_of[image_id] and i != image_id]
         known = sum(group) + (total - own) / max(1, len(images) - 1)
-        rates[image_id] = (known[:, 1] + middle) / (known.sum(1) + 1)
+        rates[image_id] = (known[:, 1] + MIDDLE) / (known.sum(1) + 1)
     return rates

@@ -73,7 +73,7 @@ def test_shifted_labels_are_listed_worst_first_with_pictures(noisy, tmp_path):
     assert set(suspects["image_id"]) == set(NOISY), "only these, and both"
     with_object = table[table["image_id"].isin(NOISY) & (table["object_pixels"] >= 100)]
     assert len(suspects) >= 0.8 * len(with_object)
-    assert list(suspects["miou"] - suspects["expected"]) == sorted(suspects["miou"] - suspects["expected"])
+    assert list(suspects["short"]) == sorted(suspects["short"], reverse=True)
     images = pd.read_csv(tmp_path / "clean/images.csv")
     assert set(images.loc[images["suspect"], "image_id"]) == set(NOISY) == set(images["image_id"][:2])
     pictures = sorted(path.name for path in (tmp_path / "clean").glob("*.jpg"))
@@ -177,3 +177,8 @@ def test_members_expect_what_they_were_worth_on_the_other_images_of_the_group():
     assert expectation(counts["a1"], alone["a1"]) == pytest.approx(0.94, abs=0.02), "nothing but the probability itself"
     two = labeled([0, 1, 2], [1, 1, 2], 0.97, 2)
     assert expectation(two, np.ones((2, 2, 16)) * [[[0], [1]]]) == 1.0, "each class by itself"
+    none = labeled([0] * 1000, [0] * 1000, 0.97)
+    odd = labeled([1] * 500 + [0] * 500, [0] * 1000, 0.97)  # an object where members surely see none
+    few = np.full((1, 2, 16), 0.01)
+    assert expectation(odd, few) == expectation(odd, few, 0) == agreement(odd) == 0 and agreement(none) == 1
+    assert expectation(odd, few, 100) == pytest.approx(100 / 110, abs=1e-3) and agreement(odd, 100) < 0.2

@@ -69,18 +69,18 @@ def suspects(workspace: Workspace, config: Config) -> Section | None:
     tiles = tables.read(folder / "tiles.csv", tables.CLEAN_TILES, "04_pseudo_label.py --clean")
     images = tables.read(folder / "images.csv", tables.CLEAN_IMAGES, "04_pseudo_label.py --clean")
     found = tiles[tiles["suspect"]]
-    shown = found.head(SUSPECTS)[["tile_id", "image_id", "miou", "expected", "object_pixels", "action"]]
+    shown = found.head(SUSPECTS)[["tile_id", "image_id", "miou", "short", "object_pixels", "action"]]
     pictures = [
         Shown(path.stem, [beside(workspace, path, "clean", path.stem)]) for path in sorted(folder.glob("*.jpg"))
     ]
-    points = list(zip(tiles["expected"], tiles["miou"], tiles["tile_id"], strict=True))
+    points = list(zip(tiles["miou"], tiles["short"], tiles["tile_id"], strict=True))
     return Section(
         "suspects", "Label suspects",
         [
             Table("Suspects, worst first", shown.to_dict("records")),
             Gallery("Pictures", pictures, "Image, label, out-of-fold prediction."),
-            Chart("Agreement of all tiles", scatter(points[:SHOWN], "expected mean IoU", "mean IoU", named=False),
-                  "What is far below the diagonal is listed."),
+            Chart("Agreement of all tiles", scatter(points[:SHOWN], "mean IoU", "short of expectation", named=False),
+                  "Low agreement where members expected none better proves nothing: what lies high is listed."),
             Table("Images, worst first", images.head(SUSPECTS).to_dict("records")),
         ],
         [("tiles judged", len(tiles)), ("suspects", len(found)), ("whole images", int(images["suspect"].sum()))]
