@@ -93,7 +93,7 @@ class Cleaner:
         return {**row, "counts": counts, "miou": agreement(counts), "object_pixels": pixels}
 
     def _judged(self, row: dict, rates: np.ndarray) -> dict:
-        """A row with how far agreement is short of what members expect, whether that is suspect, and what is to be done."""
+        """A row with how far agreement is short of what members expect, if that is suspect, and what is to be done."""
         config, counts = self.config.clean, row["counts"]
         short = round(expectation(counts, rates, self.more) - agreement(counts, self.more), 4)
         suspect = row["object_pixels"] >= config.min_foreground and short > config.list_below
