@@ -173,8 +173,8 @@ def test_members_expect_what_they_were_worth_on_the_other_images_of_the_group():
     # Of a1: a2 and the mean of the four others, (90 + 45) / 200 right where object is said, (0 + 25) / 200 where not.
     a, b = 0.675 / 1.125, (45 + 56.25) / 200 / 1.125
     assert expected == pytest.approx({"a1": a, "a2": a, "b1": b, "b2": b, "c": 0.675}, abs=1e-3)
-    alone = calibrated({"a1": counts["a1"]}, {"a1": "a"})
-    assert expectation(counts["a1"], alone["a1"]) == pytest.approx(0.94, abs=0.02), "nothing but the probability itself"
+    alone = expectation(counts["a1"], calibrated({"a1": counts["a1"]}, {"a1": "a"})["a1"])
+    assert alone == pytest.approx(243.5 / 266.5, abs=1e-3), "nothing is known but the probability itself, by its level"
     two = labeled([0, 1, 2], [1, 1, 2], 0.97, 2)
     assert expectation(two, np.ones((2, 2, 16)) * [[[0], [1]]]) == 1.0, "each class by itself"
     none = labeled([0] * 1000, [0] * 1000, 0.97)
