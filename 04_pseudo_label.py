@@ -6,10 +6,11 @@
 
 Round r learns from the members of round r-1. With `pseudo.source per_fold` a fold's labels come only from
 members that never saw its validation images, so the out-of-fold score stays honest; with `ensemble` it is
-optimistic. Writes work/<name>/pseudo/round<r>/tiles.csv and tiles/.
+optimistic. Writes work/<name>/pseudo/round<r>/tiles.csv, tiles/ and, for the report, pictures/.
 
-`--clean` predicts the training images instead, each by members that never saw it, and lists the tiles whose labels
-they contradict in work/<name>/clean/tiles.csv, worst first, with pictures; `clean.use` lets 03 drop or mend these.
+`--clean` predicts the training images instead, each by members that never saw it, and lists in work/<name>/clean/
+(tiles.csv, images.csv, pictures of tiles; worst first) whose labels agree with them far less than they expect;
+`clean.use` lets 03 drop or mend these tiles.
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ from lib.plugins import load_plugins
 from lib.pseudo.clean import Cleaner
 from lib.pseudo.rounds import labelers
 from lib.pseudo.select import select, unseen_fill
+from lib.pseudo.show import draw_kept
 from lib.pseudo.votes import Votes
 from lib.pseudo.write import check_disk, drop_unused, store_tiles
 from lib.report.page import update_report
@@ -91,6 +93,9 @@ def main(argv: list[str]) -> None:
         drop_unused(temporary, chosen)
     columns = [*tables.PSEUDO_TILES, *tables.class_columns(competition.label_names)]
     table = pd.DataFrame([{**row, "source": f"pseudo{round_}"} for row in chosen], columns=columns)
+    with replacing_dir(folder / "pictures") as pictures:
+        background, count = config.competition.background, config.report.pictures
+        draw_kept(chosen, folder, pictures, competition.channels, background, count)
     write_table(folder / "tiles.csv", table)
     stage.finish([folder / "tiles.csv", folder / "tiles"], tiles=len(chosen))
     update_report(config)
@@ -115,9 +120,9 @@ def clean(config) -> None:
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+    group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
     members = workspace.members([round_experiment(config.train.experiment, config.train.round)])
-    options = {**flat(config.clean, "clean."), "pseudo.sure": config.pseudo.sure, "pseudo.hard": config.pseudo.hard}
-    options = {**settings(config), **options}
+    options = {**settings(config), **flat(config.clean, "clean."), "pseudo.hard": config.pseudo.hard}
     inputs = [workspace.tiles, workspace.folds, *(member.path / "done.json" for member in members), *roi_file(config)]
     stage = workspace.stage("04_clean", {k: v for k, v in options.items() if k != "clean.use"}, inputs)
     if stage.up_to_date():
@@ -130,14 +135,17 @@ def clean(config) -> None:
             nets = [load_network(member.path, "swa", device) for member in members if member.fold == fold]
             engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
             forward = Ensemble(nets, device, tta=config.infer.tta, engine=engine)
-            cleaner.judge(images_of_fold(workspace, folds, fold), forward, tiles, f"04 clean, fold {fold}")
-        table = cleaner.finish()
+            images_of = images_of_fold(workspace, folds, fold)
+            cleaner.judge(images_of, group_of, forward, tiles, f"04 clean, fold {fold}")
+        table, whole = cleaner.finish()
     suspects = table[table["suspect"]]
-    stage.finish([folder / "tiles.csv"], suspects=len(suspects))
+    stage.finish([folder / "tiles.csv", folder / "images.csv"], suspects=len(suspects))
     update_report(config)
-    print(text_table(suspects.head(10)[["tile_id", "miou", "surely_wrong", "action"]].to_dict("records")))
+    print(text_table(suspects.head(10)[["tile_id", "miou", "short", "action"]].to_dict("records")))
     counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items())
     print(f"04: {len(suspects)} of {len(table)} tiles are suspects ({counts}); see {folder / 'tiles.csv'}")
+    if whole["suspect"].any():
+        print("04: the whole label looks wrong of", ", ".join(whole.loc[whole["suspect"], "image_id"].head(10)))
 
 
 def settings(config) -> dict[str, object]:

@@ -54,13 +54,18 @@ PSEUDO_TILES = {
     "confidence": ("float64", "as pseudo.by says, 0 to 1"),
 }
 
-# Training tiles beside their out-of-fold prediction, the worst suspects first.
-CLEAN_TILES = {
-    **{name: TILES[name] for name in ("tile_id", "image_id", "y", "x", "height", "width")},
+# Training images beside their out-of-fold prediction, the worst suspects first.
+CLEAN_IMAGES = {
+    "image_id": TILES["image_id"],
     "miou": ("float64", "out-of-fold mean IoU with the label, over classes that either has"),
-    "surely_wrong": ("float64", "share of the objects' pixels where the members surely contradict the label"),
+    "short": ("float64", "how much lower it is than the members would expect if the label were right"),
     "object_pixels": ("int64", "pixels, as stored, that label or members take for object"),
     "suspect": ("bool", "whether the label is listed as noisy"),
+}
+# The same of training tiles.
+CLEAN_TILES = {
+    **{name: TILES[name] for name in ("tile_id", "image_id", "y", "x", "height", "width")},
+    **CLEAN_IMAGES,
     "action": ("str", "keep, drop, relabel, or weigh"),
     "mask_path": ("str", "mended label, relative to the table's folder; empty for none"),
 }

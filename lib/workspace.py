@@ -3,8 +3,8 @@
 work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             folds.csv, leaks/                                      02
             runs/<experiment>/fold0_seed42/, all_seed42/           03
-            pseudo/round1/tiles.csv, tiles/                        04
-            clean/tiles.csv, tiles/, *.jpg                         04 --clean
+            pseudo/round1/tiles.csv, tiles/, pictures/             04
+            clean/tiles.csv, images.csv, tiles/, *.jpg             04 --clean
             oof/, decision.json, submission.csv                    05
             submissions/*.csv, .json, .yaml, ledger.csv            05
             choices.json, manifests/, report/, look/

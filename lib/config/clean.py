@@ -15,13 +15,12 @@ class Clean(Section):
     Only tiles that 01 kept are judged: `preprocess.background_keep` 1 shows objects that no label has.
     """
 
-    list_below: Share = 0.3
-    """Tiles whose out-of-fold mean IoU with their label is lower are suspects."""
-    surely_wrong: Share = 0.3
-    """So are tiles of which the members surely (`pseudo.sure`) contradict the label on a larger share of the objects'
-    pixels: an object too many or too few, although others are right."""
+    list_below: Annotated[float, Interval(ge=-1, le=1)] = 0.3
+    """Tiles and images are suspects whose out-of-fold mean IoU with their label is lower, by more than this, than the
+    members' own calibrated probabilities let expect; -1 lists all."""
     min_foreground: Annotated[int, Ge(0)] = 100
-    """Pixels of a stored tile that label or members take for object, below which a tile is not judged."""
+    """Pixels of a stored tile that label or members take for object, below which a tile is not judged. So many more are
+    taken to agree: little that is wrong proves little."""
     use: bool = False
     """03 trains without the hopeless tiles and with the bad ones mended, as the bounds below say when
     `04_pseudo_label.py --clean` is run."""

@@ -104,7 +104,8 @@ class Report(Section):
     """What is shown."""
 
     pictures: Annotated[int, Ge(0)] = 6
-    """How many of the worst, best and most uncertain images are drawn each."""
+    """How many of the worst, best and most uncertain images are drawn each; and of the surest and least sure
+    pseudo-labels of a round."""
     tracker: str = "none"
     """Where 03's numbers and the masks of the worst images, and 05's scores and the ledger, go besides the workspace:
     `none`, `wandb`, `tensorboard` (optional packages), or a plugin's."""

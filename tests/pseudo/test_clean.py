@@ -17,7 +17,8 @@ from lib.competition.dataset import Competition
 from lib.config import load
 from lib.errors import UserError
 from lib.inference.forward import Ensemble
-from lib.pseudo.clean import Cleaner, agreement, surely_wrong, verdict
+from lib.pseudo.clean import Cleaner, verdict
+from lib.pseudo.expect import agreement, calibrated, expectation, tally
 from lib.training.member import make_data, training_tiles
 from lib.workspace import Workspace
 
@@ -53,17 +54,16 @@ def noisy(tiny):
 
 
 def judge(path, folder, *flags):
-    config = load(path, ["--clean.list_below", "0.5", "--clean.relabel_below", "0.5", *flags])
+    config = load(path, ["--clean.relabel_below", "0.5", *flags])
     workspace = Workspace(config.workspace)
     images = tables.read(workspace.images, tables.IMAGES, "01")
     rows = images[images["split"] == "train"]
     cleaner = Cleaner(config, Competition(config.competition), folder)
     forward = Ensemble([Bright().eval()], torch.device("cpu"))
-    cleaner.judge(
-        list(zip(rows["image_id"], rows["path"], strict=True)), forward,
-        tables.read(workspace.tiles, tables.TILES, "01"), "",
-    )  # fmt: skip
-    return config, workspace, cleaner.finish()
+    group_of = dict(zip(rows["image_id"], rows["image_id"], strict=True))
+    paths = list(zip(rows["image_id"], rows["path"], strict=True))
+    cleaner.judge(paths, group_of, forward, tables.read(workspace.tiles, tables.TILES, "01"), "")
+    return config, workspace, cleaner.finish()[0]
 
 
 def test_shifted_labels_are_listed_worst_first_with_pictures(noisy, tmp_path):
@@ -73,7 +73,9 @@ def test_shifted_labels_are_listed_worst_first_with_pictures(noisy, tmp_path):
     assert set(suspects["image_id"]) == set(NOISY), "only these, and both"
     with_object = table[table["image_id"].isin(NOISY) & (table["object_pixels"] >= 100)]
     assert len(suspects) >= 0.8 * len(with_object)
-    assert list(suspects["miou"]) == sorted(suspects["miou"])
+    assert list(suspects["short"]) == sorted(suspects["short"], reverse=True)
+    images = pd.read_csv(tmp_path / "clean/images.csv")
+    assert set(images.loc[images["suspect"], "image_id"]) == set(NOISY) == set(images["image_id"][:2])
     pictures = sorted(path.name for path in (tmp_path / "clean").glob("*.jpg"))
     assert pictures == [f"{i + 1:02}_{tile_id}.jpg" for i, tile_id in enumerate(suspects["tile_id"][:3])]
 
@@ -83,15 +85,13 @@ def test_each_bound_of_a_suspect_is_its_own(noisy, tmp_path):
         return set(judge(noisy, tmp_path / "clean", *flags)[2].query("suspect")["tile_id"])
 
     usual = suspects()
-    assert suspects("--clean.list_below", "0"), "some labels are surely contradicted"
-    assert suspects("--clean.list_below", "0", "--clean.surely_wrong", "0.95") < usual
-    assert suspects("--clean.surely_wrong", "1"), "some do not overlap"
-    assert not suspects("--clean.list_below", "0", "--clean.surely_wrong", "1")
+    assert suspects("--clean.list_below", "0.6") < usual < suspects("--clean.list_below", "-1")
+    assert not suspects("--clean.list_below", "1")
     assert not suspects("--clean.min_foreground", "100000"), "nothing to judge by"
 
 
 def test_where_nothing_is_left_to_train_on_it_is_said(noisy):
-    flags = ["--clean.list_below", "1", "--clean.drop_below", "1", "--clean.min_foreground", "0"]
+    flags = ["--clean.list_below", "-1", "--clean.drop_below", "1", "--clean.min_foreground", "0"]
     config, workspace, table = judge(noisy, Workspace(noisy.parent / "work").clean_dir, *flags, "--clean.use", "true")
     table.assign(action="drop").to_csv(workspace.clean_dir / "tiles.csv", index=False)
     folds = tables.read(workspace.folds, tables.FOLDS, "02")
@@ -147,16 +147,38 @@ def test_04_cleans_and_03_uses_it(tiny, capsys):
     assert json.loads((tiny.parent / "work/runs/cleaned/fold0_seed42/done.json").read_text())["score"] >= 0
 
 
+def labeled(truth, guess, p, classes=1):
+    """The `tally` of pixels of which label and members say these classes, the latter with probability `p`."""
+    truth, guess = np.array([truth], np.uint8), np.array([guess])
+    bins = np.round(255 * np.where(guess == np.arange(classes + 1)[:, None, None], p, (1 - p) / classes))
+    return tally(truth, (bins[1:] if classes == 1 else bins).astype(np.uint8), 1)
+
+
 def test_agreement_counts_the_classes_that_either_has():
-    assert agreement(np.array([[9, 0, 0], [0, 4, 0], [0, 0, 0]]), 1) == 1.0
-    assert agreement(np.array([[9, 0, 2], [0, 4, 0], [0, 0, 0]]), 1) == 0.5, "a class that only the members see"
-    assert agreement(np.array([[9, 0], [0, 0]]), 1) == 1.0
-    truth, bins = np.array([[0, 1, 1, 255]], np.uint8), np.array([[[250, 250, 100, 250]]], np.uint8)
-    assert surely_wrong(truth, (bins[0] > 127).astype(np.uint8), bins, 0.9, 0) == pytest.approx(1 / 3)
-    far = np.zeros((9, 9), np.uint8)  # background that nobody contradicts makes no object less wrong
-    far[0, :4] = truth
-    guess, sure = np.zeros((9, 9), np.uint8), np.zeros((1, 9, 9), np.uint8)
-    guess[0, :4], sure[0, 0, :4] = bins[0] > 127, bins[0, 0]
-    assert surely_wrong(far, guess, sure, 0.9, 1) == pytest.approx(1 / 3)
+    assert agreement(labeled([0, 0, 1, 1, 255], [0, 0, 1, 1, 1], 0.9)) == 1.0
+    assert agreement(labeled([0, 1, 1, 0], [0, 1, 1, 2], 0.9, 2)) == 0.5, "a class that only the members see"
+    assert agreement(labeled([0, 0], [0, 0], 0.9, 2)) == 1.0
     config = load(None, ["--clean.drop_below", "0.1", "--clean.relabel_below", "0.3"]).clean
     assert [verdict(miou, config) for miou in (0.05, 0.2, 0.4)] == ["drop", "relabel", "keep"]
+
+
+def test_members_expect_what_they_were_worth_on_the_other_images_of_the_group():
+    sure, doubtful = [1] * 90 + [0] * 10 + [0] * 100, [1] * 45 + [0] * 55 + [0] * 100
+    said = [1] * 100 + [0] * 100
+    wrong = [0] * 100 + [1] * 100
+    images = {"a1": sure, "a2": sure, "b1": doubtful, "b2": doubtful, "c": wrong}
+    counts = {name: labeled(truth * 50, said * 50, 0.97) for name, truth in images.items()}
+    rates = calibrated(counts, {name: name[0] for name in images})
+    expected = {name: expectation(counts[name], rates[name]) for name in images}
+    # Of a1: a2 and the mean of the four others, (90 + 45) / 200 right where object is said, (0 + 25) / 200 where not.
+    a, b = 0.675 / 1.125, (45 + 56.25) / 200 / 1.125
+    assert expected == pytest.approx({"a1": a, "a2": a, "b1": b, "b2": b, "c": 0.675}, abs=1e-3)
+    alone = expectation(counts["a1"], calibrated({"a1": counts["a1"]}, {"a1": "a"})["a1"])
+    assert alone == pytest.approx(243.5 / 266.5, abs=1e-3), "nothing is known but the probability itself, by its level"
+    two = labeled([0, 1, 2], [1, 1, 2], 0.97, 2)
+    assert expectation(two, np.ones((2, 2, 16)) * [[[0], [1]]]) == 1.0, "each class by itself"
+    none = labeled([0] * 1000, [0] * 1000, 0.97)
+    odd = labeled([1] * 500 + [0] * 500, [0] * 1000, 0.97)  # an object where members surely see none
+    few = np.full((1, 2, 16), 0.01)
+    assert expectation(odd, few) == expectation(odd, few, 0) == agreement(odd) == 0 and agreement(none) == 1
+    assert expectation(odd, few, 100) == pytest.approx(100 / 110, abs=1e-3) and agreement(odd, 100) < 0.2

@@ -32,7 +32,7 @@ def browser():
 def index(tmp_path_factory):
     """The report of a tiny run that went through every stage."""
     tiny = make_tiny(tmp_path_factory.mktemp("run"))
-    flags = ["--report.pictures", "2", "--train.seeds", "42", "43", "--clean.list_below", "1", "--clean.pictures", "3"]
+    flags = ["--report.pictures", "2", "--train.seeds", "42", "43", "--clean.list_below", "-1", "--clean.pictures", "3"]
     flags += ["--train.evaluations", "1"]
     for stage, *more in [
         ("01_preprocess",), ("02_make_folds",), ("03_train",), ("04_pseudo_label", "--train.round", "1"),

@@ -62,7 +62,8 @@ def test_the_page_grows_with_every_stage_and_is_rewritten_only_when_it_changes(t
     for name in ("train.csv", "metadata.csv"):
         pd.read_csv(raw / name).replace("im1", ODD).to_csv(raw / name, index=False)
     (raw / "train/im1.png").rename(raw / f"train/{ODD}.png")
-    flags = ["--report.pictures", "2", "--train.seeds", "42", "43", "--clean.list_below", "1", "--clean.pictures", "2"]
+    flags = ["--report.pictures", "2", "--train.seeds", "42", "43", "--clean.list_below", "-1", "--clean.pictures", "2"]
+    flags += ["--pseudo.min_sure", "0"]
     for stage, more, expected in [
         ("01_preprocess", [], {"data", "costs"}),
         ("02_make_folds", [], {"folds"}),
@@ -80,6 +81,7 @@ def test_the_page_grows_with_every_stage_and_is_rewritten_only_when_it_changes(t
     shown = pictures(index)
     assert len(shown) >= 8 + 6 + 2 * 3, "each image in tables, galleries and suspects"
     assert [path for path in shown if ODD in path]
+    assert len([path for path in shown if path.startswith("pseudo_round1/")]) == 4, "the surest two and the least sure"
     assert not [path for path in shown if not (index.parent / path).is_file()]
     text = index.read_text(encoding="utf-8")
     assert "Speed of 05" in text and "seconds per megapixel" in text and "parameters of all, millions" in text

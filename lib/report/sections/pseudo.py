@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import pandas as pd
 
 from lib import tables
 from lib.config import Config
 from lib.pseudo.rounds import round_scores
-from lib.report.charts import Line, line_chart
+from lib.report.charts import Line, line_chart, scatter
 from lib.report.sections.blocks import Chart, Gallery, Section, Shown, Table, beside
 from lib.workspace import Workspace
 
-SUSPECTS = 200  # rows of the table
+SUSPECTS = 200  # rows of a table
+SHOWN = 1000  # points of a chart
 
 
 def rounds(workspace: Workspace, config: Config) -> Section | None:
@@ -21,7 +23,7 @@ def rounds(workspace: Workspace, config: Config) -> Section | None:
         return None
     whole = config.model_copy(update={"train": config.train.model_copy(update={"round": 0})})
     scores = round_scores(whole, workspace)
-    rows = []
+    rows, galleries = [], []
     for path in paths:
         tiles = tables.read(path, tables.PSEUDO_TILES, "04_pseudo_label.py")
         pixels = tiles.filter(regex="^px_(?!background|ignore)").sum(axis=1)
@@ -34,6 +36,7 @@ def rounds(workspace: Workspace, config: Config) -> Section | None:
                     "mean confidence": float(own["confidence"].mean()),
                 }
             )  # fmt: skip
+        galleries.append(_kept(workspace, path.parent, tiles))
     points = list(enumerate(scores))
     note = (
         "" if config.pseudo.source == "per_fold" else "Labels are of the whole ensemble: later rounds' scores flatter."
@@ -42,38 +45,47 @@ def rounds(workspace: Workspace, config: Config) -> Section | None:
         "pseudo", "Pseudo-labels",
         [
             Chart("Mean member by round", line_chart([Line("members", points, dots=True)], "round", "OOF score"), note),
-            Table("Tiles kept", rows),
+            Table("Tiles kept", rows), *galleries,
         ],
         made_by="04_pseudo_label_round*",
     )  # fmt: skip
 
 
-def suspects(workspace: Workspace, config: Config) -> Section | None:
-    path = workspace.clean_dir / "tiles.csv"
-    if not path.is_file():
-        return None
-    table = tables.read(path, tables.CLEAN_TILES, "04_pseudo_label.py --clean")
-    found = table[table["suspect"]]
-    shown = found.head(SUSPECTS)[["tile_id", "image_id", "miou", "surely_wrong", "object_pixels", "action"]]
-    pictures = [
-        Shown(path.stem, [beside(workspace, path, "clean", path.stem)])
-        for path in sorted(workspace.clean_dir.glob("*.jpg"))
+def _kept(workspace: Workspace, folder: Path, tiles: pd.DataFrame) -> Gallery:
+    """What a round learns from: its pictures (lib/pseudo/show.py), the surest first."""
+    drawn = {path.stem: path for path in (folder / "pictures").glob("*.jpg")}
+    shown = tiles[tiles["tile_id"].isin(drawn)].sort_values("confidence", ascending=False, kind="stable")
+    items = [
+        Shown(f"{name}: {confidence:.4f}", [beside(workspace, drawn[name], f"pseudo_{folder.name}", name)])
+        for name, confidence in zip(shown["tile_id"], shown["confidence"], strict=True)
     ]
+    note = "Image, label, its probability, and how confident the tile is; of those kept, the surest and the least sure."
+    return Gallery(f"Tiles of round {folder.name[5:]}", items, note)
+
+
+def suspects(workspace: Workspace, config: Config) -> Section | None:
+    folder = workspace.clean_dir
+    if not (folder / "tiles.csv").is_file():
+        return None
+    tiles = tables.read(folder / "tiles.csv", tables.CLEAN_TILES, "04_pseudo_label.py --clean")
+    images = tables.read(folder / "images.csv", tables.CLEAN_IMAGES, "04_pseudo_label.py --clean")
+    found = tiles[tiles["suspect"]]
+    shown = found.head(SUSPECTS)[["tile_id", "image_id", "miou", "short", "object_pixels", "action"]]
+    pictures = [
+        Shown(path.stem, [beside(workspace, path, "clean", path.stem)]) for path in sorted(folder.glob("*.jpg"))
+    ]
+    points = list(zip(tiles["miou"], tiles["short"], tiles["tile_id"], strict=True))
     return Section(
         "suspects", "Label suspects",
         [
             Table("Suspects, worst first", shown.to_dict("records")),
             Gallery("Pictures", pictures, "Image, label, out-of-fold prediction."),
-            Chart("Agreement of all tiles", _agreement(table), "Share of the tiles that agree less with their label."),
+            Chart("Agreement of all tiles", scatter(points[:SHOWN], "mean IoU", "short of expectation", named=False),
+                  "Low agreement where members expected none better proves nothing: what lies high is listed."),
+            Table("Images, worst first", images.head(SUSPECTS).to_dict("records")),
         ],
-        [("tiles judged", len(table)), ("suspects", len(found))]
+        [("tiles judged", len(tiles)), ("suspects", len(found)), ("whole images", int(images["suspect"].sum()))]
         + [(action, int(n)) for action, n in found["action"].value_counts().items()],
-        "Tiles whose labels are contradicted by members that never saw them.",
+        "Tiles that members which never saw them agree with far less than they expect of themselves.",
         made_by="04_clean",
     )  # fmt: skip
-
-
-def _agreement(table: pd.DataFrame):
-    values = np.sort(table["miou"].to_numpy(float))
-    points = list(zip(values.tolist(), (np.arange(1, len(values) + 1) / len(values)).tolist(), strict=True))
-    return line_chart([Line("tiles", points)], "mean IoU", "share of tiles")
