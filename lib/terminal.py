@@ -85,6 +85,8 @@ class Bar(tqdm):
 
     def update(self, n: float = 1) -> bool | None:
         if not self.disable:
+            if self.total:
+                self.total = max(self.total, self.n + n)  # more than was expected
             self.last = (self.n + n, self._time())
             self.first = self.first or self.last
         return super().update(n)

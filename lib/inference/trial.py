@@ -58,7 +58,8 @@ class Trial:
         # Networks are loaded and built once for all variants.
         load = cache(first.load)
         self.variants = [Loaded(**vars(variant), networks=load) for variant in variants]
-        self.engine = SimpleNamespace(build=cache(self.variants[0].engine(parts).build))
+        engine = self.variants[0].engine(parts)
+        self.engine = SimpleNamespace(backend=engine.backend, build=cache(engine.build))
         self.groups, self.met = cache(self.groups), {}
 
     def run(self, limit: float) -> Tried:

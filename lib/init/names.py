@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from lib.competition.labels.template import last_number
 
+LONGEST = 1000  # letters of a text that may name an image; run-lengths have millions
 CLASSES = 64  # more different words than this are no classes
 SEPARATORS = "_-./ "
 
@@ -90,6 +91,8 @@ def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
 
 def _split(cell: str, known: Known, files: bool) -> tuple[str, str] | None:
     """(`cell` with {id} in the place of an image's id, that id); the longest id that it may be."""
+    if len(cell) > LONGEST:
+        return None
     folder, slash, name = cell.rpartition("/")
     words = sorted(_words(name), key=lambda span: (span[0] > 0, span[0] - span[1]))
     for start, end in words:

@@ -140,7 +140,7 @@ def test_an_unknown_preset_is_named():
         ({"preset": "boostcamp_trash", "instances": True}, "unset competition.submission.instances"),
         ({"preset": "epfl_roads", "size": [4, 4]}, "unset competition.submission.size"),
         ({"codec": "pixels"}, "set competition.submission.size"),
-        ({"sample": ""}, "name the organiser's sample"),
+        ({"preset": "epfl_roads", "sample": ""}, "needs the organiser's sample"),
     ],
 )
 def test_options_that_do_not_fit_together(options, what):
