@@ -16,6 +16,7 @@ from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
 from lib.data.cutting import class_pixels, cut_band, describe, pick_images, survey_image
 from lib.errors import UserError, run_script
+from lib.imaging.readers.planes import files_of
 from lib.parallel import parallel
 from lib.plugins import load_plugins
 from lib.report.page import update_report
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> None:
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
     images = pick_images(competition, config.preprocess.max_images)
-    files = {str(image.path): stamp(image.path) for image in images}
+    pixels = config.competition.pixels
+    files = {str(path): stamp(path) for image in images for path in files_of(image.path, pixels)}
     external = config.competition.external
     stage = workspace.stage(
         "01_preprocess",
@@ -57,7 +59,9 @@ def main(argv: list[str]) -> None:
     spool, pictures = workspace.root / "spool", workspace.report / "images"
     # First look at every image (a thumbnail and the label), then read only the tiles that are kept.
     looks = [(image, config, spool, pictures) for image in images]
-    surveys = parallel(survey_image, looks, config.jobs, "01 look", "image", work=[size for size, _ in files.values()])
+    surveys = parallel(
+        survey_image, looks, config.jobs, "01 look", "image", work=[stamp(image.path)[0] for image in images]
+    )
     if len(images) == len(competition.images):  # a few images may lack a class
         check_class_pixels(competition.label_names, class_pixels(surveys, competition.label_names))
     with replacing_dir(workspace.tiles_dir) as folder:

@@ -35,7 +35,6 @@ from lib.training.budget import EPOCHS_KEPT, Budget
 from lib.training.checkpoint import load_network
 from lib.training.device import loading_processes, pick_device
 from lib.training.member import (
-    check_unscored,
     make_data,
     make_trainer,
     member_inputs,
@@ -66,8 +65,6 @@ def main(argv: list[str]) -> None:
         for seed in config.train.seeds
         for fold in (ALL if fold == "all" else fold for fold in config.train.folds or every_fold)
     ]
-    if "all" in config.train.folds:
-        check_unscored(config)
     if config.train.time_limit:
         train_in_time(members, config, competition, workspace, folds, device, team)
     else:
@@ -79,9 +76,10 @@ def main(argv: list[str]) -> None:
 def train_in_time(members: list[Member], config, competition, workspace: Workspace, folds, device, team) -> None:
     """All members, or as many as `train.time_limit` is enough for; a single one keeps checkpoints, to be averaged."""
     validation = images_of_fold(workspace, folds, members[0].fold)
-    budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition.channels))
+    with team.leader_first():  # what it measures is there for the others to read
+        budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition.channels))
     for number, member in enumerate(budget.members):
-        update = {"member_limit": budget.seconds(member)}
+        update = {"member_limit": team.leaders(budget.seconds(member) if team.leads else 0.0)}
         if len(budget.members) == 1 < len(members):
             update["checkpoints"] = max(EPOCHS_KEPT, config.train.checkpoints)
             print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.weights epochs")
@@ -142,11 +140,11 @@ def train_member(
     trainer = make_trainer(member, config, competition.channels, data, device, team)
     if before is not None:
         before.run(trainer, member, competition.channels, left)
+    validation = images_of_fold(workspace, folds, member.fold)
     if not team.leads:
-        trainer.run(lambda network: 0.0, left)  # the leader's score counts
+        trainer.run((lambda network: 0.0) if validation else None, left)  # the leader's score counts
         team.wait()
         return
-    validation = images_of_fold(workspace, folds, member.fold)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     tracker = open_tracker(config, member.name, member.path, competition.label_names)
     trainer.watch = tracker.numbers

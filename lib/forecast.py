@@ -148,13 +148,13 @@ def fold_counts(config: Config, competition: Competition) -> tuple[int, float]:
     """(folds to train, share of the training images that they validate on)."""
     folds = config.folds
     if folds.scheme == "holdout":
-        return 1, folds.holdout_share
+        return (1, folds.holdout_share) if config.train.folds != ["all"] else (0, 0.0)
     every = folds.k
     if folds.scheme == "column" and folds.column in competition.metadata:
         every = max(1, len(set(competition.metadata[folds.column]) - {"-1"}))
-    chosen = len(config.train.folds) or every
-    scored = sum(fold != "all" for fold in config.train.folds) or every
-    return chosen + (config.infer.folds == "all"), min(1.0, scored / every)
+    chosen = [fold for fold in config.train.folds if fold != "all"]
+    scored = len(chosen) if config.train.folds else every
+    return scored, min(1.0, scored / every)
 
 
 def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, validated: float) -> Forecast:
@@ -162,7 +162,9 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     pixels = {split: float(sum(h * w for h, w in images)) for split, images in sizes.items()}
     unlabeled = sizes["test"] + sizes["unlabeled"]
     networks, rounds = folds * len(config.train.seeds), config.pseudo.rounds
-    members = networks * (rounds + 1)
+    of_all = len(config.train.seeds) * (config.infer.folds == "all" or "all" in config.train.folds)
+    members = networks * (rounds + 1) + of_all
+    answering = of_all if config.infer.folds == "all" else networks
     seen = 1 - measured.blank_share if config.infer.roi in ("content", "coarse") else 1.0
 
     def windows(images: list[tuple[int, int]], grid: Windows) -> float:
@@ -176,7 +178,7 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     passes = (
         rounds * windows(unlabeled, grid) * networks
         + validated * windows(sizes["train"], grid) * len(config.train.seeds) * kinds
-        + windows(sizes["test"], grid) * networks * kinds
+        + windows(sizes["test"], grid) * answering * kinds
     ) * cost(config.infer.tta)
     trials = config.infer.trial_limit * [config.infer.window, config.infer.tta].count("auto")
 

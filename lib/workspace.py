@@ -27,7 +27,7 @@ import pandas as pd
 from lib.errors import UserError
 from lib.memory import peak_gib
 
-ALL = -1  # in place of a fold: trained on all images
+ALL = -2  # in place of a fold: trained on all images (-1 in folds.csv: never validated)
 
 
 class Workspace:

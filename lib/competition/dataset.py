@@ -226,7 +226,8 @@ def listed_names(path: Path) -> set[str]:
     if path.suffix.lower() == ".txt" and path.is_file():
         return {line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()}
     table = read_csv(path, [])
-    return set(table[table.columns[0]])
+    first = table.columns[0]
+    return {first, *table[first]}  # there may be no header
 
 
 def image_files(root: Path, pattern: str, key: str) -> list[Path]:

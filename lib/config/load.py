@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 from types import UnionType
-from typing import Union, get_origin
+from typing import Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from lib.config.clean import Clean
 from lib.config.competition import Competition
@@ -51,6 +51,22 @@ class Config(Section):
     """File to which everything that is shown, quiet or not, is added as plain lines with their time."""
     preflight: bool = False
     """Smaller still than `debug`: one batch through every stage, in `work/<name>-preflight`."""
+
+    @model_validator(mode="after")
+    def _unscored(self):
+        """A training on all images cannot choose by scores, of which it has none."""
+        wrong = {
+            "train.soup goes": self.train.soup,
+            "train.schedule plateau goes": self.train.schedule == "plateau",
+            "infer.weights best are": "best" in self.infer.weights,
+        }
+        asked = "train.folds all" if "all" in self.train.folds else "infer.folds all" * (self.infer.folds == "all")
+        for name in (name for name, chosen in wrong.items() if asked and chosen):
+            raise ValueError(
+                f"{asked}: {name} by the scores of images that are not trained on, and there are none; leave it out "
+                "(infer.weights mean averages checkpoints without scores)"
+            )
+        return self
 
 
 # What `debug` and `preflight` put over the user's own values.
@@ -108,6 +124,8 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
     if config.preflight or config.debug:
         for key, value in (DROP if config.preflight else SLIVER).items():
             _put(values, key, value)
+        if "all" in config.train.folds:
+            _put(values, "train.folds", ["all"])
         if config.preflight:
             _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
         if {"epochs", "mean", "soup"} & set(config.infer.weights):
@@ -285,6 +303,10 @@ def _option(place: tuple) -> tuple:
     for i, part in enumerate(place):
         field = getattr(section, "model_fields", {}).get(part)
         section = field.annotation if field else None
+        if get_origin(section) is list and i + 1 < len(place):  # of its items
+            section = get_args(section)[0]
+            if get_origin(section) in (Union, UnionType):
+                return place[: i + 2]
         if get_origin(section) in (Union, UnionType):
             return place[: i + 1]
     return place

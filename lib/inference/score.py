@@ -19,7 +19,7 @@ from lib.inference.forward import Ensemble
 from lib.inference.glimpse import Glimpse
 from lib.inference.members import limits_of, source_of, windows_of
 from lib.inference.together import Group
-from lib.workspace import ALL, Workspace
+from lib.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Scored:
 def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
     """(image id, path) of a fold's validation images; none for a member of `ALL` images."""
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py").set_index("image_id")
-    return [(i, images.loc[i, "path"]) for i in folds.loc[(folds["fold"] == fold) & (fold != ALL), "image_id"]]
+    return [(i, images.loc[i, "path"]) for i in folds.loc[folds["fold"] == fold, "image_id"]]
 
 
 def score(

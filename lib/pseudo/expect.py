@@ -65,8 +65,10 @@ def calibrated(images: dict[str, np.ndarray], group_of: dict[str, str]) -> dict[
     or annotator; the mean of all other images counts as one more, and the probability itself as one pixel.
     """
     total, rates = sum(images.values()), {}
+    of_group: dict[str, np.ndarray] = {}
     for image_id, own in images.items():
-        group = [other for i, other in images.items() if group_of[i] == group_of[image_id] and i != image_id]
-        known = sum(group) + (total - own) / max(1, len(images) - 1)
+        of_group[group_of[image_id]] = of_group.get(group_of[image_id], 0) + own
+    for image_id, own in images.items():
+        known = of_group[group_of[image_id]] - own + (total - own) / max(1, len(images) - 1)
         rates[image_id] = (known[:, 1] + MIDDLE) / (known.sum(1) + 1)
     return rates

@@ -144,16 +144,6 @@ def _with_object(tiles: pd.DataFrame, config: Config) -> pd.DataFrame:
     return tiles.assign(object=pixels >= config.preprocess.min_object_pixels)
 
 
-def check_unscored(config: Config) -> None:
-    """Raises UserError where a training on all images would have to choose by scores, of which it has none."""
-    wrong = {"train.soup": config.train.soup, "train.schedule plateau": config.train.schedule == "plateau"}
-    for name in (name for name, asked in wrong.items() if asked):
-        raise UserError(
-            f"train.folds all: {name} goes by the scores of images that are not trained on, and there are none; leave "
-            "it out (infer.weights mean averages checkpoints without scores)"
-        )
-
-
 def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, workers: int = 0) -> Data:
     """Dataset and sampler of a member. Raises UserError where objects are to be pasted and every pixel is one."""
     if config.augment.mix == "copypaste" and not config.competition.background:

@@ -75,8 +75,11 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
         raise UserError(f"{path} is no JSON of labelme or Cityscapes: {type(error).__name__} {error}") from None
 
 
+FLAT = ("point", "points", "line", "linestrip")  # have no area
+
+
 def _outline(points: list[list[float]], kind: str) -> list[list[float]]:
-    """Corners of a shape; none of one without area.
+    """Corners of a shape; none of one without area. Raises ValueError on a kind that is not known.
 
     >>> _outline([[1, 2], [4, 9]], "rectangle")
     [[1, 2], [4, 2], [4, 9], [1, 9]]
@@ -88,4 +91,6 @@ def _outline(points: list[list[float]], kind: str) -> list[list[float]]:
         (x, y), rim = points
         radius, angles = math.dist((x, y), rim), np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
         return np.column_stack([x + radius * np.cos(angles), y + radius * np.sin(angles)]).tolist()
+    if kind not in ("polygon", *FLAT):
+        raise ValueError(f"has a shape of type {kind!r}, which is not read; make it a polygon")
     return points if kind == "polygon" else []

@@ -11,6 +11,7 @@ from lib.errors import UserError
 from lib.imaging.readers.base import ImageReader, check, shown
 
 ARRAY_SUFFIXES = (".npy",)
+MANY = 32  # channels that an image hardly has
 FEW = 4  # a first axis of no more is that of channels, where the last one is longer
 
 
@@ -29,6 +30,8 @@ class ArrayReader(ImageReader):
             raise UserError(
                 f"{path} is an array {values.shape} of {values.dtype}; numbers (H, W) or (H, W, C) are needed"
             )
+        if values.ndim == 3 and values.shape[2] > max(MANY, values.shape[0]) and values.shape[0] > FEW:
+            raise UserError(f"{path} is an array {values.shape}, whose channels must come last; np.moveaxis does that")
         values = values.view(np.uint8) if values.dtype == bool else values
         values = values[..., None] if values.ndim == 2 else values
         self._values = np.moveaxis(values, 0, -1) if values.shape[0] <= FEW < values.shape[2] else values

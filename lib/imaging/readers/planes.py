@@ -12,6 +12,16 @@ from lib.errors import UserError
 from lib.imaging.readers.base import ImageReader
 
 
+def files_of(path: Path, pixels: Pixels) -> list[Path]:
+    """All files of the image whose first one is `path`. Raises UserError where that is not named as the first is."""
+    if not pixels.files:
+        return [path]
+    first = pixels.files[0]
+    if not path.stem.endswith(first):
+        raise UserError(f"{path} does not end in {first}, the first of competition.pixels.files; mend the globs")
+    return [path.with_name(path.stem.removesuffix(first) + end + path.suffix) for end in pixels.files]
+
+
 class PlanesReader(ImageReader):
     """The first channel of each file of `pixels.files`; files of one image have one size."""
 
@@ -20,15 +30,17 @@ class PlanesReader(ImageReader):
     def __init__(self, path: Path, pixels: Pixels, open_one: Callable[[Path, Pixels], ImageReader]):
         """`path`: the file of red. Raises UserError when another is missing, or of another size."""
         self.path = path
-        first = pixels.files[0]
-        if not path.stem.endswith(first):
-            raise UserError(f"{path} does not end in {first}, the first of competition.pixels.files; mend the globs")
-        paths = [path.with_name(path.stem.removesuffix(first) + end + path.suffix) for end in pixels.files]
+        paths = files_of(path, pixels)
         self._planes = [open_one(one, pixels.model_copy(update={"files": ()})) for one in paths]
         sizes = [(plane.height, plane.width) for plane in self._planes]
         if len(set(sizes)) > 1:
             raise UserError(f"{path} and the other competition.pixels.files of its image have several sizes: {sizes}")
         self.height, self.width = sizes[0]
+        if any(plane.undividable for plane in self._planes):
+            raise UserError(
+                f"{path}, or another of competition.pixels.files of its image, can only be decoded whole; convert "
+                "them to tiled TIFFs"
+            )
         self.windowed = all(plane.windowed for plane in self._planes)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
