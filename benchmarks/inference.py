@@ -33,9 +33,10 @@ from lib.competition import rle
 from lib.competition.demo import draw, make_scene
 from lib.config.training import Model
 from lib.imaging.blend import window_weights
-from lib.inference.backends import Engine, as_images, fastest_backend, probabilities
+from lib.inference.backends import Engine, as_images, fastest_engine, probabilities
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, first_windows, full_rows, predict
+from lib.plugins import names
 from lib.training.model import build_network
 
 CPU = torch.device("cpu")
@@ -60,7 +61,8 @@ def main() -> None:
     sample = first_windows(sources, windows, BATCH)
     best = args.backend  # of a work of hours: building counts little
     if best == "auto":
-        best = fastest_backend(network, CPU, "fp32", sample, batches=10_000, networks=1)
+        engines = [Engine("fp32", name) for name in names("backend")]
+        best = fastest_engine(engines, network, CPU, sample, batches=10_000, networks=1).backend
 
     forwards = {name: Ensemble([network], CPU, engine=Engine("fp32", name)) for name in {"eager", best}}
     runs = {name: Engine("fp32", name).build(network, CPU) for name in forwards}

@@ -67,10 +67,10 @@ class Infer(Section):
     enough for. Measured once, and again when members or options that matter change."""
     batch_size: Annotated[int, Ge(1)] = 8
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """`auto` times two forward passes of each and takes the fastest whose maps agree."""
+    """`auto` takes, together with the backend, what is fastest and agrees with fp32."""
     backend: str = "auto"
     """`eager`, `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
-    windows until the whole work takes less than five minutes, and takes the fastest whose maps agree."""
+    windows, where the work takes half a minute (`compile`: five), and takes the fastest whose maps agree."""
     gate: Annotated[float, Interval(ge=0, lt=1)] | Literal["fit"] = 0.0
     """A class is left out where the classification heads (`model.classifier`) find it less likely than this, blended
     over windows and averaged over members; 0 for never, `fit` for what scores best on out-of-fold maps, class by class.

@@ -16,13 +16,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.errors import UserError
 from lib.inference.upsampling import convolve_before_upsampling
-from lib.plugins import find, names, register
+from lib.plugins import find, register
 from lib.precision import autocast, finished
 
 Run = Callable[[torch.Tensor], torch.Tensor]
-PATIENCE = 300.0  # seconds of forward passes that are worth no further search
+PATIENCE = 30.0  # seconds of forward passes that are worth no further search
+BUILDING = 300.0  # that are not worth `compile`
 TOLERANCE = 1e-3  # largest difference between probabilities
+ROUNDING = 1e-2  # mean difference, in less than float32
 
 
 class Unsuited(Exception):
@@ -36,8 +39,14 @@ class Engine:
     precision: str = "fp32"
     backend: str = "eager"
 
+    def __str__(self) -> str:
+        return f"{self.backend} in {self.precision}"
+
     def build(self, network: nn.Module, device: torch.device) -> Run:
         return find("backend", self.backend, "infer.backend")(network, device, self.precision)
+
+
+EAGER = Engine()
 
 
 @register("backend", "eager")
@@ -101,39 +110,47 @@ def openvino_core():
     return ov.Core()
 
 
-def fastest_backend(
-    network: nn.Module, device: torch.device, precision: str, windows: np.ndarray, batches: int, networks: int
-) -> str:
-    """The backend that takes `batches` of such `windows` (B, h, w, 3) uint8 through `networks` soonest.
+def fastest_engine(
+    engines: list[Engine], network: nn.Module, device: torch.device, windows: np.ndarray, batches: int, networks: int
+) -> Engine:
+    """The one of `engines` that takes `batches` of such `windows` (B, h, w, 3) uint8 through `networks` soonest.
 
-    Building counts. One whose probabilities differ from eager's by more than `TOLERANCE` is not taken. As soon as
-    the work takes less than `PATIENCE` seconds, no more are tried.
+    Building counts. Left out are those whose probabilities differ from float32's, as PyTorch computes them, by more
+    than `TOLERANCE` at the worst or, where they are to be rounded, by more than `ROUNDING` on average; when none is
+    left, the first eager one stays. Only eager ones are tried where the work takes less than `PATIENCE` seconds with
+    one of them. Raises UserError when none works.
     """
     images = as_images(windows, device)
-    cost, exact = {}, None
-    # Eager is what the others have to agree with; the one that takes minutes to build comes last.
-    for name in sorted(names("backend"), key=lambda name: (name != "eager", name == "compile", name)):
-        if cost and min(cost.values()) < PATIENCE:
-            break
+    exact = probabilities(_finished(EAGER.build(network, device), images))
+    cost: dict[Engine, float] = {}
+    # Eager is ready at once; what takes minutes to build comes last, and in the best precision alone.
+    for engine in sorted(engines, key=lambda engine: (engine.backend != "eager", engine.backend == "compile")):
+        best = min(cost, key=cost.get, default=engine)
+        slow, building = cost.get(best, np.inf), engine.backend == "compile"
+        if engine.backend != "eager" and slow < (BUILDING if building else PATIENCE):
+            continue
+        if building and engine.precision != best.precision:
+            continue
         try:
             started = time.perf_counter()
-            run = Engine(precision, name).build(network, device)
-            probs = probabilities(_finished(run, images))
-            built = time.perf_counter() - started
+            run = engine.build(network, device)
+            error = (probabilities(_finished(run, images)) - exact).abs()
+            built = 0.0 if engine.backend == "eager" else time.perf_counter() - started
             seconds = min(_seconds(run, images) for _ in range(2))
-        except Exception as error:  # compilers fail in many ways
-            print(f"infer.backend: {name} does not work here ({str(error).splitlines()[0][:200]})")
+        except Exception as failure:  # compilers fail in many ways
+            print(f"infer.backend: {engine} does not work here ({str(failure).splitlines()[0][:200]})")
             continue
-        if name == "eager":
-            exact, built = probs, 0.0
-        difference = float((probs - exact).abs().max())
-        if difference > TOLERANCE:
-            print(f"infer.backend: {name} is not taken, its probabilities differ by {difference:.4f}")
+        off, most = (error.max(), TOLERANCE) if engine.precision == "fp32" else (error.mean(), ROUNDING)
+        if off > most:
+            print(f"infer.backend: {engine} is not taken, its probabilities differ by {off:.4f}")
             continue
-        cost[name] = (built + seconds * batches) * networks
+        cost[engine] = (built + seconds * batches) * networks
     if len(cost) > 1:
-        print("infer.backend: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in cost.items()))
-    return min(cost, key=cost.get)
+        print("infer.backend: " + ", ".join(f"{engine} {seconds:.0f} s" for engine, seconds in cost.items()))
+    for engine in [*sorted(cost, key=cost.get), *engines]:
+        if engine in cost or engine.backend == "eager":
+            return engine
+    raise UserError(f"none of {', '.join(map(str, engines))} works here; set infer.precision and infer.backend to auto")
 
 
 def as_images(windows: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.inference.backends import Engine, as_images, probabilities
+from lib.inference.backends import EAGER, Engine, as_images, probabilities
 from lib.inference.tta import merge, views
-from lib.precision import fastest
-
-EAGER = Engine()
 
 
 class Ensemble:
@@ -66,13 +63,3 @@ class Ensemble:
             maps.append(view.deaugment_mask(probabilities(logits)))
             seen.append(view.deaugment_mask(presence.float().sigmoid()))
         return torch.cat([self.merge(maps), torch.stack(seen).mean(0)], 1)
-
-
-def fastest_precision(net: nn.Module, device: torch.device, window: int, batch_size: int) -> str:
-    """The fastest precision whose probabilities agree with float32's, on windows of the real size."""
-    images = np.random.default_rng(0).integers(0, 255, (batch_size, window, window, 3), np.uint8)
-    return fastest(
-        device,
-        lambda precision: Ensemble([net], device, engine=Engine(precision))(images),
-        lambda maps, exact: np.abs(maps - exact).mean() < 0.01,
-    )

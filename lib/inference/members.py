@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -18,12 +18,13 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
-from lib.inference.backends import Engine, fastest_backend
-from lib.inference.forward import Ensemble, fastest_precision
+from lib.inference.backends import Engine, fastest_engine
+from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
 from lib.inference.together import Group
 from lib.inference.tta import cost
-from lib.plugins import load_plugins
+from lib.plugins import load_plugins, names
+from lib.precision import candidates
 from lib.pseudo.rounds import chosen_experiment
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
@@ -229,27 +230,24 @@ def infer_engine(
 
     `images`: rows of images.csv that `networks` networks will predict, of which the first gives windows to try.
     """
-    windows, batch = windows_of(config), config.infer.batch_size
-    about = f"{config.model.architecture} {config.model.encoder} {windows.size} {device.type}"
-    about += f" {short_hash(config.model.model_dump())}"
+    infer, windows = config.infer, windows_of(config)
+    precisions = candidates(device) if infer.precision == "auto" else [infer.precision]
+    backends = names("backend") if infer.backend == "auto" else [infer.backend]
+    engines = [Engine(precision, backend) for backend in backends for precision in precisions]
 
-    def chosen(option: str, value: str, key: str, measure: Callable[[], str]) -> str:
-        return value if value != "auto" else str(workspace.choose_once(f"{option} {key}", measure))
-
-    precision = chosen(
-        "infer.precision",
-        config.infer.precision,
-        about,
-        lambda: fastest_precision(network, device, windows.size, batch),
-    )
-
-    def fastest() -> str:
+    def fastest() -> list[str]:
         sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
         count = sum(count_windows(image.height, image.width, windows) for image in images.itertuples())
-        batches = round(count * cost(config.infer.tta) / batch + 0.5)
-        return fastest_backend(network, device, precision, first_windows(sources, windows, batch), batches, networks)
+        batches = round(count * cost(infer.tta) / infer.batch_size + 0.5)
+        batch = first_windows(sources, windows, infer.batch_size)
+        engine = fastest_engine(engines, network, device, batch, batches, networks)
+        return [engine.precision, engine.backend]
 
-    return Engine(precision, chosen("infer.backend", config.infer.backend, f"{about} {precision}", fastest))
+    if len(engines) == 1:
+        return engines[0]
+    about = f"{config.model.architecture} {config.model.encoder} {windows.size} {device.type}"
+    about += f" {short_hash([config.model.model_dump(), precisions, backends])}"
+    return Engine(*workspace.choose_once(f"infer.precision and infer.backend {about}", fastest))
 
 
 def check_gate(parts: list[Part], config: Config) -> None:

@@ -14,10 +14,11 @@ from torch import nn
 
 from lib import plugins
 from lib.config.competition import Competition
+from lib.errors import UserError
 from lib.imaging import grid as grids
 from lib.inference import evaluate as evaluating
 from lib.inference import predictor
-from lib.inference.backends import Engine, Unsuited, fastest_backend
+from lib.inference.backends import Engine, Unsuited, fastest_engine
 from lib.inference.decision import fit_decision
 from lib.inference.evaluate import Evaluation, count, evaluate, quantised
 from lib.inference.forward import Ensemble
@@ -213,8 +214,6 @@ def test_batches_fill_across_images(image, tmp_path):
 
 
 def test_an_error_while_reading_reaches_the_caller(tmp_path):
-    from lib.errors import UserError
-
     (tmp_path / "a.png").write_text("nothing")
     with pytest.raises(UserError, match="a.png"):
         whole(tmp_path / "a.png", Ensemble([Grey()], CPU), Windows(32, 0, 1.0, "constant", 0))
@@ -264,9 +263,12 @@ def test_backends_give_the_maps_of_the_plain_network(image, backend):
 
 
 def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
     def slow(network, device, precision):
         def run(images):
-            time.sleep(0.05)
+            clock[0] += 0.05
             return network(images)
 
         return run
@@ -277,17 +279,53 @@ def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
     def broken(network, device, precision):
         raise Unsuited("not here")
 
-    everything = {"eager": slow, "quick": lambda network, *_: network, "awry": awry, "broken": broken}
+    everything = {"eager": slow, "awry": awry, "broken": broken, "quick": lambda network, *_: network}
     monkeypatch.setitem(plugins._REGISTRY, "backend", everything)
     windows = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
     net = Blurred().eval()
-    assert fastest_backend(net, CPU, "fp32", windows, batches=2, networks=5) == "eager", "not worth a search"
+    engines = [Engine("fp32", name) for name in everything]
+    assert fastest_engine(engines, net, CPU, windows, batches=2, networks=5) == engines[0], "not worth a search"
     assert capsys.readouterr().out == ""
-    assert fastest_backend(net, CPU, "fp32", windows, batches=6000, networks=3) == "quick"
+    assert fastest_engine(engines, net, CPU, windows, batches=6000, networks=3) == engines[3]
     printed = capsys.readouterr().out
-    assert "awry is not taken" in printed and "broken does not work here (not here)" in printed
-    everything.pop("quick")
-    assert fastest_backend(net, CPU, "fp32", windows, batches=6000, networks=3) == "eager"
+    assert "awry in fp32 is not taken" in printed and "broken in fp32 does not work here (not here)" in printed
+    assert fastest_engine(engines[:3], net, CPU, windows, batches=6000, networks=3) == engines[0]
+    with pytest.raises(UserError, match="none of awry in fp32, broken in fp32 works here; set infer.precision"):
+        fastest_engine(engines[1:3], net, CPU, windows, batches=2, networks=1)
+
+
+def test_auto_weighs_precision_and_backend_together(monkeypatch):
+    """Float32 where another backend makes that as fast, rounding where it does not; a rounding that is too rough never.
+
+    What the user fixes stays, however rough."""
+    seconds = {Engine("fp32", "eager"): 0.03, Engine("bf16", "eager"): 0.01, Engine("fp32", "quick"): 0.001}
+    factor = {"fp32": 1.0, "bf16": 1.01}
+
+    clock = [0.0]
+
+    def backend(name):
+        def build(network, device, precision):
+            def run(images):
+                clock[0] += seconds[Engine(precision, name)]
+                return network(images) * factor[precision]
+
+            return run
+
+        return build
+
+    monkeypatch.setitem(plugins._REGISTRY, "backend", {name: backend(name) for name in ("eager", "quick")})
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    windows = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
+    plain, rounded, quick = seconds
+
+    def fastest(*engines):
+        return fastest_engine([*engines], Blurred().eval(), CPU, windows, batches=6000, networks=3)
+
+    assert fastest(plain, rounded, quick) == quick
+    assert fastest(plain, rounded) == rounded
+    factor["bf16"] = 5.0
+    assert fastest(plain, rounded) == plain
+    assert fastest(rounded) == rounded
 
 
 def test_a_signal_after_openvinos_end_does_no_harm():
