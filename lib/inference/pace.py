@@ -30,6 +30,7 @@ from lib.inference.members import Part, Session, groups_of, roi_file
 from lib.inference.mix import Judge
 from lib.inference.out_of_fold import is_cached, maps_hash
 from lib.inference.predictor import Source, Windows, count_windows, first_windows
+from lib.inference.score import in_turns
 from lib.inference.together import Group
 from lib.precision import finished
 
@@ -316,7 +317,7 @@ def in_time(session: Session, parts: list[Part], engine: Engine, whole_maps: boo
     limit, folds = session.config.infer.time_limit, session.folds
     if not limit or is_cached(parts, session, engine, whole_maps):
         return session
-    turns = in_turns(folds)
+    turns = in_turns(folds[folds["fold"] >= 0])
 
     def measure() -> int:
         own = [part for part in parts if part.member.fold == parts[0].member.fold]
@@ -363,13 +364,6 @@ def limit_key(what: str, parts: list[Part], ids: list[str], session: Session, en
     """Names a choice made for a time limit."""
     about = maps_hash(parts, ids, session, engine)
     return f"infer.time_limit {session.config.infer.time_limit:g} s {what} {about}"
-
-
-def in_turns(folds: pd.DataFrame) -> pd.DataFrame:
-    """Rows of folds.csv in the seeded order in which images are chosen, one of each fold by turns."""
-    shuffled = folds[folds["fold"] >= 0].sample(frac=1, random_state=0)
-    shuffled = shuffled.assign(turn=shuffled.groupby("fold").cumcount())
-    return shuffled.sort_values(["turn", "fold"], kind="stable")
 
 
 def enough_images(

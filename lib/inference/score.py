@@ -32,6 +32,13 @@ class Scored:
     worst: dict[str, np.ndarray]
 
 
+def in_turns(folds: pd.DataFrame) -> pd.DataFrame:
+    """Rows of folds.csv in a seeded order, one of each fold after another; their `turn` is added."""
+    shuffled = folds.sample(frac=1, random_state=0)
+    shuffled = shuffled.assign(turn=shuffled.groupby("fold").cumcount())
+    return shuffled.sort_values(["turn", "fold"], kind="stable", ignore_index=True)
+
+
 def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
     """(image id, path) of a fold's validation images; none for a member of `ALL` images."""
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py").set_index("image_id")

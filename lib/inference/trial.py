@@ -17,6 +17,7 @@ from lib import tables
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble
 from lib.inference.members import Part, Session, groups_of, limits_of
+from lib.inference.score import in_turns
 from lib.inference.together import Group
 
 REACH = 3  # side of a part of a large image, in windows as trained
@@ -54,7 +55,7 @@ class Trial:
         first, folds = variants[0], variants[0].folds
         self.parts, self.competition, self.workspace = parts, first.competition, first.workspace
         self.images = first.images.set_index("image_id")
-        self.order = in_turn(folds[folds["fold"].isin({part.member.fold for part in parts})])
+        self.order = in_turns(folds[folds["fold"].isin({part.member.fold for part in parts})])
         # Networks are loaded and built once for all variants.
         load = cache(first.load)
         self.variants = [Loaded(**vars(variant), networks=load) for variant in variants]
@@ -155,10 +156,3 @@ class Clocked:
     @property
     def seconds(self) -> float:
         return self.windows * min(self.each, default=0.0)
-
-
-def in_turn(folds: pd.DataFrame) -> pd.DataFrame:
-    """Rows of folds.csv in a seeded order, one of each fold after another."""
-    shuffled = folds.sample(frac=1, random_state=0)
-    shuffled = shuffled.assign(turn=shuffled.groupby("fold").cumcount())
-    return shuffled.sort_values(["turn", "fold"], kind="stable", ignore_index=True)

@@ -20,8 +20,9 @@ from lib.imaging.grid import window_starts
 from lib.inference import out_of_fold as maps_of_folds
 from lib.inference import pace as pacing
 from lib.inference.forward import Ensemble
-from lib.inference.pace import Pace, PacedEnsemble, Planner, Share, enough_images, in_turns, measured, worth
+from lib.inference.pace import Pace, PacedEnsemble, Planner, Share, enough_images, measured, worth
 from lib.inference.predictor import Windows
+from lib.inference.score import in_turns
 from lib.inference.together import Group
 
 ROOT = Path(__file__).resolve().parents[2]
