@@ -24,7 +24,7 @@ from lib.report.sections.data import split_rows
 from lib.report.survey import write_objects
 from lib.report.tables import text_table
 from lib.terminal import begin
-from lib.workspace import Workspace, replacing_dir, stamp, write_json, write_table
+from lib.workspace import Workspace, replacing_dir, short_hash, stamp, write_json, write_table
 
 
 def main(argv: list[str]) -> None:
@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
             "competition.kaggle": None,  # where answers go changes no tile
             "competition.external": [source.model_dump(exclude={"weight"}) for source in external],  # it is 03's
             "the images": files,
+            "the images' splits": short_hash([(image.image_id, image.split) for image in images]),
         },
         [
             competition.root / config.competition.labels.path,

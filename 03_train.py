@@ -31,7 +31,7 @@ from lib.report.show import worst_pictures
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
 from lib.terminal import begin
-from lib.training.budget import EPOCHS_KEPT, Budget
+from lib.training.budget import EPOCHS_KEPT, Budget, trained_alike, with_judges
 from lib.training.checkpoint import load_network
 from lib.training.device import loading_processes, pick_device
 from lib.training.member import (
@@ -75,7 +75,9 @@ def main(argv: list[str]) -> None:
 
 def train_in_time(members: list[Member], config, competition, workspace: Workspace, folds, device, team) -> None:
     """All members, or as many as `train.time_limit` is enough for; a single one keeps checkpoints, to be averaged."""
-    validation = images_of_fold(workspace, folds, members[0].fold)
+    members = with_judges(members, workspace)
+    fold = max(member.fold for member in members)  # `ALL` images are not scored
+    validation = images_of_fold(workspace, folds, fold)
     with team.leader_first():  # what it measures is there for the others to read
         budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition.channels))
     for number, member in enumerate(budget.members):
@@ -83,6 +85,8 @@ def train_in_time(members: list[Member], config, competition, workspace: Workspa
         if len(budget.members) == 1 < len(members):
             update["checkpoints"] = max(EPOCHS_KEPT, config.train.checkpoints)
             print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.weights epochs")
+        if member.fold == ALL:
+            update |= trained_alike(member, workspace, update["member_limit"])
         train = config.train.model_copy(update=update)
         own, left = config.model_copy(update={"train": train}), len(budget.members) - number
         train_member(member, own, competition, workspace, folds, device, team, left)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lib import ledger
 from lib.competition.scoring import with_codecs_suffix
-from lib.config import flat, parse_command_line
+from lib.config import Config, flat, parse_command_line
 from lib.errors import run_script
 from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
@@ -52,18 +52,18 @@ from lib.workspace import Stage, file_fingerprint, read_json, replacing
 
 def main(argv: list[str]) -> None:
     laps = Laps()
-    config = parse_command_line(argv, "05_infer_ensemble.py")
-    begin(config)
-    session = Session.open(config)
+    asked = parse_command_line(argv, "05_infer_ensemble.py")
+    begin(asked)
+    session = Session.open(asked)
     competition, workspace = session.competition, session.workspace
     judged, predicting = chosen_parts(session)
     systems = check_same_systems(judged)
-    check_decide(config, competition)
-    check_gate(judged, config)
+    check_decide(asked, competition)
+    check_gate(judged, asked)
     finders = coarse_members(session)
-    check_finders(config, finders, judged)
+    check_finders(asked, finders, judged)
     session, trials = settled(session, judged)
-    stage = stage_of(session, [*judged, *predicting, *finders])
+    stage = stage_of(asked, session, [*judged, *predicting, *finders])
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
         print(f"05: {stage.record['facts']['answer']}")
@@ -129,16 +129,18 @@ def main(argv: list[str]) -> None:
     track(session, path, about)
     table = "\n\n".join(tables)
     stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
-    update_report(config)
+    update_report(asked)
     print(f"{table}\n\n{text_table(speed_rows(speed))}")
     print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {path}\n05: {answer}")
 
 
-def stage_of(session: Session, parts: list[Part]) -> Stage:
-    """What the answers are made from: options, tables, and members."""
-    config, workspace = session.config, session.workspace
+def stage_of(config: Config, session: Session, parts: list[Part]) -> Stage:
+    """What the answers are made from: options, as asked and as `session` has settled them, tables, and members."""
+    workspace, infer = session.workspace, session.config.infer
     options = {
         **flat(config.infer, "infer."),
+        "infer.window, settled,": infer.window,
+        "infer.tta, settled,": infer.tta,
         **flat(config.report, "report."),
         "competition.metric": config.competition.metric,
         "competition.score_background": config.competition.score_background,
@@ -146,8 +148,11 @@ def stage_of(session: Session, parts: list[Part]) -> Stage:
         **flat(config.competition.submission, "competition.submission."),
         "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
     }
+    sample = config.competition.submission.sample
+    rows = [session.competition.root / sample] if sample else []
     done = dict.fromkeys(part.member.path / "done.json" for part in parts)
-    return workspace.stage("05_infer_ensemble", options, [workspace.images, workspace.folds, *done, *roi_file(config)])
+    inputs = [workspace.images, workspace.folds, *rows, *done, *roi_file(config), *map(Path, config.plugins)]
+    return workspace.stage("05_infer_ensemble", options, inputs)
 
 
 def track(session: Session, path: Path, about: dict) -> None:

@@ -51,9 +51,10 @@ def main(argv: list[str]) -> None:
     setting = Setting.of(args.config, args.given)
     os.chdir(REPOSITORY)  # as the scripts do: a workspace's paths may be relative to it
     config = setting.own_config()
-    if config.infer.time_limit or config.infer.roi == "coarse":
+    if config.infer.time_limit or config.infer.roi == "coarse" or config.infer.folds == "all":
         raise UserError(
-            "this benchmark sets infer.time_limit itself, and cannot follow infer.roi coarse; leave them out"
+            "this benchmark sets infer.time_limit itself, and cannot follow infer.roi coarse or infer.folds all; leave "
+            "them out"
         )
     scratch = copy_of(Workspace(workspace_of(config)), REPOSITORY / "work/bench/ensemble" / setting.name)
     rows = [limited(setting, scratch, 0.0, args.fresh)]
@@ -113,7 +114,7 @@ def limited(setting: Setting, scratch: Workspace, limit: float, fresh: bool) -> 
     """A run of 05 under a limit in seconds (0: none): one row of the table."""
     if fresh:
         shutil.rmtree(scratch.oof_dir, ignore_errors=True)
-    own = [*setting.own_flags(), "--workspace", str(scratch.root), "--infer.time_limit", f"{limit:.3f}"]
+    own = [*setting.own_flags(), "--workspace", str(scratch.root), "--infer.time_limit", f"{limit:.6f}"]
     trials.run("05_infer_ensemble.py", *own)
     facts = read_json(scratch.root / "manifests/05_infer_ensemble.json", {})["facts"]
     plan, parts = facts["plan"], facts["speed"]["parts"]
@@ -191,7 +192,7 @@ def limited_score(session: Session, parts: list[Part], plan: dict, decision: Dec
             with MapWriter(path) as writer:
                 found = evaluate(
                     sources, groups, competition.labels.open, labels, competition.channels, limits_of(config),
-                    f"05 as limited, fold {fold}", writer=writer if whole else None,
+                    f"05 as limited, fold {fold}", writer=writer if whole else None, presence=config.infer.gated,
                 )  # fmt: skip
             evaluations.append(found)
             files.append(path)

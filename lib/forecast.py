@@ -162,9 +162,9 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     pixels = {split: float(sum(h * w for h, w in images)) for split, images in sizes.items()}
     unlabeled = sizes["test"] + sizes["unlabeled"]
     networks, rounds = folds * len(config.train.seeds), config.pseudo.rounds
-    of_all = len(config.train.seeds) * (config.infer.folds == "all" or "all" in config.train.folds)
-    members = networks * (rounds + 1) + of_all
-    answering = of_all if config.infer.folds == "all" else networks
+    final, of_all = config.infer.folds == "all", "all" in config.train.folds
+    members = networks * (rounds + 1) + len(config.train.seeds) * (of_all * (rounds + 1) or final)
+    answering = len(config.train.seeds) if final else networks
     seen = 1 - measured.blank_share if config.infer.roi in ("content", "coarse") else 1.0
 
     def windows(images: list[tuple[int, int]], grid: Windows) -> float:
@@ -195,7 +195,9 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     training = members * member_seconds(config, tiles, measured)
     scoring = validated * len(config.train.seeds) * (rounds + 1) * scores * measured.window_seconds
     if config.train.time_limit:  # which holds for both together
-        training = max(0.0, (rounds + 1) * config.train.time_limit - scoring)
+        each = config.train.time_limit
+        last = each / max(1, folds) if final and not of_all else 0.0  # as long as a fold's member, for each seed
+        training = max(0.0, (rounds + 1) * each - scoring) + last
     return Forecast(
         seconds={
             "starting and averaging": overhead,

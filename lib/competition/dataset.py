@@ -38,7 +38,7 @@ class Competition:
     """What the organiser gave. Raises UserError on a folder that does not hold together."""
 
     def __init__(self, settings: Settings, only_test: bool = False):
-        """`only_test`: of a folder that may hold nothing but test images and the sample."""
+        """`only_test`: of a folder that may lack all but the test images and what names them, as packages find it."""
         self.settings = settings
         self.root = Path(settings.root)
         if not self.root.is_dir():
@@ -47,7 +47,10 @@ class Competition:
                 f"--competition.root ../data/{settings.name}"
             )
         self.images = self._find("test", settings.test_images)
-        if not only_test:
+        if only_test and (settings.submission.sample or settings.test_list):
+            asked = self._asked(self.images)
+            self.images = [image for image in self.images if image.path in asked]
+        elif not only_test:
             train, test = self._parted(self._find("train", settings.train_images), self.images)
             unlabeled = self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []
             external = [image for source in settings.external for image in external_images(source)]
@@ -181,19 +184,22 @@ class Competition:
     def _parted(self, train: list[ImageInfo], test: list[ImageInfo]) -> tuple[list[ImageInfo], list[ImageInfo]]:
         """Of images that both patterns match, those that the sample submission or the list names are the test's."""
         both = {image.path for image in train} & {image.path for image in test}
-        s = self.settings.submission
-        if not both or not (s.sample or self.settings.test_list):
+        if not both or not (self.settings.submission.sample or self.settings.test_list):
             return train, test
-        if s.sample:
-            rows = set(self.sample[s.id_column])
-            asked = {i.path for i in test if any(name in rows for name, _ in names_of(self.settings, i.image_id))}
-        else:
-            rows = listed_names(self.root / self.settings.test_list)
-            asked = {i.path for i in test if rows & {i.image_id, i.path.name, i.path.relative_to(self.root).as_posix()}}
+        asked = self._asked(test)
         return (
             [image for image in train if image.path not in both & asked],
             [image for image in test if image.path not in both - asked],
         )
+
+    def _asked(self, images: list[ImageInfo]) -> set[Path]:
+        """Paths of the images that the sample submission, or else the list, names."""
+        s = self.settings.submission
+        if s.sample:
+            rows = set(self.sample[s.id_column])
+            return {i.path for i in images if any(name in rows for name, _ in names_of(self.settings, i.image_id))}
+        rows = listed_names(self.root / self.settings.test_list)
+        return {image.path for image in images if rows & {image.image_id, *tails(image.path)}}
 
     def _find(self, split: str, pattern: str) -> list[ImageInfo]:
         if not pattern or Path(pattern).is_absolute():
@@ -219,6 +225,14 @@ def external_images(source: External) -> list[ImageInfo]:
     files = image_files(root, source.images, key)
     split = "train" if source.labels else "unlabeled"
     return [ImageInfo(f"{source.name}_{path.stem}", split, source.name, path) for path in files]
+
+
+def tails(path: Path) -> set[str]:
+    """
+    >>> sorted(tails(Path("data/test/a.png")))
+    ['a.png', 'data/test/a.png', 'test/a.png']
+    """
+    return {Path(*path.parts[i:]).as_posix() for i in range(len(path.parts))}
 
 
 def listed_names(path: Path) -> set[str]:

@@ -20,8 +20,8 @@ class Infer(Section):
     folds: Literal["each", "all"] = "each"
     """Who predicts test images: `each` fold's members together, or those trained on `all` labeled images, one for each
     seed (`03_train.py --train.folds all`; run_all.sh trains them last, in the best round): with one seed a single
-    network, for competitions that forbid ensembles. It trains as long as one fold's member, or the whole of
-    `train.time_limit`, which is each call's. No out-of-fold map can judge it: decision and scores are those of
+    network, for competitions that forbid ensembles. It trains as long as a fold's member, under
+    `train.time_limit` too. No out-of-fold map can judge it: decision and scores are those of
     the folds' members of the same experiment and seed, trained alike but on fewer images."""
     members: Literal["equal", "greedy", "simplex"] = "equal"
     """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with

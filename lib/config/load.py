@@ -125,7 +125,7 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
         for key, value in (DROP if config.preflight else SLIVER).items():
             _put(values, key, value)
         if "all" in config.train.folds:
-            _put(values, "train.folds", ["all"])
+            _put(values, "train.folds", ["all"] if config.train.folds == ["all"] else [0, "all"])
         if config.preflight:
             _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
         if {"epochs", "mean", "soup"} & set(config.infer.weights):

@@ -126,8 +126,14 @@ def windows_around(
 
 def _touching(edges: np.ndarray) -> np.ndarray:
     """(N,): of boxes (top, left, bottom, right) the number of the thing that each is part of."""
-    pairs = [np.flatnonzero(((edges[:, :2] <= box[2:]) & (edges[:, 2:] >= box[:2])).all(1)) for box in edges]
-    a, b = np.repeat(np.arange(len(edges)), [len(found) for found in pairs]), np.concatenate(pairs)
+    order = np.argsort(edges[:, 0], kind="stable")
+    by_top = edges[order]
+    ends = np.searchsorted(by_top[:, 0], by_top[:, 2], "right")  # those that begin before a box ends
+    pairs = []
+    for i, (box, end) in enumerate(zip(by_top, ends, strict=True)):
+        below = by_top[i:end]
+        pairs.append(i + np.flatnonzero((below[:, 1] <= box[3]) & (below[:, 3] >= box[1])))
+    a, b = order[np.repeat(np.arange(len(edges)), [len(found) for found in pairs])], order[np.concatenate(pairs)]
     return connected_components(coo_array((np.ones(len(a), bool), (a, b)), shape=(len(edges),) * 2), directed=False)[1]
 
 

@@ -142,6 +142,9 @@ def share_looked_at(path: Path, images: pd.DataFrame, windows: Windows) -> float
     """The windows around boxes as a share of all windows of some images, blank ones among them."""
     boxes, kept, total = read_boxes(path), 0, 0
     for image in images.itertuples():
+        if windows.whole:
+            kept, total = kept + bool(boxes.get(image.image_id)), total + 1
+            continue
         size = round(image.height * windows.scale), round(image.width * windows.scale)
         scale = size[0] / image.height, size[1] / image.width
         kept += len(windows_around(boxes.get(image.image_id, []), scale, size, windows.size, windows.stride))

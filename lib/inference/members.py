@@ -122,13 +122,16 @@ def chosen_parts(session: Session) -> tuple[list[Part], list[Part]]:
         return parts, parts
     final = parts_of(workspace.members(experiments, of_all=True), config.infer.weights)
     judged = {part.system for part in parts}
+    like = [part for part in final if part.system in judged]
+    if not like:
+        raise UserError(
+            f"infer.folds all: {final[0].name} predicts test images, and no fold has a member like it from which "
+            f"decision and score could come; train at least one fold's with train.seeds {final[0].member.seed} too"
+        )
     for part in final:
-        if part.system not in judged:
-            raise UserError(
-                f"infer.folds all: {part.name} predicts test images, and no fold has a member like it from which "
-                f"decision and score could come; train at least one fold's with train.seeds {part.member.seed} too"
-            )
-    return [part for part in parts if part.system in {part.system for part in final}], final
+        if part not in like:
+            print(f"05: {part.name} is left out: no fold has a member like it, from which its score could come")
+    return [part for part in parts if part.system in {part.system for part in like}], like
 
 
 def named_parts(names: list[str], workspace: Workspace) -> list[Part]:

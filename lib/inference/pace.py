@@ -33,6 +33,7 @@ from lib.inference.predictor import Source, Windows, count_windows, first_window
 from lib.inference.score import in_turns
 from lib.inference.together import Group
 from lib.precision import finished
+from lib.workspace import short_hash
 
 RESERVE = 0.1  # of the limit: for the answers' encoding and check
 OOF_SHARE = 0.4  # of the limit at most, for out-of-fold maps that are not there yet
@@ -185,12 +186,19 @@ def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[l
     sizes = [math.prod(view.augment_image(images).shape) for view in forward.views]
     firsts = {kind: kinds.index(kind) for kind in kinds}
     plain = {kind: mean([once(first, 0) for _ in range(3)][1:]) for kind, first in firsts.items()}
-    if forward.lazy:  # built at the first call, which shall not fall into the time that is shared
-        shapes = {size: view for view, size in enumerate(sizes)}
-        for network in range(len(forward.runs)):
-            for view in shapes.values():
-                once(network, view)
     return [[plain[kind] * size / sizes[0] for size in sizes] for kind in kinds]
+
+
+@torch.inference_mode()
+def warm(forward: Ensemble, windows: np.ndarray) -> None:
+    """Has what is built at its first call built now, outside of the time that is shared; `windows` (B, h, w, 3)."""
+    if not forward.lazy:
+        return
+    images = as_images(windows, forward.device)
+    shapes = {view.augment_image(images).shape: i for i, view in enumerate(forward.views)}
+    for network in range(len(forward.runs)):
+        for view in shapes.values():
+            forward.member(network, images, [view])
 
 
 def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> float:
@@ -234,19 +242,26 @@ class Planner:
         self.parts = [[next(owners) for _ in group.forward.runs] for group in groups]
 
     def plan(self, systems: list[str], judge: Judge, sources: list[Source]) -> Plan:
-        """Measured and chosen now; `judge` knows the worth of `systems`. Windows overlap less where that lets every
-        network have its turn."""
-        batch, configured = self.config.infer.batch_size, self.config.infer.overlap
-        seconds = [
-            measured(group.forward, first_windows(sources, group.windows, batch), [p.member.experiment for p in own])
-            for group, own in zip(self.groups, self.parts, strict=True)
-        ]
+        """Measured and chosen now; `judge` knows the worth of `systems`."""
+        seconds = self.measure(sources)
         each = {
             systems.index(part.system): times[0]
             for own, network in zip(self.parts, seconds, strict=True)
             for part, times in zip(own, network, strict=True)
         }
-        order = [systems[i] for i in worth(judge, each)]
+        return self.plan_for([systems[i] for i in worth(judge, each)], seconds)
+
+    def measure(self, sources: list[Source]) -> list[list[list[float]]]:
+        """As in a plan; what is built at its first call is built then."""
+        seconds = []
+        for group, own in zip(self.groups, self.parts, strict=True):
+            batch = first_windows(sources, group.windows, self.config.infer.batch_size)
+            seconds.append(measured(group.forward, batch, [part.member.experiment for part in own]))
+        return seconds
+
+    def plan_for(self, order: list[str], seconds: list[list[list[float]]]) -> Plan:
+        """Windows overlap less where that lets every network have its turn."""
+        configured = self.config.infer.overlap
         for overlap in (configured, *(overlap for overlap in OVERLAPS if overlap < configured)):
             plan = Plan(order, overlap, seconds)
             pace, _ = self._pace(plan)
@@ -317,7 +332,7 @@ def in_time(session: Session, parts: list[Part], engine: Engine, whole_maps: boo
     limit, folds = session.config.infer.time_limit, session.folds
     if not limit or is_cached(parts, session, engine, whole_maps):
         return session
-    turns = in_turns(folds[folds["fold"] >= 0])
+    turns = in_turns(folds[folds["fold"].isin({part.member.fold for part in parts})])
 
     def measure() -> int:
         own = [part for part in parts if part.member.fold == parts[0].member.fold]
@@ -343,7 +358,10 @@ def planned(
     rest = choices.choice(rest_key(parts, ids, session, engine)) or 0.0
     planner = Planner(groups, parts, config, images, until, rest)
     key = limit_key("plan", parts, ids, session, engine)
-    plan = choices.choose_once(key, lambda: asdict(planner.plan(systems, judge, session.sources(ids))))
+    sources = session.sources(ids)
+    for group in groups:
+        warm(group.forward, first_windows(sources, group.windows, config.infer.batch_size))
+    plan = choices.choose_once(key, lambda: asdict(planner.plan(systems, judge, sources)))
     competition = session.competition
     fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
     return planner, planner.follow(Plan(**plan), fill)
@@ -362,8 +380,10 @@ def rest_key(parts: list[Part], ids: list[str], session: Session, engine: Engine
 
 def limit_key(what: str, parts: list[Part], ids: list[str], session: Session, engine: Engine) -> str:
     """Names a choice made for a time limit."""
-    about = maps_hash(parts, ids, session, engine)
-    return f"infer.time_limit {session.config.infer.time_limit:g} s {what} {about}"
+    config = session.config
+    about = [maps_hash(parts, ids, session, engine), session.device.type]
+    about = short_hash([*about, config.infer.batch_size, config.competition.metric])
+    return f"infer.time_limit {config.infer.time_limit:g} s {what} {about}"
 
 
 def enough_images(

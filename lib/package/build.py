@@ -56,6 +56,7 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
         images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
         known = sorted(images.loc[images["split"] == "test", "image_id"])  # of others no boxes are packaged
         members = {"members": about["members"], "submission": path.name, "code": about["code"], "images": known}
+        members["systems"] = about["plan"]["systems"] if about["plan"] else None  # which, in time, come first
         write_json(new / MEMBERS, members)
         dataset, kernel = metadata(made, title)
         write_json(new / NOTEBOOK, notebook(made, title, len(parts)))

@@ -14,7 +14,7 @@ UNKNOWN = "YOUR-KAGGLE-NAME"
 ABOUT = """# {title}
 
 Predicts the test images with the packaged ensemble ({networks} networks), without internet. Whatever the competition's
-sample submission, or where there is none its folder, holds is answered, so that hidden test images are too.
+sample submission, or where there is none its list or folder, holds is answered, so that hidden test images are too.
 """
 INSTALL = f"""import subprocess
 import sys
@@ -38,7 +38,12 @@ images = sample.parents[{depth}] / {images!r}
 command = [sys.executable, package / "infer.py", "--images", images, "--sample", sample, "--out", OUTPUT / {out!r}]
 subprocess.run(command, check=True)
 """
-WITHOUT_SAMPLE = """images = find({images!r})
+LISTED = """images = find({images!r})
+listed = find({listed!r})
+command = [sys.executable, package / "infer.py", "--images", images, "--list", listed, "--out", OUTPUT / {out!r}]
+subprocess.run(command, check=True)
+"""
+ALL_IMAGES = """images = find({images!r})
 command = [sys.executable, package / "infer.py", "--images", images, "--out", OUTPUT / {out!r}]
 subprocess.run(command, check=True)
 """
@@ -50,10 +55,12 @@ def notebook(config: Config, title: str, networks: int) -> dict:
     values = {
         "sample": str(sample),
         "depth": len(sample.parts) - 1,
+        "listed": config.competition.test_list,
         "images": split_pattern(config.competition.test_images)[0],
         "out": with_codecs_suffix(Path("submission"), config.competition).name,
     }
-    predict = SAMPLED if config.competition.submission.sample else WITHOUT_SAMPLE
+    without = LISTED if config.competition.test_list else ALL_IMAGES
+    predict = SAMPLED if config.competition.submission.sample else without
     return {
         "cells": [
             _cell("markdown", ABOUT.format(title=title, networks=networks)),

@@ -26,7 +26,7 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
     for name in ELSEWHERE + (BY_THE_CLOCK if config.train.time_limit else ()):
         del options[name]
     fingerprint = cache(lambda path: file_fingerprint(Path(path)))
-    ours = re.compile(rf"03_{re.escape(config.train.experiment)}(-r\d+)?_fold\d+_seed\d+")
+    ours = re.compile(rf"03_{re.escape(config.train.experiment)}(-r\d+)?_(fold\d+|all)_seed\d+")
     found = {}
     for name, record in records.items():
         known = options if not name.startswith("03_") or ours.fullmatch(name) else {}

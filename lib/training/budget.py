@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import yaml
+
 from lib.config import Config
 from lib.config.units import duration
-from lib.workspace import Member, Workspace, read_json, short_hash
+from lib.workspace import ALL, Member, Workspace, read_json, short_hash
 
 EPOCHS_KEPT = 4  # checkpoints of the only member that time is left for
 
@@ -21,6 +25,32 @@ def fitting(members: list[Member], limit: float, overhead: float, shortest: floa
     folds = len({member.fold for member in members})
     kept = seeds[: max(1, count // folds)]
     return [member for member in members if member.seed in kept][:count]
+
+
+def with_judges(members: list[Member], workspace: Workspace) -> list[Member]:
+    """The members without those of all images that no fold's member of their seed, trained or to be trained, judges;
+    all of them where none would be left."""
+    judged = {member.seed for member in members if member.fold != ALL}
+    kept = [m for m in members if m.fold != ALL or m.seed in judged or folds_members(m, workspace)]
+    return kept or members
+
+
+def trained_alike(member: Member, workspace: Workspace, limit: float) -> dict[str, object]:
+    """Options of `train` for a member of all images: those of the folds' members that judge it, as far as `limit`, its
+    own seconds, allows."""
+    trained = [
+        yaml.safe_load((path / "resolved.yaml").read_text())["train"] for path in folds_members(member, workspace)
+    ]
+    if not trained:
+        return {}
+    longest = max(options["member_limit"] for options in trained) or limit
+    return {"member_limit": min(limit, longest), "checkpoints": max(options["checkpoints"] for options in trained)}
+
+
+def folds_members(member: Member, workspace: Workspace) -> list[Path]:
+    """Folders of the folds' finished members of the same experiment and seed."""
+    runs = (workspace.runs / member.experiment).glob(f"fold*_seed{member.seed}/done.json")
+    return sorted(done.parent for done in runs)
 
 
 class Budget:

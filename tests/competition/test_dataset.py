@@ -28,9 +28,9 @@ def write_sample(folder, rows):
     table.to_csv(folder / "sample_submission.csv", index=False)
 
 
-def competition(folder, **changes):
+def competition(folder, only_test=False, **changes):
     options = {"root": str(folder), "classes": ["road", "tree"], "labels": LABELS, "submission": SUBMISSION}
-    return Competition(Settings(**options | changes))
+    return Competition(Settings(**options | changes), only_test)
 
 
 def test_images_names_channels_and_labels(folder):
@@ -117,6 +117,13 @@ def test_what_both_patterns_match_is_parted_by_the_sample(folder):
     assert here.ids("train") == ["a", "b"] and here.ids("test") == ["c"]
     write_sample(folder, [("b", "road"), ("b", "tree")])
     assert competition(folder, test_images="train/*").ids("train") == ["a", "c"]
+    (folder / "train.csv").unlink()
+    assert competition(folder, only_test=True, test_images="train/*").ids("test") == ["b"]
+    (folder / "list.txt").write_text("elsewhere/train/a.png\nc\n")
+    listed = {"test_images": "train/*", "test_list": "list.txt", "submission": {"sample": ""}}
+    assert competition(folder, only_test=True, **listed).ids("test") == ["c"]
+    (folder / "list.txt").write_text("train/a.png\n")
+    assert competition(folder, only_test=True, **listed).ids("test") == ["a"]
 
 
 def test_images_that_labels_do_not_name_may_be_empty(folder):

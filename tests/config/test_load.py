@@ -80,6 +80,12 @@ def test_a_list_or_a_section_that_cannot_be_read_is_no_traceback(tmp_path):
     assert load(path, ["--train.epochs", "3"]).train.epochs == 3
 
 
+def test_a_sliver_keeps_the_members_that_judge_those_of_all_images():
+    for flag in ("--preflight", "--debug"):
+        assert load(None, [flag, "--train.folds", "0", "2", "all"]).train.folds == [0, "all"]
+        assert load(None, [flag, "--train.folds", "all"]).train.folds == ["all"]
+
+
 def test_a_sliver_tries_no_windows_and_views():
     infer = load(None, ["--debug", "--infer.window", "auto", "--infer.tta", "auto"]).infer
     assert (infer.window, infer.tta) == (0, "none")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from lib import tables
 from lib.__main__ import main
@@ -78,7 +79,7 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
     assert np.isfinite(one["oof_score"])
 
 
-def test_what_cannot_be_is_one_sentence(tiny):
+def test_what_cannot_be_is_one_sentence(tiny, capsys):
     for stage in ("01_preprocess", "02_make_folds"):
         run(stage, tiny)
     soup = ["--train.soup", "true", "--train.checkpoints", "2"]
@@ -92,3 +93,24 @@ def test_what_cannot_be_is_one_sentence(tiny):
     run("03_train", tiny, "--train.folds", "all", "--train.seeds", "43")
     with pytest.raises(UserError, match="no fold has a member like it .* with train.seeds 43 too"):
         run("05_infer_ensemble", tiny, "--infer.folds", "all")
+    run("03_train", tiny, "--train.folds", "all")
+    capsys.readouterr()
+    run("05_infer_ensemble", tiny, "--infer.folds", "all")
+    assert "base/all_seed43 swa is left out: no fold has a member like it" in capsys.readouterr().out
+
+
+def test_under_a_time_limit_it_is_trained_as_its_judges_were(tiny, capsys):
+    for stage in ("01_preprocess", "02_make_folds"):
+        run(stage, tiny)
+    # Time for the members of one seed.
+    limit = ["--train.time_limit", "8", "--train.shortest", "3", "--train.seeds", "42", "43"]
+    run("03_train", tiny, *limit)
+    run("03_train", tiny, *limit, "--train.folds", "all")
+    members = sorted(path.parent.name for path in (tiny.parent / "work/runs/base").glob("*/done.json"))
+    assert members == ["all_seed42", "fold0_seed42", "fold1_seed42"], "no other could be judged"
+    own, *judges = (
+        yaml.safe_load((tiny.parent / f"work/runs/base/{name}/resolved.yaml").read_text())["train"] for name in members
+    )
+    assert 0 < own["member_limit"] == max(judge["member_limit"] for judge in judges) < 6
+    run("05_infer_ensemble", tiny, "--infer.folds", "all")
+    assert "predicted by base/all_seed42 swa, trained on all images" in capsys.readouterr().out

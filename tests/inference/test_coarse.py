@@ -12,9 +12,13 @@ import pytest
 import yaml
 
 from lib.competition import rle
+from lib.config import load
 from lib.errors import UserError
 from lib.imaging.roi import Regions, read_boxes
-from lib.inference.coarse import boxes_of
+from lib.inference.coarse import boxes_of, share_looked_at
+from lib.inference.predictor import Windows
+from lib.report.stale import outdated
+from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +36,13 @@ def test_boxes_cover_what_was_found_and_its_margin_and_little_more(margin):
     assert (covered[near] == 1).all()
     far = cv2.dilate(found.astype(np.uint8), np.ones((2 * (margin + side) + 1,) * 2, np.uint8)) > 0
     assert not covered[~far].any()
+
+
+def test_a_whole_image_is_one_window_however_it_is_shrunk(tmp_path):
+    (tmp_path / "boxes.csv").write_text("image_id,y,x,height,width\na,10,10,2000,2000\n")
+    images = pd.DataFrame({"image_id": ["a", "b"], "height": 3000, "width": 3000})
+    whole = Windows(256, 0.5, 1.0, "gaussian", 0.25, whole=True)
+    assert share_looked_at(tmp_path / "boxes.csv", images, whole) == 0.5
 
 
 def test_many_boxes_are_looked_through_as_one_by_one():
@@ -110,6 +121,7 @@ def test_three_times_fewer_windows_for_next_to_no_score(sparse, capsys, monkeypa
     print(f"windows {full} to {sum(seen)} with those of the finders, score {before:.4f} to {after:.4f}")
     assert before > 0.9 and after > before - 0.002
     assert sum(seen) * 3 < full
+    assert "05_infer_ensemble" not in outdated(Workspace(sparse.parent / "work"), load(sparse, finding))
     share = float(re.search(r"regions leave (.*)% of all windows", out)[1])
     assert 0 < share < 34
 

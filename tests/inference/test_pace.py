@@ -20,10 +20,12 @@ from lib.imaging.grid import window_starts
 from lib.inference import out_of_fold as maps_of_folds
 from lib.inference import pace as pacing
 from lib.inference.forward import Ensemble
-from lib.inference.pace import Pace, PacedEnsemble, Planner, Share, enough_images, measured, worth
+from lib.inference.members import Session
+from lib.inference.pace import Pace, PacedEnsemble, Planner, Share, enough_images, measured, warm, worth
 from lib.inference.predictor import Windows
 from lib.inference.score import in_turns
 from lib.inference.together import Group
+from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -150,7 +152,7 @@ def test_one_network_of_each_kind_is_timed_and_views_count_by_their_pixels():
     assert calls == {0.01: 3, 0.03: 3} and seconds[0] == seconds[1]
     assert 0.005 <= seconds[0][0] < seconds[2][0] and [s / seconds[2][0] for s in seconds[2]] == [1, 4, 1, 4]
     forward.lazy = True
-    measured(forward, windows, ["a", "a", "b"])
+    warm(forward, windows)
     assert calls[0.011] == 2, "each network is built for both sizes beforehand"
 
 
@@ -292,6 +294,18 @@ def test_fewer_images_are_whole_folds_apart_and_one_of_each_at_least(monkeypatch
     assert found == [12, 5, 3]  # an image: 100 windows of two networks, 2 s
     assert all(set(turns["fold"][:count]) == {0, 1, 2} for count in found)
     assert list(in_turns(folds)["image_id"]) == list(turns["image_id"])
+
+
+def test_images_are_counted_of_the_folds_that_have_members(monkeypatch, tmp_path, capsys):
+    folds = pd.DataFrame({"image_id": [f"im{i}" for i in range(12)], "group": "g", "fold": [0, 1, 2] * 4})
+    monkeypatch.setattr(pacing, "is_cached", lambda *_: False)
+    monkeypatch.setattr(pacing, "limit_key", lambda *_: "key")
+    monkeypatch.setattr(pacing, "groups_of", lambda *_: [])
+    monkeypatch.setattr(pacing, "enough_images", lambda turns, *_: 2)
+    session = Session(load(None, ["--infer.time_limit", "9"]), None, Workspace(tmp_path), CPU, folds, folds)
+    part = SimpleNamespace(member=SimpleNamespace(fold=1, experiment="a"))
+    assert list(pacing.in_time(session, [part], None, False).folds["fold"]) == [1, 1]
+    assert "of 2 of 4 images" in capsys.readouterr().out
 
 
 def test_windows_overlap_less_before_a_network_is_left_out(monkeypatch):

@@ -83,6 +83,11 @@ def test_a_package_answers_as_05_did_without_network_and_training_data(tiny, tmp
     assert len({line for line in expected.splitlines()[1:] if not line.endswith(b",")}) == 2, "the answers are empty"
     assert not list(folder.glob("infer_*"))
 
+    # A limit, in which there is time for everything.
+    late = call([*command, "--sample", data / "sample_submission.csv", "--infer.time_limit", "9m"], environment, folder)
+    assert late.returncode == 0 and "planned are 4 of 4 passes" in late.stdout, late.stderr
+    assert (folder / "submission.csv").read_bytes() == expected
+
     # Other images, as on Kaggle when it is judged: the sample says which.
     (data / "test/im6.png").rename(data / "test/hidden.png")
     (data / "sample_submission.csv").write_text("id,predicted\nim7,\nhidden,\n")
@@ -170,6 +175,32 @@ def test_answers_without_a_sample_are_packaged_too(tiny, tmp_path_factory):
     done = call([sys.executable, "-c", code], offline(folder), folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "submission.zip").read_bytes() == expected
+
+
+def test_of_one_folder_a_package_answers_what_the_list_names(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    settings = yaml.safe_load(tiny.read_text())
+    lists = {"test_images": "train/*", "test_list": "test.txt", "submission": {"preset": "drivendata"}}
+    settings["competition"] |= lists
+    tiny.write_text(yaml.safe_dump(settings))
+    for image in (tiny.parent / "raw/test").iterdir():
+        image.rename(tiny.parent / "raw/train" / image.name)
+    (tiny.parent / "raw/test.txt").write_text("train/im6.png\ntrain/im7.png\n")
+    expected = make_submission(tiny)
+    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
+    data = folder / "input/competitions/discs"
+    shutil.copytree(tiny.parent / "raw/train", data / "train")
+    shutil.copyfile(tiny.parent / "raw/test.txt", data / "test.txt")
+    shutil.move(tiny.parent / "package", folder / "input/package")
+    book = json.loads((folder / "input/package/notebook.ipynb").read_text())
+    code = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
+    code = code.replace("/kaggle/input", str(folder / "input")).replace("/kaggle/working", str(folder))
+    done = call([sys.executable, "-c", code], offline(folder), folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "submission.zip").read_bytes() == expected
+    infer = runpy.run_path(str(folder / "input/package/infer.py"))["main"]
+    with pytest.raises(UserError, match="--list: there is no file"):
+        infer(["--images", str(data / "train"), "--out", str(folder / "none.zip")])
 
 
 def test_plugins_travel_and_a_package_stays_what_was_submitted(tiny, tmp_path_factory):

@@ -9,10 +9,11 @@ from lib.workspace import Workspace, read_json
 
 def section(workspace: Workspace, config: Config) -> Section | None:
     oof = fact(workspace, "oof")
-    done = [read_json(path, {}) for path in sorted(workspace.runs.glob("*/fold*_seed*/done.json"))]
+    done = [read_json(path, {}) for path in sorted(workspace.runs.glob("*/*_seed*/done.json"))]
     if not done:
         return None
-    numbers = [("members trained", len(done)), ("best member on its own fold", max(facts["score"] for facts in done))]
+    scores = [facts["score"] for facts in done if facts["score"] is not None]  # those of all images have none
+    numbers = [("members trained", len(done)), ("best member on its own fold", max(scores, default=None))]
     if oof:
         numbers.append((f"ensemble, out-of-fold {oof['metric'].replace('_', ' ')}", oof["score"]))
         if oof["threshold"] is not None:

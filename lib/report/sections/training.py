@@ -12,7 +12,7 @@ from lib.workspace import Workspace, read_json
 
 
 def section(workspace: Workspace, config: Config) -> Section | None:
-    folders = sorted(path.parent for path in workspace.runs.glob("*/fold*_seed*/metrics.jsonl"))
+    folders = sorted(path.parent for path in workspace.runs.glob("*/*_seed*/metrics.jsonl"))
     if not folders:
         return None
     logs = {f"{folder.parent.name} {folder.name.replace('_', ' ')}": _log(folder) for folder in folders}
@@ -27,11 +27,11 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         lines = [Line(name, _points(log, key, unit), dots=key == "score") for name, log in logs.items()]
         charts.append(Chart(title, line_chart(lines, "step", axis)))
     rows = [_row(name, log, facts) for (name, log), facts in zip(logs.items(), done, strict=True)]
-    scores = [facts["score"] for facts in done if facts]
+    scores = [facts["score"] for facts in done if facts and facts["score"] is not None]
     return Section(
         "training", "Training", [*charts, Table("Members", rows)],
         [
-            ("members trained", len(scores)), ("best member", max(scores, default=None)),
+            ("members trained", sum(map(bool, done))), ("best member", max(scores, default=None)),
             ("mean member", sum(scores) / len(scores) if scores else None),
             ("minutes in all", sum(facts.get("seconds", 0) for facts in done) / 60),
         ],
