@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lib import ledger
 from lib.competition.scoring import with_codecs_suffix
-from lib.config import Config, flat, parse_command_line
+from lib.config import flat, parse_command_line
 from lib.errors import run_script
 from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     finders = coarse_members(session)
     check_finders(asked, finders, judged)
     session, trials = settled(session, judged)
-    stage = stage_of(asked, session, [*judged, *predicting, *finders])
+    stage = stage_of(session, [*judged, *predicting, *finders])
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
         print(f"05: {stage.record['facts']['answer']}")
@@ -134,13 +134,11 @@ def main(argv: list[str]) -> None:
     print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {path}\n05: {answer}")
 
 
-def stage_of(config: Config, session: Session, parts: list[Part]) -> Stage:
-    """What the answers are made from: options, as asked and as `session` has settled them, tables, and members."""
-    workspace, infer = session.workspace, session.config.infer
+def stage_of(session: Session, parts: list[Part]) -> Stage:
+    """What the answers are made from: options, tables, and members."""
+    config, workspace = session.config, session.workspace
     options = {
         **flat(config.infer, "infer."),
-        "infer.window, settled,": infer.window,
-        "infer.tta, settled,": infer.tta,
         **flat(config.report, "report."),
         "competition.metric": config.competition.metric,
         "competition.score_background": config.competition.score_background,

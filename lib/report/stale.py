@@ -12,6 +12,7 @@ from lib.config import Config, flat
 from lib.workspace import Workspace, describe, file_fingerprint, read_json, stamp
 
 ELSEWHERE = ("competition.kaggle", "competition.external", "train.round")  # not as stages note them
+SETTLED = ("infer.window", "infer.tta")  # of which 05 notes what `auto` came to
 BY_THE_CLOCK = ("train.member_limit", "train.checkpoints")  # which `train.time_limit` chooses
 
 
@@ -23,7 +24,8 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
     paths = sorted((workspace.root / "manifests").glob("*.json"))
     records = {path.stem: read_json(path, {}) for path in paths}
     options = json.loads(json.dumps(flat(config), default=str))
-    for name in ELSEWHERE + (BY_THE_CLOCK if config.train.time_limit else ()):
+    settled = tuple(name for name in SETTLED if options[name] == "auto")
+    for name in ELSEWHERE + settled + (BY_THE_CLOCK if config.train.time_limit else ()):
         del options[name]
     fingerprint = cache(lambda path: file_fingerprint(Path(path)))
     ours = re.compile(rf"03_{re.escape(config.train.experiment)}(-r\d+)?_(fold\d+|all)_seed\d+")
