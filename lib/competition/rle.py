@@ -7,6 +7,7 @@ A run is (start, length) over the mask laid out flat in `order`: `column` runs t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from tempfile import SpooledTemporaryFile
 
 import cv2
 import numpy as np
@@ -233,14 +234,15 @@ def _whole_lines(starts: np.ndarray, ends: np.ndarray, first: int, last: int) ->
 
 
 CHUNK = 2**20  # pixels looked at together
+HELD_BYTES = 2**22  # of a mask's places that wait in memory
 
 
 class BandEncoder:
-    """Encodes a mask that arrives in bands of rows; holds the ends of runs, never the mask.
+    """Encodes a mask that arrives in bands of rows; keeps the ends of runs, never the mask.
 
     Where a pixel differs from the one before it in `order` (the one above, the one to the left), a run starts or ends.
     Both lie in the band or in the last row of the one before, so a mask is never turned on its side: only the places
-    found are sorted by column, at the end.
+    found are sorted by column, at the end. Until then more than a few of them wait in a file without name.
     """
 
     def __init__(self, height: int, width: int, order: str = "column", base: int = 1, relative: bool = False):
@@ -248,8 +250,8 @@ class BandEncoder:
         self._next = 0
         self._step = width if order == "column" else 1  # from a pixel of a band to the one that follows in `order`
         self._before = np.zeros(self._step, np.uint8)  # the pixels before the next band's first, one row or one pixel
-        self._places: list[np.ndarray] = []  # where runs start or end; half the bytes where they fit
-        self._kind = np.uint32 if height * width + base < 2**32 else np.int64
+        self._places = SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (lives as long as the encoder, and has no name)
+        self._kind = np.uint32 if height * width + base < 2**32 else np.int64  # where runs start or end
 
     def push(self, y0: int, band: np.ndarray) -> None:
         """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
@@ -271,7 +273,7 @@ class BandEncoder:
             places = (places - rows * self.width) * self.height + rows + self._next
         else:
             places += self._next * self.width
-        self._places.append(places.astype(self._kind))
+        self._places.write(places.astype(self._kind).data)
         self._before = pixels[-step:].copy()
         self._next += len(pixels) // self.width
 
@@ -286,8 +288,11 @@ class BandEncoder:
         # Runs that are still open end with the mask, or with their column.
         line = self.height if self.order == "column" else self.height * self.width
         open_ = (np.flatnonzero(self._before) + 1) * line
-        runs = np.concatenate([*self._places, open_.astype(self._kind)])
-        self._places = []
+        self._places.write(open_.astype(self._kind).data)
+        runs = np.empty(self._places.tell() // np.dtype(self._kind).itemsize, self._kind)
+        self._places.seek(0)
+        self._places.readinto(runs.data)
+        self._places.close()
         runs.sort()  # starts and ends take turns
         apart = np.ones(len(runs), bool)
         apart[1:-1] = np.repeat(runs[1:-1:2] < runs[2::2], 2)
