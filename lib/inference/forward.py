@@ -47,7 +47,8 @@ class Ensemble:
         images = as_images(windows, self.device)
         maps = [self.member(network, images) for network in range(len(self.runs))]
         systems = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
-        probs = torch.stack(systems, dim=1).cpu().numpy()
+        del maps  # a batch of many classes is large: no copy where one system is all
+        probs = (torch.stack(systems, 1) if len(systems) > 1 else systems[0][:, None]).cpu().numpy()
         self.windows += len(windows)
         self.seconds += time.monotonic() - started
         return probs

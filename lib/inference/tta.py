@@ -65,7 +65,7 @@ class Merge:
             count += 1
         if self.how in ("max", "min"):
             return total
-        total = total / count
+        total = total / count if count > 1 else total
         if self.how != "gmean":
             return total
         return total.sigmoid() if total.shape[1] == 1 else total.softmax(1)
