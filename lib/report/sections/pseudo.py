@@ -15,6 +15,7 @@ from lib.workspace import Workspace
 
 SUSPECTS = 200  # rows of a table
 SHOWN = 1000  # points of a chart
+NUMBERS = ["miou", "short", "seen_miou", "seen_short", "object_pixels"]  # of a suspect
 
 
 def rounds(workspace: Workspace, config: Config) -> Section | None:
@@ -70,22 +71,25 @@ def suspects(workspace: Workspace, config: Config) -> Section | None:
     tiles = tables.read(folder / "tiles.csv", tables.CLEAN_TILES, "04_pseudo_label.py --clean")
     images = tables.read(folder / "images.csv", tables.CLEAN_IMAGES, "04_pseudo_label.py --clean")
     found = tiles[tiles["suspect"]]
-    shown = found.head(SUSPECTS)[["tile_id", "image_id", "miou", "short", "object_pixels", "action"]]
+    shown = found.head(SUSPECTS)[["tile_id", "image_id", *NUMBERS, "action"]]
     pictures = [
         Shown(path.stem, [beside(workspace, path, "clean", path.stem)]) for path in sorted(folder.glob("*.jpg"))
     ]
-    points = list(zip(tiles["miou"], tiles["short"], tiles["tile_id"], strict=True))
+    agreed, short = (tiles[f"seen_{name}"].astype(float).fillna(tiles[name]) for name in ("miou", "short"))
+    points = list(zip(agreed, short, tiles["tile_id"], strict=True))
     return Section(
         "suspects", "Label suspects",
         [
             Table("Suspects, worst first", shown.to_dict("records")),
             Gallery("Pictures", pictures, "Image, label, out-of-fold prediction."),
             Chart("Agreement of all tiles", scatter(points[:SHOWN], "mean IoU", "short of expectation", named=False),
-                  "Low agreement where members expected none better proves nothing: what lies high is listed."),
+                  "Of members that trained on the tile, if any judged. Low agreement where they expected none better "
+                  "proves nothing: what lies high is listed, if members that never saw it doubt it as well."),
             Table("Images, worst first", images.head(SUSPECTS).to_dict("records")),
         ],
         [("tiles judged", len(tiles)), ("suspects", len(found)), ("whole images", int(images["suspect"].sum()))]
         + [(action, int(n)) for action, n in found["action"].value_counts().items()],
-        "Tiles that members which never saw them agree with far less than they expect of themselves.",
+        "Tiles whose label members agree with far less than they expect of themselves: those that never saw it and, "
+        "where another fold has any, those that trained on it (seen).",
         made_by="04_clean",
     )  # fmt: skip
