@@ -130,7 +130,7 @@ def clean(config) -> None:
     stage.begin()
     folder = workspace.clean_dir
     trained = sorted({member.fold for member in members})
-    confirm = config.clean.confirm and len(trained) > 1
+    confirm = config.clean.confirm > 0 and len(trained) > 1
     if config.clean.confirm and not confirm:
         print(f"04: only fold {trained[0]} has members, so none that trained on its labels judge them (clean.confirm); "
               "train another fold to find more, and fewer that are right")  # fmt: skip
@@ -149,7 +149,7 @@ def clean(config) -> None:
     suspects = table[table["suspect"]]
     stage.finish([folder / "tiles.csv", folder / "images.csv"], suspects=len(suspects))
     update_report(config)
-    print(text_table(suspects.head(10)[["tile_id", "miou", "short", "seen_short", "action"]].to_dict("records")))
+    print(text_table(suspects.head(10)[["tile_id", "miou", "seen_miou", "doubt", "action"]].to_dict("records")))
     counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items())
     print(f"04: {len(suspects)} of {len(table)} tiles are suspects ({counts}); see {folder / 'tiles.csv'}")
     if whole["suspect"].any():

@@ -19,13 +19,11 @@ class Clean(Section):
     list_below: Annotated[float, Interval(ge=-1, le=1)] = 0.3
     """Tiles and images are suspects whose mean IoU with their label is lower, by more than this, than the calibrated
     probabilities of the members that judge let expect; -1 lists all."""
-    confirm: bool = True
-    """Members of another fold, which trained on the label, judge by `list_below`, and those that never saw it have to
-    fall short by `doubt_below` only. The former know the stain, place or annotator, and a short training learns no
-    single wrong label by heart; a long one may. Every image is predicted twice. With false, or where only one fold has
-    members, those that never saw the label judge alone."""
-    doubt_below: Annotated[float, Interval(ge=-1, le=1)] = 0.1
-    """With `confirm`: how far the mean IoU of members that never saw a suspect has to be below what they expect."""
+    confirm: Share = 0.75
+    """Of how far agreement falls short, the share that members of another fold say, which trained on the label; the
+    rest those say that never saw it. The former know the stain, place or annotator, and a short training learns no
+    single wrong label by heart; a long one may. With 0, or where only one fold has members, the latter judge alone;
+    else every image is predicted twice."""
     min_foreground: Annotated[int, Ge(0)] = 100
     """Pixels of a stored tile that label or members take for object, below which a tile is not judged. So many more are
     taken to agree: little that is wrong proves little."""

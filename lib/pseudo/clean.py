@@ -64,7 +64,7 @@ class Cleaner:
         def mend(image_id: str, tile_id: str, box: Box, counts: np.ndarray, bins: np.ndarray) -> None:
             """Store what members say of a tile that may be a suspect: what they expect is at most 1."""
             seen_short = seen.agreement(image_id, tile_id)[1] if seen else None
-            if self._doubted(1 - agreement(counts, self.more), seen_short):
+            if self._doubt(1 - agreement(counts, self.more), seen_short) > self.config.clean.list_below:
                 (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
                 write_label(self._mended(tile_id), shrunken(bins, box, self.config), self.config)
 
@@ -113,18 +113,17 @@ class Cleaner:
         miou, short = unseen.agreement(image_id, tile_id)
         seen_miou, seen_short = seen.agreement(image_id, tile_id) if seen else (None, None)
         pixels = int(union(unseen.tally(image_id, tile_id)).sum() * self.config.preprocess.scale**2)
-        suspect = pixels >= self.config.clean.min_foreground and self._doubted(short, seen_short)
+        doubt, config = self._doubt(short, seen_short), self.config.clean
+        suspect = pixels >= config.min_foreground and doubt > config.list_below
         return {
-            "miou": miou, "short": short, "seen_miou": seen_miou, "seen_short": seen_short, "object_pixels": pixels,
-            "suspect": suspect, "action": verdict(miou, self.config.clean) if suspect else "keep",
+            "miou": miou, "short": short, "seen_miou": seen_miou, "seen_short": seen_short, "doubt": doubt,
+            "object_pixels": pixels, "suspect": suspect, "action": verdict(miou, config) if suspect else "keep",
         }  # fmt: skip
 
-    def _doubted(self, short: float, seen_short: float | None) -> bool:
-        """Whether agreement falls short enough, of those that never saw a label and, if any, of those that did."""
-        config = self.config.clean
-        if seen_short is None:
-            return short > config.list_below
-        return seen_short > config.list_below and short > min(config.doubt_below, config.list_below)
+    def _doubt(self, short: float, seen_short: float | None) -> float:
+        """How far agreement falls short, of those that never saw a label and, if any, of those that trained on it."""
+        share = self.config.clean.confirm
+        return round(short if seen_short is None else (1 - share) * short + share * seen_short, 4)
 
     def _mended(self, tile_id: str) -> Path:
         return self.folder / f"tiles/{tile_id}_{kind(self.config)}.png"
@@ -161,7 +160,7 @@ class Cleaner:
 
 
 def worst_first(row: dict) -> tuple[bool, float]:
-    return not row["suspect"], -(row["short"] if row["seen_short"] is None else row["seen_short"])
+    return not row["suspect"], -row["doubt"]
 
 
 def verdict(miou: float, config: Clean) -> str:

@@ -15,7 +15,7 @@ from lib.workspace import Workspace
 
 SUSPECTS = 200  # rows of a table
 SHOWN = 1000  # points of a chart
-NUMBERS = ["miou", "short", "seen_miou", "seen_short", "object_pixels"]  # of a suspect
+NUMBERS = ["miou", "short", "seen_miou", "seen_short", "doubt", "object_pixels"]  # of a suspect
 
 
 def rounds(workspace: Workspace, config: Config) -> Section | None:
@@ -75,16 +75,14 @@ def suspects(workspace: Workspace, config: Config) -> Section | None:
     pictures = [
         Shown(path.stem, [beside(workspace, path, "clean", path.stem)]) for path in sorted(folder.glob("*.jpg"))
     ]
-    agreed, short = (tiles[f"seen_{name}"].astype(float).fillna(tiles[name]) for name in ("miou", "short"))
-    points = list(zip(agreed, short, tiles["tile_id"], strict=True))
+    points = list(zip(tiles["miou"], tiles["doubt"], tiles["tile_id"], strict=True))
     return Section(
         "suspects", "Label suspects",
         [
             Table("Suspects, worst first", shown.to_dict("records")),
             Gallery("Pictures", pictures, "Image, label, out-of-fold prediction."),
             Chart("Agreement of all tiles", scatter(points[:SHOWN], "mean IoU", "short of expectation", named=False),
-                  "Of members that trained on the tile, if any judged. Low agreement where they expected none better "
-                  "proves nothing: what lies high is listed, if members that never saw it doubt it as well."),
+                  "Low agreement where members expected none better proves nothing: what lies high is listed."),
             Table("Images, worst first", images.head(SUSPECTS).to_dict("records")),
         ],
         [("tiles judged", len(tiles)), ("suspects", len(found)), ("whole images", int(images["suspect"].sum()))]
