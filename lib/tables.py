@@ -61,7 +61,7 @@ CLEAN_IMAGES = {
     "short": ("float64", "how much lower it is than the members would expect if the label were right"),
     "seen_miou": ("Float64", "the same of another fold's members, which trained on it; empty where none judged"),
     "seen_short": ("Float64", "how much lower that is than these would expect"),
-    "doubt": ("float64", "the mean of both lacks, as clean.confirm weighs them; the first alone where that is all"),
+    "doubt": ("float64", "mean of both shortfalls, weighed by clean.confirm; the first where there is no other"),
     "object_pixels": ("int64", "pixels, as stored, that label or members take for object"),
     "suspect": ("bool", "whether the label is listed as noisy"),
 }

@@ -1,4 +1,4 @@
-"""Noisy labels: training images and their tiles beside what members say, those that never saw them first of all."""
+"""Noisy labels: images and their tiles beside what members say that never saw them, and that trained on them."""
 
 from __future__ import annotations
 
