@@ -8,9 +8,9 @@ Round r learns from the members of round r-1. With `pseudo.source per_fold` a fo
 members that never saw its validation images, so the out-of-fold score stays honest; with `ensemble` it is
 optimistic. Writes work/<name>/pseudo/round<r>/tiles.csv, tiles/ and, for the report, pictures/.
 
-`--clean` predicts the training images instead, each by members that never saw it, and lists in work/<name>/clean/
-(tiles.csv, images.csv, pictures of tiles; worst first) whose labels agree with them far less than they expect;
-`clean.use` lets 03 drop or mend these tiles.
+`--clean` predicts the training images instead, each by members that never saw it and by those of another fold, which
+trained on it, and lists in work/<name>/clean/ (tiles.csv, images.csv, pictures of tiles; worst first) whose labels
+agree with them far less than they expect; `clean.use` lets 03 drop or mend these tiles.
 """
 
 import dataclasses
@@ -114,7 +114,7 @@ def label_windows(config) -> Windows:
 
 
 def clean(config) -> None:
-    """Judge every training tile by the members that never saw its image."""
+    """Judge every training tile by the members that never saw its image, and by those of the next fold, which did."""
     competition, workspace = Competition(config.competition), Workspace(workspace_of(config))
     device = pick_device(config.train.device, config.train.threads)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
@@ -129,19 +129,27 @@ def clean(config) -> None:
         return
     stage.begin()
     folder = workspace.clean_dir
+    trained = sorted({member.fold for member in members})
+    confirm = config.clean.confirm > 0 and len(trained) > 1
+    if config.clean.confirm and not confirm:
+        print(f"04: only fold {trained[0]} has members, so none that trained on its labels judge them (clean.confirm); "
+              "train another fold to find more, and fewer that are right")  # fmt: skip
+
+    def ensemble(fold: int) -> Ensemble:
+        nets = [load_network(member.path, "swa", device) for member in members if member.fold == fold]
+        engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
+        return Ensemble(nets, device, tta=config.infer.tta, engine=engine)
+
     with replacing_dir(folder) as temporary:
         cleaner = Cleaner(config, competition, temporary)
-        for fold in sorted({member.fold for member in members}):
-            nets = [load_network(member.path, "swa", device) for member in members if member.fold == fold]
-            engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
-            forward = Ensemble(nets, device, tta=config.infer.tta, engine=engine)
-            images_of = images_of_fold(workspace, folds, fold)
-            cleaner.judge(images_of, group_of, forward, tiles, f"04 clean, fold {fold}")
+        for fold, following in zip(trained, trained[1:] + trained[:1], strict=True):
+            images_of, familiar = images_of_fold(workspace, folds, fold), ensemble(following) if confirm else None
+            cleaner.judge(images_of, group_of, ensemble(fold), tiles, f"04 clean, fold {fold}", familiar)
         table, whole = cleaner.finish()
     suspects = table[table["suspect"]]
     stage.finish([folder / "tiles.csv", folder / "images.csv"], suspects=len(suspects))
     update_report(config)
-    print(text_table(suspects.head(10)[["tile_id", "miou", "short", "action"]].to_dict("records")))
+    print(text_table(suspects.head(10)[["tile_id", "miou", "seen_miou", "doubt", "action"]].to_dict("records")))
     counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items())
     print(f"04: {len(suspects)} of {len(table)} tiles are suspects ({counts}); see {folder / 'tiles.csv'}")
     if whole["suspect"].any():

@@ -54,11 +54,14 @@ PSEUDO_TILES = {
     "confidence": ("float64", "as pseudo.by says, 0 to 1"),
 }
 
-# Training images beside their out-of-fold prediction, the worst suspects first.
+# Training images beside their prediction, the worst suspects first.
 CLEAN_IMAGES = {
     "image_id": TILES["image_id"],
     "miou": ("float64", "out-of-fold mean IoU with the label, over classes that either has"),
     "short": ("float64", "how much lower it is than the members would expect if the label were right"),
+    "seen_miou": ("Float64", "the same of another fold's members, which trained on it; empty where none judged"),
+    "seen_short": ("Float64", "how much lower that is than these would expect"),
+    "doubt": ("float64", "mean of both shortfalls, weighed by clean.confirm; the first where there is no other"),
     "object_pixels": ("int64", "pixels, as stored, that label or members take for object"),
     "suspect": ("bool", "whether the label is listed as noisy"),
 }

@@ -10,14 +10,20 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 
 
 class Clean(Section):
-    """Finding noisy labels by out-of-fold maps, and mending them. Labels on disk are never overwritten.
+    """Finding noisy labels by what members say of training images, and mending them.
 
-    Only tiles that 01 kept are judged: `preprocess.background_keep` 1 shows objects that no label has.
+    Labels on disk are never overwritten. Only tiles that 01 kept are judged: `preprocess.background_keep` 1 shows
+    objects that no label has.
     """
 
     list_below: Annotated[float, Interval(ge=-1, le=1)] = 0.3
-    """Tiles and images are suspects whose out-of-fold mean IoU with their label is lower, by more than this, than the
-    members' own calibrated probabilities let expect; -1 lists all."""
+    """Tiles and images are suspects whose mean IoU with their label is lower, by more than this, than the calibrated
+    probabilities of the members that judge let expect; -1 lists all."""
+    confirm: Share = 0.75
+    """Of how far agreement falls short, the share that members of another fold say, which trained on the label; the
+    rest those say that never saw it. The former know the stain, place or annotator, and a short training learns no
+    single wrong label by heart; a long one may. With 0, or where only one fold has members, the latter judge alone;
+    else every image is predicted twice."""
     min_foreground: Annotated[int, Ge(0)] = 100
     """Pixels of a stored tile that label or members take for object, below which a tile is not judged. So many more are
     taken to agree: little that is wrong proves little."""

@@ -1,8 +1,8 @@
-"""Noisy labels: training images and their tiles beside what members say that never saw them."""
+"""Noisy labels: images and their tiles beside what members say that never saw them, and that trained on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +20,8 @@ from lib.inference.evaluate import background_fill, to_bins
 from lib.inference.forward import Ensemble
 from lib.inference.members import limits_of, source_of, windows_of
 from lib.inference.predictor import Block, predict
-from lib.pseudo.cut import boxes_of
-from lib.pseudo.expect import agreement, calibrated, expectation, tally, union
+from lib.pseudo.cut import Box, boxes_of
+from lib.pseudo.expect import Opinion, agreement, calibrated, tally, union
 from lib.pseudo.write import decided, kind, shrunken, stored_size, write_label
 from lib.report.figures import save_picture, truth_beside_prediction
 from lib.tables import CLEAN_IMAGES, CLEAN_TILES
@@ -49,35 +49,55 @@ class Cleaner:
 
     def judge(
         self, images: list[tuple[str, str]], group_of: dict[str, str], forward: Ensemble, tiles: pd.DataFrame,
-        description: str,
+        description: str, familiar: Ensemble | None = None,
     ) -> None:  # fmt: skip
         """Predict a fold's `images` (id, path) by members that never saw them, and judge them and their `tiles`.
 
-        `group_of`: id → group. `tiles`: rows of tiles.csv.
+        `group_of`: id → group. `tiles`: rows of tiles.csv. `familiar`: members that trained on these images; without
+        them the former judge alone.
         """
-        config, paths = self.config, dict(images)
+        paths = dict(images)
+        own = {image_id: group.set_index(BOX)["tile_id"].to_dict() for image_id, group in tiles.groupby("image_id")}
+        own = {image_id: own.get(image_id, {}) for image_id in paths}
+        seen = self._opinion(images, group_of, familiar, own, f"{description}, seen") if familiar else None
+
+        def mend(image_id: str, tile_id: str, box: Box, counts: np.ndarray, bins: np.ndarray) -> None:
+            """Store what members say of a tile that may be a suspect: what they expect is at most 1."""
+            seen_short = seen.agreement(image_id, tile_id)[1] if seen else None
+            if self._doubt(1 - agreement(counts, self.more), seen_short) > self.config.clean.list_below:
+                (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
+                write_label(self._mended(tile_id), shrunken(bins, box, self.config), self.config)
+
+        unseen = self._opinion(images, group_of, forward, own, description, mend)
+        for image_id, path in paths.items():
+            self.images.append({"image_id": image_id, **self._judged(unseen, seen, image_id)})
+            for box, tile_id in own[image_id].items():
+                row = self._judged(unseen, seen, image_id, tile_id)
+                mended = str(self._mended(tile_id).relative_to(self.folder)) if row["action"] == "relabel" else ""
+                place = {"tile_id": tile_id, "image_id": image_id, **dict(zip(BOX, box, strict=True)), "path": path}
+                self.tiles.append({**place, **row, "mask_path": mended})
+
+    def _opinion(
+        self, images: list[tuple[str, str]], group_of: dict[str, str], forward: Ensemble,
+        own: dict[str, dict[Box, str]], description: str, visit: Callable[..., None] = lambda *_: None,
+    ) -> Opinion:  # fmt: skip
+        """What members make of the labels of `images` (id, path) and their tiles, `own`: image id → box → tile id.
+
+        `visit`: called with the image id, id, box, `tally` and probabilities (K, h, w) uint8 of every tile.
+        """
+        config, whole, tiles = self.config, {}, {}
         fill = background_fill(self.competition.channels, len(self.competition.label_names))
         sources = [source_of(config, image_id, path) for image_id, path in images]
         blocks = predict(sources, forward, windows_of(config), fill, 1, limits_of(config), description)
-        own = {image_id: group.set_index(BOX)["tile_id"].to_dict() for image_id, group in tiles.groupby("image_id")}
-        whole, rows = {}, []
 
         def boxes(block: Block) -> np.ndarray:
-            return np.array([*own.get(block.image_id, ())], np.int64).reshape(-1, 4)
+            return np.array([*own[block.image_id]], np.int64).reshape(-1, 4)
 
         for block, box, bins in boxes_of(self._tallied(blocks, whole), boxes, limits_of(config)):
-            label = self.open_label(block.image_id, block.height, block.width)
-            row = {"tile_id": own[block.image_id][box], "image_id": block.image_id, **dict(zip(BOX, box, strict=True))}
-            rows.append(self._row(row, tally(label.read(*box), bins[-1], self.first)))
-            if 1 - agreement(rows[-1]["counts"], self.more) > config.clean.list_below:  # it may be a suspect
-                (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
-                write_label(self._mended(row), shrunken(bins[-1], box, config), config)
-        rates = calibrated(whole, group_of)
-        self.images += [self._judged(self._row({"image_id": i}, n), rates[i]) for i, n in whole.items()]
-        for row in rows:
-            row = self._judged(row, rates[row["image_id"]])
-            mended = str(self._mended(row).relative_to(self.folder)) if row["action"] == "relabel" else ""
-            self.tiles.append({**row, "mask_path": mended, "path": paths[row["image_id"]]})
+            label, tile_id = self.open_label(block.image_id, block.height, block.width), own[block.image_id][box]
+            tiles[tile_id] = tally(label.read(*box), bins[-1], self.first).astype(np.int32)  # of all a fold's tiles
+            visit(block.image_id, tile_id, box, tiles[tile_id], bins[-1])
+        return Opinion(whole, tiles, calibrated(whole, group_of), self.more)
 
     def _tallied(self, blocks: Iterator[Block], whole: dict[str, np.ndarray]) -> Iterator[Block]:
         """The blocks as they come, while the `tally` of each image is added up in `whole`."""
@@ -88,20 +108,25 @@ class Cleaner:
             whole[block.image_id] = whole.get(block.image_id, 0) + counts
             yield block
 
-    def _row(self, row: dict, counts: np.ndarray) -> dict:
-        pixels = int(union(counts).sum() * self.config.preprocess.scale**2)
-        return {**row, "counts": counts, "miou": agreement(counts), "object_pixels": pixels}
+    def _judged(self, unseen: Opinion, seen: Opinion | None, image_id: str, tile_id: str = "") -> dict:
+        """How an image or tile agrees with members, whether that is suspect, and what is to be done."""
+        miou, short = unseen.agreement(image_id, tile_id)
+        seen_miou, seen_short = seen.agreement(image_id, tile_id) if seen else (None, None)
+        pixels = int(union(unseen.tally(image_id, tile_id)).sum() * self.config.preprocess.scale**2)
+        doubt, config = self._doubt(short, seen_short), self.config.clean
+        suspect = pixels >= config.min_foreground and doubt > config.list_below
+        return {
+            "miou": miou, "short": short, "seen_miou": seen_miou, "seen_short": seen_short, "doubt": doubt,
+            "object_pixels": pixels, "suspect": suspect, "action": verdict(miou, config) if suspect else "keep",
+        }  # fmt: skip
 
-    def _judged(self, row: dict, rates: np.ndarray) -> dict:
-        """A row with how far agreement is short of what members expect, if that is suspect, and what is to be done."""
-        config, counts = self.config.clean, row["counts"]
-        short = round(expectation(counts, rates, self.more) - agreement(counts, self.more), 4)
-        suspect = row["object_pixels"] >= config.min_foreground and short > config.list_below
-        action = verdict(row["miou"], config) if suspect else "keep"
-        return {**row, "counts": None, "short": short, "suspect": suspect, "action": action}
+    def _doubt(self, short: float, seen_short: float | None) -> float:
+        """How far agreement falls short, of those that never saw a label and, if any, of those that trained on it."""
+        share = self.config.clean.confirm
+        return round(short if seen_short is None else (1 - share) * short + share * seen_short, 4)
 
-    def _mended(self, row: dict) -> Path:
-        return self.folder / f"tiles/{row['tile_id']}_{kind(self.config)}.png"
+    def _mended(self, tile_id: str) -> Path:
+        return self.folder / f"tiles/{tile_id}_{kind(self.config)}.png"
 
     def finish(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Write and return the tables of all judged tiles and images, the worst first, and draw the worst tiles.
@@ -114,7 +139,7 @@ class Cleaner:
             save_picture(self.folder / f"{number + 1:02}_{row['tile_id']}.jpg", self._picture(row))
         for row in self.tiles:
             if not row["mask_path"]:
-                self._mended(row).unlink(missing_ok=True)
+                self._mended(row["tile_id"]).unlink(missing_ok=True)
         tiles = pd.DataFrame(ordered, columns=list(CLEAN_TILES))
         images = pd.DataFrame(sorted(self.images, key=worst_first), columns=list(CLEAN_IMAGES))
         write_table(self.folder / "images.csv", images)
@@ -129,13 +154,13 @@ class Cleaner:
             image = reader.shrunk(height, width, *box)
             truth = self.open_label(row["image_id"], reader.height, reader.width).read(*box)[::step, ::step]
         rows, columns = stored_size(*box[2:], self.config.preprocess)
-        guess = decided(np.stack(read_planes(self._mended(row), self.competition.channels)))[:rows, :columns]
+        guess = decided(np.stack(read_planes(self._mended(row["tile_id"]), self.competition.channels)))[:rows, :columns]
         guess = cv2.resize(guess, (width, height), interpolation=cv2.INTER_NEAREST)
         return truth_beside_prediction(image, truth, guess, self.competition.settings.background)
 
 
 def worst_first(row: dict) -> tuple[bool, float]:
-    return not row["suspect"], -row["short"]
+    return not row["suspect"], -row["doubt"]
 
 
 def verdict(miou: float, config: Clean) -> str:

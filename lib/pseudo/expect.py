@@ -6,6 +6,8 @@ Low agreement with a label proves little where members are weak. What they are w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from lib.inference.evaluate import count
@@ -72,3 +74,26 @@ def calibrated(images: dict[str, np.ndarray], group_of: dict[str, str]) -> dict[
         known = of_group[group_of[image_id]] - own + (total - own) / max(1, len(images) - 1)
         rates[image_id] = (known[:, 1] + MIDDLE) / (known.sum(1) + 1)
     return rates
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What members make of the labels of some images and their tiles.
+
+    `images`, `tiles`: id → `tally`. `rates`: image id → as `calibrated`. `more`: as `agreement` takes it.
+    """
+
+    images: dict[str, np.ndarray]
+    tiles: dict[str, np.ndarray]
+    rates: dict[str, np.ndarray]
+    more: float = 0
+
+    def tally(self, image_id: str, tile_id: str = "") -> np.ndarray:
+        """That of an image, or of one of its tiles."""
+        return self.tiles[tile_id] if tile_id else self.images[image_id]
+
+    def agreement(self, image_id: str, tile_id: str = "") -> tuple[float, float]:
+        """(mean IoU with the label of an image or tile, how far it is below what a right label lets expect)."""
+        counts = self.tally(image_id, tile_id)
+        expected = expectation(counts, self.rates[image_id], self.more)
+        return agreement(counts), round(expected - agreement(counts, self.more), 4)

@@ -38,8 +38,7 @@ def run(stage, config, *flags):
     runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(config), *flags])
 
 
-@pytest.fixture
-def noisy(tiny):
+def corrupted(tiny):
     """The tiny competition, two of its six labels shifted by half a tile; 01 and 02 have run."""
     path = tiny.parent / "raw/train.csv"
     table = pd.read_csv(path)
@@ -53,16 +52,36 @@ def noisy(tiny):
     return tiny
 
 
-def judge(path, folder, *flags):
+@pytest.fixture
+def noisy(tiny):
+    return corrupted(tiny)
+
+
+class Dim(nn.Module):
+    """Trained on little: sees no more of the discs than their brightest specks."""
+
+    def forward(self, x):
+        return (x.mean(1, keepdim=True) - 200) / 5
+
+
+class BothStains(Bright):
+    """Knows negatives too, in which most is bright and discs are dark."""
+
+    def forward(self, x):
+        negative = x.mean((1, 2, 3), keepdim=True) > 140
+        return super().forward(torch.where(negative, 255 - x, x))
+
+
+def judge(path, folder, *flags, network=Bright, familiar=None):
     config = load(path, ["--clean.relabel_below", "0.5", *flags])
     workspace = Workspace(config.workspace)
     images = tables.read(workspace.images, tables.IMAGES, "01")
     rows = images[images["split"] == "train"]
     cleaner = Cleaner(config, Competition(config.competition), folder)
-    forward = Ensemble([Bright().eval()], torch.device("cpu"))
+    forward, familiar = (made and Ensemble([made().eval()], torch.device("cpu")) for made in (network, familiar))
     group_of = dict(zip(rows["image_id"], rows["image_id"], strict=True))
     paths = list(zip(rows["image_id"], rows["path"], strict=True))
-    cleaner.judge(paths, group_of, forward, tables.read(workspace.tiles, tables.TILES, "01"), "")
+    cleaner.judge(paths, group_of, forward, tables.read(workspace.tiles, tables.TILES, "01"), "", familiar)
     return config, workspace, cleaner.finish()[0]
 
 
@@ -78,6 +97,39 @@ def test_shifted_labels_are_listed_worst_first_with_pictures(noisy, tmp_path):
     assert set(images.loc[images["suspect"], "image_id"]) == set(NOISY) == set(images["image_id"][:2])
     pictures = sorted(path.name for path in (tmp_path / "clean").glob("*.jpg"))
     assert pictures == [f"{i + 1:02}_{tile_id}.jpg" for i, tile_id in enumerate(suspects["tile_id"][:3])]
+
+
+def suspect_images(*arguments, **networks):
+    return set(judge(*arguments, **networks)[2].query("suspect")["image_id"])
+
+
+def test_labels_that_members_which_trained_on_them_confirm_are_cleared(tiny, tmp_path):
+    path = tiny.parent / "raw/train/im1.png"
+    cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+    config = corrupted(tiny)
+    alone = suspect_images(config, tmp_path / "alone")
+    assert alone == {"im1"}, "a stain that members never saw is hard, and hides what is wrong"
+    folder = tmp_path / "clean"
+    assert suspect_images(config, folder, familiar=BothStains) == set(NOISY)
+    table = pd.read_csv(folder / "tiles.csv").query("object_pixels >= 100").set_index("image_id")
+    assert (table.loc["im1", "short"] > 0.3).all() and (table.loc["im1", "seen_short"] < 0.1).all()
+    assert (table.loc["im1", "seen_miou"] > 0.8).all() and (table.loc[NOISY, "seen_miou"] < 0.5).all()
+    assert len(list(folder.glob("*.jpg"))) == table["suspect"].sum(), "pictures are of suspects alone"
+    images = tables.read(folder / "images.csv", tables.CLEAN_IMAGES, "04")
+    assert set(images.loc[images["suspect"], "image_id"]) == set(NOISY)
+
+
+def test_members_that_trained_on_a_label_find_what_others_expect_too_little_to_doubt(noisy, tmp_path):
+    folder = tmp_path / "clean"
+    assert not suspect_images(noisy, folder, network=Dim), "they expect little of themselves"
+    assert suspect_images(noisy, folder, "--clean.drop_below", "0", network=Dim, familiar=Bright) == set(NOISY)
+    table = tables.read(folder / "tiles.csv", tables.CLEAN_TILES, "04")
+    suspects = table[table["suspect"]]
+    assert list(suspects["doubt"]) == sorted(suspects["doubt"], reverse=True), "the worst first"
+    assert table["doubt"].to_numpy() == pytest.approx((table["short"] + 3 * table["seen_short"]) / 4, abs=1e-3)
+    assert suspects["mask_path"].any() and all((folder / path).is_file() for path in suspects["mask_path"] if path)
+    assert not suspect_images(noisy, folder, "--clean.confirm", "0.1", network=Dim, familiar=Bright)
+    assert not suspect_images(noisy, folder, network=Dim, familiar=Dim)
 
 
 def test_each_bound_of_a_suspect_is_its_own(noisy, tmp_path):
@@ -138,12 +190,23 @@ def test_04_cleans_and_03_uses_it(tiny, capsys):
         run(stage, tiny)
     run("04_pseudo_label", tiny, "--clean")
     table = pd.read_csv(tiny.parent / "work/clean/tiles.csv")
-    assert set(table["image_id"]) == {f"im{i}" for i in range(6)}, "each by the members of its own fold"
+    assert set(table["image_id"]) == {f"im{i}" for i in range(6)}
     assert "are suspects" in capsys.readouterr().out
+    images, dice = (
+        tables.read(tiny.parent / "work/clean/images.csv", tables.CLEAN_IMAGES, "04").set_index("image_id"),
+        {},
+    )
+    for member in (tiny.parent / "work/runs/base").iterdir():
+        dice |= json.loads((member / "done.json").read_text())["images"]
+    agreed = {image_id: pytest.approx(d / (2 - d), abs=1e-3) for image_id, d in dice.items()}
+    assert images["miou"].to_dict() == agreed, "by members that never saw it"
+    assert not set(images["seen_miou"]) & set(images["miou"]) and table["seen_short"].notna().all(), "by the others"
     run("04_pseudo_label", tiny, "--clean")
     assert "04_clean: up to date" in capsys.readouterr().out
     run("03_train", tiny, "--train.experiment", "cleaned", "--clean.use", "true")
     assert "optimistic" in capsys.readouterr().out
+    run("04_pseudo_label", tiny, "--clean", "--clean.confirm", "0")
+    assert pd.read_csv(tiny.parent / "work/clean/tiles.csv")["seen_short"].isna().all()
     assert json.loads((tiny.parent / "work/runs/cleaned/fold0_seed42/done.json").read_text())["score"] >= 0
 
 
@@ -182,3 +245,11 @@ def test_members_expect_what_they_were_worth_on_the_other_images_of_the_group():
     few = np.full((1, 2, 16), 0.01)
     assert expectation(odd, few) == expectation(odd, few, 0) == agreement(odd) == 0 and agreement(none) == 1
     assert expectation(odd, few, 100) == pytest.approx(100 / 110, abs=1e-3) and agreement(odd, 100) < 0.2
+
+
+def test_where_only_one_fold_has_members_it_is_said_that_none_confirm(tiny, capsys):
+    for stage in ("01_preprocess", "02_make_folds", "03_train"):
+        run(stage, tiny, "--train.folds", "1")
+    run("04_pseudo_label", tiny, "--clean")
+    assert "only fold 1 has members" in capsys.readouterr().out
+    assert pd.read_csv(tiny.parent / "work/clean/tiles.csv")["seen_short"].isna().all()

@@ -15,6 +15,7 @@ from lib.workspace import Workspace
 
 SUSPECTS = 200  # rows of a table
 SHOWN = 1000  # points of a chart
+NUMBERS = ["miou", "short", "seen_miou", "seen_short", "doubt", "object_pixels"]  # of a suspect
 
 
 def rounds(workspace: Workspace, config: Config) -> Section | None:
@@ -70,11 +71,11 @@ def suspects(workspace: Workspace, config: Config) -> Section | None:
     tiles = tables.read(folder / "tiles.csv", tables.CLEAN_TILES, "04_pseudo_label.py --clean")
     images = tables.read(folder / "images.csv", tables.CLEAN_IMAGES, "04_pseudo_label.py --clean")
     found = tiles[tiles["suspect"]]
-    shown = found.head(SUSPECTS)[["tile_id", "image_id", "miou", "short", "object_pixels", "action"]]
+    shown = found.head(SUSPECTS)[["tile_id", "image_id", *NUMBERS, "action"]]
     pictures = [
         Shown(path.stem, [beside(workspace, path, "clean", path.stem)]) for path in sorted(folder.glob("*.jpg"))
     ]
-    points = list(zip(tiles["miou"], tiles["short"], tiles["tile_id"], strict=True))
+    points = list(zip(tiles["miou"], tiles["doubt"], tiles["tile_id"], strict=True))
     return Section(
         "suspects", "Label suspects",
         [
@@ -86,6 +87,7 @@ def suspects(workspace: Workspace, config: Config) -> Section | None:
         ],
         [("tiles judged", len(tiles)), ("suspects", len(found)), ("whole images", int(images["suspect"].sum()))]
         + [(action, int(n)) for action, n in found["action"].value_counts().items()],
-        "Tiles that members which never saw them agree with far less than they expect of themselves.",
+        "Tiles whose label members agree with far less than they expect of themselves: those that never saw it and, "
+        "where another fold has any, those that trained on it (seen).",
         made_by="04_clean",
     )  # fmt: skip
