@@ -34,7 +34,7 @@ from lib.inference.members import (
     roi_file,
 )
 from lib.inference.out_of_fold import out_of_fold
-from lib.inference.pace import in_time, planned, rest_key, until_of
+from lib.inference.plan import in_time, planned, rest_key, until_of
 from lib.inference.settle import settled
 from lib.inference.speed import TEST, Laps, speed_of
 from lib.inference.submit import write_answers

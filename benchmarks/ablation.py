@@ -45,7 +45,7 @@ from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import trials
+from benchmarks import effects, trials
 from benchmarks.switches import SWITCHES, Switch
 from benchmarks.trials import Options, Setting
 from lib.config.load import workspace_of
@@ -284,7 +284,7 @@ def effect_of(name: str, lines: list[dict]) -> dict | None:
     if not differences:
         return None
     ratios = {"seconds": round(median(seconds), 3)} if seconds else {"steps": round(median(steps), 3)} if steps else {}
-    return {**trials.paired_effect(differences), **ratios}
+    return {**effects.paired_effect(differences), **ratios}
 
 
 def reference_of(switch: Switch, line: dict, lines: list[dict]) -> tuple[dict, str] | None:
@@ -303,18 +303,18 @@ def report(lines: list[dict], names: list[str], failed: dict[str, str]) -> None:
     competitions = list(dict.fromkeys(line["competition"] for line in lines))
     names = [name for name in names if not name.startswith("baseline")]
     of = {c: [line for line in lines if line["competition"] == c] for c in competitions}
-    effects = {
+    told = {
         c: {name: effect_of(name, of[c]) for name in names if any(line["switch"] == name for line in of[c])}
         for c in competitions
     }
     print(f"\n| switch | {' | '.join(competitions)} |\n|---|{'---|' * len(competitions)}")
     for name in names:
-        print(f"| {name} | {' | '.join(cell(effects[c].get(name)) for c in competitions)} |")
+        print(f"| {name} | {' | '.join(cell(told[c].get(name)) for c in competitions)} |")
     summary = {}
     for c in competitions:
         scores = list({line["seed"]: line["score"] for line in of[c] if line["switch"] == "baseline"}.values())
         about = {key: of[c][-1][key] for key in ("base", "fold", "seconds")}
-        summary[c] = {**about, "baseline": trials.spread(scores, 6) if scores else None, "switches": effects[c]}
+        summary[c] = {**about, "baseline": effects.spread(scores, 6) if scores else None, "switches": told[c]}
     print(json.dumps({**summary, "failed": failed}))
 
 
@@ -327,7 +327,7 @@ def cell(effect: dict | None) -> str:
     'not yet'
     """
     ratios = [f"; {effect[what]:.2f} × {what}" for what in ("seconds", "steps") if effect and what in effect]
-    return trials.told(effect) + "".join(ratios)
+    return effects.told(effect) + "".join(ratios)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ from lib.inference.evaluate import Evaluation, background_fill, evaluate
 from lib.inference.fitting import Fitting, needs_maps
 from lib.inference.maps import Maps, MapWriter
 from lib.inference.members import Part, Session, check_same_systems, groups_of, limits_of, named_parts
-from lib.inference.pace import PacedEnsemble, order_of, overlapping
+from lib.inference.pace import PacedEnsemble
+from lib.inference.plan import order_of, overlapping
 from lib.inference.together import Group
 from lib.report.charts import Line, as_file, line_chart
 from lib.report.tables import text_table

@@ -39,7 +39,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import trials
+from benchmarks import effects, trials
 from benchmarks.trials import Options, Setting, Values, cross_entropy, trained_side
 from lib.competition import metrics
 from lib.config import Config
@@ -317,12 +317,12 @@ def report(bench: Bench) -> None:
         }  # fmt: skip
         row["saved"] = round(1 - row["seconds"], 3)
         if mode != "full":
-            row |= trials.tau_with_interval(
+            row |= effects.tau_with_interval(
                 scores_of(full, names), scores_of(found, names), len(every_image), bench.args.draws
             )  # fmt: skip
         if len(known) > 1:
             public = [board[name] for name in known]
-            row["leaderboard"] = trials.tau_with_interval(
+            row["leaderboard"] = effects.tau_with_interval(
                 lambda chosen, public=public: public, scores_of(found, known), len(every_image), bench.args.draws
             )  # fmt: skip
         modes[mode] = row

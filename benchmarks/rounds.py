@@ -43,7 +43,7 @@ from statistics import mean, median
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import trials
+from benchmarks import effects, trials
 from benchmarks.trials import Options, Setting
 from lib import tables
 from lib.competition.dataset import Competition
@@ -273,7 +273,7 @@ class Bench:
 def effect_of(own: dict[int, float], reference: dict[int, float]) -> dict | None:
     """Paired effect of two arms' scores by seed; None without a pair."""
     differences = [score - reference[seed] for seed, score in own.items() if seed in reference]
-    return trials.paired_effect(differences) if differences else None
+    return effects.paired_effect(differences) if differences else None
 
 
 def scores_of(lines: list[dict], folds: list[int]) -> dict[int, float]:
@@ -299,12 +299,12 @@ def report(bench: Bench, failed: dict[str, str]) -> None:
             print(f"| {name} | not yet |{' |' * 4}")
             continue
         arms[name] = {
-            "score": trials.spread(list(scores[name].values()), 6),
+            "score": effects.spread(list(scores[name].values()), 6),
             **{other: effect_of(scores[name], scores[other]) for other in ("round0", "round0_longer") if other != name},
             "seconds": round(median(line["cost"] for line in lines[name]), 1),
             "tiles": round(median(line["tiles"] for line in lines[name])),
         }
-        told = [trials.told(arms[name][other]) if other != name else "" for other in ("round0", "round0_longer")]
+        told = [effects.told(arms[name][other]) if other != name else "" for other in ("round0", "round0_longer")]
         print(f"| {name} | {arms[name]['score'][0]:.4f} | {' | '.join(told)} | {arms[name]['seconds']:.0f} | "
               f"{arms[name]['tiles']} |")  # fmt: skip
     about = {

@@ -37,7 +37,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import trials
+from benchmarks import effects, trials
 from benchmarks.trials import CLOCK, Setting
 from lib import tables
 from lib.competition.dataset import Competition
@@ -104,13 +104,13 @@ def measure(setting: Setting, args: argparse.Namespace) -> dict:
         rounds.append(measured)
 
     def ratio(ours: str, bare: str) -> list[float]:
-        return trials.spread([measured[ours] / measured[bare] for measured in rounds])
+        return effects.spread([measured[ours] / measured[bare] for measured in rounds])
 
     return {
         "of_bare_loop": ratio("trainer", "bare loop"),
         "loader_of_bare": {str(n): ratio(f"loader, {n}", "bare loader") for n in args.workers},
-        "first_step_seconds": trials.spread([measured["first step"] for measured in rounds], 2),
-        "per_second": {name: trials.spread([m[name] for m in rounds], 2) for name in sides if name != "first step"},
+        "first_step_seconds": effects.spread([measured["first step"] for measured in rounds], 2),
+        "per_second": {name: effects.spread([m[name] for m in rounds], 2) for name in sides if name != "first step"},
         "batch_size": bench.config.train.batch_size, "workers": bench.data.workers,
         "precision": bench.precision, "rounds": args.rounds,
     }  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ablation, ensemble, proxy, rounds, trials
+from benchmarks import ablation, effects, ensemble, proxy, rounds, trials
 from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.inference.decision import Decision
@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_an_effect_is_the_mean_of_paired_differences_with_its_standard_error():
-    found = trials.paired_effect([0.01, 0.03, 0.05, 0.03])
+    found = effects.paired_effect([0.01, 0.03, 0.05, 0.03])
     assert found["effect"] == 0.03 and found["pairs"] == 4 and found["verdict"] == "helps"
     assert math.isclose(found["se"], np.std([0.01, 0.03, 0.05, 0.03], ddof=1) / 2, abs_tol=1e-6)
-    assert trials.paired_effect([0.2]) == {"effect": 0.2, "se": None, "pairs": 1, "verdict": "not shown"}
+    assert effects.paired_effect([0.2]) == {"effect": 0.2, "se": None, "pairs": 1, "verdict": "not shown"}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_an_effect_is_the_mean_of_paired_differences_with_its_standard_error():
     ],
 )
 def test_verdict(effect, se, pairs, expected):
-    assert trials.verdict(effect, se, pairs) == expected
+    assert effects.verdict(effect, se, pairs) == expected
 
 
 def accuracy(confusions):
@@ -56,13 +56,13 @@ def test_tau_of_the_same_ranking_is_one_of_the_reverse_minus_one_and_the_interva
     images = [f"im{i}" for i in range(6)]
     full = [result(images, [50 + 10 * k] * 6) for k in range(4)]
     scores = proxy.scorer(full, images, accuracy)
-    assert trials.tau_with_interval(scores, scores, 6, draws=50) == {"tau": 1.0, "interval": [1.0, 1.0]}
+    assert effects.tau_with_interval(scores, scores, 6, draws=50) == {"tau": 1.0, "interval": [1.0, 1.0]}
     back = proxy.scorer(full[::-1], images, accuracy)
-    assert trials.tau_with_interval(scores, back, 6, draws=50) == {"tau": -1.0, "interval": [-1.0, -1.0]}
+    assert effects.tau_with_interval(scores, back, 6, draws=50) == {"tau": -1.0, "interval": [-1.0, -1.0]}
     # Only the first image puts the first configuration before the second in `other`: draws with it twice agree.
     close = [result(images, [60, *[50] * 5]), result(images, [50] * 6), result(images, [90] * 6)]
     other = [result(images, [70, *[50] * 5]), result(images, [50, *[55] * 5]), result(images, [90] * 6)]
-    found = trials.tau_with_interval(*(proxy.scorer(r, images, accuracy) for r in (close, other)), 6, draws=200)
+    found = effects.tau_with_interval(*(proxy.scorer(r, images, accuracy) for r in (close, other)), 6, draws=200)
     assert found == {"tau": 0.333, "interval": [0.333, 1.0]}
 
 
@@ -77,7 +77,7 @@ def test_tau_without_a_ranking_is_none():
     def alike(chosen):
         return [0.5, 0.5, 0.5]
 
-    assert trials.tau_with_interval(alike, alike, 4, draws=20) == {"tau": None, "interval": None}
+    assert effects.tau_with_interval(alike, alike, 4, draws=20) == {"tau": None, "interval": None}
 
 
 def test_a_log_keeps_the_latest_line_of_a_key_and_survives_a_line_cut_short(tmp_path):

@@ -263,6 +263,19 @@ def test_checkpoints_and_experiments_of_other_sizes_make_one_ensemble(tiny, caps
     assert "half seed42 checkpoint2" in capsys.readouterr().out
 
 
+def test_another_sample_parts_one_folder_anew(tiny, capsys):
+    sample, labels = (tiny.parent / "raw" / name for name in ("sample_submission.csv", "train.csv"))
+    rows = pd.read_csv(labels)
+    rows[~rows["id"].isin(["im4", "im5"])].to_csv(labels, index=False)
+    for answer in ("im5", "im4"):
+        sample.write_text(f"id,predicted\n{answer},\n")
+        flags = ["--competition.test_images", "train/*", "--competition.labels.missing", "empty"]
+        run("01_preprocess", tiny, *flags)
+        images = pd.read_csv(tiny.parent / "work/images.csv", comment="#").set_index("image_id")
+        assert list(images.index[images["split"] == "test"]) == [answer] and len(images) == 6
+    assert "again, because the images' splits changed" in capsys.readouterr().out
+
+
 def test_one_limit_for_all_members_leaves_out_what_it_is_not_enough_for(tiny, capsys):
     for stage in ("01_preprocess", "02_make_folds"):
         run(stage, tiny)

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
+import pandas as pd
 import pytest
 
 from lib.config import load
 from lib.errors import UserError
-from lib.forecast import Measured, check_disk, predict_cost
+from lib.forecast import Measured, check_disk, fold_counts, predict_cost
 
 MEASURED = Measured(
     start_seconds=5, cut_seconds=1e-7, sample_seconds=0.1, window_seconds=0.2, tiles=1e-5, tile_bytes=1e6,
@@ -37,6 +40,21 @@ def test_every_member_is_trained_by_the_clock_or_by_epochs():
 def test_a_limit_for_the_call_holds_for_training_and_scoring_together():
     limited = cost("--train.time_limit", "10m", "--pseudo.rounds", "1").seconds
     assert limited["training"] + limited["scoring"] == pytest.approx(2 * 600)
+
+
+def test_members_of_all_images_are_trained_and_answer_but_are_not_scored():
+    flags = ["--train.member_limit", "60", "--infer.roi", "none"]
+    each, final = cost(*flags), cost(*flags, "--infer.folds", "all")
+    assert (final.members, final.seconds["training"]) == (3, 3 * 60)
+    assert final.seconds["scoring"] == each.seconds["scoring"]
+    assert final.seconds["inference"] == pytest.approx((4 + 2) * 8 * 0.2), "one network for two"
+    every_round = cost(*flags, "--pseudo.rounds", "1", "--train.folds", "0", "1", "all", "--infer.folds", "all")
+    assert every_round.members == 2 * (2 + 1)
+    limited, more = (cost("--train.time_limit", "10m", *f).seconds["training"] for f in ([], ["--infer.folds", "all"]))
+    assert more - limited == 300, "as long as one of two folds"
+    competition = SimpleNamespace(metadata=pd.DataFrame())
+    for folds, found in (("[0, 1, all]", (2, 0.4)), ("[all]", (0, 0.0)), ("[]", (5, 1.0))):
+        assert fold_counts(load(None, ["--folds.k", "5", "--train.folds", folds]), competition) == found
 
 
 def test_windows_that_are_blank_cost_nothing_and_views_cost_each():

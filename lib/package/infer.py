@@ -24,8 +24,7 @@ from lib.imaging.readers.spool import spooled
 from lib.inference.decision import Decision
 from lib.inference.evaluate import background_fill
 from lib.inference.members import Session, groups_of, named_parts
-from lib.inference.pace import Planner, until_of, warm
-from lib.inference.predictor import first_windows
+from lib.inference.plan import Planner, until_of
 from lib.inference.submit import write_answers
 from lib.package.layout import BOXES, MEMBERS, split_pattern
 from lib.plugins import load_plugins
@@ -55,10 +54,11 @@ def main(argv: list[str]) -> None:
 
 def placed(config: Config, images: Path, sample: Path | None, listed: Path | None, folder: Path) -> Config:
     """`config` with images, sample submission or list, and boxes where they are here, and its own files in `folder`."""
-    wanted, by_list = bool(config.competition.submission.sample), bool(config.competition.test_list)
+    wanted = bool(config.competition.submission.sample)
+    by_list = bool(config.competition.test_list) and not wanted
     if wanted and not (sample and sample.is_file()):
         raise UserError(f"--sample: there is no file {sample or ''}; give the competition's sample submission")
-    if by_list and not wanted and not (listed and listed.is_file()):
+    if by_list and not (listed and listed.is_file()):
         raise UserError(f"--list: there is no file {listed or ''}; give the competition's list of test images")
     if not images.is_dir():
         raise UserError(f"--images: there is no folder {images}; give the one with the test images")
@@ -69,7 +69,7 @@ def placed(config: Config, images: Path, sample: Path | None, listed: Path | Non
     if config.infer.roi == BOXES:
         config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": str(HERE / BOXES)})})
     places = {"root": str(images.resolve()), "test_images": pattern, "submission": submission}
-    places["test_list"] = str(listed.resolve()) if by_list and not wanted else ""
+    places["test_list"] = str(listed.resolve()) if by_list else ""
     competition = config.competition.model_copy(update=places)
     return config.model_copy(update={"competition": competition, "workspace": str(folder)})
 
@@ -106,8 +106,7 @@ def predict(config: Config, out: Path, folder: Path, started: float) -> int:
     if config.infer.time_limit:
         planner = Planner(groups, parts, config, images, until_of(session, started), rest=0.0)
         sources = session.sources(images["image_id"])
-        for group in groups:
-            warm(group.forward, first_windows(sources, group.windows, config.infer.batch_size))
+        planner.warm(sources)
         order = about["systems"] or list(dict.fromkeys(part.system for part in parts))
         fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
         groups = planner.follow(planner.plan_for(order, planner.measure(sources)), fill)

@@ -38,29 +38,23 @@ images = sample.parents[{depth}] / {images!r}
 command = [sys.executable, package / "infer.py", "--images", images, "--sample", sample, "--out", OUTPUT / {out!r}]
 subprocess.run(command, check=True)
 """
-LISTED = """images = find({images!r})
-listed = find({listed!r})
-command = [sys.executable, package / "infer.py", "--images", images, "--list", listed, "--out", OUTPUT / {out!r}]
-subprocess.run(command, check=True)
-"""
-ALL_IMAGES = """images = find({images!r})
+WITHOUT_SAMPLE = """images = find({images!r})
 command = [sys.executable, package / "infer.py", "--images", images, "--out", OUTPUT / {out!r}]
-subprocess.run(command, check=True)
+{listed}subprocess.run(command, check=True)
 """
 
 
 def notebook(config: Config, title: str, networks: int) -> dict:
     """An .ipynb of three cells: what it is, install, predict."""
-    sample = PurePosixPath(config.competition.submission.sample)
+    sample, listed = PurePosixPath(config.competition.submission.sample), config.competition.test_list
     values = {
         "sample": str(sample),
         "depth": len(sample.parts) - 1,
-        "listed": config.competition.test_list,
+        "listed": f'command += ["--list", find({listed!r})]\n' if listed else "",
         "images": split_pattern(config.competition.test_images)[0],
         "out": with_codecs_suffix(Path("submission"), config.competition).name,
     }
-    without = LISTED if config.competition.test_list else ALL_IMAGES
-    predict = SAMPLED if config.competition.submission.sample else without
+    predict = SAMPLED if config.competition.submission.sample else WITHOUT_SAMPLE
     return {
         "cells": [
             _cell("markdown", ABOUT.format(title=title, networks=networks)),

@@ -124,6 +124,8 @@ def test_what_both_patterns_match_is_parted_by_the_sample(folder):
     assert competition(folder, only_test=True, **listed).ids("test") == ["c"]
     (folder / "list.txt").write_text("train/a.png\n")
     assert competition(folder, only_test=True, **listed).ids("test") == ["a"]
+    (folder / "list.csv").write_text("b\nc\n")  # no header
+    assert competition(folder, only_test=True, **listed | {"test_list": "list.csv"}).ids("test") == ["b", "c"]
 
 
 def test_images_that_labels_do_not_name_may_be_empty(folder):

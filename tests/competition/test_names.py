@@ -93,5 +93,9 @@ def test_polygons_of_labelme(pool, tmp_path):
     assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == label).all()
     with pytest.raises(UserError, match="says that a is 8 x 9; it is 9 x 9"):
         competition.labels.open("a", 9, 9)
+    content["shapes"][2]["shape_type"] = "mask"
+    (tmp_path / "pool/b.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="b.json has a shape of type 'mask', which is not read; make it a polygon"):
+        Competition(Settings(**pool)).labels.open("b", 8, 9)
     with pytest.raises(UserError, match="holds 'car', which is none of competition.classes"):
         Competition(Settings(**{**pool, "classes": ["road"]})).labels.open("a", 8, 9)

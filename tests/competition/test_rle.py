@@ -55,6 +55,17 @@ def test_bands_give_the_same_text(mask, order, data):
     assert encoder.finish() == rle.encode(mask, order)
 
 
+@pytest.mark.parametrize("order", ["column", "row"])
+def test_places_that_wait_in_a_file_are_the_same(order, monkeypatch):
+    monkeypatch.setattr(rle, "HELD_BYTES", 64)
+    mask = np.random.default_rng(0).random((60, 40)) < 0.4
+    encoder = rle.BandEncoder(*mask.shape, order)
+    for y in range(0, 60, 7):
+        encoder.push(y, mask[y : y + 7])
+    assert encoder._places._rolled, "it is on disk"
+    assert encoder.finish() == rle.encode(mask, order)
+
+
 @given(orders, st.integers(1, 20), st.integers(1, 20), st.integers(1, 200), st.data())
 def test_chunks_and_strips_of_any_size_give_the_same(order, height, width, size, data):
     mask = data.draw(arrays(np.uint8, (height, width), elements=st.sampled_from([0, 0, 1, 2, 255])))

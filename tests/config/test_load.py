@@ -80,6 +80,17 @@ def test_a_list_or_a_section_that_cannot_be_read_is_no_traceback(tmp_path):
     assert load(path, ["--train.epochs", "3"]).train.epochs == 3
 
 
+PLATEAU = ["--train.schedule", "plateau", "--train.evaluations", "2"]
+
+
+@pytest.mark.parametrize("of_all", [["--train.folds", "0", "all"], ["--infer.folds", "all"]])
+@pytest.mark.parametrize("choice", [PLATEAU, ["--infer.weights", "best"]])
+def test_members_of_all_images_choose_nothing_by_scores(of_all, choice):
+    load(None, choice)
+    with pytest.raises(UserError, match="folds all: .* by the scores of images that are not trained on, and there are"):
+        load(None, [*of_all, *choice])
+
+
 def test_a_sliver_keeps_the_members_that_judge_those_of_all_images():
     for flag in ("--preflight", "--debug"):
         assert load(None, [flag, "--train.folds", "0", "2", "all"]).train.folds == [0, "all"]

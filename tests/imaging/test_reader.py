@@ -13,6 +13,7 @@ from lib.imaging.content import content_map
 from lib.imaging.grid import grid
 from lib.imaging.reader import Scaled, open_image
 from lib.imaging.readers import plain, spool
+from lib.imaging.readers.planes import files_of
 from lib.imaging.readers.spool import spooled
 from lib.imaging.readers.tiff import TiffReader
 from lib.imaging.roi import regions
@@ -348,9 +349,12 @@ def test_arrays_are_read_by_window(tmp_path, order):
     np.save(tmp_path / "b.npy", np.zeros((2, 3, 4, 5)))
     with pytest.raises(UserError, match=r"an array \(2, 3, 4, 5\) of float64; numbers"):
         open_image(tmp_path / "b.npy", Pixels(range=(0, 1)))
+    np.save(tmp_path / "c.npy", np.zeros((5, 30, 40), np.uint8))
+    with pytest.raises(UserError, match=r"\(5, 30, 40\), whose channels must come last; np.moveaxis does that"):
+        open_image(tmp_path / "c.npy")
 
 
-def test_channels_in_files_of_their_own(tmp_path):
+def test_channels_in_files_of_their_own(tmp_path, monkeypatch):
     values = np.random.default_rng(1).integers(0, 4096, (3, 40, 60)).astype(np.uint16)
     for band, plane in zip(("B04", "B03", "B02"), values, strict=True):
         tifffile.imwrite(tmp_path / f"chip_{band}.tif", plane)
@@ -360,6 +364,13 @@ def test_channels_in_files_of_their_own(tmp_path):
     assert (seen == (values[:, 5:25, 6:36] * (255 / 4095) + 0.5).astype(np.uint8).transpose(1, 2, 0)).all()
     with pytest.raises(UserError, match="does not end in B04, the first of competition.pixels.files"):
         open_image(tmp_path / "chip_B03.tif", pixels)
+    assert [path.name[-7:-4] for path in files_of(tmp_path / "chip_B04.tif", pixels)] == ["B04", "B03", "B02"]
+    monkeypatch.setattr(plain, "WHOLE_BYTES", 100)
+    for band in pixels.files:
+        path = tmp_path / f"whole_{band}.jpg"
+        cv2.imwrite(str(path), np.zeros((40, 60), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    with pytest.raises(UserError, match="can only be decoded whole; convert them to tiled TIFFs"):
+        open_image(tmp_path / "whole_B04.jpg", Pixels(files=pixels.files))
     (tmp_path / "chip_B02.tif").unlink()
     with pytest.raises(UserError, match="there is no image .*chip_B02.tif"):
         open_image(tmp_path / "chip_B04.tif", pixels)

@@ -13,6 +13,7 @@ from lib.__main__ import main
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.errors import UserError
+from lib.report.stale import outdated
 from lib.training.member import training_tiles
 from lib.workspace import ALL, Workspace
 
@@ -77,6 +78,11 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
     (part,) = named_parts(one["members"], workspace)
     assert part.member.path == member
     assert np.isfinite(one["oof_score"])
+
+    text = (workspace.report / "index.html").read_text()
+    assert "base-r1 all seed42" in text, "its training is shown, too"
+    why = outdated(workspace, load(tiny, ["--train.lr", "0.5"]))["03_base-r1_all_seed42"]
+    assert why.startswith("train.lr changed")
 
 
 def test_what_cannot_be_is_one_sentence(tiny, capsys):

@@ -122,6 +122,7 @@ def test_three_times_fewer_windows_for_next_to_no_score(sparse, capsys, monkeypa
     assert before > 0.9 and after > before - 0.002
     assert sum(seen) * 3 < full
     assert "05_infer_ensemble" not in outdated(Workspace(sparse.parent / "work"), load(sparse, finding))
+    assert "infer.roi changed" not in (sparse.parent / "work/report/index.html").read_text()
     share = float(re.search(r"regions leave (.*)% of all windows", out)[1])
     assert 0 < share < 34
 

@@ -18,10 +18,11 @@ from torch import nn
 from lib.config import load
 from lib.imaging.grid import window_starts
 from lib.inference import out_of_fold as maps_of_folds
-from lib.inference import pace as pacing
+from lib.inference import plan as planning
 from lib.inference.forward import Ensemble
 from lib.inference.members import Session
-from lib.inference.pace import Pace, PacedEnsemble, Planner, Share, enough_images, measured, warm, worth
+from lib.inference.pace import Pace, PacedEnsemble, Share
+from lib.inference.plan import Planner, enough_images, measured, warm, worth
 from lib.inference.predictor import Windows
 from lib.inference.score import in_turns
 from lib.inference.together import Group
@@ -195,7 +196,7 @@ def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, 
     best = json.loads((work / "decision.json").read_text())["cross_score"]
     built = []
     monkeypatch.setattr(
-        pacing, "PacedEnsemble", lambda *arguments: built.append(PacedEnsemble(*arguments)) or built[-1]
+        planning, "PacedEnsemble", lambda *arguments: built.append(PacedEnsemble(*arguments)) or built[-1]
     )
     for share in (0.5, 0.25):
         limit = full * share
@@ -230,9 +231,9 @@ def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, 
 def test_a_run_that_goes_on_after_a_kill_keeps_its_maps_and_its_plan(trained, monkeypatch, capsys):
     path, work = trained
     flags = ["--infer.tta", "flips", "--infer.backend", "eager", "--infer.time_limit", "30"]
-    made, evaluate, write = [], maps_of_folds.evaluate, pacing.Planner.follow
+    made, evaluate, write = [], maps_of_folds.evaluate, planning.Planner.follow
     speed = {"seconds": 0.03}  # of a window and pass: enough for some images
-    monkeypatch.setattr(pacing, "measured", lambda forward, _, kinds: [[speed["seconds"]] * 4 for _ in kinds])
+    monkeypatch.setattr(planning, "measured", lambda forward, _, kinds: [[speed["seconds"]] * 4 for _ in kinds])
 
     def killed_after(count):
         def evaluate_or_die(sources, *arguments, **options):
@@ -280,14 +281,14 @@ def test_windows_on_the_rim_of_what_is_not_blank_are_expected_too():
     images = pd.DataFrame({"image_id": ["a"], "height": 1000, "width": 1000, "blank_share": 0.64})
     config, none = (load(None, ["--infer.roi", roi]) for roi in ("content", "none"))
     small, large = (Windows(size, 0.0, 1.0, "constant", 0) for size in (10, 500))
-    assert pacing.expected_windows(images, small, config) == pytest.approx(10_000 * 0.61**2)
-    assert pacing.expected_windows(images, large, config) == 4 == pacing.expected_windows(images, large, none)
+    assert planning.expected_windows(images, small, config) == pytest.approx(10_000 * 0.61**2)
+    assert planning.expected_windows(images, large, config) == 4 == planning.expected_windows(images, large, none)
 
 
 def test_fewer_images_are_whole_folds_apart_and_one_of_each_at_least(monkeypatch):
     folds = pd.DataFrame({"image_id": [f"im{i}" for i in range(12)], "group": "g", "fold": [0, 1, 2] * 4})
     images = folds.assign(height=320, width=320, blank_share=0.0)
-    monkeypatch.setattr(pacing, "measured", lambda *_: [[0.01]])
+    monkeypatch.setattr(planning, "measured", lambda *_: [[0.01]])
     groups = [Group(Windows(32, 0.0, 1.0, "constant", 0), Ensemble([Says(0.5)], CPU))] * 2
     turns = in_turns(folds)
     found = [enough_images(turns, images, groups, ["a", "b"], load(None, []), limit) for limit in (100, 10, 0)]
@@ -298,13 +299,13 @@ def test_fewer_images_are_whole_folds_apart_and_one_of_each_at_least(monkeypatch
 
 def test_images_are_counted_of_the_folds_that_have_members(monkeypatch, tmp_path, capsys):
     folds = pd.DataFrame({"image_id": [f"im{i}" for i in range(12)], "group": "g", "fold": [0, 1, 2] * 4})
-    monkeypatch.setattr(pacing, "is_cached", lambda *_: False)
-    monkeypatch.setattr(pacing, "limit_key", lambda *_: "key")
-    monkeypatch.setattr(pacing, "groups_of", lambda *_: [])
-    monkeypatch.setattr(pacing, "enough_images", lambda turns, *_: 2)
+    monkeypatch.setattr(planning, "is_cached", lambda *_: False)
+    monkeypatch.setattr(planning, "limit_key", lambda *_: "key")
+    monkeypatch.setattr(planning, "groups_of", lambda *_: [])
+    monkeypatch.setattr(planning, "enough_images", lambda turns, *_: 2)
     session = Session(load(None, ["--infer.time_limit", "9"]), None, Workspace(tmp_path), CPU, folds, folds)
     part = SimpleNamespace(member=SimpleNamespace(fold=1, experiment="a"))
-    assert list(pacing.in_time(session, [part], None, False).folds["fold"]) == [1, 1]
+    assert list(planning.in_time(session, [part], None, False).folds["fold"]) == [1, 1]
     assert "of 2 of 4 images" in capsys.readouterr().out
 
 
@@ -312,8 +313,8 @@ def test_windows_overlap_less_before_a_network_is_left_out(monkeypatch):
     images = pd.DataFrame({"image_id": ["a"], "height": 320, "width": 320, "blank_share": 0.0})
     parts = [SimpleNamespace(member=SimpleNamespace(fold=fold, experiment="a"), system="a") for fold in (0, 1)]
     groups = [Group(Windows(64, 0.5, 1.0, "gaussian", 0), Ensemble([Says(0.5), Says(0.5)], CPU))]
-    monkeypatch.setattr(pacing, "measured", lambda *_: [[0.1], [0.1]])
-    monkeypatch.setattr(pacing, "first_windows", lambda *_: None)
+    monkeypatch.setattr(planning, "measured", lambda *_: [[0.1], [0.1]])
+    monkeypatch.setattr(planning, "first_windows", lambda *_: None)
     judge, config = SimpleNamespace(lifted=[0], score=lambda _: 0.5), load(None, [])
     chosen = {}
     for limit, rest in ((60, 0.0), (60, 45.0), (11, 0.0), (2, 0.0)):

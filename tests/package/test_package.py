@@ -57,6 +57,16 @@ def call(command, environment, folder):
     return subprocess.run(list(map(str, command)), env=environment, cwd=folder, capture_output=True, text=True)
 
 
+def run_notebook(package, folder, name="notebook.ipynb"):
+    """Its code, without network, where Kaggle's folders are below `folder`."""
+    book = json.loads((package / name).read_text())
+    code = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
+    assert "/kaggle/input" in code and "/kaggle/working" in code
+    code = code.replace("/kaggle/input", str(folder / "input")).replace("/kaggle/working", str(folder))
+    done = call([sys.executable, "-c", code], offline(folder), folder)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_package_answers_as_05_did_without_network_and_training_data(tiny, tmp_path_factory, capsys):
     folder = tmp_path_factory.mktemp("elsewhere")
     # A real encoder, whose pretrained weights a hub would have; two kinds of weights; another window than the default.
@@ -116,12 +126,7 @@ def test_the_notebook_installs_and_predicts_where_kaggle_mounts_things(tiny, tmp
     dataset = json.loads((package / "dataset-metadata.json").read_text())
     assert kernel["dataset_sources"] == [dataset["id"]] == ["someone/tiny-ensemble-package"]
     assert kernel["enable_internet"] is False and kernel["competition_sources"] == ["discs"]
-    book = json.loads((package / kernel["code_file"]).read_text())
-    code = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
-    assert "/kaggle/input" in code and "/kaggle/working" in code
-    code = code.replace("/kaggle/input", str(folder / "input")).replace("/kaggle/working", str(folder))
-    done = call([sys.executable, "-c", code], offline(folder), folder)
-    assert done.returncode == 0, done.stderr
+    run_notebook(package, folder, kernel["code_file"])
     assert (folder / "submission.csv").read_bytes() == expected
 
 
@@ -169,11 +174,7 @@ def test_answers_without_a_sample_are_packaged_too(tiny, tmp_path_factory):
     expected = make_submission(tiny)
     main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
     package, _ = mounted(tiny, folder)
-    book = json.loads((package / "notebook.ipynb").read_text())
-    code = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
-    code = code.replace("/kaggle/input", str(folder / "input")).replace("/kaggle/working", str(folder))
-    done = call([sys.executable, "-c", code], offline(folder), folder)
-    assert done.returncode == 0, done.stderr
+    run_notebook(package, folder)
     assert (folder / "submission.zip").read_bytes() == expected
 
 
@@ -192,11 +193,7 @@ def test_of_one_folder_a_package_answers_what_the_list_names(tiny, tmp_path_fact
     shutil.copytree(tiny.parent / "raw/train", data / "train")
     shutil.copyfile(tiny.parent / "raw/test.txt", data / "test.txt")
     shutil.move(tiny.parent / "package", folder / "input/package")
-    book = json.loads((folder / "input/package/notebook.ipynb").read_text())
-    code = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
-    code = code.replace("/kaggle/input", str(folder / "input")).replace("/kaggle/working", str(folder))
-    done = call([sys.executable, "-c", code], offline(folder), folder)
-    assert done.returncode == 0, done.stderr
+    run_notebook(folder / "input/package", folder)
     assert (folder / "submission.zip").read_bytes() == expected
     infer = runpy.run_path(str(folder / "input/package/infer.py"))["main"]
     with pytest.raises(UserError, match="--list: there is no file"):

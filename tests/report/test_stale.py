@@ -55,6 +55,11 @@ def test_what_an_option_or_a_file_has_changed_is_outdated_and_what_rests_on_it(d
     assert "outdated" not in sections["data"].lower() and "Outdated: folds.seed changed from" in sections["folds"]
     assert "6 of 6 are outdated" in sections["training"] and "is outdated" in sections["oof"]
 
+    sample = done.parent / "raw/sample_submission.csv"
+    rows = sample.read_text()
+    sample.write_text(rows + "\n")
+    assert old() == {"05_infer_ensemble": f"{sample} changed"}, "it has the answer's rows"
+    sample.write_text(rows)
     image = next((done.parent / "raw/train").glob("*.png"))
     os.utime(image, (1, 1))
     assert old()["01_preprocess"] == f"{image} changed"

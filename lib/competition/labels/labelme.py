@@ -20,6 +20,7 @@ from lib.tables import IGNORE
 Shape = tuple[str, list[list[float]]]
 """Name, corners (x, y) of its outline."""
 CORNERS = 64  # of a circle
+KINDS = ("polygon", "rectangle", "circle", "point", "points", "line", "linestrip")  # the last four have no area
 
 
 @register("labels", "labelme")
@@ -66,6 +67,9 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if "shapes" in content:
             size = content["imageHeight"], content["imageWidth"]
+            strange = {s["shape_type"] for s in content["shapes"] if s.get("shape_type")} - {*KINDS}
+            if strange:
+                raise UserError(f"{path} has a shape of type {min(strange)!r}, which is not read; make it a polygon")
             shapes = [(s["label"], _outline(s["points"], s.get("shape_type") or "polygon")) for s in content["shapes"]]
         else:
             size = content["imgHeight"], content["imgWidth"]
@@ -75,11 +79,8 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
         raise UserError(f"{path} is no JSON of labelme or Cityscapes: {type(error).__name__} {error}") from None
 
 
-FLAT = ("point", "points", "line", "linestrip")  # have no area
-
-
 def _outline(points: list[list[float]], kind: str) -> list[list[float]]:
-    """Corners of a shape; none of one without area. Raises ValueError on a kind that is not known.
+    """Corners of a shape of one of the `KINDS`; none of one without area.
 
     >>> _outline([[1, 2], [4, 9]], "rectangle")
     [[1, 2], [4, 2], [4, 9], [1, 9]]
@@ -91,6 +92,4 @@ def _outline(points: list[list[float]], kind: str) -> list[list[float]]:
         (x, y), rim = points
         radius, angles = math.dist((x, y), rim), np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
         return np.column_stack([x + radius * np.cos(angles), y + radius * np.sin(angles)]).tolist()
-    if kind not in ("polygon", *FLAT):
-        raise ValueError(f"has a shape of type {kind!r}, which is not read; make it a polygon")
     return points if kind == "polygon" else []

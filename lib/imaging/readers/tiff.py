@@ -75,7 +75,9 @@ class TiffReader(SegmentReader):
         check(path, "" if page.dtype == np.uint8 else f"{page.dtype} pixels", self.channels, pixels)
         end = max(o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True))
         if end > path.stat().st_size:
-            raise UserError(f"{path} is truncated: {path.stat().st_size} bytes, its header promises {end}")
+            raise UserError(
+                f"{path} is truncated: {path.stat().st_size} bytes, its header promises {end}; copy it anew"
+            )
 
         # Planes of (offset, bytes) by segment, each with one sample a pixel, or with all of them.
         segments = [list(zip(p.dataoffsets, p.databytecounts, strict=True)) for p in pages]
