@@ -13,6 +13,7 @@ python -m lib submit CONFIG [CSV] -m MESSAGE …    check it, upload it to Kaggl
 python -m lib ledger CONFIG [CSV PUBLIC [PRIVATE]] …    all submissions and their scores; or fill scores in
 python -m lib select CONFIG [N [WITHIN]] …    N submissions for the private board: strong, and different
 python -m lib package CONFIG DIR [CSV] …    a folder for a Kaggle notebook without internet
+python -m lib boxes CONFIG CSV …      a box around each object that the members of infer.coarse find, in all images
 python -m lib look CONFIG IMAGE_ID …  one picture: image, truth where known, members, ensemble, decision, errors
 python -m lib report CONFIG …         draw work/<name>/report/index.html again
 
@@ -205,6 +206,17 @@ def number(text: str, name: str) -> float:
     return found
 
 
+def boxes(argv: list[str]) -> None:
+    from lib.inference.coarse import write_objects
+    from lib.inference.members import Session
+
+    (path, *given), flags = split(argv)
+    if len(given) != 1:
+        raise UserError("expected python -m lib boxes CONFIG CSV")
+    session = Session.open(load(path, flags))
+    print(f"{write_objects(session, Path(given[0]))} boxes: {given[0]}")
+
+
 def look(argv: list[str]) -> None:
     from lib.report.look import look_at
 
@@ -226,7 +238,7 @@ VERBS = {
     "init": init, "demo": demo, "preflight": preflight, "get": get, "another_round": another_round,
     "chosen_round": best_round, "check": check,
     "score": score, "compare": compare, "submit": submit, "ledger": ledger, "select": select, "package": package,
-    "look": look, "report": report,
+    "boxes": boxes, "look": look, "report": report,
 }  # fmt: skip
 
 
@@ -236,10 +248,10 @@ def main(argv: list[str]) -> None:
         return
     if not argv or argv[0] not in VERBS:
         raise UserError(f"expected python -m lib VERB …, with one of {', '.join(VERBS)}")
-    needed = 2 if argv[0] in ("get", "look") else 1
+    needed = 2 if argv[0] in ("get", "look", "boxes") else 1
     if len(split(argv[1:])[0]) < needed:
         needs = "the organiser's folder" if argv[0] == "init" else "a configuration file, for example configs/demo.yaml"
-        needs += ", and an image id" if argv[0] == "look" else ""
+        needs += {"look": ", and an image id", "boxes": ", and a CSV to write"}.get(argv[0], "")
         raise UserError(f"python -m lib {argv[0]} needs {needs}, before any option")
     VERBS[argv[0]](argv[1:])
 

@@ -18,9 +18,10 @@ from lib.config.units import duration
 from lib.errors import UserError
 from lib.imaging.grid import window_starts
 from lib.imaging.reader import open_image
+from lib.imaging.roi import read_boxes
 from lib.inference.backends import Engine
 from lib.inference.forward import Ensemble
-from lib.inference.members import source_of, windows_of
+from lib.inference.members import roi_file, source_of, windows_of
 from lib.inference.predictor import Windows, image_windows
 from lib.inference.tta import cost
 from lib.memory import peak_gib
@@ -166,6 +167,8 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     members = networks * (rounds + 1) + len(config.train.seeds) * (of_all * (rounds + 1) or final)
     answering = len(config.train.seeds) if final else networks
     seen = 1 - measured.blank_share if config.infer.roi in ("content", "coarse") else 1.0
+    if windows_of(config).whole and (boxes := roi_file(config)):  # a window for each
+        seen = sum(map(len, read_boxes(boxes[0]).values())) / max(1, len(sizes["train"]) + len(sizes["test"]))
 
     def windows(images: list[tuple[int, int]], grid: Windows) -> float:
         return seen * sum(window_count(size, grid) for size in images)

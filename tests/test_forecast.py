@@ -67,6 +67,13 @@ def test_windows_that_are_blank_cost_nothing_and_views_cost_each():
     assert tried == pytest.approx(everywhere / 2 + 120)
 
 
+def test_each_box_that_is_shrunk_whole_is_a_window(tmp_path):
+    table = tmp_path / "boxes.csv"
+    table.write_text("image_id,y,x,height,width\n" + "".join(f"a,{i},0,9,9\n" for i in range(18)))
+    flags = ["--preprocess.mode", "resize", "--preprocess.roi", str(table), "--infer.roi", str(table)]
+    assert cost(*flags).seconds["inference"] == pytest.approx((4 + 2 * 2) * 3 * 0.2), "three an image"
+
+
 def test_03_scores_with_the_windows_of_05_and_on_the_way_without_overlap():
     # 1000 x 2000 in windows of 512: 2 x 4, with half of each shared 3 x 7.
     final = cost("--infer.roi", "none", "--infer.overlap", "0.5").seconds["scoring"]

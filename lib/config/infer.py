@@ -45,14 +45,15 @@ class Infer(Section):
     """Where windows are computed: `none` (everywhere), `content` (not on blank areas), a CSV of boxes with columns
     `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects.
     Boxes are not cut by a grid: each has a window around it, with its neighbours where they fit into it; what is larger
-    than a window gets the grid's."""
+    than a window gets the grid's. With `preprocess.mode resize` each box of a CSV is shrunk to one window."""
     coarse: str = ""
     """Experiment whose members find regions for `roi: coarse`, trained before on images shrunken further
-    (`03_train.py --train.experiment coarse --train.scale 0.25`; run_all.sh trains none)."""
+    (`03_train.py --train.experiment coarse --train.scale 0.25`; run_all.sh trains none), or objects for
+    `python -m lib boxes`."""
     coarse_above: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     """Probability of being no background from which a pixel belongs to a region."""
     coarse_margin: Annotated[float, Ge(0)] = 0.125
-    """What is looked at around a region, as a share of a window's side."""
+    """What is looked at around a region, as a share of a window's side; around an object, of its own longer side."""
     tta: Annotated[str, AfterValidator(tta_words)] = "none"
     """Test-time augmentation, in words that multiply the views: `hflip`, `vflip`, `rotate=0,90,180,270`,
     `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square). `merge=gmean` (or `max`,

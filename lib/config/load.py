@@ -68,6 +68,19 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _cropped(self):
+        """Networks that learned from boxes shrunk whole see boxes, and others do not."""
+        learned, seen = self.preprocess.roi, self.infer.roi
+        if self.preprocess.mode == "resize" and (learned != seen or seen == "coarse") and not {learned, seen} <= {
+            "none", "content"
+        }:  # fmt: skip
+            raise ValueError(
+                f"preprocess.mode resize with preprocess.roi {learned} and infer.roi {seen}: whole images are shrunk, "
+                "or each box of one CSV; name the same CSV in both (python -m lib boxes writes one)"
+            )
+        return self
+
 
 # What `debug` and `preflight` put over the user's own values.
 SLIVER = {

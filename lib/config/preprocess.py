@@ -12,7 +12,8 @@ class Preprocess(Section):
     """How tiles are cut, and which are kept."""
 
     mode: Literal["tiles", "resize"] = "tiles"
-    """`tiles` cuts a sliding window; `resize` shrinks each whole image to one tile of `tile_size`."""
+    """`tiles` cuts a sliding window; `resize` shrinks each whole image to one tile of `tile_size`, or, where `roi` is a
+    CSV, each of its boxes: objects, one at a time and all of one size (`infer.roi` names the same CSV)."""
     tile_size: Annotated[int, Ge(32)] = 512
     """Side of a tile as stored, in pixels after `scale`."""
     stride: Annotated[int, Ge(0)] = 0
@@ -20,7 +21,7 @@ class Preprocess(Section):
     scale: Annotated[float, Gt(0), Interval(le=1)] = 1.0
     """Read at full resolution, store this many times smaller (0.25: a 1024 window becomes 256)."""
     fit: Literal["letterbox", "stretch"] = "letterbox"
-    """Mode resize: keep the proportions and pad, or stretch."""
+    """Mode resize: keep the proportions and pad with a mirror image, or stretch."""
     roi: str = "content"
     """Where tiles are cut: `none` (everywhere), `content` (not on blank areas), or a CSV of boxes
     with columns `image_id,y,x,height,width` in original pixels."""

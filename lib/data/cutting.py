@@ -147,7 +147,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         draw_survey(path, content.picture, size, chosen, dropped, small, first)
         sizes = object_sizes(small, map_step(*size), bool(first))
         objects = (0, 0)
-        if preprocess.mode == "resize" and config.competition.background:
+        if preprocess.mode == "resize" and config.competition.background and where.boxes is None:
             size = whole_size(reader.height, reader.width, preprocess.tile_size, preprocess.fit)
             objects = vanished_objects(label, reader.height, reader.width, size)
         return Survey(image, row, [spots[i] for i in kept], reader.windowed, sizes, *objects)

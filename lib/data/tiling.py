@@ -50,9 +50,16 @@ def survey(
 ) -> list[Spot]:
     """Every tile of an image that its regions keep, row by row."""
     if config.mode == "resize":
-        box = (0, 0, reader.height, reader.width)
-        size = whole_size(reader.height, reader.width, config.tile_size, config.fit)
-        return [_spot(image_id, source, box, size, label, content, names, config.tile_size)]
+        boxes = [(0, 0, reader.height, reader.width)] if regions.boxes is None else sorted(set(regions.boxes))
+        sizes = [whole_size(*box[2:], config.tile_size, config.fit) for box in boxes]
+        spots = [
+            _spot(image_id, source, box, size, label, content, names, config.tile_size)
+            for box, size in zip(boxes, sizes, strict=True)
+        ]
+        if regions.boxes is not None:  # several may begin at one place
+            for spot in spots:
+                spot.row["tile_id"] += "_h{height}_w{width}".format(**spot.row)
+        return spots
     tile, scaled = config.tile_size, Scaled(reader, config.scale)
     spots = []
     for y, x in grid(scaled.height, scaled.width, tile, config.stride or tile):

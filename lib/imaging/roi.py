@@ -16,6 +16,7 @@ from lib.imaging.grid import grid
 from lib.imaging.reader import ImageReader
 
 Box = tuple[int, int, int, int]
+WORDS = ("none", "content", "coarse")  # what is no CSV
 ROWS = 8  # down a window's height, at which windows around boxes start: each row of windows is stitched on its own
 
 

@@ -125,7 +125,7 @@ def stitch(
                 del values  # on it hangs a whole batch, while the next one is computed
             if done < held:
                 spool.put(p, here[:, done:].copy())
-            yield y, x0, _mean(here[:, :done], fill)
+            yield y, x0, mean_of(here[:, :done], fill)
             here = there
         yield from untouched(y + done, below)
 
@@ -147,7 +147,7 @@ def _add(sums: np.ndarray, values: np.ndarray, weights: np.ndarray, held: int, l
     target[-1] += share
 
 
-def _mean(sums: np.ndarray, fill: np.ndarray) -> np.ndarray:
+def mean_of(sums: np.ndarray, fill: np.ndarray) -> np.ndarray:
     """In place of the sums, which are the largest arrays there are."""
     values, weight = sums[:-1], sums[-1]
     values /= np.maximum(weight, 1e-12)
@@ -164,7 +164,7 @@ class Resizer:
     def __init__(self, source: tuple[int, int], target: tuple[int, int]):
         """`source` and `target` (height, width)."""
         self.source, self.target = source, target
-        self._y, self._x = (_Axis(s, t) for s, t in zip(source, target, strict=True))
+        self._y, self._x = (Axis(s, t) for s, t in zip(source, target, strict=True))
         self._waiting: dict[int, np.ndarray] = {}  # by panel: rows still needed, resized in width already
         self._left: np.ndarray | None = None  # last column of the block to the left
 
@@ -198,7 +198,7 @@ class Resizer:
         return (down.start, out.astype(np.float32, copy=False)) if out.shape[1] else None
 
 
-class _Axis:
+class Axis:
     """Which two source pixels a target pixel lies between, and how near the second is."""
 
     def __init__(self, source: int, target: int):

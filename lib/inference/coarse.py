@@ -5,7 +5,7 @@ What is found becomes a CSV of boxes, as any detector could have written it (lib
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from lib.config import Config
 from lib.errors import UserError
-from lib.imaging.roi import read_boxes, windows_around
+from lib.imaging.roi import Box, read_boxes, windows_around
 from lib.inference.evaluate import background_fill
 from lib.inference.members import Part, Session, groups_of, limits_of, parts_of
 from lib.inference.predictor import Block, Windows, count_windows, predict
@@ -62,7 +62,7 @@ def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
         return session
     # Window and scale are the fine members'; finders look as they were trained, and nothing is kept from being found.
     finding = session.with_infer(window=0, scale=0, gate=0.0)
-    config, folds, rows = session.config, session.folds, session.images.set_index("image_id")
+    config = session.config
     margin = config.infer.coarse_margin * fine.size / fine.scale
     made_from = [
         [file_fingerprint(part.member.path / "done.json") for part in finders], config.infer.weights[0],
@@ -72,26 +72,47 @@ def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
     ]  # fmt: skip
     path = session.workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
     if not path.is_file():
-        engine = finding.engine(finders)
-        work = [
-            (list(folds.loc[folds["fold"] == fold, "image_id"]), [part for part in finders if part.member.fold == fold])
-            for fold in sorted({part.member.fold for part in finders})
-        ]
-        work.append((list(rows.index[rows["split"] == "test"]), finders))
-        found = []
-        for ids, parts in work:
-            (group,) = groups_of(parts, finding, engine)
-            fill = background_fill(session.competition.channels, len(session.competition.label_names))
-            found_blocks = predict(
-                session.sources(ids), group.forward, group.windows, fill, 1, limits_of(config), "05 regions", False
-            )
-            for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
-                size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])
-                found += [
-                    (image_id, *box) for box in boxes_of(*_cells(blocks, config.infer.coarse_above), size, margin)
-                ]
-        write_table(path, pd.DataFrame(found, columns=COLUMNS))
+        _write(path, finding, finders, lambda cells, share, size: boxes_of(cells, share, size, margin))
     return session.with_infer(roi=str(path))
+
+
+def write_objects(session: Session, path: Path) -> int:
+    """Write a CSV of boxes, one around each object that the members of `infer.coarse` find, with `infer.coarse_margin`
+    of the object's longer side around it; returns how many. Training images by their own fold's members only.
+
+    Raises UserError as `coarse_members`, and where a fold has no member.
+    """
+    config = session.config
+    finders = coarse_members(session.with_infer(roi="coarse"))
+    unfound = set(session.folds["fold"]) - {-1} - {part.member.fold for part in finders}
+    if unfound:
+        raise UserError(f"infer.coarse: {config.infer.coarse} has no member of fold {min(unfound)}; train it for all")
+    finding = session.with_infer(window=0, scale=0, gate=0.0, roi="content")
+    margin = config.infer.coarse_margin
+    return _write(path, finding, finders, lambda cells, share, size: objects_of(cells, share, size, margin))
+
+
+def _write(path: Path, finding: Session, finders: list[Part], boxed: Callable[..., list[Box]]) -> int:
+    """Boxes of all labeled and test images as a CSV; returns how many. `boxed`: as `boxes_of`, but for the margin."""
+    config, folds, rows = finding.config, finding.folds, finding.images.set_index("image_id")
+    engine = finding.engine(finders)
+    work = [
+        (list(folds.loc[folds["fold"] == fold, "image_id"]), [part for part in finders if part.member.fold == fold])
+        for fold in sorted({part.member.fold for part in finders})
+    ]
+    work.append((list(rows.index[rows["split"] == "test"]), finders))
+    found = []
+    for ids, parts in work:
+        (group,) = groups_of(parts, finding, engine)
+        fill = background_fill(finding.competition.channels, len(finding.competition.label_names))
+        found_blocks = predict(
+            finding.sources(ids), group.forward, group.windows, fill, 1, limits_of(config), "05 regions", False
+        )
+        for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
+            size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])
+            found += [(image_id, *box) for box in boxed(*_cells(blocks, config.infer.coarse_above), size)]
+    write_table(path, pd.DataFrame(found, columns=COLUMNS))
+    return len(found)
 
 
 def _cells(blocks: Iterable[Block], above: float) -> tuple[np.ndarray, float]:
@@ -110,7 +131,7 @@ def _cells(blocks: Iterable[Block], above: float) -> tuple[np.ndarray, float]:
     return cells, share
 
 
-def boxes_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: float) -> list[tuple[int, int, int, int]]:
+def boxes_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: float) -> list[Box]:
     """Boxes (y, x, height, width) in pixels of an image of `size` that cover its marked cells and `margin` around.
 
     `share`: a cell's side, of the image's height. Runs of cells below one another that are alike are one box.
@@ -129,21 +150,43 @@ def boxes_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: flo
         runs = {(int(left), int(right)) for left, right in edges}
         boxes += [(top, left, row, right) for (left, right), top in open_.items() if (left, right) not in runs]
         open_ = {run: open_.get(run, row) for run in sorted(runs)}
+    return _in_pixels(sorted(boxes), side, size)
+
+
+def objects_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: float) -> list[Box]:
+    """A box (y, x, height, width) in pixels of an image of `size` around each object: marked cells that touch, if only
+    at a corner. `margin`: how much wider it is on every side, as a share of its longer one. `share` as in `boxes_of`.
+
+    >>> objects_of(np.array([[0, 1, 1], [0, 0, 1], [1, 0, 0]], bool), 1 / 3, (30, 30), 0)
+    [(0, 10, 20, 20), (20, 0, 10, 10)]
+    """
+    _, _, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8))
+    wider = [margin * max(width, height) for _, _, width, height, _ in stats[1:]]
+    edges = [
+        (max(0, top - more), max(0, left - more), top + height + more, left + width + more)
+        for (left, top, width, height, _), more in zip(stats[1:].tolist(), wider, strict=True)
+    ]
+    return _in_pixels(sorted(edges), share * size[0], size)
+
+
+def _in_pixels(edges: list[tuple], side: float, size: tuple[int, int]) -> list[Box]:
+    """Boxes (y, x, height, width) of an image of `size` that hold cells (top, left, bottom, right) of `side` pixels."""
     found = []
-    for edges in sorted(boxes):
-        top, left = (int(edge * side) for edge in edges[:2])
-        bottom, right = (min(most, int(np.ceil(edge * side))) for edge, most in zip(edges[2:], size, strict=True))
+    for box in edges:
+        top, left = (int(edge * side) for edge in box[:2])
+        bottom, right = (min(most, int(np.ceil(edge * side))) for edge, most in zip(box[2:], size, strict=True))
         if bottom > top and right > left:
             found.append((top, left, bottom - top, right - left))
     return found
 
 
 def share_looked_at(path: Path, images: pd.DataFrame, windows: Windows) -> float:
-    """The windows around boxes as a share of all windows of some images, blank ones among them."""
+    """The windows around boxes as a share of all windows of some images, blank ones among them; boxes for each image,
+    where each is shrunk whole."""
     boxes, kept, total = read_boxes(path), 0, 0
     for image in images.itertuples():
         if windows.whole:
-            kept, total = kept + bool(boxes.get(image.image_id)), total + 1
+            kept, total = kept + len(boxes.get(image.image_id, [])), total + 1
             continue
         size = round(image.height * windows.scale), round(image.width * windows.scale)
         scale = size[0] / image.height, size[1] / image.width

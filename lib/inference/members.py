@@ -18,6 +18,7 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
+from lib.imaging.roi import WORDS
 from lib.inference.backends import Engine, fastest_engine
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
@@ -195,7 +196,7 @@ def groups_of(parts: list[Part], session: Session, engine: Engine, each: bool = 
 
 def roi_file(config: Config) -> list[Path]:
     """The CSV of boxes, where `infer.roi` names one."""
-    return [] if config.infer.roi in ("none", "content", "coarse") else [Path(config.infer.roi)]
+    return [] if config.infer.roi in WORDS else [Path(config.infer.roi)]
 
 
 def limits_of(config: Config) -> Limits:

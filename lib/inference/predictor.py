@@ -18,8 +18,9 @@ from lib.config.competition import Pixels
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
+from lib.imaging.paste import paste
 from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader, Scaled, open_image
-from lib.imaging.roi import regions, windows_around
+from lib.imaging.roi import WORDS, Box, read_boxes, regions, windows_around
 from lib.imaging.stitch import Resizer, Spool, stitch
 from lib.memory import give_back
 from lib.terminal import progress
@@ -39,7 +40,7 @@ class Source:
     pixels: Pixels = AS_THEY_ARE
     size: tuple[int, int] = (1, 1)
     seen: float = 1.0
-    part: tuple[int, int, int, int] | None = None
+    part: Box | None = None
 
     def open(self) -> ImageReader:
         reader = open_image(self.path, self.pixels)
@@ -56,7 +57,7 @@ class Windows:
     blend: str
     margin: float
     whole: str = ""
-    """`letterbox` or `stretch`: no windows, the whole image shrunk to `size` instead."""
+    """`letterbox` or `stretch`: no windows, but the whole image shrunk to `size`, or each of its boxes."""
     turns: bool = False
     """Neighbouring windows are flipped differently, so that overlaps average views at no cost."""
 
@@ -107,12 +108,16 @@ class Block:
 
 @dataclass(frozen=True)
 class _Plan:
-    """An image as the reading thread announces it, before its windows. `size`: what its blocks are restored to."""
+    """An image as the reading thread announces it, before its windows. `size`: what its blocks are restored to.
+
+    `boxes`: what each window shows, where windows are boxes of any size, shrunk.
+    """
 
     image_id: str
     size: tuple[int, int]
     scaled: tuple[int, int]
     corners: list[tuple[int, int]]
+    boxes: list[Box] | None = None
 
 
 def predict(
@@ -128,7 +133,7 @@ def predict(
     """Blocks of every image, in the order of `sources`; rows of blocks from the top down, each from left to right.
 
     `forward`: windows (B, h, w, 3) uint8 → (B, S, K, h, w) float32. `fill` (K,): where nothing is
-    computed (blank areas). `restore=False` leaves maps at the windows' scale.
+    computed (blank areas). `restore=False` leaves maps at the windows' scale, unless windows are boxes of any size.
     """
     sources = list(sources)
     work = _Work(sources, windows, description)
@@ -139,6 +144,13 @@ def predict(
     counted = work.counted(forward)
     for plan, results in _outputs(_read_ahead(sources, windows, limits.batch_size), counted, limits.batch_size):
         work.planned(len(plan.corners))
+        spool = Spool(limits.bytes / 4, limits.folder)
+        if plan.boxes is not None:
+            step = max(1, int(limits.bytes / 8 / column * windows.size / min(panel, plan.size[1])))
+            maps = (_unpadded(next(results).reshape(-1, *weights.shape), box, windows) for box in plan.boxes)
+            for y, x, values in paste(plan.size, plan.boxes, maps, everywhere, panel, step, spool):
+                yield Block(plan.image_id, y, x, values.reshape(systems, -1, *values.shape[1:]), *plan.size)
+            continue
         size = plan.size if restore else plan.scaled
         resizer = Resizer(plan.scaled, size)
         grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
@@ -148,7 +160,6 @@ def predict(
             flipped(next(results).reshape(-1, *weights.shape), turn_of(corner, windows))  # no name keeps it
             for corner in plan.corners
         )
-        spool = Spool(limits.bytes / 4, limits.folder)
         blocks = stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool)
         for number, (y, x, block) in enumerate(blocks):
             if number % TRIMMED == 0:
@@ -200,6 +211,12 @@ def flipped(values: np.ndarray, turn: int) -> np.ndarray:
     return values[:, :: -1 if turn & 1 else 1, :: -1 if turn & 2 else 1]
 
 
+def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:
+    """What a window (C, h, w) shows of a box, a copy: on the window hangs a whole batch."""
+    height, width = whole_size(*box[2:], windows.size, windows.whole)
+    return values[:, :height, :width].copy()
+
+
 def full_rows(
     blocks: Iterable[Block], convert: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[tuple[Block, int, np.ndarray]]:
@@ -213,7 +230,7 @@ def full_rows(
 
 
 def count_windows(height: int, width: int, windows: Windows) -> int:
-    """How many windows an image has, blank ones included."""
+    """How many windows an image has, blank ones included; 1 where it is shrunk whole, or its boxes are."""
     if windows.whole:
         return 1
     return len(grid(round(height * windows.scale), round(width * windows.scale), windows.size, windows.stride))
@@ -223,6 +240,9 @@ def image_windows(sources: list[Source], windows: Windows) -> int:
     """How many windows some images have together, blank ones included."""
     total = 0
     for source in sources:
+        if windows.whole and source.roi not in WORDS:
+            total += len(read_boxes(Path(source.roi)).get(source.image_id, []))
+            continue
         with source.open() as reader:
             total += count_windows(reader.height, reader.width, windows)
     return total
@@ -277,10 +297,16 @@ class _Stopped(Exception):
 
 def _read_source(source: Source, windows: Windows, put: Callable[[object], None]) -> None:
     with source.open() as reader:
-        shape = whole_size(reader.height, reader.width, windows.size, windows.whole) if windows.whole else None
-        scaled = Scaled(reader, windows.scale, shape)
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
         size, stride = windows.size, windows.stride
+        if windows.whole and where.boxes is not None:
+            whole, boxes = (reader.height, reader.width), sorted(where.boxes)
+            put(_Plan(source.image_id, whole, whole, [box[:2] for box in boxes], boxes))
+            for box in boxes:
+                put(pad(reader.shrunk(*whole_size(*box[2:], size, windows.whole), *box), size))
+            return
+        shape = whole_size(reader.height, reader.width, size, windows.whole) if windows.whole else None
+        scaled = Scaled(reader, windows.scale, shape)
         if where.boxes is not None:
             factors = scaled.height / reader.height, scaled.width / reader.width
             corners = windows_around(where.boxes, factors, (scaled.height, scaled.width), size, stride)

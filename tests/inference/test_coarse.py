@@ -15,7 +15,7 @@ from lib.competition import rle
 from lib.config import load
 from lib.errors import UserError
 from lib.imaging.roi import Regions, read_boxes
-from lib.inference.coarse import boxes_of, share_looked_at
+from lib.inference.coarse import boxes_of, objects_of, share_looked_at
 from lib.inference.predictor import Windows
 from lib.report.stale import outdated
 from lib.workspace import Workspace
@@ -38,6 +38,13 @@ def test_boxes_cover_what_was_found_and_its_margin_and_little_more(margin):
     assert not covered[~far].any()
 
 
+def test_an_object_has_one_box_with_a_margin_of_its_size_inside_the_image():
+    cells = np.zeros((10, 12), bool)
+    cells[[0, 1, 2], [0, 1, 2]] = cells[5:7, 4:8] = True
+    assert objects_of(cells, 0.1, (100, 118), 0.5) == [(0, 0, 45, 45), (30, 20, 60, 80)]
+    assert objects_of(np.zeros((10, 12), bool), 0.1, (100, 118), 0.5) == []
+
+
 def test_a_whole_image_is_one_window_however_it_is_shrunk(tmp_path):
     (tmp_path / "boxes.csv").write_text("image_id,y,x,height,width\na,10,10,2000,2000\n")
     images = pd.DataFrame({"image_id": ["a", "b"], "height": 3000, "width": 3000})
@@ -55,6 +62,12 @@ def test_many_boxes_are_looked_through_as_one_by_one():
             mask[by : by + bh, bx : bx + bw] = True
         assert where.keep(y, x, 7, 9) == mask[y : y + 7, x : x + 9].any()
     assert not Regions(None, []).keep(0, 0, 99, 99), "nothing was found"
+
+
+def boxes(argv):
+    from lib.__main__ import boxes as verb
+
+    verb(argv)
 
 
 def run(stage, config, *flags):
@@ -150,3 +163,55 @@ def test_what_is_missing_is_one_sentence(sparse):
         run("05_infer_ensemble", sparse, "--infer.roi", "coarse")
     with pytest.raises(UserError, match="holds no trained member"):
         run("05_infer_ensemble", sparse, "--infer.roi", "coarse", "--infer.coarse", "other")
+    with pytest.raises(UserError, match="small has no member of fold 1"):
+        (sparse.parent / "work/runs/small/fold1_seed42").rename(sparse.parent / "work/away")
+        try:
+            boxes([str(sparse), str(sparse.parent / "no.csv"), "--infer.coarse", "small"])
+        finally:
+            (sparse.parent / "work/away").rename(sparse.parent / "work/runs/small/fold1_seed42")
+    assert not (sparse.parent / "no.csv").exists()
+
+
+def test_objects_are_found_cropped_and_resized_to_the_network(sparse, monkeypatch):
+    from lib.inference import forward
+
+    found = sparse.parent / "objects.csv"
+    boxes([str(sparse), str(found), "--infer.coarse", "small", "--infer.coarse_margin", "0.25"])
+    crops = read_boxes(found)
+    assert set(crops) == {f"im{i}" for i in range(6)}
+    labels = pd.read_csv(sparse.parent / "raw/train.csv").set_index("id")["encoding"]
+    covered = []
+    for image_id, text in labels.items():
+        mask, near = rle.decode(text, 768, 640), np.zeros((768, 640), bool)
+        for y, x, h, w in crops[image_id]:
+            near[y : y + h, x : x + w] = True
+        covered.append(near[mask > 0].mean())
+    assert min(covered) > 0.98
+
+    flags = ["--workspace", str(sparse.parent / "crops"), "--preprocess.mode", "resize", "--preprocess.roi", str(found)]
+    flags += ["--infer.roi", str(found), "--train.crop", "0", "--train.epochs", "60", "--train.batch_size", "1"]
+    for stage in ("01_preprocess", "02_make_folds", "03_train"):
+        run(stage, sparse, *flags)
+    tiles = pd.read_csv(sparse.parent / "crops/tiles.csv")
+    assert len(tiles) == sum(len(crops[f"im{i}"]) for i in range(4)) == tiles["tile_id"].nunique()
+    assert {tuple(box) for box in tiles[["y", "x", "height", "width"]].to_numpy()} == {
+        box for i in range(4) for box in crops[f"im{i}"]
+    }
+    seen, plain = [], forward.Ensemble.__call__
+    monkeypatch.setattr(
+        forward.Ensemble, "__call__", lambda self, windows: (seen.append(windows.shape), plain(self, windows))[1]
+    )
+    run("05_infer_ensemble", sparse, *flags)
+    assert sum(shape[0] for shape in seen) == sum(map(len, crops.values())), "a window each, out of fold and test"
+    assert {shape[1:] for shape in seen} == {(128, 128, 3)}
+    decision = json.loads((sparse.parent / "crops/decision.json").read_text())
+    print(f"crops: {decision['cross_score']:.4f}")
+    assert decision["cross_score"] > 0.8
+
+    run("04_pseudo_label", sparse, *flags, "--clean")
+    judged = pd.read_csv(sparse.parent / "crops/clean/tiles.csv")
+    assert len(judged) == len(tiles) and judged["miou"].min() > 0.8
+    with pytest.raises(UserError, match="not yet of boxes shrunk whole"):
+        run("04_pseudo_label", sparse, *flags, "--train.round", "1")
+    with pytest.raises(UserError, match="name the same CSV in both"):
+        run("01_preprocess", sparse, *flags, "--infer.roi", "content")

@@ -62,6 +62,40 @@ def whole(path, forward, windows, **limits):
     return out
 
 
+@pytest.mark.parametrize("turn", ["none", "flips"])
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+def test_boxes_shrunk_whole_come_back_where_they_lie_and_nothing_else_is_computed(tmp_path, fit, turn):
+    pixels = np.full((90, 131, 3), 40, np.uint8)
+    pixels[10:42, 20:52], pixels[30:94, 60:124], pixels[50:58, 4:20] = 100, 180, 220
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    (tmp_path / "boxes.csv").write_text(
+        "image_id,y,x,height,width\na,30,60,60,64\na,10,20,32,32\na,50,4,8,16\na,85,0,2,2\n"
+    )
+    forward, seen = Ensemble([Grey()], CPU, tta=turn), []
+
+    def counted(windows):
+        seen.extend(windows)
+        return forward(windows)
+
+    counted.systems = 1
+    windows = Windows(32, 0.0, 1.0, "constant", 0.0, fit)
+    sources = [Source("a", tmp_path / "a.png", str(tmp_path / "boxes.csv"))] * 2
+    for limits in (Limits(3), Limits(2, 0.0001)):
+        out = np.full((2, 90, 131), np.nan)
+        number = -1
+        for block in predict(sources, counted, windows, np.full(1, 0.5), 1, limits):
+            number += block.first
+            h, w = block.probs.shape[2:]
+            assert np.isnan(out[number, block.y : block.y + h, block.x : block.x + w]).all()
+            out[number, block.y : block.y + h, block.x : block.x + w] = block.probs[0, 0]
+        expected = np.full((90, 131), 0.5)
+        for box in ((10, 20, 32, 32), (30, 60, 60, 64), (50, 4, 8, 16), (85, 0, 2, 2)):
+            inside = np.s_[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
+            expected[inside] = pixels[inside][..., 0] / 255
+        assert np.abs(out - expected).max() < 1e-5
+    assert len(seen) == 2 * 2 * 4
+
+
 @pytest.mark.parametrize("blend", ["gaussian", "constant", "linear", "center"])
 @pytest.mark.parametrize("tta", ["none", "flips", "d4"])
 @pytest.mark.parametrize("size", [32, 96, 160])
