@@ -1,6 +1,7 @@
 """Each known competition's format: a golden file written by other means, the way back, and what it is like."""
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -11,8 +12,12 @@ from PIL import Image
 
 from lib.competition.codecs.common import names_of
 from lib.competition.scoring import open_codec
+from lib.config import load
 from lib.config.competition import Competition as Settings
 from lib.config.presets import PRESETS
+from lib.plugins import find
+
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 GOLDEN = Path(__file__).parent / "golden"
 SIZE = (20, 36)
@@ -118,6 +123,16 @@ def test_sizes_of_the_competitions():
     assert Settings(submission={"preset": "clouds"}).submission.size == (350, 525)
     assert Settings(submission={"preset": "boostcamp_trash"}).submission.size == (256, 256)
     assert Settings(submission={"preset": "clouds", "size": [4, 6]}).submission.size == (4, 6), "own options win"
+
+
+def test_the_readme_has_a_line_for_every_preset_and_what_it_says_loads():
+    rows = re.findall(r"^\| `(\w+)` \| .* \| `(configs/.*?)` \| `metric: (.*?)` \|$", README.read_text("utf-8"), re.M)
+    assert sorted(preset for preset, *_ in rows) == sorted(PRESETS)
+    for preset, config, metric in rows:
+        flags = ["--competition.submission.preset", preset, "--competition.metric", metric]
+        settings = load(README.parent / config, flags).competition
+        assert find("metric", settings.metric, "competition.metric")
+        assert settings.submission.codec == PRESETS[preset].get("codec", "rle")
 
 
 def test_an_unknown_preset_is_named():
