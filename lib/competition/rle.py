@@ -6,7 +6,7 @@ A run is (start, length) over the mask laid out flat in `order`: `column` runs t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from tempfile import SpooledTemporaryFile
 
 import cv2
@@ -38,8 +38,18 @@ def decode(text: str, height: int, width: int, order: str = "column", base: int 
     return window_of_runs(starts, lengths, (height, width), order, (0, 0, height, width))
 
 
+class LongText:
+    """A text too long to be held: read once, in `pieces`. `head`: its first letters; `most`: its length, at most."""
+
+    def __init__(self, head: bytes, pieces: Iterable[bytes], most: int):
+        self.head, self.pieces, self.most = head, pieces, most
+
+    def __len__(self) -> int:
+        return self.most
+
+
 def parse(
-    text: str | bytes, size: int, where: str, base: int = 1, relative: bool = False
+    text: str | bytes | LongText, size: int, where: str, base: int = 1, relative: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Text to (starts from 0, lengths), int64, ascending. `where` names the row in errors.
 
@@ -47,21 +57,25 @@ def parse(
     count, runs past `size`, or runs that overlap.
     """
     try:
-        numbers = numbers_of_text(text)
+        starts, lengths, count = _pairs_of_text(text)
     except (ValueError, OverflowError):
-        shown = text[:40] if isinstance(text, str) else text[:40].decode(errors="replace")
+        shown = (text.head if isinstance(text, LongText) else text)[:40]
+        shown = shown.decode(errors="replace") if isinstance(shown, bytes) else shown
         raise UserError(f"{where}: the run-length holds something that is no integer: {shown!r}") from None
-    if len(numbers) % 2:
-        raise UserError(f"{where}: the run-length has {len(numbers)} numbers; pairs of start and length are expected")
-    starts, lengths = numbers[::2] - base, numbers[1::2].copy()
-    del numbers  # there may be many
-    if not len(starts):
+    if count % 2:
+        raise UserError(f"{where}: the run-length has {count} numbers; pairs of start and length are expected")
+    if not count:
         return starts, lengths
+    starts -= base
     if lengths.min() < 1:
         raise UserError(f"{where}: the run-length has a run of length {lengths.min()}; at least 1 is expected")
     if relative:
-        starts += np.concatenate([[0], np.cumsum(starts[:-1] + base + lengths[:-1])])
-    outside = (starts < 0) | (lengths > size - starts)  # not start + length: absurd numbers overflow there
+        starts[1:] += base + lengths[:-1]
+        np.cumsum(starts, out=starts)
+    outside = np.empty(len(starts), bool)
+    for some in _parts(len(starts)):  # there may be many
+        # Not start + length: absurd numbers overflow there.
+        outside[some] = (starts[some] < 0) | (lengths[some] > size - starts[some])
     if outside.any():
         run = int(np.argmax(outside))
         raise UserError(
@@ -71,11 +85,33 @@ def parse(
     if (starts[1:] < starts[:-1]).any():
         order = np.argsort(starts, kind="stable")
         starts, lengths = starts[order], lengths[order]
-    overlap = starts[1:] < starts[:-1] + lengths[:-1]
-    if overlap.any():
-        i = int(np.argmax(overlap))
-        raise UserError(f"{where}: the runs at {starts[i] + base} and {starts[i + 1] + base} overlap")
+    for some in _parts(len(starts) - 1):
+        before, after = starts[some], starts[some.start + 1 : some.stop + 1]
+        overlap = after < before + lengths[some]
+        if overlap.any():
+            i = int(np.argmax(overlap))
+            raise UserError(f"{where}: the runs at {before[i] + base} and {after[i] + base} overlap")
     return starts, lengths
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK))
+
+
+def _pairs_of_text(text: str | bytes | LongText) -> tuple[np.ndarray, np.ndarray, int]:
+    """(every other number from the first, and from the second, int64; how many there are). Raises as below."""
+    pairs = [np.empty(len(text) // 4 + 1, np.int64) for _ in range(2)]  # what is not written to takes no memory
+    count = 0
+    for numbers in _pieces_of_text(text):
+        for i in range(2):
+            place = (count + i) // 2
+            some = numbers[i::2]
+            pairs[(count + i) % 2][place : place + len(some)] = some
+        count += len(numbers)
+    starts, lengths = pairs
+    starts.resize((count + 1) // 2, refcheck=False)
+    lengths.resize(count // 2, refcheck=False)
+    return starts, lengths, count
 
 
 def numbers_of_text(text: str | bytes) -> np.ndarray:
@@ -84,15 +120,31 @@ def numbers_of_text(text: str | bytes) -> np.ndarray:
     >>> numbers_of_text(" 3 0007 -2 ").tolist()
     [3, 7, -2]
     """
-    if text.isascii() and not text.isspace():
-        data = text.encode() if isinstance(text, str) else text
-        pieces = (data[i : i + CHUNK] for i in range(0, len(data), CHUNK))  # `translate` begins with a copy
-        if not any(piece.translate(None, b"0123456789 \t\r\n") for piece in pieces):
+    return np.concatenate([np.zeros(0, np.int64), *_pieces_of_text(text)])
+
+
+def _pieces_of_text(text: str | bytes | LongText) -> Iterator[np.ndarray]:
+    """The same, of pieces of the text."""
+    long = isinstance(text, LongText)
+    rest = b"" if long else text[:0]
+    for piece in text.pieces if long else (text[i : i + CHUNK] for i in range(0, len(text), CHUNK)):
+        piece = rest + piece
+        blanks = (" ", "\n", "\t", "\r") if isinstance(piece, str) else (b" ", b"\n", b"\t", b"\r")
+        end = max(piece.rfind(blank) for blank in blanks) + 1  # a word may go on in the next piece
+        rest = piece[end:]
+        yield _numbers(piece[:end])
+    yield _numbers(rest)
+
+
+def _numbers(piece: str | bytes) -> np.ndarray:
+    if piece.isascii() and not piece.isspace():
+        data = piece.encode() if isinstance(piece, str) else piece
+        if not data.translate(None, b"0123456789 \t\r\n"):
             # No Python object for each. It stops short at other characters, cuts what is too large down to this:
             numbers = np.fromstring(data, np.int64, sep=" ")
             if not (numbers == np.iinfo(np.int64).max).any():
                 return numbers
-    return np.array([int(word) for word in text.split()], np.int64)
+    return np.array([int(word) for word in piece.split()], np.int64)
 
 
 def united(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -233,7 +285,7 @@ def _whole_lines(starts: np.ndarray, ends: np.ndarray, first: int, last: int) ->
     return np.repeat((np.arange(len(lengths)) % 2).astype(np.uint8), lengths)
 
 
-CHUNK = 2**20  # pixels looked at together
+CHUNK = 2**20  # pixels, letters or runs looked at together
 HELD_BYTES = 2**22  # of a mask's places that wait in memory
 
 

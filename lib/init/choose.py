@@ -12,6 +12,7 @@ from lib.init.measure import Objects, Sizes
 SEEN_SIDE = 384  # pixels that the shorter side keeps when images are shrunk
 SEEN_OBJECT = 48  # pixels that most objects keep
 SEEN_THICKNESS = 7  # pixels that the thinnest class keeps
+LEAST_KEPT = 0.05  # of the tiles without object
 MANY = 20_000  # tiles beyond which they need not overlap
 FILLED, SPARSE = 0.3, 0.03  # share of object pixels from which, and up to which, sampling differs
 
@@ -56,13 +57,16 @@ def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
     ]
 
 
-def background_keep(objects: Objects) -> Choice:
-    """Sparse objects leave many tiles without any."""
-    if objects.share > FILLED:
-        return Choice("preprocess.background_keep", 1.0, "few tiles are without object")
-    return Choice(
-        "preprocess.background_keep", 0.3, f"{objects.share:.1%} of the pixels are object; a little of the rest"
-    )
+def background_keep(held: float) -> Choice:
+    """About as many tiles without object as with one. `held`: the share of all tiles that holds one.
+
+    >>> [background_keep(held).value for held in (1.0, 0.6, 0.2, 0.01)]
+    [1.0, 1.0, 0.25, 0.05]
+    """
+    if held >= 0.5:
+        return Choice("preprocess.background_keep", 1.0, f"{held:.0%} of the tiles hold an object: no room to drop")
+    keep = round(max(LEAST_KEPT, held / (1 - held)), 2)
+    return Choice("preprocess.background_keep", keep, f"{held:.0%} of the tiles hold an object: about as many others")
 
 
 def folds(groups: int, images: int) -> Choice:

@@ -13,8 +13,11 @@ import tifffile
 from lib.competition.dataset import Competition
 from lib.config.competition import Competition as Settings
 from lib.config.competition import Pixels
+from lib.config.preprocess import Preprocess
 from lib.data.tiling import nearest_label
 from lib.errors import UserError
+from lib.imaging.content import content_map
+from lib.imaging.grid import grid
 from lib.imaging.reader import open_image
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.init.depth import shown_range
@@ -26,6 +29,7 @@ SIZED = 400  # images whose heads are read
 LOOKED = 12  # labels
 SIDE = 2048  # at which labels are looked at
 SCALE_COLUMN = re.compile(r"pixel.?size|mpp|microns|um_?per|gsd|resolution", re.IGNORECASE)
+BLANK_TOLERANCE = Preprocess().blank_tolerance
 DEEP = (0.0, 65535.0)  # a range of which only heads are read
 
 
@@ -107,6 +111,21 @@ def physical_scale(folder: Folder, names: list[str], notes: Notes) -> None:
         notes.unsure.append("how to bring images of several physical scales to one; all are read alike")
     else:
         notes.unsure.append("the physical size of a pixel")
+
+
+def share_with_object(competition: Competition, side: int) -> float:
+    """Of the tiles of `side` original pixels of a few images, blank ones left out, the share that holds an object."""
+    first, count = int(competition.settings.background), len(competition.label_names)
+    held = seen = 0
+    for image in evenly([image for image in competition.images if image.split == "train"], LOOKED):
+        with open_image(image.path, competition.settings.pixels) as reader:
+            content, height, width = content_map(reader, BLANK_TOLERANCE), reader.height, reader.width
+        label = competition.labels.open(image.image_id, height, width)
+        for y, x in grid(height, width, side, side):
+            box = y, x, min(side, height - y), min(side, width - x)
+            if not content.is_blank(*box):
+                seen, held = seen + 1, held + bool(label.counts(*box)[first:count].any())
+    return held / max(1, seen)
 
 
 UNKNOWN = Objects(64, 16, 0.1)  # where labels cannot be read yet

@@ -115,14 +115,14 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         *[choice for choice in grouping.choices if choice.key.startswith("competition.")],
         *_metric(classes, wanted, notes),
     ]
-    competition, objects = _measured(competition, found, notes)
+    competition, settings, objects = _measured(competition, found, notes)
     answer = min(wanted.options.get("size") or (0,))
     scale, why = choose.scale_of(sizes, objects, answer)
     windows = choose.windows(sizes, objects, scale)
     crop = next(choice.value for choice in windows if choice.key == "train.crop")
     rest = [
         Choice("preprocess.scale", scale, why),
-        choose.background_keep(objects),
+        choose.background_keep(_share_with_object(settings, windows, scale, notes)),
         *windows,
         choose.folds(grouping.groups, len(train)),
         *[choice for choice in grouping.choices if choice.key.startswith("folds.")],
@@ -234,8 +234,20 @@ def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list
     return chosen
 
 
-def _measured(competition: list[Choice], found: labels.Labels, notes: Notes) -> tuple[list[Choice], measure.Objects]:
-    """(the choices, classes in the order in which they are painted; objects as the proposed reader sees them)."""
+def _share_with_object(settings: Settings, windows: list[Choice], scale: float, notes: Notes) -> float:
+    """The share of the proposed tiles that holds an object; all of them where labels cannot be read yet."""
+    tile = next(choice.value for choice in windows if choice.key == "preprocess.tile_size")
+    try:
+        return measure.share_with_object(Competition(settings), round(tile / scale))
+    except UserError as error:
+        notes.mend.append(str(error))
+        return 1.0
+
+
+def _measured(
+    competition: list[Choice], found: labels.Labels, notes: Notes
+) -> tuple[list[Choice], Settings, measure.Objects]:
+    """(the choices, classes in the order in which they are painted; as settings; objects as their reader sees them)."""
     settings = Settings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
     try:
         if found.painted and len(settings.classes) > 1:
@@ -250,10 +262,10 @@ def _measured(competition: list[Choice], found: labels.Labels, notes: Notes) -> 
                 f"whether the bright part of the masks, {objects.share:.0%} of them, is the object; where it is the "
                 f"dark one, put palette: {{{settings.classes[0]}: 0, background: 255}} in the place of threshold"
             )
-        return competition, objects
+        return competition, settings, objects
     except UserError as error:
         notes.mend.append(str(error))
-        return competition, measure.UNKNOWN
+        return competition, settings, measure.UNKNOWN
 
 
 def _print(notes: Notes) -> None:

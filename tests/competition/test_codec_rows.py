@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.competition import rle
+from lib.competition.codecs import csv_rows
 from lib.competition.scoring import open_codec
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
@@ -46,6 +48,33 @@ def test_what_is_right_is_counted(tmp_path):
 def test_rows_of_run_lengths(tmp_path, rows, options, what):
     with pytest.raises(UserError, match=what):
         check(tmp_path, rows, **options)
+
+
+@pytest.mark.parametrize("held", [4, 7, 16, 100])
+def test_long_rows_are_read_in_pieces_as_short_ones_are_whole(tmp_path, monkeypatch, held):
+    masks = {name: np.random.default_rng(i).random((40, 30)) < 0.4 for i, name in enumerate("ab")}
+    sizes = dict.fromkeys(masks, (40, 30))
+    path = tmp_path / "out.csv"
+    path.write_text("id,predicted\n" + "".join(f"{name},{rle.encode(mask)}\n" for name, mask in masks.items()))
+    folder = Folder(pd.DataFrame([("a", ""), ("b", "")], columns=["id", "predicted"]))
+    whole = open_codec(folder).check(path, sizes)
+    assert whole == {name: mask.sum() for name, mask in masks.items()}
+    for name, value in (("HELD_BYTES", held), ("PIECE", 5), ("SHORT", 3)):
+        monkeypatch.setattr(csv_rows, name, value)
+    monkeypatch.setattr(rle, "CHUNK", 11)
+    came = []
+    plain = rle.parse
+    monkeypatch.setattr(rle, "parse", lambda text, *rest: (came.append(type(text)), plain(text, *rest))[1])
+    assert open_codec(folder).check(path, sizes) == whole
+    assert came == [rle.LongText] * 2
+    labels = open_codec(folder).read(path, sizes)
+    assert all((labels[name].read(0, 0, 40, 30) == mask).all() for name, mask in masks.items())
+    assert open_codec(folder).check(path, {"b": (40, 30)}) == {"b": whole["b"]}, "a row that nobody reads is passed"
+    for wrong, what in (("1 2 2 5", "a: the runs at 1 and 2 overlap"), ("1 2 9 3 x", "no integer"), ("1 2 9", "pairs"),
+                        ("9 3 1 1300", "run 1 1300 lies outside")):  # fmt: skip
+        path.write_text(f"id,predicted\na,{wrong}\nb,{rle.encode(masks['b'])}\n")
+        with pytest.raises(UserError, match=what):
+            open_codec(folder).check(path, sizes)
 
 
 def test_objects_of_an_image_may_stand_anywhere_but_not_overlap(tmp_path):

@@ -3,6 +3,7 @@
 import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import layouts
 import numpy as np
@@ -12,8 +13,11 @@ import tifffile
 
 from lib.competition.dataset import Competition
 from lib.competition.demo import make_demo
+from lib.competition.labels.common import Label
 from lib.config import flat, load
 from lib.errors import UserError
+from lib.init.choose import background_keep
+from lib.init.measure import share_with_object
 from lib.init.propose import propose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +60,21 @@ def test_every_choice_has_its_section_and_most_a_reason(tmp_path):
         line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
         assert "#" in line, line
     assert "preset: hubmap2021" in text
+
+
+def test_background_is_kept_about_as_often_as_objects(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (160, 320, 3)).astype(np.uint8)
+    image[:, 140:] = 255  # blank glass
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
+    label = np.zeros((160, 320), np.uint8)
+    label[10, 10] = 1
+    competition = SimpleNamespace(
+        settings=load(None).competition, label_names=["background", "x"],
+        images=[SimpleNamespace(split="train", path=tmp_path / "a.tif", image_id="a")],
+        labels=SimpleNamespace(open=lambda *_: Label(lambda y, x, h, w: label[y : y + h, x : x + w])),
+    )  # fmt: skip
+    assert [share_with_object(competition, side) for side in (160, 80, 40)] == [1, 1 / 4, 1 / 16]
+    assert background_keep(1 / 4).value == 0.33 and background_keep(0.001).value == 0.05
 
 
 def test_groups(tmp_path, capsys):

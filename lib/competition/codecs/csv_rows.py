@@ -13,17 +13,21 @@ from tempfile import SpooledTemporaryFile
 import pandas as pd
 
 from lib.competition.codecs.common import Codec, Name
+from lib.competition.rle import LongText
 from lib.config.competition import Competition
 from lib.errors import UserError
 
 SHORT = 8  # letters; a text may have hundreds of megabytes, of which copies cost
 HELD_BYTES = 16 * 2**20  # texts kept in memory before they go to a file
+PIECE = 2**20  # letters of a longer one read at once
 
 
 class CsvRows(Codec):
     """`blank`: the text of rows that were never added. With `submission.instances` a name has any number of rows."""
 
     blank = b""
+    streams = False
+    """Whether an answer of more than `HELD_BYTES` may come as a LongText, to be read before the next row."""
 
     def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
@@ -122,14 +126,34 @@ class CsvRows(Codec):
                     raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
             if columns != self.columns:
                 raise UserError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(self.columns)}")
-            while line := file.readline():
+            while line := file.readline(HELD_BYTES):
                 if not line.isspace():
                     try:
-                        fields, text = self._parts(path, line)
+                        fields, text = self._streamed(path, line, file) or self._parts(path, _whole(line, file))
                     except UnicodeDecodeError as error:
                         raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
                     del line  # a text may have hundreds of megabytes
                     yield self.name_of(fields), text
+                    for _ in text.pieces if isinstance(text, LongText) else ():
+                        pass  # what nobody read
+
+    def _streamed(self, path: Path, line: bytes, file: io.BufferedReader) -> tuple[list[str], LongText] | None:
+        """As `_parts`, of a row of which `line` is only the beginning, its answer last; None of others."""
+        if not self.streams or line.endswith(b"\n") or b'"' in line or self.place + 1 != len(self.columns):
+            return None
+        *fields, text = line.split(self.separator.encode(), self.place)
+        if len(fields) != self.place:
+            return None
+
+        def pieces() -> Iterator[bytes]:
+            yield text
+            while piece := file.readline(PIECE):
+                yield piece
+                if piece.endswith(b"\n"):
+                    return
+
+        left = path.stat().st_size - file.tell()
+        return [*(field.decode() for field in fields), ""], LongText(text[:SHORT], pieces(), len(text) + left)
 
     def _parts(self, path: Path, line: bytes) -> tuple[list[str], bytes]:
         """A row's fields, without its answer, and this. Python's csv would take several bytes a letter."""
@@ -164,3 +188,8 @@ class CsvRows(Codec):
     def _fields(self, line: bytes) -> list[str]:
         csv.field_size_limit(sys.maxsize)
         return next(csv.reader([line.decode()], delimiter=self.separator), [])
+
+
+def _whole(line: bytes, file: io.BufferedReader) -> bytes:
+    """A line of which `line` is the beginning, or all of it."""
+    return line if line.endswith(b"\n") else line + file.readline()

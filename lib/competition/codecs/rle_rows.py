@@ -28,6 +28,8 @@ TOGETHER = 2**18  # runs of a class compared at once
 class RleRows(CsvRows):
     """Run-lengths with the knobs of `competition.submission`; the word for empty where there is no object."""
 
+    streams = True
+
     def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
         self.blank = config.submission.empty.encode()
@@ -104,9 +106,11 @@ class RleRows(CsvRows):
         for image_id, own in found.items():  # objects, whose rows may stand anywhere
             yield image_id, self._apart(path, image_id, own)
 
-    def _parsed(self, path: Path, name: str, text: bytes, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _parsed(
+        self, path: Path, name: str, text: bytes | rle.LongText, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
         s = self.config.submission
-        if s.empty and (not text or text.isspace()):
+        if s.empty and isinstance(text, bytes) and not text.strip():
             raise UserError(f"{path}, {name}: the answer is empty; an image without object is written {s.empty!r} here")
         text = b"" if text == s.empty.encode() else text
         return rle.parse(text, size[0] * size[1], f"{path}, {name}", s.base, s.relative)
