@@ -165,6 +165,26 @@ def test_indices_are_read_whole_and_by_window(tmp_path, monkeypatch, form, whole
         assert (label.read(y, x, h, w) == indices[y : y + h, x : x + w]).all()
 
 
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_tiff_masks_whose_0_is_white(tmp_path, compression):
+    mask = blobs(3)
+    (tmp_path / "masks").mkdir()
+    for stored in (255 - mask * np.uint8(255), mask == 0, 65535 - mask.astype(np.uint16)):
+        tifffile.imwrite(tmp_path / "masks/a.tif", stored, photometric="miniswhite", compression=compression)
+        assert (whole(masks(tmp_path, {}, suffix=".tif", threshold=0)) == mask).all()
+
+
+def test_tiff_masks_with_a_palette_are_named_by_colour_or_by_index(tmp_path):
+    indices, colours = forms()[0], np.zeros((3, 256), np.uint16)
+    colours[:, :3] = np.array([[9, 9, 9], [200, 0, 0], [0, 200, 0]]).T * 257
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks/a.tif", indices, photometric="palette", colormap=colours)
+    named = {"1": (200, 0, 0), "2": (0, 200, 0), "background": (9, 9, 9)}
+    for palette in (named, ""):
+        reader = masks(tmp_path, {}, classes="12", suffix=".tif", palette=palette)
+        assert (whole(reader) == indices).all()
+
+
 def test_bits_are_streamed_too(tmp_path, monkeypatch):
     monkeypatch.setattr("lib.competition.labels.mask_file.WHOLE_PIXELS", 10)
     monkeypatch.setattr("lib.competition.labels.common.KEPT", 10)

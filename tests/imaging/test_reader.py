@@ -97,6 +97,14 @@ SCATTERED = {
     "deflate.tif": lambda path: tifffile.imwrite(path, PIXELS, photometric="rgb", compression="deflate"),
     "lzw.tiff": lambda path: tifffile.imwrite(path, PIXELS, photometric="rgb", compression="lzw", predictor=True),
     "deep.tif": lambda path: tifffile.imwrite(path, PIXELS.astype(np.uint16) * 16, compression="deflate"),
+    "white.tif": lambda path: tifffile.imwrite(path, PIXELS[..., 0], photometric="miniswhite", compression="deflate"),
+    "palette.tif": lambda path: tifffile.imwrite(
+        path,
+        PIXELS[..., 0],
+        photometric="palette",
+        compression="deflate",
+        colormap=np.random.default_rng(5).integers(0, 65536, (3, 256)).astype(np.uint16),
+    ),
 }
 
 
@@ -137,7 +145,7 @@ def test_what_can_only_be_decoded_whole_is_copied_once(tmp_path, monkeypatch, na
         whole = image.read(0, 0, image.height, image.width)
     monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
     monkeypatch.setattr(TiffReader, "CACHE_BYTES", 1000)
-    monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: SimpleNamespace(free=400_000))
+    monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
     with pytest.raises(UserError, match=rf"{name} can only be decoded whole, which takes .* has 0.0 GB left"):
         spooled(path, pixels, tmp_path / "spool")
     monkeypatch.undo()
@@ -202,6 +210,22 @@ def test_grey_and_multi_page_tiffs(tmp_path):
     with open_image(path) as image:
         window = image.read(5, 6, 20, 30)
     assert (window == PIXELS[5:25, 6:36, :1]).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "deflate"}, {"compression": "deflate", "tile": (64, 64)}])
+def test_tiffs_whose_0_is_white_and_those_with_a_palette_are_read_as_others_read_them(tmp_path, options):
+    path, grey = tmp_path / "a.tif", PIXELS[..., 0]
+    tifffile.imwrite(path, 255 - grey, photometric="miniswhite", **options)
+    assert (np.asarray(Image.open(path)) == grey).all()
+    with open_image(path) as image:
+        assert (image.read(5, 6, 70, 80) == grey[5:75, 6:86, None]).all()
+    tifffile.imwrite(path, 65535 - grey.astype(np.uint16) * 16, photometric="miniswhite", **options)
+    with open_image(path, Pixels(range=(0, 4080))) as image:
+        assert (image.read(5, 6, 70, 80) == grey[5:75, 6:86, None]).all()
+    colours = np.random.default_rng(5).integers(0, 256, (3, 256))
+    tifffile.imwrite(path, grey, photometric="palette", colormap=(colours * 257).astype(np.uint16), **options)
+    with open_image(path) as image:
+        assert image.channels == 3 and (image.read(5, 6, 70, 80) == colours.T[grey[5:75, 6:86]]).all()
 
 
 def test_exif_orientation_turns_size_and_pixels(tmp_path):

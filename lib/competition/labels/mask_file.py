@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ class MaskFile:
         """`coloured`: give red, green and blue, also of palette images; else what is stored."""
         self.path, self.coloured = path, coloured
         if path.suffix.lower() in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
-            self._open(TiffReader if path.suffix.lower() in TIFF_SUFFIXES else ArrayReader)
+            tiff = path.suffix.lower() in TIFF_SUFFIXES
+            self._open(partial(TiffReader, stored=not coloured) if tiff else ArrayReader)
             return
         try:
             with Image.open(path) as image:
@@ -52,7 +54,7 @@ class MaskFile:
         shown = DEEP if mode.startswith("I") else AS_THEY_ARE
         self._reader = StreamReader(path, shown, (self.height, self.width), 1 if self._grey else 3)
 
-    def _open(self, kind: type[TiffReader | ArrayReader]) -> None:
+    def _open(self, kind: Callable[[Path, Pixels], TiffReader | ArrayReader]) -> None:
         try:
             self._reader = kind(self.path, AS_THEY_ARE)
         except UserError:  # deeper than 8 bits, or broken

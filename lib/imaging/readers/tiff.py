@@ -16,7 +16,7 @@ from lib.errors import UserError
 from lib.imaging.readers.base import ImageReader, check, shown
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-JPEG, RGB = 7, 2  # numbers of TIFF: a compression, a photometric interpretation
+JPEG, WHITE_IS_ZERO, RGB, PALETTE = 7, 0, 2, 3  # numbers of TIFF: a compression, photometric interpretations
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 NOT_YCBCR = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # a marker of JPEG
 
@@ -58,7 +58,8 @@ class TiffReader(SegmentReader):
     CACHE_BYTES = 192e6
     windowed = True
 
-    def __init__(self, path: Path, pixels: Pixels, level: int = 0):
+    def __init__(self, path: Path, pixels: Pixels, level: int = 0, stored: bool = False):
+        """`stored`: give a palette's indices, not its colours."""
         self.path, self.pixels, self._level = path, pixels, level
         try:
             self._file = tifffile.TiffFile(path)
@@ -71,8 +72,10 @@ class TiffReader(SegmentReader):
         pages = [series.pages[i] for i in range(_channel_pages(series.axes, series.shape))]
         self._planar = page.planarconfig == 2 and page.samplesperpixel > 1
         self._samples = 1 if self._planar else page.samplesperpixel  # of a segment's pixel
-        self.channels = page.samplesperpixel * len(pages)
-        check(path, "" if page.dtype == np.uint8 else f"{page.dtype} pixels", self.channels, pixels)
+        coloured = page.photometric == PALETTE and page.colormap is not None and not stored
+        self._palette = (page.colormap >> 8).astype(np.uint8).T if coloured else None  # colours have 16 bits
+        self.channels = 3 if coloured else page.samplesperpixel * len(pages)
+        check(path, "" if coloured or page.dtype == np.uint8 else f"{page.dtype} pixels", self.channels, pixels)
         end = max(o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True))
         if end > path.stat().st_size:
             raise UserError(
@@ -111,7 +114,16 @@ class TiffReader(SegmentReader):
         if not self._plain:
             return self._decode(index)[y0:y1, x0:x1]
         planes = [self._stored(plane[index][0], y0, y1, x0, x1) for plane in self._planes]
-        return shown(np.concatenate(planes, axis=-1) if len(planes) > 1 else planes[0], self.pixels)
+        return self._shown(planes)
+
+    def _shown(self, planes: list[np.ndarray]) -> np.ndarray:
+        """Planes (h, w, samples) as RGB; grey where 0 is white is turned."""
+        values = np.concatenate(planes, axis=-1) if len(planes) > 1 else planes[0]
+        if self._palette is not None:
+            values = self._palette[values[..., 0]]
+        elif self._page.photometric == WHITE_IS_ZERO and values.dtype.kind in "bu":
+            values = values ^ values.dtype.type(2**self._page.bitspersample - 1)
+        return shown(values, self.pixels)
 
     def _stored(self, offset: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """(h, w, samples) of an uncompressed segment at a file's offset; black where the file leaves it out."""
@@ -139,7 +151,7 @@ class TiffReader(SegmentReader):
                 self._cache.move_to_end(index)
                 return self._cache[index]
             planes = [self._decode_plane(p, index) for p in range(len(self._planes))]
-            piece = shown(np.concatenate(planes, axis=-1) if len(planes) > 1 else planes[0], self.pixels)
+            piece = self._shown(planes)
             self._cache[index] = piece
             while len(self._cache) > max(1, min(self._wanted, int(self.CACHE_BYTES / piece.nbytes))):
                 self._cache.popitem(last=False)
