@@ -238,15 +238,18 @@ def tails(path: Path) -> set[str]:
 def listed_names(path: Path) -> set[str]:
     """What stands in the lines of a text, or in the first column of a CSV."""
     if path.suffix.lower() == ".txt" and path.is_file():
-        return {line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()}
+        return {line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()}
     table = read_csv(path, [])
     first = table.columns[0]
     return {first, *table[first]}  # there may be no header
 
 
 def image_files(root: Path, pattern: str, key: str) -> list[Path]:
-    """The images below `root` that match. Raises UserError, naming the option `key`, when there is none."""
-    files = sorted(path for path in root.glob(pattern) if path.suffix.lower() in SUFFIXES)
+    """The images below `root` that match, hidden ones (`._a.png` of macOS) left out.
+
+    Raises UserError, naming the option `key`, when there is none.
+    """
+    files = sorted(p for p in root.glob(pattern) if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not files:
         raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(SUFFIXES)})")
     return files

@@ -195,8 +195,8 @@ def glob_of(root: Path, names: list[str], aside: set[str]) -> str | None:
     if not wanted:
         return None
     for pattern in _patterns(names):
-        found = {p.relative_to(root).as_posix() for p in root.glob(pattern) if p.suffix.lower() in SUFFIXES} - aside
-        if found == wanted:
+        pictures = (p for p in root.glob(pattern) if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        if {p.relative_to(root).as_posix() for p in pictures} - aside == wanted:
             return pattern
     return None
 

@@ -238,8 +238,8 @@ def from_coco(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
         if not content["annotations"] or not listed & known or listed & asked:
             continue
         used = {annotation["category_id"] for annotation in content["annotations"]}
-        classes = [c["name"] for c in sorted(content["categories"], key=lambda c: c["id"]) if c["id"] in used]
-        idle = [c["name"] for c in content["categories"] if c["id"] not in used]
+        classes = [str(c["name"]) for c in sorted(content["categories"], key=lambda c: c["id"]) if c["id"] in used]
+        idle = [str(c["name"]) for c in content["categories"] if c["id"] not in used]
         if idle:
             notes.found.append(f"categories without annotation, left out: {some(idle)}")
         start = "competition.labels."

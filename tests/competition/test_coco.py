@@ -14,14 +14,13 @@ STAR = [-9, 20, 60, 30, 100, -7, 139, 60, 70, 85.5, 20, 70]  # leaves the image 
 BLOCK = [30, 20, 80, 20, 80, 60, 30, 60]
 
 
-def coco(tmp_path, annotations, **labels):
-    names = ["door", "wall", "sky"]
+def coco(tmp_path, annotations, names=("door", "wall", "sky"), encoding="utf-8", **labels):
     content = {
         "images": [{"id": 7, "file_name": "images/a.jpg", "height": H, "width": W}],
         "categories": [{"id": 10 * (i + 1), "name": name} for i, name in enumerate(names)],
         "annotations": [{"id": i, "image_id": 7, **one} for i, one in enumerate(annotations)],
     }
-    (tmp_path / "train.json").write_text(json.dumps(content))
+    (tmp_path / "train.json").write_text(json.dumps(content), encoding)
     options = {"format": "coco", "path": "train.json", "other": "background", **labels}
     return Coco(Competition(root=str(tmp_path), classes=["wall", "door"], labels=options), {"a"})
 
@@ -67,6 +66,8 @@ def test_order_of_painting(tmp_path):
         {"category_id": 20, "segmentation": [STAR], "area": 5000},
     ]
     assert not (whole(coco(tmp_path, annotations)) == 2)[filled(STAR)].any()
+    assert (whole(coco(tmp_path, annotations, paint="area"))[filled(BLOCK)] == 2).all()
+    annotations[0]["area"] = None  # painted last
     assert (whole(coco(tmp_path, annotations, paint="area"))[filled(BLOCK)] == 2).all()
 
 
@@ -143,6 +144,12 @@ def test_bad_segmentations_are_named(tmp_path, segmentation, what):
 def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(UserError, match="says that a is 90 x 130; it is 91 x 130"):
         coco(tmp_path, []).open("a", H + 1, W)
+    for other in ("error", "ignore", "background"):
+        with pytest.raises(UserError, match="annotates the category 40, which its categories do not list; add it"):
+            coco(tmp_path, [{"category_id": 40, "segmentation": [BLOCK]}], other=other)
+    with pytest.raises(UserError, match="has no category 'wall' of competition.classes; it has 7, door"):
+        coco(tmp_path, [], names=["door", 7])
+    assert coco(tmp_path, [], encoding="utf-8-sig").image_ids == {"a"}
     with pytest.raises(UserError, match="annotates 99, but competition.train_images"):
         coco(tmp_path, [{"category_id": 10, "segmentation": [BLOCK], "image_id": 99}])
     (tmp_path / "bad.json").write_text("[1]")

@@ -163,6 +163,17 @@ def test_zipped_tiffs(tmp_path):
         archive.writestr("b.tif", b"no TIFF")
     with pytest.raises(UserError, match="a.tif is no readable TIFF"):
         codec.check(path, SIZES)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.tif", b"II*\0")
+        archive.writestr("b.tif", b"")
+    with pytest.raises(UserError, match="a.tif is no readable TIFF"):
+        codec.check(path, SIZES)
+    data = bytearray(tif(path, a=good, b=good).read_bytes())
+    for head, method in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+        data[data.index(head) + method] = 99  # a compression that Python's zipfile cannot undo
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="out.zip is no readable ZIP .*compression"):
+        codec.check(path, SIZES)
 
 
 def test_objects_of_several_classes(tmp_path):

@@ -39,6 +39,16 @@ def test_tables_are_read_whatever_parts_their_cells(tmp_path, name, separator):
         read_csv(tmp_path / name, [])
 
 
+def test_rows_with_more_cells_than_the_header_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    for text in ("id,text\n1,2,3\n4,5,6\n", "id;text\n1;2;\n4;5;\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="a.csv has rows with more cells than its header"):
+            read_csv(path, ["id", "text"])
+    path.write_text("id,text\n")
+    assert read_csv(path, ["id", "text"]).empty
+
+
 @pytest.fixture
 def pool(tmp_path):
     """Five images in one folder: a and b with a mask beside them, c and d without, e for the test."""
@@ -63,6 +73,13 @@ def test_images_without_label_are_unlabeled_and_masks_are_no_images(pool):
     assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == np.eye(8, 9) * 2).all()
     rows = competition.sample.to_dict("list")
     assert rows == {"id": ["e", "e"], "class": ["road", "car"], "predicted": ["", ""]}
+
+    # What macOS leaves beside files is neither image nor mask; Windows begins texts with a BOM.
+    for name in ("._a.png", "._a_mask.png"):
+        (competition.root / "pool" / name).write_bytes(b"\0\5\26\7")
+    (competition.root / "test.txt").write_text("pool/e.png\n", encoding="utf-8-sig")
+    again = Competition(Settings(**pool))
+    assert again.images == competition.images and again.labels.image_ids == {"a", "b"}
 
     pool["labels"] |= {"missing": "error"}
     with pytest.raises(UserError, match="training image 'c' has no label"):
@@ -99,3 +116,19 @@ def test_polygons_of_labelme(pool, tmp_path):
         Competition(Settings(**pool)).labels.open("b", 8, 9)
     with pytest.raises(UserError, match="holds 'car', which is none of competition.classes"):
         Competition(Settings(**{**pool, "classes": ["road"]})).labels.open("a", 8, 9)
+    content["shapes"] = shapes[:2]
+    (tmp_path / "pool/a.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == label).all(), "a BOM is no part of a JSON"
+    road = {"label": "road", "shape_type": "polygon"}
+    for points in (
+        [[0, 0, 1], [8, 0, 1], [8, 7, 1], [0, 7, 1]],
+        [[0, "x"], [8, 0], [8, 7]],
+        [[0, 0], [8], [8, 7]],
+        "abc",
+    ):
+        (tmp_path / "pool/a.json").write_text(json.dumps({**content, "shapes": [{**road, "points": points}]}))
+        with pytest.raises(UserError, match="a.json is no JSON of labelme or Cityscapes: ValueError"):
+            competition.labels.open("a", 8, 9)
+    (tmp_path / "pool/a.json").write_text(json.dumps({**content, "shapes": ["road"]}))
+    with pytest.raises(UserError, match="a.json is no JSON of labelme or Cityscapes"):
+        competition.labels.open("a", 8, 9)

@@ -117,6 +117,10 @@ def test_a_file_that_is_no_csv_is_named(tmp_path):
         (tmp_path / "out.csv").write_bytes(text.encode("latin-1"))
         with pytest.raises(UserError, match="out.csv is no CSV in UTF-8"):
             codec.check(tmp_path / "out.csv", {})
+    for text in (b"id,predicted\r\xc3\xa9,\r", b'id,predicted\n\xc3\xa9,"1"\r2\n'):
+        (tmp_path / "out.csv").write_bytes(text)
+        with pytest.raises(UserError, match="out.csv is no readable CSV: a carriage return alone ends no line"):
+            codec.check(tmp_path / "out.csv", {})
 
 
 @pytest.mark.parametrize("together", [1, 2, 3])

@@ -246,7 +246,9 @@ def test_broken_files_are_named(tmp_path):
     cut.write_bytes(whole.read_bytes()[:200_000])
     text = tmp_path / "text.png"
     text.write_text("hello")
-    for path in (cut, text, tmp_path / "none.png"):
+    stub = tmp_path / "stub.tif"
+    stub.write_bytes(b"II*\0")
+    for path in (cut, text, stub, tmp_path / "none.png"):
         with pytest.raises(UserError, match=path.name):
             open_image(path).read(0, 0, 301, 467)
 

@@ -17,6 +17,7 @@ from lib.competition.labels.common import Label
 from lib.config import flat, load
 from lib.errors import UserError
 from lib.init.choose import background_keep
+from lib.init.folder import glob_of
 from lib.init.measure import share_with_object
 from lib.init.propose import propose
 
@@ -89,6 +90,13 @@ def test_groups(tmp_path, capsys):
     _, config = proposed(tmp_path / "d", odd_layouts.lost_zeros)  # patients stand beside file names
     groups = Competition(config.competition).metadata["patient"]
     assert groups["0000"] == groups["0001"] == "P0" and len(groups) == 8
+
+
+def test_hidden_files_belong_to_no_pattern(tmp_path):
+    (tmp_path / "train").mkdir()
+    for name in ("1.png", "2.png", "._1.png"):
+        (tmp_path / "train" / name).touch()
+    assert glob_of(tmp_path, ["train/1.png", "train/2.png"], set()) == "train/*"
 
 
 def test_deep_pictures_get_a_range(tmp_path):

@@ -117,10 +117,7 @@ class CsvRows(Codec):
         """Name and answer of each row. Raises UserError on columns that are not the sample's."""
         s = self.config.submission
         with path.open("rb") as file:
-            try:
-                columns = self._fields(file.readline().removeprefix(codecs.BOM_UTF8))
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
+            columns = self._fields(path, file.readline().removeprefix(codecs.BOM_UTF8))
             for column in filter(None, [s.id_column, s.class_column, s.rle_column]):
                 if column not in columns:
                     raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
@@ -158,7 +155,7 @@ class CsvRows(Codec):
     def _parts(self, path: Path, line: bytes) -> tuple[list[str], bytes]:
         """A row's fields, without its answer, and this. Python's csv would take several bytes a letter."""
         if b'"' in line:
-            fields = [field.encode() for field in self._fields(line)]
+            fields = [field.encode() for field in self._fields(path, line)]
         else:
             separator = self.separator.encode()
             fields = line.rstrip(b"\r\n").split(separator, self.place)
@@ -185,9 +182,16 @@ class CsvRows(Codec):
         csv.writer(text, delimiter=self.separator, lineterminator="").writerow(values)
         return text.getvalue().encode()
 
-    def _fields(self, line: bytes) -> list[str]:
+    def _fields(self, path: Path, line: bytes) -> list[str]:
         csv.field_size_limit(sys.maxsize)
-        return next(csv.reader([line.decode()], delimiter=self.separator), [])
+        try:
+            return next(csv.reader([line.decode()], delimiter=self.separator), [])
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
+        except csv.Error:
+            raise UserError(
+                f"{path} is no readable CSV: a carriage return alone ends no line; save it with line feeds"
+            ) from None
 
 
 def _whole(line: bytes, file: io.BufferedReader) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ class TifZip(Codec):
                     with archive.open(name) as file:
                         for y, x, values in _segments(where, file, size):
                             yield names[name], y, x, self._indices(where, values)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, RuntimeError) as error:  # encrypted, or an unknown compression
             raise UserError(f"{path} is no readable ZIP ({error})") from None
 
     def _indices(self, where: str, values: np.ndarray) -> np.ndarray:
@@ -130,7 +131,7 @@ def _segments(where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tup
                 if segment is None:  # not stored: zeros
                     segment = np.zeros((1, h, w, 1), np.uint8)
                 yield y, x, np.ascontiguousarray(segment[0, :h, :w, 0])
-    except (tifffile.TiffFileError, ValueError, IndexError, RuntimeError) as error:
+    except (tifffile.TiffFileError, ValueError, IndexError, RuntimeError, struct.error) as error:
         raise UserError(f"{where} is no readable TIFF ({error})") from None
 
 

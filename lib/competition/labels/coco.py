@@ -70,7 +70,7 @@ class Coco:
             raise UserError(f"{self.path} says that {image_id} is {said[0]} x {said[1]}; it is {height} x {width}")
         annotations = self.annotations.get(image_id, [])
         if self.config.labels.paint == "area":
-            annotations = sorted(annotations, key=lambda annotation: -annotation.get("area", 0))
+            annotations = sorted(annotations, key=lambda annotation: -(annotation.get("area") or 0))
         things = [thing for one in annotations if (thing := self._thing(one, height, width))]
         return label_of_things(things, height, width, self.config.background)
 
@@ -78,20 +78,25 @@ class Coco:
         """Category id → label index; None for one that is not painted."""
         first, other = 1 if self.config.background else 0, self.config.labels.other
         indices: dict[int, int | None] = {}
-        for category in content["categories"]:
-            name = category["name"]
+        names = {category["id"]: str(category["name"]) for category in content["categories"]}
+        for number, name in names.items():
             if name in self.config.classes:
-                indices[category["id"]] = self.config.classes.index(name) + first
+                indices[number] = self.config.classes.index(name) + first
             else:
-                indices[category["id"]] = IGNORE if other == "ignore" else None
-        names = {category["name"] for category in content["categories"]}
-        missing = [name for name in self.config.classes if name not in names]
+                indices[number] = IGNORE if other == "ignore" else None
+        missing = [name for name in self.config.classes if name not in names.values()]
         if missing:
             raise UserError(
-                f"{self.path} has no category {missing[0]!r} of competition.classes; it has {', '.join(sorted(names))}"
+                f"{self.path} has no category {missing[0]!r} of competition.classes; it has "
+                f"{', '.join(sorted(names.values()))}"
             )
         used = {annotation["category_id"] for annotation in content["annotations"]}
-        strangers = sorted(c["name"] for c in content["categories"] if indices[c["id"]] is None and c["id"] in used)
+        unlisted = sorted(map(repr, used - set(names)))
+        if unlisted:
+            raise UserError(
+                f"{self.path} annotates the category {unlisted[0]}, which its categories do not list; add it there"
+            )
+        strangers = sorted(names[number] for number in used if indices[number] is None)
         if strangers and other == "error":
             raise UserError(
                 f"{self.path} annotates {strangers[0]!r}, which is none of competition.classes; add it, or set "
@@ -101,7 +106,7 @@ class Coco:
 
     def _thing(self, annotation: dict, height: int, width: int) -> Thing | None:
         """None for what is not painted."""
-        index = self.indices.get(annotation["category_id"])
+        index = self.indices[annotation["category_id"]]
         if annotation.get("iscrowd") and self.config.labels.crowd == "ignore":
             index = IGNORE
         shape = annotation.get("segmentation")
@@ -176,7 +181,7 @@ def read_coco(path: Path) -> dict:
     if not path.is_file():
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         _ = [image["file_name"] for image in content["images"]]
         for part, keys in NEEDED.items():
             _ = [entry[key] for entry in content.get(part, []) for key in keys]

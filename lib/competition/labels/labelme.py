@@ -64,7 +64,7 @@ class Labelme:
 def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
     """((height, width), shapes that have an area). Raises UserError on another kind of file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         if "shapes" in content:
             size = content["imageHeight"], content["imageWidth"]
             strange = {s["shape_type"] for s in content["shapes"] if s.get("shape_type")} - {*KINDS}
@@ -74,9 +74,17 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
         else:
             size = content["imgHeight"], content["imgWidth"]
             shapes = [(s["label"], s["polygon"]) for s in content["objects"]]
-        return size, [(str(name), corners) for name, corners in shapes if len(corners) > 2]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        return size, [(str(name), _pairs(corners)) for name, corners in shapes if len(corners) > 2]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{path} is no JSON of labelme or Cityscapes: {type(error).__name__} {error}") from None
+
+
+def _pairs(corners: list[list[float]]) -> list[list[float]]:
+    """The corners, all of them two numbers. Raises ValueError or TypeError."""
+    pairs = np.array(corners, np.float64)
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(f"corner {corners[0]} is no pair of x and y")
+    return pairs.tolist()
 
 
 def _outline(points: list[list[float]], kind: str) -> list[list[float]]:

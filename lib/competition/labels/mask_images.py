@@ -131,7 +131,7 @@ def label_files(config: Competition) -> dict[str, list[tuple[int, Path]]]:
     read = reader_of_names(config)
     found: dict[str, list[tuple[int, Path]]] = {}
     for path in sorted(path for path in (folder.rglob("*") if template else folder.iterdir()) if path.is_file()):
-        named = read(path)
+        named = None if path.name.startswith(".") else read(path)
         if named:
             image_id, name = named
             found.setdefault(image_id, []).append((config.classes.index(name or config.classes[0]) + first, path))

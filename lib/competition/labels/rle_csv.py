@@ -85,6 +85,8 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
         table.attrs["separator"] = separator
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # pandas' own are ValueErrors
         raise UserError(f"{path} is no readable CSV: {error}") from None
+    if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for names of rows
+        raise UserError(f"{path} has rows with more cells than its header; mend the header or remove what is surplus")
     for column in filter(None, columns):
         if column not in table.columns:
             raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
@@ -66,7 +67,7 @@ class TiffReader(SegmentReader):
             self._levels = self._file.series[0].levels
             series = self._levels[level]
             page = series.keyframe
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
+        except (tifffile.TiffFileError, OSError, ValueError, IndexError, struct.error) as error:
             raise UserError(f"{path} is no readable TIFF ({error}); replace or remove the file") from None
         self._page, self.height, self.width = page, page.imagelength, page.imagewidth
         pages = [series.pages[i] for i in range(_channel_pages(series.axes, series.shape))]
