@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from lib import ledger
 from lib.errors import UserError
@@ -120,7 +123,10 @@ def submit(workspace: Workspace, slug: str, path: Path, message: str) -> None:
 
 
 def refresh(workspace: Workspace, slug: str) -> None:
-    """Put the scores that Kaggle knows by now into the ledger; where Kaggle cannot be asked, say so and go on."""
+    """Put the scores that Kaggle knows by now where the ledger has none; where Kaggle cannot be asked, say so.
+
+    Kaggle tells names without folders: files that share theirs are left out.
+    """
     table = ledger.read(workspace)
     unknown = table[table["public"].isna() | table["private"].isna()]
     if not slug or unknown.empty:
@@ -130,18 +136,29 @@ def refresh(workspace: Workspace, slug: str) -> None:
     except (NotConfigured, UserError) as reason:
         print(f"Kaggle is not asked for scores: {reason}")
         return
-    for file in unknown["file"]:
-        found = next((s for s in listed if s.file == Path(file).name and s.public is not None), None)
-        if found:
-            _fill(workspace, file, found)
+    names = table["file"].map(lambda file: Path(file).name)
+    shared = set(names[names.duplicated()])
+    for name in sorted(shared & set(names[unknown.index])):
+        print(f"several files are named {name}: python -m lib ledger CONFIG FILE PUBLIC puts in their scores")
+    for row in unknown.to_dict("records"):
+        name = Path(row["file"]).name
+        found = next((s for s in listed if s.file == name and s.public is not None), None)
+        if found and name not in shared:
+            _fill(workspace, row["file"], found, [board for board in ("public", "private") if pd.isna(row[board])])
 
 
 def _wait(board: Board, name: str, ref: int) -> Scored | None:
-    """The submission with its score; None when `PATIENCE` ends before it has one. Raises UserError if it never will."""
+    """The submission with its score; None when `PATIENCE` ends before it has one. Raises UserError if it never will.
+
+    A look that fails is no reason to fail: the file is uploaded.
+    """
     end = time.monotonic() + PATIENCE
     while True:
+        listed: list[Scored] = []
+        with contextlib.suppress(UserError):
+            listed = board.scored()
         # Without a number the newest of that name.
-        found = next((s for s in board.scored() if (s.ref == ref if ref else s.file == name)), None)
+        found = next((s for s in listed if (s.ref == ref if ref else s.file == name)), None)
         if found and found.error:
             raise UserError(f"Kaggle could not score {name}: {found.error}")
         if found and found.public is not None:
@@ -151,8 +168,8 @@ def _wait(board: Board, name: str, ref: int) -> Scored | None:
         time.sleep(PAUSE)
 
 
-def _fill(workspace: Workspace, file: str, scored: Scored) -> None:
-    values = {"public": scored.public, "private": scored.private}
+def _fill(workspace: Workspace, file: str, scored: Scored, boards: Sequence[str] = ("public", "private")) -> None:
+    values = {board: getattr(scored, board) for board in boards}
     ledger.fill(workspace, file, **{column: value for column, value in values.items() if value is not None})
 
 

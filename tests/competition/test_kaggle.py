@@ -23,7 +23,7 @@ class StandIn:
     def __init__(self):
         self.uploads: dict[str, bytes] = {}
         self.submissions: list[dict] = []
-        self.slow, self.looks, self.refuse, self.broken = 3, 0, "", ""
+        self.slow, self.looks, self.refuse, self.broken, self.deaf = 3, 0, "", "", False
         self.kernel: dict = {}
 
     def answer(self, verb: str, asked: dict) -> dict:
@@ -44,6 +44,8 @@ class StandIn:
             return {"message": "Successfully submitted", "ref": new["ref"]}
         assert verb == "ListSubmissions"
         self.looks += 1
+        if self.deaf and self.looks == 1:
+            return {"code": 503, "message": "Service unavailable"}
         if self.submissions and self.looks >= self.slow:
             if self.broken:
                 self.submissions[0].update(status="ERROR", errorDescription=self.broken)
@@ -159,6 +161,34 @@ def test_a_score_that_takes_long_is_found_later(tiny, answer, board, capsys, mon
     board.looks = board.slow
     main(["ledger", str(tiny), "--competition.kaggle", "discs"])
     assert row(tiny).public == 0.61234 and "0.6123" in capsys.readouterr().out
+
+
+def test_a_look_that_fails_does_not_undo_an_upload(tiny, answer, board):
+    board.deaf = True
+    submit(tiny, answer)
+    assert board.looks == 3 and row(tiny).public == 0.61234
+
+
+def test_files_that_share_a_name_and_known_scores_are_left_as_they_are(tiny, answer, board, capsys):
+    other = tiny.parent / "other" / answer.name
+    other.parent.mkdir()
+    other.write_text(ANSWER.replace("1 5", "1 6"))
+    alone = tiny.parent / "alone.csv"
+    alone.write_text(ANSWER.replace("1 5", "1 7"))
+    workspace = Workspace(tiny.parent / "work")
+    for path, public in ((answer, 0.70), (other, 0.75), (alone, 0.5)):
+        ledger.fill(workspace, ledger.name_of(workspace, path, add=True), public=public)
+    board.submissions = [
+        {"ref": i, "fileName": name, "status": "COMPLETE", "description": "", "date": "2026-01-02T03:04:05Z",
+         "publicScore": score, "privateScore": "0.4"}
+        for i, (name, score) in enumerate([("mine.csv", "0.75"), ("mine.csv", "0.70"), ("alone.csv", "0.51")])
+    ]  # fmt: skip
+    board.slow = 99
+    main(["ledger", str(tiny), "--competition.kaggle", "discs"])
+    table = ledger.read(workspace)
+    assert list(table["public"]) == [0.70, 0.75, 0.5]
+    assert list(table["private"].isna()) == [True, True, False] and table["private"][2] == 0.4
+    assert capsys.readouterr().out.count("several files are named mine.csv") == 1
 
 
 def test_what_kaggle_refuses_is_said_in_a_sentence(tiny, answer, board, capsys):
