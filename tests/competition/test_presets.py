@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from lib.competition.codecs.common import names_of
+from lib.competition.metrics import scored_classes
 from lib.competition.scoring import open_codec
 from lib.config import load
 from lib.config.competition import Competition as Settings
@@ -125,12 +127,17 @@ def test_sizes_of_the_competitions():
     assert Settings(submission={"preset": "clouds", "size": [4, 6]}).submission.size == (4, 6), "own options win"
 
 
-def test_the_readme_has_a_line_for_every_preset_and_what_it_says_loads():
-    rows = re.findall(r"^\| `(\w+)` \| .* \| `(configs/.*?)` \| `metric: (.*?)` \|$", README.read_text("utf-8"), re.M)
+def test_the_readme_has_a_line_for_every_preset_and_what_it_says_loads(tmp_path):
+    rows = re.findall(r"^\| `(\w+)` \| .* \| `(configs/.*?)` \| `(.*?)` \|$", README.read_text("utf-8"), re.M)
     assert sorted(preset for preset, *_ in rows) == sorted(PRESETS)
-    for preset, config, metric in rows:
-        flags = ["--competition.submission.preset", preset, "--competition.metric", metric]
-        settings = load(README.parent / config, flags).competition
+    for preset, config, more in rows:
+        options = yaml.safe_load((README.parent / config).read_text("utf-8"))
+        options["competition"] |= yaml.safe_load(f"{{{more}}}")
+        options["competition"].setdefault("submission", {})["preset"] = preset
+        (tmp_path / "a.yaml").write_text(yaml.dump(options))
+        settings = load(tmp_path / "a.yaml").competition
+        assert (0 in scored_classes(settings)) == (preset == "boostcamp_trash"), "background inflates a mean"
+        assert settings.metric != "image_iou" or settings.scoring.empty == "one", "an image without object counts"
         assert find("metric", settings.metric, "competition.metric")
         assert settings.submission.codec == PRESETS[preset].get("codec", "rle")
 
