@@ -43,15 +43,18 @@ def strengths(table: pd.DataFrame) -> pd.Series:
 def choose(competition: Competition, workspace: Workspace, count: int, within: float = WITHIN) -> list[Choice]:
     """The strongest submission, then, one by one, what differs most from all chosen so far.
 
-    Only what is at most `within` below the strongest, or, where there are too few, the next best. Files that are gone
-    or say the same as a chosen one are left out. Raises UserError when fewer than `count` are left.
+    Only what is at most `within` below the strongest, or, where there are too few, the next best. Files that are gone,
+    are no answers (any more), or say the same as a chosen one are left out. Raises UserError when fewer than `count`
+    are left.
     """
     table = ledger.read(workspace)
     table = table.assign(strength=strengths(table)).dropna(subset=["strength"])
     table = table[table["file"].map(lambda file: ledger.path_of(workspace, file).is_file()).astype(bool)]
     waiting = table.sort_values("strength", ascending=False, kind="stable").set_index("file")["strength"]
+    sizes = test_sizes(competition)
+    waiting = waiting[[is_answer(competition, ledger.path_of(workspace, file), sizes) for file in waiting.index]]
     differs = pd.Series(1.0, index=waiting.index)
-    least, sizes = waiting.max() - within, test_sizes(competition)
+    least = waiting.max() - within
     chosen: list[Choice] = []
     while len(chosen) < count and len(waiting):
         strong = waiting[waiting >= least] if waiting.iloc[0] >= least else waiting[:1]
@@ -68,6 +71,16 @@ def choose(competition: Competition, workspace: Workspace, count: int, within: f
             f"{count}; make more with 05_infer_ensemble.py, or select fewer"
         )
     return chosen
+
+
+def is_answer(competition: Competition, path: Path, sizes: Sizes) -> bool:
+    """Whether a file is what the organiser asks for, as far as is known now; if not, says why."""
+    try:
+        open_codec(competition).check(path, sizes)
+    except UserError as error:
+        print(f"left out: {error}")
+        return False
+    return True
 
 
 def difference(competition: Competition, one: Path, other: Path, sizes: Sizes) -> float:

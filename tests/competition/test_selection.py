@@ -93,6 +93,22 @@ def test_the_second_is_the_most_different_of_the_strong_and_copies_do_not_count(
             main(["select", str(tiny), wrong])
 
 
+def test_what_is_in_an_earlier_format_is_left_out_and_said(place, masks, capsys):
+    competition, workspace = place
+    for name, shift in {"best": 0, "other": 5, "old": 2, "older": 3}.items():
+        write(workspace, f"{name}.csv", {image_id: np.roll(mask, shift) for image_id, mask in masks.items()})
+    for name in ("old.csv", "older.csv"):
+        path = workspace.submissions / name
+        path.write_text(path.read_text().replace("predicted", "EncodedPixels"))
+    rows = [("best.csv", 0.7, 0.7), ("other.csv", 0.7, 0.699), ("old.csv", 0.9, 0.9), ("older.csv", 0.7, 0.698)]
+    list_scores(workspace, rows)
+    assert [choice.file for choice in choose(competition, workspace, 2)] == ["best.csv", "other.csv"]
+    out = capsys.readouterr().out
+    assert out.count("left out: ") == 2 and "old.csv has no column 'predicted'" in out
+    with pytest.raises(UserError, match="lists 2 submissions with a score"):
+        choose(competition, workspace, 3)
+
+
 def test_without_submissions_it_says_what_makes_some(tiny):
     with pytest.raises(UserError, match="05_infer_ensemble.py"):
         main(["select", str(tiny)])
