@@ -56,6 +56,7 @@ def main(argv: list[str]) -> None:
     begin(asked)
     session = Session.open(asked)
     competition, workspace = session.competition, session.workspace
+    ledger.read(workspace)  # a damaged one is told now, not after all the work
     judged, predicting = chosen_parts(session)
     systems = check_same_systems(judged)
     check_decide(asked, competition)

@@ -6,6 +6,7 @@ Class pixel counts stand in columns `px_<class name>`; `px_background` and `px_i
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -100,31 +101,35 @@ def class_columns(class_names: list[str]) -> list[str]:
     return ["px_background", *(f"px_{name}" for name in names), "px_ignore"]
 
 
-def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str) -> pd.DataFrame:
-    """Read a table and check its columns. Lines that start with `#` are provenance, not data.
+def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str, mend: str = "") -> pd.DataFrame:
+    """Read a table and check its columns.
 
-    Raises UserError that names the file and what is wrong with it, or the stage that makes it.
+    Raises UserError that names the file and what is wrong with it, or the stage that makes it; `mend`: what to do about
+    a table that a user may have edited.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist yet; run {made_by} first")
-    header = next(line for line in path.open(encoding="utf-8") if not line.startswith("#"))
-    skip = sum(1 for _ in _leading_comments(path))
-    missing = [name for name in columns if name not in header.strip().split(",")]
+    mend = mend or f"run {made_by} again"
+    try:
+        table = typed(path, columns)
+    except ValueError as error:  # pandas' own, and those of decoding, are ValueErrors
+        raise UserError(f"{path} is damaged ({error}); {mend}") from None
+    missing = [name for name in columns if name not in table]
     if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; run {made_by} again")
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; {mend}")
+    return table
+
+
+def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    """The table, of which those of `columns` that it has are of their dtypes. Raises ValueError.
+
+    Lines that start with `#` are provenance, not data.
+    """
+    with path.open(encoding="utf-8-sig") as lines:
+        skip = sum(1 for _ in takewhile(lambda line: line.startswith("#"), lines))
     texts = {name: "str" for name, (kind, _) in columns.items() if kind == "str"}
     empty = {name: [""] for name, (kind, _) in columns.items() if kind == "Float64"}
-    try:
-        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty, skiprows=skip)
-        return table.astype({name: kind for name, (kind, _) in columns.items() if kind != "str"})
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} is damaged ({error}); run {made_by} again") from None
-
-
-def _leading_comments(path: Path):
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if not line.startswith("#"):
-                return
-            yield line
+    options = {"keep_default_na": False, "na_values": empty, "skiprows": skip, "encoding": "utf-8-sig"}
+    table = pd.read_csv(path, dtype=texts, **options)
+    return table.astype({name: kind for name, (kind, _) in columns.items() if kind != "str" and name in table})

@@ -76,6 +76,21 @@ def test_mistakes_are_sentences_and_change_nothing(tiny, workspace):
         main(["ledger", str(tiny)])
 
 
+def test_a_ledger_that_excel_saved_is_read_or_told_before_any_work(tiny, workspace):
+    record(workspace, "1.csv")
+    ledger.fill(workspace, "1.csv", message="größer")
+    before, text = ledger.read(workspace), workspace.ledger.read_text("utf-8")
+    workspace.ledger.write_text(text, "utf-8-sig")
+    assert ledger.read(workspace).equals(before)
+    for stage in ("01_preprocess", "02_make_folds"):
+        run(stage, tiny)
+    for data in (text.encode("cp1252"), b""):
+        workspace.ledger.write_bytes(data)
+        with pytest.raises(UserError, match="ledger.csv is damaged .*; mend it .*, or move it away"):
+            run("05_infer_ensemble", tiny)
+        assert workspace.ledger.read_bytes() == data
+
+
 def test_05_writes_a_row_with_all_options_beside_the_answer(tiny, workspace, capsys):
     for stage in ("01_preprocess", "02_make_folds", "03_train"):
         run(stage, tiny)
