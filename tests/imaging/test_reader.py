@@ -94,6 +94,12 @@ SCATTERED = {
     "progressive.jpg": lambda path: save_plain(path, PIXELS, progressive=True, quality=95),
     "turned.jpg": lambda path: save_plain(path, PIXELS, exif=orientation(6), quality=95),
     "mirrored.png": lambda path: save_plain(path, PIXELS, exif=orientation(2)),
+    "a.bmp": lambda path: save_plain(path, PIXELS),
+    "grey.bmp": lambda path: save_plain(path, PIXELS[..., 0]),
+    "a.ppm": lambda path: save_plain(path, PIXELS),
+    "deep.pgm": lambda path: save_plain(path, PIXELS[..., 0].astype(np.uint16) * 16),
+    "a.webp": lambda path: save_plain(path, PIXELS, lossless=True),
+    "a.gif": lambda path: save_plain(path, PIXELS),
     "deflate.tif": lambda path: tifffile.imwrite(path, PIXELS, photometric="rgb", compression="deflate"),
     "lzw.tiff": lambda path: tifffile.imwrite(path, PIXELS, photometric="rgb", compression="lzw", predictor=True),
     "deep.tif": lambda path: tifffile.imwrite(path, PIXELS.astype(np.uint16) * 16, compression="deflate"),
@@ -166,6 +172,21 @@ def test_interlaced_png_is_copied(tmp_path, monkeypatch):
     with open_image(spooled(tmp_path / "a.png", Pixels(), tmp_path)) as image:
         assert isinstance(image, TiffReader)
         assert (image.read(20, 30, 200, 200) == PIXELS[20:220, 30:230]).all()
+    pyvips.Image.new_from_array(PIXELS).pngsave(str(tmp_path / "palette.png"), interlace=True, palette=True)
+    whole = np.asarray(Image.open(tmp_path / "palette.png").convert("RGB"))
+    with open_image(spooled(tmp_path / "palette.png", Pixels(), tmp_path)) as image:
+        assert isinstance(image, TiffReader)
+        assert (image.read(20, 30, 200, 200) == whole[20:220, 30:230]).all()
+
+
+def test_ink_becomes_colours_in_a_copy_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    for name, progressive in (("a.jpg", True), ("b.jpg", False)):
+        Image.fromarray(PIXELS).convert("CMYK").save(tmp_path / name, progressive=progressive, quality=95)
+    with open_image(spooled(tmp_path / "a.jpg", Pixels(), tmp_path)) as copy, open_image(tmp_path / "b.jpg") as stream:
+        assert isinstance(copy, TiffReader) and isinstance(stream, plain.StreamReader)
+        windows = [image.read(20, 30, 200, 200).astype(int) for image in (copy, stream)]
+    assert np.abs(windows[0] - windows[1]).max() <= 1 and np.ptp(windows[0]) > 100
 
 
 def test_whole_slides_are_read_through_openslide(tmp_path):
@@ -391,6 +412,13 @@ def test_channels_in_files_of_their_own(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="does not end in B04, the first of competition.pixels.files"):
         open_image(tmp_path / "chip_B03.tif", pixels)
     assert [path.name[-7:-4] for path in files_of(tmp_path / "chip_B04.tif", pixels)] == ["B04", "B03", "B02"]
+    plain._decoded.cache_clear()
+    for i, band in enumerate(pixels.files):
+        cv2.imwrite(str(tmp_path / f"small_{band}.png"), (values[i] // 16).astype(np.uint8))
+    with open_image(tmp_path / "small_B04.png", Pixels(files=pixels.files)) as reader:
+        for y in (0, 5):
+            assert (reader.read(y, 6, 20, 30) == values[:, y : y + 20, 6:36].transpose(1, 2, 0) // 16).all()
+    assert plain._decoded.cache_info().misses == 3, "each file is decoded once, not for every window"
     monkeypatch.setattr(plain, "WHOLE_BYTES", 100)
     for band in pixels.files:
         path = tmp_path / f"whole_{band}.jpg"

@@ -55,14 +55,22 @@ class PlainReader(ImageReader):
 
 
 class WholeReader(PlainReader):
-    """Decoded whole; the last two decoded ones are kept. EXIF orientation is applied."""
+    """Decoded whole; the last four decoded ones are kept, as an image may have a file for each colour.
+
+    EXIF orientation is applied.
+    """
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         return _decoded(self.path, self.pixels)[y : y + h, x : x + w]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _decoded(path: Path, pixels: Pixels) -> np.ndarray:
+    return shown(decoded(path), pixels)
+
+
+def decoded(path: Path) -> np.ndarray:
+    """All values of a file (H, W, C), turned as EXIF says. Raises UserError when it is damaged."""
     try:
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image) if "exif" in image.info else image
@@ -70,7 +78,7 @@ def _decoded(path: Path, pixels: Pixels) -> np.ndarray:
             values = np.asarray(plain)
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path} is damaged ({error}); replace or remove the file") from None
-    return shown(values if values.ndim == 3 else values[..., None], pixels)
+    return values if values.ndim == 3 else values[..., None]
 
 
 class StreamReader(PlainReader):

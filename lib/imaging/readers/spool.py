@@ -1,16 +1,21 @@
-"""Images that can only be decoded whole become a tiled TIFF, once; memory stays bounded, disk does not."""
+"""Images that can only be decoded whole become a tiled TIFF, once; memory stays bounded, disk does not.
+
+(That of BMP, PPM, WebP and GIF does not while they are copied: libvips lacks a reader of them, or decodes them whole.)
+"""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.imaging.readers.base import optional
-from lib.imaging.readers.plain import PLAIN_SUFFIXES
+from lib.imaging.readers.plain import PLAIN_SUFFIXES, STREAMED, decoded
 
 TILE = 512
 
@@ -18,8 +23,8 @@ TILE = 512
 def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
     """`path`, or, where a window would cost the whole image, an uncompressed copy of it under `folder`.
 
-    That is so for large progressive JPEGs, interlaced PNGs, those that EXIF turns, and TIFFs compressed in one
-    piece. Raises UserError when the disk is too full.
+    That is so for large progressive JPEGs, interlaced PNGs, those that EXIF turns, other formats of Pillow, and TIFFs
+    compressed in one piece. Raises UserError when the disk is too full.
     """
     with open_image(path, pixels) as reader:
         if not reader.undividable:
@@ -40,15 +45,10 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
         )
     vips = optional("pyvips", "'pyvips[binary]'", path)
     vips.cache_set_max(0)
-    plain = path.suffix.lower() in PLAIN_SUFFIXES
     temporary = copy.with_suffix(".part.tif")
     try:
-        # Only what EXIF turns is read in another order than it is stored in.
-        turned = plain and vips.Image.new_from_file(str(path)).get_typeof("orientation") != 0
-        access = "random" if turned else "sequential"
-        image = vips.Image.new_from_file(str(path), access=access, fail_on="truncated", unlimited=True)
-        image = image.autorot() if plain else image
-        if image.bands != channels:
+        image = _image(path, vips)
+        if path.suffix.lower() not in PLAIN_SUFFIXES and image.bands != channels:
             raise UserError(f"{path} holds its channels in compressed pieces of the whole image; convert it to tiles")
         image.tiffsave(str(temporary), tile=True, tile_width=TILE, tile_height=TILE, bigtiff=True, compression="none")
         temporary.replace(copy)
@@ -57,3 +57,17 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return copy
+
+
+def _image(path: Path, vips: ModuleType) -> Any:
+    """A `vips.Image` with the file's values, turned as EXIF says; ink (CMYK) and palettes become colours."""
+    suffix = path.suffix.lower()
+    if suffix in PLAIN_SUFFIXES and suffix not in STREAMED:
+        return vips.Image.new_from_array(decoded(path))
+    # Only what EXIF turns is read in another order than it is stored in.
+    turned = suffix in STREAMED and vips.Image.new_from_file(str(path)).get_typeof("orientation") != 0
+    access = "random" if turned else "sequential"
+    image = vips.Image.new_from_file(str(path), access=access, fail_on="truncated", unlimited=True)
+    if suffix not in STREAMED:
+        return image
+    return (image.colourspace("srgb") if image.interpretation == "cmyk" else image).autorot()
