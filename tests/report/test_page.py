@@ -16,6 +16,7 @@ import pytest
 from many import many_images
 from PIL import Image
 
+from lib import tables
 from lib.config import load
 from lib.imaging.reader import AS_THEY_ARE
 from lib.inference.decision import Decision
@@ -25,8 +26,9 @@ from lib.inference.maps import Points
 from lib.report import page
 from lib.report.charts import Line, as_file, line_chart, scatter
 from lib.report.findings import correlation, curves, draw_panels, object_points, uncertainty
+from lib.report.sections import folds, overview, pseudo, submissions
 from lib.report.survey import draw_survey
-from lib.workspace import Workspace
+from lib.workspace import Workspace, write_json, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = [
@@ -137,6 +139,38 @@ def test_a_ledger_is_drawn_against_the_leaderboard(tmp_path):
     text = page.render_page(config).read_text()
     assert "rank correlation, public" in text and "0.5000" in text and "three.csv" in text
     assert "private leaderboard" not in text, "no private score is known"
+    texts = {"message": ["NA", "", "ok"], "version": ["5470153", "12e4567", "1"], "decision": "{}"}
+    ledger.assign(**texts).to_csv(tmp_path / "submissions/ledger.csv", index=False)
+    listed = submissions.section(Workspace(tmp_path), config).blocks[0].rows
+    assert [row["message"] for row in listed] == ["ok", "", "NA"]
+    assert [row["version"] for row in listed] == ["1", "12e4567", "5470153"]
+
+
+def test_submissions_are_counted_whatever_their_suffix(tmp_path):
+    workspace = Workspace(tmp_path)
+    write_json(workspace.runs / "base/fold0_seed42/done.json", {"score": 0.5})
+    for name in ("1_ensemble.zip", "1_ensemble.json", "2_ensemble.csv", "2_ensemble.json", "submission.csv"):
+        write_json(workspace.submissions / name, {})
+    numbers = dict(overview.section(workspace, load(None, ["--workspace", str(tmp_path)])).numbers)
+    assert numbers["submissions written"] == 2
+
+
+def test_classes_whose_names_begin_with_background_or_ignore_are_classes(tmp_path):
+    workspace, config = Workspace(tmp_path), load(None, ["--workspace", str(tmp_path)])
+    pixels = {"px_background": 9, "px_background_tissue": 5, "px_ignored_zone": 3, "px_ignore": 1}
+
+    def write(path, columns, **more):
+        row = {name: 0 if kind != "str" else "a" for name, (kind, _) in columns.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(path, pd.DataFrame([{**row, **more}]))
+
+    write(workspace.images, tables.IMAGES, **pixels)
+    write(workspace.folds, tables.FOLDS)
+    (balance,) = folds.section(workspace, config).blocks[0].rows
+    assert {"background", "background_tissue", "ignored_zone"} < set(balance) and "ignore" not in balance
+    write(tmp_path / "pseudo/round1/tiles.csv", tables.PSEUDO_TILES, **pixels)
+    kept = pseudo.rounds(workspace, config).blocks[1].rows
+    assert kept[0]["with object"] == 1
 
 
 def test_a_fault_in_the_page_stops_no_stage_but_is_told(tmp_path, monkeypatch, capsys):

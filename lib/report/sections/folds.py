@@ -15,7 +15,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py").set_index("image_id")
     folds = folds[folds["image_id"].isin(images.index)]
-    pixels = images.filter(regex="^px_(?!ignore)")
+    pixels = images.filter(regex="^px_(?!ignore$)")
     balance = imbalance(folds, pixels).reset_index()
     groups = [
         {"group": name, "fold": int(own["fold"].iloc[0]), "images": len(own), "ids": ", ".join(own["image_id"][:12])}

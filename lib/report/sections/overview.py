@@ -18,5 +18,5 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         numbers.append((f"ensemble, out-of-fold {oof['metric'].replace('_', ' ')}", oof["score"]))
         if oof["threshold"] is not None:
             numbers.append(("its threshold fitted on other folds", oof["cross_score"]))
-    numbers.append(("submissions written", len(list(workspace.submissions.glob("*_*.csv")))))
+    numbers.append(("submissions written", len(list(workspace.submissions.glob("*_*.json")))))
     return Section("overview", "Overview", [], numbers)

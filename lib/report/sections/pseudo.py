@@ -27,7 +27,7 @@ def rounds(workspace: Workspace, config: Config) -> Section | None:
     rows, galleries = [], []
     for path in paths:
         tiles = tables.read(path, tables.PSEUDO_TILES, "04_pseudo_label.py")
-        pixels = tiles.filter(regex="^px_(?!background|ignore)").sum(axis=1)
+        pixels = tiles.filter(regex="^px_(?!(background|ignore)$)").sum(axis=1)
         for fold, own in tiles.groupby("fold"):
             rows.append(
                 {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
+from lib import tables
 from lib.config import Config
 from lib.report.charts import scatter
 from lib.report.sections.blocks import Chart, Section, Table
@@ -15,7 +14,8 @@ def section(workspace: Workspace, config: Config) -> Section | None:
     if not ledger.is_file():
         rows = [_written(path.stem, read_json(path, {})) for path in sorted(workspace.submissions.glob("*.json"))]
         return Section("submissions", "Submissions", [Table("Written", rows[::-1])]) if rows else None
-    table = pd.read_csv(ledger, dtype={"file": str, "members": str})
+    table = tables.typed(ledger, tables.LEDGER)  # older ones lack columns
+    table = table.astype(dict.fromkeys(table.select_dtypes("Float64"), float))
     listed = [_listed(row) for row in table.iloc[::-1].to_dict("records")]  # the newest first
     blocks, numbers = [Table("Ledger", listed)], [("submissions", len(table))]
     for board in ("public", "private"):
