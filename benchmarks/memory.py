@@ -161,7 +161,7 @@ def write_config(raw: Path, height: int, classes: int) -> Path:
         "preprocess": {"scale": 0.25, "tile_size": 256, "background_keep": 0.05},
         "folds": {"scheme": "column", "column": "fold", "leak_check": False},
         "model": {"architecture": "tiny"},
-        "train": {"member_limit": 5, "evaluations": 0, "batch_size": BATCH, "precision": "fp32"},
+        "train": {"epochs": 300, "evaluations": 0, "batch_size": BATCH, "precision": "fp32"},
         "infer": {"window": WINDOW, "overlap": OVERLAP, "scale": 1.0, "batch_size": BATCH, "precision": "fp32",
                   "backend": "eager"},
         "pseudo": {"rounds": 1, "min_sure": 0.5, "max_tiles": 100},
