@@ -17,6 +17,7 @@ from lib.config.load import workspace_of
 from lib.data.cutting import class_pixels, cut_band, describe, pick_images, survey_image
 from lib.errors import UserError, run_script
 from lib.imaging.readers.planes import files_of
+from lib.imaging.roi import WORDS, check_boxes
 from lib.parallel import parallel
 from lib.plugins import load_plugins
 from lib.report.page import update_report
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
     images = pick_images(competition, config.preprocess.max_images)
     pixels = config.competition.pixels
     files = {str(path): stamp(path) for image in images for path in files_of(image.path, pixels)}
-    external = config.competition.external
+    external, roi = config.competition.external, config.preprocess.roi
     stage = workspace.stage(
         "01_preprocess",
         {
@@ -50,11 +51,13 @@ def main(argv: list[str]) -> None:
         [
             competition.root / config.competition.labels.path,
             *(Path(source.root) / source.labels.path for source in external if source.labels),
+            *([] if roi in WORDS else [Path(roi)]),
         ],
     )
     if stage.up_to_date():
         return
     competition.check()
+    check_boxes("preprocess.roi", roi, "training", [image.image_id for image in images if image.split == "train"])
     stage.begin()
 
     spool, pictures = workspace.root / "spool", workspace.report / "images"

@@ -53,11 +53,6 @@ def main(argv: list[str]) -> None:
     round_, roi = config.train.round, config.infer.roi
     if round_ < 1:
         raise UserError("04_pseudo_label.py needs the round to make labels for (--train.round 1), or --clean")
-    if config.preprocess.mode == "resize" and roi_file(config):
-        raise UserError(
-            "pseudo-labels are made of tiles or whole images, not yet of boxes shrunk whole (preprocess.mode resize, "
-            f"infer.roi {roi}); set pseudo.rounds 0"
-        )
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
     device = pick_device(config.train.device, config.train.threads)

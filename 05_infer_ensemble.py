@@ -22,11 +22,13 @@ from lib import ledger
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import flat, parse_command_line
 from lib.errors import run_script
+from lib.imaging.roi import check_boxes
 from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
     Part,
     Session,
+    check_crops,
     check_gate,
     check_same_systems,
     chosen_parts,
@@ -61,6 +63,8 @@ def main(argv: list[str]) -> None:
     systems = check_same_systems(judged)
     check_decide(asked, competition)
     check_gate(judged, asked)
+    check_crops([*judged, *predicting], asked)
+    check_boxes("infer.roi", asked.infer.roi, "test", list(session.images.query("split == 'test'")["image_id"]))
     finders = coarse_members(session)
     check_finders(asked, finders, judged)
     session, trials = settled(session, judged)

@@ -13,7 +13,7 @@ python -m lib submit CONFIG [CSV] -m MESSAGE …    check it, upload it to Kaggl
 python -m lib ledger CONFIG [CSV PUBLIC [PRIVATE]] …    all submissions and their scores; or fill scores in
 python -m lib select CONFIG [N [WITHIN]] …    N submissions for the private board: strong, and different
 python -m lib package CONFIG DIR [CSV] …    a folder for a Kaggle notebook without internet
-python -m lib boxes CONFIG CSV …      a box around each object that the members of infer.coarse find, in all images
+python -m lib boxes CONFIG CSV …      a box around each object that infer.coarse finds in labeled and test images
 python -m lib look CONFIG IMAGE_ID …  one picture: image, truth where known, members, ensemble, decision, errors
 python -m lib report CONFIG …         draw work/<name>/report/index.html again
 

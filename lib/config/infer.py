@@ -51,7 +51,7 @@ class Infer(Section):
     (`03_train.py --train.experiment coarse --train.scale 0.25`; run_all.sh trains none), or objects for
     `python -m lib boxes`."""
     coarse_above: Annotated[float, Interval(gt=0, lt=1)] = 0.2
-    """Probability of being no background from which a pixel belongs to a region."""
+    """Probability of being no background from which a pixel belongs to a region (or to an object: rather .5)."""
     coarse_margin: Annotated[float, Ge(0)] = 0.125
     """What is looked at around a region, as a share of a window's side; around an object, of its own longer side."""
     tta: Annotated[str, AfterValidator(tta_words)] = "none"

@@ -71,13 +71,19 @@ class Config(Section):
     @model_validator(mode="after")
     def _cropped(self):
         """Networks that learned from boxes shrunk whole see boxes, and others do not."""
+        if self.preprocess.mode != "resize":
+            return self
         learned, seen = self.preprocess.roi, self.infer.roi
-        if self.preprocess.mode == "resize" and (learned != seen or seen == "coarse") and not {learned, seen} <= {
-            "none", "content"
-        }:  # fmt: skip
+        boxed = [roi not in ("none", "content", "coarse") for roi in (learned, seen)]
+        if boxed[0] != boxed[1] or seen == "coarse":
             raise ValueError(
                 f"preprocess.mode resize with preprocess.roi {learned} and infer.roi {seen}: whole images are shrunk, "
-                "or each box of one CSV; name the same CSV in both (python -m lib boxes writes one)"
+                "or each box of a CSV; name a CSV of boxes in both (python -m lib boxes writes one)"
+            )
+        if boxed[0] and self.pseudo.rounds:
+            raise ValueError(
+                f"pseudo.rounds {self.pseudo.rounds}: pseudo-labels are made of tiles or whole images, not yet of "
+                "boxes shrunk whole (preprocess.mode resize with a CSV as preprocess.roi); set pseudo.rounds 0"
             )
         return self
 

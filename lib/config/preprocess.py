@@ -13,7 +13,7 @@ class Preprocess(Section):
 
     mode: Literal["tiles", "resize"] = "tiles"
     """`tiles` cuts a sliding window; `resize` shrinks each whole image to one tile of `tile_size`, or, where `roi` is a
-    CSV, each of its boxes: objects, one at a time and all of one size (`infer.roi` names the same CSV)."""
+    CSV, each of its boxes: objects, one at a time and all of one size (`infer.roi` names a CSV too)."""
     tile_size: Annotated[int, Ge(32)] = 512
     """Side of a tile as stored, in pixels after `scale`."""
     stride: Annotated[int, Ge(0)] = 0

@@ -130,11 +130,11 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
             **dict.fromkeys(class_columns(competition.label_names), 0),
         }
         path, size = pictures / f"{image.image_id}.jpg", (reader.height, reader.width)
+        where = regions(preprocess.roi, image.image_id, reader, preprocess.blank_tolerance, content)
         if image.split != "train":
             draw_survey(path, content.picture, size)
             return Survey(image, row, [], reader.windowed)
         label = competition.open_label(image, reader.height, reader.width)
-        where = regions(preprocess.roi, image.image_id, reader, preprocess.blank_tolerance, content)
         about = image.image_id, image.source
         spots = survey(*about, reader, label, where, content, competition.label_names, preprocess)
         rows = [spot.row for spot in spots]

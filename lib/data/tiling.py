@@ -50,7 +50,7 @@ def survey(
 ) -> list[Spot]:
     """Every tile of an image that its regions keep, row by row."""
     if config.mode == "resize":
-        boxes = [(0, 0, reader.height, reader.width)] if regions.boxes is None else sorted(set(regions.boxes))
+        boxes = [(0, 0, reader.height, reader.width)] if regions.boxes is None else regions.boxes
         sizes = [whole_size(*box[2:], config.tile_size, config.fit) for box in boxes]
         spots = [
             _spot(image_id, source, box, size, label, content, names, config.tile_size)

@@ -16,6 +16,7 @@ from lib.imaging.grid import grid
 from lib.imaging.reader import ImageReader
 
 Box = tuple[int, int, int, int]
+COLUMNS = ["image_id", "y", "x", "height", "width"]
 WORDS = ("none", "content", "coarse")  # what is no CSV
 ROWS = 8  # down a window's height, at which windows around boxes start: each row of windows is stitched on its own
 
@@ -47,9 +48,8 @@ def regions(
     """
     if roi == "none":
         return Regions(None)
-    content = content or content_map(reader, tolerance)
-    if roi in ("content", "coarse"):
-        return Regions(content)
+    if roi in WORDS:
+        return Regions(content or content_map(reader, tolerance))
     boxes = read_boxes(Path(roi)).get(image_id, [])
     for y, x, h, w in boxes:
         if min(y, x) < 0 or min(h, w) < 1 or y + h > reader.height or x + w > reader.width:
@@ -61,7 +61,7 @@ def regions(
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """Boxes (y, x, height, width) by image from a CSV with columns `image_id,y,x,height,width`."""
+    """Boxes (y, x, height, width) by image, sorted, from a CSV with columns `image_id,y,x,height,width`."""
     if not path.is_file():
         raise UserError(f"roi: expected none, content or a CSV of boxes, found {path}, which is no file")
     return _boxes(path, path.stat().st_mtime_ns)
@@ -69,14 +69,36 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 
 @lru_cache(maxsize=2)  # asked for with every image
 def _boxes(path: Path, _changed: int) -> dict[str, list[Box]]:
-    table = pd.read_csv(path, dtype={"image_id": str})
-    missing = [c for c in ("image_id", "y", "x", "height", "width") if c not in table.columns]
+    try:
+        table = pd.read_csv(path, dtype={"image_id": str})
+    except (ValueError, OSError) as error:  # pandas' own are ValueErrors
+        raise UserError(f"{path} is no CSV of boxes ({error}); expected {','.join(COLUMNS)}") from None
+    missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; expected image_id,y,x,height,width")
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; expected {','.join(COLUMNS)}")
+    numbers = table[COLUMNS[1:]].apply(pd.to_numeric, errors="coerce")
+    wrong = numbers.isna().any(axis=1) | table["image_id"].isna()
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{path}: row {row + 2} is {','.join(map(str, table.loc[row, COLUMNS]))}; an image id and four numbers are "
+            "expected (an image without box has no row)"
+        )
     boxes: dict[str, list[Box]] = {}
-    for row in table.itertuples():
-        boxes.setdefault(row.image_id, []).append((int(row.y), int(row.x), int(row.height), int(row.width)))
-    return boxes
+    for image_id, box in zip(table["image_id"], numbers.astype(int).to_numpy().tolist(), strict=True):
+        boxes.setdefault(image_id, []).append(tuple(box))
+    return {image_id: sorted(set(own)) for image_id, own in boxes.items()}
+
+
+def check_boxes(key: str, roi: str, what: str, image_ids: list[str]) -> None:
+    """Say how many of some images (`what` they are) have no box. Raises UserError, naming the option, if none has."""
+    if roi in WORDS or not image_ids:
+        return
+    without = [image_id for image_id in image_ids if image_id not in read_boxes(Path(roi))]
+    if len(without) == len(image_ids):
+        raise UserError(f"{key}: {roi} has no box of any {what} image, {without[0]} for one; are its image_id right?")
+    if without:
+        print(f"warning: {roi} has no box of {len(without)} of {len(image_ids)} {what} images ({without[0]} for one)")
 
 
 def windows_around(

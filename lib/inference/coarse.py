@@ -15,31 +15,40 @@ import pandas as pd
 
 from lib.config import Config
 from lib.errors import UserError
-from lib.imaging.roi import Box, read_boxes, windows_around
+from lib.imaging.roi import COLUMNS, Box, read_boxes, windows_around
 from lib.inference.evaluate import background_fill
 from lib.inference.members import Part, Session, groups_of, limits_of, parts_of
 from lib.inference.predictor import Block, Windows, count_windows, predict
-from lib.workspace import file_fingerprint, short_hash, write_table
+from lib.workspace import file_fingerprint, read_json, short_hash, write_table
 
 CELLS = 2048  # along an image's longest side, in which regions are noted
-COLUMNS = ["image_id", "y", "x", "height", "width"]
+SPECK = 3  # cells that are no object
 
 
 def coarse_members(session: Session) -> list[Part]:
     """The members that find regions; none where `infer.roi` is not `coarse`."""
-    config = session.config
-    if config.infer.roi != "coarse":
-        return []
+    return finders_of(session) if session.config.infer.roi == "coarse" else []
+
+
+def finders_of(session: Session) -> list[Part]:
+    """The members of `infer.coarse`. Raises UserError where they cannot find, or may have seen what they look at."""
+    config, folds = session.config, session.workspace.folds
     if not config.infer.coarse:
         raise UserError(
-            "infer.roi coarse needs infer.coarse, the experiment whose members find the regions: train one on shrunken "
-            "images, 03_train.py --train.experiment coarse --train.scale 0.25"
+            "infer.coarse is needed, the experiment whose members find the regions: train one on shrunken images, "
+            "03_train.py --train.experiment coarse --train.scale 0.25"
         )
     if not config.competition.background:
-        raise UserError(
-            "infer.roi coarse looks for what is no background, and this competition has none; take another roi"
-        )
-    return parts_of(session.workspace.members([config.infer.coarse]), config.infer.weights[:1])
+        raise UserError("infer.coarse finds what is no background, and this competition has none; take another roi")
+    finders = parts_of(session.workspace.members([config.infer.coarse]), config.infer.weights[:1])
+    now = file_fingerprint(folds)
+    for part in finders:
+        if read_json(part.member.path / "begun.json", {}).get(f"file {folds}", now) != now:
+            raise UserError(
+                f"infer.coarse: {part.member.name} was trained with other folds than {folds} has now, and may have "
+                "seen the images that it would look at; train it again"
+            )
+    return finders
 
 
 def check_finders(config: Config, finders: list[Part], parts: list[Part]) -> None:
@@ -72,7 +81,7 @@ def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
     ]  # fmt: skip
     path = session.workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
     if not path.is_file():
-        _write(path, finding, finders, lambda cells, share, size: boxes_of(cells, share, size, margin))
+        _write(path, finding, finders, lambda cells, shares, size: boxes_of(cells, shares, size, margin))
     return session.with_infer(roi=str(path))
 
 
@@ -80,16 +89,27 @@ def write_objects(session: Session, path: Path) -> int:
     """Write a CSV of boxes, one around each object that the members of `infer.coarse` find, with `infer.coarse_margin`
     of the object's longer side around it; returns how many. Training images by their own fold's members only.
 
-    Raises UserError as `coarse_members`, and where a fold has no member.
+    Raises UserError where there are no such members, for images without fold, and rather than overwrite another file.
     """
-    config = session.config
-    finders = coarse_members(session.with_infer(roi="coarse"))
-    unfound = set(session.folds["fold"]) - {-1} - {part.member.fold for part in finders}
-    if unfound:
+    config, rows = session.config, session.images
+    if path.exists():
+        read_boxes(path)
+    finders = finders_of(session)
+    judged = set(session.folds.loc[session.folds["fold"] >= 0, "image_id"])
+    lost = rows[(rows["split"] == "train") & ~rows["image_id"].isin(judged)]
+    external = lost["source"].isin({source.name for source in config.competition.external})
+    if not external.all():
+        raise UserError(
+            f"training image {lost.loc[~external, 'image_id'].iloc[0]} is in no fold, so that every member has seen "
+            "it; folds.scheme kfold gives each image to one"
+        )
+    if unfound := set(session.folds["fold"]) - {-1} - {part.member.fold for part in finders}:
         raise UserError(f"infer.coarse: {config.infer.coarse} has no member of fold {min(unfound)}; train it for all")
+    if len(lost):
+        print(f"warning: no boxes are written of {len(lost)} external images, which no member may look at; add theirs")
     finding = session.with_infer(window=0, scale=0, gate=0.0, roi="content")
     margin = config.infer.coarse_margin
-    return _write(path, finding, finders, lambda cells, share, size: objects_of(cells, share, size, margin))
+    return _write(path, finding, finders, lambda cells, shares, size: objects_of(cells, shares, size, margin))
 
 
 def _write(path: Path, finding: Session, finders: list[Part], boxed: Callable[..., list[Box]]) -> int:
@@ -106,7 +126,7 @@ def _write(path: Path, finding: Session, finders: list[Part], boxed: Callable[..
         (group,) = groups_of(parts, finding, engine)
         fill = background_fill(finding.competition.channels, len(finding.competition.label_names))
         found_blocks = predict(
-            finding.sources(ids), group.forward, group.windows, fill, 1, limits_of(config), "05 regions", False
+            finding.sources(ids), group.forward, group.windows, fill, 1, limits_of(config), "regions", False
         )
         for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
             size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])
@@ -115,34 +135,33 @@ def _write(path: Path, finding: Session, finders: list[Part], boxed: Callable[..
     return len(found)
 
 
-def _cells(blocks: Iterable[Block], above: float) -> tuple[np.ndarray, float]:
+def _cells(blocks: Iterable[Block], above: float) -> tuple[np.ndarray, tuple[float, float]]:
     """Which cells of an image (rows, columns) hold a pixel whose probability of being no background reaches `above`,
-    and a cell's side as a share of the map's height."""
+    and a cell's sides as shares of the map's height and width."""
     cells = None
     for block in blocks:
         if cells is None:
             side = -(-max(block.height, block.width) // CELLS)
             cells = np.zeros((-(-block.height // side), -(-block.width // side)), bool)
-            share = side / block.height
+            shares = side / block.height, side / block.width
         probs = block.probs[-1]
         seen = probs[0] if len(probs) == 1 else 1 - probs[0]
         ys, xs = np.nonzero(seen >= above)
         cells[(ys + block.y) // side, (xs + block.x) // side] = True
-    return cells, share
+    return cells, shares
 
 
-def boxes_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: float) -> list[Box]:
+def boxes_of(cells: np.ndarray, shares: tuple[float, float], size: tuple[int, int], margin: float) -> list[Box]:
     """Boxes (y, x, height, width) in pixels of an image of `size` that cover its marked cells and `margin` around.
 
-    `share`: a cell's side, of the image's height. Runs of cells below one another that are alike are one box.
+    `shares`: a cell's sides, of the image's. Runs of cells below one another that are alike are one box.
 
-    >>> boxes_of(np.array([[0, 1, 1], [0, 1, 1], [1, 0, 0]], bool), 1 / 3, (30, 30), 0)
-    [(0, 10, 20, 20), (20, 0, 10, 10)]
+    >>> boxes_of(np.array([[0, 1, 1], [0, 1, 1], [1, 0, 0]], bool), (1 / 3, 1 / 3), (30, 60), 0)
+    [(0, 20, 20, 40), (20, 0, 10, 20)]
     """
-    height, width = size
-    side = share * height
-    reach = int(np.ceil(margin / side))
-    wide = cv2.dilate(cells.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    sides = shares[0] * size[0], shares[1] * size[1]
+    down, across = (2 * int(np.ceil(margin / side)) + 1 for side in sides)
+    wide = cv2.dilate(cells.astype(np.uint8), np.ones((down, across), np.uint8))
     boxes, open_ = [], {}
     for row in range(len(wide) + 1):
         line = wide[row] if row < len(wide) else np.zeros_like(wide[0])
@@ -150,31 +169,31 @@ def boxes_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: flo
         runs = {(int(left), int(right)) for left, right in edges}
         boxes += [(top, left, row, right) for (left, right), top in open_.items() if (left, right) not in runs]
         open_ = {run: open_.get(run, row) for run in sorted(runs)}
-    return _in_pixels(sorted(boxes), side, size)
+    return _inside(np.array(sorted(boxes), np.float64).reshape(-1, 4) * [*sides, *sides], size)
 
 
-def objects_of(cells: np.ndarray, share: float, size: tuple[int, int], margin: float) -> list[Box]:
+def objects_of(cells: np.ndarray, shares: tuple[float, float], size: tuple[int, int], margin: float) -> list[Box]:
     """A box (y, x, height, width) in pixels of an image of `size` around each object: marked cells that touch, if only
-    at a corner. `margin`: how much wider it is on every side, as a share of its longer one. `share` as in `boxes_of`.
+    at a corner, more than `SPECK` of them. `margin`: how much wider it is on every side, as a share of its longer one.
+    `shares` as in `boxes_of`.
 
-    >>> objects_of(np.array([[0, 1, 1], [0, 0, 1], [1, 0, 0]], bool), 1 / 3, (30, 30), 0)
-    [(0, 10, 20, 20), (20, 0, 10, 10)]
+    >>> objects_of(np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]], bool), (1 / 3, 1 / 3), (30, 60), 0.1)
+    [(0, 0, 30, 44)]
     """
-    _, _, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8))
-    wider = [margin * max(width, height) for _, _, width, height, _ in stats[1:]]
-    edges = [
-        (max(0, top - more), max(0, left - more), top + height + more, left + width + more)
-        for (left, top, width, height, _), more in zip(stats[1:].tolist(), wider, strict=True)
-    ]
-    return _in_pixels(sorted(edges), share * size[0], size)
+    sides = shares[0] * size[0], shares[1] * size[1]
+    stats = cv2.connectedComponentsWithStats(cells.astype(np.uint8))[2][1:]
+    left, top, width, height, count = stats.T
+    edges = np.stack([top, left, top + height, left + width], 1) * [*sides, *sides]
+    wider = margin * np.maximum(height * sides[0], width * sides[1])[:, None]
+    return sorted(_inside((edges + wider * [-1, -1, 1, 1])[count > SPECK], size))
 
 
-def _in_pixels(edges: list[tuple], side: float, size: tuple[int, int]) -> list[Box]:
-    """Boxes (y, x, height, width) of an image of `size` that hold cells (top, left, bottom, right) of `side` pixels."""
+def _inside(edges: np.ndarray, size: tuple[int, int]) -> list[Box]:
+    """Boxes (y, x, height, width) of whole pixels of an image of `size` that hold (N, 4) top, left, bottom, right."""
     found = []
     for box in edges:
-        top, left = (int(edge * side) for edge in box[:2])
-        bottom, right = (min(most, int(np.ceil(edge * side))) for edge, most in zip(box[2:], size, strict=True))
+        top, left = (int(max(0, edge)) for edge in box[:2])
+        bottom, right = (min(most, int(np.ceil(edge))) for edge, most in zip(box[2:], size, strict=True))
         if bottom > top and right > left:
             found.append((top, left, bottom - top, right - left))
     return found

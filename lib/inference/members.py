@@ -263,6 +263,19 @@ def check_gate(parts: list[Part], config: Config) -> None:
         )
 
 
+def check_crops(parts: list[Part], config: Config) -> None:
+    """Raises UserError when a network that learned from boxes shrunk whole would see whole images, or the other way."""
+    boxed = config.infer.roi not in WORDS
+    for part in parts:
+        made = trained_with(part.member, config).preprocess
+        if made.mode == "resize" and (made.roi not in WORDS) != boxed:
+            learned = "whole images" if boxed else f"the boxes of {made.roi}"
+            raise UserError(
+                f"{part.member.name} learned from {learned}, and infer.roi is {config.infer.roi}; give it "
+                + ("content" if boxed else "a CSV of boxes")
+            )
+
+
 def check_same_systems(parts: list[Part]) -> list[str]:
     """Names of the systems; every fold must have all of them, or averages would mean different things."""
     folds = sorted({part.member.fold for part in parts})

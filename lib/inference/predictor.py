@@ -300,7 +300,7 @@ def _read_source(source: Source, windows: Windows, put: Callable[[object], None]
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
         size, stride = windows.size, windows.stride
         if windows.whole and where.boxes is not None:
-            whole, boxes = (reader.height, reader.width), sorted(where.boxes)
+            whole, boxes = (reader.height, reader.width), where.boxes
             put(_Plan(source.image_id, whole, whole, [box[:2] for box in boxes], boxes))
             for box in boxes:
                 put(pad(reader.shrunk(*whole_size(*box[2:], size, windows.whole), *box), size))

@@ -82,8 +82,8 @@ def predict(config: Config, out: Path, folder: Path, started: float) -> int:
     strangers = set(competition.ids("test")) - set(about["images"])
     if strangers and config.infer.roi == str(HERE / BOXES):
         raise UserError(
-            f"no boxes are packaged for {min(strangers)!r} and other images; give theirs with --infer.roi FILE, or "
-            "look everywhere with --infer.roi content"
+            f"no boxes are packaged for {min(strangers)!r} and other images; give theirs with --infer.roi FILE"
+            + (", or look everywhere with --infer.roi content" if config.preprocess.mode == "tiles" else "")
         )
     sizes = test_sizes(competition)
     images = pd.DataFrame(

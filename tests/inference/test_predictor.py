@@ -66,10 +66,12 @@ def whole(path, forward, windows, **limits):
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
 def test_boxes_shrunk_whole_come_back_where_they_lie_and_nothing_else_is_computed(tmp_path, fit, turn):
     pixels = np.full((90, 131, 3), 40, np.uint8)
-    pixels[10:42, 20:52], pixels[30:94, 60:124], pixels[50:58, 4:20] = 100, 180, 220
+    pixels[30:94, 60:124] = 180
+    pixels[10:42, 20:116] = (5 * np.arange(32) + 60)[:, None, None]  # padding is a mirror image: it would show
+    pixels[50:82, 4:20] = (12 * np.arange(16) + 30)[None, :, None]
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
     (tmp_path / "boxes.csv").write_text(
-        "image_id,y,x,height,width\na,30,60,60,64\na,10,20,32,32\na,50,4,8,16\na,85,0,2,2\n"
+        "image_id,y,x,height,width\na,42,60,48,64\na,10,20,32,96\na,50,4,32,16\na,85,0,2,2\n"
     )
     forward, seen = Ensemble([Grey()], CPU, tta=turn), []
 
@@ -89,10 +91,10 @@ def test_boxes_shrunk_whole_come_back_where_they_lie_and_nothing_else_is_compute
             assert np.isnan(out[number, block.y : block.y + h, block.x : block.x + w]).all()
             out[number, block.y : block.y + h, block.x : block.x + w] = block.probs[0, 0]
         expected = np.full((90, 131), 0.5)
-        for box in ((10, 20, 32, 32), (30, 60, 60, 64), (50, 4, 8, 16), (85, 0, 2, 2)):
+        for box in ((10, 20, 32, 96), (42, 60, 48, 64), (50, 4, 32, 16), (85, 0, 2, 2)):
             inside = np.s_[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
             expected[inside] = pixels[inside][..., 0] / 255
-        assert np.abs(out - expected).max() < 1e-5
+        assert np.abs(out - expected).max() < (0.03 if fit == "letterbox" else 0.1)
     assert len(seen) == 2 * 2 * 4
 
 

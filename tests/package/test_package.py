@@ -166,6 +166,24 @@ def test_boxes_travel_and_other_images_need_theirs(tiny, tmp_path_factory):
     assert (folder / "all.csv").is_file() and not (folder / "none.csv").exists()
 
 
+def test_boxes_shrunk_whole_travel_too(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    boxes = tiny.parent / "found.csv"
+    boxes.write_text("image_id,y,x,height,width\n" + "".join(f"im{i},0,0,90,80\n" for i in range(8)))
+    settings = yaml.safe_load(tiny.read_text())
+    settings["preprocess"] |= {"mode": "resize", "roi": str(boxes)}
+    settings |= {"pseudo": {"rounds": 0}, "infer": {**settings.get("infer", {}), "roi": str(boxes)}}
+    tiny.write_text(yaml.safe_dump(settings))
+    expected = make_submission(tiny)
+    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
+    boxes.unlink()
+    package, data = mounted(tiny, folder)
+    infer = runpy.run_path(str(package / "infer.py"))["main"]
+    given = ["--images", str(data / "test"), "--sample", str(data / "sample_submission.csv")]
+    infer([*given, "--out", str(folder / "s.csv")])
+    assert (folder / "s.csv").read_bytes() == expected
+
+
 def test_answers_without_a_sample_are_packaged_too(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
     settings = yaml.safe_load(tiny.read_text())
