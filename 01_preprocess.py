@@ -17,7 +17,7 @@ from lib.config.load import workspace_of
 from lib.data.cutting import class_pixels, cut_band, describe, pick_images, survey_image
 from lib.errors import UserError, run_script
 from lib.imaging.readers.planes import files_of
-from lib.imaging.roi import WORDS, check_boxes
+from lib.imaging.roi import boxes_file, check_boxes
 from lib.parallel import parallel
 from lib.plugins import load_plugins
 from lib.report.page import update_report
@@ -51,13 +51,13 @@ def main(argv: list[str]) -> None:
         [
             competition.root / config.competition.labels.path,
             *(Path(source.root) / source.labels.path for source in external if source.labels),
-            *([] if roi in WORDS else [Path(roi)]),
+            *boxes_file(roi),
         ],
     )
     if stage.up_to_date():
         return
     competition.check()
-    check_boxes("preprocess.roi", roi, "training", [image.image_id for image in images if image.split == "train"])
+    check_boxes("preprocess.roi", roi, "training", competition.ids("train"))
     stage.begin()
 
     spool, pictures = workspace.root / "spool", workspace.report / "images"

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     check_decide(asked, competition)
     check_gate(judged, asked)
     check_crops([*judged, *predicting], asked)
-    check_boxes("infer.roi", asked.infer.roi, "test", list(session.images.query("split == 'test'")["image_id"]))
+    check_boxes("infer.roi", asked.infer.roi, "test", competition.ids("test"))
     finders = coarse_members(session)
     check_finders(asked, finders, judged)
     session, trials = settled(session, judged)

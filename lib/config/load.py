@@ -15,7 +15,7 @@ from lib.config.competition import Competition
 from lib.config.folds import Folds
 from lib.config.infer import Infer, Report
 from lib.config.package import Package
-from lib.config.preprocess import Preprocess
+from lib.config.preprocess import ROI_WORDS, Preprocess
 from lib.config.pseudo import Pseudo
 from lib.config.section import Section
 from lib.config.training import Augment, Model, Train
@@ -74,16 +74,17 @@ class Config(Section):
         if self.preprocess.mode != "resize":
             return self
         learned, seen = self.preprocess.roi, self.infer.roi
-        boxed = [roi not in ("none", "content", "coarse") for roi in (learned, seen)]
+        boxed = [roi not in ROI_WORDS for roi in (learned, seen)]
         if boxed[0] != boxed[1] or seen == "coarse":
             raise ValueError(
                 f"preprocess.mode resize with preprocess.roi {learned} and infer.roi {seen}: whole images are shrunk, "
                 "or each box of a CSV; name a CSV of boxes in both (python -m lib boxes writes one)"
             )
-        if boxed[0] and self.pseudo.rounds:
+        if boxed[0] and (self.pseudo.rounds or self.train.round):
             raise ValueError(
-                f"pseudo.rounds {self.pseudo.rounds}: pseudo-labels are made of tiles or whole images, not yet of "
-                "boxes shrunk whole (preprocess.mode resize with a CSV as preprocess.roi); set pseudo.rounds 0"
+                "preprocess.mode resize with a CSV as preprocess.roi: pseudo-labels are made of tiles or whole images, "
+                f"not yet of boxes shrunk whole; set pseudo.rounds ({self.pseudo.rounds}) and train.round "
+                f"({self.train.round}) to 0"
             )
         return self
 

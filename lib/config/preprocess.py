@@ -7,6 +7,8 @@ from pydantic import model_validator
 
 from lib.config.section import Section
 
+ROI_WORDS = ("none", "content", "coarse")  # of preprocess.roi and infer.roi: what is no CSV
+
 
 class Preprocess(Section):
     """How tiles are cut, and which are kept."""

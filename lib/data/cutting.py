@@ -130,6 +130,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
             **dict.fromkeys(class_columns(competition.label_names), 0),
         }
         path, size = pictures / f"{image.image_id}.jpg", (reader.height, reader.width)
+        # Of test images too: a box outside of its image is told here, not by 05.
         where = regions(preprocess.roi, image.image_id, reader, preprocess.blank_tolerance, content)
         if image.split != "train":
             draw_survey(path, content.picture, size)

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from lib.config.preprocess import ROI_WORDS
 from lib.errors import UserError
 from lib.imaging.content import Content, content_map
 from lib.imaging.grid import grid
@@ -17,7 +18,6 @@ from lib.imaging.reader import ImageReader
 
 Box = tuple[int, int, int, int]
 COLUMNS = ["image_id", "y", "x", "height", "width"]
-WORDS = ("none", "content", "coarse")  # what is no CSV
 ROWS = 8  # down a window's height, at which windows around boxes start: each row of windows is stitched on its own
 
 
@@ -48,7 +48,7 @@ def regions(
     """
     if roi == "none":
         return Regions(None)
-    if roi in WORDS:
+    if roi in ROI_WORDS:
         return Regions(content or content_map(reader, tolerance))
     boxes = read_boxes(Path(roi)).get(image_id, [])
     for y, x, h, w in boxes:
@@ -90,9 +90,14 @@ def _boxes(path: Path, _changed: int) -> dict[str, list[Box]]:
     return {image_id: sorted(set(own)) for image_id, own in boxes.items()}
 
 
+def boxes_file(roi: str) -> list[Path]:
+    """The CSV of boxes, where `roi` names one."""
+    return [] if roi in ROI_WORDS else [Path(roi)]
+
+
 def check_boxes(key: str, roi: str, what: str, image_ids: list[str]) -> None:
     """Say how many of some images (`what` they are) have no box. Raises UserError, naming the option, if none has."""
-    if roi in WORDS or not image_ids:
+    if roi in ROI_WORDS or not image_ids:
         return
     without = [image_id for image_id in image_ids if image_id not in read_boxes(Path(roi))]
     if len(without) == len(image_ids):

@@ -18,7 +18,7 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
-from lib.imaging.roi import WORDS
+from lib.imaging.roi import boxes_file
 from lib.inference.backends import Engine, fastest_engine
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
@@ -196,7 +196,7 @@ def groups_of(parts: list[Part], session: Session, engine: Engine, each: bool = 
 
 def roi_file(config: Config) -> list[Path]:
     """The CSV of boxes, where `infer.roi` names one."""
-    return [] if config.infer.roi in WORDS else [Path(config.infer.roi)]
+    return boxes_file(config.infer.roi)
 
 
 def limits_of(config: Config) -> Limits:
@@ -265,10 +265,10 @@ def check_gate(parts: list[Part], config: Config) -> None:
 
 def check_crops(parts: list[Part], config: Config) -> None:
     """Raises UserError when a network that learned from boxes shrunk whole would see whole images, or the other way."""
-    boxed = config.infer.roi not in WORDS
+    boxed = bool(roi_file(config))
     for part in parts:
         made = trained_with(part.member, config).preprocess
-        if made.mode == "resize" and (made.roi not in WORDS) != boxed:
+        if made.mode == "resize" and bool(boxes_file(made.roi)) != boxed:
             learned = "whole images" if boxed else f"the boxes of {made.roi}"
             raise UserError(
                 f"{part.member.name} learned from {learned}, and infer.roi is {config.infer.roi}; give it "

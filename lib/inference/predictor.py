@@ -20,7 +20,7 @@ from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.paste import paste
 from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader, Scaled, open_image
-from lib.imaging.roi import WORDS, Box, read_boxes, regions, windows_around
+from lib.imaging.roi import Box, boxes_file, read_boxes, regions, windows_around
 from lib.imaging.stitch import Resizer, Spool, stitch
 from lib.memory import give_back
 from lib.terminal import progress
@@ -146,7 +146,8 @@ def predict(
         work.planned(len(plan.corners))
         spool = Spool(limits.bytes / 4, limits.folder)
         if plan.boxes is not None:
-            step = max(1, int(limits.bytes / 8 / column * windows.size / min(panel, plan.size[1])))
+            row = (len(everywhere) + 1) * min(panel, plan.size[1]) * 4  # bytes
+            step = max(1, int(limits.bytes / 8 / row))
             maps = (_unpadded(next(results).reshape(-1, *weights.shape), box, windows) for box in plan.boxes)
             for y, x, values in paste(plan.size, plan.boxes, maps, everywhere, panel, step, spool):
                 yield Block(plan.image_id, y, x, values.reshape(systems, -1, *values.shape[1:]), *plan.size)
@@ -240,8 +241,8 @@ def image_windows(sources: list[Source], windows: Windows) -> int:
     """How many windows some images have together, blank ones included."""
     total = 0
     for source in sources:
-        if windows.whole and source.roi not in WORDS:
-            total += len(read_boxes(Path(source.roi)).get(source.image_id, []))
+        if windows.whole and (file := boxes_file(source.roi)):
+            total += len(read_boxes(file[0]).get(source.image_id, []))
             continue
         with source.open() as reader:
             total += count_windows(reader.height, reader.width, windows)

@@ -50,6 +50,13 @@ def test_rows_of_run_lengths(tmp_path, rows, options, what):
         check(tmp_path, rows, **options)
 
 
+@pytest.mark.parametrize(("last", "pixels"), [("", 0), ("1 2", 2)])
+def test_the_last_line_need_not_end(tmp_path, last, pixels):
+    (tmp_path / "out.csv").write_text(f"id,predicted\na,1 3\nb,{last}")
+    folder = Folder(pd.DataFrame([("a", ""), ("b", "")], columns=["id", "predicted"]))
+    assert open_codec(folder).check(tmp_path / "out.csv", SIZES) == {"a": 3, "b": pixels}
+
+
 @pytest.mark.parametrize("held", [4, 7, 16, 100])
 def test_long_rows_are_read_in_pieces_as_short_ones_are_whole(tmp_path, monkeypatch, held):
     masks = {name: np.random.default_rng(i).random((40, 30)) < 0.4 for i, name in enumerate("ab")}

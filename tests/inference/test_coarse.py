@@ -220,6 +220,8 @@ def test_objects_are_found_cropped_and_resized_to_the_network(sparse, monkeypatc
         run("05_infer_ensemble", sparse, *everywhere)
     with pytest.raises(UserError, match="not yet of boxes shrunk whole"):
         run("01_preprocess", sparse, *flags, "--pseudo.rounds", "1")
+    with pytest.raises(UserError, match="not yet of boxes shrunk whole"):
+        run("04_pseudo_label", sparse, *flags, "--train.round", "1")
     with pytest.raises(UserError, match="name a CSV of boxes in both"):
         run("01_preprocess", sparse, *flags, "--infer.roi", "content")
 

@@ -142,6 +142,15 @@ def test_mixtures_and_rules_travel(tiny, tmp_path_factory):
     assert (folder / "s.csv").read_bytes() == expected
 
 
+def packaged_without(boxes, tiny, folder):
+    """(`main` of the package's infer.py, its arguments, the data's folder), the CSV of boxes gone."""
+    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
+    boxes.unlink()
+    package, data = mounted(tiny, folder)
+    given = ["--images", str(data / "test"), "--sample", str(data / "sample_submission.csv")]
+    return runpy.run_path(str(package / "infer.py"))["main"], given, data
+
+
 def test_boxes_travel_and_other_images_need_theirs(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
     boxes = tiny.parent / "found.csv"
@@ -150,11 +159,7 @@ def test_boxes_travel_and_other_images_need_theirs(tiny, tmp_path_factory):
     run("05_infer_ensemble", tiny, "--infer.roi", str(boxes))
     expected = (tiny.parent / "work/submission.csv").read_bytes()
     assert expected != everywhere
-    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
-    boxes.unlink()
-    package, data = mounted(tiny, folder)
-    infer = runpy.run_path(str(package / "infer.py"))["main"]
-    given = ["--images", str(data / "test"), "--sample", str(data / "sample_submission.csv")]
+    infer, given, data = packaged_without(boxes, tiny, folder)
     infer([*given, "--out", str(folder / "s.csv")])
     assert (folder / "s.csv").read_bytes() == expected
 
@@ -175,11 +180,7 @@ def test_boxes_shrunk_whole_travel_too(tiny, tmp_path_factory):
     settings |= {"pseudo": {"rounds": 0}, "infer": {**settings.get("infer", {}), "roi": str(boxes)}}
     tiny.write_text(yaml.safe_dump(settings))
     expected = make_submission(tiny)
-    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
-    boxes.unlink()
-    package, data = mounted(tiny, folder)
-    infer = runpy.run_path(str(package / "infer.py"))["main"]
-    given = ["--images", str(data / "test"), "--sample", str(data / "sample_submission.csv")]
+    infer, given, _ = packaged_without(boxes, tiny, folder)
     infer([*given, "--out", str(folder / "s.csv")])
     assert (folder / "s.csv").read_bytes() == expected
 

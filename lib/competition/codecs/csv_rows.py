@@ -136,7 +136,8 @@ class CsvRows(Codec):
 
     def _streamed(self, path: Path, line: bytes, file: io.BufferedReader) -> tuple[list[str], LongText] | None:
         """As `_parts`, of a row of which `line` is only the beginning, its answer last; None of others."""
-        if not self.streams or line.endswith(b"\n") or b'"' in line or self.place + 1 != len(self.columns):
+        whole = len(line) < HELD_BYTES or line.endswith(b"\n")
+        if whole or not self.streams or b'"' in line or self.place + 1 != len(self.columns):
             return None
         *fields, text = line.split(self.separator.encode(), self.place)
         if len(fields) != self.place:
