@@ -6,12 +6,13 @@ A run is (start, length) over the mask laid out flat in `order`: `column` runs t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
 
 import cv2
 import numpy as np
 
+from lib.competition.digits import LongText, pairs_of_text, text_of_numbers
 from lib.errors import UserError
 
 
@@ -38,16 +39,6 @@ def decode(text: str, height: int, width: int, order: str = "column", base: int 
     return window_of_runs(starts, lengths, (height, width), order, (0, 0, height, width))
 
 
-class LongText:
-    """A text too long to be held: read once, in `pieces`. `head`: its first letters; `most`: its length, at most."""
-
-    def __init__(self, head: bytes, pieces: Iterable[bytes], most: int):
-        self.head, self.pieces, self.most = head, pieces, most
-
-    def __len__(self) -> int:
-        return self.most
-
-
 def parse(
     text: str | bytes | LongText, size: int, where: str, base: int = 1, relative: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +48,7 @@ def parse(
     count, runs past `size`, or runs that overlap.
     """
     try:
-        starts, lengths, count = _pairs_of_text(text)
+        starts, lengths, count = pairs_of_text(text)
     except (ValueError, OverflowError):
         shown = (text.head if isinstance(text, LongText) else text)[:40]
         shown = shown.decode(errors="replace") if isinstance(shown, bytes) else shown
@@ -96,55 +87,6 @@ def parse(
 
 def _parts(count: int) -> Iterator[slice]:
     return (slice(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK))
-
-
-def _pairs_of_text(text: str | bytes | LongText) -> tuple[np.ndarray, np.ndarray, int]:
-    """(every other number from the first, and from the second, int64; how many there are). Raises as below."""
-    pairs = [np.empty(len(text) // 4 + 1, np.int64) for _ in range(2)]  # what is not written to takes no memory
-    count = 0
-    for numbers in _pieces_of_text(text):
-        for i in range(2):
-            place = (count + i) // 2
-            some = numbers[i::2]
-            pairs[(count + i) % 2][place : place + len(some)] = some
-        count += len(numbers)
-    starts, lengths = pairs
-    starts.resize((count + 1) // 2, refcheck=False)
-    lengths.resize(count // 2, refcheck=False)
-    return starts, lengths, count
-
-
-def numbers_of_text(text: str | bytes) -> np.ndarray:
-    """The words of the text, int64. Raises ValueError or OverflowError where one is no such integer.
-
-    >>> numbers_of_text(" 3 0007 -2 ").tolist()
-    [3, 7, -2]
-    """
-    return np.concatenate([np.zeros(0, np.int64), *_pieces_of_text(text)])
-
-
-def _pieces_of_text(text: str | bytes | LongText) -> Iterator[np.ndarray]:
-    """The same, of pieces of the text."""
-    long = isinstance(text, LongText)
-    rest = b"" if long else text[:0]
-    for piece in text.pieces if long else (text[i : i + CHUNK] for i in range(0, len(text), CHUNK)):
-        piece = rest + piece
-        blanks = (" ", "\n", "\t", "\r") if isinstance(piece, str) else (b" ", b"\n", b"\t", b"\r")
-        end = max(piece.rfind(blank) for blank in blanks) + 1  # a word may go on in the next piece
-        rest = piece[end:]
-        yield _numbers(piece[:end])
-    yield _numbers(rest)
-
-
-def _numbers(piece: str | bytes) -> np.ndarray:
-    if piece.isascii() and not piece.isspace():
-        data = piece.encode() if isinstance(piece, str) else piece
-        if not data.translate(None, b"0123456789 \t\r\n"):
-            # No Python object for each. It stops short at other characters, cuts what is too large down to this:
-            numbers = np.fromstring(data, np.int64, sep=" ")
-            if not (numbers == np.iinfo(np.int64).max).any():
-                return numbers
-    return np.array([int(word) for word in piece.split()], np.int64)
 
 
 def united(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -285,7 +227,7 @@ def _whole_lines(starts: np.ndarray, ends: np.ndarray, first: int, last: int) ->
     return np.repeat((np.arange(len(lengths)) % 2).astype(np.uint8), lengths)
 
 
-CHUNK = 2**20  # pixels, letters or runs looked at together
+CHUNK = 2**20  # pixels or runs looked at together
 HELD_BYTES = 2**22  # of a mask's places that wait in memory
 
 
@@ -379,28 +321,3 @@ def _changes(pixels: np.ndarray, before: np.ndarray) -> np.ndarray:
     inside = np.flatnonzero((now[words].view(np.uint8) != 0) != (then[words].view(np.uint8) != 0))
     tail = np.flatnonzero((pixels[whole:] != 0) != (before[whole:] != 0))
     return np.concatenate([words[inside // 8] * 8 + inside % 8, tail + whole])
-
-
-NUMBERS = 2**14  # formatted together
-# Four bytes each: nothing (row 0), a blank and the number's first 1 to 3 digits (rows to 999), three more (1000 on).
-_DIGITS = [b"", *(b" %d" % i for i in range(1, 1000)), *(b"%03d" % i for i in range(1000))]
-_CELLS = np.frombuffer(b"".join(digits.rjust(4, b"\0") for digits in _DIGITS), np.uint32)
-_ZERO = np.frombuffer(b"\0\0 0", np.uint32)
-
-
-def text_of_numbers(numbers: np.ndarray) -> Iterator[bytes]:
-    """Numbers (N,), none below 0, in decimal with a blank between them. Holds no Python object for each.
-
-    >>> b"".join(text_of_numbers(np.array([7, 0, 65536])))
-    b'7 0 65536'
-    """
-    for i in range(0, len(numbers), NUMBERS):
-        rest = numbers[i : i + NUMBERS]
-        cells = np.empty((len(rest), (len(str(rest.max())) + 2) // 3), np.uint32)
-        for column in reversed(range(cells.shape[1])):
-            above = rest // 1000
-            cells[:, column] = _CELLS[np.minimum(rest, rest - above * 1000 + 1000)]
-            rest = above
-        cells[numbers[i : i + NUMBERS] == 0, -1] = _ZERO
-        text = cells.tobytes().translate(None, b"\0")
-        yield text if i else text[1:]

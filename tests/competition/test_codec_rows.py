@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.competition import rle
+from lib.competition import digits, rle
 from lib.competition.codecs import csv_rows
 from lib.competition.scoring import open_codec
 from lib.config.competition import Competition as Settings
@@ -68,12 +68,13 @@ def test_long_rows_are_read_in_pieces_as_short_ones_are_whole(tmp_path, monkeypa
     assert whole == {name: mask.sum() for name, mask in masks.items()}
     for name, value in (("HELD_BYTES", held), ("PIECE", 5), ("SHORT", 3)):
         monkeypatch.setattr(csv_rows, name, value)
+    monkeypatch.setattr(digits, "CHUNK", 11)
     monkeypatch.setattr(rle, "CHUNK", 11)
     came = []
     plain = rle.parse
     monkeypatch.setattr(rle, "parse", lambda text, *rest: (came.append(type(text)), plain(text, *rest))[1])
     assert open_codec(folder).check(path, sizes) == whole
-    assert came == [rle.LongText] * 2
+    assert came == [digits.LongText] * 2
     labels = open_codec(folder).read(path, sizes)
     assert all((labels[name].read(0, 0, 40, 30) == mask).all() for name, mask in masks.items())
     assert open_codec(folder).check(path, {"b": (40, 30)}) == {"b": whole["b"]}, "a row that nobody reads is passed"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lib.competition import rle
+from lib.competition import digits, rle
 from lib.errors import UserError
 
 masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
@@ -71,8 +71,8 @@ def test_chunks_and_strips_of_any_size_give_the_same(order, height, width, size,
     mask = data.draw(arrays(np.uint8, (height, width), elements=st.sampled_from([0, 0, 1, 2, 255])))
     text = naive(mask, order, 1)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CHUNK", "STRIP", "NUMBERS"):
-            patch.setattr(rle, name, size)
+        for module, name in ((rle, "CHUNK"), (rle, "STRIP"), (digits, "CHUNK"), (digits, "NUMBERS")):
+            patch.setattr(module, name, size)
         assert rle.encode(mask, order) == text
         assert (rle.decode(text, *mask.shape, order) == (mask > 0)).all()
 
@@ -84,18 +84,20 @@ def test_any_number_but_0_is_the_object(kind):
 
 
 edges = [0, 9, 10, 99, 100, 999, 1000, 999_999, 10**6, 10**18 - 1, 10**18, 2**63 - 2, 2**63 - 1]
-whole_numbers = st.integers(0, 18).flatmap(lambda digits: st.integers(0, 10**digits)) | st.sampled_from(edges)
+whole_numbers = st.integers(0, 18).flatmap(lambda count: st.integers(0, 10**count)) | st.sampled_from(edges)
 
 
 @given(st.lists(whole_numbers))
 def test_text_of_numbers(numbers):
-    assert b"".join(rle.text_of_numbers(np.array(numbers, np.int64))).decode() == " ".join(map(str, numbers))
+    assert b"".join(digits.text_of_numbers(np.array(numbers, np.int64))).decode() == " ".join(map(str, numbers))
 
 
-@pytest.mark.parametrize("count", [0, 1, rle.NUMBERS - 1, rle.NUMBERS, rle.NUMBERS + 1, 2 * rle.NUMBERS + 1])
+@pytest.mark.parametrize(
+    "count", [0, 1, digits.NUMBERS - 1, digits.NUMBERS, digits.NUMBERS + 1, 2 * digits.NUMBERS + 1]
+)
 def test_text_of_numbers_around_a_chunk(count):
     numbers = np.resize([*edges, *edges[::-1]], count)
-    assert b"".join(rle.text_of_numbers(numbers)).decode() == " ".join(map(str, numbers.tolist()))
+    assert b"".join(digits.text_of_numbers(numbers)).decode() == " ".join(map(str, numbers.tolist()))
 
 
 words = st.one_of(
@@ -116,12 +118,12 @@ def test_numbers_of_text_are_those_of_int(pieces, front):
         with pytest.raises(UserError, match="here: the run-length holds something that is no integer"):
             rle.parse(text, 9, "here")
     else:
-        assert rle.numbers_of_text(text).tolist() == expected
+        assert digits.numbers_of_text(text).tolist() == expected
 
 
 @given(st.lists(whole_numbers), st.text(" \t\n\r", min_size=1, max_size=2), st.sampled_from(["", " ", "\r\n"]))
 def test_sound_text_of_numbers(numbers, blank, end):
-    found = rle.numbers_of_text(end + blank.join(map(str, numbers)) + end)
+    found = digits.numbers_of_text(end + blank.join(map(str, numbers)) + end)
     assert found.dtype == np.int64 and found.tolist() == numbers
 
 
@@ -148,7 +150,7 @@ def test_no_object_per_number():
     held, text = peak(encoder.finish)
     count = len(text.split())
     assert count > 900_000 and held < 25 * count
-    held, _ = peak(lambda: rle.numbers_of_text(text))
+    held, _ = peak(lambda: digits.numbers_of_text(text))
     assert held < 25 * count
     held, _ = peak(lambda: rle.encode(mask))
     assert held < 60 * count

@@ -13,7 +13,7 @@ from tempfile import SpooledTemporaryFile
 import pandas as pd
 
 from lib.competition.codecs.common import Codec, Name
-from lib.competition.rle import LongText
+from lib.competition.digits import LongText
 from lib.config.competition import Competition
 from lib.errors import UserError
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition import rle
 from lib.competition.codecs.common import Bands, label_of_array, names_of
 from lib.competition.codecs.csv_rows import CsvRows
+from lib.competition.digits import numbers_of_text, text_of_numbers
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -33,7 +33,7 @@ class PixelRows(CsvRows):
     def _pieces(self, height: int, width: int, bands: Bands) -> Iterator[bytes]:
         for y, labels in self.seen(height, width, bands):
             yield b" " if y else b""
-            yield from rle.text_of_numbers(labels.ravel().astype(np.int64))
+            yield from text_of_numbers(labels.ravel().astype(np.int64))
 
     def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
         """Labels of the images in `sizes`. Raises UserError as `check` does."""
@@ -52,7 +52,7 @@ class PixelRows(CsvRows):
             if name not in known:
                 continue
             try:
-                numbers = rle.numbers_of_text(text)
+                numbers = numbers_of_text(text)
             except (ValueError, OverflowError):
                 raise UserError(f"{path}, {name[0]}: the answer holds something that is no integer") from None
             if len(numbers) != height * width:

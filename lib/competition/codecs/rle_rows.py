@@ -14,6 +14,7 @@ from lib.competition import rle
 from lib.competition.codecs.common import Bands, names_of
 from lib.competition.codecs.components import Components
 from lib.competition.codecs.csv_rows import CsvRows
+from lib.competition.digits import LongText
 from lib.competition.labels.common import Label, label_of_runs
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -107,7 +108,7 @@ class RleRows(CsvRows):
             yield image_id, self._apart(path, image_id, own)
 
     def _parsed(
-        self, path: Path, name: str, text: bytes | rle.LongText, size: tuple[int, int]
+        self, path: Path, name: str, text: bytes | LongText, size: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
         s = self.config.submission
         if s.empty and isinstance(text, bytes) and not text.strip():
