@@ -19,6 +19,7 @@ from lib.imaging.readers.base import ImageReader, check, shown
 TIFF_SUFFIXES = (".tif", ".tiff")
 JPEG, WHITE_IS_ZERO, RGB, PALETTE = 7, 0, 2, 3  # numbers of TIFF: a compression, photometric interpretations
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+PASSED_OVER = 16384  # bytes beside a window's row that are read sooner than jumped over
 NOT_YCBCR = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # a marker of JPEG
 
 
@@ -135,7 +136,7 @@ class TiffReader(SegmentReader):
         line = self._segment[1] * pixel
         with self._lock:
             handle = self._file.filehandle
-            if 2 * (x1 - x0) > self._segment[1]:
+            if line - (x1 - x0) * pixel <= PASSED_OVER:
                 handle.seek(offset + y0 * line)
                 rows = np.frombuffer(handle.read((y1 - y0) * line), dtype)
                 return rows.reshape(y1 - y0, self._segment[1], self._samples)[:, x0:x1]
