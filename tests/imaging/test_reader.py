@@ -12,7 +12,7 @@ from lib.errors import UserError
 from lib.imaging.content import content_map
 from lib.imaging.grid import grid
 from lib.imaging.reader import Scaled, open_image
-from lib.imaging.readers import plain, spool
+from lib.imaging.readers import plain, spool, tiff
 from lib.imaging.readers.planes import files_of
 from lib.imaging.readers.spool import spooled
 from lib.imaging.readers.tiff import TiffReader
@@ -53,7 +53,10 @@ def test_tiff_windows_are_cuts_of_the_image(tmp_path, layout):
             assert (image.read(y, x, h, w) == PIXELS[y : y + h, x : x + w]).all()
 
 
-def test_of_an_uncompressed_strip_only_the_window_is_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("passed_over", "columns"), [(tiff.PASSED_OVER, 467), (1000, 60)])
+def test_of_an_uncompressed_strip_only_the_window_is_read(tmp_path, monkeypatch, passed_over, columns):
+    """Narrow rows are read whole, of wide ones only the window's columns."""
+    monkeypatch.setattr(tiff, "PASSED_OVER", passed_over)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, photometric="rgb", rowsperstrip=301)
     with open_image(path) as image:
@@ -61,7 +64,7 @@ def test_of_an_uncompressed_strip_only_the_window_is_read(tmp_path, monkeypatch)
         real, sizes = tifffile.FileHandle.read, []
         monkeypatch.setattr(tifffile.FileHandle, "read", lambda self, n=-1: sizes.append(n) or real(self, n))
         assert (image.read(7, 9, 50, 60) == PIXELS[7:57, 9:69]).all()
-    assert sum(sizes) == 50 * 60 * 3
+    assert sum(sizes) == 50 * columns * 3
 
 
 def save_plain(path, pixels, **options):
