@@ -140,7 +140,7 @@ def counts_of_text(text: str) -> np.ndarray:
     return counts
 
 
-STRIP = 512  # columns turned together
+STRIP = 256  # columns turned together
 
 
 def window_of_runs(
@@ -160,7 +160,7 @@ def window_of_runs(
         for left in range(0, w, STRIP):
             right = min(left + STRIP, w)
             strip = window_of_runs(starts, lengths, shape[::-1], "row", (x + left, y, right - left, h))
-            window[:, left:right] = cv2.transpose(strip).reshape(h, right - left)
+            cv2.transpose(strip, dst=window[:, left:right])
         return window
     (_, width), (y, x, h, w) = shape, box
     if w == width:
