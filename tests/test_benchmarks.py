@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ablation, effects, ensemble, proxy, rounds, trials
+from benchmarks import ablation, effects, ensemble, external, proxy, rounds, trials
+from lib import tables
+from lib.competition.dataset import Competition
 from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.inference.decision import Decision
 from lib.inference.members import Session, named_parts
+from lib.training.member import training_tiles
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -330,3 +333,41 @@ def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypat
         ensemble.limited_score(session, parts, {**plan, "windows": [{count: 9}]}, decision) for count in ("4", "1", "0")
     ]
     assert scores[0] == pytest.approx(unlimited["score"], abs=1e-4) and scores[2] == none["score"] != scores[1]
+
+
+def test_external_images_are_a_folds_images_from_elsewhere_and_no_arm_validates_on_them(tiny, tmp_path, monkeypatch):
+    trained = {}
+
+    def run(script, *words):
+        if script.endswith(".py"):
+            runpy.run_path(str(ROOT / script))["main"](list(words))
+
+    def train(setting, experiment, fold, seed, seconds, options, workspace):
+        config = setting.config(options, workspace)
+        home, competition = Workspace(workspace_of(config)), Competition(config.competition)
+        folds = tables.read(home.folds, tables.FOLDS, "02")
+        tiles = training_tiles(home, folds, fold, config, competition)
+        trained[workspace] = set(zip(tiles["image_id"], tiles["weight"], strict=True))
+        sizes.update(tiles.groupby("image_id")["height"].max())
+        validated.append(set(folds.loc[folds["fold"] == fold, "image_id"]))
+        return {"score": 0.5 + len(trained[workspace]) / 100, "wall_seconds": 1.0}
+
+    sizes, validated = {}, []
+    monkeypatch.setattr(trials, "WORK", tmp_path / "trials")
+    monkeypatch.setattr(trials, "run", run)
+    monkeypatch.setattr(trials, "train", train)
+    monkeypatch.setattr(external, "LOG", trials.Log(tmp_path / "external.jsonl"))
+    external.main([str(tiny), "--seeds", "1", "--", "--folds.k", "3", "--folds.group_column", ""])
+    table = tables.read(tmp_path / "trials/tiny/folds.csv", tables.FOLDS, "02").set_index("image_id")["fold"]
+    between, last = (set(table.index[table == fold]) for fold in (1, 2))
+    assert validated == [set(table.index[table == 0])] * 4
+    own, web = {(name, 1.0) for name in between}, {f"elsewhere_{name}" for name in last}
+    assert len(own) == len(web) == 2
+    assert trained == {
+        "external-without": own, "external-external": own | {(name, 1.0) for name in web},
+        "external-half": own | {(name, 0.5) for name in web}, "external-own": own | {(name, 1.0) for name in last},
+    }  # fmt: skip
+    assert {sizes[name] for name in web} == {48} and {sizes[name] for name in between} == {96}
+    trained.clear()
+    external.main([str(tiny), "--seeds", "1", "--", "--folds.k", "3", "--folds.group_column", ""])
+    assert not trained, "what is in the log is not trained again"
