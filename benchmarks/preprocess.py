@@ -80,6 +80,7 @@ FORMATS = {  # name: (suffix, options of cv2.imwrite)
     "jpeg 90": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
     "jpeg 95": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]),
     "webp lossless": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
+    "bmp": (".bmp", []),
     "raw, one .npy each": (".npy", []),
     "raw, one memory map": (".raw", []),
 }

@@ -33,8 +33,8 @@ class Preprocess(Section):
     """Share of the tiles without object that is kept, per image and stratified by contrast."""
     min_object_pixels: Annotated[int, Ge(1)] = 1
     """Object pixels (as stored) that make a tile a foreground tile."""
-    image_format: Literal["png", "jpg"] = "png"
-    """Storage of tiles: lossless, or JPEG at quality 95."""
+    image_format: Literal["png", "bmp", "jpg"] = "png"
+    """Storage of tiles: lossless, lossless and read ten times as fast from two to three times the disk, or JPEG at quality 95."""
 
     max_images: Annotated[int, Ge(0)] = 0
     """Use only this many images of each split, spread evenly over the list; 0 means all."""

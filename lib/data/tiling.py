@@ -203,7 +203,7 @@ def write_tile(row: dict, image: np.ndarray, mask: np.ndarray, folder: Path, ima
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Store (H, W, 3) uint8 RGB as the suffix says: lossless PNG, or JPEG at quality 95.
+    """Store (H, W, 3) uint8 RGB as the suffix says: lossless PNG or BMP, or JPEG at quality 95.
 
     cv2's own PNG (run-lengths of differences) is written and read about twice as fast as zlib's, in a tenth to a
     quarter more bytes: benchmarks/preprocess.py.

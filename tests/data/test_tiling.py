@@ -11,6 +11,7 @@ from lib.competition.labels.common import Label
 from lib.config import load
 from lib.config.preprocess import Preprocess
 from lib.data.cutting import BAND_TILES, Survey, has_object, pick_images
+from lib.data.dataset import read_planes, read_rgb
 from lib.data.tiling import (
     Spot,
     cut,
@@ -20,6 +21,7 @@ from lib.data.tiling import (
     stored_label,
     survey,
     vanished_objects,
+    write_tile,
 )
 from lib.imaging.content import content_map
 from lib.imaging.reader import open_image
@@ -184,3 +186,13 @@ def test_one_tile_of_background_is_kept_as_often_as_is_asked():
     row = {"px_background": 9, "px_disc": 0, "px_ignore": 0, "contrast": 1.0}
     kept = [len(keep_tiles([row], Preprocess(background_keep=0.3), background=True, seed=seed)) for seed in range(300)]
     assert 60 < sum(kept) < 120
+
+
+@pytest.mark.parametrize("image_format", ["bmp", "png"])
+def test_a_lossless_format_stores_what_was_cut(tmp_path, image_format):
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 21, 3)).astype(np.uint8)
+    (tmp_path / "tiles").mkdir()
+    row = write_tile({"tile_id": "a"}, pixels, pixels[:, :, 0], tmp_path / "tiles", image_format)
+    assert row["image_path"] == f"tiles/a.{image_format}"
+    assert (read_rgb(tmp_path / row["image_path"]) == pixels).all()
+    assert (read_planes(tmp_path / row["mask_path"], 1)[0] == pixels[:, :, 0]).all()
