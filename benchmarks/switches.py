@@ -83,6 +83,7 @@ SWITCHES = {
     # The network.
     "classification_head": Switch("train", {"model.classifier": "true"}, {"model.classifier": "false"}),
     "learned_stem": Switch("train", {"model.stem": "down"}),
+    "deep_supervision": Switch("train", {"model.deep_supervision": "true"}, {"model.deep_supervision": "false"}),
     # The training.
     "label_smoothing": Switch("train", {"train.loss.label_smoothing": "0.1"}, {"train.loss.label_smoothing": "0"}),
     "dice_loss": Switch(
@@ -90,12 +91,21 @@ SWITCHES = {
         {"train.loss.terms": lambda c: f"{{{cross_entropy(c)}: 1, dice: 1}}"},
         {"train.loss.terms": lambda c: f"{{{cross_entropy(c)}: 1}}"},
     ),
+    "lovasz_end": Switch("train", {"train.loss.then": "{0.7: {lovasz: 1}}"}, {"train.loss.then": "{}"}),
+    "soft_edges": Switch("train", {"train.loss.soft_edges": "1"}, {"train.loss.soft_edges": "0"}),
     "foreground_share": Switch(
         "train", {"train.sampling.foreground_share": "0.5"}, {"train.sampling.foreground_share": "0"}, need=BACKGROUND
     ),
     "alike_images": Switch("train", {"train.sampling.alike": "images"}, {"train.sampling.alike": "tiles"}),
     "color": Switch("train", {"augment.color": "1"}, {"augment.color": "0"}),
     "heavy_augmentation": Switch("train", {"augment.preset": "heavy"}, {"augment.preset": "medium"}),
+    "copy_paste": Switch("train", {"augment.mix": "copypaste"}, {"augment.mix": "none"}),
+    "rotation": Switch("train", {"augment.rotate": "45"}, {"augment.rotate": "0"}),
+    "onecycle": Switch("train", {"train.schedule": "onecycle"}, {"train.schedule": "cosine"}),
+    "restarts": Switch("train", {"train.schedule": "restarts"}, {"train.schedule": "cosine"}),
+    "slower_encoder": Switch("train", {"train.encoder_lr": "0.3"}, {"train.encoder_lr": "1"}),
+    "layer_decay": Switch("train", {"train.layer_decay": "0.8"}, {"train.layer_decay": "1"}),
+    "smaller_batches": Switch("train", {"train.batch_size": lambda c: f"{max(2, c.train.batch_size // 2)}"}),
     # The YAML's `auto` may take either of them.
     "fp32": Switch("train", {"train.precision": "fp32"}, need=BF16),
     "bf16": Switch("train", {"train.precision": "bf16"}, against="fp32", need=BF16),
