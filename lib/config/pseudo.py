@@ -13,7 +13,7 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 class Pseudo(Section):
     """Pseudo-label rounds."""
 
-    rounds: Annotated[int, Ge(0)] = 1
+    rounds: Annotated[int, Ge(0)] = 0
     """Rounds that `run_all.sh` runs; 0 for none."""
     patience: Annotated[int, Ge(0)] = 1
     """Rounds without a better mean OOF score after which `run_all.sh` makes no more; 05 takes the members of the best
