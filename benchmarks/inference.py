@@ -9,8 +9,8 @@ reads the file, predicts, decides at one half and encodes run-lengths; the peers
 it is, and are given our encoder, which is faster than theirs. `forward`: the same batches through the same backend,
 images ready in memory. Every round runs all sides once, every other one in reverse; ratios are theirs over ours
 (above 1: ours is faster), except `over_forward` (ours over the bare passes), each the median and range over the
-rounds. `over_own_forward`: ours over the time that its own forward passes took, which no drift of the machine comes
-between. `max_abs_diff`: between our map and MONAI's. The last line it prints is JSON.
+rounds. `over_own_forward`: a side over the time that its own forward passes took, which no drift of the machine comes
+between: what it does beside them. `max_abs_diff`: between our map and MONAI's. The last line it prints is JSON.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def main() -> None:
     forwards = {name: Ensemble([network], CPU, engine=Engine("fp32", name)) for name in {"eager", best}}
     runs = {name: Engine("fp32", name).build(network, CPU) for name in forwards}
     inside = Stopwatch()
-    forwards[best].runs = [inside.of(run) for run in forwards[best].runs]
-    peer = plain(network)
+    for forward in forwards.values():
+        forward.runs = [inside.of(run) for run in forward.runs]
+    peer = inside.of(plain(network))
     weights = window_weights(args.window, "gaussian")
     sides: dict[str, Callable[[], object]] = {}  # what is compared stands together: a machine's speed drifts
     for name in dict.fromkeys([best, "eager"]):
@@ -83,14 +84,13 @@ def main() -> None:
             sides["monai"] = lambda: theirs(full, lambda i: monai_map(peer, i, args.window, 0.5, BATCH))
     sides["toolbelt"] = lambda: theirs(full, lambda i: toolbelt_map(peer, i, weights, 0.5, BATCH))
     taken: dict[str, list[float]] = {name: [] for name in sides}
-    own: list[float] = []
+    own: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(args.rounds + 1):  # the first warms up
         for name in list(sides)[:: 1 if number % 2 else -1]:
             inside.seconds, started = 0.0, time.perf_counter()
             sides[name]()
-            if number and name == f"ours {best}":
-                own.append(inside.seconds)
             if number:
+                own[name].append(inside.seconds)
                 taken[name].append(time.perf_counter() - started)
                 print(f"round {number}: {name:<22} {taken[name][-1]:7.2f} s", flush=True)
 
@@ -105,7 +105,9 @@ def main() -> None:
         json.dumps(
             {
                 "over_forward": ratios(taken[f"ours {best}"], taken[f"forward {best}"]),
-                "over_own_forward": ratios(taken[f"ours {best}"], own),
+                "over_own_forward": {
+                    name: ratios(taken[name], own[name]) for name in sides if not name.startswith("forward")
+                },
                 "over_forward_eager": ratios(taken["ours eager"], taken["forward eager"]),
                 "vs_monai_same_backend": ratios(taken["monai"], taken["ours eager"]),
                 "vs_toolbelt_same_backend": ratios(taken["toolbelt"], taken["ours eager"]),
