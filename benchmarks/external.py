@@ -34,7 +34,7 @@ from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.imaging.reader import open_image
 from lib.plugins import load_plugins
-from lib.workspace import Workspace, write_table
+from lib.workspace import Workspace, short_hash, write_table
 
 LOG = trials.Log(trials.RESULTS / "external.jsonl")
 NAME = "elsewhere"
@@ -61,11 +61,13 @@ def main(argv: list[str]) -> None:
 
 def write_source(setting: Setting) -> Path:
     """The last fold's images at half the size and their labels as indices, in a folder of their own; its path."""
-    config, folder = setting.config(), trials.WORK / f"{setting.name}--{NAME}-source"
+    config = setting.config()
     load_plugins(config.plugins)
     competition, last = Competition(config.competition), setting.folds()[-1]
     table = tables.read(Workspace(workspace_of(config)).folds, tables.FOLDS, "02_make_folds.py")
     chosen = set(table.loc[table["fold"] == last, "image_id"])
+    # Other folds' images must not be in it: one of them is validated on.
+    folder = trials.WORK / f"{setting.name}--{NAME}-{short_hash(sorted(chosen))}"
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for image in competition.images:

@@ -371,3 +371,7 @@ def test_external_images_are_a_folds_images_from_elsewhere_and_no_arm_validates_
     trained.clear()
     external.main([str(tiny), "--seeds", "1", "--", "--folds.k", "3", "--folds.group_column", ""])
     assert not trained, "what is in the log is not trained again"
+    external.main([str(tiny), "--seeds", "1", "--", "--folds.k", "6", "--folds.group_column", ""])
+    table = tables.read(tmp_path / "trials/tiny/folds.csv", tables.FOLDS, "02").set_index("image_id")["fold"]
+    web = {name for name, _ in trained["external-external"] if name.startswith("elsewhere_")}
+    assert web == {f"elsewhere_{name}" for name in table.index[table == 5]}, "no other folds' images are left there"

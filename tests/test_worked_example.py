@@ -13,6 +13,7 @@ import yaml
 from conftest import disc_image
 
 from lib import tables
+from lib.config import load
 from lib.workspace import round_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,13 +49,14 @@ def retina(tiny):
     small = yaml.safe_load(tiny.read_text(encoding="utf-8"))
     config |= {key: small[key] for key in ("model", "train", "infer", "report", "workspace", "jobs")}
     config["folds"] |= {"k": 2, "leak_check": False}
-    config["pseudo"] |= small["pseudo"]
+    config["pseudo"] = {**small["pseudo"], **config["pseudo"]}
     path = tiny.parent / "retina.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
 
 
 def test_the_readmes_example_of_external_and_unlabeled_images_runs_to_a_submission(retina):
+    assert load(retina).pseudo.rounds == 1
     for stage in ("01_preprocess", "02_make_folds", "03_train"):
         runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(retina)])
     for stage in ("04_pseudo_label", "03_train"):

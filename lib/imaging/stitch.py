@@ -38,7 +38,7 @@ class Spool:
             self._held[key] = array
             self._bytes += array.nbytes
             return
-        self._file = self._file or tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
+        self._file = self._file or tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 (the spool's life)
         free = self._free.get(array.nbytes)
         offset = free.pop() if free else self._end
         self._end = max(self._end, offset + array.nbytes)

@@ -88,7 +88,7 @@ class Bands:
     """
 
     def __init__(self, rows: Iterable[np.ndarray], folder: Path | None = None):
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (for the maps' life)
         self._shapes = []
         for tall in rows:
             height = max(1, BAND // tall.shape[-1])
