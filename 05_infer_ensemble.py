@@ -118,12 +118,13 @@ def main(argv: list[str]) -> None:
     decision.save(workspace.decision, check_same_systems(parts))
     found = {"members": members, "ensemble": gains, "trials": trials}
     write_findings(oof, fitted, found, objects, session, until_of(session, laps.started))
+    beside = rest_key(parts, list(test["image_id"]), session, engine)
+    made_from = {part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]}
     laps.end("report")
     speed = speed_of(laps, groups, test, session.device)
-    beside = rest_key(parts, list(test["image_id"]), session, engine)
     workspace.choose(beside, speed["test_seconds"] - speed["network_seconds"])
     about = {
-        "made_from": {part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]},
+        "made_from": made_from,
         "members": [part.name for part in parts], "judged": [part.name for part in judged],
         "decision": read_json(workspace.decision, {}),
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": laps.total(),

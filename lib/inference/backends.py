@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lib.errors import UserError
+from lib.inference.folding import fold_batch_norms
 from lib.inference.upsampling import convolve_before_upsampling
 from lib.plugins import find, register
 from lib.precision import autocast, finished
@@ -51,8 +52,11 @@ EAGER = Engine()
 
 @register("backend", "eager")
 def eager(network: nn.Module, device: torch.device, precision: str) -> Run:
-    """PyTorch as it is."""
+    """PyTorch, batch-norms folded into convolutions."""
+    return _autocast(fold_batch_norms(network), device, precision)
 
+
+def _autocast(network: nn.Module, device: torch.device, precision: str) -> Run:
     def run(images: torch.Tensor) -> torch.Tensor:
         with autocast(device, precision):
             return network(images)
@@ -63,7 +67,7 @@ def eager(network: nn.Module, device: torch.device, precision: str) -> Run:
 @register("backend", "compile")
 def compiled(network: nn.Module, device: torch.device, precision: str) -> Run:
     """torch.compile: some minutes of building for each kind of network, on the CPU with a C++ compiler."""
-    return eager(torch.compile(network, dynamic=False), device, precision)
+    return _autocast(torch.compile(fold_batch_norms(network), dynamic=False), device, precision)
 
 
 @register("backend", "openvino")

@@ -26,8 +26,8 @@ class Laps:
         self.seconds[part], self._last = round(now - self._last, 3), now
 
     def total(self) -> float:
-        """Seconds since the start."""
-        return round(time.monotonic() - self.started, 1)
+        """Seconds of all parts."""
+        return round(self._last - self.started, 1)
 
 
 def speed_of(laps: Laps, groups: list[Group], images: pd.DataFrame, device: torch.device) -> dict:

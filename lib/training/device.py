@@ -7,6 +7,7 @@ import os
 import torch
 
 from lib.errors import UserError
+from lib.memory import keep_freed
 
 
 def pick_device(name: str, threads: int = 0) -> torch.device:
@@ -17,15 +18,16 @@ def pick_device(name: str, threads: int = 0) -> torch.device:
     if threads:
         torch.set_num_threads(threads)
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        others = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        name = next((other for other, there in others.items() if there), "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"train.device: {name!r} cannot be used here ({reason}); try auto") from None
+    if device.type == "cpu":
+        keep_freed()
     return device
 
 

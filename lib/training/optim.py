@@ -52,7 +52,8 @@ def encoder_stages(parameters: Iterable[str]) -> dict[str, int]:
 
 @register("optimizer", "adamw")
 def adamw(parameters: list, config: Train) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=config.lr)
+    fused = all(p.device.type in ("cpu", "cuda") for group in parameters for p in group["params"])  # a third of the time
+    return torch.optim.AdamW(parameters, lr=config.lr, fused=fused)
 
 
 @register("optimizer", "sgd")
