@@ -5,8 +5,9 @@
 
 One image of tissue, and one whose right half is blank glass, as uncompressed tiled TIFFs; a real network (smp FPN on
 tf_efficientnet_lite0, one class, ImageNet weights, fp32); windows with gaussian blending on the same grid. Every side
-reads the file, predicts, decides at one half and encodes run-lengths; the peers read the image whole, use PyTorch as
-it is, and are given our encoder, which is faster than theirs. `forward`: the same batches through the same backend,
+reads the file, predicts, decides at one half and encodes run-lengths; the peers read the image whole, are handed the
+network as it is, which ours folds the batch-norms of, and are given our encoder, which is faster than theirs. Freed
+memory is kept on no side: a setting of the process, which our scripts alone would have. `forward`: the same batches through the same backend,
 images ready in memory. Every round runs all sides once, every other one in reverse; ratios are theirs over ours
 (above 1: ours is faster), except `over_forward` (ours over the bare passes), each the median and range over the
 rounds. `over_own_forward`: a side over the time that its own forward passes took, which no drift of the machine comes

@@ -70,7 +70,7 @@ class Infer(Section):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """`auto` takes, together with the backend, what is fastest and agrees with fp32."""
     backend: str = "auto"
-    """`eager`, `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
+    """`eager` (PyTorch), `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
     windows, where the work takes half a minute (`compile`: five), and takes the fastest whose maps agree."""
     gate: Annotated[float, Interval(ge=0, lt=1)] | Literal["fit"] = 0.0
     """A class is left out where the classification heads (`model.classifier`) find it less likely than this, blended

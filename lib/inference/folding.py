@@ -76,4 +76,3 @@ def _fold(network: nn.Module, convolution: nn.Module, norm: nn.BatchNorm2d) -> N
     convolution.bias = bias
     path = next(path for path, module in network.named_modules() if module is norm)
     network.set_submodule(path, getattr(norm, "act", nn.Identity()))  # timm's batch-norms bring their activation along
-
