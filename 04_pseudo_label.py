@@ -73,6 +73,7 @@ def main(argv: list[str]) -> None:
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
     engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
     forward = ensemble = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
+    del nets  # it has its own
     fill = unseen_fill(competition.channels, config.competition.background, roi)
     if config.pseudo.by == "agreement":
         forward, fill = Votes(ensemble), np.append(fill, np.float32(fill.min() > 0))

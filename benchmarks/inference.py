@@ -7,11 +7,12 @@ One image of tissue, and one whose right half is blank glass, as uncompressed ti
 tf_efficientnet_lite0, one class, ImageNet weights, fp32); windows with gaussian blending on the same grid. Every side
 reads the file, predicts, decides at one half and encodes run-lengths; the peers read the image whole, are handed the
 network as it is, which ours folds the batch-norms of, and are given our encoder, which is faster than theirs. Freed
-memory is kept on no side: a setting of the process, which our scripts alone would have. `forward`: the same batches through the same backend,
-images ready in memory. Every round runs all sides once, every other one in reverse; ratios are theirs over ours
-(above 1: ours is faster), except `over_forward` (ours over the bare passes), each the median and range over the
-rounds. `over_own_forward`: a side over the time that its own forward passes took, which no drift of the machine comes
-between: what it does beside them. `max_abs_diff`: between our map and MONAI's. The last line it prints is JSON.
+memory is kept on no side: a setting of the process, which our scripts alone would have. `forward`: the same batches
+through the same backend, images ready in memory. Every round runs all sides once, every other one in reverse; ratios
+are theirs over ours (above 1: ours is faster), except `over_forward` (ours over the bare passes), each the median and
+range over the rounds. `over_own_forward`: a side over the time that its own forward passes took, which no drift of the
+machine comes between: what it does beside them. `max_abs_diff`: between our map and MONAI's. The last line it prints is
+JSON.
 """
 
 from __future__ import annotations

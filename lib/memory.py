@@ -38,7 +38,7 @@ def _find_glibc() -> ctypes.CDLL | None:
         library = ctypes.CDLL("libc.so.6")
     except OSError:
         return None
-    return library if hasattr(library, "gnu_get_libc_version") else None  # another has not all of these
+    return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None  # another library's
 
 
 _LIBC = _find_glibc()

@@ -125,7 +125,7 @@ def fastest_engine(
     one of them. Raises UserError when none works.
     """
     images = as_images(windows, device)
-    exact = probabilities(_finished(EAGER.build(network, device), images))
+    exact = probabilities(_finished(_autocast(network, device, "fp32"), images))
     cost: dict[Engine, float] = {}
     # Eager is ready at once; what takes minutes to build comes last, and in the best precision alone.
     for engine in sorted(engines, key=lambda engine: (engine.backend != "eager", engine.backend == "compile")):

@@ -19,13 +19,14 @@ def pick_device(name: str, threads: int = 0) -> torch.device:
         torch.set_num_threads(threads)
     if name == "auto":
         others = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        name = next((other for other, there in others.items() if there), "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"train.device: {name!r} cannot be used here ({reason}); try auto") from None
+        device = torch.device(next((other for other, there in others.items() if there), "cpu"))
+    else:
+        try:
+            device = torch.device(name)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"train.device: {name!r} cannot be used here ({reason}); try auto") from None
     if device.type == "cpu":
         keep_freed()
     return device
