@@ -102,7 +102,7 @@ def sparse(tmp_path_factory):
         "competition": {"name": "sparse", "root": str(folder / "raw"), "classes": ["disc"]},
         "preprocess": {"tile_size": 128, "stride": 128}, "folds": {"k": 2, "leak_check": False},
         "model": {"architecture": "tiny"},
-        "train": {"epochs": 15, "batch_size": 4, "crop": 64, "lr": 0.02, "workers": 0, "evaluations": 0,
+        "train": {"epochs": 25, "batch_size": 4, "crop": 64, "lr": 0.02, "workers": 0, "evaluations": 0,
                   "precision": "fp32", "swa": {"start": 0.5, "every": 0.5, "bn_batches": 8},
                   "sampling": {"foreground_share": 0.7}},
         "infer": {"precision": "fp32", "backend": "eager"}, "report": {"pictures": 0},
