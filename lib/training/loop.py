@@ -22,7 +22,7 @@ from lib.terminal import Bar, progress
 from lib.training.averaging import WeightAverage, greedy_soup, mean_of, update_bn
 from lib.training.checkpoint import load_resume, load_weights, save_resume, save_weights
 from lib.training.device import layout_of
-from lib.training.optim import build_optimizer, learning_rate, load_optimizer, set_lr
+from lib.training.optim import build_optimizer, learning_rate, set_lr
 from lib.training.team import ALONE, Team
 
 SAVED_EVERY = 20  # seconds, or an epoch where that is longer: what a kill may cost
@@ -298,7 +298,7 @@ class Trainer:
         for key in _NUMBERS:
             setattr(self, key, state[key])
         self.network.load_state_dict(state["network"])
-        load_optimizer(self.optimizer, state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.swa.load_state_dict(state["swa"])
         if self.ema:

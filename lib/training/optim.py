@@ -52,27 +52,12 @@ def encoder_stages(parameters: Iterable[str]) -> dict[str, int]:
 
 @register("optimizer", "adamw")
 def adamw(parameters: list, config: Train) -> torch.optim.Optimizer:
-    on = {parameter.device.type for group in parameters for parameter in group["params"]}
-    # It takes a third of the time; not every device has it.
-    return torch.optim.AdamW(parameters, lr=config.lr, fused=True if on <= {"cpu", "cuda"} else None)
+    return torch.optim.AdamW(parameters, lr=config.lr)
 
 
 @register("optimizer", "sgd")
 def sgd(parameters: list, config: Train) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=config.lr, momentum=0.9, nesterov=True)
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Take over a saved state, perhaps of another device, as this device computes and lays out in memory."""
-    groups = [
-        {**saved, "fused": own["fused"]} if "fused" in own else saved
-        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
-    ]
-    optimizer.load_state_dict({**state, "param_groups": groups})
-    for parameter, own in optimizer.state.items():
-        for name, value in own.items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                own[name] = torch.empty_like(parameter).copy_(value)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -1,5 +1,3 @@
-from copy import deepcopy
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -15,7 +13,7 @@ from lib.training.averaging import WeightAverage, update_bn
 from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
 from lib.training.model import build_network
-from lib.training.optim import build_optimizer, learning_rate, load_optimizer
+from lib.training.optim import learning_rate
 
 CPU = torch.device("cpu")
 
@@ -163,36 +161,6 @@ def test_float16_steps_go_through_the_scaler(tiles, tmp_path):
     assert trainer.scaler.is_enabled() and trainer.scaler.get_scale() >= 1
     with autocast(CPU, "bf16"):
         assert trainer.network(torch.zeros(1, 3, 32, 32)).dtype == torch.bfloat16
-
-
-def test_a_state_from_another_device_goes_on_as_this_one_computes():
-    """There AdamW was not fused and convolutions were laid out otherwise; its next step is the same."""
-    nets = [build_network(Model(architecture="tiny"), 1) for _ in range(2)]
-    there = torch.optim.AdamW([{**group, "fused": None} for group in build_optimizer(Train(), nets[0]).param_groups])
-    torch.manual_seed(0)
-
-    def step(net, optimizer, gradients):
-        scale = torch.amp.GradScaler("cpu", init_scale=4.0)
-        scale.scale(torch.zeros(()))  # it is ready then
-        for parameter, gradient in zip(net.parameters(), gradients, strict=True):
-            parameter.grad = gradient * 4
-        scale.unscale_(optimizer)
-        scale.step(optimizer)
-
-    first, second = ([torch.randn_like(parameter) for parameter in nets[0].parameters()] for _ in range(2))
-    step(nets[0], there, first)
-    nets[1].load_state_dict(nets[0].state_dict())
-    state = deepcopy(there.state_dict())
-    for own in state["state"].values():
-        own.update({k: v.to(memory_format=torch.channels_last) for k, v in own.items() if v.ndim == 4})
-    here = build_optimizer(Train(), nets[1])
-    load_optimizer(here, state)
-    assert all(group["fused"] for group in here.param_groups)
-    assert all(own["exp_avg"].stride() == parameter.stride() for parameter, own in here.state.items())
-    step(nets[0], there, second)
-    step(nets[1], here, second)
-    for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-        torch.testing.assert_close(one, other)
 
 
 def test_foreground_share_and_pseudo_share_are_kept():
