@@ -31,7 +31,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
             after = folded(probe)
         same = bool(pairs) and bool((after - before).abs().max() <= DIFFERENCE * before.abs().max())
         return folded.to(device) if same else network
-    except Exception:  # a network of a user's may do anything
+    except Exception:  # a user's network may raise anything here; unfolded it predicts, or tells why not, as before
         return network
 
 
