@@ -70,6 +70,7 @@ def main(argv: list[str]) -> None:
     else:
         for number, member in enumerate(members):
             train_member(member, config, competition, workspace, folds, device, team, len(members) - number)
+    team.part()
     print(text_table([row_of(member) for member in members if (member.path / "done.json").is_file()]))
 
 

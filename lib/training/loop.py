@@ -63,7 +63,12 @@ class Data:
     def _load(self, groups: Iterable[list]) -> Iterator[tuple[torch.Tensor, ...]]:
         # No torch generator: every sample is seeded by its key, so workers may come and go.
         ahead = 4 if self.workers else None
-        return iter(DataLoader(self.dataset, batch_sampler=groups, num_workers=self.workers, prefetch_factor=ahead))
+        pinned = torch.cuda.is_available()  # then a copy to the GPU waits for nothing
+        return iter(
+            DataLoader(
+                self.dataset, batch_sampler=groups, num_workers=self.workers, prefetch_factor=ahead, pin_memory=pinned
+            )
+        )
 
     def steps(self) -> int:
         return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
@@ -96,6 +101,7 @@ class Trainer:
         self.swa = WeightAverage(self.network)
         self.ema = WeightAverage(self.network, config.ema) if config.ema else None
         self.epoch, self.step, self.seconds, self.waited, self.swa_samples = 0, 0, 0.0, 0.0, 0
+        self.begun = 0, 0.0  # step and seconds after this process's first step, which loads and compiles
         self.best, self.score = float("-inf"), None
         self.watch: Callable[[int, dict], object] = lambda step, numbers: None
         self.evaluations, self.plateaus, self.checkpoints = 0, 0, 0
@@ -167,7 +173,9 @@ class Trainer:
             self.seconds = self.team.leaders(self.seconds + now - started)
             bar.update(min(now - started if self.config.member_limit else 1, bar.total - bar.n))
             started = now
-            if self.step == FORETOLD:
+            if not self.begun[0]:
+                self.begun = self.step, self.seconds
+            if self.step == FORETOLD > self.begun[0]:
                 bar.write(self.foretell(members))
             self.sample_swa()
             self.keep_checkpoints()
@@ -187,10 +195,11 @@ class Trainer:
 
     def foretell(self, members: int) -> str:
         """What the first steps say of this training, and of all that are to come."""
-        each = self.seconds / self.step
-        steps = self.config.member_limit / each if self.config.member_limit else self.total_steps()
-        epochs = steps / self.data.steps()
-        taken = duration(steps * each) + (f", {duration(members * steps * each)} for {members} members" * (members > 1))
+        each = (self.seconds - self.begun[1]) / (self.step - self.begun[0])
+        limit = self.config.member_limit
+        steps = self.step + (limit - self.seconds) / each if limit else self.total_steps()
+        seconds, epochs = limit or self.seconds + (steps - self.step) * each, steps / self.data.steps()
+        taken = duration(seconds) + (f", {duration(members * seconds)} for {members} members" * (members > 1))
         return f"03: {each:.2f} s a step: {steps:.0f} steps, {epochs:.1f} epochs in {taken}, scoring aside"
 
     def lr(self) -> float:

@@ -68,6 +68,11 @@ class Team:
         """For all to come here."""
         self.leaders(0.0)
 
+    def part(self) -> None:
+        """The work is done: nothing is sent any more."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
     @contextmanager
     def leader_first(self) -> Iterator[None]:
         """The leader goes through alone, then the others: what it wrote down is there for them to read."""

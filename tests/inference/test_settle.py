@@ -121,7 +121,7 @@ class Flawed(nn.Module):
     def forward(self, x):
         logits = (x.mean(1, keepdim=True) - 150) / 8
         if self.flaw == "side":
-            return logits + torch.linspace(9, -9, x.shape[-1])
+            return logits + torch.linspace(9, -9, x.shape[-1], device=x.device)
         rim = torch.full_like(logits, -9)
         rim[..., 20:-20, 20:-20] = logits[..., 20:-20, 20:-20]
         return rim if self.flaw == "rim" else logits

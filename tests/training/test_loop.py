@@ -195,8 +195,11 @@ def test_the_first_steps_tell_how_long_all_members_will_take(tiles, tmp_path, ca
     trainer = trainer_of(tiles, tmp_path / "run", epochs=20)
     trainer.data.batch_size, trainer.step, trainer.seconds = 4, 20, 10.0
     assert trainer.foretell(6) == "03: 0.50 s a step: 40 steps, 20.0 epochs in 20 s, 2 min for 6 members, scoring aside"
-    trainer.step = 0
+    trainer.begun = 1, 5.25  # a GPU's first step takes seconds
+    assert trainer.foretell(1) == "03: 0.25 s a step: 40 steps, 20.0 epochs in 15 s, scoring aside"
+    trainer.step, trainer.begun = 0, (0, 0.0)
     trainer.run(None, members=6)
+    assert trainer.begun[0] == 1
     assert "for 6 members" in "".join(capsys.readouterr())
 
 
