@@ -3,9 +3,11 @@
     python benchmarks/ablation.py configs/demo.yaml --seeds 42 43 44 --seconds 40
     python benchmarks/ablation.py configs/aerial.yaml --budget 120 -- --competition.root ../shared/competitions/aerial
     python benchmarks/ablation.py configs/demo.yaml --switches ema larger_window --redo ema
+    python benchmarks/ablation.py configs/demo.yaml --seconds 0 -- --train.epochs 9
     python benchmarks/ablation.py --table
 
-Run it with the Python of the solution, on an otherwise idle machine. The baseline is the competition's YAML with the
+Run it with the Python of the solution, on an otherwise idle machine. `--seconds 0` trains equal epochs instead: then no
+clock decides, and other trainings may share the machine. The baseline is the competition's YAML with the
 options after `--`, which go to the scripts. A switch is a trick, an entry of switches.py. Where the YAML has the
 trick already, the variant is the training without it. An effect is always the score with the trick less the score
 without it, in the competition's metric on the stitched whole images of the fold, at threshold 0.5, with the YAML's
@@ -58,7 +60,9 @@ LOG = trials.Log(trials.RESULTS / "ablation.jsonl")
 def main() -> None:
     args = parse_arguments()
     if args.table:
-        report(newest(LOG.lines()), list(SWITCHES), {})
+        for seconds in sorted({line["seconds"] for line in LOG.lines()}):
+            print(f"\n{f'{seconds:g} s' if seconds else 'Equal epochs'} of training")
+            report(newest(LOG.lines(seconds=seconds)), list(SWITCHES), {})
         return
     setting = Setting.of(args.config, args.given)
     trials.prepare(setting)

@@ -193,6 +193,18 @@ def test_the_table_takes_the_lines_of_a_competitions_last_baseline(capsys):
     assert "| color | +.1000 (1), not shown |" in out and "| ema | not yet |" in out
 
 
+def test_the_table_tells_trainings_of_other_lengths_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ablation, "LOG", trials.Log(tmp_path / "log.jsonl"))
+    monkeypatch.setattr("sys.argv", ["ablation.py", "--table"])
+    for seconds, value in ((60, 0.7), (0, 0.5)):
+        for one in (line("baseline", 1, 0.6, score=0.6), line("color", 1, value)):
+            ablation.LOG.add({**one, "seconds": seconds})
+    ablation.main()
+    epochs, clock = capsys.readouterr().out.split("60 s of training")
+    assert "Equal epochs" in epochs and "| color | -.1000 (1)" in epochs
+    assert "| color | +.1000 (1)" in clock
+
+
 @pytest.fixture
 def pretended(tiny, tmp_path, monkeypatch):
     """rounds.py on three folds, with a log of its own; nothing runs. Scripts and trainings are written down.

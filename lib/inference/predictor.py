@@ -5,8 +5,6 @@ Memory: what windows still touch, never the image's height.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.ahead import ahead
 from lib.config.competition import Pixels
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
@@ -260,51 +259,18 @@ def first_windows(sources: list[Source], windows: Windows, count: int) -> np.nda
 
 def _read_ahead(sources: list[Source], windows: Windows, batch_size: int) -> Iterator[_Plan | np.ndarray]:
     """Plans and their windows from a thread that stays a few batches ahead of the network."""
-    buffer: queue.Queue = queue.Queue(maxsize=4 * batch_size)
-    stop = threading.Event()
-
-    def put(item: object) -> None:
-        while not stop.is_set():
-            try:
-                return buffer.put(item, timeout=0.2)
-            except queue.Full:
-                continue
-        raise _Stopped
-
-    def work() -> None:
-        try:
-            for source in sources:
-                _read_source(source, windows, put)
-            put(None)
-        except _Stopped:
-            pass
-        except BaseException as error:  # handed over to whoever waits for windows
-            buffer.put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := buffer.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
+    return ahead((item for source in sources for item in _read_source(source, windows)), 4 * batch_size)
 
 
-class _Stopped(Exception):
-    """Nobody wants the windows any more."""
-
-
-def _read_source(source: Source, windows: Windows, put: Callable[[object], None]) -> None:
+def _read_source(source: Source, windows: Windows) -> Iterator[_Plan | np.ndarray]:
     with source.open() as reader:
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
         size, stride = windows.size, windows.stride
         if windows.whole and where.boxes is not None:
             whole, boxes = (reader.height, reader.width), where.boxes
-            put(_Plan(source.image_id, whole, whole, [box[:2] for box in boxes], boxes))
+            yield _Plan(source.image_id, whole, whole, [box[:2] for box in boxes], boxes)
             for box in boxes:
-                put(pad(reader.shrunk(*whole_size(*box[2:], size, windows.whole), *box), size))
+                yield pad(reader.shrunk(*whole_size(*box[2:], size, windows.whole), *box), size)
             return
         shape = whole_size(reader.height, reader.width, size, windows.whole) if windows.whole else None
         scaled = Scaled(reader, windows.scale, shape)
@@ -317,10 +283,10 @@ def _read_source(source: Source, windows: Windows, put: Callable[[object], None]
                 for y, x in grid(scaled.height, scaled.width, size, stride)
                 if where.keep(*scaled.original(y, x, min(size, scaled.height - y), min(size, scaled.width - x)))
             ]
-        put(_Plan(source.image_id, (reader.height, reader.width), (scaled.height, scaled.width), corners))
+        yield _Plan(source.image_id, (reader.height, reader.width), (scaled.height, scaled.width), corners)
         for y, x in corners:
             pixels = scaled.read(y, x, min(size, scaled.height - y), min(size, scaled.width - x))
-            put(flipped(pad(pixels, size).transpose(2, 0, 1), turn_of((y, x), windows)).transpose(1, 2, 0))
+            yield flipped(pad(pixels, size).transpose(2, 0, 1), turn_of((y, x), windows)).transpose(1, 2, 0)
 
 
 def _outputs(feed: Iterator, forward: Callable, batch_size: int) -> Iterator[tuple[_Plan, Iterator[np.ndarray]]]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from lib.ahead import ahead
 from lib.config.training import Train
 from lib.config.units import duration
 from lib.data.dataset import TileDataset
@@ -26,6 +29,7 @@ from lib.training.optim import build_optimizer, learning_rate, set_lr
 from lib.training.team import ALONE, Team
 
 SAVED_EVERY = 20  # seconds, or an epoch where that is longer: what a kill may cost
+READY = 2  # batches that wait where one thread makes them
 FORETOLD = 20  # steps after which the rest is foretold
 
 
@@ -37,6 +41,7 @@ class Data:
     sampler: Any  # as lib/data/dataset.py:BalancedSampler
     workers: int
     batch_size: int
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def batches(self, epoch: int, progress: float = 0.0) -> Iterator[tuple[torch.Tensor, ...]]:
         """The batches of one epoch, whole ones only (batch norm dislikes a batch of one).
@@ -62,16 +67,29 @@ class Data:
 
     def _load(self, groups: Iterable[list]) -> Iterator[tuple[torch.Tensor, ...]]:
         # No torch generator: every sample is seeded by its key, so workers may come and go.
-        ahead = 4 if self.workers else None
+        if not self.workers:
+            return ahead(map(self._batch, groups), READY)
         pinned = torch.cuda.is_available()  # then a copy to the GPU waits for nothing
         return iter(
             DataLoader(
-                self.dataset, batch_sampler=groups, num_workers=self.workers, prefetch_factor=ahead, pin_memory=pinned
+                self.dataset, batch_sampler=groups, num_workers=self.workers, prefetch_factor=4, collate_fn=stacked,
+                pin_memory=pinned,
             )
-        )
+        )  # fmt: skip
+
+    def _batch(self, keys: list) -> tuple[torch.Tensor, ...]:
+        with self.lock:  # the thread of batches that nobody wants any more may be at its last one
+            return stacked([self.dataset[key] for key in keys])
 
     def steps(self) -> int:
         return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
+
+
+def stacked(samples: list[tuple]) -> tuple[torch.Tensor, ...]:
+    """A batch. NumPy does it in the thread that asks; torch would start threads of its own there."""
+    return tuple(
+        torch.from_numpy(np.stack([np.asarray(part) for part in parts])) for parts in zip(*samples, strict=True)
+    )
 
 
 class Trainer:
