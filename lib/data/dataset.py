@@ -108,7 +108,7 @@ def read_rgb(path: Path) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f"{path} cannot be read as an image; run 01_preprocess.py again")
-    return image[:, :, ::-1]
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_planes(path: Path, count: int) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ SEEN_OBJECT = 48  # pixels that most objects keep
 SEEN_THICKNESS = 7  # pixels that the thinnest class keeps
 LEAST_KEPT = 0.05  # of the tiles without object
 MANY = 20_000  # tiles beyond which they need not overlap
+ROOM = 4  # GiB of tiles up to which they are stored uncompressed
 FILLED, SPARSE = 0.3, 0.03  # share of object pixels from which, and up to which, sampling differs
 
 
@@ -46,10 +47,14 @@ def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
     tiles = sizes.images * sizes.short * sizes.long * (scale / tile) ** 2
     stride = tile if tile >= most or tiles > MANY else tile * 3 // 4
     whole = window >= max(*sizes.heights, *sizes.widths) * scale
+    gib = tiles * (tile / stride) ** 2 * tile**2 * 3 / 2**30
     return [
         Choice("preprocess.tile_size", tile, "room to crop at random" if tile > crop else "as large as the images"),
         Choice(
             "preprocess.stride", stride, "side by side" if stride == tile else "what one tile cuts is whole in the next"
+        ),
+        *choice_if(
+            gib <= ROOM, "preprocess.image_format", "bmp", f"{gib:.1g} GiB at most, read ten times as fast as png"
         ),
         Choice("train.crop", crop, f"most objects have {objects.side * scale:.0f} pixels at this scale"),
         Choice("infer.window", window, "more to see than in training" if window > crop else "whole images"),

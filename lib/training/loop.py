@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lib.ahead import ahead
 from lib.config.training import Train
 from lib.config.units import duration
 from lib.data.dataset import TileDataset
@@ -29,7 +27,6 @@ from lib.training.optim import build_optimizer, learning_rate, set_lr
 from lib.training.team import ALONE, Team
 
 SAVED_EVERY = 20  # seconds, or an epoch where that is longer: what a kill may cost
-READY = 2  # batches that wait where one thread makes them
 FORETOLD = 20  # steps after which the rest is foretold
 
 
@@ -41,7 +38,6 @@ class Data:
     sampler: Any  # as lib/data/dataset.py:BalancedSampler
     workers: int
     batch_size: int
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def batches(self, epoch: int, progress: float = 0.0) -> Iterator[tuple[torch.Tensor, ...]]:
         """The batches of one epoch, whole ones only (batch norm dislikes a batch of one).
@@ -68,7 +64,8 @@ class Data:
     def _load(self, groups: Iterable[list]) -> Iterator[tuple[torch.Tensor, ...]]:
         # No torch generator: every sample is seeded by its key, so workers may come and go.
         if not self.workers:
-            return ahead(map(self._batch, groups), READY)
+            # Not a thread ahead of the network: on a CPU they disturb each other by more than a batch takes.
+            return (stacked([self.dataset[key] for key in group]) for group in groups)
         pinned = torch.cuda.is_available()  # then a copy to the GPU waits for nothing
         return iter(
             DataLoader(
@@ -76,10 +73,6 @@ class Data:
                 pin_memory=pinned,
             )
         )  # fmt: skip
-
-    def _batch(self, keys: list) -> tuple[torch.Tensor, ...]:
-        with self.lock:  # the thread of batches that nobody wants any more may be at its last one
-            return stacked([self.dataset[key] for key in keys])
 
     def steps(self) -> int:
         return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
