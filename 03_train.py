@@ -16,6 +16,8 @@ and of each image alone). One of all images is all_seed<s>/, and has no scores.
 import shutil
 import time
 
+STARTED = time.monotonic()  # the imports below take their seconds, too
+
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import flat, parse_command_line, save
@@ -80,7 +82,10 @@ def train_in_time(members: list[Member], config, competition, workspace: Workspa
     fold = max(member.fold for member in members)  # `ALL` images are not scored
     validation = images_of_fold(workspace, folds, fold)
     with team.leader_first():  # what it measures is there for the others to read
-        budget = Budget(config, workspace, members, scoring_seconds(validation, config, competition.channels))
+        scoring = scoring_seconds(validation, config, competition.channels)
+        begun = time.monotonic() - STARTED
+        # A member's ending, with its report, takes about as long as the beginning of all.
+        budget = Budget(config, workspace, members, scoring + begun, begun)
     for number, member in enumerate(budget.members):
         update = {"member_limit": team.leaders(budget.seconds(member) if team.leads else 0.0)}
         if len(budget.members) == 1 < len(members):

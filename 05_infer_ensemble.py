@@ -18,6 +18,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+STARTED = time.monotonic()  # the imports below take their seconds, too
+
 from lib import ledger
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import flat, parse_command_line
@@ -53,7 +55,7 @@ from lib.workspace import Stage, file_fingerprint, read_json, replacing
 
 
 def main(argv: list[str]) -> None:
-    laps = Laps()
+    laps = Laps(STARTED)
     asked = parse_command_line(argv, "05_infer_ensemble.py")
     begin(asked)
     session = Session.open(asked)

@@ -16,8 +16,9 @@ TEST = "test images"
 class Laps:
     """Seconds of the parts of a program, one after another."""
 
-    def __init__(self):
-        self.started = self._last = time.monotonic()
+    def __init__(self, started: float):
+        """`started`: the time (monotonic) at which the first part began."""
+        self.started = self._last = started
         self.seconds: dict[str, float] = {}
 
     def end(self, part: str) -> None:

@@ -56,9 +56,13 @@ def folds_members(member: Member, workspace: Workspace) -> list[Path]:
 class Budget:
     """Shares a call's time among its members; what was given once is written to choices.json and given again."""
 
-    def __init__(self, config: Config, workspace: Workspace, members: list[Member], overhead: float):
-        """`overhead`: seconds of a member beside its training, as far as known."""
+    def __init__(
+        self, config: Config, workspace: Workspace, members: list[Member], overhead: float, begun: float = 0.0
+    ):
+        """`overhead`: seconds of a member beside its training, as far as known before one is trained; `begun`: seconds
+        that the call took until now."""
         self.limit, self.shortest, self.overhead = config.train.time_limit, config.train.shortest, overhead
+        self.begun = begun
         self.workspace = workspace
         asked = short_hash([[member.name for member in members], self.shortest])
         self.key = f"train.time_limit {duration(self.limit)} {members[0].experiment} {asked}"
@@ -77,12 +81,11 @@ class Budget:
         """Training time of a member: its share of what those before it left."""
         if not self.given[member.name]:
             # A member that this call gave no time to was trained before, or is still to come.
-            done = [
-                read_json(other.path / "done.json", {}).get("seconds") if self.given[other.name] else None
-                for other in self.members
-            ]
-            left = self.limit - sum(seconds or 0.0 for seconds in done)
-            share = left / sum(seconds is None for seconds in done) - self.overhead
+            done = [read_json(o.path / "done.json", {}) if self.given[o.name] else {} for o in self.members]
+            done = [facts for facts in done if facts]
+            left = self.limit - self.begun - sum(facts["seconds"] for facts in done)
+            seen = [facts["seconds"] - facts["train_seconds"] for facts in done if "train_seconds" in facts]
+            share = left / (len(self.members) - len(done)) - (max(seen) if seen else self.overhead)
             self._write({**self.given, member.name: max(1.0, round(share, 1))})
         return self.given[member.name]
 

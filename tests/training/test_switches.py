@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from lib.config.load import load
 from lib.config.training import Loss, Model, Swa, Train
 from lib.config.units import seconds
 from lib.errors import UserError
@@ -265,8 +266,6 @@ def test_a_time_limit_leaves_out_seeds_first_then_folds(tmp_path):
 
 
 def test_a_time_limit_is_shared_and_remembered(tmp_path):
-    from lib.config.load import load
-
     workspace = Workspace(tmp_path)
     config = load(None, ["--train.time_limit", "10m", "--train.shortest", "60"])
     members = members_in(workspace, folds=2, seeds=1)
@@ -278,9 +277,17 @@ def test_a_time_limit_is_shared_and_remembered(tmp_path):
     assert [again.seconds(member) for member in members] == [270, 170], "a resumed call gives the same"
 
 
-def test_time_is_shared_anew_for_other_members_and_trained_ones_do_not_count(tmp_path):
-    from lib.config.load import load
+def test_what_a_call_has_taken_and_members_took_beside_training_is_not_given_again(tmp_path):
+    workspace = Workspace(tmp_path)
+    config = load(None, ["--train.time_limit", "10m", "--train.shortest", "60"])
+    members = members_in(workspace, folds=3, seeds=1)
+    budget = Budget(config, workspace, members, overhead=30, begun=12)
+    assert budget.seconds(members[0]) == (600 - 12) / 3 - 30
+    write_json(members[0].path / "done.json", {"seconds": 220.0, "train_seconds": 166.0})
+    assert budget.seconds(members[1]) == (600 - 12 - 220) / 2 - 54
 
+
+def test_time_is_shared_anew_for_other_members_and_trained_ones_do_not_count(tmp_path):
     workspace = Workspace(tmp_path)
     config = load(None, ["--train.time_limit", "10m", "--train.shortest", "60"])
     first, second = members_in(workspace, folds=2, seeds=1)
