@@ -83,9 +83,7 @@ def train_in_time(members: list[Member], config, competition, workspace: Workspa
     validation = images_of_fold(workspace, folds, fold)
     with team.leader_first():  # what it measures is there for the others to read
         scoring = scoring_seconds(validation, config, competition.channels)
-        begun = time.monotonic() - STARTED
-        # A member's ending, with its report, takes about as long as the beginning of all.
-        budget = Budget(config, workspace, members, scoring + begun, begun)
+        budget = Budget(config, workspace, members, scoring, STARTED)
     for number, member in enumerate(budget.members):
         update = {"member_limit": team.leaders(budget.seconds(member) if team.leads else 0.0)}
         if len(budget.members) == 1 < len(members):
@@ -148,8 +146,9 @@ def train_member(
         config = settle(workspace, own, competition.channels, data, device)
     precision = config.train.precision
     trainer = make_trainer(member, config, competition.channels, data, device, team)
+    trainers = [trainer]
     if before is not None:
-        before.run(trainer, member, competition.channels, left)
+        trainers.append(before.run(trainer, member, competition.channels, left))
     validation = images_of_fold(workspace, folds, member.fold)
     if not team.leads:
         trainer.run((lambda network: 0.0) if validation else None, left)  # the leader's score counts
@@ -172,11 +171,13 @@ def train_member(
             networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
             results[which] = scored(networks)
     tracker.finish()
-    seconds = round(time.monotonic() - started, 1)
+    seconds = time.monotonic() - started + sum(one.earlier for one in trainers)
+    beside = seconds - sum(one.seconds for one in trainers)
     done = {
         "score": results["swa"].score if results else None,
         "scores": {kind: found.score for kind, found in results.items()},
-        "seconds": seconds, "train_seconds": round(trainer.seconds, 1), "steps": trainer.step,
+        "seconds": round(seconds, 1), "beside_seconds": round(beside, 1),
+        "train_seconds": round(trainer.seconds, 1), "steps": trainer.step,
         "precision": precision, "round": config.train.round, "batch_size": data.batch_size,
         "images_per_second": round(trainer.step * data.batch_size / max(trainer.seconds, 1e-9), 2),
         "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3),

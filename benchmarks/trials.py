@@ -232,12 +232,12 @@ def expected_seconds(
 ) -> float:
     """What a trial of this kind will take by the clock: the longest yet, or a guess where there is none.
 
-    `seconds`: of its training; a known trial's may have been others.
+    `seconds`: of its training, 0 for equal epochs; a known trial's may have been others.
     """
     trains = kind != "infer"
     known = [
         line["wall_seconds"] - trains * line["seconds"] for line in lines
-        if (line["kind"], line["competition"]) == (kind, competition)
+        if (line["kind"], line["competition"], not line["seconds"]) == (kind, competition, not seconds)
     ]  # fmt: skip
     return trains * seconds + (max(known) if known else guesses[kind])
 

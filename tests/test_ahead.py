@@ -30,7 +30,7 @@ def test_an_error_is_raised_where_the_value_is_wanted():
 
 
 def test_the_thread_ends_and_lets_go_when_nobody_wants_more():
-    before, closed = threading.active_count(), []
+    before, closed = set(threading.enumerate()), []
 
     def endless():
         try:
@@ -41,7 +41,7 @@ def test_the_thread_ends_and_lets_go_when_nobody_wants_more():
     values = ahead(endless(), 2)
     assert list(islice(values, 4)) == [0, 1, 2, 3]
     values.close()
-    wait_for(lambda: closed and threading.active_count() == before)
+    wait_for(lambda: closed and not set(threading.enumerate()) - before)
 
 
 def wait_for(there, seconds=10.0):

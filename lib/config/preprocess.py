@@ -34,7 +34,7 @@ class Preprocess(Section):
     min_object_pixels: Annotated[int, Ge(1)] = 1
     """Object pixels (as stored) that make a tile a foreground tile."""
     image_format: Literal["png", "bmp", "jpg"] = "png"
-    """Storage of tiles: lossless, as well but read ten times as fast from two to three times the disk, or JPEG at
+    """Storage of tiles: lossless, as well but read some ten times as fast from two to three times the disk, or JPEG at
     quality 95."""
 
     max_images: Annotated[int, Ge(0)] = 0

@@ -47,14 +47,14 @@ def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
     tiles = sizes.images * sizes.short * sizes.long * (scale / tile) ** 2
     stride = tile if tile >= most or tiles > MANY else tile * 3 // 4
     whole = window >= max(*sizes.heights, *sizes.widths) * scale
-    gib = tiles * (tile / stride) ** 2 * tile**2 * 3 / 2**30
+    gib = sizes.tiles(scale, stride) * tile**2 * 3 / 2**30
     return [
         Choice("preprocess.tile_size", tile, "room to crop at random" if tile > crop else "as large as the images"),
         Choice(
             "preprocess.stride", stride, "side by side" if stride == tile else "what one tile cuts is whole in the next"
         ),
         *choice_if(
-            gib <= ROOM, "preprocess.image_format", "bmp", f"{gib:.1g} GiB at most, read ten times as fast as png"
+            gib <= ROOM, "preprocess.image_format", "bmp", f"{gib:.1g} GiB if all are kept; read faster than png"
         ),
         Choice("train.crop", crop, f"most objects have {objects.side * scale:.0f} pixels at this scale"),
         Choice("infer.window", window, "more to see than in training" if window > crop else "whole images"),
@@ -113,7 +113,7 @@ def _unet() -> list[Choice]:
     return [
         Choice("model.architecture", "unet", "keeps fine outlines"),
         Choice("model.decoder_channels", [96, 64, 48, 32, 16], "half the usual: more steps in the same time"),
-        Choice("train.swa.start", 1, "off: annealed last weights were as good, or better"),
+        Choice("train.swa.start", 1, "off: the last weights were as good as their average, or better"),
     ]
 
 

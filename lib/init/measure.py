@@ -53,6 +53,15 @@ class Sizes:
         """The median of the longer sides."""
         return int(np.median(np.maximum(self.heights, self.widths)))
 
+    def tiles(self, scale: float, stride: int) -> float:
+        """How many tiles all images have.
+
+        >>> Sizes(4, [100, 200], [100, 300], 3, ()).tiles(0.5, 50)
+        14.0
+        """
+        down, across = (np.ceil(np.multiply(sides, scale / stride)) for sides in (self.heights, self.widths))
+        return float(self.images * (down * across).mean())
+
     @property
     def uneven(self) -> bool:
         """Whether one image is as large as several others."""

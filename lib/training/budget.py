@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import yaml
@@ -57,19 +58,22 @@ class Budget:
     """Shares a call's time among its members; what was given once is written to choices.json and given again."""
 
     def __init__(
-        self, config: Config, workspace: Workspace, members: list[Member], overhead: float, begun: float = 0.0
+        self, config: Config, workspace: Workspace, members: list[Member], overhead: float, started: float | None = None
     ):
-        """`overhead`: seconds of a member beside its training, as far as known before one is trained; `begun`: seconds
-        that the call took until now."""
-        self.limit, self.shortest, self.overhead = config.train.time_limit, config.train.shortest, overhead
-        self.begun = begun
+        """`overhead`: seconds of a member beside its training, as far as known before one is trained; `started`: when
+        the call began (monotonic), now if nobody says."""
+        self.limit, self.shortest = config.train.time_limit, config.train.shortest
+        self.started = time.monotonic() if started is None else started
+        # What a member does last, its report, takes about as long as what the call did first.
+        self.begun = time.monotonic() - self.started
+        self.overhead = overhead + self.begun
         self.workspace = workspace
         asked = short_hash([[member.name for member in members], self.shortest])
         self.key = f"train.time_limit {duration(self.limit)} {members[0].experiment} {asked}"
         self.given: dict[str, float] = dict(workspace.choice(self.key) or {})
         self.members = members
         if not self.given:
-            self.members = fitting(members, self.limit, overhead, self.shortest)
+            self.members = fitting(members, self.limit - self.begun, self.overhead, self.shortest)
             self._write({member.name: 0.0 for member in self.members})
         else:
             self.members = [member for member in members if member.name in self.given]
@@ -83,9 +87,10 @@ class Budget:
             # A member that this call gave no time to was trained before, or is still to come.
             done = [read_json(o.path / "done.json", {}) if self.given[o.name] else {} for o in self.members]
             done = [facts for facts in done if facts]
-            left = self.limit - self.begun - sum(facts["seconds"] for facts in done)
-            seen = [facts["seconds"] - facts["train_seconds"] for facts in done if "train_seconds" in facts]
-            share = left / (len(self.members) - len(done)) - (max(seen) if seen else self.overhead)
+            spent = self.begun + sum(facts["seconds"] for facts in done)  # of killed calls, too
+            left = self.limit - max(spent, time.monotonic() - self.started)
+            seen = [facts["beside_seconds"] + self.begun for facts in done if "beside_seconds" in facts]
+            share = left / (len(self.members) - len(done)) - max(seen, default=self.overhead)
             self._write({**self.given, member.name: max(1.0, round(share, 1))})
         return self.given[member.name]
 

@@ -38,6 +38,8 @@ class Data:
     sampler: Any  # as lib/data/dataset.py:BalancedSampler
     workers: int
     batch_size: int
+    pinned: bool = False
+    """Whether batches come in memory that a copy to the GPU need not wait for."""
 
     def batches(self, epoch: int, progress: float = 0.0) -> Iterator[tuple[torch.Tensor, ...]]:
         """The batches of one epoch, whole ones only (batch norm dislikes a batch of one).
@@ -66,11 +68,10 @@ class Data:
         if not self.workers:
             # Not a thread ahead of the network: on a CPU they disturb each other by more than a batch takes.
             return (stacked([self.dataset[key] for key in group]) for group in groups)
-        pinned = torch.cuda.is_available()  # then a copy to the GPU waits for nothing
         return iter(
             DataLoader(
                 self.dataset, batch_sampler=groups, num_workers=self.workers, prefetch_factor=4, collate_fn=stacked,
-                pin_memory=pinned,
+                pin_memory=self.pinned,
             )
         )  # fmt: skip
 
@@ -112,6 +113,7 @@ class Trainer:
         self.swa = WeightAverage(self.network)
         self.ema = WeightAverage(self.network, config.ema) if config.ema else None
         self.epoch, self.step, self.seconds, self.waited, self.swa_samples = 0, 0, 0.0, 0.0, 0
+        self.earlier = 0.0  # of `seconds`, those of processes before this one
         self.begun = 0, 0.0  # step and seconds after this process's first step, which loads and compiles
         self.best, self.score = float("-inf"), None
         self.watch: Callable[[int, dict], object] = lambda step, numbers: None
@@ -147,6 +149,7 @@ class Trainer:
         many such trainings are to come, this one too; it is told how long they will take.
         """
         self.resume()
+        self.earlier = self.seconds
         total = self.config.member_limit or self.total_steps()
         unit = "s" if self.config.member_limit else "step"
         done = self.seconds if self.config.member_limit else self.step
@@ -208,7 +211,7 @@ class Trainer:
         """What the first steps say of this training, and of all that are to come."""
         each = (self.seconds - self.begun[1]) / (self.step - self.begun[0])
         limit = self.config.member_limit
-        steps = self.step + (limit - self.seconds) / each if limit else self.total_steps()
+        steps = self.step + max(0.0, limit - self.seconds) / each if limit else self.total_steps()
         seconds, epochs = limit or self.seconds + (steps - self.step) * each, steps / self.data.steps()
         taken = duration(seconds) + (f", {duration(members * seconds)} for {members} members" * (members > 1))
         return f"03: {each:.2f} s a step: {steps:.0f} steps, {epochs:.1f} epochs in {taken}, scoring aside"

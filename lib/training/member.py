@@ -183,6 +183,7 @@ def make_trainer(
     Raises UserError where its batches cannot be shared by the team.
     """
     team.check(min(data.batch_size, data.sampler.size))
+    data.pinned = device.type == "cuda"
     torch.manual_seed(member.seed)
     network = build_network(config.model, channels)
     prepare(network, config)
@@ -200,7 +201,7 @@ class Pretraining:
     share: float
     rest: Config
 
-    def run(self, trainer: Trainer, member: Member, channels: int, left: int) -> None:
+    def run(self, trainer: Trainer, member: Member, channels: int, left: int) -> Trainer:
         """Train a network on the pseudo-labels, and start `trainer` (of the true labels) from its weights.
 
         Goes on from where it was killed; its files stand in the member's folder `pretrain`.
@@ -213,9 +214,11 @@ class Pretraining:
         own = replace(member, path=member.path / "pretrain")
         data = make_data(self.tiles, config, channels, member.seed, trainer.data.workers)
         data.batch_size = trainer.data.batch_size
-        make_trainer(own, config, channels, data, trainer.device, trainer.team).run(None, left)
+        first = make_trainer(own, config, channels, data, trainer.device, trainer.team)
+        first.run(None, left)
         trainer.team.wait()
         trainer.network.load_state_dict(load_weights(own.path / "last_weights.pt"))
+        return first
 
 
 def pretraining(tiles: pd.DataFrame, config: Config) -> Pretraining | None:

@@ -16,9 +16,9 @@ from lib.competition.demo import make_demo
 from lib.competition.labels.common import Label
 from lib.config import flat, load
 from lib.errors import UserError
-from lib.init.choose import background_keep
+from lib.init.choose import background_keep, windows
 from lib.init.folder import glob_of
-from lib.init.measure import share_with_object
+from lib.init.measure import Objects, Sizes, share_with_object
 from lib.init.propose import propose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +61,19 @@ def test_every_choice_has_its_section_and_most_a_reason(tmp_path):
         line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
         assert "#" in line, line
     assert "preset: hubmap2021" in text
+
+
+@pytest.mark.parametrize(
+    ("sizes", "stored"),
+    [
+        (Sizes(40, [500] * 40, [500] * 40, 3, ()), "bmp"),
+        (Sizes(40, [20_000] * 40, [20_000] * 40, 3, ()), None),
+        (Sizes(100, [500] * 60 + [20_000] * 40, [500] * 60 + [20_000] * 40, 3, ()), None),  # the median is small
+    ],
+)
+def test_tiles_that_take_little_room_are_stored_uncompressed(sizes, stored):
+    choices = {choice.key: choice.value for choice in windows(sizes, Objects(1000, 200, 0.1), 1.0)}
+    assert choices.get("preprocess.image_format") == stored
 
 
 def test_background_is_kept_about_as_often_as_objects(tmp_path):

@@ -1,5 +1,6 @@
 """Every switch of training does what it says: these fail where it does nothing."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -281,10 +282,14 @@ def test_what_a_call_has_taken_and_members_took_beside_training_is_not_given_aga
     workspace = Workspace(tmp_path)
     config = load(None, ["--train.time_limit", "10m", "--train.shortest", "60"])
     members = members_in(workspace, folds=3, seeds=1)
-    budget = Budget(config, workspace, members, overhead=30, begun=12)
-    assert budget.seconds(members[0]) == (600 - 12) / 3 - 30
-    write_json(members[0].path / "done.json", {"seconds": 220.0, "train_seconds": 166.0})
-    assert budget.seconds(members[1]) == (600 - 12 - 220) / 2 - 54
+    budget = Budget(config, workspace, members, overhead=30, started=time.monotonic() - 12)
+    assert budget.seconds(members[0]) == pytest.approx((600 - 12) / 3 - 30 - 12, abs=1)
+    done = {"seconds": 220.0, "train_seconds": 166.0, "beside_seconds": 20.0}  # a first part of it was pretraining
+    write_json(members[0].path / "done.json", done)
+    assert budget.seconds(members[1]) == pytest.approx((600 - 12 - 220) / 2 - 20 - 12, abs=1)
+    write_json(members[1].path / "done.json", {"seconds": 20.0, "beside_seconds": 4.0})
+    budget.started -= 300  # more has gone by than members say
+    assert budget.seconds(members[2]) == pytest.approx(600 - 312 - 20 - 12, abs=1)
 
 
 def test_time_is_shared_anew_for_other_members_and_trained_ones_do_not_count(tmp_path):

@@ -47,7 +47,6 @@ class TifZip(Codec):
                 _strips(self._values(labels) for _, labels in self.seen(height, width, bands)),
                 shape=(rows, columns), dtype=np.uint8, rowsperstrip=STRIP, compression="adobe_deflate",
                 photometric="minisblack", bigtiff=rows * columns >= 2**32, metadata=None, software=False,
-                maxworkers=1,  # several run ahead, and hold what they read
             )  # fmt: skip
             file.seek(0)
             start = self._files.tell()
@@ -128,6 +127,7 @@ def _segments(where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tup
                 raise UserError(f"{where} has {bands}; one of uint8 is expected")
             if page.shape != size:
                 raise UserError(f"{where} is {' x '.join(map(str, page.shape))}, expected {size[0]} x {size[1]}")
+            # One worker: several read ahead, and hold what they decoded.
             for segment, (*_, y, x, _), (_, h, w, _) in page.segments(maxworkers=1):
                 if segment is None:  # not stored: zeros
                     segment = np.zeros((1, h, w, 1), np.uint8)
