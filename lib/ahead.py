@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 Value = TypeVar("Value")
 END = object()
 
 
-def ahead(values: Iterator[Value], size: int) -> Iterator[Value]:
+def ahead(values: Generator[Value, None, None], size: int) -> Iterator[Value]:
     """`values`, at most `size` of them waiting; what making them raises is raised here.
 
     They are made by one thread, which ends when nobody wants more of them: the iterator was closed or forgotten.
@@ -38,8 +38,7 @@ def ahead(values: Iterator[Value], size: int) -> Iterator[Value]:
         except BaseException as error:  # handed over to whoever waits for a value
             put(None, error)
         finally:
-            if hasattr(values, "close"):  # a generator: what it holds is let go
-                values.close()
+            values.close()  # what it holds is let go
 
     threading.Thread(target=work, daemon=True).start()
     try:

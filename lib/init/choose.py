@@ -44,8 +44,7 @@ def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
     small = 1.5 * objects.side * scale <= 128  # an object and its surroundings
     crop = min(most, 128 if small else 256)
     tile, window = min(most, crop * 3 // 2), min(max(most, crop), 2 * crop)
-    tiles = sizes.images * sizes.short * sizes.long * (scale / tile) ** 2
-    stride = tile if tile >= most or tiles > MANY else tile * 3 // 4
+    stride = tile if tile >= most or sizes.tiles(scale, tile) > MANY else tile * 3 // 4
     whole = window >= max(*sizes.heights, *sizes.widths) * scale
     gib = sizes.tiles(scale, stride) * tile**2 * 3 / 2**30
     return [

@@ -10,7 +10,6 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -65,25 +64,15 @@ class Data:
 
     def _load(self, groups: Iterable[list]) -> Iterator[tuple[torch.Tensor, ...]]:
         # No torch generator: every sample is seeded by its key, so workers may come and go.
-        if not self.workers:
-            # Not a thread ahead of the network: on a CPU they disturb each other by more than a batch takes.
-            return (stacked([self.dataset[key] for key in group]) for group in groups)
         return iter(
             DataLoader(
-                self.dataset, batch_sampler=groups, num_workers=self.workers, prefetch_factor=4, collate_fn=stacked,
-                pin_memory=self.pinned,
+                self.dataset, batch_sampler=groups, num_workers=self.workers,
+                prefetch_factor=4 if self.workers else None, pin_memory=self.pinned,
             )
         )  # fmt: skip
 
     def steps(self) -> int:
         return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
-
-
-def stacked(samples: list[tuple]) -> tuple[torch.Tensor, ...]:
-    """A batch. NumPy does it in the thread that asks; torch would start threads of its own there."""
-    return tuple(
-        torch.from_numpy(np.stack([np.asarray(part) for part in parts])) for parts in zip(*samples, strict=True)
-    )
 
 
 class Trainer:
