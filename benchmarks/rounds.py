@@ -3,24 +3,31 @@
     python benchmarks/rounds.py configs/demo.yaml --seconds 40
     python benchmarks/rounds.py configs/retina.yaml --budget 60 -- --competition.root ../shared/competitions/retina
     python benchmarks/rounds.py configs/demo.yaml --arms round1 round1_ensemble --seeds 42 43 44 --folds 0 1
+    python benchmarks/rounds.py configs/demo.yaml --seconds 0 --arms round1 round1_entropy -- --train.epochs 9
 
 Run it with the Python of the solution, on an otherwise idle machine. The competition is its YAML with the options
-after `--`, which go to the scripts. Every arm is one member, trained for `--seconds` by the clock on one CPU thread:
+after `--`, which go to the scripts. Every arm is one member, trained for `--seconds` by the clock on one CPU thread or,
+with `--seconds 0`, for equal epochs:
 
     round0           on the true labels alone
-    round0_longer    the same for twice the seconds: as long as round 0 and round 1 together train
+    round0_longer    the same for twice as long: as round 0 and round 1 together train
     round1           with soft labels by round 0's member of that very fold (`pseudo.source per_fold`)
     round1_hard      with labels of 0 and 1 by the same member
     round2           with soft labels by round 1's member
     round1_ensemble  with soft labels by round 0's members of all folds (`pseudo.source ensemble`). All but one of them
                      learned from the images that the arm is scored on: what it gains over round1 may be a leak
 
+Others, where `--arms` names them, are round1 with other tiles or another use of them: round1_entropy, round1_agreement
+(of flipped views), round1_objects (no tile without object), round1_quota (the 20 surest of every class besides),
+round1_shifted (by half a tile), round1_center, round1_sharp (temperature .5), round1_half_weight, round1_pretrain
+(first on them alone, then on true labels).
+
 Scores are the competition's metric on the stitched whole images of the fold, by SWA's weights, at threshold 0.5, with
 the YAML's windows. With several `--folds` a seed's score is their mean. For each arm: mean ± standard error of the
-paired differences over the seeds, to round 0 and to round 0 trained longer; `helps` or `hurts` when there are at least
-three pairs and the mean is more than two standard errors from 0, else `not shown`; the median of the seconds that it
-takes from the start, the trainings of its teachers and 04's labels with it, scoring left out; and the median number of
-tiles that 04 labeled. Without such a tile an arm is round 0 once more, and its effect is chance.
+paired differences over the seeds, to round 0, to round 0 trained longer and to round 1; `helps` or `hurts` when there
+are at least three pairs and the mean is more than two standard errors from 0, else `not shown`; the median of the
+seconds that it takes from the start, the trainings of its teachers and 04's labels with it, scoring left out; and the
+median number of tiles that 04 labeled. Without such a tile an arm is round 0 once more, and its effect is chance.
 
 Finished members are lines of benchmarks/results/rounds.jsonl and are not trained again while the YAML and the options
 are the same (changed code is not noticed), except where one that is gone has to label. Members of other folds are
@@ -36,7 +43,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import mean, median
@@ -60,6 +67,7 @@ LOG = trials.Log(trials.RESULTS / "rounds.jsonl")
 START_SECONDS = 15  # of a script, until it works; a guess for the forecast
 COMMON = {"train.threads": "1", "infer.weights": "[swa]"}
 SOFT = {"pseudo.source": "per_fold", "pseudo.hard": "false"}
+REFERENCES = "round0", "round0_longer", "round1"
 
 
 @dataclass(frozen=True)
@@ -69,16 +77,32 @@ class Arm:
     round: int = 0
     teacher: str = ""  # the arm whose members label
     options: Options = field(default_factory=dict)
-    length: int = 1  # its training, times `--seconds`
+    length: int = 1  # its training, times `--seconds` or the epochs
+    labeling: Options = field(default_factory=dict)  # of 04 alone
 
 
-ARMS = {
+def first_round(**pseudo: str) -> Arm:
+    return Arm(1, "round0", {**SOFT, **{f"pseudo.{key}": value for key, value in pseudo.items()}})
+
+
+ROUNDS = {
     "round0": Arm(),
     "round0_longer": Arm(length=2),
-    "round1": Arm(1, "round0", SOFT),
-    "round1_hard": Arm(1, "round0", {**SOFT, "pseudo.hard": "true"}),
+    "round1": first_round(),
+    "round1_hard": first_round(hard="true"),
     "round2": Arm(2, "round1", SOFT),
-    "round1_ensemble": Arm(1, "round0", {**SOFT, "pseudo.source": "ensemble"}),
+    "round1_ensemble": first_round(source="ensemble"),
+}
+ARMS = ROUNDS | {
+    "round1_entropy": first_round(by="entropy"),
+    "round1_agreement": replace(first_round(by="agreement"), labeling={"infer.tta": "flips"}),
+    "round1_objects": first_round(background_keep="0"),
+    "round1_quota": first_round(class_quota="20"),
+    "round1_shifted": first_round(shift="0.5"),
+    "round1_center": first_round(center_only="true"),
+    "round1_sharp": first_round(temperature="0.5"),
+    "round1_half_weight": first_round(weight="0.5"),
+    "round1_pretrain": first_round(mode="pretrain"),
 }
 
 
@@ -125,7 +149,7 @@ def main(argv: list[str]) -> None:
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = trials.parser(__doc__)
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ROUNDS), metavar="ARM")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     parser.add_argument("--folds", nargs="+", type=int, default=[0], help="that members are scored on")
     args = trials.parse(parser, argv)
@@ -183,7 +207,7 @@ class Bench:
         return LOG.latest().get(self.key(trial))
 
     def key(self, trial: Trial) -> str:
-        made_from = self.setting.hash(trial.arm.options)
+        made_from = self.setting.hash({**trial.arm.options, **trial.arm.labeling})
         length = self.args.seconds * trial.arm.length
         return trials.key_of(self.setting.name, trial.name, trial.seed, trial.fold, length, made_from)
 
@@ -207,12 +231,15 @@ class Bench:
             self.cut.add(trial.seed)
         arm, started = trial.arm, time.monotonic()
         length, options = self.args.seconds * arm.length, {**COMMON, **arm.options, "train.round": f"{arm.round}"}
+        if not length:
+            options["train.epochs"] = f"{self.setting.config().train.epochs * arm.length:g}"
         labels = self.label(trial, options) if arm.round else {"tiles": 0, "label_seconds": 0.0}
         where = self.experiment(trial), trial.fold, trial.seed, length
         found = trials.train(self.setting, *where, options, home(trial.seed))
         taught = sum(self.line_of(teacher)["cost"] for teacher in self.teachers(trial))
         about = {
-            "key": self.key(trial), "competition": self.setting.name, "kind": trial.name, "options": arm.options,
+            "key": self.key(trial), "competition": self.setting.name, "kind": trial.name,
+            "options": {**arm.options, **arm.labeling},
             "base": self.setting.hash({}), "fold": trial.fold, "seed": trial.seed, "seconds": length,
         }  # fmt: skip
         seconds = {
@@ -232,7 +259,8 @@ class Bench:
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.unlink(missing_ok=True)
                 link.symlink_to(Path("..", self.experiment(teacher), link.name), target_is_directory=True)
-        flags = self.setting.flags({**options, "train.experiment": experiment}, home(trial.seed))
+        options = {**options, **trial.arm.labeling, "train.experiment": experiment}
+        flags = self.setting.flags(options, home(trial.seed))
         trials.run("04_pseudo_label.py", *flags)
         done = read_json(workspace.root / f"manifests/04_pseudo_label_round{trial.arm.round}.json", {})
         return {"tiles": done["facts"]["tiles"], "label_seconds": done["seconds"]}
@@ -292,19 +320,19 @@ def report(bench: Bench, failed: dict[str, str]) -> None:
         for name in ARMS
     }
     scores = {name: scores_of(own, args.folds) for name, own in lines.items()}
-    print(f"\n| {bench.setting.name} | score | against round0 | against round0_longer | seconds | tiles |")
-    print(f"{'|---' * 6}|")
+    print(f"\n| {bench.setting.name} | score | against {' | against '.join(REFERENCES)} | seconds | tiles |")
+    print(f"{'|---' * 7}|")
     for name in args.arms:
         if not scores[name]:
-            print(f"| {name} | not yet |{' |' * 4}")
+            print(f"| {name} | not yet |{' |' * 5}")
             continue
         arms[name] = {
             "score": effects.spread(list(scores[name].values()), 6),
-            **{other: effect_of(scores[name], scores[other]) for other in ("round0", "round0_longer") if other != name},
+            **{other: effect_of(scores[name], scores[other]) for other in REFERENCES if other != name},
             "seconds": round(median(line["cost"] for line in lines[name]), 1),
             "tiles": round(median(line["tiles"] for line in lines[name])),
         }
-        told = [effects.told(arms[name][other]) if other != name else "" for other in ("round0", "round0_longer")]
+        told = [effects.told(arms[name][other]) if other != name else "" for other in REFERENCES]
         print(f"| {name} | {arms[name]['score'][0]:.4f} | {' | '.join(told)} | {arms[name]['seconds']:.0f} | "
               f"{arms[name]['tiles']} |")  # fmt: skip
     about = {

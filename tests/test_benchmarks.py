@@ -281,6 +281,25 @@ def test_a_member_that_is_gone_is_trained_again_only_where_it_has_to_label(prete
     assert [call[1] for call in again if call[0] == "train"] == [0, 1, 2]
 
 
+def test_equal_epochs_are_twice_as_many_for_the_longer_arm(pretended, monkeypatch):
+    met, plain = [], trials.train
+    monkeypatch.setattr(trials, "train", lambda *all_: met.append((all_[4], all_[5]["train.epochs"])) or plain(*all_))
+    pretended("--seconds", "0", "--seeds", "1", "--arms", "round0_longer", "--", "--train.epochs", "7")
+    assert met == [(0, "7"), (0, "14")]
+
+
+def test_options_of_the_labeling_are_not_the_trainings(pretended, monkeypatch, tmp_path):
+    met, plain = {}, trials.run
+    monkeypatch.setattr(trials, "run", lambda script, *words: met.update({script: words}) or plain(script, *words))
+    monkeypatch.setattr(trials, "train", lambda *all_, plain=trials.train: met.update(train=all_[5]) or plain(*all_))
+    pretended("--seeds", "1", "--arms", "round1_agreement")
+    words = met["04_pseudo_label.py"]
+    assert words[words.index("--infer.tta") + 1] == "flips" and words[words.index("--pseudo.by") + 1] == "agreement"
+    assert met["train"]["pseudo.by"] == "agreement" and "infer.tta" not in met["train"]
+    line = json.loads((tmp_path / "rounds.jsonl").read_text().splitlines()[-1])
+    assert line["options"]["infer.tta"] == "flips" and line["kind"] == "round1_agreement"
+
+
 def test_a_pair_is_a_seed_with_all_its_folds(pretended, capsys):
     pretended("--seeds", "1", "2", "3", "--arms", "round1", "--folds", "0", "1")
     effect = json.loads(capsys.readouterr().out.splitlines()[-1])["arms"]["round1"]["round0"]
