@@ -85,10 +85,9 @@ def main(argv: list[str]) -> None:
     session = in_time(session, judged, engine, whole)
     oof, fold_of, maps = out_of_fold(judged, session, engine, whole)
     laps.end("out-of-fold maps")
-    group_of = session.folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
     fitted = fit_ensemble(Fitting(oof, maps, len(competition.label_names), config, workspace.root), fold_of)
     members = member_rows(judged, systems, oof, fitted, config)
-    gains = ensemble_rows(members, oof, fitted, fold_of, group_of, config)
+    gains = ensemble_rows(members, oof, fitted, fold_of, config)
     objects = all_objects(oof, fitted.decision, session.images, competition)
     tables = [f"{text_table(trial['rows'])}\n{trial['note']}" for trial in trials]
     shown = (members, gains, class_rows(fitted.confusions.sum(0), competition.label_names), size_rows(objects))

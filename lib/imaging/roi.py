@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from lib.config.preprocess import ROI_WORDS
 from lib.errors import UserError
@@ -112,27 +110,15 @@ def windows_around(
     """Corners (y, x) of the windows that look at some boxes of an image shrunk by `scale` (down, across) to `size`, in
     the shrunken image's pixels, row by row.
 
-    Boxes that touch one another are one thing. A thing that fits into a window is wholly in one, with its neighbours
-    where these fit too, in the middle as far as the image goes; of a larger one the grid's windows touch each box.
+    A box that fits into a window is wholly in one, with its neighbours where these fit too, in the middle as far as the
+    image goes; of a larger one the grid's windows are taken that it touches.
 
     >>> windows_around([(20, 20, 4, 4), (26, 26, 4, 4), (80, 10, 4, 4)], (1, 1), (100, 100), 16, 8)
     [(16, 17), (74, 4)]
     """
-    if not boxes:
-        return []
-    y, x, h, w = np.array(boxes, np.float64).T
-    tops, bottoms = np.floor(y * scale[0]), np.minimum(np.ceil((y + h) * scale[0]), size[0])
-    lefts, rights = np.floor(x * scale[1]), np.minimum(np.ceil((x + w) * scale[1]), size[1])
-    edges = np.stack([tops, lefts, bottoms, rights], 1).astype(np.int64)
-    number = _touching(edges)
-    first, last = _per_thing(edges[:, :2], number, np.minimum), _per_thing(edges[:, 2:], number, np.maximum)
-    things = np.concatenate([first, last], 1)
-    large = (things[:, 2:] - things[:, :2] > window).any(1)
-    found = set()
-    if large.any():
-        rest = edges[large[number]]
-        found = {corner for corner in grid(*size, window, stride) if _meets(rest, *corner, window).any()}
-    left = things[~large]
+    edges = edges_of(boxes, scale, size)
+    large = (edges[:, 2:] - edges[:, :2] > window).any(1)
+    found, left = set(grid_on(edges[large], size, window, stride)), edges[~large]
     for corner in found:
         left = left[~_holds(left, *corner, window)]
     left = left[np.argsort(left[:, 0], kind="stable")]
@@ -152,28 +138,22 @@ def windows_around(
     return sorted(found)
 
 
-def _touching(edges: np.ndarray) -> np.ndarray:
-    """(N,): of boxes (top, left, bottom, right) the number of the thing that each is part of."""
-    order = np.argsort(edges[:, 0], kind="stable")
-    by_top = edges[order]
-    ends = np.searchsorted(by_top[:, 0], by_top[:, 2], "right")  # those that begin before a box ends
-    pairs = []
-    for i, (box, end) in enumerate(zip(by_top, ends, strict=True)):
-        below = by_top[i:end]
-        pairs.append(i + np.flatnonzero((below[:, 1] <= box[3]) & (below[:, 3] >= box[1])))
-    a, b = order[np.repeat(np.arange(len(edges)), [len(found) for found in pairs])], order[np.concatenate(pairs)]
-    return connected_components(coo_array((np.ones(len(a), bool), (a, b)), shape=(len(edges),) * 2), directed=False)[1]
+def edges_of(boxes: list[Box], scale: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+    """(N, 4): top, left, bottom, right of boxes in whole pixels of an image shrunk by `scale` (y, x) to `size`."""
+    y, x, h, w = np.array(boxes, np.float64).reshape(-1, 4).T
+    tops, bottoms = np.floor(y * scale[0]), np.minimum(np.ceil((y + h) * scale[0]), size[0])
+    lefts, rights = np.floor(x * scale[1]), np.minimum(np.ceil((x + w) * scale[1]), size[1])
+    return np.stack([tops, lefts, bottoms, rights], 1).astype(np.int64)
 
 
-def _per_thing(values: np.ndarray, number: np.ndarray, extreme: np.ufunc) -> np.ndarray:
-    out = values[np.unique(number, return_index=True)[1]].copy()
-    extreme.at(out, number, values)
-    return out
+def grid_on(edges: np.ndarray, size: tuple[int, int], window: int, stride: int) -> list[tuple[int, int]]:
+    """Corners (y, x) of the windows of an image's grid that have a pixel of some boxes (top, left, bottom, right)."""
 
+    def meets(y: int, x: int) -> bool:
+        top, left, bottom, right = edges.T
+        return bool(((top < y + window) & (bottom > y) & (left < x + window) & (right > x)).any())
 
-def _meets(edges: np.ndarray, y: int, x: int, window: int) -> np.ndarray:
-    """Which boxes a window has a pixel of."""
-    return (edges[:, 0] < y + window) & (edges[:, 2] > y) & (edges[:, 1] < x + window) & (edges[:, 3] > x)
+    return [corner for corner in grid(*size, window, stride) if meets(*corner)] if len(edges) else []
 
 
 def _holds(edges: np.ndarray, y: int, x: int, window: int) -> np.ndarray:

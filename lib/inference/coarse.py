@@ -15,7 +15,7 @@ import pandas as pd
 
 from lib.config import Config
 from lib.errors import UserError
-from lib.imaging.roi import COLUMNS, Box, read_boxes, windows_around
+from lib.imaging.roi import COLUMNS, Box, edges_of, grid_on, read_boxes, windows_around
 from lib.inference.evaluate import background_fill
 from lib.inference.members import Part, Session, groups_of, limits_of, parts_of
 from lib.inference.predictor import Block, Windows, count_windows, predict
@@ -81,7 +81,7 @@ def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
     ]  # fmt: skip
     path = session.workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
     if not path.is_file():
-        _write(path, finding, finders, lambda cells, shares, size: boxes_of(cells, shares, size, margin))
+        _write(path, finding, finders, lambda cells, shares, size: looks_of(cells, shares, size, margin, fine))
     return session.with_infer(roi=str(path))
 
 
@@ -170,6 +170,33 @@ def boxes_of(cells: np.ndarray, shares: tuple[float, float], size: tuple[int, in
         boxes += [(top, left, row, right) for (left, right), top in open_.items() if (left, right) not in runs]
         open_ = {run: open_.get(run, row) for run in sorted(runs)}
     return _inside(np.array(sorted(boxes), np.float64).reshape(-1, 4) * [*sides, *sides], size)
+
+
+def looks_of(
+    cells: np.ndarray, shares: tuple[float, float], size: tuple[int, int], margin: float, windows: Windows
+) -> list[Box]:
+    """Boxes (y, x, height, width) in pixels of an image of `size` to be looked at by `windows`.
+
+    One around each object, marked cells that touch, if only at a corner, with `margin` around it; of an object for
+    which a window is too small, the grid's windows that it and its margin touch. `shares` as in `boxes_of`.
+    """
+    labels, stats = cv2.connectedComponentsWithStats(cells.astype(np.uint8))[1:3]
+    left, top, width, height, _ = stats[1:].T
+    sides = [shares[0] * size[0], shares[1] * size[1]] * 2
+    edges = np.stack([top, left, top + height, left + width], 1) * sides + margin * np.array([-1, -1, 1, 1])
+    boxes = np.array(_inside(edges, size)).reshape(-1, 4)
+    shrunken = round(size[0] * windows.scale), round(size[1] * windows.scale)
+    scale = shrunken[0] / size[0], shrunken[1] / size[1]
+    top, left, bottom, right = edges_of(boxes, scale, shrunken).T
+    large = (bottom - top > windows.size) | (right - left > windows.size)
+    found = boxes[~large].tolist()
+    if large.any():
+        parts = edges_of(boxes_of(np.append(False, large)[labels], shares, size, margin), scale, shrunken)
+        corners = np.array(grid_on(parts, shrunken, windows.size, windows.stride))
+        # A pixel less on every side, or by rounding the box would be larger than the window.
+        inner = np.concatenate([corners + 1, corners + windows.size - 1], 1) / [*scale, *scale]
+        found += _inside(inner, size)
+    return sorted(map(tuple, found))
 
 
 def objects_of(cells: np.ndarray, shares: tuple[float, float], size: tuple[int, int], margin: float) -> list[Box]:

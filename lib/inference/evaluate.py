@@ -25,13 +25,15 @@ class Evaluation:
     """Counts over N images and S systems.
 
     One class: `counts` (N, S, 2, BINS), truth x probability bin. Otherwise (N, S, n, n), truth x argmax.
-    `shown`: every image's glimpse of the last system, or of what was decided.
+    `shown`: every image's glimpse of the last system, or of what was decided. `groups` (N,): names of what images have
+    in common; None where each stands alone.
     """
 
     image_ids: list[str]
     counts: np.ndarray
     points: Points | None = None
     shown: Album | None = None
+    groups: np.ndarray | None = None
 
     @property
     def binary(self) -> bool:

@@ -144,13 +144,13 @@ class Fitting:
     def counts(self, mix: Mix | None, gates: tuple[float, ...] | None = None) -> Evaluation:
         """Counts of one system, the mixture behind its gates, over all images' whole maps."""
         if mix is None and not any(gates or ()):
-            return Evaluation(self.oof.image_ids, self.oof.counts[:, -1:])
+            return Evaluation(self.oof.image_ids, self.oof.counts[:, -1:], groups=self.oof.groups)
         shape = self.oof.counts.shape[2:]
         found = np.zeros((len(self.oof.image_ids), 1, *shape), np.int64)
         for i, image_id in enumerate(self.oof.image_ids):
             for _, _, map_, truth in self.blocks(image_id, Decision(None, mix=mix, gates=gates or self.open)):
                 found[i, 0] += count(truth, map_, shape)
-        return Evaluation(self.oof.image_ids, found)
+        return Evaluation(self.oof.image_ids, found, groups=self.oof.groups)
 
     def blocks(self, image_id: str, decision: Decision) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
         """(y, x, what is `quantised` (…, h, w), truth (h, w)) of an image's blocks, before what is fitted on bins."""

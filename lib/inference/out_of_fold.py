@@ -22,7 +22,8 @@ from lib.workspace import file_fingerprint, free_gib, replacing, short_hash
 def out_of_fold(
     parts: list[Part], session: Session, engine: Engine, whole_maps: bool = False
 ) -> tuple[Evaluation, np.ndarray, Maps | None]:
-    """Counts of all systems and, last, their ensemble, with its glimpses; each image's fold; where asked for, all maps.
+    """Counts of all systems and, last, their ensemble, with its glimpses and each image's group; its fold; where asked
+    for, all maps.
 
     Images of a fold meet only that fold's members. Cached by what they are made from. Raises UserError when whole maps
     might take more disk than `infer.maps_gib`.
@@ -57,8 +58,9 @@ def out_of_fold(
         albums.append(cache.with_suffix(".shown"))
     for path in set(session.workspace.oof_dir.glob("*.maps")) - set(kept):  # of other members, windows or views
         path.unlink()
-    oof = replace(Evaluation.concat(evaluations), shown=Album(albums))
-    return oof, np.array(fold_of), Maps(kept) if whole_maps else None
+    oof = Evaluation.concat(evaluations)
+    groups = session.folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
+    return replace(oof, shown=Album(albums), groups=groups), np.array(fold_of), Maps(kept) if whole_maps else None
 
 
 def is_cached(parts: list[Part], session: Session, engine: Engine, whole_maps: bool) -> bool:

@@ -7,6 +7,8 @@ folds' images.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -103,9 +105,10 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
     is kept on the others'. `images`: how many out-of-fold images there are.
     """
     folds, groups = tried.images["fold"].to_numpy(), tried.images["group"].to_numpy()
+    evaluations = [replace(evaluation, groups=groups) for evaluation in tried.evaluations]
     ratios = (tried.seconds + 1e-9) / (tried.seconds[0] + 1e-9)  # images may be blank
-    confusions = [_crossed(evaluation, folds, config) for evaluation in tried.evaluations]
-    best, score = _kept(tried.evaluations, ratios, folds, groups, config), metrics.score
+    confusions = [_crossed(evaluation, folds, config) for evaluation in evaluations]
+    best, score = _kept(evaluations, ratios, folds, groups, config), metrics.score
     known = f"gain (95 % over {len(set(groups))} groups)"
 
     def row(name: str, ours: np.ndarray, ratio: float | None, kept: str) -> dict:
@@ -118,7 +121,7 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
         for i, (name, ours, ratio) in enumerate(zip(names, confusions, ratios, strict=False))
     ]
     if len(set(folds)) > 1 and len(rows) > 1:
-        rows.append(row("kept on the other folds", _nested(tried.evaluations, ratios, folds, groups, config), None, ""))
+        rows.append(row("kept on the other folds", _nested(evaluations, ratios, folds, groups, config), None, ""))
     late, cut = ", ".join(names[len(ratios) :]), " (parts of large ones)" * tried.cut
     note = (
         f"{option} {names[best]}: the highest score after {config.infer.pays:g} is taken off for every doubling of the "
@@ -157,7 +160,7 @@ def _nested(
     """(N, n, n): each fold's images by what is kept, and the threshold that is best, on the other folds' images."""
     found = evaluations[0].confusions(0).copy()
     for here, others in cross_folds(folds):
-        known = [Evaluation([], one.counts[others]) for one in evaluations]
+        known = [Evaluation([], one.counts[others], groups=groups[others]) for one in evaluations]
         chosen = evaluations[_kept(known, ratios, folds[others], groups[others], config)]
         threshold = HALF
         if chosen.binary and config.infer.threshold == "fit":

@@ -7,7 +7,7 @@ import numpy as np
 from lib.competition import metrics
 from lib.competition.intervals import paired_gain
 from lib.config import Config
-from lib.inference.decision import Decision, best_threshold, crossed_by_threshold
+from lib.inference.decision import Decision, best_threshold, cross_folds
 from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.fitting import Fitted, judge_of
 from lib.inference.members import Part
@@ -48,13 +48,14 @@ def all_images_note(judged: list[Part], predicting: list[Part]) -> str:
 
 
 def ensemble_rows(
-    members: list[dict], oof: Evaluation, fitted: Fitted, folds: np.ndarray, groups: np.ndarray, config: Config
+    members: list[dict], oof: Evaluation, fitted: Fitted, folds: np.ndarray, config: Config
 ) -> list[dict]:
-    """Best and mean member against the ensemble; what each step gains on folds that nothing was fitted on."""
+    """Best and mean member against the ensemble; what each step gains on folds that nothing was fitted on, nor the best
+    member chosen."""
     scores, competition = [row["OOF score"] for row in members], config.competition
-    decision, best = fitted.decision, int(np.argmax([row["OOF score"] for row in members]))
+    decision, groups = fitted.decision, oof.groups
     search = oof.binary and config.infer.threshold == "fit"
-    alone = crossed_by_threshold(oof, best, folds, competition) if search else oof.confusions(best)
+    alone = best_elsewhere(oof, len(members), folds, config)
 
     def row(name: str, score: float, gain: object = None) -> dict:
         return {"": name, "OOF score": score, f"gain (95 % over {len(set(groups))} groups)": gain}
@@ -79,6 +80,23 @@ def ensemble_rows(
     if search and config.infer.decide:
         rows.append(against("the same, over a threshold", fitted.decided, fitted.mixed))
     return rows + _decided(fitted.decision, config)
+
+
+def best_elsewhere(oof: Evaluation, systems: int, folds: np.ndarray, config: Config) -> np.ndarray:
+    """Confusion matrices (N, n, n) of each fold's images by the system, and its threshold, that score best on the other
+    folds' images."""
+    found, search = oof.confusions(0).copy(), oof.binary and config.infer.threshold == "fit"
+    for here, others in cross_folds(folds):
+
+        def threshold(system: int, others: np.ndarray = others) -> int:
+            return best_threshold(oof, system, others, config.competition) if search else HALF
+
+        def score(system: int, others: np.ndarray = others) -> float:
+            return metrics.score(config.competition, oof.confusions(system, threshold(system))[others])
+
+        best = max(range(systems), key=score)
+        found[here] = oof.confusions(best, threshold(best))[here]
+    return found
 
 
 def _decided(decision: Decision, config: Config) -> list[dict]:

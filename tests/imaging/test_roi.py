@@ -53,6 +53,12 @@ def test_a_few_small_things_need_fewer_windows_than_the_grid_has_on_them(seed):
     assert len({y for y, _ in around}) <= len(around)
 
 
+def test_boxes_that_overlap_are_things_of_their_own():
+    chain = [(100, 40 + 50 * i, 60, 60) for i in range(5)]  # each overlaps the next; together longer than a window
+    around = windows_around(chain, (1.0, 1.0), (400, 400), 128, 64)
+    assert len(around) == 3 and not set(around) & set(grid(400, 400, 128, 64))
+
+
 def test_a_thing_larger_than_a_window_is_looked_at_by_the_grid_where_it_is():
     boxes = [(10, 10, 5, 300), (15, 10, 200, 5)]  # they touch: a corner of two bars
     corners = windows_around(boxes, (1.0, 1.0), (400, 400), 64, 48)

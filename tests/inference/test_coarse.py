@@ -14,8 +14,9 @@ import yaml
 from lib.competition import rle
 from lib.config import load
 from lib.errors import UserError
-from lib.imaging.roi import Regions, read_boxes
-from lib.inference.coarse import boxes_of, objects_of, share_looked_at
+from lib.imaging.grid import grid
+from lib.imaging.roi import Regions, read_boxes, windows_around
+from lib.inference.coarse import boxes_of, looks_of, objects_of, share_looked_at
 from lib.inference.predictor import Source, Windows, image_windows
 from lib.report.stale import outdated
 from lib.workspace import Workspace
@@ -36,6 +37,33 @@ def test_boxes_cover_what_was_found_and_its_margin_and_little_more(margin):
     assert (covered[near] == 1).all()
     far = cv2.dilate(found.astype(np.uint8), np.ones((2 * (margin + side) + 1,) * 2, np.uint8)) > 0
     assert not covered[~far].any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.37])
+@pytest.mark.parametrize("margin", [0, 24])
+def test_what_was_found_is_wholly_in_a_window_or_where_the_grid_looks(scale, margin):
+    """Small things, some with overlapping margins, and one larger than a window."""
+    cells, (height, width), side = np.zeros((60, 80), bool), (1200, 1600), 20
+    for y, x in [(5, 5), (8, 12), (30, 60), (31, 70), (58, 2)]:
+        cells[y : y + 2, x : x + 2] = True
+    cells[15:55, 30] = cells[35, 20:40] = True
+    windows = Windows(round(320 * scale), 0.5, scale, "gaussian", 0.25)
+    boxes = looks_of(cells, (side / height, side / width), (height, width), margin, windows)
+    shrunken = round(height * scale), round(width * scale)
+    factors = shrunken[0] / height, shrunken[1] / width
+    corners = windows_around(boxes, factors, shrunken, windows.size, windows.stride)
+    on_large = [corner for corner in grid(*shrunken, windows.size, windows.stride) if corner in corners]
+    assert len(on_large) >= 8, "a thing larger than a window is looked at as it would be without regions"
+    assert len(corners) - len(on_large) == 2, "two neighbours, and one in a corner; the rest is in the large one's"
+    seen = np.zeros(shrunken, bool)
+    for y, x in corners:
+        seen[y : y + windows.size, x : x + windows.size] = True
+    near = cv2.dilate(np.kron(cells, np.ones((side, side))).astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8))
+    rows, columns = np.nonzero(near)
+    assert seen[(rows * factors[0]).astype(int), (columns * factors[1]).astype(int)].all()
+    assert looks_of(np.zeros_like(cells), (side / height, side / width), (height, width), margin, windows) == []
+    everything = looks_of(np.ones_like(cells), (side / height, side / width), (height, width), margin, windows)
+    assert len(everything) == len(grid(*shrunken, windows.size, windows.stride))
 
 
 def test_an_object_has_one_box_with_a_margin_of_its_size_inside_the_image():
