@@ -20,7 +20,7 @@ from lib.inference import evaluate as evaluating
 from lib.inference import predictor
 from lib.inference.backends import Engine, Unsuited, fastest_engine
 from lib.inference.decision import best_threshold, fit_decision
-from lib.inference.evaluate import HALF, Evaluation, count, evaluate, quantised
+from lib.inference.evaluate import Evaluation, count, evaluate, quantised
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, full_rows, predict
 from lib.inference.together import Group, predict_together
@@ -268,7 +268,7 @@ def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
     assert (decision.apply(probs[0][None]) == (np.floor(probs[0] * 255 + 0.5) >= decision.threshold)).all()
 
 
-def test_the_threshold_stays_at_one_half_where_images_disagree_on_another():
+def test_the_threshold_decides_as_one_half_where_images_disagree_on_another():
     """What is found at .3 is object in ten images of twenty, and nothing in the others."""
     rng, counts = np.random.default_rng(0), []
     for number, truth in enumerate((rng.random((20, 32, 32)) < 0.5).astype(np.uint8)):
@@ -281,9 +281,10 @@ def test_the_threshold_stays_at_one_half_where_images_disagree_on_another():
     def fitted(images, groups=None):
         return best_threshold(replace(evaluation, groups=groups), 0, images, Competition())
 
-    assert fitted(everything) == HALF and fitted(everything, np.arange(20) % 5) == HALF
-    assert 0.1 < fitted(gaining) / 255 < 0.31, "all say the same"
-    assert fitted(everything, np.zeros(20)) < HALF, "of one group nothing is known but the best"
+    low, high = round(0.3 * 255), round(0.8 * 255)
+    assert low < fitted(everything) <= high and low < fitted(everything, np.arange(20) % 5) <= high
+    assert fitted(gaining) <= low, "all say the same"
+    assert fitted(everything, np.zeros(20)) <= low, "of one group nothing is known but the best"
 
 
 class Blurred(nn.Module):
