@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None) -> NoReturn:
-    """Run `main(argv)`; exit 0 when done, 2 with one sentence on a UserError, 130 on Ctrl-C."""
+    """Run `main(argv)`; exit 0 when done, 2 with one sentence on a UserError or a full disk, 130 on Ctrl-C."""
     # A closed terminal or a cluster's SIGTERM ends like Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt(os.getpid()))
@@ -24,6 +25,16 @@ def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None)
         main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f", writing {error.filename}" if error.filename else ""
+        print(
+            f"error: the disk is full, or your share of it{where}; make room and run the same command "
+            "again, it goes on from here",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except RuntimeError as error:
         # A loading process that was killed is reported before our own signal arrives.
