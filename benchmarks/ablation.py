@@ -22,7 +22,7 @@ YAML's options, baseline_05), another switch, or other weights of the same train
 are compared with the last weights of a training that anneals, which is what one has without averaging; so are those
 after a constant or cyclic rate (`swa_annealed last`). Two experiments averaged (resize_ensemble) have trained twice as
 long as the baseline. `fitted_threshold`: each group's images (each image, where the competition names no groups) are
-decided by the threshold that is best on the fold's other groups; no image is decided by a threshold that saw it.
+decided by the threshold fitted on the fold's other groups; no image is decided by a threshold that saw it.
 
 For each switch: mean ± standard error of the paired differences over the seeds; `helps` or `hurts` when there are at
 least three pairs and the mean is more than two standard errors from 0, else `not shown`; of an `infer` switch the

@@ -18,9 +18,9 @@ with `--seconds 0`, for equal epochs:
                      learned from the images that the arm is scored on: what it gains over round1 may be a leak
 
 Others, where `--arms` names them, are round1 with other tiles or another use of them: round1_entropy, round1_agreement
-(of flipped views), round1_objects (no tile without object), round1_quota (the 20 surest of every class besides),
-round1_shifted (by half a tile), round1_center, round1_sharp (temperature .5), round1_half_weight, round1_pretrain
-(first on them alone, then on true labels).
+(of flipped views, whose mean then labels), round1_objects (no tile without object), round1_quota (the 20 surest of
+every class besides), round1_shifted (by half a tile), round1_center, round1_sharp (temperature .5),
+round1_half_weight, round1_pretrain (first on them alone, then on true labels).
 
 Scores are the competition's metric on the stitched whole images of the fold, by SWA's weights, at threshold 0.5, with
 the YAML's windows. With several `--folds` a seed's score is their mean. For each arm: mean ± standard error of the
@@ -291,7 +291,8 @@ class Bench:
         for name, arm in ARMS.items():
             members = len(self.teachers(Trial(name, 0, 0)))
             starts = START_SECONDS * (2 if arm.round else 1)
-            guesses[name] = starts + scoring + labeling * members * cost(config.infer.tta)
+            views = cost(arm.labeling.get("infer.tta", config.infer.tta))
+            guesses[name] = starts + scoring + labeling * members * views
         return guesses
 
 

@@ -322,7 +322,7 @@ class Inferred:
         return metrics.score(self.config.competition, self.oof.confusions(-1))
 
     def fitted_score(self) -> float:
-        """One class: every group's images decided by the threshold that is best on the fold's other groups."""
+        """One class: every group's images decided by the threshold fitted on the fold's other groups."""
         return fit_decision(self.oof, -1, self.group_of, self.config.competition, search=True).cross_score
 
 

@@ -26,17 +26,15 @@ def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f", writing {error.filename}" if error.filename else ""
-        print(
-            f"error: the disk is full, or your share of it{where}; make room and run the same command "
-            "again, it goes on from here",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
+        if full := _full_disk(error):
+            where = f", writing {full.filename}" if full.filename else ""
+            print(
+                f"error: the disk is full, or your share of it{where}; make room and run the same command again, it "
+                "goes on from here",
+                file=sys.stderr,
+            )
+            sys.exit(2)
         # A loading process that was killed is reported before our own signal arrives.
         if "DataLoader worker" not in str(error):
             raise
@@ -51,6 +49,15 @@ def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None)
     except KeyboardInterrupt:
         _stop()
     sys.exit(0)
+
+
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """The error that a full disk raised, perhaps behind another (torch.save's)."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _quiet(unraisable: sys.UnraisableHookArgs) -> None:

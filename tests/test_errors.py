@@ -16,8 +16,19 @@ def ended(body):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-def test_a_full_disk_is_one_sentence():
-    done = ended("open('/dev/full', 'w').write('x' * 100_000)")
+@pytest.mark.parametrize("what", ["text", "weights", "picture"])
+def test_a_full_disk_is_one_sentence(what, tmp_path):
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    done = ended(
+        {
+            "text": "open('/dev/full', 'w').write('x' * 100_000)",
+            "weights": f"""import contextlib, torch; from pathlib import Path; from lib.training import checkpoint
+    checkpoint.replacing = contextlib.contextmanager(lambda path: (p for p in [path]))
+    checkpoint.save_weights(Path("{tmp_path}/full.png"), torch.nn.Linear(1000, 1000))""",
+            "picture": f"""import numpy; from pathlib import Path; from lib.imaging.save import save_image
+    save_image(Path("{tmp_path}/full.png"), numpy.zeros((9, 9), numpy.uint8))""",
+        }[what]
+    )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: the disk is full")
 

@@ -77,7 +77,8 @@ class Infer(Section):
     over windows and averaged over members; 0 for never, `fit` for what scores best on out-of-fold maps, class by class.
     The table says what it gains on folds it was not fitted on."""
     threshold: Literal["fit", "half"] = "fit"
-    """Threshold of one class: fitted on out-of-fold maps, less readily the less its groups of images agree, or 0.5."""
+    """Threshold of one class: 0.5, or fitted on out-of-fold maps; it leaves 0.5 as far as groups of images agree that
+    this gains."""
     decide: list[Literal["objects", "largest", "holes", "priors"]] = []
     """What else is fitted on out-of-fold maps: `objects` (drawn from a low threshold on, where they reach a high one
     and an area; each of several classes has its own, against background or, without one, the next likely class),

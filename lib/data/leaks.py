@@ -15,6 +15,7 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.imaging.reader import open_image
+from lib.imaging.save import save_image
 from lib.parallel import parallel
 
 SIDE = 512  # thumbnails' longest side
@@ -160,4 +161,4 @@ def save_pair(a: Path, b: Path, path: Path, pixels: Pixels) -> None:
             small = reader.thumbnail(SIDE)
         pictures.append(np.pad(small, ((0, SIDE - small.shape[0]), (0, SIDE - small.shape[1]), (0, 0))))
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.concatenate(pictures, axis=1)[:, :, ::-1])
+    save_image(path, np.concatenate(pictures, axis=1)[:, :, ::-1])

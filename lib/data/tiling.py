@@ -17,6 +17,7 @@ from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, Scaled
 from lib.imaging.roi import Regions
+from lib.imaging.save import save_image
 from lib.tables import FULL, IGNORE, class_columns
 
 Box = tuple[int, int, int, int]
@@ -198,7 +199,7 @@ def write_tile(row: dict, image: np.ndarray, mask: np.ndarray, folder: Path, ima
     name = row["tile_id"]
     image_path, mask_path = folder / f"{name}.{image_format}", folder / f"{name}_mask.png"
     write_image(image_path, image)
-    cv2.imwrite(str(mask_path), mask)
+    save_image(mask_path, mask)
     return {**row, "image_path": f"tiles/{image_path.name}", "mask_path": f"tiles/{mask_path.name}"}
 
 
@@ -208,4 +209,4 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
     cv2's own PNG (run-lengths of differences) is written and read about twice as fast as zlib's, in a tenth to a
     quarter more bytes: benchmarks/preprocess.py.
     """
-    cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    save_image(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

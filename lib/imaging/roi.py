@@ -11,7 +11,7 @@ import pandas as pd
 from lib.config.preprocess import ROI_WORDS
 from lib.errors import UserError
 from lib.imaging.content import Content, content_map
-from lib.imaging.grid import grid
+from lib.imaging.grid import grid, window_starts
 from lib.imaging.reader import ImageReader
 
 Box = tuple[int, int, int, int]
@@ -130,8 +130,8 @@ def windows_around(
         start = starts[int(np.argmax(counts))]
         inside = level[(level[:, 1] >= start) & (level[:, 3] <= start + window)]
         corner = (
-            _middle(inside[:, 0].min(), inside[:, 2].max(), window, size[0], max(1, window // ROWS)),
-            _middle(inside[:, 1].min(), inside[:, 3].max(), window, size[1], 1),
+            _start(inside[:, 0].min(), inside[:, 2].max(), window, size[0], stride, max(1, window // ROWS)),
+            _start(inside[:, 1].min(), inside[:, 3].max(), window, size[1], stride, 1),
         )
         found.add(corner)
         left = left[~_holds(left, *corner, window)]
@@ -161,9 +161,13 @@ def _holds(edges: np.ndarray, y: int, x: int, window: int) -> np.ndarray:
     return (edges[:, 0] >= y) & (edges[:, 2] <= y + window) & (edges[:, 1] >= x) & (edges[:, 3] <= x + window)
 
 
-def _middle(first: int, last: int, window: int, length: int, step: int) -> int:
+def _start(first: int, last: int, window: int, length: int, stride: int, step: int) -> int:
     """Where a window starts that has `first` to `last` in its middle, as far as the axis goes; at a multiple of `step`
-    where that holds them too."""
+    where that holds them too. Where there is next to no room around them, as the grid's window that holds them."""
     start = min(max(0, (first + last - window) // 2), max(0, length - window))
+    if window - (last - first) <= max(2, window // ROWS):
+        holding = [own for own in window_starts(length, window, stride) if own <= first and last <= own + window]
+        if holding:
+            return min(holding, key=lambda own: abs(own - start))
     rounded = start // step * step
     return int(rounded if rounded + window >= last else start)

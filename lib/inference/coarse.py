@@ -76,7 +76,7 @@ def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
     made_from = [
         [file_fingerprint(part.member.path / "done.json") for part in finders], config.infer.weights[0],
         file_fingerprint(session.workspace.folds), file_fingerprint(session.workspace.images),
-        repr(finding.windows(finders[0])), margin,
+        repr(finding.windows(finders[0])), repr(fine), margin,
         config.infer.coarse_above, config.infer.tta, config.preprocess.blank_tolerance,
     ]  # fmt: skip
     path = session.workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
@@ -177,8 +177,9 @@ def looks_of(
 ) -> list[Box]:
     """Boxes (y, x, height, width) in pixels of an image of `size` to be looked at by `windows`.
 
-    One around each object, marked cells that touch, if only at a corner, with `margin` around it; of an object for
-    which a window is too small, the grid's windows that it and its margin touch. `shares` as in `boxes_of`.
+    One around each object, marked cells that touch, if only at a corner, with `margin` around it; specks stay, the
+    windows will tell. Of an object for which a window is too small, the grid's windows that it and its margin touch, a
+    box for each, whose overlap a time limit cannot lessen. `shares` as in `boxes_of`.
     """
     labels, stats = cv2.connectedComponentsWithStats(cells.astype(np.uint8))[1:3]
     left, top, width, height, _ = stats[1:].T
@@ -193,8 +194,8 @@ def looks_of(
     if large.any():
         parts = edges_of(boxes_of(np.append(False, large)[labels], shares, size, margin), scale, shrunken)
         corners = np.array(grid_on(parts, shrunken, windows.size, windows.stride))
-        # A pixel less on every side, or by rounding the box would be larger than the window.
-        inner = np.concatenate([corners + 1, corners + windows.size - 1], 1) / [*scale, *scale]
+        rim = max(1, *scale)  # less, or by rounding the box would be larger than the window
+        inner = np.concatenate([corners + rim, corners + windows.size - rim], 1) / [*scale, *scale]
         found += _inside(inner, size)
     return sorted(map(tuple, found))
 

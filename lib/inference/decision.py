@@ -19,6 +19,7 @@ from lib.workspace import read_json, write_json
 
 BLOCKS = 10  # of groups of images, one of which is left out at a time
 DOUBT = 0.5  # of the standard error of what a threshold gains
+FIRST, LAST, STEP = 5, 250, 5  # bins that may be thresholds
 
 
 @dataclass(frozen=True)
@@ -109,23 +110,23 @@ class Decision:
 
 
 def fit_decision(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition, search: bool) -> Decision:
-    """The threshold that scores best on an evaluation's images; `folds` (N,) names each image's fold."""
+    """The threshold that is fitted on an evaluation's images; `folds` (N,) names each image's fold."""
     half = metrics.score(config, evaluation.confusions(system))
     if not evaluation.binary:
         return Decision(None, half, half, half)
     if not search:
         return Decision(BINS // 2, half, half, half)
-    best = best_threshold(evaluation, system, np.ones(len(folds), bool), config)
+    best = fitted_threshold(evaluation, system, np.ones(len(folds), bool), config)
     score = metrics.score(config, evaluation.confusions(system, best))
     crossed = crossed_by_threshold(evaluation, system, folds, config)
     return Decision(best, score, half, metrics.score(config, crossed))
 
 
 def crossed_by_threshold(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition) -> np.ndarray:
-    """(N, n, n): each image decided by the threshold that is best on the other folds' images, or on all of one fold."""
+    """(N, n, n): each image decided by the threshold fitted on the other folds' images, or on all of one fold."""
     crossed = evaluation.confusions(system).copy()
     for here, others in cross_folds(folds):
-        crossed[here] = evaluation.confusions(system, best_threshold(evaluation, system, others, config))[here]
+        crossed[here] = evaluation.confusions(system, fitted_threshold(evaluation, system, others, config))[here]
     return crossed
 
 
@@ -135,25 +136,31 @@ def cross_folds(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(folds == fold, folds != fold if len(names) > 1 else folds == fold) for fold in names]
 
 
-def best_threshold(evaluation: Evaluation, system: int, images: np.ndarray, config: Competition) -> int:
+def fitted_threshold(evaluation: Evaluation, system: int, images: np.ndarray, config: Competition) -> int:
     """The bin of the greatest gain over one half on the chosen images, less `DOUBT` standard errors of that gain; the
     middle of a plateau. Where few groups of images decide, the very best bin is mostly chance.
 
     The error is a jackknife's over the chosen images' groups, in at most `BLOCKS` blocks; of one group alone nothing is
-    known of it, and the best bin is taken.
+    known of it, and the best bin is taken. Every `STEP`th bin is tried, then those between.
     """
-    candidates = np.arange(5, 251)
-    found = np.stack([evaluation.confusions(system, int(t))[images] for t in candidates], 1)
+    counts = evaluation.counts[images, system]
+    below = np.cumsum(counts, axis=-1)
     groups = np.arange(len(images)) if evaluation.groups is None else evaluation.groups
     block = np.unique(groups[images], return_inverse=True)[1] % BLOCKS
+    rests = [np.flatnonzero(block != i) for i in range(block.max() + 1)] if block.max() else []
 
-    def gains(some: np.ndarray) -> np.ndarray:
-        scores = np.array([metrics.score(config, some[:, i]) for i in range(len(candidates))])
-        return scores - scores[HALF - candidates[0]]
+    def scores(threshold: int) -> np.ndarray:
+        """Of all chosen images, and without each block."""
+        found = np.stack([below[..., threshold - 1], below[..., -1] - below[..., threshold - 1]], axis=-1)
+        return np.array([metrics.score(config, found), *(metrics.score(config, found[rest]) for rest in rests)])
 
-    worth = gains(found)
-    if blocks := block.max():
-        without = np.stack([gains(found[block != i]) for i in range(blocks + 1)])
-        worth = worth - DOUBT * np.sqrt(blocks * without.var(0))
-    top = candidates[worth >= worth.max() - 1e-9]
-    return int(top[len(top) // 2])
+    def best(candidates: np.ndarray) -> int:
+        gains = np.stack([scores(int(threshold)) for threshold in candidates]) - half
+        doubt = DOUBT * np.sqrt((len(rests) - 1) * gains[:, 1:].var(1)) if rests else 0
+        worth = gains[:, 0] - doubt
+        top = candidates[worth >= worth.max() - 1e-9]
+        return int(top[len(top) // 2])
+
+    half = scores(HALF)
+    near = best(np.arange(FIRST, LAST + 1, STEP))
+    return best(np.arange(max(FIRST, near - STEP + 1), min(LAST, near + STEP - 1) + 1))

@@ -19,7 +19,7 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.errors import UserError
-from lib.inference.decision import Decision, best_threshold, cross_folds
+from lib.inference.decision import Decision, cross_folds, fitted_threshold
 from lib.inference.evaluate import BINS, HALF, Evaluation, count
 from lib.inference.gate import fit_gates, gated
 from lib.inference.glimpse import Album, AlbumWriter, Glimpser
@@ -120,7 +120,7 @@ class Fitting:
         decision = Decision(None, mix=mix, gates=gates)
         if self.oof.binary:
             counts = self.counts(mix, gates)
-            threshold = best_threshold(counts, 0, chosen, self.config.competition) if self.search else HALF
+            threshold = fitted_threshold(counts, 0, chosen, self.config.competition) if self.search else HALF
             decision = replace(decision, threshold=threshold)
         elif "priors" in decide:
             decision = replace(decision, factors=self.factors(mix, gates, chosen))
@@ -256,7 +256,8 @@ class Fitting:
                 if high == 0 or high > low:
                     changes = np.tensordot(moved[:, p].swapaxes(0, 1), change, 1)
                     for area, here in zip(self.areas, changes, strict=True):
-                        yield Rule(int(low), int(high), int(area)), rest + here
+                        if high or area or not self.oof.binary:  # one class's plain threshold is fitted with more care
+                            yield Rule(int(low), int(high), int(area)), rest + here
             if "largest" in decide:
                 yield Rule(int(low), largest=True), rest + np.tensordot(largest, change, 1)
 
@@ -338,8 +339,8 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
         counts, threshold = fitting.counts(own.mix), own.threshold or HALF
         gated_[here] = fitting.counts(own.mix, own.gates).confusions(0, threshold)[here]
         if fitting.search:
-            equal_[here] = plain.confusions(0, best_threshold(plain, 0, others, config.competition))[here]
-            threshold = best_threshold(counts, 0, others, config.competition)
+            equal_[here] = plain.confusions(0, fitted_threshold(plain, 0, others, config.competition))[here]
+            threshold = fitted_threshold(counts, 0, others, config.competition)
         mixed_half[here] = counts.confusions(0)[here]
         mixed[here] = counts.confusions(0, threshold)[here]
         decided[here] = fitting.decide(own, here)

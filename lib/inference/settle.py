@@ -1,7 +1,7 @@
 """What `auto` of windows and views comes to: tried on out-of-fold images, written down, and used again.
 
 Kept is what has the highest score after `infer.pays` is taken off for every doubling of the seconds; images of one
-group alone decide nothing. Scores are of the mean of all networks, one class by the threshold that is best on the other
+group alone decide nothing. Scores are of the mean of all networks, one class by the threshold fitted on the other
 folds' images.
 """
 
@@ -16,7 +16,7 @@ from lib.competition import metrics
 from lib.competition.intervals import paired_gain
 from lib.config import Config, flat
 from lib.config.units import duration
-from lib.inference.decision import best_threshold, cross_folds, crossed_by_threshold
+from lib.inference.decision import cross_folds, crossed_by_threshold, fitted_threshold
 from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.members import Part, Session, roi_file
 from lib.inference.predictor import Windows
@@ -157,13 +157,13 @@ def _kept(
 def _nested(
     evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, groups: np.ndarray, config: Config
 ) -> np.ndarray:
-    """(N, n, n): each fold's images by what is kept, and the threshold that is best, on the other folds' images."""
+    """(N, n, n): each fold's images by what is kept, and the threshold fitted, on the other folds' images."""
     found = evaluations[0].confusions(0).copy()
     for here, others in cross_folds(folds):
         known = [Evaluation([], one.counts[others], groups=groups[others]) for one in evaluations]
         chosen = evaluations[_kept(known, ratios, folds[others], groups[others], config)]
         threshold = HALF
         if chosen.binary and config.infer.threshold == "fit":
-            threshold = best_threshold(chosen, 0, others, config.competition)
+            threshold = fitted_threshold(chosen, 0, others, config.competition)
         found[here] = chosen.confusions(0, threshold)[here]
     return found

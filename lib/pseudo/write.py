@@ -19,6 +19,7 @@ from lib.imaging.grid import whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
+from lib.imaging.save import save_image
 from lib.inference.members import limits_of
 from lib.inference.predictor import Block
 from lib.pseudo.cut import tile_starts, tiles_of
@@ -155,7 +156,7 @@ def write_planes(path: Path, planes: np.ndarray, hard: bool) -> None:
         labels = decided(planes)
         indices = [1] if len(planes) == 1 else range(len(planes))
         planes = np.stack([np.uint8(255) * (labels == i) for i in indices])
-    cv2.imwrite(str(path), planes.reshape(-1, planes.shape[2]), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    save_image(path, planes.reshape(-1, planes.shape[2]), [cv2.IMWRITE_PNG_COMPRESSION, 3])
 
 
 def check_disk(images: pd.DataFrame, folds: int, channels: int, config: Config, workspace: Workspace) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from lib.competition import metrics
 from lib.competition.intervals import paired_gain
 from lib.config import Config
-from lib.inference.decision import Decision, best_threshold, cross_folds
+from lib.inference.decision import Decision, cross_folds, fitted_threshold
 from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.fitting import Fitted, judge_of
 from lib.inference.members import Part
@@ -24,7 +24,7 @@ def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: 
     mix = fitted.decision.mix or Mix(equal(len(systems)))
     added_by = adds(judge_of(oof, fitted, config), mix.weights)
     for i, (system, added) in enumerate(zip(systems, added_by, strict=True)):
-        threshold = best_threshold(oof, i, everything, config.competition) if search else HALF
+        threshold = fitted_threshold(oof, i, everything, config.competition) if search else HALF
         own = [part for part in parts if part.system == system]
         seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in own)
         score = metrics.score(config.competition, oof.confusions(i, threshold))
@@ -68,7 +68,7 @@ def ensemble_rows(
         row("mean member", sum(scores) / len(scores)),
         row("ensemble", decision.score),
         row("fitted on other folds:", None),
-        row("best member", metrics.score(competition, alone)),
+        row("best member, chosen there", metrics.score(competition, alone)),
         against("ensemble, over the best member", fitted.decided, alone),
     ]
     if decision.mix is not None:
@@ -87,15 +87,12 @@ def best_elsewhere(oof: Evaluation, systems: int, folds: np.ndarray, config: Con
     folds' images."""
     found, search = oof.confusions(0).copy(), oof.binary and config.infer.threshold == "fit"
     for here, others in cross_folds(folds):
-
-        def threshold(system: int, others: np.ndarray = others) -> int:
-            return best_threshold(oof, system, others, config.competition) if search else HALF
-
-        def score(system: int, others: np.ndarray = others) -> float:
-            return metrics.score(config.competition, oof.confusions(system, threshold(system))[others])
-
-        best = max(range(systems), key=score)
-        found[here] = oof.confusions(best, threshold(best))[here]
+        decided = [
+            oof.confusions(i, fitted_threshold(oof, i, others, config.competition) if search else HALF)
+            for i in range(systems)
+        ]
+        best = max(decided, key=lambda confusions: metrics.score(config.competition, confusions[others]))
+        found[here] = best[here]
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.imaging.save import save_image
 from lib.tables import IGNORE
 
 RIGHT, INVENTED, MISSED = (70, 180, 100), (225, 60, 55), (45, 105, 230)
@@ -89,4 +90,4 @@ def heat(bins: np.ndarray) -> np.ndarray:
 def save_picture(path: Path, pixels: np.ndarray) -> None:
     """RGB (h, w, 3) to a JPEG or PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), pixels[:, :, ::-1])
+    save_image(path, pixels[:, :, ::-1])

@@ -17,8 +17,8 @@ from lib.workspace import replacing, write_text
 
 def save_resume(path: Path, state: dict) -> None:
     """Everything that going on needs, in full precision; atomic."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    with replacing(path) as temporary, temporary.open("wb") as file:  # whose errors say what is wrong
+        torch.save(state, file)
 
 
 def load_resume(path: Path) -> dict | None:
@@ -31,8 +31,8 @@ def load_resume(path: Path) -> dict | None:
 def save_weights(path: Path, network: nn.Module) -> None:
     """Weights only, half precision: half the size, and the same maps to 1e-3."""
     half = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
-    with replacing(path) as temporary:
-        torch.save(half, temporary)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(half, file)
 
 
 def load_weights(path: Path) -> dict:

@@ -39,31 +39,34 @@ def test_boxes_cover_what_was_found_and_its_margin_and_little_more(margin):
     assert not covered[~far].any()
 
 
+@pytest.mark.parametrize("side", [320, 322, 331])
+@pytest.mark.parametrize("overlap", [0.5, 0.25, 0.0])
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.37])
 @pytest.mark.parametrize("margin", [0, 24])
-def test_what_was_found_is_wholly_in_a_window_or_where_the_grid_looks(scale, margin):
+def test_what_was_found_is_wholly_in_a_window_or_where_the_grid_looks(scale, margin, overlap, side):
     """Small things, some with overlapping margins, and one larger than a window."""
-    cells, (height, width), side = np.zeros((60, 80), bool), (1200, 1600), 20
+    cells, (height, width), cell = np.zeros((60, 80), bool), (1200, 1600), 20
     for y, x in [(5, 5), (8, 12), (30, 60), (31, 70), (58, 2)]:
         cells[y : y + 2, x : x + 2] = True
     cells[15:55, 30] = cells[35, 20:40] = True
-    windows = Windows(round(320 * scale), 0.5, scale, "gaussian", 0.25)
-    boxes = looks_of(cells, (side / height, side / width), (height, width), margin, windows)
+    windows = Windows(round(side * scale), overlap, scale, "gaussian", 0.25)
+    boxes = looks_of(cells, (cell / height, cell / width), (height, width), margin, windows)
     shrunken = round(height * scale), round(width * scale)
     factors = shrunken[0] / height, shrunken[1] / width
     corners = windows_around(boxes, factors, shrunken, windows.size, windows.stride)
     on_large = [corner for corner in grid(*shrunken, windows.size, windows.stride) if corner in corners]
-    assert len(on_large) >= 8, "a thing larger than a window is looked at as it would be without regions"
-    assert len(corners) - len(on_large) == 2, "two neighbours, and one in a corner; the rest is in the large one's"
+    assert len(on_large) >= 4, "a thing larger than a window is looked at as it would be without regions"
+    assert len(corners) - len(on_large) <= 3, "neighbours have one window, or are in the large one's"
     seen = np.zeros(shrunken, bool)
     for y, x in corners:
         seen[y : y + windows.size, x : x + windows.size] = True
-    near = cv2.dilate(np.kron(cells, np.ones((side, side))).astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8))
+    near = cv2.dilate(np.kron(cells, np.ones((cell, cell))).astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8))
     rows, columns = np.nonzero(near)
     assert seen[(rows * factors[0]).astype(int), (columns * factors[1]).astype(int)].all()
-    assert looks_of(np.zeros_like(cells), (side / height, side / width), (height, width), margin, windows) == []
-    everything = looks_of(np.ones_like(cells), (side / height, side / width), (height, width), margin, windows)
-    assert len(everything) == len(grid(*shrunken, windows.size, windows.stride))
+    assert looks_of(np.zeros_like(cells), (cell / height, cell / width), (height, width), margin, windows) == []
+    everything = looks_of(np.ones_like(cells), (cell / height, cell / width), (height, width), margin, windows)
+    everywhere = windows_around(everything, factors, shrunken, windows.size, windows.stride)
+    assert everywhere == grid(*shrunken, windows.size, windows.stride)
 
 
 def test_an_object_has_one_box_with_a_margin_of_its_size_inside_the_image():
@@ -165,6 +168,7 @@ def test_three_times_fewer_windows_for_next_to_no_score(sparse, capsys, monkeypa
     print(f"windows {full} to {sum(seen)} with those of the finders, score {before:.4f} to {after:.4f}")
     assert before > 0.9 and after > before - 0.002
     assert sum(seen) * 3 < full
+    assert len(list((sparse.parent / "work/oof").glob("coarse_*.csv"))) == 1
     assert "05_infer_ensemble" not in outdated(Workspace(sparse.parent / "work"), load(sparse, finding))
     assert "infer.roi changed" not in (sparse.parent / "work/report/index.html").read_text()
     share = float(re.search(r"regions leave (.*)% of all windows", out)[1])

@@ -13,17 +13,20 @@ import torch
 from torch import nn
 
 from lib import plugins
+from lib.competition import metrics
+from lib.config import Config
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.imaging import grid as grids
 from lib.inference import evaluate as evaluating
 from lib.inference import predictor
 from lib.inference.backends import Engine, Unsuited, fastest_engine
-from lib.inference.decision import best_threshold, fit_decision
+from lib.inference.decision import fit_decision, fitted_threshold
 from lib.inference.evaluate import Evaluation, count, evaluate, quantised
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, full_rows, predict
 from lib.inference.together import Group, predict_together
+from lib.report.ensemble import best_elsewhere
 
 CPU = torch.device("cpu")
 
@@ -279,12 +282,53 @@ def test_the_threshold_decides_as_one_half_where_images_disagree_on_another():
     everything, gaining = np.ones(20, bool), np.arange(20) < 10
 
     def fitted(images, groups=None):
-        return best_threshold(replace(evaluation, groups=groups), 0, images, Competition())
+        return fitted_threshold(replace(evaluation, groups=groups), 0, images, Competition())
 
     low, high = round(0.3 * 255), round(0.8 * 255)
     assert low < fitted(everything) <= high and low < fitted(everything, np.arange(20) % 5) <= high
     assert fitted(gaining) <= low, "all say the same"
     assert fitted(everything, np.zeros(20)) <= low, "of one group nothing is known but the best"
+
+
+def gaining(gains, base=0.6):
+    """An evaluation of images whose Dice is `base` at one half, and `base` and their `gains` at .3."""
+    counts, true = np.zeros((len(gains), 1, 2, 256), np.int64), 10_000
+    for image, gain in enumerate(gains):
+        sure, wanted = true * base / (2 - base), base + gain  # Dice = 2 found / (found + true + wrong)
+        more = true * wanted / (2 - wanted) - sure if gain > 0 else 0
+        wrong = 2 * sure / wanted - sure - true if gain < 0 else 0
+        counts[image, 0, 1, [200, 77]], counts[image, 0, 0, 77] = (round(sure), round(more)), round(wrong)
+        counts[image, 0, 1, 0] = true - counts[image, 0, 1].sum()
+    return Evaluation([str(i) for i in range(len(gains))], counts)
+
+
+@pytest.mark.parametrize("groups", [None, [0, 0, 1, 1, 2, 2, 3, 3]])
+@pytest.mark.parametrize("times", [0.9, 1.1])
+def test_a_threshold_has_to_gain_half_its_standard_error(groups, times):
+    """Of a mean over images the jackknife's error is the usual one, over groups that of their means."""
+    noise = np.repeat([0.05, -0.03, 0.01, -0.03], 2) if groups else np.array([5, -3, 1, -3, 2, -4, 3, -1]) / 100
+    values = noise[::2] if groups else noise
+    error = values.std(ddof=1) / len(values) ** 0.5
+    evaluation = replace(gaining(noise + 0.5 * error * times), groups=None if groups is None else np.array(groups))
+    found = fitted_threshold(evaluation, 0, np.ones(8, bool), Competition())
+    assert (found <= 77) == (times > 1)
+
+
+def test_what_one_group_alone_gains_is_no_reason():
+    evaluation, everything = gaining([0.02] * 4 + [-0.008] * 4), np.ones(8, bool)
+    assert fitted_threshold(evaluation, 0, everything, Competition()) <= 77, "half of all images gain"
+    grouped = replace(evaluation, groups=np.array([0, 0, 0, 0, 1, 2, 3, 4]))
+    assert fitted_threshold(grouped, 0, everything, Competition()) > 77, "but one group of five"
+
+
+def test_the_best_member_is_chosen_on_other_folds_than_it_is_scored_on():
+    good, bad = gaining([0] * 4, 0.8).counts, gaining([0] * 4, 0.6).counts
+    first = np.concatenate([good[:2], bad[:2]])  # better on fold 0
+    second = np.concatenate([bad[:2], good[:2]])
+    evaluation = Evaluation([*"abcd"], np.concatenate([first, second, (first + second) // 2], axis=1))
+    found = best_elsewhere(evaluation, 2, np.array([0, 0, 1, 1]), Config())
+    assert metrics.score(Competition(), found) == pytest.approx(0.6, abs=0.001)
+    assert (found == Evaluation([], bad).confusions(0)).all()
 
 
 class Blurred(nn.Module):

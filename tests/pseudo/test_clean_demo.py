@@ -178,7 +178,7 @@ def test_training_on_the_mended_labels_regains_half_of_what_was_lost(cleaned):
     assert score["mended"] - score["wrong"] >= lost / 2, score
 
 
-def test_the_longer_the_training_the_more_is_lost_and_regained(tmp_path):
+def test_members_of_500_steps_lose_by_wrong_labels_and_regain_by_mending(tmp_path):
     """Another draw, two and a half times the steps: over four seeds -.065 by the wrong labels, +.061 by mending."""
     longer = ["--train.sampling.samples_per_epoch", "4000"]
     score = scores(*judged(tmp_path, LONGER_SEED, *longer)[:2], *longer)
