@@ -110,7 +110,7 @@ class Decision:
 
 
 def fit_decision(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition, search: bool) -> Decision:
-    """The threshold that is fitted on an evaluation's images; `folds` (N,) names each image's fold."""
+    """The threshold fitted on all of an evaluation's images; `folds` (N,) names each image's fold."""
     half = metrics.score(config, evaluation.confusions(system))
     if not evaluation.binary:
         return Decision(None, half, half, half)

@@ -114,7 +114,7 @@ class Fitting:
         self.counts, self.facts = cache(self.counts), lru_cache(1)(self.facts)  # facts are large
 
     def fit(self, chosen: np.ndarray) -> Decision:
-        """The mixture and decision that score best on the images where `chosen` (N,) is true."""
+        """The mixture and decision found on the images where `chosen` (N,) is true."""
         decide, mix = self.config.infer.decide, self.mix(chosen)
         gates = self.gates(mix, chosen)
         decision = Decision(None, mix=mix, gates=gates)
