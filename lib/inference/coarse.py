@@ -181,11 +181,8 @@ def looks_of(
     windows will tell. Of an object for which a window is too small, the grid's windows that it and its margin touch, a
     box for each, whose overlap a time limit cannot lessen. `shares` as in `boxes_of`.
     """
-    labels, stats = cv2.connectedComponentsWithStats(cells.astype(np.uint8))[1:3]
-    left, top, width, height, _ = stats[1:].T
-    sides = [shares[0] * size[0], shares[1] * size[1]] * 2
-    edges = np.stack([top, left, top + height, left + width], 1) * sides + margin * np.array([-1, -1, 1, 1])
-    boxes = np.array(_inside(edges, size)).reshape(-1, 4)
+    labels, edges, _ = _components(cells, shares, size)
+    boxes = np.array(_inside(edges + margin * np.array([-1, -1, 1, 1]), size)).reshape(-1, 4)
     shrunken = round(size[0] * windows.scale), round(size[1] * windows.scale)
     scale = shrunken[0] / size[0], shrunken[1] / size[1]
     top, left, bottom, right = edges_of(boxes, scale, shrunken).T
@@ -208,12 +205,20 @@ def objects_of(cells: np.ndarray, shares: tuple[float, float], size: tuple[int, 
     >>> objects_of(np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]], bool), (1 / 3, 1 / 3), (30, 60), 0.1)
     [(0, 0, 30, 44)]
     """
-    sides = shares[0] * size[0], shares[1] * size[1]
-    stats = cv2.connectedComponentsWithStats(cells.astype(np.uint8))[2][1:]
-    left, top, width, height, count = stats.T
-    edges = np.stack([top, left, top + height, left + width], 1) * [*sides, *sides]
-    wider = margin * np.maximum(height * sides[0], width * sides[1])[:, None]
+    _, edges, count = _components(cells, shares, size)
+    wider = margin * (edges[:, 2:] - edges[:, :2]).max(1, keepdims=True)
     return sorted(_inside((edges + wider * [-1, -1, 1, 1])[count > SPECK], size))
+
+
+def _components(
+    cells: np.ndarray, shares: tuple[float, float], size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Marked cells that touch: each cell's number, from 1; and of each number (N, 4) top, left, bottom, right in pixels
+    of an image of `size`, and (N,) how many cells."""
+    labels, stats = cv2.connectedComponentsWithStats(cells.astype(np.uint8))[1:3]
+    left, top, width, height, count = stats[1:].T
+    edges = np.stack([top, left, top + height, left + width], 1)
+    return labels, edges * ([shares[0] * size[0], shares[1] * size[1]] * 2), count
 
 
 def _inside(edges: np.ndarray, size: tuple[int, int]) -> list[Box]:

@@ -179,6 +179,8 @@ def test_three_times_fewer_windows_for_next_to_no_score(sparse, capsys, monkeypa
     seen.clear()
     run("05_infer_ensemble", sparse, *finding, "--infer.threshold", "half")
     assert sum(seen) * 9 < full, "regions and out-of-fold maps were made before"
+    run("05_infer_ensemble", sparse, *finding, "--infer.overlap", "0.25")
+    assert len(list((sparse.parent / "work/oof").glob("coarse_*.csv"))) == 2, "other windows look elsewhere"
 
 
 def test_a_fold_meets_only_its_own_finders(sparse, monkeypatch):

@@ -279,14 +279,14 @@ def test_the_threshold_decides_as_one_half_where_images_disagree_on_another():
         probs = np.where(unsure, 0.3, np.where(truth, 0.8, 0.1)).astype(np.float32)
         counts.append(count(truth, quantised(probs[None]), (2, 256))[None])
     evaluation = Evaluation([str(i) for i in range(20)], np.stack(counts))
-    everything, gaining = np.ones(20, bool), np.arange(20) < 10
+    everything, half = np.ones(20, bool), np.arange(20) < 10
 
     def fitted(images, groups=None):
         return fitted_threshold(replace(evaluation, groups=groups), 0, images, Competition())
 
     low, high = round(0.3 * 255), round(0.8 * 255)
     assert low < fitted(everything) <= high and low < fitted(everything, np.arange(20) % 5) <= high
-    assert fitted(gaining) <= low, "all say the same"
+    assert fitted(half) <= low, "all say the same"
     assert fitted(everything, np.zeros(20)) <= low, "of one group nothing is known but the best"
 
 
