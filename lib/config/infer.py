@@ -55,11 +55,11 @@ class Infer(Section):
     coarse_margin: Annotated[float, Ge(0)] = 0.125
     """What is looked at around a region, as a share of a window's side; around an object, of its own longer side."""
     tta: Annotated[str, AfterValidator(tta_words)] = "none"
-    """Test-time augmentation, in words that multiply the views: `hflip`, `vflip`, `rotate=0,90,180,270`,
-    `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square). `merge=gmean` (or `max`,
-    `min`, `tsharpen`) in place of their mean. `free`: each window is seen once, but its neighbours flipped otherwise,
-    so that their overlaps average views. `auto`: 05 tries none, free, hflip, vflip, flips and d4, and keeps what
-    `pays`; 04 takes none."""
+    """Test-time augmentation, in words that multiply the views, of which equal ones count once: `hflip`, `vflip`,
+    `rotate=0,90,180,270`, `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square).
+    `merge=gmean` (or `max`, `min`, `tsharpen`) in place of their mean. `free`: each window is seen once, but its
+    neighbours flipped otherwise, so that their overlaps average views. `auto`: 05 tries none, free, hflip, vflip, flips
+    and d4, and keeps what `pays`; 04 takes none."""
     pays: Annotated[float, Ge(0)] = 0.001
     """`auto` of `window` and `tta` keeps what has the highest out-of-fold score after this is taken off for every
     doubling of the seconds; images of one group alone decide nothing."""

@@ -34,7 +34,7 @@ class Ensemble:
         self.runs, self.device = [engine.build(net, device) for net in nets], device
         self.lazy = engine.backend != "eager"
         self.windows, self.seconds = 0, 0.0  # computed so far, and the time it took
-        self.views, self.merge = list(views(tta)), merge(tta)
+        self.views, self.merge = views(tta), merge(tta)
         self.groups, self.presence = groups or [list(range(len(nets)))], presence
 
     @property

@@ -1,17 +1,20 @@
 """Test-time augmentation through ttach: every view comes with its undo.
 
-A recipe is words: `flips scale=1,2 merge=gmean`. Each word multiplies the views; `merge` says how they become one map.
+A recipe is words: `flips scale=1,2 merge=gmean`. Each word multiplies the views, and equal views count once; `merge`
+says how they become one map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 
+import numpy as np
 import torch
 import ttach
 from torch.nn.functional import interpolate
-from ttach.base import Compose, DualTransform
+from ttach.base import DualTransform
 
 STEP = 32  # what networks halve a window by; with a stem that halves once more, windows are multiples of 64
 SURE = 1 / 510  # probabilities below count as this one in logarithms: half a bin of 8 bits
@@ -82,13 +85,55 @@ class Merge:
         return join(total, values)
 
 
-def views(recipe: str) -> Compose:
-    """Transforms, each to be iterated, with `augment_image` and `deaugment_mask`.
+@dataclass(frozen=True)
+class View:
+    """One way to look at a window: transforms with their parameters, in order."""
+
+    steps: tuple[tuple[DualTransform, object], ...]
+
+    def augment_image(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) as the network shall see them."""
+        for transform, value in self.steps:
+            images = transform.apply_aug_image(images, **{transform.pname: value})
+        return images
+
+    def deaugment_mask(self, maps: torch.Tensor) -> torch.Tensor:
+        """(B, K, h, w) as if the network had seen the window itself."""
+        for transform, value in reversed(self.steps):
+            maps = transform.apply_deaug_mask(maps, **{transform.pname: value})
+        return maps
+
+    @property
+    def seconds(self) -> float:
+        """What it costs, in plain forward passes: its pixels."""
+        return float(np.prod([value**2 for transform, value in self.steps if isinstance(transform, Scale)]))
+
+    def _key(self) -> tuple:
+        """The same for views that are the same, whatever words they are made of: where flips and turns put four pixels,
+        and the numbers of the other transforms."""
+        corners, numbers = torch.arange(4.0).reshape(1, 1, 2, 2), []
+        for transform, value in self.steps:
+            if isinstance(transform, (Scale, ttach.Multiply)):
+                numbers += [(transform.pname, value)] if value != 1 else []
+            else:
+                corners = transform.apply_aug_image(corners, **{transform.pname: value})
+        return (*corners.flatten().tolist(), *sorted(numbers))
+
+
+def views(recipe: str) -> list[View]:
+    """The distinct views of a recipe, the first of those that are the same.
 
     >>> len(views("none")), len(views("flips")), len(views("d4")), len(views("hflip rotate=0,180 scale=1,2,4"))
     (1, 4, 8, 12)
+    >>> len(views("flips hflip")), len(views("d4 flips")), len(views("flips rotate=0,180")), len(views("scale=1,1.0,2"))
+    (4, 8, 4, 2)
     """
-    return Compose([TRANSFORMS[name](numbers) for name, numbers in _words(recipe)])
+    transforms = [TRANSFORMS[name](numbers) for name, numbers in _words(recipe)]
+    found: dict[tuple, View] = {}
+    for values in product(*(transform.params for transform in transforms)):
+        view = View(tuple(zip(transforms, values, strict=True)))
+        found.setdefault(view._key(), view)
+    return list(found.values())
 
 
 def merge(recipe: str) -> Merge:
@@ -102,14 +147,10 @@ def merge(recipe: str) -> Merge:
 def cost(recipe: str) -> float:
     """What a window costs, in plain forward passes.
 
-    >>> cost("none"), cost("d4"), cost("hflip scale=1,2")
-    (1.0, 8.0, 10.0)
+    >>> cost("none"), cost("d4"), cost("hflip scale=1,2"), cost("flips hflip")
+    (1.0, 8.0, 10.0, 4.0)
     """
-    total = float(len(views(recipe)))
-    for name, numbers in _words(recipe):
-        if name == "scale":
-            total *= sum(scale**2 for scale in numbers) / len(numbers)
-    return total
+    return sum(view.seconds for view in views(recipe))
 
 
 def _words(recipe: str) -> list[tuple[str, list[float]]]:

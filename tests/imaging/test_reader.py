@@ -204,6 +204,52 @@ def test_whole_slides_are_read_through_openslide(tmp_path):
         open_image(path)
 
 
+def pyramid(path, **options):
+    """An image of 1200 x 1500 pixels that are 200, with levels of half and a quarter the size that are 120 and 40."""
+    with tifffile.TiffWriter(path) as file:
+        for grey, size in ((200, (1200, 1500)), (120, (600, 750)), (40, (300, 375))):
+            levels = {} if "description" in options or grey == 200 else {"subfiletype": 1}
+            pixels = np.full((*size, 3), grey, np.uint8)
+            file.write(pixels, photometric="rgb", tile=(256, 256), metadata=None, **levels, **options)
+
+
+def test_of_a_slide_the_coarsest_level_that_is_large_enough_is_shrunk(tmp_path, monkeypatch):
+    openslide = pytest.importorskip("openslide")
+    about = "Aperio Image Library v10.0.51\r\n1500x1200 (256x256) JPEG/RGB Q=90|AppMag = 20"
+    pyramid(tmp_path / "a.svs", description=about, compression="jpeg")
+    read, levels = openslide.OpenSlide.read_region, []
+
+    def counted(slide, place, level, size):
+        levels.append(level)
+        return read(slide, place, level, size)
+
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", counted)
+    with open_image(tmp_path / "a.svs") as image:
+        for side, level, grey in ((1000, 0, 200), (751, 0, 200), (750, 1, 120), (376, 1, 120), (100, 2, 40)):
+            levels.clear()
+            small = image.thumbnail(side)
+            assert small.shape == (round(side * 0.8), side, 3) and set(levels) == {level}
+            assert np.abs(small.astype(int) - grey).max() <= 2
+        levels.clear()
+        coarse = image.overview(400)
+        assert np.abs(coarse.read(550, 700, 50, 50).astype(int) - 120).max() <= 2, "its last rows, in its own pixels"
+        assert np.abs(image.read(1100, 1400, 100, 100).astype(int) - 200).max() <= 2 and levels == [1, 0]
+        coarse.close()
+
+
+def test_of_a_tiff_pyramid_only_the_segments_of_one_level_are_decoded(tmp_path, monkeypatch):
+    pyramid(tmp_path / "a.tif", compression="deflate")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.series[0].levels) == 3
+    decoded, real = [], TiffReader._decode_plane
+    monkeypatch.setattr(TiffReader, "_decode_plane", lambda s, p, i: decoded.append((s.width, i)) or real(s, p, i))
+    with open_image(tmp_path / "a.tif") as image:
+        for side, width, segments in ((1000, 1500, 30), (400, 750, 9), (375, 375, 4)):
+            decoded.clear()
+            image.thumbnail(side)
+            assert {own for own, _ in decoded} == {width} and len(decoded) == segments
+
+
 def test_georeferenced_rasters_are_read_through_rasterio(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     path, deep = tmp_path / "a.img", PIXELS.astype(np.uint16) * 16

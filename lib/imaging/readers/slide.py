@@ -14,24 +14,32 @@ SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".sv
 
 
 class SlideReader(ImageReader):
-    """The finest level; what was never scanned is white."""
+    """One level of the pyramid, 0 for the finest; what was never scanned is white."""
 
     windowed = True
 
-    def __init__(self, path: Path, pixels: Pixels):
-        self.path, self.pixels, self.channels = path, pixels, 3
+    def __init__(self, path: Path, pixels: Pixels, level: int = 0):
+        self.path, self.pixels, self.channels, self._level = path, pixels, 3, level
         openslide = optional("openslide", "openslide-python openslide-bin", path)
         self._error = openslide.OpenSlideError
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
             raise UserError(f"{path} is no readable slide ({error}); replace or remove the file") from None
-        self.width, self.height = self._slide.dimensions
+        self.width, self.height = self._slide.level_dimensions[level]
         check(path, "", self.channels, pixels)
 
+    def overview(self, side: int) -> ImageReader:
+        """The coarsest level that is large enough."""
+        sides = [max(size) for size in self._slide.level_dimensions]
+        level = max((i for i, own in enumerate(sides) if own >= side), default=self._level)
+        return self if level == self._level else SlideReader(self.path, self.pixels, level)
+
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        width, height = self._slide.dimensions  # places are told in pixels of the finest level
+        place = round(x * width / self.width), round(y * height / self.height)
         try:
-            values = np.asarray(self._slide.read_region((x, y), 0, (w, h)))
+            values = np.asarray(self._slide.read_region(place, self._level, (w, h)))
         except self._error as error:
             raise UserError(f"{self.path} is damaged ({error}); replace or remove the file") from None
         colour, alpha = values[..., :3], values[..., 3:]
