@@ -53,29 +53,41 @@ def _f2(image_id: str, truth: list[Object], guess: list[Object], classes: Sequen
     truth, guess = ([one for one in objects if one[0] in classes] for objects in (truth, guess))
     if not truth or not guess:
         return float(not truth and not guess)
-    best = object_ious(image_id, truth, guess).max(1)
+    best = np.zeros(len(truth))
+    mine, _, ious = object_ious(image_id, truth, guess)
+    np.maximum.at(best, mine, ious)
     hits = (best[:, None] > THRESHOLDS).sum(0)  # of two disjoint objects only one can have more than half an IoU
     return float((5 * hits / (5 * hits + 4 * (len(truth) - hits) + (len(guess) - hits))).mean())
 
 
-def object_ious(image_id: str, truth: list[Object], guess: list[Object]) -> np.ndarray:
-    """IoU of each pair, (truths, guesses), 0 between classes; from runs, no mask is made.
+def object_ious(image_id: str, truth: list[Object], guess: list[Object]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(index in truth, index in guess, IoU) of the pairs of one class that share a pixel; all others have IoU 0.
+
+    Made from runs. Memory grows with the number of runs, never with truths x guesses. Raises UserError where objects of
+    one side overlap.
 
     >>> runs = lambda *pairs: (1, *np.array(pairs).T)
-    >>> object_ious("a", [runs((0, 4), (8, 4))], [runs((2, 4)), runs((8, 4))]).round(2).tolist()
-    [[0.2, 0.5]]
+    >>> [part.round(2).tolist() for part in object_ious("a", [runs((0, 4), (8, 4))], [runs((2, 4)), runs((8, 4))])]
+    [[0, 0], [0, 1], [0.2, 0.5]]
     """
     (starts, ends, whose), (first, last, by) = (_runs(image_id, objects) for objects in (truth, guess))
     low, high = np.searchsorted(ends, first, "right"), np.searchsorted(starts, last, "left")
     count = np.maximum(high - low, 0)
-    mine = np.repeat(np.arange(len(first)), count)
-    theirs = np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count) + low[mine]
-    shared = np.minimum(ends[theirs], last[mine]) - np.maximum(starts[theirs], first[mine])
-    both = np.zeros((len(truth), len(guess)))
-    np.add.at(both, (whose[theirs], by[mine]), shared)
-    both *= np.equal.outer([index for index, _, _ in truth], [index for index, _, _ in guess])
-    sizes = [[lengths.sum() for _, _, lengths in objects] for objects in (truth, guess)]
-    return both / (np.add.outer(*sizes) - both)
+    other = np.repeat(np.arange(len(first)), count)
+    one = np.arange(len(other)) - np.repeat(np.cumsum(count) - count, count) + low[other]
+    shared = np.minimum(ends[one], last[other]) - np.maximum(starts[one], first[other])
+    pairs, place = np.unique(whose[one] * len(guess) + by[other], return_inverse=True)
+    both = np.bincount(place, shared, len(pairs))
+    mine, theirs = np.divmod(pairs, max(1, len(guess)))
+    (kinds, sizes), (other_kinds, other_sizes) = (_kinds_and_sizes(objects) for objects in (truth, guess))
+    same = kinds[mine] == other_kinds[theirs]
+    mine, theirs, both = mine[same], theirs[same], both[same]
+    return mine, theirs, both / (sizes[mine] + other_sizes[theirs] - both)
+
+
+def _kinds_and_sizes(objects: list[Object]) -> tuple[np.ndarray, np.ndarray]:
+    """Label index and number of pixels of each object."""
+    return np.array([index for index, _, _ in objects]), np.array([lengths.sum() for _, _, lengths in objects])
 
 
 def _runs(image_id: str, objects: list[Object]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

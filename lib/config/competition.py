@@ -7,6 +7,7 @@ from pydantic import StringConstraints, model_validator
 
 from lib.config.presets import PRESETS
 from lib.config.section import Section
+from lib.config.units import FileName
 
 Level = Annotated[int, Ge(0), Le(255)]
 
@@ -221,7 +222,7 @@ class Scoring(Section):
 class Competition(Section):
     """The outside world."""
 
-    name: str = "demo"
+    name: FileName = "demo"
     """Name of the competition; the workspace is `work/<name>`."""
     root: str = "data/demo"
     """The organiser's folder. It is only read."""

@@ -6,7 +6,7 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
 
 from lib.config.section import Section
-from lib.config.units import Seconds, tta_words
+from lib.config.units import FileName, Seconds, tta_words
 
 
 class Infer(Section):
@@ -92,7 +92,7 @@ class Infer(Section):
     overlap less before a network is left out. `window auto` and `tta auto` first say, each in a twentieth of the limit,
     which windows and views are worth their seconds, and of these views a window gets as many as there is time for. What
     is chosen once is kept to by a run that goes on after a kill."""
-    tag: str = "ensemble"
+    tag: FileName = "ensemble"
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25
     """Memory for the rows of an image that are being worked on; what is more waits in a file."""

@@ -6,7 +6,7 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import model_validator
 
 from lib.config.section import Section
-from lib.config.units import Seconds
+from lib.config.units import FileName, Seconds
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 
@@ -134,7 +134,7 @@ class Swa(Section):
 class Train(Section):
     """The training of one member, and which members to train."""
 
-    experiment: str = "base"
+    experiment: FileName = "base"
     """Name of this configuration of training; its members live in `runs/<experiment>`."""
     folds: list[int | Literal["all"]] = []
     """Folds to train; empty for each. `all` is a member that trains on every labeled image, for `infer.folds all`: no

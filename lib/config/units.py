@@ -4,7 +4,7 @@ import re
 from typing import Annotated
 
 from annotated_types import Ge
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -24,6 +24,26 @@ def seconds(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(seconds), Ge(0)]
+
+
+_FILE_NAME = re.compile(r"[^\s./\\:*?\"<>|\x00-\x1f]([^/\\:*?\"<>|\x00-\x1f]{0,98}[^\s./\\:*?\"<>|\x00-\x1f])?")
+
+
+def file_name(text: str) -> str:
+    """A text that can be part of a file's name on every system, checked.
+
+    >>> file_name("v1.2 flips")
+    'v1.2 flips'
+    """
+    if not _FILE_NAME.fullmatch(text):
+        raise ValueError(
+            f"expected a name for files, such as ensemble-2: 1 to 100 letters, digits, '_' and '-', blanks and dots "
+            f"only in between, found {text!r}"
+        )
+    return text
+
+
+FileName = Annotated[str, AfterValidator(file_name)]
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,13 @@
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
+import surface_distance
+from surface_distance.lookup_tables import (
+    ENCODE_NEIGHBOURHOOD_3D_KERNEL,
+    create_table_neighbour_code_to_surface_area,
+)
 
 from lib.competition import metrics
 from lib.competition.beyond_counts import AREAS, Case, object_ious
@@ -210,6 +217,48 @@ def test_airbus_f2_is_the_organisers(capsys):
     assert score(list(pairs), cases(pairs).get, [1], None) == pytest.approx(np.mean(expected))
 
 
+def squares(count, per_row, shift=0):
+    """Runs of `count` squares of 4 x 4 pixels, 8 pixels apart, in an image of 8 * per_row columns; row by row."""
+    width, objects = 8 * per_row, []
+    for i in range(count):
+        y, x = 8 * (i // per_row), 8 * (i % per_row) + shift
+        starts = (np.arange(4) + y) * width + x
+        objects.append((1, starts, np.full(4, 4)))
+    return objects
+
+
+def test_memory_of_many_objects_grows_with_their_runs_not_with_pairs():
+    truth, guess = squares(20_000, 100), squares(20_000, 100, shift=1)
+    tracemalloc.start()
+    mine, theirs, ious = object_ious("a", truth, guess)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (mine == np.arange(20_000)).all() and (theirs == mine).all() and np.allclose(ious, 12 / 20)
+    assert peak < 64e6  # 20,000 x 20,000 numbers are 3.2 GB
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ious_of_objects_are_those_of_their_masks(seed):
+    rng = np.random.default_rng(seed)
+    truth, guess = (np.kron(rng.integers(0, 4, (6, 8)), np.ones((3, 3), int))[1:-1, 2:] for _ in range(2))
+    objects = [
+        [(int(label), *runs_of(at == label)) for label in np.unique(at) if label] for at in (truth % 3, guess % 3)
+    ]
+    mine, theirs, ious = object_ious("a", *objects)
+    found = np.zeros((len(objects[0]), len(objects[1])))
+    found[mine, theirs] = ious
+    expected = [[(one[0] == other[0]) * iou_of(truth % 3 == one[0], guess % 3 == other[0]) for other in objects[1]]
+                for one in objects[0]]  # fmt: skip
+    assert np.allclose(found, expected) and 0 < found.max() < 1
+
+
+def runs_of(mask):
+    """Starts and lengths of the runs of a mask, row by row."""
+    edges = np.diff(np.pad(mask.ravel().astype(int), 1))
+    starts, ends = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
+    return starts, ends - starts
+
+
 def test_objects_of_an_image_must_not_overlap():
     one = (1, np.array([0]), np.array([5]))
     with pytest.raises(UserError, match="objects of a overlap"):
@@ -228,26 +277,17 @@ def test_surface_of_known_solids():
     assert 8 * AREAS[1] == pytest.approx(3**0.5), "a single voxel is an octahedron with edges of half a diagonal"
 
 
-def test_areas_are_the_published_table():
-    utils = pytest.importorskip("monai.metrics.utils")
-    table, kernel = utils.create_table_neighbour_code_to_surface_area((1, 1, 1))
+def test_areas_are_the_organisers_table():
+    table = np.asarray(create_table_neighbour_code_to_surface_area((1, 1, 1)))
     for code in range(256):
         set_ = np.array([[[code >> (4 * z + 2 * y + x) & 1 for x in (0, 1)] for y in (0, 1)] for z in (0, 1)])
-        assert float(table[int((set_ * kernel[0].numpy()).sum())]) == pytest.approx(AREAS[code], abs=1e-6)
+        assert table[int((set_ * ENCODE_NEIGHBOURHOOD_3D_KERNEL).sum())] == pytest.approx(AREAS[code], abs=1e-6)
 
 
 def surface_dice_of(truth, guess):
-    """At tolerance 0, on whole volumes: surface elements are where a 2 x 2 x 2 neighbourhood is mixed."""
-    areas = []
-    for volume in (truth, guess):
-        padded = np.pad(volume, 1).astype(int)
-        area = np.zeros(np.array(padded.shape) - 1)
-        for z, y, x in np.ndindex(*area.shape):
-            cube = padded[z : z + 2, y : y + 2, x : x + 2]
-            area[z, y, x] = AREAS[int((cube.ravel() << np.arange(8)).sum())]
-        areas.append(area)
-    both = (areas[0] > 0) & (areas[1] > 0)
-    return (areas[0][both].sum() + areas[1][both].sum()) / (areas[0].sum() + areas[1].sum())
+    """What the organiser's package says of whole volumes, at tolerance 0 and with voxels of 1 x 1 x 1."""
+    distances = surface_distance.compute_surface_distances(truth > 0, guess > 0, (1, 1, 1))
+    return surface_distance.compute_surface_dice_at_tolerance(distances, 0)
 
 
 @pytest.mark.parametrize("rows", [1, 4, 100])

@@ -26,11 +26,21 @@ def test_command_line_beats_yaml_beats_defaults(tmp_path):
         (["--train.lr"], "takes one value"),
         (["stray"], "expected an option"),
         (["--preprocess.stride", "9999"], "larger than tile_size"),
+        *[
+            ([f"--{key}", name], f"{key}: expected a name for files, such as ensemble-2: .*, found")
+            for key in ("infer.tag", "train.experiment", "competition.name")
+            for name in ("a/b", "..", "a\\b", "a:b", " a", "a.", "a\nb", "a\n", "x" * 101, "")
+        ],
     ],
 )
 def test_mistakes_name_the_key_and_what_was_expected(arguments, what):
     with pytest.raises(UserError, match=what):
         load(None, arguments)
+
+
+def test_names_for_files_may_hold_dots_and_blanks():
+    for name in ("v1.2", "a b", "größer", "x" * 100, "7"):
+        assert load(None, ["--infer.tag", name]).infer.tag == name
 
 
 def test_unknown_yaml_keys_and_files(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile, TemporaryFile
@@ -137,9 +138,11 @@ def _segments(where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tup
 
 
 def _check_names(path: Path, here: list[str], wanted: list[str], alone: bool) -> None:
-    if len(set(here)) < len(here):
-        raise UserError(f"{path} holds {next(name for name in here if here.count(name) > 1)} twice")
-    missing, strange = [n for n in wanted if n not in set(here)], [n for n in here if n not in set(wanted)]
+    """Raises UserError unless a ZIP holds each file once, all that are wanted and, when `alone`, no others."""
+    counts, asked = Counter(here), set(wanted)
+    if len(counts) < len(here):
+        raise UserError(f"{path} holds {counts.most_common(1)[0][0]} twice")
+    missing, strange = [n for n in wanted if n not in counts], [n for n in here if n not in asked]
     if strange and alone:
         raise UserError(f"{path} holds {strange[0]}, which is no test image's; {wanted[0]} would be one")
     if missing:
