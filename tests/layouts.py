@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 from PIL import Image
+from pycocotools import mask as mask_tool
 
 from lib.competition import rle
 
@@ -169,7 +170,8 @@ def coco(root: Path) -> Layout:
                         {"id": len(content["train"]["annotations"]), "image_id": number, "category_id": category,
                          "segmentation": [ring.ravel().tolist()], "area": 1000 * (3 - index), "iscrowd": 0}
                     )  # fmt: skip
-                    cv2.fillPoly(layout.truth[name], [ring], index)
+                    parts = mask_tool.frPyObjects([ring.ravel().tolist()], *label.shape)
+                    layout.truth[name][mask_tool.decode(mask_tool.merge(parts)) > 0] = index
     for split in names:
         (root / f"{split}.json").write_text(json.dumps(content[split]))
     sample = [(f"images/{name}.jpg", "") for name in names["test"]]

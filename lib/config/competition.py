@@ -10,6 +10,7 @@ from lib.config.section import Section
 from lib.config.units import FileName
 
 Level = Annotated[int, Ge(0), Le(255)]
+Column = Annotated[str, StringConstraints(strip_whitespace=True)]  # heads of CSVs are read without blanks around them
 
 
 class Labels(Section):
@@ -21,14 +22,14 @@ class Labels(Section):
     path: str = "train.csv"
     """The CSV of run-lengths, the folder of mask images or of labelme's JSONs, or the JSON of COCO; relative to
     `competition.root`."""
-    id_column: str = "id"
+    id_column: Column = "id"
     """CSV column with the image id."""
     id_template: str = "{id}"
     """How that column names an image, and perhaps a class: `{id}.jpg`, `{id}.jpg_{class}`. A `*` is any text;
     `{number}` is the last whole number in an id, with or without zeros before it."""
-    rle_column: str = "encoding"
+    rle_column: Column = "encoding"
     """CSV column with the run-length. Besides an empty cell, `-1`, `-`, `1 0` and `0 0` mean that there is none."""
-    class_column: str = ""
+    class_column: Column = ""
     """CSV column with the class name, when rows are of one class each; else empty. Classes are painted in the order
     of `competition.classes`, so that a later one lies on top."""
     order: Literal["column", "row"] = "column"
@@ -58,6 +59,10 @@ class Labels(Section):
     pseudo-labeling may use."""
     crowd: Literal["ignore", "class"] = "ignore"
     """COCO: whether a region of many objects (`iscrowd`) is not scored, or counts as its category."""
+    polygon_fill: Literal["coco", "fillpoly"] = "coco"
+    """COCO: which pixels a polygon covers. `coco`: those of pycocotools' `annToMask`, which organisers score with.
+    `fillpoly`: those of `cv2.fillPoly` at rounded corners, which also fills the outline; choose it where the organiser
+    draws masks with OpenCV. (labelme's own tool fills the outline too, so format `labelme` always does.)"""
     paint: Literal["file", "area"] = "file"
     """COCO, labelme: which object comes to lie on top: the later one of the file, or the one of smaller area."""
 
@@ -104,6 +109,10 @@ class Pixels(Section):
     """Channels in files of their own: how the names of those for red, green and blue end, without suffix:
     `[B04, B03, B02]`. The globs of images match the first of them."""
 
+    exif: bool = True
+    """Turn photographs as their EXIF orientation says, as image viewers do. Set it to `false` where the labels were
+    made without that: 01 says how many images are turned. The orientation tag of a TIFF is never applied."""
+
     @model_validator(mode="after")
     def _consistent(self):
         if self.range and (len(self.range) != 2 or self.range[0] >= self.range[1]):
@@ -129,14 +138,14 @@ class Submission(Section):
     sample: str = "sample_submission.csv"
     """The organiser's sample; gives ids, their order, and the column names. Empty where there is none: answers are then
     written for all test images, in the order of their ids."""
-    id_column: str = "id"
+    id_column: Column = "id"
     """Column with the image id."""
     id_template: str = "{id}"
     """How that column, or a TIFF's file name, is written: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`. `{number}`
     is the last whole number in an id (`{number:03}`: three digits); `patches` also have `{x}` and `{y}`, in pixels."""
-    class_column: str = ""
+    class_column: Column = ""
     """Column with the class name, when there is one row per image and class; else empty."""
-    rle_column: str = "predicted"
+    rle_column: Column = "predicted"
     """Column with the answer."""
     order: Literal["column", "row"] = "column"
     """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
@@ -251,7 +260,7 @@ class Competition(Section):
     """Further sources of images. Labeled ones are trained on in every fold and never validated on."""
     metadata: str = ""
     """CSV with one row per image (patient, place, …); empty for none."""
-    metadata_id: str = "id"
+    metadata_id: Column = "id"
     """Its column with the image id."""
     metadata_template: str = "{id}"
     """How that column names an image, as `labels.id_template`."""

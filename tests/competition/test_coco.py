@@ -3,9 +3,12 @@ import json
 import cv2
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pycocotools import mask as tool
 
 from lib.competition import rle
-from lib.competition.labels.coco import Coco, read_coco
+from lib.competition.labels.coco import Coco, read_coco, thing_of_coco_polygons
 from lib.config.competition import Competition
 from lib.errors import UserError
 
@@ -26,6 +29,11 @@ def coco(tmp_path, annotations, names=("door", "wall", "sky"), encoding="utf-8",
 
 
 def filled(*rings):
+    """annToMask of polygons, by pycocotools."""
+    return tool.decode(tool.merge(tool.frPyObjects([list(map(float, ring)) for ring in rings], H, W))) > 0
+
+
+def fillpoly(*rings):
     canvas = np.zeros((H, W), np.uint8)
     for ring in rings:
         cv2.fillPoly(canvas, [np.round(np.array(ring)).reshape(-1, 2).astype(np.int32)], 1)
@@ -43,10 +51,10 @@ def test_polygons_are_what_fillpoly_fills_and_windows_agree(tmp_path, monkeypatc
         {"category_id": 10, "segmentation": [rng.uniform(-20, 140, 8).tolist()], "area": 1} for _ in range(4)
     ]
     monkeypatch.setattr("lib.competition.labels.common.KEPT", 0)
-    reader = coco(tmp_path, annotations)
-    expected = np.where(filled(STAR, [0, 0, 9, 0, 9, 9]), 1, 0)
+    reader = coco(tmp_path, annotations, polygon_fill="fillpoly")
+    expected = np.where(fillpoly(STAR, [0, 0, 9, 0, 9, 9]), 1, 0)
     for one in annotations[1:]:
-        expected[filled(*one["segmentation"])] = 2
+        expected[fillpoly(*one["segmentation"])] = 2
     assert set(np.unique(expected)) == {0, 1, 2}
     assert (whole(reader) == expected).all()
     label = reader.open("a", H, W)
@@ -58,6 +66,57 @@ def test_polygons_are_what_fillpoly_fills_and_windows_agree(tmp_path, monkeypatc
     label = reader.open("a", H, W)
     assert (whole(reader) == expected).all()
     assert (label.read(10, 20, 40, 50) != expected[10:50, 20:70]).mean() < 0.03
+
+
+def painted(thing):
+    out = np.zeros((H, W), bool)
+    if thing:
+        y, x, h, w = thing.box
+        out[y : y + h, x : x + w] = thing.mask(*thing.box) > 0
+    return out
+
+
+SIDES = st.floats(-30, 160, allow_nan=False, width=32) | st.integers(-30, 160).map(float)
+RINGS = st.lists(
+    st.lists(SIDES, min_size=6, max_size=14).map(lambda ring: ring[: len(ring) // 2 * 2]), min_size=1, max_size=3
+)
+
+
+@given(RINGS, st.integers(0, H - 1), st.integers(0, W - 1))
+@example([[10.0, 10, 20, 10, 20, 20, 10, 20]], 12, 15)
+@example([list(map(float, STAR)), [0.5, 0.5, 9.5, 0.5, 9.5, 9.5]], 3, 3)
+def test_polygons_are_those_of_pycocotools_and_windows_agree(rings, y, x):
+    thing, expected = thing_of_coco_polygons(1, rings, (H, W)), filled(*rings)
+    assert (painted(thing) == expected).all()
+    if thing:
+        top, left, h, w = thing.box
+        y, x = min(max(y, top), top + h - 1), min(max(x, left), left + w - 1)
+        box = y, x, max(1, (top + h - y) // 2), max(1, (left + w - x) // 2)
+        assert (thing.mask(*box) == expected[y : y + box[2], x : x + box[3]]).all()
+
+
+def test_a_square_of_ten_pixels_has_a_hundred(tmp_path):
+    """cv2.fillPoly gives 121, the outline included."""
+    square = {"category_id": 20, "segmentation": [[10, 10, 20, 10, 20, 20, 10, 20]]}
+    ten = range(10, 20)
+    assert np.argwhere(whole(coco(tmp_path, [square]))).tolist() == [[y, x] for y in ten for x in ten]
+    assert (whole(coco(tmp_path, [square], polygon_fill="fillpoly")) > 0).sum() == 121
+
+
+def test_polygons_of_images_that_pycocotools_cannot_number(monkeypatch):
+    """Their objects are rasterised in their own boxes. Corners in fifths of a pixel hide no rounding."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        ring = (rng.integers(100, 400, 8) / 5).tolist()
+        monkeypatch.setattr("lib.competition.labels.coco.LARGEST", 2**32)
+        expected = painted(thing_of_coco_polygons(1, [ring], (H, W)))
+        monkeypatch.setattr("lib.competition.labels.coco.LARGEST", H * W)
+        own = thing_of_coco_polygons(1, [ring], (H, W))
+        assert own is None or own.box[2:] < (H, W)
+        assert (painted(own) == expected).mean() > 0.999
+    thing = thing_of_coco_polygons(1, [[1e5, 2e5, 1e5 + 10, 2e5, 1e5 + 10, 2e5 + 10, 1e5, 2e5 + 10]], (10**6, 10**6))
+    monkeypatch.undo()
+    assert thing.mask(200_000, 100_000, 10, 10).all() and thing.box[1::2] == (100_000, 10)
 
 
 def test_order_of_painting(tmp_path):
@@ -115,7 +174,6 @@ def test_run_lengths_compressed_and_not(tmp_path, seed):
 
 
 def test_compressed_counts_are_those_of_pycocotools():
-    tool = pytest.importorskip("pycocotools.mask")
     rng = np.random.default_rng(1)
     for size in [(1, 1), (37, 53), (400, 300), (3000, 2000)]:
         for share in (0.0, 0.02, 0.5, 1.0):
@@ -127,12 +185,24 @@ def test_compressed_counts_are_those_of_pycocotools():
             assert (rle.window_of_runs(starts, lengths, size, "column", (0, 0, *size)) == mask).all()
 
 
+def test_outlines_of_fewer_than_three_corners(tmp_path):
+    """annToMask refuses them alone, and reads them beside others only where they do not come first."""
+    triangle, line = [10, 10, 20, 10, 20, 20], [30, 30, 60, 37]
+    for shape in ([triangle, line], [line, triangle], [[5, 5], line, triangle]):
+        label = whole(coco(tmp_path, [{"category_id": 20, "segmentation": shape}]))
+        assert ((label > 0) == filled(triangle, line)).all()
+    for shape in ([[5, 5]], [line], [[]]):
+        assert not whole(coco(tmp_path, [{"category_id": 20, "segmentation": shape}])).any()
+
+
 @pytest.mark.parametrize(
     ("segmentation", "what"),
     [
         ({"size": [H, W], "counts": [5, 3]}, "are not those of an image of 90 x 130 pixels"),
         ({"size": [W, H], "counts": [H * W]}, "are not those of an image of 90 x 130 pixels"),
         ({"size": [H, W], "counts": "p"}, "annotation 0: its segmentation is neither polygons nor run-lengths"),
+        ([[1, 2, 3, 4, float("nan"), 6]], "annotation 0.*corners must be numbers"),
+        ([[1, 2, 3, 4, 1e9, 6]], "annotation 0.*corners must be numbers"),
         ([[1, 2, 3]], "annotation 0: its segmentation is neither polygons nor run-lengths"),
     ],
 )

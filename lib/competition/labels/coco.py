@@ -20,6 +20,8 @@ from lib.tables import IGNORE
 
 NEEDED = {"images": ["id"], "annotations": ["image_id", "category_id"], "categories": ["id", "name"]}
 CANVAS = 2**26  # pixels of an object painted whole; larger ones are painted on the window alone
+FARTHEST = 1_000_000  # pixels: pycocotools walks along an outline in steps of a fifth of a pixel
+LARGEST = 2**32  # pixels of an image that pycocotools can number
 Box = tuple[int, int, int, int]
 
 
@@ -116,7 +118,8 @@ class Coco:
         try:
             if isinstance(shape, dict):
                 return _of_counts(index, shape, (height, width), where)
-            return thing_of_polygons(index, shape, (height, width))
+            polygons = thing_of_polygons if self.config.labels.polygon_fill == "fillpoly" else thing_of_coco_polygons
+            return polygons(index, shape, (height, width))
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{where}: its segmentation is neither polygons nor run-lengths ({error})") from None
 
@@ -159,13 +162,52 @@ def thing_of_polygons(index: int, polygons: list[list[float]], size: tuple[int, 
     return Thing(index, whole, mask)
 
 
+def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> Thing | None:
+    """What pycocotools' annToMask gives for polygons [x, y, x, y, …] in an image of `size` (height, width).
+
+    Run-lengths of the whole image are made from the outlines: the memory is that of the outlines, not of the image.
+    Only in images of more pixels than pycocotools can number, the object's own box is taken for the image.
+    Raises ValueError where a polygon has no pairs of finite numbers, or lies too far outside of the image.
+    """
+    from pycocotools import mask as tool
+
+    polygons = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in polygons]
+    # pycocotools judges by the first one, and takes two corners for a box. One corner covers nothing.
+    polygons = sorted((ring for ring in polygons if len(ring) > 1), key=len, reverse=True)
+    if not polygons or len(polygons[0]) < 3:
+        return None
+    corners = np.concatenate(polygons)
+    if not np.isfinite(corners).all() or np.abs(corners).max() > FARTHEST:
+        raise ValueError(f"corners must be numbers up to {FARTHEST}")
+    x, y, height, width = 0, 0, *size
+    if height * width >= LARGEST:
+        x, y = np.maximum(np.floor(corners.min(0)).astype(int) - 1, 0).tolist()
+        right, bottom = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, size[::-1]).tolist()
+        height, width = bottom - y, right - x
+        if height <= 0 or width <= 0:
+            return None
+        if height * width >= LARGEST:
+            raise ValueError("an object is too large for pycocotools; set competition.labels.polygon_fill to fillpoly")
+    rings = [(ring - (x, y)).ravel().tolist() for ring in polygons]
+    text = tool.merge(tool.frPyObjects(rings, height, width))["counts"].decode()
+    thing = _thing_of_runs(index, *rle.runs_of_counts(rle.counts_of_text(text)), (height, width))
+    if thing is None or (x, y) == (0, 0):
+        return thing
+    top, left, *sides = thing.box
+    return Thing(index, (top + y, left + x, *sides), lambda row, column, *box: thing.mask(row - y, column - x, *box))
+
+
 def _of_counts(index: int, shape: dict, size: tuple[int, int], where: str) -> Thing | None:
     """COCO's run-lengths, column by column, compressed or not."""
     counts = shape["counts"]
     counts = rle.counts_of_text(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
     if tuple(shape["size"]) != size or counts.sum() != size[0] * size[1] or (len(counts) and counts.min() < 0):
         raise UserError(f"{where}: its run-lengths are not those of an image of {size[0]} x {size[1]} pixels")
-    starts, lengths = rle.runs_of_counts(counts)
+    return _thing_of_runs(index, *rle.runs_of_counts(counts), size)
+
+
+def _thing_of_runs(index: int, starts: np.ndarray, lengths: np.ndarray, size: tuple[int, int]) -> Thing | None:
+    """An object of runs column by column, from 0."""
     if not len(starts):
         return None
     left, right = int(starts[0] // size[0]), int((starts[-1] + lengths[-1] - 1) // size[0]) + 1
