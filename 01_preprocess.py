@@ -14,6 +14,7 @@ import pandas as pd
 from lib.competition.dataset import Competition, check_class_pixels
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
+from lib.data.concerns import concerns
 from lib.data.cutting import class_pixels, cut_band, describe, pick_images, survey_image
 from lib.errors import UserError, run_script
 from lib.imaging.readers.planes import files_of
@@ -92,6 +93,8 @@ def main(argv: list[str]) -> None:
             f"warning: at {config.preprocess.tile_size} pixels {vanished} of {objects} objects have no pixel left; "
             "raise preprocess.tile_size, or set preprocess.mode tiles"
         )
+    for sentence in concerns(surveys, config):
+        print(f"warning: {sentence}")
     update_report(config)
     print(text_table(split_rows(table)))
     print(

@@ -11,14 +11,16 @@ import pandas as pd
 import lib.competition.labels  # noqa: F401  (registers the readers)
 from lib.competition.codecs.common import names_of
 from lib.competition.external import ExternalLabels
-from lib.competition.labels.common import Label
+from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, image_id_of
 from lib.config.competition import Competition as Settings
 from lib.config.competition import External
 from lib.errors import UserError
-from lib.imaging.reader import SUFFIXES
+from lib.imaging.reader import SUFFIXES, open_image
+from lib.imaging.readers.base import SIDEWAYS
+from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.plugins import find
 
 HOME = "competition"  # the source of the organiser's own images
@@ -82,7 +84,23 @@ class Competition:
     def open_label(self, image: ImageInfo, height: int, width: int) -> Label:
         """The label of any training image, in the competition's label indices."""
         reader = self.labels if image.source == HOME else self.external_labels[image.source]
-        return reader.open(image.image_id, height, width)
+        try:
+            return reader.open(image.image_id, height, width)
+        except WrongSize as error:
+            raise UserError(f"{error}{self._turning(image.image_id)}") from None
+
+    def _turning(self, image_id: str) -> str:
+        """What an image's orientation may have to do with a label of another size; empty where it has none."""
+        path, pixels = next(i.path for i in self.images if i.image_id == image_id), self.settings.pixels
+        with open_image(path, pixels) as reader:
+            orientation = reader.orientation
+        if orientation not in SIDEWAYS:
+            return ""
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            return f"; tag 274 of {path.name} says to turn it ({orientation}), which is not done: turn the file"
+        if pixels.exif:
+            return f"; {path.name} is turned as its EXIF says ({orientation}): set competition.pixels.exif to false"
+        return f"; EXIF says to turn {path.name} ({orientation}), but competition.pixels.exif is false: set it to true"
 
     @cached_property
     def external_labels(self) -> dict[str, ExternalLabels]:

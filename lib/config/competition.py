@@ -111,7 +111,7 @@ class Pixels(Section):
 
     exif: bool = True
     """Turn photographs as their EXIF orientation says, as image viewers do. Set it to `false` where the labels were
-    made without that: 01 says how many images are turned. The orientation tag of a TIFF is never applied."""
+    made on the stored pixels; 01 says how many images are turned. The orientation tag of a TIFF is never applied."""
 
     @model_validator(mode="after")
     def _consistent(self):

@@ -37,6 +37,14 @@ LOOKS, LOOK = 5, 512  # labels looked at for each image picked, and their side
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What the organiser's file itself says; `orientation`: as of `ImageReader`."""
+
+    file: Path
+    orientation: int
+
+
+@dataclass(frozen=True)
 class Survey:
     """What is known of an image before it is cut.
 
@@ -50,6 +58,7 @@ class Survey:
     sizes: dict[int, list[int]] = field(default_factory=dict)
     objects: int = 0
     vanished: int = 0
+    facts: Facts | None = None
 
     def bands(self) -> list[list[Spot]]:
         """The spots in bands of whole rows, so that processes can share an image that is read by window."""
@@ -113,6 +122,8 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
     `spool`: for images that must be decoded whole.
     """
     competition, preprocess = _competition(config.model_dump_json()), for_source(config, image.source).preprocess
+    with open_image(image.path, config.competition.pixels) as reader:
+        facts = Facts(image.path, reader.orientation)  # a spooled copy is turned already
     image = replace(image, path=spooled(image.path, config.competition.pixels, spool))
     with open_image(image.path, config.competition.pixels) as reader:
         content = content_map(reader, preprocess.blank_tolerance)
@@ -134,10 +145,9 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         where = regions(preprocess.roi, image.image_id, reader, preprocess.blank_tolerance, content)
         if image.split != "train":
             draw_survey(path, content.picture, size)
-            return Survey(image, row, [], reader.windowed)
+            return Survey(image, row, [], reader.windowed, facts=facts)
         label = competition.open_label(image, reader.height, reader.width)
-        about = image.image_id, image.source
-        spots = survey(*about, reader, label, where, content, competition.label_names, preprocess)
+        spots = survey(image.image_id, image.source, reader, label, where, content, competition.label_names, preprocess)
         rows = [spot.row for spot in spots]
         kept = keep_tiles(rows, preprocess, config.competition.background, zlib.crc32(image.image_id.encode()))
         row |= {"n_tiles": len(kept), "n_dropped": len(rows) - len(kept)}
@@ -151,7 +161,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         if preprocess.mode == "resize" and config.competition.background and where.boxes is None:
             size = whole_size(reader.height, reader.width, preprocess.tile_size, preprocess.fit)
             objects = vanished_objects(label, reader.height, reader.width, size)
-        return Survey(image, row, [spots[i] for i in kept], reader.windowed, sizes, *objects)
+        return Survey(image, row, [spots[i] for i in kept], reader.windowed, sizes, *objects, facts)
 
 
 def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) -> tuple[list[dict], np.ndarray]:

@@ -306,7 +306,22 @@ def test_exif_orientation_turns_size_and_pixels(tmp_path):
     image.save(path, exif=exif)
     with open_image(path) as opened:
         assert (opened.height, opened.width) == (467, 301)
-        assert (opened.read(0, 0, 467, 301) == np.rot90(PIXELS, -1)).all()
+        assert (opened.read(0, 0, 467, 301) == np.rot90(PIXELS, -1)).all() and opened.orientation == 6
+    with open_image(path, Pixels(exif=False)) as opened:
+        assert (opened.read(0, 0, *PIXELS.shape[:2]) == PIXELS).all() and opened.orientation == 6
+
+
+def test_large_photographs_are_copied_turned_or_as_stored(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    save_plain(path, PIXELS, exif=orientation(6), quality=95)
+    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    with open_image(path, Pixels(exif=False)) as image:
+        assert not image.undividable and (image.height, image.width) == PIXELS.shape[:2]
+        stored = image.read(0, 0, *PIXELS.shape[:2]).astype(int)
+    assert np.abs(stored - np.asarray(Image.open(path))).max() <= 1
+    turned = spooled(path, Pixels(), tmp_path / "spool")
+    with open_image(turned) as image:
+        assert np.abs(image.read(0, 0, *PIXELS.shape[1::-1]) - np.rot90(stored, -1)).max() <= 1
 
 
 def test_broken_files_are_named(tmp_path):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from lib.competition import rle
-from lib.competition.labels.common import Label, painted_once
+from lib.competition.labels.common import Label, WrongSize, painted_once
 from lib.competition.labels.template import image_id_of
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -69,7 +69,7 @@ class Coco:
         listed = self.images.get(image_id, {})
         said = tuple(listed.get(key, side) for key, side in (("height", height), ("width", width)))
         if said != (height, width):
-            raise UserError(f"{self.path} says that {image_id} is {said[0]} x {said[1]}; it is {height} x {width}")
+            raise WrongSize(f"{self.path} says that {image_id} is {said[0]} x {said[1]}; it is {height} x {width}")
         annotations = self.annotations.get(image_id, [])
         if self.config.labels.paint == "area":
             annotations = sorted(annotations, key=lambda annotation: -(annotation.get("area") or 0))

@@ -8,11 +8,16 @@ import cv2
 import numpy as np
 
 from lib.competition import rle
+from lib.errors import UserError
 from lib.tables import IGNORE
 
 INDICES = 256  # a label index is uint8
 COUNTED = 2**24  # pixels of a label looked at together
 KEPT = 2**25  # pixels of a label that is painted once
+
+
+class WrongSize(UserError):
+    """A label is of another size than its image."""
 
 
 class Label:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from lib.competition.labels.coco import Thing, label_of_things, thing_of_polygons
-from lib.competition.labels.common import Label
+from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import label_files
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -41,7 +41,7 @@ class Labelme:
         path = self.files.get(image_id)
         size, shapes = read_shapes(path) if path else ((height, width), [])
         if size != (height, width):
-            raise UserError(f"{path} says that {image_id} is {size[0]} x {size[1]}; it is {height} x {width}")
+            raise WrongSize(f"{path} says that {image_id} is {size[0]} x {size[1]}; it is {height} x {width}")
         if self.config.labels.paint == "area":
             shapes = sorted(shapes, key=lambda shape: -cv2.contourArea(np.array(shape[1], np.float32)))
         things = [thing for shape in shapes if (thing := self._thing(path, shape, height, width))]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.competition.labels.common import Label, painted_once
+from lib.competition.labels.common import Label, WrongSize, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names
@@ -72,7 +72,7 @@ class MaskImages:
         for index, path in self.files.get(image_id, []):
             mask = MaskFile(path, has_colours(self.config))
             if (mask.height, mask.width) != (height, width):
-                raise UserError(
+                raise WrongSize(
                     f"{path} is {mask.height} x {mask.width}, its image {height} x {width} (height x width); they "
                     "must agree"
                 )

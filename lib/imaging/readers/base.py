@@ -15,6 +15,7 @@ from lib.errors import UserError
 
 BAND_BYTES = 64e6  # decoded at once when an image is shrunk
 AS_THEY_ARE = Pixels()
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 class ImageReader(ABC):
@@ -28,6 +29,8 @@ class ImageReader(ABC):
     """Whether a window costs only its own pixels."""
     apart = False
     """Set where windows to come hardly overlap those of the row before: less of what was decoded is kept."""
+    orientation = 1
+    """How the file says (EXIF, or tag 274 of a TIFF) that its pixels must be turned; 1: not at all."""
     undividable = False
     """Whether a window costs the memory of the whole image; see lib/imaging/readers/spool.py."""
 

@@ -10,14 +10,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import ImageReader, check, optional, shown
+from lib.imaging.readers.base import SIDEWAYS, ImageReader, check, optional, shown
 
 Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
 STREAMED = (".png", ".jpg", ".jpeg")
 PLAIN_SUFFIXES = (*STREAMED, ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 WHOLE_BYTES = 64e6  # decoded pixels of an image that is not streamed
 DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # Pillow's modes of more than 8 bits
-TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def open_plain(path: Path, pixels: Pixels) -> ImageReader:
@@ -26,7 +25,8 @@ def open_plain(path: Path, pixels: Pixels) -> ImageReader:
         with Image.open(path) as image:
             width, height = image.size
             # Pillow would decode a whole PNG to look for EXIF behind the pixels.
-            orientation = image.getexif().get(274, 1) if "exif" in image.info else 1
+            stated = image.getexif().get(274, 1) if "exif" in image.info else 1
+            orientation = stated if pixels.exif else 1
             plain = path.suffix.lower() in STREAMED
             scattered = not plain or image.info.get("progressive") or image.info.get("interlace") or orientation != 1
             deep_colour = image.mode not in DEEP and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
@@ -37,9 +37,11 @@ def open_plain(path: Path, pixels: Pixels) -> ImageReader:
     check(path, "more than 8 bits a channel" if deep else "", bands, pixels)
     large = height * width * bands > WHOLE_BYTES
     kind = StreamReader if deep_colour or (large and not scattered) else WholeReader
-    size = (width, height) if orientation in TURNED else (height, width)
+    size = (width, height) if orientation in SIDEWAYS else (height, width)
     reader = kind(path, pixels, size, bands)
-    reader.undividable = bool(large and scattered)
+    # libvips turns only what it may read in any order.
+    reader.undividable = bool(scattered and (large or (deep_colour and orientation != 1)))
+    reader.orientation = stated
     return reader
 
 
@@ -57,7 +59,7 @@ class PlainReader(ImageReader):
 class WholeReader(PlainReader):
     """Decoded whole; the last four decoded ones are kept, as an image may have a file for each colour.
 
-    EXIF orientation is applied.
+    EXIF orientation is applied where `pixels.exif`.
     """
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
@@ -66,14 +68,14 @@ class WholeReader(PlainReader):
 
 @lru_cache(maxsize=4)
 def _decoded(path: Path, pixels: Pixels) -> np.ndarray:
-    return shown(decoded(path), pixels)
+    return shown(decoded(path, pixels.exif), pixels)
 
 
-def decoded(path: Path) -> np.ndarray:
-    """All values of a file (H, W, C), turned as EXIF says. Raises UserError when it is damaged."""
+def decoded(path: Path, exif: bool) -> np.ndarray:
+    """All values of a file (H, W, C), turned as EXIF says if `exif`. Raises UserError when it is damaged."""
     try:
         with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image) if "exif" in image.info else image
+            image = ImageOps.exif_transpose(image) if exif and "exif" in image.info else image
             plain = image if image.mode in (*DEEP, "L", "LA", "RGB", "RGBA") else image.convert("RGB")
             values = np.asarray(plain)
     except (OSError, SyntaxError) as error:

@@ -32,7 +32,8 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
         size = reader.height * reader.width * reader.channels * (2 if pixels.range else 1)
         channels = reader.channels
     stat = path.stat()
-    name = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    about = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}" + (not pixels.exif) * " as stored"
+    name = hashlib.sha256(about.encode()).hexdigest()[:12]
     copy = folder / f"{path.stem}_{name}.tif"
     if copy.exists():
         return copy
@@ -47,7 +48,7 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
     vips.cache_set_max(0)
     temporary = copy.with_suffix(".part.tif")
     try:
-        image = _image(path, vips)
+        image = _image(path, vips, pixels.exif)
         if path.suffix.lower() not in PLAIN_SUFFIXES and image.bands != channels:
             raise UserError(f"{path} holds its channels in compressed pieces of the whole image; convert it to tiles")
         image.tiffsave(str(temporary), tile=True, tile_width=TILE, tile_height=TILE, bigtiff=True, compression="none")
@@ -59,15 +60,16 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
     return copy
 
 
-def _image(path: Path, vips: ModuleType) -> Any:
-    """A `vips.Image` with the file's values, turned as EXIF says; ink (CMYK) and palettes become colours."""
+def _image(path: Path, vips: ModuleType, exif: bool) -> Any:
+    """A `vips.Image` with the file's values, turned as EXIF says if `exif`; ink (CMYK) and palettes become colours."""
     suffix = path.suffix.lower()
     if suffix in PLAIN_SUFFIXES and suffix not in STREAMED:
-        return vips.Image.new_from_array(decoded(path))
+        return vips.Image.new_from_array(decoded(path, exif))
     # Only what EXIF turns is read in another order than it is stored in.
-    turned = suffix in STREAMED and vips.Image.new_from_file(str(path)).get_typeof("orientation") != 0
+    turned = exif and suffix in STREAMED and vips.Image.new_from_file(str(path)).get_typeof("orientation") != 0
     access = "random" if turned else "sequential"
     image = vips.Image.new_from_file(str(path), access=access, fail_on="truncated", unlimited=True)
     if suffix not in STREAMED:
         return image
-    return (image.colourspace("srgb") if image.interpretation == "cmyk" else image).autorot()
+    image = image.colourspace("srgb") if image.interpretation == "cmyk" else image
+    return image.autorot() if exif else image

@@ -71,6 +71,7 @@ class TiffReader(SegmentReader):
         except (tifffile.TiffFileError, OSError, ValueError, IndexError, struct.error) as error:
             raise UserError(f"{path} is no readable TIFF ({error}); replace or remove the file") from None
         self._page, self.height, self.width = page, page.imagelength, page.imagewidth
+        self.orientation = int(page.tags.valueof("Orientation", 1))
         pages = [series.pages[i] for i in range(_channel_pages(series.axes, series.shape))]
         self._planar = page.planarconfig == 2 and page.samplesperpixel > 1
         self._samples = 1 if self._planar else page.samplesperpixel  # of a segment's pixel
