@@ -20,7 +20,7 @@ STARTED = time.monotonic()  # the imports below take their seconds, too
 
 from lib import tables
 from lib.competition.dataset import Competition
-from lib.config import flat, parse_command_line, save
+from lib.config import parse_command_line, save
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.forecast import scoring_seconds
@@ -35,17 +35,18 @@ from lib.report.trackers import open_tracker
 from lib.terminal import begin
 from lib.training.budget import EPOCHS_KEPT, Budget, trained_alike, with_judges
 from lib.training.checkpoint import load_network
-from lib.training.device import loading_processes, pick_device
+from lib.training.device import loading_processes, machine_of, pick_device
 from lib.training.member import (
     make_data,
     make_trainer,
     member_inputs,
+    member_settings,
     pretraining,
     training_tiles,
 )
 from lib.training.settle import settle
 from lib.training.team import Team, assemble
-from lib.workspace import ALL, Member, Workspace, read_json, round_experiment, write_json
+from lib.workspace import ALL, Member, Workspace, file_fingerprint, read_json, round_experiment, write_json
 
 
 def main(argv: list[str]) -> None:
@@ -83,7 +84,9 @@ def train_in_time(members: list[Member], config, competition, workspace: Workspa
     validation = images_of_fold(workspace, folds, fold)
     with team.leader_first():  # what it measures is there for the others to read
         scoring = scoring_seconds(validation, config, competition.channels)
-        budget = Budget(config, workspace, members, scoring, STARTED)
+        files = [file_fingerprint(path) for path in member_inputs(workspace, config)]
+        made_from = [member_settings(config), files, machine_of(device)]
+        budget = Budget(config, workspace, members, scoring, STARTED, made_from)
     for number, member in enumerate(budget.members):
         update = {"member_limit": team.leaders(budget.seconds(member) if team.leads else 0.0)}
         if len(budget.members) == 1 < len(members):
@@ -111,20 +114,8 @@ def train_member(
 
     Of a team, all train; what is written is the leader's.
     """
-    per_run = ("folds", "seeds", "workers", "device", "threads", "time_limit", "shortest")
-    settings = {
-        k: v for section in ("model", "augment", "train")
-        for k, v in flat(getattr(config, section), f"{section}.").items() if k.removeprefix("train.") not in per_run
-    }  # fmt: skip
-    # Pseudo options shape a member only through the pseudo-labels it reads, and their mixture.
-    settings |= (
-        {f"pseudo.{name}": getattr(config.pseudo, name) for name in ("mode", "share", "weight")}
-        if config.train.round
-        else {}
-    )
-    settings |= {f"weight of {source.name}": source.weight for source in config.competition.external if source.labels}
-    settings |= {"clean.use": True, "clean.weight": config.clean.weight} if config.clean.use else {}
-    stage = workspace.stage(f"03_{member.name.replace('/', '_')}", settings, member_inputs(workspace, config))
+    inputs = member_inputs(workspace, config)
+    stage = workspace.stage(f"03_{member.name.replace('/', '_')}", member_settings(config), inputs)
     if team.leaders(stage.up_to_date()):
         return
     # A member that was begun with exactly these settings goes on; any other starts anew.

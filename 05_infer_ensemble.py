@@ -51,7 +51,7 @@ from lib.report.speed import speed_rows
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
 from lib.terminal import begin
-from lib.workspace import Stage, file_fingerprint, read_json, replacing
+from lib.workspace import Stage, file_fingerprint, replacing
 
 
 def main(argv: list[str]) -> None:
@@ -112,11 +112,11 @@ def main(argv: list[str]) -> None:
     path = with_codecs_suffix(path, config.competition)
     write_answers(path, test, groups, decision, config, competition)
     answer = with_codecs_suffix(workspace.submission, config.competition)
-    with replacing(answer) as temporary:
-        shutil.copyfile(path, temporary)
+    with workspace.lock("submission"):  # the decision is that of the answer beside it
+        with replacing(answer) as temporary:
+            shutil.copyfile(path, temporary)
+        decided = decision.save(workspace.decision, check_same_systems(parts))
     laps.end(TEST)
-
-    decision.save(workspace.decision, check_same_systems(parts))
     found = {"members": members, "ensemble": gains, "trials": trials}
     write_findings(oof, fitted, found, objects, session, until_of(session, laps.started))
     beside = rest_key(parts, list(test["image_id"]), session, engine)
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> None:
     about = {
         "made_from": made_from,
         "members": [part.name for part in parts], "judged": [part.name for part in judged],
-        "decision": read_json(workspace.decision, {}),
+        "decision": decided,
         "oof_score": decision.score, "oof_score_crossed": decision.cross_score, "seconds": laps.total(),
         "windows": [repr(group.windows) for group in groups], "tta": config.infer.tta, **asdict(engine),
         "speed": speed, "plan": planner.became() if planner else None, "code": code_version(),

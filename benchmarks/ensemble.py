@@ -44,7 +44,7 @@ from lib.inference.plan import order_of, overlapping
 from lib.inference.together import Group
 from lib.report.charts import Line, as_file, line_chart
 from lib.report.tables import text_table
-from lib.workspace import Workspace, read_json, write_json, write_text
+from lib.workspace import Workspace, read_json, write_text
 
 
 def main(argv: list[str]) -> None:
@@ -105,8 +105,9 @@ def copy_of(home: Workspace, root: Path) -> Workspace:
             shutil.copyfile(path, target)
     (root / "manifests/05_infer_ensemble.json").unlink(missing_ok=True)
     timed = ("infer.time_limit", "seconds beside")
-    kept = {key: value for key, value in read_json(home.choices, {}).items() if not key.startswith(timed)}
-    write_json(copy.choices, kept)
+    for key, value in home.choices.all().items():
+        if not key.startswith(timed):
+            copy.choose(key, value)
     copy.runs.symlink_to(home.runs.resolve())
     return copy
 

@@ -76,16 +76,17 @@ def name_of(workspace: Workspace, path: Path, add: bool = False) -> str:
 
 def fill(workspace: Workspace, file: str, **values: object) -> None:
     """Put values (`public`, `private`, `message`) into the row of a listed file."""
-    table = read(workspace)
-    for column, value in values.items():
-        table.loc[table["file"] == file, column] = value
-    write_table(workspace.ledger, table)
+    with workspace.lock("ledger"):
+        table = read(workspace)
+        for column, value in values.items():
+            table.loc[table["file"] == file, column] = value
+        write_table(workspace.ledger, table)
 
 
 def _append(workspace: Workspace, **values: object) -> None:
-    table = read(workspace)
     row = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), **values}
     kinds = {name: kind for name, (kind, _) in tables.LEDGER.items()}
     blank = {name: "" if kind == "str" else None for name, kind in kinds.items()}
     new = pd.DataFrame([{**blank, **row}]).astype(kinds)
-    write_table(workspace.ledger, pd.concat([table, new], ignore_index=True))
+    with workspace.lock("ledger"):
+        write_table(workspace.ledger, pd.concat([read(workspace), new], ignore_index=True))

@@ -336,9 +336,10 @@ def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypat
     for script in ("01_preprocess.py", "02_make_folds.py", "03_train.py"):
         run(script, str(tiny), "--train.epochs", "4")
     home, scratch = Workspace(tiny.parent / "work"), Workspace(tmp_path / "scratch")
-    write_json(home.choices, {**read_json(home.choices, {}), "infer.time_limit 9 s plan x": {}, "other": 1})
+    home.choose("infer.time_limit 9 s plan x", {})
+    home.choose("other", 1)
     ensemble.copy_of(home, scratch.root)
-    assert read_json(scratch.choices, {})["other"] == 1 and len(read_json(scratch.choices, {})) == 1
+    assert scratch.choices.all() == {"other": 1}
 
     limits, taken = [], {"05_infer_ensemble.py": run}
     monkeypatch.setattr(trials, "run", lambda script, *words: limits.append(words[-1]) or taken[script](script, *words))

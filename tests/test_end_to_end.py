@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.workspace import Workspace
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ["01_preprocess", "02_make_folds", "03_train", "04_pseudo_label", "03_train", "05_infer_ensemble"]
 
@@ -305,7 +307,7 @@ def test_heads_and_a_stem_go_through_all_stages(tiny, capsys):
     assert maps == {path: path.stat().st_mtime_ns for path in (tiny.parent / "work/oof").iterdir()}, "the same maps"
     shut = (tiny.parent / "work/submission.csv").read_text()
     assert shut.encode() != fitted and all(line.endswith(",") for line in shut.splitlines()[1:]), "nothing is left"
-    choices = json.loads((tiny.parent / "work/choices.json").read_text())
+    choices = Workspace(tiny.parent / "work").choices.all()
     assert any(key.startswith("train.batch_size") for key in choices)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -91,10 +92,12 @@ class Decision:
         """The same for maps of every `step`th row and column."""
         return replace(self, rules=self.rules and tuple(rule and rule.shrunken(step) for rule in self.rules))
 
-    def save(self, path: Path, systems: list[str]) -> None:
-        """`systems`: names, for the mixture's weights."""
+    def save(self, path: Path, systems: list[str]) -> dict:
+        """Write the decision as JSON; returns what was written. `systems`: names, for the mixture's weights."""
         weights = {} if self.mix is None else dict(zip(systems, self.mix.weights, strict=True))
-        write_json(path, {**asdict(self), "weights": weights})
+        written = json.loads(json.dumps({**asdict(self), "weights": weights}, default=str))
+        write_json(path, written)
+        return written
 
     @staticmethod
     def load(path: Path) -> Decision:

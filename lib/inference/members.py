@@ -28,7 +28,7 @@ from lib.plugins import load_plugins, names
 from lib.precision import candidates
 from lib.pseudo.rounds import chosen_experiment
 from lib.training.checkpoint import load_network
-from lib.training.device import pick_device
+from lib.training.device import machine_of, pick_device
 from lib.workspace import Member, Workspace, short_hash
 
 
@@ -249,7 +249,7 @@ def infer_engine(
 
     if len(engines) == 1:
         return engines[0]
-    about = f"{config.model.architecture} {config.model.encoder} {windows.size} {device.type}"
+    about = f"{config.model.architecture} {config.model.encoder} {windows.size} {machine_of(device)}"
     about += f" {short_hash([config.model.model_dump(), precisions, backends])}"
     return Engine(*workspace.choose_once(f"infer.precision and infer.backend {about}", fastest))
 

@@ -1,6 +1,6 @@
 """The plan for a time limit: how long networks take, what each is worth, which images and passes there is time for.
 
-What was measured and chosen stands in choices.json, so that a run that goes on after a kill keeps to it. The pace
+What was measured and chosen stands in choices/, so that a run that goes on after a kill keeps to it. The pace
 (lib/inference/pace.py) follows the plan, and leaves passes out where it turns out too slow.
 """
 
@@ -30,6 +30,7 @@ from lib.inference.predictor import Source, Windows, count_windows, first_window
 from lib.inference.score import in_turns
 from lib.inference.together import Group
 from lib.precision import finished
+from lib.training.device import machine_of
 from lib.workspace import short_hash
 
 RESERVE = 0.1  # of the limit: for the answers' encoding and check
@@ -263,7 +264,7 @@ def rest_key(parts: list[Part], ids: list[str], session: Session, engine: Engine
 def limit_key(what: str, parts: list[Part], ids: list[str], session: Session, engine: Engine) -> str:
     """Names a choice made for a time limit."""
     config = session.config
-    about = [maps_hash(parts, ids, session, engine), session.device.type]
+    about = [maps_hash(parts, ids, session, engine), machine_of(session.device)]
     about = short_hash([*about, config.infer.batch_size, config.competition.metric])
     return f"infer.time_limit {config.infer.time_limit:g} s {what} {about}"
 

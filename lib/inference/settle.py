@@ -21,6 +21,7 @@ from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.members import Part, Session, roi_file
 from lib.inference.predictor import Windows
 from lib.inference.trial import Trial, Tried
+from lib.training.device import machine_of
 from lib.workspace import Member, file_fingerprint, short_hash
 
 AUTO = "auto"
@@ -95,7 +96,7 @@ def _identity(session: Session, trial: list, grids: dict[Member, Windows], parts
         config.preprocess.blank_tolerance,
     ]
     experiments = " ".join(dict.fromkeys(member.experiment for member in grids))
-    return f"{experiments} {session.device.type} {short_hash(made_from)}"
+    return f"{experiments} {machine_of(session.device)} {short_hash(made_from)}"
 
 
 def judged(option: str, values: list, names: list[str], tried: Tried, images: int, config: Config) -> dict:

@@ -55,20 +55,27 @@ def folds_members(member: Member, workspace: Workspace) -> list[Path]:
 
 
 class Budget:
-    """Shares a call's time among its members; what was given once is written to choices.json and given again."""
+    """Shares a call's time among its members; what was given once is written down and given again."""
 
     def __init__(
-        self, config: Config, workspace: Workspace, members: list[Member], overhead: float, started: float | None = None
+        self,
+        config: Config,
+        workspace: Workspace,
+        members: list[Member],
+        overhead: float,
+        started: float | None = None,
+        made_from: object = None,
     ):
         """`overhead`: seconds of a member beside its training, as far as known before one is trained; `started`: when
-        the call began (monotonic), now if nobody says."""
+        the call began (monotonic), now if nobody says; `made_from`: the options, data and machine that members are
+        trained with. A call that differs in any of them shares its time anew."""
         self.limit, self.shortest = config.train.time_limit, config.train.shortest
         self.started = time.monotonic() if started is None else started
         # What a member does last, its report, takes about as long as what the call did first.
         self.begun = time.monotonic() - self.started
         self.overhead = overhead + self.begun
         self.workspace = workspace
-        asked = short_hash([[member.name for member in members], self.shortest])
+        asked = short_hash([[member.name for member in members], self.shortest, made_from])
         self.key = f"train.time_limit {duration(self.limit)} {members[0].experiment} {asked}"
         self.given: dict[str, float] = dict(workspace.choice(self.key) or {})
         self.members = members

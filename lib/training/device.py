@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -42,3 +45,20 @@ def loading_processes(workers: int | str, device: torch.device) -> int:
 def layout_of(channels_last: bool | str) -> torch.memory_format:
     """`train.channels_last` as torch's memory format; `auto`, still to be measured, as true."""
     return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def machine_of(device: torch.device) -> str:
+    """Names the kind of machine for choices that are measured on it: model and memory of a GPU, model and threads of a
+    CPU."""
+    if device.type == "cuda":
+        about = torch.cuda.get_device_properties(device)
+        return f"{about.name} {about.total_memory / 2**30:.0f} GiB"
+    return f"{device.type} {_cpu_model()} {torch.get_num_threads()} threads"
+
+
+@cache
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

@@ -10,7 +10,7 @@ import torch
 
 from lib.config import Config
 from lib.precision import autocast, fastest, finished
-from lib.training.device import layout_of
+from lib.training.device import layout_of, machine_of
 from lib.training.loop import Data
 from lib.training.losses import build_loss
 from lib.training.member import prepare
@@ -24,7 +24,8 @@ LARGEST = 1024
 def settle(workspace: Workspace, config: Config, channels: int, data: Data, device: torch.device) -> Config:
     """`config` with a number or name in place of every `auto` of `train`; `data` gets its batch size.
 
-    Each is measured once per workspace, network, size of the images and device. What loses the loss is not taken.
+    Each is measured once per workspace, network, size of the images and kind of device. A precision that does not keep
+    the loss is not taken.
     """
     trial = _Trial(config, channels, data, device)
 
@@ -35,7 +36,7 @@ def settle(workspace: Workspace, config: Config, channels: int, data: Data, devi
         side = trial.batch[0].shape[-1]
         train = trial.config.train
         rest = short_hash([config.model.model_dump(), train.frozen, train.checkpointing, train.precision])
-        key = f"{option} {config.model.architecture} {config.model.encoder} {side} {device.type} {rest}"
+        key = f"{option} {config.model.architecture} {config.model.encoder} {side} {machine_of(device)} {rest}"
         trial.set(name, workspace.choose_once(key, measure))
 
     chosen("train.precision", "auto", trial.precision)

@@ -263,13 +263,13 @@ def test_a_run_that_goes_on_after_a_kill_keeps_its_maps_and_its_plan(trained, mo
     assert told in second and len(made) == 2, "the second run makes the other fold's maps"
     count = int(told.split(" images")[0].split()[-3])
     assert 2 < count < 6 and sum(map(len, made)) == count and not set(made[0]) & set(made[1])
-    planned = json.loads((work / "choices.json").read_text())
+    planned = Workspace(work).choices.all()
 
     speed["seconds"] = 5.0
     monkeypatch.setattr(Planner, "follow", write)
     run("05_infer_ensemble", path, *flags)
     assert told in capsys.readouterr().out and len(made) == 2
-    after = json.loads((work / "choices.json").read_text())
+    after = Workspace(work).choices.all()
     plans = {key: value for key, value in after.items() if key.startswith("infer.time_limit 30 s")}
     assert len(plans) == 2 and plans.items() <= planned.items()
     assert next(value for key, value in plans.items() if "plan" in key)["seconds"][0][0] == [0.001] * 4

@@ -150,7 +150,7 @@ def members(once, tmp_path, monkeypatch):
 
 
 def choices(config):
-    return json.loads((config.parent / "work/choices.json").read_text())
+    return Workspace(config.parent / "work").choices.all()
 
 
 def chosen(config, option):
@@ -194,8 +194,8 @@ def test_views_that_pay_are_kept_and_used_and_the_choice_is_made_once(members, c
 
     # Another choice redoes what was made with it; another price makes the choice anew.
     first, maps, written = (work / "submission.csv").read_bytes(), set((work / "oof").glob("*.npz")), choices(config)
-    next(value for key, value in written.items() if key.startswith("infer.tta "))["chosen"] = "vflip"
-    (work / "choices.json").write_text(json.dumps(written))
+    key, finding = next(item for item in written.items() if item[0].startswith("infer.tta "))
+    Workspace(work).choose(key, {**finding, "chosen": "vflip"})
     run("05_infer_ensemble", config, *auto)
     assert "infer.tta changed from hflip to vflip" in capsys.readouterr().out
     assert (work / "submission.csv").read_bytes() != first and set((work / "oof").glob("*.npz")) > maps and not met

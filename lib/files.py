@@ -1,0 +1,93 @@
+"""Files that are never half-written, and what names their content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+
+def file_fingerprint(path: Path) -> str:
+    """Size and hash of a file's content; of a folder, the names and sizes inside; or `missing`."""
+    path = Path(path)
+    if path.is_dir():
+        names = sorted(f"{p.relative_to(path)} {p.stat().st_size}" for p in path.rglob("*"))
+        return f"{len(names)} files {hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:16]}"
+    if not path.is_file():
+        return "missing"
+    with path.open("rb") as file:
+        return f"{path.stat().st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
+def stamp(path: Path) -> list[int]:
+    """Size and time of change of a large file, without reading it; [0, 0] where there is none."""
+    about = path.stat() if path.is_file() else None
+    return [about.st_size, int(about.st_mtime)] if about else [0, 0]
+
+
+def short_hash(value: object) -> str:
+    """Twelve hexadecimal digits that name any JSON-like value."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Write to the temporary path that is yielded; it takes `path`'s place only when all went well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_dir(path: str | Path) -> Iterator[Path]:
+    """Like `replacing`, for a whole folder: the old one goes when the new one is complete."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary  # left behind when killed or failed; the next attempt clears it
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(temporary, path)
+
+
+def free_gib(folder: Path) -> float:
+    """Room on the disk of a folder, which need not exist yet."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 2**30
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def read_json(path: str | Path, default: object) -> dict:
+    """The file's content, or `default` when there is no file."""
+    path = Path(path)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+
+
+def write_table(path: str | Path, table: pd.DataFrame, provenance: str = "") -> None:
+    """Write a CSV; `provenance` becomes a first line that starts with `#`."""
+    head = f"# {provenance}\n" if provenance else ""
+    write_text(path, head + table.to_csv(index=False, lineterminator="\n"))
