@@ -44,6 +44,7 @@ class Infer(Section):
     roi: str = "content"
     """Where windows are computed: `none` (everywhere), `content` (not on blank areas), a CSV of boxes with columns
     `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects.
+    With `competition.background: false` blank areas have a class, too, and `content` means `none`.
     Boxes are not cut by a grid: each has a window around it, with its neighbours where they fit into it; what is larger
     than a window gets the grid's. With `preprocess.mode resize` each box of a CSV is shrunk to one window."""
     coarse: str = ""

@@ -69,6 +69,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _all_seen(self):
+        """Without background blank ground is of some class, too (snow, night): it is cut and predicted as well."""
+        if not self.competition.background:
+            for name in ("preprocess", "infer"):
+                section = getattr(self, name)
+                if section.roi == "content":
+                    object.__setattr__(self, name, section.model_copy(update={"roi": "none"}))  # sections are frozen
+        return self
+
+    @model_validator(mode="after")
     def _cropped(self):
         """Networks that learned from boxes shrunk whole see boxes, and others do not."""
         if self.preprocess.mode != "resize":

@@ -93,7 +93,8 @@ class Trial:
         (source,), groups = session.sources([image_id]), self.groups(fold, variant)
         label = competition.labels.open(image_id, int(height), int(width))
         if box:  # a CSV of boxes speaks of the whole image
-            source = replace(source, part=box, roi="none" if source.roi == "none" else "content")
+            blank = source.roi != "none" and competition.settings.background  # is not computed
+            source = replace(source, part=box, roi="content" if blank else "none")
             top, left = box[:2]
             whole, label = label, SimpleNamespace(read=lambda y, x, h, w: whole.read(top + y, left + x, h, w))
         before = sum(group.forward.seconds for group in groups)
