@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,21 @@ def shrunk(
         return by_area(image), [by_area(plane) for plane in planes]
     near = cv2.resize(planes[0], size, interpolation=cv2.INTER_NEAREST_EXACT)
     if channels == 1:
-        near = np.where(near == IGNORE, near, by_area(np.minimum(planes[0], FULL)))
+        near = np.where(near == IGNORE, near, shares_by_area(planes[0], by_area))
     return by_area(image), [near]
+
+
+def shares_by_area(plane: np.ndarray, by_area: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A class's shares (H, W) uint8, 0 to FULL or IGNORE, as `by_area` shrinks them: the mean of what is not ignored.
+
+    Where everything is ignored, the result is IGNORE.
+    """
+    known = plane != IGNORE
+    if known.all():
+        return by_area(plane)
+    share = by_area(known.astype(np.float32))
+    mean = by_area(np.where(known, plane, 0).astype(np.float32)) / np.maximum(share, 1e-6)
+    return np.where(share > 1e-6, np.minimum(mean.round(), FULL), IGNORE).astype(np.uint8)
 
 
 def read_rgb(path: Path) -> np.ndarray:

@@ -4,6 +4,9 @@
 
 K = 1 is one class under a sigmoid; otherwise the channels are exclusive, under a softmax. `valid` is 0 on
 ignored pixels. `weight` weighs whole samples (pseudo-labels).
+
+Several processes may share a batch: every sum over its samples goes through lib/training/team.py:summed (or `gathered`,
+for sorted pixels), so that each process computes the loss of the whole batch.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ import torch.nn.functional as F
 from lib.config.training import Loss
 from lib.errors import UserError
 from lib.plugins import find, register
+from lib.training.team import ALONE, Team, gathered, summed
 
 
-def build_loss(config: Loss, channels: int) -> Callable:
+def build_loss(config: Loss, channels: int, team: Team = ALONE) -> Callable:
     """The weighted sum of `train.loss.terms`, on labels as `train.loss` wants them. Computed in float32.
 
     loss(outputs, target, valid, weight, progress): `outputs` are logits, or `Outputs` of a network with more heads,
-    whose losses are added; `progress` (0 to 1) is the share of the training that is done.
+    whose losses are added; `progress` (0 to 1) is the share of the training that is done. The processes of `team` hold
+    one batch together; each gets the loss of all of it.
     """
     stages = [(0.0, config.terms), *sorted(config.then.items())]
     stages = [(start, [(find("loss", name, "train.loss.terms"), w) for name, w in terms.items() if w > 0])
@@ -41,13 +46,17 @@ def build_loss(config: Loss, channels: int) -> Callable:
         return sum(w * term(logits.float(), target, valid, weight) for term, w in terms)
 
     def loss(outputs, target, valid, weight, progress: float = 0.0):
+        with team.one_batch():
+            return whole_loss(outputs, target, valid, weight, progress)
+
+    def whole_loss(outputs, target, valid, weight, progress):
         outputs = outputs if isinstance(outputs, Outputs) else Outputs(outputs)
         terms = [terms for start, terms in stages if progress >= start][-1]
         present = (target * valid > 0.5).amax((2, 3)).float()
         if config.ignore_border:
-            valid = valid * far_from_borders(target, config.ignore_border)
+            valid = valid * far_from_borders(target, config.ignore_border, valid)
         if config.soft_edges:
-            target = blurred(target, config.soft_edges)
+            target = blurred(target, config.soft_edges, valid)
         if config.label_smoothing:
             target = smooth(target, config.label_smoothing)
         if class_weights is not None:
@@ -56,7 +65,8 @@ def build_loss(config: Loss, channels: int) -> Callable:
         total = mask_loss(outputs.mask, target, valid, weight, terms)
         if outputs.presence is not None:
             wrong = F.binary_cross_entropy_with_logits(outputs.presence.float(), present, reduction="none").mean(1)
-            total = total + config.presence * (wrong * weight).sum() / weight.sum().clamp_min(1e-6)
+            presence = summed((wrong * weight).sum()) / summed(weight.sum()).clamp_min(1e-6)
+            total = total + config.presence * presence
         for logits in outputs.deep:
             logits = F.interpolate(logits.float(), target.shape[2:], mode="bilinear", align_corners=False)
             share = config.deep / len(outputs.deep)
@@ -77,23 +87,41 @@ class Outputs(NamedTuple):
     """(B, K, h, w) logits of the decoder's inner blocks, smaller"""
 
 
-def far_from_borders(target: torch.Tensor, pixels: int) -> torch.Tensor:
-    """(B, K, H, W) → (B, 1, H, W): 0 where another class is at most `pixels` away, else 1."""
-    hard = (target > 0.5).float()
-    largest, smallest = (F.max_pool2d(sign * hard, 2 * pixels + 1, 1, pixels) for sign in (1, -1))
-    return (largest + smallest == 0).all(1, keepdim=True).float()
+def far_from_borders(target: torch.Tensor, pixels: int, valid: torch.Tensor | None = None) -> torch.Tensor:
+    """(B, K, H, W) → (B, 1, H, W): 0 where another class is at most `pixels` away, else 1.
+
+    Pixels that are not `valid` (B, 1, H, W) are of no class; None: all are valid.
+    """
+    hard, ignored = (target > 0.5).float(), torch.zeros_like(target[:, :1]) > 0 if valid is None else valid == 0
+    side = 2 * pixels + 1
+    largest = F.max_pool2d(hard.masked_fill(ignored, 0), side, 1, pixels)
+    smallest = -F.max_pool2d(-hard.masked_fill(ignored, 1), side, 1, pixels)
+    return (largest <= smallest).all(1, keepdim=True).float()
 
 
-def blurred(target: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Targets (B, K, H, W) blurred by a Gaussian; they still sum to what they did."""
+def blurred(target: torch.Tensor, sigma: float, valid: torch.Tensor | None = None) -> torch.Tensor:
+    """Targets (B, K, H, W) blurred by a Gaussian of `sigma` pixels over `valid` pixels (B, 1, H, W); None: all.
+
+    A normalised convolution: ignored pixels have no share in their neighbours. Channels still sum to what they did. A
+    pixel without a valid one near it stays as it is.
+    """
+    if valid is None:
+        return _gaussian(target, sigma)
+    known = (valid > 0).to(target.dtype)
+    share = _gaussian(known, sigma)
+    return torch.where(share > 1e-6, _gaussian(target * known, sigma) / share.clamp_min(1e-6), target)
+
+
+def _gaussian(planes: torch.Tensor, sigma: float) -> torch.Tensor:
+    """(B, K, H, W) convolved with a Gaussian; borders are repeated."""
     radius = max(1, round(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, device=target.device, dtype=target.dtype)
+    offsets = torch.arange(-radius, radius + 1, device=planes.device, dtype=planes.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = (kernel / kernel.sum()).view(1, 1, -1, 1)
-    planes = target.reshape(-1, 1, *target.shape[2:])
+    flat = planes.reshape(-1, 1, *planes.shape[2:])
     for weights, pad in ((kernel, (0, 0, radius, radius)), (kernel.mT, (radius, radius, 0, 0))):
-        planes = F.conv2d(F.pad(planes, pad, mode="replicate"), weights)
-    return planes.view_as(target)
+        flat = F.conv2d(F.pad(flat, pad, mode="replicate"), weights)
+    return flat.view_as(planes)
 
 
 def smooth(target: torch.Tensor, amount: float) -> torch.Tensor:
@@ -113,7 +141,7 @@ def probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 def _mean(per_pixel: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     share = valid * weight.view(-1, 1, 1, 1)
-    return (per_pixel * share).sum() / share.sum().clamp_min(1)
+    return summed((per_pixel * share).sum()) / summed(share.sum()).clamp_min(1)
 
 
 @register("loss", "ce")
@@ -133,7 +161,7 @@ def hard_pixels(logits, target, valid, weight, share: float = 0.25):
     else:
         wrong = -(target * logits.log_softmax(1)).sum(1, keepdim=True)
     counted = valid * weight.view(-1, 1, 1, 1)
-    wrong = (wrong * counted)[counted > 0]
+    wrong = gathered((wrong * counted)[counted > 0])
     if not len(wrong):
         return logits.sum() * 0
     return wrong.topk(max(1, round(len(wrong) * share))).values.mean()
@@ -143,14 +171,19 @@ def hard_pixels(logits, target, valid, weight, share: float = 0.25):
 def boundary(logits, target, valid, weight):
     """Boundary loss (Kervadec et al. 2019, arXiv:1812.07032): mistakes cost by their distance from the true border.
 
-    Distances are in shares of the image's side. A class that the image lacks, or that fills it, has no border.
+    Distances are in shares of the image's side, and reach from one valid pixel to another. A class that the image
+    lacks, or that fills it, has no border.
     """
-    inside = (target > 0.5).cpu().numpy().astype(np.uint8)
+    known = (valid > 0).expand_as(target)
+    inside, outside = ((side & known).cpu().numpy() for side in (target > 0.5, target <= 0.5))
     distance = np.zeros(inside.shape, np.float32)
     for b, k in np.ndindex(inside.shape[:2]):
-        if 0 < inside[b, k].mean() < 1:
-            out, into = (cv2.distanceTransform(plane, cv2.DIST_L2, 5) for plane in (1 - inside[b, k], inside[b, k]))
-            distance[b, k] = (out - into) / max(inside.shape[2:])
+        if inside[b, k].any() and outside[b, k].any():
+            out, into = (
+                cv2.distanceTransform((~plane).astype(np.uint8), cv2.DIST_L2, 5)
+                for plane in (inside[b, k], outside[b, k])
+            )
+            distance[b, k] = np.where(inside[b, k], -into, out) / max(inside.shape[2:])
     per_pixel = (probabilities(logits) * torch.from_numpy(distance).to(logits.device)).sum(1, keepdim=True)
     return _mean(per_pixel, valid, weight)
 
@@ -173,10 +206,10 @@ def tversky(logits, target, valid, weight, alpha: float = 0.3, beta: float = 0.7
     """Tversky loss (Salehi et al. 2017, arXiv:1706.05721) over the whole batch; beta weighs what is missed."""
     p, share = probabilities(logits), valid * weight.view(-1, 1, 1, 1)
     axes = (0, 2, 3)
-    hit = (p * target * share).sum(axes)
-    wrong, missed = (p * (1 - target) * share).sum(axes), ((1 - p) * target * share).sum(axes)
+    hit = summed((p * target * share).sum(axes))
+    wrong, missed = summed((p * (1 - target) * share).sum(axes)), summed(((1 - p) * target * share).sum(axes))
     score = (hit + 1) / (hit + alpha * wrong + beta * missed + 1)
-    present = (target * share).sum(axes) > 0  # a class the batch lacks has nothing to overlap with
+    present = summed((target * share).sum(axes)) > 0  # a class the batch lacks has nothing to overlap with
     return ((1 - score) * present).sum() / present.sum().clamp_min(1)
 
 
@@ -191,7 +224,7 @@ def lovasz(logits, target, valid, weight):
     """Lovász extension of the Jaccard loss (Berman et al. 2018, arXiv:1705.08790); targets are rounded."""
     p = probabilities(logits).movedim(1, -1)
     keep = (valid[:, 0] * weight.view(-1, 1, 1)) > 0
-    p, hard = p[keep], (target.movedim(1, -1)[keep] > 0.5).float()
+    p, hard = gathered(p[keep]), gathered((target.movedim(1, -1)[keep] > 0.5).float())
     losses = [_lovasz_one(p[:, c], hard[:, c]) for c in range(p.shape[1]) if hard[:, c].any()]
     return torch.stack(losses).mean() if losses else logits.sum() * 0
 

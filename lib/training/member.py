@@ -207,7 +207,7 @@ def make_trainer(
     prepare(network, config)
     if team.leads:
         write_description(member.path, config, channels)
-    loss = build_loss(config.train.loss, channels)
+    loss = build_loss(config.train.loss, channels, team)
     return Trainer(config.train, network, loss, data, member.path, seed=member.seed, device=device, team=team)
 
 

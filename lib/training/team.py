@@ -1,7 +1,9 @@
 """Processes that train one member together, as `torchrun` starts them: each on its share of every batch.
 
-The batch, the steps and the schedule stay those of one process: torch's DistributedDataParallel averages the gradients.
-One process leads: it alone scores, writes and prints. Without torchrun a team is one process, and nothing is sent.
+The batch, the steps, the schedule and the loss stay those of one process. A loss sums over the samples of all processes
+(`summed`, `gathered`), so each process knows the loss of the whole batch. torch's DistributedDataParallel averages the
+gradients. One process leads: it alone scores, writes and prints. Without torchrun a team is one process, and nothing is
+sent.
 """
 
 from __future__ import annotations
@@ -56,6 +58,24 @@ class Team:
         """Keeps gradients here until the `last` of the batches that are accumulated."""
         return nullcontext() if last or self.size == 1 else replica.no_sync()
 
+    @contextmanager
+    def one_batch(self) -> Iterator[None]:
+        """Inside, `summed` and `gathered` join what the processes hold of one batch. All of them must go through it."""
+        global _joined
+        before, _joined = _joined, self
+        try:
+            yield
+        finally:
+            _joined = before
+
+    def all(self, here: bool) -> bool:
+        """Whether it is true on every process."""
+        if self.size == 1:
+            return here
+        shared = torch.tensor(float(here), device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MIN)
+        return bool(shared)
+
     def leaders(self, value: float) -> float:
         """The leader's value, on all processes."""
         if self.size == 1:
@@ -84,6 +104,57 @@ class Team:
 
 
 ALONE = Team()
+_joined = ALONE  # the team whose processes hold one batch together, while its loss is computed
+
+
+def summed(values: torch.Tensor) -> torch.Tensor:
+    """`values` (any shape), summed over the processes that share the batch; with one process, the values themselves.
+
+    Every sum over a batch in a loss goes through this, or each process would weigh its own samples alone. Gradients
+    come out such that their mean over the processes, which DistributedDataParallel takes, is that of one process.
+    """
+    return values if _joined.size == 1 else _Sum.apply(values, _joined.size)
+
+
+def gathered(values: torch.Tensor) -> torch.Tensor:
+    """`values` (N, ...) of all processes that share the batch, one after another; N may differ between processes.
+
+    For losses that sort or count pixels of the whole batch. Gradients are as in `summed`.
+    """
+    return values if _joined.size == 1 else _Gather.apply(values, _joined)
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values: torch.Tensor, size: int) -> torch.Tensor:
+        ctx.size = size
+        total = values.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple:
+        return gradient * ctx.size, None
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values: torch.Tensor, team: Team) -> torch.Tensor:
+        lengths = torch.zeros(team.size, dtype=torch.int64, device=values.device)
+        lengths[team.rank] = len(values)
+        dist.all_reduce(lengths)
+        lengths = lengths.tolist()
+        ctx.size, start = team.size, sum(lengths[: team.rank])
+        ctx.own = slice(start, start + len(values))
+        padded = values.new_zeros(max(lengths), *values.shape[1:])  # pieces of one shape are sent
+        padded[: len(values)] = values.detach()
+        parts = [torch.empty_like(padded) for _ in range(team.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple:
+        return gradient[ctx.own] * ctx.size, None
 
 
 def assemble(device: torch.device) -> Team:
