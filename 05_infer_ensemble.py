@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
     gains = ensemble_rows(members, oof, fitted, fold_of, config)
     objects = all_objects(oof, fitted.decision, session.images, competition)
     tables = [f"{text_table(trial['rows'])}\n{trial['note']}" for trial in trials]
-    shown = (members, gains, class_rows(fitted.confusions.sum(0), competition.label_names), size_rows(objects))
+    shown = (members, gains, class_rows(fitted.confusion, competition.label_names), size_rows(objects))
     tables += [text_table(rows) for rows in shown]
     if finders:
         share = share_looked_at(Path(config.infer.roi), session.images.query("split != 'unlabeled'"), windows)

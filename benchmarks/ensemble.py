@@ -199,8 +199,8 @@ def limited_score(session: Session, parts: list[Part], plan: dict, decision: Dec
             evaluations.append(found)
             files.append(path)
         fitting = Fitting(Evaluation.concat(evaluations), Maps(files) if whole else None, labels, config, Path(folder))
-        confusions = fitting.decide(decision, np.ones(len(fitting.oof.image_ids), bool))
-    return round(metrics.score(config.competition, confusions), 4)
+        counts, _ = fitting.decide(decision, np.ones(len(fitting.oof.image_ids), bool))
+    return round(metrics.score(config.competition, counts), 4)
 
 
 def replayed(groups: list[Group], own: list[Part], plan: dict, folds: int, fill: np.ndarray) -> list[Group]:

@@ -195,7 +195,7 @@ class Bench:
         }  # fmt: skip
 
     def member(self, experiment: str, name: str, mode: str, fold: int) -> dict:
-        """Train one member; its confusion matrix on each image of its fold."""
+        """Train one member; its counts (C, 3) on each image of its fold."""
         options, where = self.options(name, mode), (fold, self.args.seed, self.seconds(mode))
         found = trials.train(self.setting, experiment, *where, options, again=mode in self.args.redo)
         inferred = trials.infer(self.setting.config(options), [experiment], fold, self.args.seed)
@@ -203,7 +203,7 @@ class Bench:
             "score": inferred.score(), "steps": found["steps"], "train_seconds": found["train_seconds"],
             "script_seconds": found["wall_seconds"], "wall_seconds": found["wall_seconds"] + 2 * inferred.seconds,
             "member": found["member"], "images": inferred.oof.image_ids,
-            "confusions": inferred.oof.confusions(-1).tolist(),
+            "counts": inferred.oof.class_counts(-1).tolist(),
         }  # fmt: skip
 
     def leaderboard(self, experiment: str, name: str) -> None:
@@ -232,7 +232,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Result:
-    """A configuration in a mode, all folds: counts (N, n, n) of the images, in the order of `images`."""
+    """A configuration in a mode, all folds: counts (N, C, 3) of the images, in the order of `images`."""
 
     images: list[str]
     counts: np.ndarray
@@ -259,7 +259,10 @@ def joined(lines: list[dict]) -> Result:
     """Several folds' lines as one result."""
     return Result(
         [image for line in lines for image in line["images"]],
-        np.concatenate([np.array(line["confusions"], np.int64) for line in lines]),
+        np.concatenate([
+            np.array(line["counts"]) if "counts" in line else metrics.counts_of(np.array(line["confusions"]))
+            for line in lines
+        ]),
         sum(line["script_seconds"] for line in lines),
         sum(line["steps"] for line in lines),
     )
@@ -293,8 +296,8 @@ def report(bench: Bench) -> None:
     everything = np.arange(len(every_image))
     board = leaderboard_scores(bench)
 
-    def score(confusions: np.ndarray) -> float:
-        return metrics.score(config, confusions)
+    def score(counts: np.ndarray) -> float:
+        return metrics.score(config, counts)
 
     def scores_of(found: dict[str, Result], names: list[str]) -> Callable:
         return scorer([found[name] for name in names], every_image, score)

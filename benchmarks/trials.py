@@ -319,7 +319,7 @@ class Inferred:
 
     def score(self) -> float:
         """At threshold 0.5."""
-        return metrics.score(self.config.competition, self.oof.confusions(-1))
+        return metrics.score(self.config.competition, self.oof.class_counts(-1))
 
     def fitted_score(self) -> float:
         """One class: every group's images decided by the threshold fitted on the fold's other groups."""

@@ -4,7 +4,10 @@
 from lib.plugins import register
 
 @register("loss", "squared")
-def squared(logits, target, valid): ...
+def squared(logits, target, valid, weight): ...  # lib/training/losses.py
+
+@register("metric", "recall")
+def recall(counts, classes, rules): ...  # counts (N, C, 3); lib/competition/metrics.py
 """
 
 from __future__ import annotations

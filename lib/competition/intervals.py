@@ -11,6 +11,7 @@ from lib.config.competition import Competition
 
 DRAWS = 500
 LEVEL = 0.95
+HELD = 2**23  # weights of images that are held at once
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,20 @@ class Gain:
 
 
 def paired_gain(config: Competition, ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray) -> Gain:
-    """The metric of `ours` less that of `theirs`, confusion matrices (N, n, n) of the same images.
+    """The metric of `ours` less that of `theirs`, counts (N, C, 3) of the same images.
 
     Whole groups (N,) are drawn with replacement, the same ones for both sides: images of a group are alike.
     """
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    names, group = np.unique(groups, return_inverse=True)
     value = metrics.score(config, ours) - metrics.score(config, theirs)
-    if len(members) < 2:
+    if len(names) < 2:
         return Gain(value, np.nan, np.nan)
     rng, drawn = np.random.default_rng(0), []
-    for _ in range(DRAWS):
-        images = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        drawn.append(metrics.score(config, ours[images]) - metrics.score(config, theirs[images]))
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    together = max(1, min(DRAWS, HELD // len(group)))
+    for first in range(0, DRAWS, together):
+        draws = range(min(together, DRAWS - first))
+        times = [np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) for _ in draws]
+        weights = np.stack(times)[:, group]
+        drawn.append(metrics.resampled(config, ours, weights) - metrics.resampled(config, theirs, weights))
+    low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Gain(value, float(low), float(high))

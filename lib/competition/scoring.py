@@ -24,16 +24,17 @@ from lib.tables import IGNORE
 ROWS = 1024  # of both labels, held at once
 
 
-def confusion_matrix(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
-    """(n, n) int64 over the pixels whose truth is not `IGNORE`; an ignored guess counts as a miss.
+def count_classes(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
+    """Counts (n, 3), as metrics take them, over the pixels whose truth is not `IGNORE`; a guess that is no label index
+    counts as a miss.
 
-    >>> confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 1]), 2).tolist()
-    [[1, 0], [1, 1]]
+    >>> count_classes(np.array([0, 1, 1, 255, 1]), np.array([0, 1, 0, 1, 255]), 2).tolist()
+    [[1, 1, 2], [1, 3, 1]]
     """
-    keep = truth != IGNORE
-    truth, guess = truth[keep].astype(np.int64), guess[keep].astype(np.int64)
-    guess = np.where(guess < n, guess, n)
-    return np.bincount(truth * (n + 1) + guess, minlength=n * (n + 1)).reshape(n, n + 1)[:, :n]
+    known = truth != IGNORE
+    truth, guess = truth[known], guess[known]
+    sides = truth[truth == guess], truth, guess[guess < n]
+    return np.stack([np.bincount(side, minlength=n) for side in sides], -1)
 
 
 def score_submission(competition: Competition, path: Path) -> float:
@@ -53,15 +54,12 @@ def score_submission(competition: Competition, path: Path) -> float:
 
         return metric.score(list(guesses), open_case, metrics.scored_classes(settings), settings.scoring)
     n = len(competition.label_names)
-    confusions = []
-    for image_id, guess in guesses.items():
-        total, size = np.zeros((n + 1, n + 1), np.int64), sizes[image_id]
+    counts = np.zeros((len(guesses), n, 3), np.int64)
+    for i, (image_id, guess) in enumerate(guesses.items()):
+        size = sizes[image_id]
         for y, truth in codec.seen(*size, label_bands(reader.open(image_id, *size), *size)):
-            found = guess.read(y, 0, *truth.shape)
-            # One more column: a pixel that got no class is a miss, not a pixel that does not count.
-            total += confusion_matrix(truth, np.where(found == IGNORE, n, found), n + 1)
-        confusions.append(total)
-    return metrics.score(settings, np.stack(confusions))
+            counts[i] += count_classes(truth, guess.read(y, 0, *truth.shape), n)
+    return metrics.score(settings, counts)
 
 
 def label_bands(label: Label, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:

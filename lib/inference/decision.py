@@ -114,22 +114,22 @@ class Decision:
 
 def fit_decision(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition, search: bool) -> Decision:
     """The threshold fitted on all of an evaluation's images; `folds` (N,) names each image's fold."""
-    half = metrics.score(config, evaluation.confusions(system))
+    half = metrics.score(config, evaluation.class_counts(system))
     if not evaluation.binary:
         return Decision(None, half, half, half)
     if not search:
         return Decision(BINS // 2, half, half, half)
     best = fitted_threshold(evaluation, system, np.ones(len(folds), bool), config)
-    score = metrics.score(config, evaluation.confusions(system, best))
+    score = metrics.score(config, evaluation.class_counts(system, best))
     crossed = crossed_by_threshold(evaluation, system, folds, config)
     return Decision(best, score, half, metrics.score(config, crossed))
 
 
 def crossed_by_threshold(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition) -> np.ndarray:
-    """(N, n, n): each image decided by the threshold fitted on the other folds' images, or on all of one fold."""
-    crossed = evaluation.confusions(system).copy()
+    """Counts (N, C, 3): each image decided by the threshold fitted on the other folds' images."""
+    crossed = evaluation.class_counts(system).copy()
     for here, others in cross_folds(folds):
-        crossed[here] = evaluation.confusions(system, fitted_threshold(evaluation, system, others, config))[here]
+        crossed[here] = evaluation.class_counts(system, fitted_threshold(evaluation, system, others, config))[here]
     return crossed
 
 
@@ -150,12 +150,13 @@ def fitted_threshold(evaluation: Evaluation, system: int, images: np.ndarray, co
     below = np.cumsum(counts, axis=-1)
     groups = np.arange(len(images)) if evaluation.groups is None else evaluation.groups
     block = np.unique(groups[images], return_inverse=True)[1] % BLOCKS
-    rests = [np.flatnonzero(block != i) for i in range(block.max() + 1)] if block.max() else []
+    rests = [block != i for i in range(block.max() + 1)] if block.max() else []
+    samples = np.stack([np.ones(len(block), bool), *rests])
 
     def scores(threshold: int) -> np.ndarray:
         """Of all chosen images, and without each block."""
         found = np.stack([below[..., threshold - 1], below[..., -1] - below[..., threshold - 1]], axis=-1)
-        return np.array([metrics.score(config, found), *(metrics.score(config, found[rest]) for rest in rests)])
+        return metrics.resampled(config, metrics.counts_of(found), samples)
 
     def best(candidates: np.ndarray) -> int:
         gains = np.stack([scores(int(threshold)) for threshold in candidates]) - half

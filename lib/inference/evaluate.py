@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.competition.metrics import counts_of
 from lib.inference.glimpse import Album, Glimpse, Glimpser
 from lib.inference.maps import MapWriter, Points, Sampler
 from lib.inference.predictor import USUAL, Limits, Source
@@ -24,7 +25,9 @@ COUNTED = 2**20  # pixels counted together: counting takes 24 bytes for each
 class Evaluation:
     """Counts over N images and S systems.
 
-    One class: `counts` (N, S, 2, BINS), truth x probability bin. Otherwise (N, S, n, n), truth x argmax.
+    One class: `counts` (N, S, 2, BINS), truth x probability bin. Otherwise (N, S, n, 3), of each label index what
+    metrics take: intersection, truth and prediction by argmax; a matrix for each image would take n² numbers.
+    `confusion` (n, n): truth x argmax of the last system over all images; None for one class, whose `counts` tell it.
     `shown`: every image's glimpse of the last system, or of what was decided. `groups` (N,): names of what images have
     in common; None where each stands alone.
     """
@@ -34,28 +37,35 @@ class Evaluation:
     points: Points | None = None
     shown: Album | None = None
     groups: np.ndarray | None = None
+    confusion: np.ndarray | None = None
 
     @property
     def binary(self) -> bool:
         return self.counts.shape[-1] == BINS
 
-    def confusions(self, system: int, threshold: int = HALF) -> np.ndarray:
-        """(N, n, n) int64. `threshold` in bins: object where bin >= threshold; unused for many classes."""
+    def class_counts(self, system: int, threshold: int = HALF) -> np.ndarray:
+        """(N, n, 3) int64. `threshold` in bins: object where bin >= threshold; unused for several classes."""
         counts = self.counts[:, system]
-        if not self.binary:
-            return counts
-        return np.stack([counts[..., :threshold].sum(-1), counts[..., threshold:].sum(-1)], axis=-1)
+        return counts_of(_split(counts, threshold)) if self.binary else counts
+
+    def pooled(self, threshold: int = HALF) -> np.ndarray:
+        """(n, n) int64: truth x decision by the last system, over all images."""
+        return _split(self.counts[:, -1].sum(0), threshold) if self.binary else self.confusion
 
     def save(self, path: Path) -> None:
         with replacing(path) as temporary:
             points = {f"points {name}": values for name, values in vars(self.points).items()} if self.points else {}
-            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **points)
+            matrix = {} if self.confusion is None else {"confusion": self.confusion}
+            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **matrix, **points)
 
     @staticmethod
     def load(path: Path) -> Evaluation:
         with np.load(path) as saved:
             points = {name[7:]: saved[name] for name in saved.files if name.startswith("points ")}
-            return Evaluation(saved["image_ids"].tolist(), saved["counts"], Points(**points) if points else None)
+            sample = Points(**points) if points else None
+            return Evaluation(
+                saved["image_ids"].tolist(), saved["counts"], sample, confusion=saved.get("confusion", None)
+            )
 
     @staticmethod
     def concat(parts: Iterable[Evaluation]) -> Evaluation:
@@ -64,7 +74,13 @@ class Evaluation:
         ids = [i for part in parts for i in part.image_ids]
         sampled = all(part.points is not None for part in parts)
         points = Points.concat([p.points for p in parts], [len(p.image_ids) for p in parts]) if sampled else None
-        return Evaluation(ids, np.concatenate([part.counts for part in parts]), points)
+        matrix = None if any(part.confusion is None for part in parts) else sum(part.confusion for part in parts)
+        return Evaluation(ids, np.concatenate([part.counts for part in parts]), points, confusion=matrix)
+
+
+def _split(counts: np.ndarray, threshold: int) -> np.ndarray:
+    """Counts (..., 2, BINS) → matrices (..., 2, 2), truth x decision."""
+    return np.stack([counts[..., :threshold].sum(-1), counts[..., threshold:].sum(-1)], axis=-1)
 
 
 def evaluate(
@@ -90,7 +106,8 @@ def evaluate(
     fill = background_fill(channels, n_labels, presence)
     shape = (2, BINS) if channels == 1 else (n_labels, n_labels)
     systems = sum(group.forward.systems for group in groups) - len(groups) + 1
-    counts = np.zeros((len(sources), systems, *shape), np.int64)
+    counts = np.zeros((len(sources), systems, *((2, BINS) if channels == 1 else (n_labels, 3))), np.int64)
+    confusion = None if channels == 1 else np.zeros(shape, np.int64)
     position = {source.image_id: i for i, source in enumerate(sources)}
     sampler = Sampler(len(sources), systems - 1, channels, presence) if sample else None
     label = glimpser = None
@@ -101,7 +118,10 @@ def evaluate(
         truth = label.read(block.y, block.x, *block.probs.shape[2:])
         for s in range(systems):
             guess = quantised(block.probs[s, :channels])
-            counts[position[block.image_id], s] += count(truth, guess, shape)
+            here = count(truth, guess, shape)
+            counts[position[block.image_id], s] += here if channels == 1 else counts_of(here)
+        if channels > 1:
+            confusion += here
         if sampler:
             sampler.add(position[block.image_id], replace(block, probs=block.probs[:-1]), to_bins, truth)
         if writer:
@@ -112,7 +132,7 @@ def evaluate(
             if block.last:
                 keep(block.image_id, glimpser.glimpse(), counts[position[block.image_id]])
     points = sampler.points() if sampler else None
-    return Evaluation([source.image_id for source in sources], counts, points)
+    return Evaluation([source.image_id for source in sources], counts, points, confusion=confusion)
 
 
 def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -42,13 +42,15 @@ SWEEPS = 2  # over several classes' objects
 class Fitted:
     """The decision, what it makes of all images, and how it and lesser ones do on images they were not fitted on.
 
-    Confusion matrices (N, n, n). `half`: the mean of all networks, by 0.5 or argmax; `equal`: by a fitted threshold;
+    Counts (N, C, 3), as metrics take them; `confusion` (C, C): truth x decision of all images. `half`: the mean of all
+    networks, by 0.5 or argmax; `equal`: by a fitted threshold;
     `mixed_half`, `mixed`: the same of the mixture; `gated`: with its class gate; `decided`: everything.
     `fold_weights`: what each fold's images met.
     """
 
     decision: Decision
-    confusions: np.ndarray
+    counts: np.ndarray
+    confusion: np.ndarray
     half: np.ndarray
     equal: np.ndarray
     mixed_half: np.ndarray
@@ -144,13 +146,17 @@ class Fitting:
     def counts(self, mix: Mix | None, gates: tuple[float, ...] | None = None) -> Evaluation:
         """Counts of one system, the mixture behind its gates, over all images' whole maps."""
         if mix is None and not any(gates or ()):
-            return Evaluation(self.oof.image_ids, self.oof.counts[:, -1:], groups=self.oof.groups)
-        shape = self.oof.counts.shape[2:]
-        found = np.zeros((len(self.oof.image_ids), 1, *shape), np.int64)
+            return replace(self.oof, counts=self.oof.counts[:, -1:], points=None, shown=None)
+        found = np.zeros((len(self.oof.image_ids), 1, *self.oof.counts.shape[2:]), np.int64)
+        shape = found.shape[2:] if self.oof.binary else (self.n_labels,) * 2
+        matrix = None if self.oof.binary else np.zeros(shape, np.int64)
         for i, image_id in enumerate(self.oof.image_ids):
             for _, _, map_, truth in self.blocks(image_id, Decision(None, mix=mix, gates=gates or self.open)):
-                found[i, 0] += count(truth, map_, shape)
-        return Evaluation(self.oof.image_ids, found, groups=self.oof.groups)
+                here = count(truth, map_, shape)
+                found[i, 0] += here if self.oof.binary else metrics.counts_of(here)
+                if not self.oof.binary:
+                    matrix += here
+        return Evaluation(self.oof.image_ids, found, groups=self.oof.groups, confusion=matrix)
 
     def blocks(self, image_id: str, decision: Decision) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
         """(y, x, what is `quantised` (…, h, w), truth (h, w)) of an image's blocks, before what is fitted on bins."""
@@ -223,7 +229,7 @@ class Fitting:
         score = partial(metrics.score, self.config.competition)
         if self.oof.binary:
             facts, plain = self.facts(replace(start, threshold=None)), Rule(start.threshold)
-            parts = [self.counts(start.mix, start.gates).confusions(0, start.threshold)[chosen]]
+            parts = [self.counts(start.mix, start.gates).class_counts(0, start.threshold)[chosen]]
         else:
             plain = Rule(HALF)
             facts = self.facts(replace(start, rules=(None,) * self.labels[0] + (plain,) * len(self.labels)))
@@ -242,13 +248,13 @@ class Fitting:
         return (None,) * self.labels[0] + tuple(rules)
 
     def plain(self, pieces: Pieces, chosen: np.ndarray) -> np.ndarray:
-        """Confusion matrices (M, n, n) of a label's pixels that are as likely as not, and more."""
+        """Counts (M, n, 3) of a label's pixels that are as likely as not, and more."""
         low = int(np.searchsorted(self.lows, HALF))
         moved, _, change = pieces.moved(low, (len(self.highs), len(self.areas)), chosen)
-        return pieces.rest[chosen] + np.tensordot(moved[:, 0, 0], change, 1)
+        return metrics.counts_of(pieces.rest[chosen] + np.tensordot(moved[:, 0, 0], change, 1))
 
     def trials(self, pieces: Pieces, chosen: np.ndarray) -> Iterator[tuple[Rule, np.ndarray]]:
-        """Rules for a label, and the confusion matrices (M, n, n) that its pixels then come to."""
+        """Rules for a label, and the counts (M, n, 3) that its pixels then come to."""
         decide, rest = self.config.infer.decide, pieces.rest[chosen]
         for j, low in enumerate(self.lows):
             moved, largest, change = pieces.moved(j, (len(self.highs), len(self.areas)), chosen)
@@ -257,9 +263,9 @@ class Fitting:
                     changes = np.tensordot(moved[:, p].swapaxes(0, 1), change, 1)
                     for area, here in zip(self.areas, changes, strict=True):
                         if high or area or not self.oof.binary:  # one class's plain threshold is fitted with more care
-                            yield Rule(int(low), int(high), int(area)), rest + here
+                            yield Rule(int(low), int(high), int(area)), metrics.counts_of(rest + here)
             if "largest" in decide:
-                yield Rule(int(low), largest=True), rest + np.tensordot(largest, change, 1)
+                yield Rule(int(low), largest=True), metrics.counts_of(rest + np.tensordot(largest, change, 1))
 
     def with_holes(self, decision: Decision, chosen: np.ndarray) -> Rule:
         """The decision's rule for one class, with the area up to which filling holes scores best."""
@@ -283,19 +289,23 @@ class Fitting:
             after = before.copy()
             after[:, :, 0] -= filled[:, a]
             after[:, :, 1] += filled[:, a]
-            scores.append(metrics.score(config, after))
+            scores.append(metrics.score(config, metrics.counts_of(after)))
         best = int(np.argmax(scores))  # the smallest of those that are alike
         return replace(rule, hole=int(AREAS[best]) if scores[best] > scores[0] + 1e-6 else 0)
 
-    def decide(self, decision: Decision, chosen: np.ndarray, shown: AlbumWriter | None = None) -> np.ndarray:
-        """Confusion matrices (M, n, n) of the chosen images. Their glimpses go to `shown`: label indices, of one class
-        times 255."""
+    def decide(
+        self, decision: Decision, chosen: np.ndarray, shown: AlbumWriter | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Counts (M, n, 3) of the chosen images, and the confusion matrix (n, n) of all of them. Their glimpses go to
+        `shown`: label indices, of one class times 255."""
         rules = decision.rules if self.oof.binary else None
         threshold = rules[1].low if rules else decision.threshold or HALF
         plain = decision.factors is None and decision.by_pixel and (self.oof.binary or decision.rules is None)
         if plain and shown is None:
-            return self.counts(decision.mix, decision.gates).confusions(0, threshold)[chosen]
+            counts = self.counts(decision.mix, decision.gates)
+            return counts.class_counts(0, threshold)[chosen], counts.pooled(threshold)
         shape, found = (self.n_labels,) * 2, []
+        matrix = np.zeros(shape, np.int64)
         for i in np.flatnonzero(chosen):
             image_id, y = self.oof.image_ids[i], 0
             bands, total = self.bands(image_id, decision), np.zeros(shape, np.int64)
@@ -308,10 +318,11 @@ class Fitting:
                     shade = here * np.uint8(BINS - 1) if self.oof.binary else here
                     glimpser.add(y, 0, shade, (truth != IGNORE) & (truth != here))
                 y += len(here)
-            found.append(total)
+            found.append(metrics.counts_of(total))
+            matrix += total
             if shown:
                 shown.add(image_id, glimpser.glimpse())
-        return np.array(found).reshape(-1, *shape)
+        return np.array(found).reshape(-1, self.n_labels, 3), matrix
 
 
 def _confusion(masks: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> np.ndarray:
@@ -324,27 +335,27 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
     oof, config = fitting.oof, fitting.config
     decision = fitting.fit(everything)
     if fitting.maps is None:
-        confusions = fitting.decide(decision, everything)
+        counts_, confusion = fitting.decide(decision, everything)
     else:  # what is shown is what was decided
         file = tempfile.TemporaryFile(dir=fitting.folder)  # noqa: SIM115 (for the album's life)
         with AlbumWriter(file) as album:
-            confusions = fitting.decide(decision, everything, album)
+            counts_, confusion = fitting.decide(decision, everything, album)
         oof.shown = Album([file])
     plain = fitting.counts(None)
-    half = plain.confusions(0)
+    half = plain.class_counts(0)
     equal_, mixed, mixed_half, gated_, decided = (half.copy() for _ in range(5))
     weights = []
     for here, others in cross_folds(folds):
         own = fitting.fit(others)
         counts, threshold = fitting.counts(own.mix), own.threshold or HALF
-        gated_[here] = fitting.counts(own.mix, own.gates).confusions(0, threshold)[here]
+        gated_[here] = fitting.counts(own.mix, own.gates).class_counts(0, threshold)[here]
         if fitting.search:
-            equal_[here] = plain.confusions(0, fitted_threshold(plain, 0, others, config.competition))[here]
+            equal_[here] = plain.class_counts(0, fitted_threshold(plain, 0, others, config.competition))[here]
             threshold = fitted_threshold(counts, 0, others, config.competition)
-        mixed_half[here] = counts.confusions(0)[here]
-        mixed[here] = counts.confusions(0, threshold)[here]
-        decided[here] = fitting.decide(own, here)
+        mixed_half[here] = counts.class_counts(0)[here]
+        mixed[here] = counts.class_counts(0, threshold)[here]
+        decided[here] = fitting.decide(own, here)[0]
         weights.append(own.mix.weights if own.mix else equal(fitting.systems))
     score = partial(metrics.score, config.competition)
-    decision = replace(decision, score=score(confusions), half_score=score(half), cross_score=score(decided))
-    return Fitted(decision, confusions, half, equal_, mixed_half, mixed, gated_, decided, weights)
+    decision = replace(decision, score=score(counts_), half_score=score(half), cross_score=score(decided))
+    return Fitted(decision, counts_, confusion, half, equal_, mixed_half, mixed, gated_, decided, weights)

@@ -159,7 +159,7 @@ class Sampler:
 
     def __init__(self, images: int, systems: int, channels: int, presence: bool = False):
         """`presence`: blocks hold as many channels again, of presence."""
-        self._most = max(256, min(POINTS, SAMPLED // max(1, images * systems * channels * (1 + presence))))
+        self._most = max(16, min(POINTS, SAMPLED // max(1, images * systems * channels * (1 + presence))))
         self._masks = channels
         self._empty = [np.zeros((0, systems, count), np.uint8) for count in (channels, channels * presence)]
         self._taken: list[tuple[np.ndarray, ...]] = []

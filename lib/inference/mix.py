@@ -84,12 +84,13 @@ class Judge:
     def of_probs(self, probs: np.ndarray) -> float:
         """The score of probabilities (K, P)."""
         if len(probs) > 1:
-            return metrics.score(self._config, self.confusions(probs.argmax(0), self._labels))
+            found = metrics.counts_of(self.confusions(probs.argmax(0), self._labels))
+            return metrics.score(self._config, found)
         counts = self.confusions((probs[0] * (BINS - 1) + 0.5).astype(np.int64), BINS)
         below = np.cumsum(counts, axis=-1)
         cuts = np.arange(8, 250, 8) if self._search else np.array([HALF])
         candidates = [np.stack([below[..., t - 1], below[..., -1] - below[..., t - 1]], axis=-1) for t in cuts]
-        return max(metrics.score(self._config, confusions) for confusions in candidates)
+        return max(metrics.score(self._config, metrics.counts_of(found)) for found in candidates)
 
     def confusions(self, guess: np.ndarray, columns: int) -> np.ndarray:
         """(N, n, columns): truth x guess of every image."""

@@ -92,7 +92,7 @@ def maps_hash(parts: list[Part], ids: list[str], session: Session, engine: Engin
             [repr(session.windows(part)) for part in parts],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
             [config.infer.roi, config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(images)],
-            [SPOT, MAP_SIDE, POINTS, SAMPLED],
+            [SPOT, MAP_SIDE, POINTS, SAMPLED, "counts of classes"],
         ]
     )
 

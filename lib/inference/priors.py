@@ -20,7 +20,7 @@ def fit_factors(points: Points, probs: np.ndarray, config: Competition) -> tuple
     """
     k, images = len(probs), int(points.image.max(initial=-1)) + 1
     logs, offsets = np.log(np.maximum(probs, SURE)), np.zeros(k)
-    best = metrics.score(config, _counts(points, logs.argmax(0), images, k))
+    best = metrics.score(config, metrics.counts_of(_counts(points, logs.argmax(0), images, k)))
     for _ in range(SWEEPS):
         before = best
         for label in range(k):
@@ -35,7 +35,7 @@ def fit_factors(points: Points, probs: np.ndarray, config: Competition) -> tuple
             for cut in range(len(CUTS)):
                 counts = given[..., -1] - given[..., cut]
                 counts[:, :, label] += given[..., cut].sum(-1)
-                scores.append(metrics.score(config, counts))
+                scores.append(metrics.score(config, metrics.counts_of(counts)))
             # Of a plateau, the cut nearest to no factor at all.
             top = np.flatnonzero(np.array(scores) >= max(scores) - 1e-9)
             chosen = top[np.argmin(np.abs(CUTS[top]))]

@@ -69,7 +69,7 @@ def score(
     def keep(image_id: str, glimpse: Glimpse, counts: np.ndarray) -> None:
         one = Evaluation([image_id], counts[None])
         labels = (glimpse.map >= HALF).astype(np.uint8) if one.binary else glimpse.map
-        worst.append((metrics.image_scores(config.competition, one.confusions(0))[0], image_id, labels))
+        worst.append((metrics.image_scores(config.competition, one.class_counts(0))[0], image_id, labels))
         worst.sort(key=lambda kept: kept[0])
         del worst[config.report.pictures :]
 
@@ -77,7 +77,7 @@ def score(
         sources, groups, competition.labels.open, len(competition.label_names), competition.channels,
         limits_of(config), "03 whole images", keep=keep if config.report.tracker != "none" else None,
     )  # fmt: skip
-    confusions = result.confusions(0)
-    alone = metrics.image_scores(config.competition, confusions)
+    counts = result.class_counts(0)
+    alone = metrics.image_scores(config.competition, counts)
     images = dict(zip(result.image_ids, alone, strict=True))
-    return Scored(metrics.score(config.competition, confusions), images, {name: map_ for _, name, map_ in worst})
+    return Scored(metrics.score(config.competition, counts), images, {name: map_ for _, name, map_ in worst})

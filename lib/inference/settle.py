@@ -108,18 +108,18 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
     folds, groups = tried.images["fold"].to_numpy(), tried.images["group"].to_numpy()
     evaluations = [replace(evaluation, groups=groups) for evaluation in tried.evaluations]
     ratios = (tried.seconds + 1e-9) / (tried.seconds[0] + 1e-9)  # images may be blank
-    confusions = [_crossed(evaluation, folds, config) for evaluation in evaluations]
+    counts = [_crossed(evaluation, folds, config) for evaluation in evaluations]
     best, score = _kept(evaluations, ratios, folds, groups, config), metrics.score
     known = f"gain (95 % over {len(set(groups))} groups)"
 
     def row(name: str, ours: np.ndarray, ratio: float | None, kept: str) -> dict:
-        gain = None if ours is confusions[0] else str(paired_gain(config.competition, ours, confusions[0], groups))
+        gain = None if ours is counts[0] else str(paired_gain(config.competition, ours, counts[0], groups))
         seconds = None if ratio is None else f"{ratio:.2f}"
         return {option: name, "OOF score": score(config.competition, ours), known: gain, "seconds": seconds, "": kept}
 
     rows = [
         row(name, ours, ratio, "kept" * (i == best))
-        for i, (name, ours, ratio) in enumerate(zip(names, confusions, ratios, strict=False))
+        for i, (name, ours, ratio) in enumerate(zip(names, counts, ratios, strict=False))
     ]
     if len(set(folds)) > 1 and len(rows) > 1:
         rows.append(row("kept on the other folds", _nested(evaluations, ratios, folds, groups, config), None, ""))
@@ -138,10 +138,10 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
 
 
 def _crossed(evaluation: Evaluation, folds: np.ndarray, config: Config) -> np.ndarray:
-    """(N, n, n)"""
+    """Counts (N, C, 3)"""
     if evaluation.binary and config.infer.threshold == "fit":
         return crossed_by_threshold(evaluation, 0, folds, config.competition)
-    return evaluation.confusions(0)
+    return evaluation.class_counts(0)
 
 
 def _kept(
@@ -158,13 +158,13 @@ def _kept(
 def _nested(
     evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, groups: np.ndarray, config: Config
 ) -> np.ndarray:
-    """(N, n, n): each fold's images by what is kept, and the threshold fitted, on the other folds' images."""
-    found = evaluations[0].confusions(0).copy()
+    """Counts (N, C, 3): each fold's images by what is kept, and the threshold fitted, on the other folds' images."""
+    found = evaluations[0].class_counts(0).copy()
     for here, others in cross_folds(folds):
         known = [Evaluation([], one.counts[others], groups=groups[others]) for one in evaluations]
         chosen = evaluations[_kept(known, ratios, folds[others], groups[others], config)]
         threshold = HALF
         if chosen.binary and config.infer.threshold == "fit":
             threshold = fitted_threshold(chosen, 0, others, config.competition)
-        found[here] = chosen.confusions(0, threshold)[here]
+        found[here] = chosen.class_counts(0, threshold)[here]
     return found

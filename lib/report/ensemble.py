@@ -27,7 +27,7 @@ def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: 
         threshold = fitted_threshold(oof, i, everything, config.competition) if search else HALF
         own = [part for part in parts if part.system == system]
         seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in own)
-        score = metrics.score(config.competition, oof.confusions(i, threshold))
+        score = metrics.score(config.competition, oof.class_counts(i, threshold))
         rows.append(
             {
                 "member": system, "folds": len(own), "OOF score": score, "weight": float(mix.weights[i]),
@@ -83,15 +83,15 @@ def ensemble_rows(
 
 
 def best_elsewhere(oof: Evaluation, systems: int, folds: np.ndarray, config: Config) -> np.ndarray:
-    """Confusion matrices (N, n, n) of each fold's images by the system, and its threshold, that score best on the other
+    """Counts (N, C, 3) of each fold's images by the system, and its threshold, that score best on the other
     folds' images."""
-    found, search = oof.confusions(0).copy(), oof.binary and config.infer.threshold == "fit"
+    found, search = oof.class_counts(0).copy(), oof.binary and config.infer.threshold == "fit"
     for here, others in cross_folds(folds):
         decided = [
-            oof.confusions(i, fitted_threshold(oof, i, others, config.competition) if search else HALF)
+            oof.class_counts(i, fitted_threshold(oof, i, others, config.competition) if search else HALF)
             for i in range(systems)
         ]
-        best = max(decided, key=lambda confusions: metrics.score(config.competition, confusions[others]))
+        best = max(decided, key=lambda counts: metrics.score(config.competition, counts[others]))
         found[here] = best[here]
     return found
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.dataset import Competition
-from lib.competition.metrics import parts
+from lib.competition.metrics import counts_of, parts
 from lib.imaging.grid import map_step
 from lib.inference.decision import Decision
 from lib.inference.evaluate import Evaluation
@@ -22,7 +22,7 @@ def class_rows(confusion: np.ndarray, names: list[str]) -> list[dict]:
     """Out-of-fold scores of each class, from one matrix (n, n) over all images."""
     rows, total = [], max(1, confusion.sum())
     for i, name in enumerate(names):
-        both, truth, guess = (int(part) for part in parts(confusion, i))
+        both, truth, guess = (int(part) for part in parts(counts_of(confusion), i))
         rows.append(
             {
                 "class": name, "share of pixels": truth / total,

@@ -43,29 +43,30 @@ def write_findings(
     `objects`: of all images. No picture is begun after `until`, by the monotonic clock.
     """
     competition, workspace, config = session.competition, session.workspace, session.config.competition
-    decision, confusions = fitted.decision, fitted.confusions
+    decision, counts = fitted.decision, fitted.counts
     about = session.folds.set_index("image_id").loc[oof.image_ids]
-    scores, doubts = metrics.image_scores(config, confusions), uncertainty(oof, decision)
-    errors = [1 - np.trace(one) / max(1, one.sum()) for one in confusions]
+    scores, doubts = metrics.image_scores(config, counts), uncertainty(oof, decision)
+    right, pixels, _ = counts.sum(1).T
+    errors = 1 - right / np.maximum(pixels, 1)
     table = pd.DataFrame(
         {
             "image": oof.image_ids, "score": scores, "wrong pixels": errors, "uncertainty": doubts,
             "fold": list(about["fold"]), "group": list(about["group"]),
         }
     ).sort_values("score", kind="stable")  # fmt: skip
-    per_member = np.array([metrics.image_scores(config, oof.confusions(s)) for s in range(len(more["members"]))])
+    per_member = np.array([metrics.image_scores(config, oof.class_counts(s)) for s in range(len(more["members"]))])
     write_json(
         workspace.report / "oof.json",
         {
             "metric": config.metric, "score": decision.score, "half_score": decision.half_score,
             "cross_score": decision.cross_score,
             "threshold": None if decision.threshold is None else decision.threshold / (BINS - 1),
-            "names": competition.label_names, "confusion": confusions.sum(0).tolist(),
-            "classes": class_rows(confusions.sum(0), competition.label_names), "sizes": size_rows(objects),
+            "names": competition.label_names, "confusion": fitted.confusion.tolist(),
+            "classes": class_rows(fitted.confusion, competition.label_names), "sizes": size_rows(objects),
             "objects": object_points(objects), "images": table.to_dict("records"),
             **{
                 f"{name}s": [
-                    {name: value, "images": int(here.sum()), "score": metrics.score(config, confusions[here])}
+                    {name: value, "images": int(here.sum()), "score": metrics.score(config, counts[here])}
                     for value in sorted(set(about[name]))
                     for here in [(about[name] == value).to_numpy()]
                 ]
@@ -142,7 +143,7 @@ def threshold_curve(oof: Evaluation, competition: Competition) -> list[tuple[flo
     """(threshold, the metric) of the ensemble."""
     last = oof.counts.shape[1] - 1
     return [
-        (t / (BINS - 1), metrics.score(competition.settings, oof.confusions(last, t))) for t in range(3, BINS - 2, 3)
+        (t / (BINS - 1), metrics.score(competition.settings, oof.class_counts(last, t))) for t in range(3, BINS - 2, 3)
     ]
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from lib.competition import metrics
-from lib.competition.scoring import confusion_matrix
+from lib.competition.scoring import count_classes
 from lib.config import Config
 from lib.errors import UserError
 from lib.imaging.grid import map_step
@@ -83,8 +83,8 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
     rows = []
     for name, map_ in zip([*names, "decision"], [*maps, None], strict=True) if truth is not None else []:
         labels = guess if map_ is None else (map_ >= HALF).astype(np.uint8) if binary else map_
-        confusion = confusion_matrix(truth, labels, len(competition.label_names))
-        rows.append({"": name, "score on the small map": metrics.image_scores(config.competition, confusion[None])[0]})
+        counts = count_classes(truth, labels, len(competition.label_names))
+        rows.append({"": name, "score on the small map": metrics.image_scores(config.competition, counts[None])[0]})
     return path, rows
 
 

@@ -12,7 +12,7 @@ from surface_distance.lookup_tables import (
 from lib.competition import metrics
 from lib.competition.beyond_counts import AREAS, Case, object_ious
 from lib.competition.codecs.common import label_of_array
-from lib.competition.scoring import components_of, confusion_matrix
+from lib.competition.scoring import components_of, count_classes
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import find, register
@@ -35,8 +35,8 @@ def images():
 
 def scored(images, metric, **options):
     truth, guess = images
-    confusions = np.stack([confusion_matrix(t, g, 4) for t, g in zip(truth, guess, strict=True)])
-    return metrics.score(Competition(classes=NAMES, metric=metric, **options), confusions)
+    counts = np.stack([count_classes(t, g, 4) for t, g in zip(truth, guess, strict=True)])
+    return metrics.score(Competition(classes=NAMES, metric=metric, **options), counts)
 
 
 def masks(images, pooled):
@@ -135,18 +135,18 @@ def test_mean_dice_is_a_mean_over_images_and_both_empty_counts_as_one():
     truth = np.zeros((2, 10, 10), int)
     guess = truth.copy()
     truth[0, :5], guess[0, :, :5] = 1, 1
-    confusions = np.stack([confusion_matrix(t, g, 2) for t, g in zip(truth, guess, strict=True)])
-    assert metrics.score(Competition(metric="mean_dice"), confusions) == pytest.approx((0.5 + 1) / 2)
-    assert metrics.score(Competition(metric="dice"), confusions) == pytest.approx(0.5)
+    counts = np.stack([count_classes(t, g, 2) for t, g in zip(truth, guess, strict=True)])
+    assert metrics.score(Competition(metric="mean_dice"), counts) == pytest.approx((0.5 + 1) / 2)
+    assert metrics.score(Competition(metric="dice"), counts) == pytest.approx(0.5)
 
 
 def test_ignored_pixels_do_not_count_and_background_only_when_asked():
     truth, guess = np.array([0, 0, 1, 255]), np.array([0, 1, 1, 0])
-    confusion = confusion_matrix(truth, guess, 2)
-    assert confusion.sum() == 3
+    counts = count_classes(truth, guess, 2)
+    assert counts[:, 1].sum() == 3
     foreground, both = Competition(metric="iou"), Competition(metric="iou", score_background=True)
-    assert metrics.score(foreground, confusion[None]) == pytest.approx(0.5)
-    assert metrics.score(both, confusion[None]) == pytest.approx((0.5 + 0.5) / 2)
+    assert metrics.score(foreground, counts[None]) == pytest.approx(0.5)
+    assert metrics.score(both, counts[None]) == pytest.approx((0.5 + 0.5) / 2)
 
 
 def test_counts_alone_are_scored_by_a_stand_in_that_is_said(images, capsys):
@@ -159,8 +159,8 @@ def test_counts_alone_are_scored_by_a_stand_in_that_is_said(images, capsys):
 
 def test_a_users_metric(images):
     @register("metric", "recall of a test")
-    def recall(confusions, classes, rules):
-        both, truth, _ = metrics.parts(confusions.sum(0), classes[0])
+    def recall(counts, classes, rules):
+        both, truth, _ = metrics.parts(counts.sum(0), classes[0])
         return rules.beta * both / truth
 
     truth, guess = images

@@ -141,9 +141,10 @@ def test_images_come_in_proportion_to_their_difficulty():
 
 
 def test_an_image_alone_is_scored_by_the_metric_and_1_where_nothing_is_wrong():
-    confusions = np.array([[[90, 0], [0, 0]], [[80, 5], [5, 10]], [[50, 0], [0, 50]], [[90, 0], [10, 0]]])
-    assert metrics.image_scores(Competition(metric="iou"), confusions) == pytest.approx([1, 0.5, 1, 0])
-    assert metrics.image_scores(Competition(), confusions) == pytest.approx([1, 2 / 3, 1, 0])
+    matrices = np.array([[[90, 0], [0, 0]], [[80, 5], [5, 10]], [[50, 0], [0, 50]], [[90, 0], [10, 0]]])
+    counts = metrics.counts_of(matrices)
+    assert metrics.image_scores(Competition(metric="iou"), counts) == pytest.approx([1, 0.5, 1, 0])
+    assert metrics.image_scores(Competition(), counts) == pytest.approx([1, 2 / 3, 1, 0])
 
 
 @pytest.fixture

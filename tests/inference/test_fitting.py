@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lib.competition import metrics
+from lib.competition.scoring import count_classes
 from lib.config import Config
 from lib.errors import UserError
 from lib.inference.decision import Decision
@@ -30,11 +31,13 @@ def out_of_fold(path, images, n_labels, presence=False):
     shape = (2, 256) if n_labels == 2 else (n_labels, n_labels)
     systems, channels = images[0][0].shape[:2]
     channels //= 1 + presence
-    sampler, counts = Sampler(len(images), systems, channels, presence), []
+    sampler, counts, matrix = Sampler(len(images), systems, channels, presence), [], 0
     with MapWriter(path) as writer:
         for i, (probs, truth) in enumerate(images):
             everything = np.concatenate([probs, probs.mean(0, keepdims=True)]).astype(np.float32)
-            counts.append([count(truth, quantised(p[:channels]), shape) for p in everything])
+            each = np.array([count(truth, quantised(p[:channels]), shape) for p in everything])
+            counts.append(each if n_labels == 2 else metrics.counts_of(each))
+            matrix = matrix + each[-1]
             for x in (0, 50):
                 for y in (0, 13, 40):
                     bottom, right = {0: 13, 13: 40, 40: HEIGHT}[y], 50 if x == 0 else WIDTH
@@ -42,15 +45,16 @@ def out_of_fold(path, images, n_labels, presence=False):
                     block = Block(f"im{i}", y, x, everything[part], HEIGHT, WIDTH)
                     writer.add(block, to_bins(block.probs), truth[part])
                     sampler.add(i, Block(f"im{i}", y, x, probs[part], HEIGHT, WIDTH), to_bins, truth[part])
-    return Evaluation([f"im{i}" for i in range(len(images))], np.array(counts), sampler.points()), Maps([path])
+    ids, matrix = [f"im{i}" for i in range(len(images))], None if n_labels == 2 else matrix
+    return Evaluation(ids, np.array(counts), sampler.points(), confusion=matrix), Maps([path])
 
 
 def config(**infer):
     return Config.model_validate({"competition": {"metric": "mean_dice", "classes": ["disc"]}, "infer": infer})
 
 
-def scored(confusions):
-    return metrics.score(config().competition, confusions)
+def scored(counts):
+    return metrics.score(config().competition, counts)
 
 
 def with_specks(seed, systems=1):
@@ -87,7 +91,7 @@ def test_objects_and_holes_are_fitted_crossed_by_fold_and_applied_as_they_were_c
     for i, (probs, truth) in enumerate(images):  # what was counted band by band is what a test image gets
         rows = [both.decision.quantised(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
         labels = np.concatenate(list(both.decision.bands(rows, tmp_path)))
-        assert (count(truth, labels, (2, 2)) == both.confusions[i]).all()
+        assert (count_classes(truth, labels, 2) == both.counts[i]).all()
         assert (fitting.oof.shown[f"im{i}"].map == 255 * labels).all(), "what is shown is what was decided"
 
 
@@ -134,7 +138,7 @@ def test_factors_of_classes_are_found_crossed_and_counted_on_whole_maps(tmp_path
     assert found.decision.half_score + 0.05 < found.decision.cross_score <= found.decision.score + 0.02
     for i, (probs, truth) in enumerate(images):
         guess = (to_bins(probs[0]) / 255 * np.array(found.decision.factors)[:, None, None]).argmax(0)
-        assert abs(count(truth, guess.astype(np.uint8), (3, 3)) - found.confusions[i]).sum() <= 4, "ties aside"
+        assert abs(count_classes(truth, guess.astype(np.uint8), 3) - found.counts[i]).sum() <= 4, "ties aside"
     neutral = [several(i, (0, 0, 0)) for i in range(6)]
     oof, maps = out_of_fold(tmp_path / "neutral", neutral, 3)
     assert np.abs(np.log(fit_ensemble(Fitting(oof, maps, 3, settings), FOLDS).decision.factors)).max() < 0.35
@@ -181,7 +185,7 @@ def test_each_of_several_classes_has_its_own_objects(tmp_path, background):
     for i, (probs, truth) in enumerate(images):  # what was counted band by band is what a test image gets
         rows = [found.decision.quantised(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
         labels = np.concatenate(list(found.decision.bands(rows, tmp_path)))
-        assert (count(truth, labels, (3, 3)) == found.confusions[i]).all()
+        assert (count_classes(truth, labels, 3) == found.counts[i]).all()
     found.decision.save(tmp_path / "decision.json", ["one"])
     assert Decision.load(tmp_path / "decision.json").rules == found.decision.rules
 
@@ -227,7 +231,7 @@ def test_a_class_gate_is_fitted_crossed_by_fold_and_applied_as_it_was_counted(tm
     again = Decision.load(tmp_path / "decision.json")
     for i, (probs, truth) in enumerate(images):
         guess = again.labels(again.quantised(np.concatenate([probs, probs])))
-        assert (count(truth, guess, (labels, labels)) == found.confusions[i]).all()
+        assert (count_classes(truth, guess, labels) == found.counts[i]).all()
 
     for probs, _ in images[3:]:  # in fold 1 the head knows nothing
         probs[:, probs.shape[1] - 1] = RNG(0).random((HEIGHT, WIDTH))
@@ -244,7 +248,7 @@ def test_a_gate_that_gains_nothing_stays_open_and_a_given_one_is_taken(tmp_path)
     oof, maps = out_of_fold(tmp_path / "maps", images, 2, presence=True)
     assert fit_ensemble(Fitting(oof, maps, 2, config(gate="fit"), tmp_path), FOLDS).decision.gates == (0.0,)
     shut = fit_ensemble(Fitting(oof, maps, 2, config(gate=0.5), tmp_path), FOLDS)
-    assert shut.decision.gates == (0.5,) and shut.confusions[:, :, 1].sum() == 0
+    assert shut.decision.gates == (0.5,) and shut.counts[:, 1, 2].sum() == 0
 
 
 def test_presence_is_weighed_as_the_members_are(tmp_path):
@@ -281,7 +285,7 @@ def test_weights_leave_noise_out_and_gain_on_other_folds(tmp_path, how, mean):
     for i, (probs, truth) in enumerate(images):  # whole maps, not the sample
         with_mean = np.concatenate([to_bins(probs) / np.float32(255), probs.mean(0, keepdims=True)])
         labels = found.decision.labels(found.decision.quantised(with_mean))
-        assert (count(truth, labels, (2, 2)) == found.confusions[i]).all()
+        assert (count_classes(truth, labels, 2) == found.counts[i]).all()
     judge = Judge(fitting.oof.points, 2, found.decision.mix, fitting.config.competition, True)
     added = adds(judge, equal(3))
     assert added[0] > 0.005 and added[1] > 0.005 and added[2] < 0

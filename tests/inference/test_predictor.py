@@ -328,7 +328,7 @@ def test_the_best_member_is_chosen_on_other_folds_than_it_is_scored_on():
     evaluation = Evaluation([*"abcd"], np.concatenate([first, second, (first + second) // 2], axis=1))
     found = best_elsewhere(evaluation, 2, np.array([0, 0, 1, 1]), Config())
     assert metrics.score(Competition(), found) == pytest.approx(0.6, abs=0.001)
-    assert (found == Evaluation([], bad).confusions(0)).all()
+    assert (found == Evaluation([], bad).class_counts(0)).all()
 
 
 class Blurred(nn.Module):

@@ -31,8 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def right(*shares):
     """Counts of one image for each share of 1000 pixels that is right."""
-    return np.array([[[[500, 0, 0], [1000 - round(1000 * share), round(1000 * share) - 500, 0], [0, 0, 0]]]
-                     for share in shares])  # fmt: skip
+    more = [round(1000 * share) - 500 for share in shares]
+    return np.array([[[[500, 500, 1000 - n], [n, 500, n], [0, 0, 0]]] for n in more])
 
 
 def found(seconds, *scores, pays=0.001, folds=(0, 0, 1, 1), groups="abcd"):
