@@ -18,7 +18,7 @@ from lib import tables
 from lib.competition.dataset import HOME, Competition
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
-from lib.data.folds import assign_folds, check_folds, column_of, imbalance, merge_groups, name_groups
+from lib.data.folds import check_folds, column_of, folds_of_column, imbalance, make_folds, merge_groups, name_groups
 from lib.data.leaks import find_leaks, save_pair
 from lib.errors import run_script
 from lib.plugins import load_plugins
@@ -50,9 +50,9 @@ def main(argv: list[str]) -> None:
     place = {image_id: i for i, image_id in enumerate(ids)}
     groups = merge_groups(groups, [(place[a], place[b]) for a, b in pairs if a in place and b in place])
     if config.folds.scheme == "column":
-        fold = column_of(competition.metadata, config.folds.column, ids, "folds.column").astype(int)
+        fold = folds_of_column(competition.metadata, config.folds.column, ids)
     else:
-        fold = assign_folds(groups, content_to_balance(ids, pixels, competition, config), config.folds)
+        fold = make_folds(groups, content_to_balance(ids, pixels, competition, config), config.folds)
     table = pd.DataFrame({"image_id": ids, "group": groups, "fold": list(fold), "kept_from": ""})
     table = pd.concat([table, external_rows(external, pairs, table)], ignore_index=True)
     check_folds(table)
@@ -76,18 +76,18 @@ def leaking_pairs(
     if not config.folds.leak_check:
         return []
     paths, names = [Path(path) for path in images["path"]], list(images["image_id"])
-    pairs, found = [], []
+    pairs, found, outside = [], [], set(external)
     for leak in find_leaks(paths, config.competition.pixels, config.jobs):
-        a, b = sorted((names[leak.a], names[leak.b]), key=external.__contains__)
+        a, b = sorted((names[leak.a], names[leak.b]), key=outside.__contains__)
         if a in group_of and b in group_of:
             if group_of[a] == group_of[b]:
                 continue  # the groups keep them together already
             pairs.append((a, b))
             what = "merged into one group"
-        elif a in group_of and b in external:
+        elif a in group_of and b in outside:
             pairs.append((a, b))
             what = f"{b} is not trained on where {a} is validated on"
-        elif a in external:
+        elif a in outside:
             continue  # neither is validated on
         else:
             what = "not both training images: only reported"
@@ -104,7 +104,11 @@ def leaking_pairs(
 def external_rows(external: list[str], pairs: list[tuple[str, str]], table: pd.DataFrame) -> pd.DataFrame:
     """Rows of folds.csv for external images; `pairs` of leaks, and `table` of the competition's own images."""
     fold_of = dict(zip(table["image_id"], table["fold"], strict=True))
-    kept = [" ".join(str(f) for f in sorted({fold_of[a] for a, b in pairs if b == name})) for name in external]
+    sharing: dict[str, set[int]] = {name: set() for name in external}
+    for a, b in pairs:
+        if b in sharing and fold_of[a] >= 0:
+            sharing[b].add(fold_of[a])
+    kept = [" ".join(map(str, sorted(sharing[name]))) for name in external]
     return pd.DataFrame({"image_id": external, "group": external, "fold": -1, "kept_from": kept})
 
 

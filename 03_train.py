@@ -22,6 +22,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import parse_command_line, save
 from lib.config.load import workspace_of
+from lib.data.folds import ONE_GROUP, read_folds
 from lib.errors import UserError, run_script
 from lib.forecast import scoring_seconds
 from lib.inference.members import parts_of
@@ -57,11 +58,13 @@ def main(argv: list[str]) -> None:
     workspace = Workspace(workspace_of(config))
     device = pick_device(config.train.device, config.train.threads)
     team = assemble(device)
-    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-    every_fold = sorted(set(folds["fold"]) - {-1})
+    folds = read_folds(workspace.folds, tables.read(workspace.images, tables.IMAGES, "01_preprocess.py"))
+    every_fold = sorted(set(folds["fold"].tolist()) - {-1})
     strangers = sorted(set(config.train.folds) - {*every_fold, "all"})
     if strangers:
         raise UserError(f"train.folds names fold {strangers[0]}, but {workspace.folds} has {every_fold}")
+    if not every_fold and set(config.train.folds) != {"all"}:
+        raise UserError(f"{workspace.folds} has no fold to validate on: {ONE_GROUP}")
     experiment = round_experiment(config.train.experiment, config.train.round)
     members = [
         Member(experiment, fold, seed, workspace.member_dir(experiment, fold, seed))

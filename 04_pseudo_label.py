@@ -23,6 +23,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import flat, for_source, parse_command_line
 from lib.config.load import workspace_of
+from lib.data.folds import read_folds
 from lib.errors import UserError, run_script
 from lib.inference.forward import Ensemble
 from lib.inference.members import infer_engine, limits_of, roi_file, source_of, windows_of
@@ -120,7 +121,7 @@ def clean(config) -> None:
     device = pick_device(config.train.device, config.train.threads)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
-    folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+    folds = read_folds(workspace.folds, images)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
     members = workspace.members([round_experiment(config.train.experiment, config.train.round)])
     options = {**settings(config), **flat(config.clean, "clean."), "pseudo.hard": config.pseudo.hard}

@@ -132,4 +132,7 @@ def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
     empty = {name: [""] for name, (kind, _) in columns.items() if kind == "Float64"}
     options = {"keep_default_na": False, "na_values": empty, "skiprows": skip, "encoding": "utf-8-sig"}
     table = pd.read_csv(path, dtype=texts, **options)
+    for name in (name for name, (kind, _) in columns.items() if kind == "int64" and name in table):
+        if table[name].dtype.kind == "f" and (broken := table.loc[table[name] % 1 != 0, name]).size:
+            raise ValueError(f"column {name} holds {broken.iloc[0]}, which is no whole number")  # astype would cut it
     return table.astype({name: kind for name, (kind, _) in columns.items() if kind != "str" and name in table})

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval
 
 from lib.config.section import Section
+from lib.config.units import Seed
 
 
 class Folds(Section):
@@ -18,13 +19,15 @@ class Folds(Section):
     holdout_share: Annotated[float, Interval(gt=0, lt=1)] = 0.1
     """Share of images that `holdout` validates on."""
     column: str = "fold"
-    """Metadata column of scheme `column`."""
+    """Metadata column of scheme `column`: 0, 1, 2, …, or -1 for images that are always trained on."""
     group_column: str = ""
-    """Metadata column whose images must stay in one fold (patient, place, …); empty for none."""
+    """Metadata column whose images must stay in one fold (patient, place, …); empty for none. An image whose cell is
+    blank is a group of its own."""
     group_regex: str = ""
-    """Regular expression on the image id; its first group (or whole match) names the group."""
+    """Regular expression on the image id; its first group (or whole match) names the group. It must fit every id."""
     stratify_column: str = ""
     """Metadata column to balance over folds beside the classes' content; empty for none."""
-    seed: int = 42
+    seed: Seed = 42
+    """Seed of the split; another one gives other folds. A whole number from 0 to 4294967295."""
     leak_check: bool = True
     """Look for copies and overlaps between images by content, and merge them into one group."""

@@ -146,6 +146,7 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
             raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(values, dict):
             raise UserError(f"{path} must hold `section: …` lines, found a {type(values).__name__}")
+        _check_sections(values, Config, path)
         if isinstance(values.get("plugins"), list):  # relative to the YAML, not to the shell
             values["plugins"] = [str(path.parent / str(name)) for name in values["plugins"]]
     for key, texts in _flags(list(arguments)).items():
@@ -298,6 +299,24 @@ def _nearest(key: str) -> str:
     # A right word in the wrong section is the commonest slip.
     same_word = [name for name in legal if name.split(".")[-1] == key.split(".")[-1]]
     return f"the nearest legal name is {(same_word or close)[0]}"
+
+
+def _check_sections(values: dict, section: type[BaseModel], path: Path, prefix: str = "") -> None:
+    """Raises UserError where a section of the YAML holds one value in place of its options. One without options stays
+    at its defaults.
+    """
+    for name, field in section.model_fields.items():
+        if name not in values or not _is_section(field.annotation):
+            continue
+        if values[name] is None:
+            values[name] = {}
+        if not isinstance(values[name], dict):
+            first = next(iter(field.annotation.model_fields))
+            raise UserError(
+                f"{path}: {prefix}{name} is a section and must hold `option: value` lines, such as `{first}: …`; found "
+                f"{values[name]!r}"
+            )
+        _check_sections(values[name], field.annotation, path, f"{prefix}{name}.")
 
 
 def _put(values: dict, key: str, value: object) -> None:

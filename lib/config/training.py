@@ -6,7 +6,7 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import model_validator
 
 from lib.config.section import Section
-from lib.config.units import FileName, Seconds
+from lib.config.units import FileName, Seconds, Seed
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 
@@ -140,8 +140,8 @@ class Train(Section):
     """Folds to train; empty for each. `all` is a member that trains on every labeled image, for `infer.folds all`: no
     image is left to score it, or to choose anything by (`evaluations`, `soup`). In a pseudo-label round it learns from
     the soft labels of every fold's members: the ensemble distilled into one network."""
-    seeds: list[int] = [42]
-    """Seeds to train."""
+    seeds: list[Seed] = [42]
+    """Seeds to train, whole numbers from 0 to 4294967295; each is one more member of every fold."""
     round: Annotated[int, Ge(0)] = 0
     """Pseudo-label round whose labels are used; 0 for none."""
     crop: Annotated[int, Ge(0)] = 0

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from pydantic import AfterValidator, BeforeValidator
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
@@ -24,6 +24,7 @@ def seconds(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(seconds), Ge(0)]
+Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]  # what numpy, torch and pandas all accept
 
 
 _FILE_NAME = re.compile(r"[^\s./\\:*?\"<>|\x00-\x1f]([^/\\:*?\"<>|\x00-\x1f]{0,98}[^\s./\\:*?\"<>|\x00-\x1f])?")

@@ -53,8 +53,10 @@ class TileDataset(Dataset):
         self.augmentation, self.seed, self.scale = augmentation, seed, scale
         self.mix, self.mix_share = MIXES.get(mix), mix_share
         # A tile is mixed with its like alone: a sample has one weight.
-        kinds = [(tile.soft, tile.weight) for tile in tiles]
-        self.alike = {kind: np.flatnonzero([other == kind for other in kinds]) for kind in set(kinds)}
+        alike: dict[tuple[bool, float], list[int]] = {}
+        for position, tile in enumerate(tiles):
+            alike.setdefault((tile.soft, tile.weight), []).append(position)
+        self.alike = {kind: np.array(positions) for kind, positions in alike.items()}
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -230,7 +232,8 @@ class BalancedSampler:
     def _decks(self, tiles: np.ndarray) -> list[np.ndarray]:
         """The tiles of every owner; with `alike: classes`, a tile is owned by all classes that it holds."""
         if self.classes is None:
-            return [tiles[self.owners[tiles] == owner] for owner in pd.unique(self.owners[tiles])]
+            owners, _ = pd.factorize(self.owners[tiles])  # numbered as they first appear
+            return np.split(tiles[np.argsort(owners, kind="stable")], np.cumsum(np.bincount(owners))[:-1])
         decks = [tiles[held[tiles]] for held in self.classes]
         return [deck for deck in decks if len(deck)]
 

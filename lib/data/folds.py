@@ -3,31 +3,85 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lib import tables
 from lib.config.folds import Folds
 from lib.errors import UserError
 
+ONE_GROUP = (
+    "one image or one group cannot be validated: label more images, or check folds.group_column, folds.group_regex and "
+    "the merged leaks; or train without a score (03_train.py --train.folds all, 05_infer_ensemble.py --infer.folds all)"
+)
+BLANK = {"", "nan", "none", "null", "<na>", "n/a", "#n/a"}  # cells that name nothing, in lower case
+
+
+def is_blank(cell: object) -> bool:
+    """Whether a cell of a metadata table names nothing.
+
+    >>> is_blank(" "), is_blank("NaN"), is_blank(float("nan")), is_blank("0")
+    (True, True, True, False)
+    """
+    return str(cell).strip().lower() in BLANK
+
 
 def name_groups(image_ids: list[str], metadata: pd.DataFrame, config: Folds) -> list[str]:
-    """The group of every image: from a metadata column, a regular expression on the id, or its own."""
+    """The group of every image: from a metadata column, a regular expression on the id, or its own.
+
+    An image with a blank cell is a group of its own, and a sentence says how many there are. Raises UserError where the
+    regular expression names no group for an id: that is a wrong option, not a gap in the data.
+    """
     if config.group_column:
-        return list(column_of(metadata, config.group_column, image_ids, "folds.group_column"))
+        return _groups_of_column(image_ids, metadata, config.group_column)
     if not config.group_regex:
         return list(image_ids)
     try:
         pattern = re.compile(config.group_regex)
     except re.error as error:
         raise UserError(f"folds.group_regex {config.group_regex!r} is no regular expression: {error}") from None
-    groups = []
-    for image_id in image_ids:
-        match = pattern.search(image_id)
-        if not match:
-            raise UserError(f"folds.group_regex {config.group_regex!r} does not match the id {image_id!r}")
-        groups.append(match.group(1) if match.groups() else match.group(0))
+    matches = [pattern.search(image_id) for image_id in image_ids]
+    groups = [match and (match.group(1) if match.groups() else match.group(0)) for match in matches]
+    nameless = [image_id for image_id, group in zip(image_ids, groups, strict=True) if not (group or "").strip()]
+    if nameless:
+        raise UserError(
+            f"folds.group_regex {config.group_regex!r} does not match the id {nameless[0]!r}, or names no group for it "
+            f"({len(nameless)} of {len(image_ids)} images); write a pattern that fits every id"
+        )
     return groups
+
+
+def _groups_of_column(image_ids: list[str], metadata: pd.DataFrame, column: str) -> list[str]:
+    """The cells of a column without blanks around them; images with a blank cell get groups of their own."""
+    cells = [str(cell).strip() for cell in column_of(metadata, column, image_ids, "folds.group_column")]
+    taken, blank = set(cells), 0
+    for i, (image_id, cell) in enumerate(zip(image_ids, cells, strict=True)):
+        if is_blank(cell):
+            cells[i] = image_id if image_id not in taken else f"{image_id} alone"
+            blank += 1
+    if blank:
+        print(
+            f"02: folds.group_column {column} is blank for {blank} of {len(image_ids)} images; each of them is a group "
+            "of its own"
+        )
+    return cells
+
+
+def folds_of_column(metadata: pd.DataFrame, column: str, image_ids: list[str]) -> np.ndarray:
+    """Fold numbers (N,) int64 of scheme `column`: whole numbers from 0, as text or as floats ("2.0"); -1 for images
+    that no fold validates. Raises UserError, naming the image, for any other cell.
+    """
+    cells = column_of(metadata, column, image_ids, "folds.column")
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
+    wrong = np.flatnonzero(~((numbers >= -1) & (numbers == np.floor(numbers)) & (numbers < len(image_ids))))
+    if len(wrong):
+        raise UserError(
+            f"folds.column {column}: image {image_ids[wrong[0]]!r} has {cells.iloc[wrong[0]]!r} ({len(wrong)} such "
+            "images); expected the number of a fold (0, 1, 2, …), or -1 for an image that is always trained on"
+        )
+    return numbers.astype(np.int64)
 
 
 def column_of(metadata: pd.DataFrame, column: str, image_ids: list[str], key: str) -> pd.Series:
@@ -51,6 +105,7 @@ def merge_groups(groups: list[str], pairs: list[tuple[int, int]]) -> list[str]:
 
     def root(name: str) -> str:
         while parent[name] != name:
+            parent[name] = parent[parent[name]]  # shorter paths: long chains of copies stay cheap
             name = parent[name]
         return name
 
@@ -60,27 +115,31 @@ def merge_groups(groups: list[str], pairs: list[tuple[int, int]]) -> list[str]:
     return [root(name) for name in groups]
 
 
+def make_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.ndarray:
+    """Fold of every image (N,), as `assign_folds`; -1 for all, and a sentence, when there is one group alone."""
+    if len(set(groups)) > 1:
+        return assign_folds(groups, content, config)
+    print(f"warning: every image gets fold -1 (never validated), because {ONE_GROUP}")
+    return np.full(len(groups), -1)
+
+
 def assign_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.ndarray:
     """Fold of every image (N,). `content` (N, F): what is to be spread evenly, any non-negative units.
 
-    Whole groups, largest first, each to the fold that this leaves most even. Raises UserError with fewer
-    groups than folds.
+    Whole groups, largest first, each to the fold that this leaves most even. Raises UserError with fewer groups than
+    folds.
     """
-    names = sorted(set(groups))
+    check_counts(len(set(groups)), config)
     k = 2 if config.scheme == "holdout" else config.k
-    if len(names) < k:
-        raise UserError(
-            f"folds: {len(names)} group(s) cannot fill {k} folds; lower folds.k, or check folds.group_column, "
-            "folds.group_regex and the merged leaks"
-        )
     share = np.array([1 / k] * k) if config.scheme == "kfold" else holdout_shares(config)
     features = np.column_stack([np.ones(len(groups)), content]).astype(np.float64)
     features /= np.maximum(features.sum(0), 1e-12)
-    weight = {name: features[[g == name for g in groups]].sum(0) for name in names}
-    rng = np.random.default_rng(config.seed)
-    order = sorted(rng.permutation(names), key=lambda name: -weight[name].sum())
-    filled = np.zeros((k, features.shape[1]))
-    fold_of = {}
+    names, group, sizes = np.unique(np.asarray(groups, dtype=str), return_inverse=True, return_counts=True)
+    together = features[np.argsort(group, kind="stable")]  # one sort, not one comparison of all images for each group
+    weight = np.stack([own.sum(0) for own in np.split(together, np.cumsum(sizes)[:-1])])
+    shuffled = np.random.default_rng(config.seed).permutation(len(names))
+    order = shuffled[np.argsort([-weight[name].sum() for name in shuffled], kind="stable")]
+    filled, fold_of = np.zeros((k, features.shape[1])), np.empty(len(names), np.int64)
     for position, name in enumerate(order):
         empty = np.flatnonzero(filled[:, 0] == 0)
         left = len(order) - position
@@ -89,8 +148,20 @@ def assign_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.nd
         fold = min(choices, key=lambda f: _unevenness(filled, f, weight[name], share))
         filled[fold] += weight[name]
         fold_of[name] = fold
-    folds = np.array([fold_of[g] for g in groups])
+    folds = fold_of[group]
     return np.where(folds == 0, 0, -1) if config.scheme == "holdout" else folds
+
+
+def check_counts(groups: int, config: Folds) -> None:
+    """Raises UserError when so many groups cannot fill the folds, with advice that other checks accept."""
+    if groups < 2:
+        raise UserError(f"folds: {groups} group(s) cannot fill any fold; {ONE_GROUP}")
+    if config.scheme == "kfold" and groups < config.k:
+        raise UserError(
+            f"folds: {groups} groups cannot fill {config.k} folds; set folds.k to "
+            f"{groups if groups == 2 else f'a number from 2 to {groups}'}, or check folds.group_column, "
+            "folds.group_regex and the merged leaks"
+        )
 
 
 def holdout_shares(config: Folds) -> np.ndarray:
@@ -105,16 +176,44 @@ def _unevenness(filled: np.ndarray, fold: int, weight: np.ndarray, share: np.nda
 
 
 def check_folds(table: pd.DataFrame) -> None:
-    """Raises UserError when a group sits in two folds, or a fold is empty."""
+    """Raises UserError when a group sits in two folds, or a fold is empty. No fold at all is right: see `ONE_GROUP`."""
     spread = table.groupby("group")["fold"].nunique()
     if (spread > 1).any():
         raise UserError(
             f"folds: group {spread.index[spread > 1][0]!r} is in more than one fold, so validation would leak; "
             "mend the column that names the folds, or the groups"
         )
-    used = sorted(set(table["fold"]) - {-1})
-    if not used or used != list(range(len(used))):
+    used = sorted(set(table["fold"].tolist()) - {-1})
+    if used != list(range(len(used))):
         raise UserError(f"folds: the folds in use are {used}; expected 0, 1, … without a gap")
+
+
+def read_folds(path: Path, images: pd.DataFrame) -> pd.DataFrame:
+    """folds.csv, checked against the rows of images.csv. Every stage after 02 reads it here.
+
+    Raises UserError where a training image has no row or two, where a row names no training image, and as
+    `check_folds` does: 01 may have been run again, and users edit this table.
+    """
+    table = tables.read(path, tables.FOLDS, "02_make_folds.py")
+    train = images.loc[images["split"] == "train", "image_id"]
+    twice = table.loc[table["image_id"].duplicated(), "image_id"]
+    strangers = table.loc[~table["image_id"].isin(train), "image_id"]
+    missing = train[~train.isin(table["image_id"])]
+    for wrong, what in (
+        (twice, "has more than one row for image {}"),
+        (strangers, "has a row for {}, which is no training image of images.csv"),
+        (missing, "has no row for the training image {}"),
+    ):
+        if len(wrong):
+            raise UserError(
+                f"{path} {what.format(repr(wrong.iloc[0]))} ({len(wrong)} such images); run 02_make_folds.py again, or "
+                "mend the table if it was edited"
+            )
+    try:
+        check_folds(table)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return table
 
 
 def imbalance(table: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
+from lib.data.folds import read_folds
 from lib.errors import UserError
 from lib.imaging.roi import boxes_file
 from lib.inference.backends import Engine, fastest_engine
@@ -81,10 +82,10 @@ class Session:
         """Loads the plugins. Raises UserError where 01 or 02 did not run yet."""
         load_plugins(config.plugins)
         workspace = Workspace(workspace_of(config))
+        images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
         return cls(
             config, Competition(config.competition), workspace, pick_device(config.train.device, config.train.threads),
-            tables.read(workspace.images, tables.IMAGES, "01_preprocess.py"),
-            tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py"),
+            images, read_folds(workspace.folds, images),
         )  # fmt: skip
 
     def with_infer(self, **options: object) -> Session:

@@ -90,8 +90,12 @@ def select(rows: list[dict], config: Pseudo, background: bool, seed: int) -> lis
         confident = [i for i in confident if rows[i]["has_object"] or i in drawn]
     surest = sorted(range(len(rows)), key=lambda i: -rows[i]["confidence"])
     if config.max_tiles and len(confident) > config.max_tiles:
-        confident = [i for i in surest if i in set(confident)][: config.max_tiles]
-    kept = set(confident)
-    for name in {name for row in rows for name in row["classes"]}:
-        kept |= set([i for i in surest if name in rows[i]["classes"] and rows[i]["stored"]][: config.class_quota])
+        asked = set(confident)
+        confident = [i for i in surest if i in asked][: config.max_tiles]
+    kept, of_class = set(confident), defaultdict(int)
+    for i in surest if config.class_quota else ():
+        for name in rows[i]["classes"] if rows[i]["stored"] else ():
+            of_class[name] += 1
+            if of_class[name] <= config.class_quota:
+                kept.add(i)
     return sorted(kept)

@@ -117,3 +117,27 @@ def test_a_sliver_tries_no_windows_and_views():
 def test_a_sliver_has_the_votes_that_agreement_compares():
     for flag in ("--preflight", "--debug"):
         assert load(None, ["--pseudo.by", "agreement", flag]).infer.tta != "none"
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5", "x"])
+@pytest.mark.parametrize("key", ["folds.seed", "train.seeds"])
+def test_a_seed_that_numpy_refuses_is_a_sentence(key, seed):
+    with pytest.raises(UserError, match=rf"{key}(\.0)?: found '{seed}'; input should be"):
+        load(None, [f"--{key}", seed])
+    assert flat(load(None, [f"--{key}", "4294967295"]))[key] in (4294967295, [4294967295])
+
+
+@pytest.mark.parametrize("line", ["train: 5", "train: [1]", "train: fast", "train: {swa: 5}", "folds: false"])
+@pytest.mark.parametrize("flags", [[], ["--train.epochs", "3"], ["--train.swa.start", "0.5"], ["--debug"]])
+def test_a_section_that_holds_a_value_is_a_sentence(tmp_path, line, flags):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{line}\n")
+    with pytest.raises(UserError, match=r"a.yaml: (train|train\.swa|folds) is a section and must hold .* found "):
+        load(path, flags)
+
+
+def test_a_section_without_options_is_at_its_defaults(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("train:\nfolds: {}\nmodel:\n")
+    assert load(path) == load(None)
+    assert load(path, ["--train.swa.start", "0.5"]).train.swa.start == 0.5
