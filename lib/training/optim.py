@@ -39,14 +39,19 @@ def encoder_stages(parameters: Iterable[str]) -> dict[str, int]:
     >>> encoder_stages(["body.encoder.model.conv_stem.weight", "body.encoder.model.blocks.0.0.conv.weight",
     ...                 "body.encoder.model.blocks.1.0.conv.weight", "body.decoder.conv.weight"]).values()
     dict_values([0, 1, 2])
+
+    A parameter of the encoder itself, such as a ViT's position table, belongs to stage 0.
+
+    >>> encoder_stages(["encoder.model.pos_embed", "encoder.model.patch_embed.proj.weight"]).values()
+    dict_values([0, 0])
     """
     order: dict[str, int] = {}
     stages = {}
     for name in parameters:
         _, found, inside = f".{name}".partition(".encoder.")
         if found:
-            stage = re.match(r"(?:model\.)?\w+?(?:\.\d+|(?=\.))", inside)[0]
-            stages[name] = order.setdefault(stage, len(order))
+            stage = re.match(r"\w+?(?:\.\d+|(?=\.))", inside.removeprefix("model."))
+            stages[name] = order.setdefault(stage[0], len(order)) if stage else 0
     return stages
 
 

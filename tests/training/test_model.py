@@ -4,7 +4,8 @@ import torch
 from lib.config.training import Model, Train
 from lib.errors import UserError
 from lib.training.averaging import WeightAverage, update_bn
-from lib.training.model import build_network, package_file
+from lib.training.encoder_weights import package_file
+from lib.training.model import build_network
 from lib.training.optim import build_optimizer
 
 
@@ -20,7 +21,7 @@ def test_the_shipped_imagenet_weights_reach_every_encoder_tensor():
 @pytest.mark.parametrize(
     ("model", "what"),
     [
-        (Model(architecture="unett"), "unett"),
+        (Model(architecture="unett"), "cannot build unett"),
         (Model(encoder="tu-nothing", weights="none"), "nothing"),
         (Model(weights="/no/such/file.pt"), "no file"),
         (Model(encoder="tu-resnet18", weights="package"), "no installed package"),
