@@ -25,7 +25,7 @@ class Model(Section):
     decoder_channels: list[int] = []
     """Widths of a U-Net decoder, deepest first; empty for the library's."""
     options: dict = {}
-    """Further arguments of the architecture or of a `tu-` encoder: `{decoder_dropout: 0.2}`. A MaxViT takes images whose
+    """Further arguments of the architecture or a `tu-` encoder: `{decoder_dropout: 0.2}`. A MaxViT takes images whose
     sides are multiples of its published size, and others are grown to them; `{img_size: 512}` makes it for 512."""
     stem: Literal["none", "down"] = "none"
     """`down`: a learned down-sampling to half the size (convolution to 8 channels, max-pool) before the encoder;
