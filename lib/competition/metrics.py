@@ -26,7 +26,7 @@ from functools import cache, wraps
 
 import numpy as np
 
-import lib.competition.beyond_counts  # noqa: F401  (registers its metrics)
+from lib.competition import beyond_counts  # it registers its metrics, too
 from lib.config.competition import Competition, Scoring
 from lib.plugins import find, register
 
@@ -197,6 +197,17 @@ def f_beta(counts: np.ndarray, classes: Classes, rules: Scoring) -> np.ndarray:
 def image_iou(counts: np.ndarray, classes: Classes, rules: Scoring) -> np.ndarray:
     """IoU of each image and class, averaged; one without object and prediction is left out."""
     return _iou(counts, classes, rules.empty or "skip")
+
+
+@register("metric", "iou_precision")
+def iou_precision(confusions: np.ndarray, classes: Classes, rules: Scoring) -> float:
+    """Share of the thresholds .50, .55, … .95 that the IoU of an image and class exceeds, averaged (TGS).
+
+    One without object and prediction counts 1.
+    """
+    ious = _shares(*_union(confusions, classes), rules.empty or "one")
+    hits = (ious[..., None] > beyond_counts.THRESHOLDS).mean(-1)
+    return _mean(np.where(np.isnan(ious), np.nan, hits))
 
 
 @register("metric", "mean_iou")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import StringConstraints, model_validator
 
-from lib.config.presets import PRESETS
+from lib.config.presets import COMPETITIONS, PRESETS
 from lib.config.section import Section
 from lib.config.units import FileName
 
@@ -130,8 +130,8 @@ class Submission(Section):
     """How the answer is written."""
 
     preset: str = ""
-    """A known competition's format, whose options are the defaults here: `hubmap2021`, `severstal`, `airbus`, …
-    (all of them in lib/config/presets.py); empty for none."""
+    """A known competition: `hubmap2021`, `severstal`, `airbus`, … (all of them in lib/config/presets.py); empty for
+    none. Its form of answers, and its `metric`, `scoring` and `score_background`, become the defaults."""
     codec: str = "rle"
     """Submission codec: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
     `tif` (a ZIP of single-band TIFFs), or the name of one that a plugin registers."""
@@ -177,7 +177,7 @@ class Submission(Section):
     @classmethod
     def _from_preset(cls, values: object):
         name = values.get("preset") if isinstance(values, dict) else ""
-        if not name:
+        if not name or not isinstance(name, str):  # the field's own check tells of another type
             return values
         if name not in PRESETS:
             raise ValueError(f"competition.submission.preset: {name!r} is not known; there are {', '.join(PRESETS)}")
@@ -222,8 +222,8 @@ class Scoring(Section):
     """Classes that are scored; empty for all."""
     empty: Literal["", "one", "zero", "skip", "skip_truth"] = ""
     """What a class counts in an image where neither truth nor prediction has it: `one`, `zero`, or nothing at all
-    (`skip`); `skip_truth`: images without it in the truth are not scored. Empty for the metric's own: Dice and F-beta
-    `one`, IoU `skip`. (Of metrics of pooled pixels: where no image has it.)"""
+    (`skip`); `skip_truth`: images without it in the truth are not scored. Empty for the metric's own: Dice, F-beta
+    and `iou_precision` `one`, IoU `skip`. (Of metrics of pooled pixels: where no image has it.)"""
     beta: Annotated[float, Gt(0)] = 1
     """F-beta: how many times as much recall weighs as precision."""
 
@@ -265,9 +265,10 @@ class Competition(Section):
     metadata_template: str = "{id}"
     """How that column names an image, as `labels.id_template`."""
     metric: str = "mean_dice"
-    """Means over images and classes: `mean_dice` (also Severstal's and Clouds'), `image_iou`, `image_f_beta`. Of the
-    pooled pixels of all images: `dice`, `iou` (or `mean_iou`), `f_beta`, `pixel_accuracy`. Of objects: `airbus_f2`. Of
-    stacks of slices: `surface_dice`. Or the name of one that a plugin registers."""
+    """Means over images and classes: `mean_dice` (also Severstal's and Clouds'), `image_iou`, `image_f_beta`,
+    `iou_precision` (TGS: the share of the thresholds 0.5, 0.55, … 0.95 that the IoU exceeds). Of the pooled pixels of
+    all images: `dice`, `iou` (or `mean_iou`), `f_beta`, `pixel_accuracy`. Of objects: `airbus_f2`. Of stacks of slices:
+    `surface_dice`. Or the name of one that a plugin registers."""
     scoring: Scoring = Scoring()
     score_background: bool = False
     """Whether the background counts as a class in a mean over classes."""
@@ -277,6 +278,18 @@ class Competition(Section):
     kaggle: str = ""
     """Kaggle's name of the competition, the last part of its address, for `python -m lib submit` and `package`; empty
     for none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scored_as_the_preset(cls, values: object):
+        submission = values.get("submission") if isinstance(values, dict) else None
+        name = submission.get("preset") if isinstance(submission, dict) else getattr(submission, "preset", "")
+        preset = COMPETITIONS.get(name) if isinstance(name, str) else None
+        if not preset:  # Submission tells of a wrong one
+            return values
+        rules = values.get("scoring", {})
+        rules = {**preset.scoring, **rules} if isinstance(rules, dict) else rules
+        return {"metric": preset.metric, "score_background": preset.score_background, **values, "scoring": rules}
 
     @model_validator(mode="after")
     def _consistent(self):

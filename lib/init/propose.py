@@ -11,6 +11,7 @@ from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.competition import Competition as Settings
 from lib.config.competition import Submission
+from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
 from lib.init import choose, groups, labels, measure, submission
 from lib.init.folder import Folder, glob_of, look
@@ -18,9 +19,8 @@ from lib.init.found import Choice, Notes, choice_if, some
 from lib.init.write import text_of
 from lib.workspace import replacing
 
-METRICS = {"severstal": "mean_dice", "clouds": "mean_dice", "airbus": "airbus_f2", "contrails": "dice",
-           "epfl_roads": "f_beta"}  # fmt: skip
-"""By preset, as far as its columns are nobody else's."""
+OWN_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison"}
+"""Presets whose columns are nobody else's: their metric is right, too."""
 FORMS = Submission().model_dump()
 
 
@@ -225,10 +225,12 @@ def _answers_as_labels(found: labels.Labels, classes: list[str], wanted: submiss
 
 def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[Choice]:
     preset = next((choice.value for choice in wanted.choices if choice.key.endswith(".preset")), "")
-    metric = METRICS.get(preset, "mean_dice" if len(classes) == 1 else "mean_iou")
+    if preset in OWN_COLUMNS:
+        notes.found.append(f"answers are scored as {preset}'s were: {COMPETITIONS[preset].metric}")
+        return []
+    metric = "mean_dice" if len(classes) == 1 else "mean_iou"
     notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows (competition.metric, scoring)")
-    guess = f"as {preset} was judged" if preset in METRICS else "a guess"
-    chosen = [Choice("competition.metric", metric, f"{guess}: look at the competition's page")]
+    chosen = [Choice("competition.metric", metric, "a guess: look at the competition's page")]
     if wanted.options["codec"] == "pixels":
         chosen.append(Choice("competition.score_background", True, "answers name the background's pixels too"))
     return chosen
