@@ -200,14 +200,15 @@ def image_iou(counts: np.ndarray, classes: Classes, rules: Scoring) -> np.ndarra
 
 
 @register("metric", "iou_precision")
-def iou_precision(confusions: np.ndarray, classes: Classes, rules: Scoring) -> float:
-    """Share of the thresholds .50, .55, … .95 that the IoU of an image and class exceeds, averaged (TGS).
+@per_image
+def iou_precision(counts: np.ndarray, classes: Classes, rules: Scoring) -> np.ndarray:
+    """Share of the thresholds .50, .55, … .95 that the IoU of each image and class exceeds, averaged (TGS).
 
     One without object and prediction counts 1.
     """
-    ious = _shares(*_union(confusions, classes), rules.empty or "one")
+    ious = _iou(counts, classes, rules.empty or "one")
     hits = (ious[..., None] > beyond_counts.THRESHOLDS).mean(-1)
-    return _mean(np.where(np.isnan(ious), np.nan, hits))
+    return np.where(np.isnan(ious), np.nan, hits)
 
 
 @register("metric", "mean_iou")

@@ -8,7 +8,7 @@ import surface_distance
 from lib.competition import metrics
 from lib.competition.beyond_counts import Case
 from lib.competition.codecs.common import label_of_array
-from lib.competition.scoring import components_of, confusion_matrix
+from lib.competition.scoring import components_of, count_classes
 from lib.config import load
 from lib.config.competition import Competition as Settings
 from lib.config.presets import COMPETITIONS
@@ -27,8 +27,8 @@ def score(settings, truths, guesses):
     """The competition's score of label maps (h, w), image by image, in the pixels of the answer."""
     labels, metric = len(settings.classes) + 1, metrics.metric_of(settings)
     if not hasattr(metric, "needs"):
-        confusions = [confusion_matrix(t, g, labels) for t, g in zip(truths, guesses, strict=True)]
-        return metrics.score(settings, np.stack(confusions))
+        counts = [count_classes(t, g, labels) for t, g in zip(truths, guesses, strict=True)]
+        return metrics.score(settings, np.stack(counts))
     cases = {f"kidney_{i}": case(t, g) for i, (t, g) in enumerate(zip(truths, guesses, strict=True))}
     return metric.score(list(cases), cases.get, metrics.scored_classes(settings), settings.scoring)
 
@@ -203,7 +203,7 @@ def test_the_better_of_two_answers_is_the_organisers(preset, place, situation):
 def test_what_stands_in_out_of_fold_prefers_no_object_where_there_is_none(preset):
     settings = settings_of(preset)
     ours = [
-        metrics.score(settings, np.stack([confusion_matrix(blank(), g, 2), confusion_matrix(square(), square(), 2)]))
+        metrics.score(settings, np.stack([count_classes(blank(), g, 2), count_classes(square(), square(), 2)]))
         for g in (blank(), FIVE)
     ]
     assert ours[0] > ours[1]
