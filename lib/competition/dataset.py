@@ -15,6 +15,7 @@ from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, image_id_of
+from lib.competition.texts import readings, same_form, tidy, visible_files
 from lib.config.competition import Competition as Settings
 from lib.config.competition import External
 from lib.errors import UserError
@@ -143,13 +144,13 @@ class Competition:
 
     @cached_property
     def sample(self) -> pd.DataFrame:
-        """The sample submission, as text; where the organiser gave none, a row for each answer."""
+        """The sample submission, as text, cells as they stand; where there is none, a row for each answer."""
         s = self.settings.submission
         if not s.sample:
             rows = [(*name, "") for image_id in sorted(self.ids("test")) for name in names_of(self.settings, image_id)]
             table = pd.DataFrame(rows, columns=[s.id_column, s.class_column, s.rle_column])
             return table if s.class_column else table[[s.id_column, s.rle_column]]
-        return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column])
+        return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column], raw=True)
 
     def check(self) -> None:
         """Look at labels, metadata and sample submission together. Raises UserError."""
@@ -171,7 +172,9 @@ class Competition:
                         f"competition.submission.id_template {s.id_template} makes {name!r} of two images, "
                         f"{known[name]!r} and {image_id!r}"
                     )
-        wanted = set(self.sample[s.id_column])
+        if not self.ids("test"):  # they are hidden; rows that are there get the word for empty
+            return
+        wanted = set(self.sample[s.id_column].map(tidy))
         strangers = sorted(wanted - set(known)) if s.codec != "patches" else []  # whose names depend on image sizes
         silent = sorted(set(self.ids("test")) - {known[name] for name in wanted & set(known)})
         if strangers:
@@ -188,11 +191,11 @@ class Competition:
         if s.codec != "rle":  # a plugin's rows may mean something else
             return
         key = [s.id_column, s.class_column] if s.class_column else [s.id_column]
-        twice = self.sample.duplicated(key)
+        twice = self.sample[key].map(tidy).duplicated()
         if twice.any() and not s.instances:
             row = ", ".join(self.sample.loc[twice, key].iloc[0])
             raise UserError(f"{path} has two rows for {row}; is competition.submission.class_column set right?")
-        names = self.sample[s.class_column] if s.class_column else []
+        names = self.sample[s.class_column].map(tidy) if s.class_column else []
         unknown = [name for name in names if name not in self.settings.classes]
         if unknown:
             raise UserError(
@@ -214,18 +217,35 @@ class Competition:
         """Paths of the images that the sample submission, or else the list, names."""
         s = self.settings.submission
         if s.sample:
-            rows = set(self.sample[s.id_column])
+            rows = set(self.sample[s.id_column].map(tidy))
             return {i.path for i in images if any(name in rows for name, _ in names_of(self.settings, i.image_id))}
         rows = listed_names(self.root / self.settings.test_list)
-        return {image.path for image in images if rows & {image.image_id, *tails(image.path)}}
+        return {image.path for image in images if rows & {image.image_id, *map(same_form, tails(image.path))}}
+
+    def _asks_for_nothing(self) -> bool:
+        """Whether the sample submission is a head alone, as where the test images are hidden."""
+        sample = self.settings.submission.sample
+        return bool(sample) and (self.root / sample).is_file() and self.sample.empty
 
     def _find(self, split: str, pattern: str) -> list[ImageInfo]:
+        if split == "test" and not pattern:
+            return []
         if not pattern or Path(pattern).is_absolute():
             raise UserError(
                 f"competition.{split}_images: {pattern!r} is no pattern; give one that is relative to "
                 f"competition.root ({self.root}), for example {split}/*"
             )
-        files = image_files(self.root, pattern, f"competition.{split}_images")
+        try:
+            files = image_files(self.root, pattern, f"competition.{split}_images")
+        except UserError as error:
+            if split != "test":
+                raise
+            if self._asks_for_nothing():
+                return []
+            raise UserError(
+                f"{error}; where the test images are put in when a notebook is scored, the sample submission has no "
+                "row, or competition.test_images is empty"
+            ) from None
         if self.settings.labels.format == "mask_images":  # masks may lie beside their images
             label_of = reader_of_names(self.settings)
             files = [path for path in files if not label_of(path)]
@@ -242,7 +262,7 @@ def external_images(source: External) -> list[ImageInfo]:
         raise UserError(f"{key}: images {source.images!r} is no pattern relative to its root ({root}), as images/*")
     files = image_files(root, source.images, key)
     split = "train" if source.labels else "unlabeled"
-    return [ImageInfo(f"{source.name}_{path.stem}", split, source.name, path) for path in files]
+    return [ImageInfo(f"{source.name}_{image_id_of(path, '')}", split, source.name, path) for path in files]
 
 
 def tails(path: Path) -> set[str]:
@@ -254,23 +274,31 @@ def tails(path: Path) -> set[str]:
 
 
 def listed_names(path: Path) -> set[str]:
-    """What stands in the lines of a text, or in the first column of a CSV."""
+    """What stands in the lines of a text, or in the first column of a CSV; paths from Windows as here, too."""
     if path.suffix.lower() == ".txt" and path.is_file():
-        return {line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()}
-    table = read_csv(path, [])
-    first = table.columns[0]
-    return {first, *table[first]}  # there may be no header
+        texts = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    else:
+        table = read_csv(path, [])
+        texts = [table.columns[0], *table.iloc[:, 0]]  # there may be no header
+    return {reading for text in texts for reading in readings(tidy(text))}
 
 
 def image_files(root: Path, pattern: str, key: str) -> list[Path]:
-    """The images below `root` that match, hidden ones (`._a.png` of macOS) left out.
+    """The images below `root` that match, without hidden ones (`._a.png` of macOS, `.ipynb_checkpoints`).
 
     Raises UserError, naming the option `key`, when there is none.
     """
-    files = sorted(p for p in root.glob(pattern) if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    files = [path for path in visible_files(root, pattern) if path.suffix.lower() in SUFFIXES]
     if not files:
-        raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(SUFFIXES)})")
+        raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(SUFFIXES)}){_brackets(root, pattern)}")
     return files
+
+
+def _brackets(root: Path, pattern: str) -> str:
+    """Advice where a pattern's brackets are part of a name; else empty."""
+    escaped = pattern.replace("[", "[[]")
+    found = escaped != pattern and any(root.glob(escaped))
+    return f"; brackets in a name are written {escaped}" if found else ""
 
 
 def check_class_pixels(label_names: list[str], pixels: dict[str, int]) -> None:

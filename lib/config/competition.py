@@ -6,6 +6,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import StringConstraints, model_validator
 
 from lib.config.presets import COMPETITIONS, PRESETS
+from lib.config.reserved import meaning_of
 from lib.config.section import Section
 from lib.config.units import FileName
 
@@ -239,7 +240,8 @@ class Competition(Section):
     """Glob of the training images, relative to `root`."""
     test_images: str = "test/*"
     """Glob of the test images. What both globs match is a test image if the sample submission, or `test_list`, asks for
-    it, else a training image."""
+    it, else a training image. Where test images are hidden until a notebook is scored, the glob may match nothing if
+    the sample submission has no row; `package` then finds them by this glob. Empty: there are no test images."""
     test_list: str = ""
     """Where there is no sample submission: a text that names test images in its lines, or a CSV with these in its first
     column."""
@@ -250,7 +252,8 @@ class Competition(Section):
     which are joined by `_`; `*` for any other text: `{id}_leftImg8bit`, `{id}/images/{id}`. Empty: an image's id is its
     file name's stem."""
     classes: list[str] = ["object"]
-    """Names of the classes to segment, without background, in the order of their index."""
+    """Names of the classes to segment, without background, in the order of their index. Labels may name `background`
+    and `ignore` too (also `_background_`, `__ignore__`): these are never classes where `background` is true."""
     background: bool = True
     """Whether a pixel may belong to no class. One class implies it."""
     pixels: Pixels = Pixels()
@@ -299,6 +302,12 @@ class Competition(Section):
             raise ValueError(f"competition.classes names a class twice: {self.classes}")
         if len(self.classes) == 1 and not self.background:
             raise ValueError("one class needs background: true, or every pixel would be that class")
+        reserved = ("background", "ignore") if self.background else ("ignore",)
+        taken = [name for name in self.classes if meaning_of(name) in reserved]
+        if taken:
+            is_there = meaning_of(taken[0]) == "background"
+            what = "background: true has it already" if is_there else "it names pixels that are not scored"
+            raise ValueError(f"competition.classes names {taken[0]!r}, but {what}; take it out of classes")
         unknown = [name for name in self.scoring.classes if name not in self.classes]
         if unknown:
             raise ValueError(

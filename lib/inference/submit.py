@@ -26,6 +26,11 @@ def write_answers(
 
     Neither maps nor masks are ever held whole. Raises UserError where the file is not what the organiser asks for.
     """
+    if images.empty:
+        print(
+            "warning: there is no test image here, so the answer is the sample submission as it stands; where test "
+            "images are hidden, python -m lib package makes a notebook that answers them"
+        )
     codec = open_codec(competition)
     sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
     add_answers(codec, sources, groups, decision, config, competition)

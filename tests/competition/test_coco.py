@@ -211,6 +211,47 @@ def test_bad_segmentations_are_named(tmp_path, segmentation, what):
         whole(coco(tmp_path, [{"category_id": 10, "segmentation": segmentation}]))
 
 
+def test_background_and_ignored_are_no_classes(tmp_path):
+    """A category called background is label 0, whatever `other` says: here it cuts a hole."""
+    hole, dust = [40, 30, 60, 30, 60, 50, 40, 50], [0, 0, 9, 0, 9, 9, 0, 9]
+    for background, ignore in (("background", "__ignore__"), ("_background_", "Ignore")):
+        annotations = [
+            {"category_id": 10, "segmentation": [BLOCK]},
+            {"category_id": 30, "segmentation": [hole]},
+            {"category_id": 40, "segmentation": [dust]},
+        ]
+        for other in ("error", "ignore", "background"):
+            label = whole(coco(tmp_path, annotations, ["door", "wall", background, ignore], other=other))
+            assert (label[filled(BLOCK) & ~filled(hole)] == 2).all() and not label[filled(hole)].any()
+            assert (label[filled(dust)] == 255).all() and (label == 255).sum() == filled(dust).sum()
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["images\\é 0.jpg", "C:\\data\\é 0.PNG", "images/%C3%A9%200.jpg", "images/e\u0301 0.jpg", "file:///x/%C3%A9%200.jpg",
+     "/data/local-files/?d=images\\é%200.jpg", "https://host/up/é%200.jpg?token=a/b", "é 0.jpeg"],
+)  # fmt: skip
+def test_names_of_files_from_elsewhere(tmp_path, written):
+    content = {
+        "images": [{"id": 7, "file_name": written, "height": H, "width": W}],
+        "categories": [{"id": 1, "name": "wall"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "segmentation": [BLOCK]}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    options = {"format": "coco", "path": "train.json"}
+    reader = Coco(Competition(root=str(tmp_path), classes=["wall"], labels=options), {"é 0", "b"})
+    assert reader.image_ids == {"é 0"} and reader.open("é 0", H, W).counts(0, 0, H, W)[1] == filled(BLOCK).sum()
+
+
+def test_a_name_that_really_holds_such_signs_is_found(tmp_path):
+    for name in ("a\\b", "a%20b", "a?d=b"):
+        content = {"images": [{"id": 7, "file_name": f"{name}.jpg", "height": H, "width": W}]}
+        (tmp_path / "train.json").write_text(json.dumps({**content, "categories": [{"id": 1, "name": "wall"}]}))
+        options = {"format": "coco", "path": "train.json"}
+        reader = Coco(Competition(root=str(tmp_path), classes=["wall"], labels=options), {name, "b", "a b"})
+        assert reader.image_ids == {name}
+
+
 def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(UserError, match="says that a is 90 x 130; it is 91 x 130"):
         coco(tmp_path, []).open("a", H + 1, W)

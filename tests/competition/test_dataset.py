@@ -164,3 +164,39 @@ def test_an_answer_without_rows_needs_no_sample(folder):
     competition(folder, submission={"preset": "drivendata"}).check()
     with pytest.raises(UserError, match="there is no file .*sample_submission.csv"):
         competition(folder).check()
+
+
+def test_hidden_test_images_are_no_mistake_where_the_sample_is_a_head_alone(folder):
+    (folder / "test/c.PNG").unlink()
+    with pytest.raises(UserError, match=r"test/\* matches no image .* sample submission has no row, or .* is empty"):
+        competition(folder)
+    write_sample(folder, [])
+    here = competition(folder)
+    here.check()
+    assert here.ids("train") == ["a", "b"] and not here.ids("test")
+    write_sample(folder, [("z", "road")])  # a placeholder
+    here = competition(folder, test_images="")
+    here.check()
+    assert not here.ids("test")
+    with pytest.raises(UserError, match="competition.train_images: '' is no pattern"):
+        competition(folder, test_images="", train_images="")
+
+
+@pytest.mark.parametrize("name", ["background", "Background", "_background_", "__ignore__", "ignore"])
+def test_words_for_no_class_are_no_classes(name):
+    with pytest.raises(ValueError, match=f"competition.classes names '{name}', but"):
+        Settings(classes=["cell", name])
+    if "ack" in name:
+        assert Settings(classes=["cell", name], background=False).classes == ["cell", name]
+
+
+def test_rows_of_background_and_of_ignored_pixels(folder):
+    rows = [("a", "_background_", "1 24"), ("a", "road", "1 3"), ("a", "__ignore__", "3 2"), ("b", "ignore", "1 15")]
+    pd.DataFrame(rows, columns=["id", "class", "encoding"]).to_csv(folder / "train.csv", index=False)
+    labels = competition(folder).labels
+    assert labels.open("a", 4, 6).read(0, 0, 4, 2).T.tolist() == [[1, 1, 255, 255], [0, 0, 0, 0]]
+    assert (labels.open("b", 5, 3).read(0, 0, 5, 3) == 255).all()
+    joined = [(f"{name}.jpg_{kind}", runs) for name, kind, runs in rows]
+    pd.DataFrame(joined, columns=["id", "encoding"]).to_csv(folder / "train.csv", index=False)
+    labels = competition(folder, labels={"id_template": "{id}.jpg_{class}"}).labels
+    assert labels.open("a", 4, 6).read(0, 0, 4, 2).T.tolist() == [[1, 1, 255, 255], [0, 0, 0, 0]]

@@ -1,6 +1,7 @@
 """How files, cells and lists name images: the words of `image_ids`, `id_template`, `test_list` and `labels.missing`."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from PIL import Image
 from lib.competition.dataset import Competition
 from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, image_id_of
+from lib.competition.scoring import open_codec
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
 
@@ -47,6 +49,80 @@ def test_rows_with_more_cells_than_the_header_are_named(tmp_path):
             read_csv(path, ["id", "text"])
     path.write_text("id,text\n")
     assert read_csv(path, ["id", "text"]).empty
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_blanks_around_heads_and_cells_do_not_count(tmp_path, separator):
+    """SIIM-ACR's own table has a blank behind every comma; also before a quote."""
+    lines = ["ImageId, EncodedPixels ,class", " a.png, 1 2,\tcell", 'b.png , "3 4",cell', "e\u0301.png,-1 ,cell"]
+    (tmp_path / "a.csv").write_text("\n".join(lines).replace(",", separator) + "\n", encoding="utf-8-sig")
+    table = read_csv(tmp_path / "a.csv", ["ImageId", "EncodedPixels"])
+    assert table.columns.tolist() == ["ImageId", "EncodedPixels", "class"]
+    assert table.to_numpy().tolist() == [["a.png", "1 2", "cell"], ["b.png", "3 4", "cell"], ["\xe9.png", "-1", "cell"]]
+    settings = Settings(labels={"rle_column": " EncodedPixels"}, submission={"id_column": "ImageId "})
+    assert settings.labels.rle_column == "EncodedPixels" and settings.submission.id_column == "ImageId"
+
+
+def test_columns_that_blanks_alone_tell_apart_are_named(tmp_path):
+    (tmp_path / "a.csv").write_text("id, id\n1,2\n")
+    with pytest.raises(UserError, match=r"a\.csv has two columns of one name"):
+        read_csv(tmp_path / "a.csv", ["id"])
+
+
+def test_an_answer_has_the_heads_and_ids_of_the_sample_as_they_stand(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    for name in ("train/a", "test/\xe9"):
+        Image.fromarray(np.full((4, 5, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "train.csv").write_text("id, encoding\na, 1 3\n")
+    head = "ImageId, EncodedPixels\n"
+    (tmp_path / "sample.csv").write_text(head + "e\u0301.png ,-1\n")
+    submission = {
+        "sample": "sample.csv",
+        "id_column": "ImageId",
+        "rle_column": "EncodedPixels",
+        "id_template": "{id}.png",
+    }
+    competition = Competition(Settings(root=str(tmp_path), submission=submission))
+    competition.check()
+    codec = open_codec(competition)
+    codec.add("\xe9", 4, 5, [(0, np.eye(4, 5, dtype=np.uint8))])
+    codec.write(tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == head + "e\u0301.png ,1 1 6 1 11 1 16 1\n"
+    codec.check(tmp_path / "out.csv", {"\xe9": (4, 5)})
+
+
+def test_hidden_files_and_folders_are_no_images_nor_masks(tmp_path):
+    names = ("north/a", ".ipynb_checkpoints/a-checkpoint", "__MACOSX/b", "north/._a", "north/.cache/c")
+    for folder in ("train", "masks", "test"):
+        for name in names:
+            path = tmp_path / folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.eye(4, 5, dtype=np.uint8) * 255).save(path)
+    (tmp_path / "train/Thumbs.db").touch()
+    labels = {"format": "mask_images", "path": "masks", "files": "*/{id}.png"}
+    settings = {"root": str(tmp_path), "train_images": "train/**/*", "labels": labels, "submission": {"sample": ""},
+                "image_ids": "", "test_images": ""}  # fmt: skip
+    competition = Competition(Settings(**settings))
+    competition.check()
+    assert competition.ids("train") == ["a"] and competition.labels.image_ids == {"a"}
+    flat = {**labels, "files": "", "path": "masks/.ipynb_checkpoints"}  # a folder that is asked for by name
+    asked = Competition(Settings(**{**settings, "train_images": "train/.ipynb_checkpoints/*", "labels": flat}))
+    assert asked.ids("train") == ["a-checkpoint"]
+
+
+def test_brackets_in_a_folder_are_explained(tmp_path):
+    (tmp_path / "train [v2]").mkdir()
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "train [v2]/a.png")
+    settings = {"root": str(tmp_path), "test_images": "", "submission": {"sample": ""}}
+    with pytest.raises(UserError, match=r"brackets in a name are written train \[\[\]v2\]/\*"):
+        Competition(Settings(**settings, train_images="train [v2]/*"))
+    assert Competition(Settings(**settings, train_images="train [[]v2]/*")).ids("train") == ["a"]
+
+
+def test_a_list_from_windows_names_the_test_images(pool):
+    Path(pool["root"], "test.txt").write_text("pool\\e.png\r\n", newline="")
+    assert Competition(Settings(**pool)).ids("test") == ["e"]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pandas as pd
 
 from lib.competition.codecs.common import Codec, Name
 from lib.competition.digits import LongText
+from lib.competition.texts import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
 
@@ -31,8 +32,9 @@ class CsvRows(Codec):
 
     def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
-        self.columns, self.separator = list(sample.columns), sample.attrs.get("separator", ",")
-        self.place = self.columns.index(config.submission.rle_column)
+        self._heads, self.separator = [*sample.columns], sample.attrs.get("separator", ",")
+        self.columns = sample.attrs.get("heads", self._heads)  # as they stand in the file
+        self.place = self._heads.index(config.submission.rle_column)
         self._texts = SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (lives as long as the codec, and has no name)
         self._where: dict[Name, list[tuple[int, int]]] = {}  # first byte and end of each text
 
@@ -119,7 +121,7 @@ class CsvRows(Codec):
         with path.open("rb") as file:
             columns = self._fields(path, file.readline().removeprefix(codecs.BOM_UTF8))
             for column in filter(None, [s.id_column, s.class_column, s.rle_column]):
-                if column not in columns:
+                if column not in map(tidy, columns):
                     raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
             if columns != self.columns:
                 raise UserError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(self.columns)}")
@@ -173,8 +175,8 @@ class CsvRows(Codec):
         """The name of a row with these fields."""
         s = self.config.submission
         return (
-            values[self.columns.index(s.id_column)],
-            values[self.columns.index(s.class_column)] if s.class_column else "",
+            tidy(values[self._heads.index(s.id_column)]),
+            tidy(values[self._heads.index(s.class_column)]) if s.class_column else "",
         )
 
     def _line(self, values: Sequence[str]) -> bytes:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from lib.competition import rle
-from lib.competition.labels.common import Label, WrongSize, painted_once
-from lib.competition.labels.template import image_id_of
+from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
+from lib.competition.labels.template import written_id
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
@@ -45,7 +45,9 @@ class Coco:
         self.config, self.path = config, Path(config.root) / config.labels.path
         content = read_coco(self.path)
         self.indices = self._indices(content)
-        self.images = {image_id_of(image["file_name"], config.image_ids): image for image in content["images"]}
+        self.images = {
+            written_id(image["file_name"], config.image_ids, known_ids): image for image in content["images"]
+        }
         twice = len(content["images"]) - len(self.images)
         if twice:
             raise UserError(
@@ -78,14 +80,11 @@ class Coco:
 
     def _indices(self, content: dict) -> dict[int, int | None]:
         """Category id → label index; None for one that is not painted."""
-        first, other = 1 if self.config.background else 0, self.config.labels.other
-        indices: dict[int, int | None] = {}
+        other = self.config.labels.other
         names = {category["id"]: str(category["name"]) for category in content["categories"]}
-        for number, name in names.items():
-            if name in self.config.classes:
-                indices[number] = self.config.classes.index(name) + first
-            else:
-                indices[number] = IGNORE if other == "ignore" else None
+        indices = {number: index_of(name, self.config) for number, name in names.items()}
+        if other == "ignore":
+            indices = {number: IGNORE if index is None else index for number, index in indices.items()}
         missing = [name for name in self.config.classes if name not in names.values()]
         if missing:
             raise UserError(

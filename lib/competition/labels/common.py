@@ -8,12 +8,28 @@ import cv2
 import numpy as np
 
 from lib.competition import rle
+from lib.config.competition import Competition
+from lib.config.reserved import meaning_of
 from lib.errors import UserError
 from lib.tables import IGNORE
 
 INDICES = 256  # a label index is uint8
 COUNTED = 2**24  # pixels of a label looked at together
 KEPT = 2**25  # pixels of a label that is painted once
+
+
+def index_of(name: str, config: Competition) -> int | None:
+    """Label index of what labels call `name`; None for what is neither a class nor background nor ignored.
+
+    >>> [index_of(name, Competition(classes=["cell"])) for name in ("cell", "_background_", "__ignore__", "dust")]
+    [1, 0, 255, None]
+    """
+    if name in config.classes:
+        return config.classes.index(name) + int(config.background)
+    meaning = meaning_of(name)
+    if meaning == "background" and config.background:
+        return 0
+    return IGNORE if meaning == "ignore" else None
 
 
 class WrongSize(UserError):

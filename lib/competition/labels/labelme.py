@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from lib.competition.labels.coco import Thing, label_of_things, thing_of_polygons
-from lib.competition.labels.common import Label, WrongSize
+from lib.competition.labels.common import Label, WrongSize, index_of
 from lib.competition.labels.mask_images import label_files
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -49,15 +49,15 @@ class Labelme:
 
     def _thing(self, path: Path, shape: Shape, height: int, width: int) -> Thing | None:
         name, corners = shape
-        classes, other = self.config.classes, self.config.labels.other
-        if name not in classes and other == "error":
+        index, other = index_of(name, self.config), self.config.labels.other
+        if index is None and other == "error":
             raise UserError(
                 f"{path} holds {name!r}, which is none of competition.classes; add it, or set competition.labels.other "
                 "to ignore or background"
             )
-        index = classes.index(name) + int(self.config.background) if name in classes else IGNORE
-        if name not in classes and other == "background":
+        if index is None and other == "background":
             return None
+        index = IGNORE if index is None else index
         return thing_of_polygons(index, [np.ravel(corners).tolist()], (height, width))
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.competition.labels.common import Label, WrongSize, painted_once
+from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names
+from lib.competition.texts import same_form, visible_files
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
@@ -130,9 +131,8 @@ def label_files(config: Competition) -> dict[str, list[tuple[int, Path]]]:
     folder, first, template = Path(config.root) / config.labels.path, int(config.background), config.labels.files
     read = reader_of_names(config)
     found: dict[str, list[tuple[int, Path]]] = {}
-    for path in sorted(path for path in (folder.rglob("*") if template else folder.iterdir()) if path.is_file()):
-        named = None if path.name.startswith(".") else read(path)
-        if named:
+    for path in visible_files(folder, "**/*" if template else "*"):
+        if named := read(path):
             image_id, name = named
             found.setdefault(image_id, []).append((config.classes.index(name or config.classes[0]) + first, path))
     if template and not found:
@@ -145,7 +145,7 @@ def reader_of_names(config: Competition) -> Callable[[Path], tuple[str, str] | N
     folder, labels = Path(config.root) / config.labels.path, config.labels
     if not labels.files:
         return lambda path: (
-            (path.name.removesuffix(labels.suffix), "")
+            (same_form(path.name.removesuffix(labels.suffix)), "")
             if path.parent == folder and path.name.endswith(labels.suffix)
             else None
         )
@@ -167,10 +167,9 @@ def _lookup(config: Competition) -> dict[int, int]:
     lookup = {}
     for name, colour in _colours(config).items():
         code = colour if isinstance(colour, int) else (colour[0] << 16) | (colour[1] << 8) | colour[2]
-        if name in config.classes:
-            lookup[code] = config.classes.index(name) + first
-        elif name == "background" and config.background:
-            lookup[code] = 0
+        index = index_of(name, config)
+        if index is not None:
+            lookup[code] = index
     missing = [name for name in config.classes if config.classes.index(name) + first not in lookup.values()]
     if missing:
         where = config.labels.palette if isinstance(config.labels.palette, str) else "competition.labels.palette"

@@ -9,13 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from lib.competition import rle
-from lib.competition.labels.common import Label, label_of_runs
+from lib.competition.labels.common import Label, index_of, label_of_runs
 from lib.competition.labels.template import Names
+from lib.competition.texts import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
 
 NOTHING = ("", "-1", "-", "1 0", "0 0", "nan", "none")  # words for empty; none of them could be a run
+RESERVED = ("background", "_background_", "ignore", "__ignore__")  # in place of a class, in the template's form
 SEPARATORS = (";", "\t", "|")  # tried where commas part nothing
 
 
@@ -44,8 +46,7 @@ class RleCsv:
     def _rows(self, config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
         settings = config.labels
         table = read_csv(self.path, [settings.id_column, settings.rle_column, settings.class_column])
-        names = Names(settings.id_template, config.classes, known_ids)
-        first = 1 if config.background else 0
+        names = Names(settings.id_template, [*config.classes, *RESERVED], known_ids)
         rows: dict[str, list[tuple[int, str]]] = {}
         for record in table.to_dict("records"):
             cell = record[settings.id_column]
@@ -63,30 +64,39 @@ class RleCsv:
                     "competition.labels.id_template how ids are written"
                 )
             name = record[settings.class_column] if settings.class_column else name
-            if name not in config.classes:
+            index = index_of(name, config)
+            if index is None:
                 raise UserError(f"{self.path}: unknown class {name!r}; competition.classes has {config.classes}")
-            text = record[settings.rle_column].strip()
+            text = record[settings.rle_column]
             text = "" if text[:8].lower() in NOTHING or text == config.submission.empty else text
-            rows.setdefault(image_id, []).append((config.classes.index(name) + first, text))
+            rows.setdefault(image_id, []).append((index, text))
         return {image_id: sorted(own, key=lambda row: row[0]) for image_id, own in rows.items()}
 
 
-def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
     """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
 
-    `attrs["separator"]`: what parts its cells, a comma or one of `SEPARATORS`.
+    Heads and cells are tidied (lib/competition/texts.py); `raw`: only the heads. `attrs["separator"]`: what parts its
+    cells, a comma or one of `SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
     try:
         head = pd.read_csv(path, nrows=0).columns
         separator = next((s for s in SEPARATORS if len(head) == 1 and s in head[0]), ",")
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-        table.attrs["separator"] = separator
+        options = {"sep": separator, "dtype": str, "keep_default_na": False}
+        # A quote after a blank is one, too.
+        table = pd.read_csv(path, skipinitialspace=not raw, **options)
+        heads = list(pd.read_csv(path, nrows=0, **options).columns)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # pandas' own are ValueErrors
         raise UserError(f"{path} is no readable CSV: {error}") from None
     if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for names of rows
         raise UserError(f"{path} has rows with more cells than its header; mend the header or remove what is surplus")
+    table.columns = [tidy(head) for head in table.columns]
+    if len(set(map(tidy, heads))) < len(heads):
+        raise UserError(f"{path} has two columns of one name ({', '.join(table.columns)}); rename one")
+    table = table if raw else table.map(tidy)
+    table.attrs |= {"separator": separator, "heads": heads}
     for column in filter(None, columns):
         if column not in table.columns:
             raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")

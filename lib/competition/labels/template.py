@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
+from lib.competition.texts import readings, same_form
 from lib.errors import UserError
 
 HOLES = re.compile(r"(\{id\}|\{number(?::0?\d+)?\}|\{class\}|\*)")
@@ -64,7 +65,8 @@ class Names:
 
     def read(self, text: str) -> tuple[str, str] | None:
         """(image id, class or ""); None for a text of another form. A number that no image has stays a text."""
-        found = self.pattern.fullmatch(text)
+        texts = [same_form(text), PureWindowsPath(same_form(text)).as_posix()]
+        found = next((match for one in texts if (match := self.pattern.fullmatch(one))), None)
         if not found:
             return None
         groups = found.groupdict()
@@ -91,7 +93,7 @@ def image_id_of(path: str | Path, template: str) -> str:
     >>> image_id_of("train/a 1.b.JPG", "")
     'a 1.b'
     """
-    path = Path(path)
+    path = Path(same_form(str(path)))
     if not template:
         return path.stem
     end = "/".join([*path.parts[:-1], path.stem][-1 - template.count("/") :])
@@ -99,6 +101,22 @@ def image_id_of(path: str | Path, template: str) -> str:
     if not found:
         raise UserError(f"the image {path} is not named like competition.image_ids, {template}; mend the option")
     return joined(found)
+
+
+def written_id(name: str, template: str, known_ids: set[str]) -> str:
+    """The id of an image that a list or a JSON names in its own way (`readings`); of none that is known, its plain id.
+
+    >>> written_id("C:\\data\\im%2000.PNG", "", {"im 00"})
+    'im 00'
+    """
+    for reading in readings(name):
+        try:
+            image_id = image_id_of(reading, template)
+        except UserError:
+            continue
+        if image_id in known_ids:
+            return image_id
+    return image_id_of(name, template)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,62 @@
+"""Texts that an organiser wrote: cells, heads of columns, names of files."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PureWindowsPath
+from urllib.parse import unquote, urlsplit
+
+LEFT_OUT = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN")  # what systems leave behind
+LOCAL_FILE = "?d="  # Label Studio's addresses of local files: /data/local-files/?d=images/a.png
+
+
+def same_form(text: str) -> str:
+    """One form of letters with accents: macOS writes `é` as two characters, others as one."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def tidy(text: str) -> str:
+    """A cell without blanks around it, letters in one form.
+
+    >>> tidy(" EncodedPixels"), tidy("e\\u0301") == "\\u00e9"
+    ('EncodedPixels', True)
+    """
+    return same_form(text.strip())
+
+
+def readings(name: str) -> Iterator[str]:
+    """What a path as others wrote it may be here: as it stands, from Windows, percent-encoded, an address.
+
+    >>> list(readings("images\\\\im%200.png"))
+    ['images\\\\im%200.png', 'images/im%200.png', 'images/im 0.png']
+    >>> list(readings("https://host/im%200.png?x=1"))[-1]
+    'https://host/im 0.png'
+    """
+    if "://" in name:  # what follows its path names nothing
+        address = urlsplit(name)
+        path = f"{address.scheme}://{address.netloc}{address.path}"
+    else:
+        yield name
+        path = PureWindowsPath(name).as_posix() if "\\" in name else name
+        path = path.split(LOCAL_FILE, 1)[-1]
+    if path != name:
+        yield path
+    if "%" in path:
+        yield unquote(path)
+
+
+def is_hidden(path: PurePath, named: tuple[str, ...] = ()) -> bool:
+    """Whether a relative path leads into what systems and tools hide. `named`: folders that are asked for by name.
+
+    >>> [is_hidden(PurePath(text)) for text in (".ipynb_checkpoints/a.png", "../b/a.png", "b/._a.png")]
+    [True, False, True]
+    """
+    parts = [part for part in path.parts if part not in (".", "..", *named)]
+    return any(part.startswith(".") or part in LEFT_OUT for part in parts)
+
+
+def visible_files(root: Path, pattern: str) -> list[Path]:
+    """The files below `root` that match a glob, sorted, without hidden ones and those in hidden folders."""
+    named = PurePath(pattern).parts
+    return sorted(p for p in root.glob(pattern) if not is_hidden(p.relative_to(root), named) and p.is_file())
