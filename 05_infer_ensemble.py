@@ -164,7 +164,9 @@ def track(session: Session, path: Path, about: dict) -> None:
     """Tell the tracker of a submission and of all before it."""
     folder, names = session.workspace.submissions, session.competition.label_names
     tracker = open_tracker(session.config, f"submissions/{path.stem}", folder, names)
-    scores = {"OOF score": about["oof_score"], "OOF score, crossed": about["oof_score_crossed"]}
+    scores = {"OOF score": about["oof_score"]}
+    if about["oof_score_crossed"] is not None:
+        scores["OOF score, crossed"] = about["oof_score_crossed"]
     tracker.numbers(0, {**scores, "seconds": about["seconds"]})
     tracker.table("ledger", ledger.read(session.workspace))
     tracker.finish()

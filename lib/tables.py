@@ -81,7 +81,7 @@ LEDGER = {
     "config": ("str", "the competition's name and a hash of all options"),
     "members": ("str", "networks of the ensemble, separated by `; `"),
     "oof": ("Float64", "out-of-fold score"),
-    "cross": ("Float64", "the same, each image decided by what was fitted on the other folds"),
+    "cross": ("Float64", "the same, each image decided by what was fitted on other groups; empty for one group"),
     "public": ("Float64", "score on the public leaderboard"),
     "private": ("Float64", "score on the private leaderboard"),
     "seconds": ("Float64", "time that 05 took"),

@@ -31,7 +31,8 @@ def many_images(folder: Path, count: int) -> Config:
     scores = rng.random(count).tolist()
     members = [{"member": f"base seed{seed} swa", "folds": 5, "OOF score": 0.7, "seconds": 90.0} for seed in range(8)]
     oof = {
-        "metric": "mean_dice", "score": 0.71, "half_score": 0.7, "cross_score": 0.7, "threshold": 0.4,
+        "metric": "mean_dice", "score": 0.71, "half_score": 0.7, "cross_score": 0.7, "crossed_by": "other folds",
+        "threshold": 0.4,
         "names": ["background", "disc", "ring"], "confusion": np.full((3, 3), 9).tolist(), "classes": [], "sizes": [],
         "images": [{"image": row["image_id"], "score": score, "wrong pixels": 0.1, "uncertainty": 0.2, "fold": 0,
                     "group": row["image_id"]} for row, score in zip(images, scores, strict=True)],

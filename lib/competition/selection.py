@@ -33,9 +33,11 @@ class Choice:
 def strengths(table: pd.DataFrame) -> pd.Series:
     """What each submission of the ledger scores on the public board; NaN where nothing is known.
 
-    Where it was not uploaded, its crossed out-of-fold score, moved by the median gap of those that have both.
+    Where it was not uploaded, its crossed out-of-fold score (of images of one group alone, which cannot be crossed, the
+    plain one), moved by the median gap of those that have both.
     """
     public, cross = table["public"].astype(float), table["cross"].astype(float)
+    cross = cross.fillna(table["oof"].astype(float)) if "oof" in table else cross
     gap = (public - cross).median()
     return public.fillna(cross + (0.0 if np.isnan(gap) else gap))
 

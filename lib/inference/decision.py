@@ -19,6 +19,7 @@ from lib.inference.objects import Rule, candidates, draw_labels
 from lib.workspace import read_json, write_json
 
 BLOCKS = 10  # of groups of images, one of which is left out at a time
+CROSSED = 5  # parts of one fold's groups: each is decided by what was fitted on the rest
 DOUBT = 0.5  # of the standard error of what a threshold gains
 FIRST, LAST, STEP = 5, 250, 5  # bins that may be thresholds
 
@@ -27,17 +28,17 @@ FIRST, LAST, STEP = 5, 250, 5  # bins that may be thresholds
 class Decision:
     """`threshold` in bins of 1/255 for one class; None for argmax. Scores are out-of-fold.
 
-    `cross_score`: each image decided by what was fitted on the other folds' images, so that the gain over 0.5 is not
-    the fit's own. `mix`: how systems are averaged; None for the mean of all networks. `gates` (K,): presence below
-    which a class is left out, 0 for never; None where maps tell no presence. `factors` (K,): of several classes'
-    probabilities, before argmax. `rules`: of each label's objects, None for background's, in place of threshold or
-    argmax.
+    `cross_score`: each image decided by what was fitted on images of other groups (`cross_parts`), so that the gain
+    over 0.5 is not the fit's own; None where all images are of one group. `mix`: how systems are averaged; None for the
+    mean of all networks. `gates` (K,): presence below which a class is left out, 0 for never; None where maps tell no
+    presence. `factors` (K,): of several classes' probabilities, before argmax. `rules`: of each label's objects, None
+    for background's, in place of threshold or argmax.
     """
 
     threshold: int | None
     score: float = np.nan
     half_score: float = np.nan
-    cross_score: float = np.nan
+    cross_score: float | None = None
     mix: Mix | None = None
     gates: tuple[float, ...] | None = None
     factors: tuple[float, ...] | None = None
@@ -113,30 +114,47 @@ class Decision:
 
 
 def fit_decision(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition, search: bool) -> Decision:
-    """The threshold fitted on all of an evaluation's images; `folds` (N,) names each image's fold."""
+    """The threshold fitted on all of an evaluation's images, and its score on images that it was not fitted on, as
+    `crossed_by_threshold`; `folds` (N,) names each image's fold."""
     half = metrics.score(config, evaluation.class_counts(system))
-    if not evaluation.binary:
-        return Decision(None, half, half, half)
-    if not search:
-        return Decision(BINS // 2, half, half, half)
+    if not (evaluation.binary and search):
+        return Decision(HALF if evaluation.binary else None, half, half, half)
     best = fitted_threshold(evaluation, system, np.ones(len(folds), bool), config)
     score = metrics.score(config, evaluation.class_counts(system, best))
     crossed = crossed_by_threshold(evaluation, system, folds, config)
-    return Decision(best, score, half, metrics.score(config, crossed))
+    return Decision(best, score, half, None if crossed is None else metrics.score(config, crossed))
 
 
-def crossed_by_threshold(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition) -> np.ndarray:
-    """Counts (N, C, 3): each image decided by the threshold fitted on the other folds' images."""
-    crossed = evaluation.class_counts(system).copy()
-    for here, others in cross_folds(folds):
+def crossed_by_threshold(
+    evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition
+) -> np.ndarray | None:
+    """Counts (N, C, 3): each image decided by the threshold fitted on images of other groups, as `cross_parts` splits
+    them; None where it cannot."""
+    crossed, parts = evaluation.class_counts(system).copy(), cross_parts(folds, evaluation.groups)
+    for here, others in parts:
         crossed[here] = evaluation.class_counts(system, fitted_threshold(evaluation, system, others, config))[here]
-    return crossed
+    return crossed if parts else None
 
 
-def cross_folds(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(images decided, images fitted on), (N,) bool, of every fold; one fold alone is fitted on itself."""
-    names = np.unique(folds)
-    return [(folds == fold, folds != fold if len(names) > 1 else folds == fold) for fold in names]
+def cross_parts(folds: np.ndarray, groups: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(images decided, images fitted on), (N,) bool each, which have no image and no group in common.
+
+    Several folds: each fold's images, and those of the others. One fold (a hold-out): its groups (N,), in an order that
+    is always the same, are split into `CROSSED` parts at most. None for one group: every decision would be judged on
+    images like those that it was fitted on. Where `groups` is None, each image is a group.
+    """
+    names, part = np.unique(folds, return_inverse=True)
+    if len(names) < 2:
+        names, group = np.unique(np.arange(len(folds)) if groups is None else groups, return_inverse=True)
+        order = np.random.default_rng(0).permutation(len(names))
+        part = (order % CROSSED)[group]
+    found = [(part == i, part != i) for i in range(part.max(initial=-1) + 1)]
+    return found if len(found) > 1 else []
+
+
+def crossed_by(folds: np.ndarray) -> str:
+    """What `cross_parts` fits on, in words."""
+    return "other folds" if len(np.unique(folds)) > 1 else "other groups of the fold"
 
 
 def fitted_threshold(evaluation: Evaluation, system: int, images: np.ndarray, config: Competition) -> int:

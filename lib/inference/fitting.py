@@ -1,8 +1,9 @@
 """Mixture and decision, found on out-of-fold maps, and what they are worth on images they were not found on.
 
 Whole maps are gone through an image at a time; of each only counts stay: a histogram of bins, and, for objects, pixels
-of all that are alike in class, area and surest pixel. Each fold has a decision of its own, fitted on the other folds'
-images.
+of all that are alike in class, area and surest pixel. The decision for test images is fitted on all out-of-fold images.
+Its worth is told by others: those of each fold decided by what was fitted on the other folds or, in a hold-out, those
+of some groups by what was fitted on its other groups (`cross_parts`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.errors import UserError
-from lib.inference.decision import Decision, cross_folds, fitted_threshold
+from lib.inference.decision import Decision, cross_parts, crossed_by, fitted_threshold
 from lib.inference.evaluate import BINS, HALF, Evaluation, count
 from lib.inference.gate import fit_gates, gated
 from lib.inference.glimpse import Album, AlbumWriter, Glimpser
@@ -40,24 +41,34 @@ SWEEPS = 2  # over several classes' objects
 
 @dataclass(frozen=True)
 class Fitted:
-    """The decision, what it makes of all images, and how it and lesser ones do on images they were not fitted on.
+    """The decision, fitted on all images, and what it makes of them: its scores flatter it.
 
-    Counts (N, C, 3), as metrics take them; `confusion` (C, C): truth x decision of all images. `half`: the mean of all
-    networks, by 0.5 or argmax; `equal`: by a fitted threshold;
-    `mixed_half`, `mixed`: the same of the mixture; `gated`: with its class gate; `decided`: everything.
-    `fold_weights`: what each fold's images met.
+    `counts` (N, C, 3), as metrics take them; `confusion` (C, C): truth x decision of all images. `crossed`: the same
+    steps on images that they were not fitted on; None where all images are of one group.
     """
 
     decision: Decision
     counts: np.ndarray
     confusion: np.ndarray
-    half: np.ndarray
+    crossed: Crossed | None
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """How the decision and lesser ones do on images they were not fitted on, as `cross_parts` splits them.
+
+    Counts (N, C, 3). `equal`: the mean of all networks, by a fitted threshold or argmax; `mixed_half`: the mixture, by
+    0.5 or argmax; `mixed`: by a fitted threshold; `gated`: with its class gate; `decided`: everything. `weights`: of
+    the systems, for each part of the images. `by`: what was fitted on, in words.
+    """
+
     equal: np.ndarray
     mixed_half: np.ndarray
     mixed: np.ndarray
     gated: np.ndarray
     decided: np.ndarray
-    fold_weights: list[tuple[float, ...]]
+    weights: list[tuple[float, ...]]
+    by: str
 
 
 def needs_maps(config: Config, systems: int) -> bool:
@@ -330,32 +341,42 @@ def _confusion(masks: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> np.
 
 
 def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
-    """Fits on all images, and for each fold on those of the others; `folds` (N,) names each image's fold."""
+    """Fits on all images, and crosses: `folds` (N,) names each image's fold."""
     everything = np.ones(len(folds), bool)
     oof, config = fitting.oof, fitting.config
     decision = fitting.fit(everything)
     if fitting.maps is None:
-        counts_, confusion = fitting.decide(decision, everything)
+        counts, confusion = fitting.decide(decision, everything)
     else:  # what is shown is what was decided
         file = tempfile.TemporaryFile(dir=fitting.folder)  # noqa: SIM115 (for the album's life)
         with AlbumWriter(file) as album:
-            counts_, confusion = fitting.decide(decision, everything, album)
+            counts, confusion = fitting.decide(decision, everything, album)
         oof.shown = Album([file])
-    plain = fitting.counts(None)
-    half = plain.class_counts(0)
-    equal_, mixed, mixed_half, gated_, decided = (half.copy() for _ in range(5))
-    weights = []
-    for here, others in cross_folds(folds):
+    crossed = cross(fitting, folds)
+    score = partial(metrics.score, config.competition)
+    decision = replace(
+        decision, score=score(counts), half_score=score(fitting.counts(None).class_counts(0)),
+        cross_score=None if crossed is None else score(crossed.decided),
+    )  # fmt: skip
+    return Fitted(decision, counts, confusion, crossed)
+
+
+def cross(fitting: Fitting, folds: np.ndarray) -> Crossed | None:
+    """Fits on each of `cross_parts`, and decides the images that were left out."""
+    parts, competition = cross_parts(folds, fitting.oof.groups), fitting.config.competition
+    if not parts:
+        return None
+    plain, weights = fitting.counts(None), []
+    equal_, mixed_half, mixed, gated_, decided = (plain.class_counts(0).copy() for _ in range(5))
+    for here, others in parts:
         own = fitting.fit(others)
         counts, threshold = fitting.counts(own.mix), own.threshold or HALF
         gated_[here] = fitting.counts(own.mix, own.gates).class_counts(0, threshold)[here]
         if fitting.search:
-            equal_[here] = plain.class_counts(0, fitted_threshold(plain, 0, others, config.competition))[here]
-            threshold = fitted_threshold(counts, 0, others, config.competition)
+            equal_[here] = plain.class_counts(0, fitted_threshold(plain, 0, others, competition))[here]
+            threshold = fitted_threshold(counts, 0, others, competition)
         mixed_half[here] = counts.class_counts(0)[here]
         mixed[here] = counts.class_counts(0, threshold)[here]
         decided[here] = fitting.decide(own, here)[0]
         weights.append(own.mix.weights if own.mix else equal(fitting.systems))
-    score = partial(metrics.score, config.competition)
-    decision = replace(decision, score=score(counts_), half_score=score(half), cross_score=score(decided))
-    return Fitted(decision, counts_, confusion, half, equal_, mixed_half, mixed, gated_, decided, weights)
+    return Crossed(equal_, mixed_half, mixed, gated_, decided, weights, crossed_by(folds))

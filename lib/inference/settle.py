@@ -1,8 +1,8 @@
 """What `auto` of windows and views comes to: tried on out-of-fold images, written down, and used again.
 
 Kept is what has the highest score after `infer.pays` is taken off for every doubling of the seconds; images of one
-group alone decide nothing. Scores are of the mean of all networks, one class by the threshold fitted on the other
-folds' images.
+group alone decide nothing. Scores are of the mean of all networks, one class by the threshold fitted on other groups
+(`cross_parts`), or by one half where there are none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lib.competition import metrics
 from lib.competition.intervals import paired_gain
 from lib.config import Config, flat
 from lib.config.units import duration
-from lib.inference.decision import cross_folds, crossed_by_threshold, fitted_threshold
+from lib.inference.decision import cross_parts, crossed_by, crossed_by_threshold, fitted_threshold
 from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.members import Part, Session, roi_file
 from lib.inference.predictor import Windows
@@ -103,7 +103,7 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
     """What of `values` is kept, a table of what each gains over the first, and what is to be said of it.
 
     The table's last row is what the choice is worth on images that it does not know: each fold's are predicted by what
-    is kept on the others'. `images`: how many out-of-fold images there are.
+    is kept on the others', or, of one fold, each group's. `images`: how many out-of-fold images there are.
     """
     folds, groups = tried.images["fold"].to_numpy(), tried.images["group"].to_numpy()
     evaluations = [replace(evaluation, groups=groups) for evaluation in tried.evaluations]
@@ -121,13 +121,14 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
         row(name, ours, ratio, "kept" * (i == best))
         for i, (name, ours, ratio) in enumerate(zip(names, counts, ratios, strict=False))
     ]
-    if len(set(folds)) > 1 and len(rows) > 1:
-        rows.append(row("kept on the other folds", _nested(evaluations, ratios, folds, groups, config), None, ""))
+    nested, there = _nested(evaluations, ratios, folds, groups, config), f"kept on {crossed_by(folds)}"
+    if nested is not None and len(rows) > 1:
+        rows.append(row(there, nested, None, ""))
     late, cut = ", ".join(names[len(ratios) :]), " (parts of large ones)" * tried.cut
     note = (
         f"{option} {names[best]}: the highest score after {config.infer.pays:g} is taken off for every doubling of the "
         f"seconds, on {len(folds)} of {images} out-of-fold images{cut}. It is chosen on images that are scored below, "
-        "which flatters these scores; what is kept on the other folds does not know its images."
+        f"which flatters these scores; what is {there} does not know its images."
     )
     if len(set(groups)) < 2:
         tries = f"{len(folds)} of {images} out-of-fold images{cut}"
@@ -140,7 +141,8 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
 def _crossed(evaluation: Evaluation, folds: np.ndarray, config: Config) -> np.ndarray:
     """Counts (N, C, 3)"""
     if evaluation.binary and config.infer.threshold == "fit":
-        return crossed_by_threshold(evaluation, 0, folds, config.competition)
+        crossed = crossed_by_threshold(evaluation, 0, folds, config.competition)
+        return evaluation.class_counts(0) if crossed is None else crossed
     return evaluation.class_counts(0)
 
 
@@ -157,14 +159,15 @@ def _kept(
 
 def _nested(
     evaluations: list[Evaluation], ratios: np.ndarray, folds: np.ndarray, groups: np.ndarray, config: Config
-) -> np.ndarray:
-    """Counts (N, C, 3): each fold's images by what is kept, and the threshold fitted, on the other folds' images."""
-    found = evaluations[0].class_counts(0).copy()
-    for here, others in cross_folds(folds):
+) -> np.ndarray | None:
+    """Counts (N, C, 3): images by what is kept, and the threshold fitted, on images of other folds, or groups of one
+    fold; None where there are none."""
+    found, parts = evaluations[0].class_counts(0).copy(), cross_parts(folds, groups)
+    for here, others in parts:
         known = [Evaluation([], one.counts[others], groups=groups[others]) for one in evaluations]
         chosen = evaluations[_kept(known, ratios, folds[others], groups[others], config)]
         threshold = HALF
         if chosen.binary and config.infer.threshold == "fit":
             threshold = fitted_threshold(chosen, 0, others, config.competition)
         found[here] = chosen.class_counts(0, threshold)[here]
-    return found
+    return found if parts else None

@@ -7,7 +7,7 @@ import numpy as np
 from lib.competition import metrics
 from lib.competition.intervals import paired_gain
 from lib.config import Config
-from lib.inference.decision import Decision, cross_folds, fitted_threshold
+from lib.inference.decision import Decision, cross_parts, fitted_threshold
 from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.fitting import Fitted, judge_of
 from lib.inference.members import Part
@@ -50,12 +50,12 @@ def all_images_note(judged: list[Part], predicting: list[Part]) -> str:
 def ensemble_rows(
     members: list[dict], oof: Evaluation, fitted: Fitted, folds: np.ndarray, config: Config
 ) -> list[dict]:
-    """Best and mean member against the ensemble; what each step gains on folds that nothing was fitted on, nor the best
-    member chosen."""
+    """Best and mean member against the ensemble; what each step gains on images that nothing was fitted on, nor the
+    best member chosen. Nothing is said of that where all images are of one group."""
     scores, competition = [row["OOF score"] for row in members], config.competition
     decision, groups = fitted.decision, oof.groups
     search = oof.binary and config.infer.threshold == "fit"
-    alone = best_elsewhere(oof, len(members), folds, config)
+    crossed = fitted.crossed
 
     def row(name: str, score: float, gain: object = None) -> dict:
         return {"": name, "OOF score": score, f"gain (95 % over {len(set(groups))} groups)": gain}
@@ -67,26 +67,32 @@ def ensemble_rows(
         row("best member", max(scores)),
         row("mean member", sum(scores) / len(scores)),
         row("ensemble", decision.score),
-        row("fitted on other folds:", None),
+    ]
+    if crossed is None:
+        rows.append(row("all images are of one group: on others nothing was tried", None))
+        return rows + _decided(decision, config)
+    alone = best_elsewhere(oof, len(members), folds, config)
+    rows += [
+        row(f"fitted on {crossed.by}:", None),
         row("best member, chosen there", metrics.score(competition, alone)),
-        against("ensemble, over the best member", fitted.decided, alone),
+        against("ensemble, over the best member", crossed.decided, alone),
     ]
     if decision.mix is not None:
-        rows.append(against("its mean and weights, over equal ones", fitted.mixed, fitted.equal))
+        rows.append(against("its mean and weights, over equal ones", crossed.mixed, crossed.equal))
     if decision.gates is not None:
-        rows.append(against("its class gate, over none", fitted.gated, fitted.mixed))
+        rows.append(against("its class gate, over none", crossed.gated, crossed.mixed))
     if search or config.infer.decide or config.infer.gated:
-        rows.append(against("its decision, over 0.5 or argmax", fitted.decided, fitted.mixed_half))
+        rows.append(against("its decision, over 0.5 or argmax", crossed.decided, crossed.mixed_half))
     if search and config.infer.decide:
-        rows.append(against("the same, over a threshold", fitted.decided, fitted.mixed))
+        rows.append(against("the same, over a threshold", crossed.decided, crossed.mixed))
     return rows + _decided(fitted.decision, config)
 
 
 def best_elsewhere(oof: Evaluation, systems: int, folds: np.ndarray, config: Config) -> np.ndarray:
-    """Counts (N, C, 3) of each fold's images by the system, and its threshold, that score best on the other
-    folds' images."""
+    """Counts (N, C, 3) of images by the system, and its threshold, that score best on the other side of
+    `cross_parts`."""
     found, search = oof.class_counts(0).copy(), oof.binary and config.infer.threshold == "fit"
-    for here, others in cross_folds(folds):
+    for here, others in cross_parts(folds, oof.groups):
         decided = [
             oof.class_counts(i, fitted_threshold(oof, i, others, config.competition) if search else HALF)
             for i in range(systems)

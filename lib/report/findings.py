@@ -59,7 +59,7 @@ def write_findings(
         workspace.report / "oof.json",
         {
             "metric": config.metric, "score": decision.score, "half_score": decision.half_score,
-            "cross_score": decision.cross_score,
+            "cross_score": decision.cross_score, "crossed_by": fitted.crossed.by if fitted.crossed else None,
             "threshold": None if decision.threshold is None else decision.threshold / (BINS - 1),
             "names": competition.label_names, "confusion": fitted.confusion.tolist(),
             "classes": class_rows(fitted.confusion, competition.label_names), "sizes": size_rows(objects),

@@ -112,7 +112,7 @@ def test_the_largest_object_alone(tmp_path):
         truth[3:6, 3:6] = 0
         probs[:, :, 2:10, 2:10] = 0.99  # small, but surer than the disc
     found, _ = fitted(tmp_path, images, 2, decide=["largest"])
-    assert found.decision.rules[1].largest and found.decision.cross_score > 0.97 > scored(found.mixed)
+    assert found.decision.rules[1].largest and found.decision.cross_score > 0.97 > scored(found.crossed.mixed)
 
 
 def several(seed, offsets=(0.0, 0.0, -2.0)):
@@ -226,7 +226,8 @@ def test_a_class_gate_is_fitted_crossed_by_fold_and_applied_as_it_was_counted(tm
     assert found.decision.half_score < 0.8 < 0.99 < found.decision.cross_score
     gates = found.decision.gates
     assert 0.08 < gates[-1] <= 0.6 and not any(gates[:-1]), "background is never left out"
-    assert metrics.score(settings.competition, found.gated) > metrics.score(settings.competition, found.mixed) + 0.1
+    gated, mixed = (metrics.score(settings.competition, c) for c in (found.crossed.gated, found.crossed.mixed))
+    assert gated > mixed + 0.1
     found.decision.save(tmp_path / "decision.json", ["one"])
     again = Decision.load(tmp_path / "decision.json")
     for i, (probs, truth) in enumerate(images):
@@ -280,8 +281,8 @@ def test_weights_leave_noise_out_and_gain_on_other_folds(tmp_path, how, mean):
     found, fitting = fitted(tmp_path, images, 2, members=how, mean=mean)
     weights = found.decision.mix.weights
     assert sum(weights) == pytest.approx(1) and weights[2] < 0.12 and min(weights[:2]) > 0.25
-    assert len(found.fold_weights) == 2 and all(w[2] < 0.12 for w in found.fold_weights)
-    assert scored(found.mixed) > scored(found.equal) + 0.005
+    assert len(found.crossed.weights) == 2 and all(w[2] < 0.12 for w in found.crossed.weights)
+    assert scored(found.mixed) > scored(found.crossed.equal) + 0.005
     for i, (probs, truth) in enumerate(images):  # whole maps, not the sample
         with_mean = np.concatenate([to_bins(probs) / np.float32(255), probs.mean(0, keepdims=True)])
         labels = found.decision.labels(found.decision.quantised(with_mean))
@@ -296,7 +297,7 @@ def test_weights_of_a_fold_never_see_its_images(tmp_path):
     for probs, _ in images[3:]:  # in fold 1 the systems change places
         probs[:] = probs[::-1].copy()
     found, _ = fitted(tmp_path, images, 2, members="greedy")
-    fold0, fold1 = found.fold_weights  # what the images of fold 0 met was found on fold 1
+    fold0, fold1 = found.crossed.weights  # what the images of fold 0 met was found on fold 1
     assert fold0[0] < 0.12 and fold1[2] < 0.12
     assert found.decision.cross_score < found.decision.score - 0.01
 

@@ -37,8 +37,9 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         "oof", "Out-of-fold", blocks,
         [
             (oof["metric"].replace("_", " "), oof["score"]),
-            *([("threshold fitted on other folds", oof["cross_score"]), ("threshold 0.5", oof["half_score"])]
-              if oof["threshold"] is not None else []),
+            *([(f"decision fitted on {oof['crossed_by']}", oof["cross_score"])]
+              if oof.get("crossed_by") else []),
+            *([("threshold 0.5", oof["half_score"])] if oof["threshold"] is not None else []),
             ("threshold", oof["threshold"]), ("images", len(oof["images"])),
         ],
         "The ensemble on whole training images, each predicted only by members that never saw its group.",

@@ -16,7 +16,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
     numbers = [("members trained", len(done)), ("best member on its own fold", max(scores, default=None))]
     if oof:
         numbers.append((f"ensemble, out-of-fold {oof['metric'].replace('_', ' ')}", oof["score"]))
-        if oof["threshold"] is not None:
-            numbers.append(("its threshold fitted on other folds", oof["cross_score"]))
+        if oof.get("crossed_by"):
+            numbers.append((f"its decision fitted on {oof['crossed_by']}", oof["cross_score"]))
     numbers.append(("submissions written", len(list(workspace.submissions.glob("*_*.json")))))
     return Section("overview", "Overview", [], numbers)

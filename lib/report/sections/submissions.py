@@ -42,6 +42,6 @@ def _listed(row: dict) -> dict:
 def _written(name: str, about: dict) -> dict:
     return {
         "file": name, "members": len(about.get("members", [])), "OOF score": about.get("oof_score"),
-        "threshold of other folds": about.get("oof_score_crossed"), "TTA": about.get("tta"),
+        "fitted on other groups": about.get("oof_score_crossed"), "TTA": about.get("tta"),
         "seconds": about.get("seconds"), "code": about.get("code"),
     }  # fmt: skip
