@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -90,4 +91,8 @@ def read_json(path: str | Path, default: object) -> dict:
 def write_table(path: str | Path, table: pd.DataFrame, provenance: str = "") -> None:
     """Write a CSV; `provenance` becomes a first line that starts with `#`."""
     head = f"# {provenance}\n" if provenance else ""
-    write_text(path, head + table.to_csv(index=False, lineterminator="\n"))
+    texts = table.select_dtypes(exclude="number")
+    # pandas puts no quotes around a carriage return, and takes it for the end of a row when it reads.
+    breaks = any("\r" in str(cell) for name in texts for cell in texts[name].unique())
+    quoting = csv.QUOTE_NONNUMERIC if breaks else csv.QUOTE_MINIMAL
+    write_text(path, head + table.to_csv(index=False, lineterminator="\n", quoting=quoting))

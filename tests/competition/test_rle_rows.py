@@ -1,3 +1,4 @@
+import csv
 import tracemalloc
 
 import numpy as np
@@ -42,6 +43,31 @@ def test_what_is_written_is_read_with_every_knob(tmp_path, shape, order, base, e
     found = codec.read(tmp_path / "out.csv", {"a": shape, "b": (3, 2)})
     assert (found["a"].read(0, 0, *shape) == labels).all()
     assert (found["b"].read(0, 0, 3, 2) == (0 if background else 255)).all()
+
+
+ODD = st.text(st.sampled_from("ab,\"\n\r;\t' é\ufeff#"), min_size=1, max_size=6).filter(lambda s: s.strip() == s)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ids=st.lists(ODD, min_size=2, max_size=4, unique=True), separator=st.sampled_from(",;\t|"), column=ODD)
+def test_ids_may_hold_what_csv_uses(tmp_path, ids, separator, column):
+    labels = np.eye(4, 6, dtype=np.uint8)
+    sample = pd.DataFrame({"id": ids, "mask": "", f"{column}.": "x"})
+    sample.attrs["separator"] = separator
+    codec = RleRows(Settings(submission={"rle_column": "mask"}), sample, [])
+    codec.add(ids[1], 4, 6, [(0, labels)])
+    codec.write(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:  # another reader
+        head, *lines = csv.reader(file, delimiter=separator)
+    assert head == ["id", "mask", f"{column}."] and [line[0] for line in lines] == ids
+    assert codec.check(tmp_path / "out.csv", dict.fromkeys(ids, (4, 6))) == {one: 4 * (one == ids[1]) for one in ids}
+
+
+def test_a_quote_that_is_not_closed_is_one_sentence(tmp_path):
+    (tmp_path / "out.csv").write_text('id,class,predicted\nb,"road,\nb,tree,\n')
+    codec = RleRows(Settings(classes=CLASSES, submission={"class_column": "class"}), rows(*[""] * 4), [])
+    with pytest.raises(UserError, match="out.csv is no readable CSV: a row has 2 fields, the header 3"):
+        codec.check(tmp_path / "out.csv", SIZES)
 
 
 def rows(*texts):

@@ -119,7 +119,7 @@ class CsvRows(Codec):
         """Name and answer of each row. Raises UserError on columns that are not the sample's."""
         s = self.config.submission
         with path.open("rb") as file:
-            columns = self._fields(path, file.readline().removeprefix(codecs.BOM_UTF8))
+            columns = self._fields(path, _whole(file.readline(), file).removeprefix(codecs.BOM_UTF8))
             for column in filter(None, [s.id_column, s.class_column, s.rle_column]):
                 if column not in map(tidy, columns):
                     raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
@@ -182,8 +182,9 @@ class CsvRows(Codec):
     def _line(self, values: Sequence[str]) -> bytes:
         """A line of CSV, without its end."""
         text = io.StringIO()
-        csv.writer(text, delimiter=self.separator, lineterminator="").writerow(values)
-        return text.getvalue().encode()
+        # Python puts cells with a line break into quotes only where the break is part of the lines' own end.
+        csv.writer(text, delimiter=self.separator, lineterminator="\r\n").writerow(values)
+        return text.getvalue().removesuffix("\r\n").encode()
 
     def _fields(self, path: Path, line: bytes) -> list[str]:
         csv.field_size_limit(sys.maxsize)
@@ -198,5 +199,10 @@ class CsvRows(Codec):
 
 
 def _whole(line: bytes, file: io.BufferedReader) -> bytes:
-    """A line of which `line` is the beginning, or all of it."""
-    return line if line.endswith(b"\n") else line + file.readline()
+    """A row of which `line` is the beginning, or all of it. A cell in quotes may hold line breaks."""
+    parts = [line if line.endswith(b"\n") else line + file.readline()]
+    quotes = parts[0].count(b'"')
+    while quotes % 2 and (more := file.readline()):
+        parts.append(more)
+        quotes += more.count(b'"')
+    return b"".join(parts)
