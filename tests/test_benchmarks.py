@@ -4,13 +4,15 @@ import json
 import math
 import runpy
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import ablation, effects, ensemble, external, proxy, rounds, trials
+from benchmarks import ablation, effects, ensemble, external, mutants, proxy, rounds, trials
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config.load import workspace_of
@@ -407,3 +409,32 @@ def test_external_images_are_a_folds_images_from_elsewhere_and_no_arm_validates_
     table = tables.read(tmp_path / "trials/tiny/folds.csv", tables.FOLDS, "02").set_index("image_id")["fold"]
     web = {name for name, _ in trained["external-external"] if name.startswith("elsewhere_")}
     assert web == {f"elsewhere_{name}" for name in table.index[table == 5]}, "no other folds' images are left there"
+
+
+def test_faults_are_drawn_by_seed_compile_and_change_what_is_run():
+    faults = mutants.drawn("losses", 12, 0)
+    assert [f.shown() for f in faults] == [f.shown() for f in mutants.drawn("losses", 12, 0)]
+    assert [f.shown() for f in faults] != [f.shown() for f in mutants.drawn("losses", 12, 1)]
+    assert len({(f.line, f.occurrence, f.operator) for f in faults}) == 12
+    for fault in faults:
+        compile(fault.code, fault.file, "exec")
+        assert fault.shown()["old"] != fault.shown()["new"]
+
+
+def test_annotations_are_no_place_for_a_fault():
+    source = "def half(x: int | None = 4) -> int | None:\n    return x // 2\n"
+    assert {place for _, _, place in mutants.positions(source)} == {(1, 25), (2, 13), (2, 16)}
+
+
+def test_a_fault_is_what_the_tests_of_its_process_import(tmp_path):
+    """One that the tests must notice is killed, and the code without a fault passes."""
+    code = (
+        "from benchmarks import mutants; mutants.prepare(); from dataclasses import replace\n"
+        "tests = ['lib/imaging/pad.py']; print(mutants.seconds_without_fault(tests) > 0)\n"
+        "places = list(mutants.positions(open('lib/imaging/pad.py').read()))\n"
+        "name, occurrence, (line, _) = next(p for p in places if 'Sub_Add' in p[0])\n"
+        "fault = mutants.Fault('pad', 'lib/imaging/pad.py', name, occurrence, line, tests)\n"
+        "print([how for _, how in mutants.tried([fault], {tuple(tests): 60}, 1)])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["True", "['killed']"], done.stderr
