@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PureWindowsPath
@@ -57,6 +58,25 @@ def is_hidden(path: PurePath, named: tuple[str, ...] = ()) -> bool:
 
 
 def visible_files(root: Path, pattern: str) -> list[Path]:
-    """The files below `root` that match a glob, sorted, without hidden ones and those in hidden folders."""
-    named = PurePath(pattern).parts
-    return sorted(p for p in root.glob(pattern) if not is_hidden(p.relative_to(root), named) and p.is_file())
+    """The files below `root` that match a glob, sorted, without hidden ones and those in hidden folders.
+
+    `{a,b}` in it matches `a` or `b`.
+    """
+    found = set()
+    for one in alternatives(pattern):
+        named = PurePath(one).parts
+        found |= {p for p in root.glob(one) if not is_hidden(p.relative_to(root), named) and p.is_file()}
+    return sorted(found)
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Globs without braces that together match what a glob with braces does.
+
+    >>> alternatives("{Train,Val}/*/{a,b}.png")
+    ['Train/*/a.png', 'Train/*/b.png', 'Val/*/a.png', 'Val/*/b.png']
+    """
+    found = re.search(r"\{([^{}]*,[^{}]*)\}", pattern)
+    if not found:
+        return [pattern]
+    start, end = pattern[: found.start()], pattern[found.end() :]
+    return [one for word in found[1].split(",") for one in alternatives(start + word + end)]

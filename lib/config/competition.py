@@ -58,6 +58,8 @@ class Labels(Section):
     missing: Literal["error", "empty", "unlabeled"] = "error"
     """What a training image means that the labels do not name: a mistake, an image without object, or one that only
     pseudo-labeling may use."""
+    surplus: Literal["error", "skip"] = "error"
+    """What a mask, or a row of run-lengths, means whose image is no training image: a mistake, or nothing (`skip`)."""
     crowd: Literal["ignore", "class"] = "ignore"
     """COCO: whether a region of many objects (`iscrowd`) is not scored, or counts as its category."""
     polygon_fill: Literal["coco", "fillpoly"] = "coco"
@@ -135,15 +137,16 @@ class Submission(Section):
     none. Its form of answers, and its `metric`, `scoring` and `score_background`, become the defaults."""
     codec: str = "rle"
     """Submission codec: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
-    `tif` (a ZIP of single-band TIFFs), or the name of one that a plugin registers."""
+    `tif` (a ZIP of single-band TIFFs), `png` (a ZIP of grey PNGs), or the name of one that a plugin registers."""
     sample: str = "sample_submission.csv"
     """The organiser's sample; gives ids, their order, and the column names. Empty where there is none: answers are then
     written for all test images, in the order of their ids."""
     id_column: Column = "id"
     """Column with the image id."""
     id_template: str = "{id}"
-    """How that column, or a TIFF's file name, is written: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`. `{number}`
-    is the last whole number in an id (`{number:03}`: three digits); `patches` also have `{x}` and `{y}`, in pixels."""
+    """How that column, or a file's name in a ZIP, is written: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`.
+    `{number}` is the last whole number in an id (`{number:03}`: three digits); `patches` also have `{x}` and `{y}`, in
+    pixels."""
     class_column: Column = ""
     """Column with the class name, when there is one row per image and class; else empty."""
     rle_column: Column = "predicted"
@@ -170,7 +173,7 @@ class Submission(Section):
     patch_share: Annotated[float, Ge(0), Lt(1)] = 0.25
     """`patches`: a patch is 1 when more than this share of it is object."""
     object_value: Annotated[int, Ge(1), Le(255)] = 1
-    """`tif`: what an object's pixels hold when there is one class; of several, they hold the label index."""
+    """`tif`, `png`: what an object's pixels hold when there is one class; of several, they hold the label index."""
     max_mb: Annotated[float, Ge(0)] = 0
     """Largest file that the competition takes, in megabytes of 1,000,000 bytes, for `python -m lib check`; 0: any."""
 
@@ -195,7 +198,7 @@ class Submission(Section):
             raise ValueError(
                 f"{here}.id_template: {template!r} cannot be filled in ({error!r}); it may hold {names}"
             ) from None
-        whole = self.codec in ("pixels", "patches", "tif")  # one answer for all classes and objects
+        whole = self.codec in ("pixels", "patches", "tif", "png")  # one answer for all classes and objects
         mistakes = {
             f"id_template is {template!r}; it must hold {{id}} or {{number}}": "{id" not in template
             and "{number" not in template,
@@ -237,7 +240,7 @@ class Competition(Section):
     root: str = "data/demo"
     """The organiser's folder. It is only read."""
     train_images: str = "train/*"
-    """Glob of the training images, relative to `root`."""
+    """Glob of the training images, relative to `root`: `train/*.tif`, `{train,val}/*/images/*`."""
     test_images: str = "test/*"
     """Glob of the test images. What both globs match is a test image if the sample submission, or `test_list`, asks for
     it, else a training image. Where test images are hidden until a notebook is scored, the glob may match nothing if

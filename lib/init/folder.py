@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from lib.competition.dataset import image_files
 from lib.competition.labels.coco import read_coco
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv
@@ -22,7 +24,7 @@ from lib.imaging.reader import AS_THEY_ARE, SUFFIXES, open_image
 from lib.imaging.readers.array import ARRAY_SUFFIXES
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.init.depth import middle, span
-from lib.init.found import evenly
+from lib.init.found import evenly, some
 from lib.init.ids import find_ids, ids_of, known_of, of_first_band
 from lib.init.names import Known
 
@@ -32,6 +34,14 @@ VALUES = 64  # a file with more values than this is a picture
 LOOKED = 2048  # side of the middle of a mask that is looked at
 JSONS = 50  # of a folder with more, none is a COCO JSON
 MANY = 12  # folders beside one another whose files are alike
+NAMED = 12  # folders that a pattern names one by one
+UNREAD = {
+    ".dcm": "DICOM", ".h5": "HDF5", ".hdf5": "HDF5", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mat": "MATLAB",
+    ".npz": "archives of arrays", ".zarr": "Zarr", ".nc": "NetCDF", ".parquet": "Parquet", ".tfrecord": "TFRecord",
+    ".geojson": "GeoJSON", ".shp": "shapefiles", ".jsonl": "JSON by line", ".xml": "XML", ".xlsx": "Excel",
+    ".mp4": "video", ".avi": "video", ".zip": "archives", ".tar": "archives", ".gz": "archives", ".7z": "archives",
+}  # fmt: skip
+"""What files of suffixes that no reader takes hold."""
 SOFT = 0.2  # share of a mask's pixels that may be grey edges, between 0 and the largest value
 
 
@@ -40,6 +50,7 @@ class Folder:
     """Files by what they are; paths are relative to `root`, with slashes.
 
     `texts`: JSONs that are no COCO, and lists. `pixels`: how deep pictures are shown. `image_ids`: as the option.
+    `unread`: files that no reader takes, by suffix. `broken`: pictures that their reader refuses, and why.
     """
 
     root: Path
@@ -50,10 +61,22 @@ class Folder:
     texts: list[str] = field(default_factory=list)
     pixels: Pixels = AS_THEY_ARE
     image_ids: str = ""
+    unread: dict[str, list[str]] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
     def images(self) -> dict[str, str]:
         """Image id → picture."""
         return ids_of(self.pictures, self.image_ids)
+
+    def kinds_unread(self) -> list[str]:
+        """One phrase for each suffix of at least two files that no reader takes, the most frequent first."""
+        kinds = sorted(self.unread.items(), key=lambda item: -len(item[1]))
+        return [
+            f"{len(names)} files {suffix or 'without suffix'} ({UNREAD.get(suffix, 'unknown')}), such as {names[0]}, "
+            "are not read"
+            for suffix, names in kinds
+            if len(names) > 1 or suffix in UNREAD
+        ]
 
     def known(self) -> Known:
         """The ids, as texts may name them."""
@@ -69,8 +92,27 @@ def look(root: Path) -> Folder:
     """Sort the files of a folder. Raises UserError when there is none, or no picture in it."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the organiser's, for example ../data/competition")
-    folder, images = Folder(root), defaultdict(list)
-    names = sorted(_walk(root))
+    folder = Folder(root)
+    images = _sort(folder, sorted(_walk(root)))
+    for (where, suffix, word), own in images.items():
+        if reason := _unusable(root, own):
+            folder.broken |= dict.fromkeys(own, reason)
+            continue
+        masks = _are_masks(root, own, suffix, bool(word or re.search(rf"(?<![a-z]){MASK_WORDS}", where.lower())))
+        (folder.masks if masks else folder.pictures).extend(own)
+    folder.pictures.sort()
+    if not folder.pictures:
+        raise UserError(_no_image(folder))
+    tables = [[list(table[c]) for c in table.columns] for table in folder.tables.values() if len(table)]
+    folder.image_ids, files = find_ids(folder.pictures, tables, folder.masks)
+    folder.pictures = of_first_band(folder.pictures, files)
+    folder.pixels = Pixels(files=files)
+    return folder
+
+
+def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[str]]:
+    """Put tables, JSONs and others where they belong; images by kind."""
+    images: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     parents = {PurePosixPath(name).parent for name in names}
     beside = Counter(parent.parent for parent in parents)
     alike = {str(parent): f"{parent.parent}/*" for parent in parents if beside[parent.parent] > MANY}
@@ -84,17 +126,36 @@ def look(root: Path) -> Folder:
             _sort_json(folder, name)
         elif suffix == ".txt":
             folder.texts.append(name)
-    for (where, suffix, word), own in images.items():
-        masks = _are_masks(root, own, suffix, bool(word or re.search(rf"(?<![a-z]){MASK_WORDS}", where.lower())))
-        (folder.masks if masks else folder.pictures).extend(own)
-    folder.pictures.sort()
-    if not folder.pictures:
-        raise UserError(f"{root} holds no image ({', '.join(SUFFIXES)}); unpack the organiser's archives there")
-    tables = [[list(table[c]) for c in table.columns] for table in folder.tables.values() if len(table)]
-    folder.image_ids, files = find_ids(folder.pictures, tables, folder.masks)
-    folder.pictures = of_first_band(folder.pictures, files)
-    folder.pixels = Pixels(files=files)
-    return folder
+        else:
+            ending = ".nii.gz" if name.lower().endswith(".nii.gz") else suffix
+            folder.unread.setdefault(ending, []).append(name)
+    return images
+
+
+def _no_image(folder: Folder) -> str:
+    """The sentence for a folder without any picture: what there is, and what to do."""
+    if folder.masks:
+        return (
+            f"{folder.root} holds no image: its {len(folder.masks)} image files ({some(folder.masks, 2)}) hold few "
+            "different values, as masks do; add the images"
+        )
+    what = "; ".join(folder.kinds_unread())
+    if folder.broken:
+        what = next(iter(folder.broken.values()))
+    advice = f"{what}; convert them to TIFF, PNG or .npy" if what else "unpack the organiser's archives there"
+    return f"{folder.root} holds no image that is read ({', '.join(SUFFIXES)}): {advice}"
+
+
+def _unusable(root: Path, names: list[str]) -> str:
+    """Why none of a few files can be opened; empty when one can."""
+    reason = ""
+    for name in evenly(names, 3):
+        try:
+            open_image(root / name, Pixels(range=(0, 255))).close()
+            return ""
+        except UserError as error:
+            reason = str(error)
+    return reason
 
 
 def _walk(root: Path) -> list[str]:
@@ -109,12 +170,14 @@ def _kind(name: str, alike: dict[str, str]) -> tuple[str, str, str]:
     """Images of one folder, one suffix, and one word in their names are masks or pictures together.
 
     A folder with a part in its path that differs from image to image (`a1b2/masks/`) goes by its last part; `alike`:
-    folders whose files are taken together.
+    folders whose files are taken together; files of one name (`band_08`) in them are of one kind.
     """
     path = Path(name)
     word = re.search(rf"(?:^|[_-])({MASK_WORDS})", path.stem.lower())
     parts = path.parent.as_posix().split("/")
     where = alike.get("/".join(parts), "/".join(parts)) if len(parts) < 3 else f"{parts[0]}/*/{parts[-1]}"
+    if word and where.endswith("/*"):
+        return where, path.suffix.lower(), path.stem
     return where, path.suffix.lower(), word[1] if word else ""
 
 
@@ -192,23 +255,34 @@ def read_json(path: Path) -> object:
 def glob_of(root: Path, names: list[str], aside: set[str]) -> str | None:
     """The plainest pattern below `root` that matches these pictures and, `aside` from some, no other; else None."""
     wanted = set(names)
-    if not wanted:
-        return None
-    for pattern in _patterns(names):
-        pictures = (p for p in root.glob(pattern) if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        if {p.relative_to(root).as_posix() for p in pictures} - aside == wanted:
+    for pattern in _patterns(names) if wanted else []:
+        try:
+            found = image_files(root, pattern, "init")
+        except UserError:
+            continue
+        if {path.relative_to(root).as_posix() for path in found} - aside == wanted:
             return pattern
     return None
 
 
 def _patterns(names: list[str]) -> list[str]:
-    """Patterns that match all the names, the plainest first."""
+    """Patterns that match all the names, the plainest first: any folder, or folders by their names."""
     folders = [Path(name).parent.parts for name in names]
     if len({len(parts) for parts in folders}) != 1:
         return []
-    parts = [next(iter(set(level))) if len(set(level)) == 1 else "*" for level in zip(*folders, strict=True)]
+    levels = [sorted(set(level)) for level in zip(*folders, strict=True)]
+    plain = [glob.escape(level[0]) if len(level) == 1 else "*" for level in levels]
+    nameable = [1 < len(level) <= NAMED and not set("{},") & set("".join(level)) for level in levels]
+    exact = [
+        "{" + ",".join(map(glob.escape, level)) + "}" if named else one
+        for level, one, named in zip(levels, plain, nameable, strict=True)
+    ]
     suffixes = {Path(name).suffix for name in names}
     start = os.path.commonprefix([Path(name).name for name in names])
     end = os.path.commonprefix([Path(name).name[::-1] for name in names])[::-1]
-    ends = ["*", *(f"*{suffix}" for suffix in suffixes if len(suffixes) == 1), f"{start}*", f"*{end}"]
-    return ["/".join([*parts, last]) for last in ends]
+    ends = ["*", *(f"*{glob.escape(suffix)}" for suffix in suffixes if len(suffixes) == 1)]
+    ends += [f"{glob.escape(start)}*", f"*{glob.escape(end)}"]
+    if len({Path(name).name for name in names}) == 1:
+        ends = [glob.escape(start)]
+    above = [plain] + [exact] * (exact != plain)
+    return ["/".join([*parts, last]) for parts in above for last in ends]

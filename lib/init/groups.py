@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from lib.competition.labels.template import Names
@@ -17,6 +18,7 @@ WORDS = ("patient", "subject", "case", "slide", "donor", "person", "place", "sit
 NO_GROUP = re.compile(r"split|fold|^set$|file|path|height|width|size|usage|rle|encod|resolution|^age$", re.IGNORECASE)
 RUN_COLUMN = re.compile(r"rle|encod|mask", re.IGNORECASE)
 MIN_GROUPS = 4
+MOST = 0.7  # share of the steps between the numbers of frames that are equal
 WORDS_CUT = 8  # at most so many words are cut off a name
 
 
@@ -94,23 +96,70 @@ def _is_stratum(values: pd.Series, train: set[str]) -> bool:
 
 
 def _of_names(train: set[str], test: set[str], notes: Notes) -> Grouping:
-    """The fewest words to cut off the names that make families of them."""
-    for parts in range(1, WORDS_CUT + 1):
+    """Frames of one sequence, or the fewest words to cut off the names that make families of them."""
+    grids, one_sequence = _grids(train), False
+    for parts in range(2 if grids else 1, WORDS_CUT + 1):
         families = {family(name, parts) for name in train}
-        if len(families) < MIN_GROUPS:
+        running = parts == 1 and _running(train)
+        one_sequence |= running and len(families) == 1
+        if len(families) < (2 if running or grids else MIN_GROUPS):
             break
         if len(families) <= 0.9 * len(train):
             shared = families & {family(name, parts) for name in test}
             why = f"{len(families)} families of names, such as {min(families)}"
+            why += ", with running numbers" if running else ""
             if not shared and test:
                 why += "; the test images are of others"
             notes.found.append(f"groups: {why}")
             notes.unsure.append(
                 "whether images whose names start alike belong together: they stay in one fold (folds.group_regex)"
             )
-            return Grouping([Choice("folds.group_regex", family_pattern(parts), why)], len(families))
+            regex = family_pattern(parts, any(family(name, parts) == name for name in train))
+            return Grouping([Choice("folds.group_regex", regex, why)], len(families))
+    if one_sequence:
+        notes.unsure.append(
+            "whether neighbouring frames or slices look alike: all names are running numbers of one sequence, so folds "
+            "may share what they show (give blocks of them a group in a metadata column, folds.group_column)"
+        )
+        return Grouping([], len(train))
     notes.unsure.append(
         "whether images belong together (patients, places): nothing says so, each is its own group "
         "(folds.group_column, or group_regex, as in ^(.+?)_)"
     )
     return Grouping([], len(train))
+
+
+def _grids(names: set[str]) -> bool:
+    """Whether names end in the two coordinates of tiles that are cut from a few larger images.
+
+    >>> _grids({"rome_0_0", "rome_0_512", "rome_512_0", "rome_512_512", "oslo_0_0", "oslo_512_0"})
+    True
+    >>> _grids({"aachen_000001_000019", "aachen_000002_000019", "ulm_000001_000019", "ulm_000007_000019"})
+    False
+    """
+    found = [re.fullmatch(r"(.+?)[_.-]([A-Za-z]?\d+)[_.-]([A-Za-z]?\d+)", name) for name in names]
+    if not all(found):
+        return False
+    whole = {match[1] for match in found}
+    rows, columns = {(match[1], match[2]) for match in found}, {(match[1], match[3]) for match in found}
+    # In a grid a row has several columns, and a column several rows.
+    return 2 <= len(whole) < len(names) / 2 and max(len(rows), len(columns)) <= 0.75 * len(names)
+
+
+def _running(names: set[str]) -> bool:
+    """Whether names end in the numbers of frames or slices: most families count on in steps of one size.
+
+    >>> _running({"seq01_0120", "seq01_0150", "seq01_0180", "seq02_0030", "seq02_0060"})
+    True
+    >>> _running({"a_17", "a_3", "a_90", "b_41", "b_5"})
+    False
+    """
+    frames: dict[str, list[int]] = {}
+    for name in names:
+        found = re.fullmatch(r"(.+?)[_.-][A-Za-z]*(\d+)", name)
+        if not found:
+            return False
+        frames.setdefault(found[1], []).append(int(found[2]))
+    several = [np.diff(sorted(own)) for own in frames.values() if len(own) > 1]
+    even = [own for own in several if np.mean(own == np.median(own)) >= MOST]
+    return len(several) > len(frames) / 2 and len(even) > len(several) / 2

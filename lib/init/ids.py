@@ -28,8 +28,9 @@ def find_ids(pictures: list[str], columns: list[list[list[str]]], masks: list[st
     columns = [[evenly(cells, LOOKED) for cells in table] for table in columns]
     masks = evenly(masks, LOOKED)
     template, score = _best(pictures, columns, masks)
-    files = _bands(pictures)
-    if files and score < len(columns) + bool(masks):
+    bands = _bands(pictures)
+    if bands and score < len(columns) + bool(masks) and not _views(bands, columns, masks):
+        files = _red_green_blue(bands)
         apart, better = _best(of_first_band(pictures, files), columns, masks)
         if apart is not None and better > score:
             return apart, files
@@ -110,8 +111,17 @@ def _names(stems: list[str]) -> list[str]:
     return [*dict.fromkeys(out), *("{id}" + "_*" * count for count in range(1, min(words, CUT) + 1))]
 
 
-def _bands(pictures: list[str]) -> tuple[str, ...]:
-    """How the names of red, green and blue end, where the channels of an image are files of their own."""
+def _views(bands: dict[str, set[str]], columns: list[list[list[str]]], masks: list[str]) -> bool:
+    """Whether what may be channels are images of their own, such as views of one object: each has a mask, or, where
+    there are no masks, a cell in a table."""
+    known = Known.of({PurePosixPath(image.rstrip("_-")).name for image in bands})
+    told = [form_of(cells, known) for table in columns for cells in table]
+    told = [form_of(masks, known, files=True)] if masks else told
+    return any(form and len(next(iter(bands.values())) & set(form.classes)) > 1 for form in told)
+
+
+def _bands(pictures: list[str]) -> dict[str, set[str]]:
+    """Image → how its files end, where all images have files of the same few endings; else nothing."""
     for split in (r"(?P<image>.*)/(?P<band>[^/]+)", r"(?P<image>.*[_-])(?P<band>[^/_-]+)"):
         bands = defaultdict(set)
         for name in pictures:
@@ -120,10 +130,15 @@ def _bands(pictures: list[str]) -> tuple[str, ...]:
                 bands[found["image"]].add(found["band"])
         sets = {frozenset(own) for own in bands.values()}
         if len(sets) == 1 and len(bands) > 1 and 2 <= len(next(iter(sets))) <= BANDS:
-            here = {band.lower(): band for band in sorted(next(iter(sets)))}
-            usual = next((names for names in COLOURS if all(name.lower() in here for name in names)), None)
-            return tuple(here[name.lower()] for name in usual) if usual else (*here.values(), *here.values())[:3]
-    return ()
+            return bands
+    return {}
+
+
+def _red_green_blue(bands: dict[str, set[str]]) -> tuple[str, ...]:
+    """How the names of red, green and blue end, as far as names tell."""
+    here = {band.lower(): band for band in sorted(next(iter(bands.values()), ()))}
+    usual = next((names for names in COLOURS if all(name.lower() in here for name in names)), None)
+    return tuple(here[name.lower()] for name in usual) if usual else (*here.values(), *here.values())[:3]
 
 
 def ids_of(pictures: list[str], template: str) -> dict[str, str]:

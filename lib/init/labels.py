@@ -1,25 +1,26 @@
-"""Recognising how training labels are written: masks, COCO JSON, run-lengths in a CSV."""
+"""Recognising training labels that are masks, or run-lengths in a CSV."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from lib.competition.labels.labelme import read_shapes
-from lib.competition.labels.template import Names, image_id_of
+from lib.competition.labels.mask_file import MaskFile
+from lib.competition.labels.template import Names
 from lib.errors import UserError
 from lib.init.classes import NO_CLASS, names_of_values, palette_of
-from lib.init.folder import Folder, soft_level, values_of
+from lib.init.folder import VALUES, Folder, soft_level, values_of
 from lib.init.found import Choice, Notes, evenly, some
-from lib.init.names import Form, form_of
+from lib.init.names import Form, form_of, form_of_most
 from lib.init.run_lengths import read_layout
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*\s*")
+LARGEST = 2**25  # pixels of a mask that run-lengths are compared with
 LOOKED = 100  # masks
 COLOURS = 32  # more are no classes
 BY_CLASS, OTHERWISE = r"label|class|semantic|index|mask", r"instance|object|colou?r|panoptic|preview|vis"
@@ -41,6 +42,10 @@ class Labels:
     files: frozenset[str] = frozenset()
     whole: bool = False
     painted: bool = False
+    rows: str = ""
+    """What has a row, or a mask, of its own: `image`, `class` or `object`."""
+    answer: dict[str, object] = field(default_factory=dict)
+    """Options of `competition.submission` for answers in the form of the labels, as far as these tell."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +63,38 @@ class Masks:
         some_of = evenly(self.names, LOOKED)
         return np.unique(np.concatenate([values_of(self.folder.root / name, coloured) for name in some_of]))
 
+    def check_alike(self) -> None:
+        """Raises UserError, naming the file, where one or few of the masks hold far more values than the others."""
+        counts = {name: len(values_of(self.folder.root / name, True)) for name in evenly(self.names, LOOKED)}
+        usual = sorted(counts.values())[len(counts) // 2]
+        odd = [name for name, count in counts.items() if count > max(VALUES, 4 * usual)]
+        if odd and usual <= VALUES:
+            raise UserError(
+                f"{self.folder.root / odd[0]} holds {counts[odd[0]]} different values or colours, where most masks "
+                f"hold {usual} ({len(odd)} such files); replace it by a mask, or remove it with its image"
+            )
+
+    def answer(self, template: str, labels: Labels) -> dict[str, object]:
+        """Options of answers that are files such as these masks; none where such cannot be written."""
+        suffix = PurePosixPath(template).suffix.lower()
+        codec = {".tif": "tif", ".tiff": "tif", ".png": "png"}.get(suffix)
+        chosen = {choice.key.rsplit(".", 1)[1]: choice.value for choice in labels.choices}
+        palette = chosen.get("palette") or {}
+        if codec is None or isinstance(palette, str) or any(isinstance(value, list) for value in palette.values()):
+            return {}
+        top = int(self.values()[-1])
+        one = {"object_value": top} if len(labels.classes) == 1 and 1 < top < 256 else {}
+        return {"codec": codec, "id_template": PurePosixPath(template).name, **one}
+
     def labels(self, what: str, choices: list[Choice], classes: list[str], background: bool = True) -> Labels:
         files = frozenset(self.names)
         return Labels(self.kind + what, [*self.choices, *choices], self.ids, classes, background, files, whole=True)
 
 
-def recognise(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
-    """The labels that are there, those first of which least has to be guessed. `asked`: ids of test images."""
-    recognisers: list[Callable] = [from_masks, from_coco, from_tables, from_labelme]
-    found = [labels for one in recognisers if (labels := one(folder, asked, notes))]
-    for other in found[1:]:
-        notes.found.append(f"labels too, not used: {other.kind}")
-    return found[0] if found else None
-
-
 def from_masks(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
     if not folder.masks:
         return None
-    names, form = _of_one_kind(folder, notes)
+    names, form, strangers = _of_one_kind(folder, notes)
     if form is None:
         notes.unsure.append(
             f"{len(folder.masks)} files with few values ({some(folder.masks, 2)}) are no masks whose names follow the "
@@ -83,27 +102,44 @@ def from_masks(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
         )
         return None
     start, (base, _) = "competition.labels.", folder.where(names)
-    place = [Choice(start + "format", "mask_images"), Choice(start + "path", base or ".")]
+    place = [Choice(start + "format", "mask_images"), Choice(start + "path", base or "."), *_surplus(strangers, notes)]
     blurred = PurePosixPath(names[0]).suffix.lower() in (".jpg", ".jpeg") or any(
         soft_level(folder.root / name) for name in evenly(names, 5)
     )
     threshold = [Choice(start + "threshold", 127, "edges are grey between 0 and 255")] if blurred else []
-    suffix = form.template.removeprefix("{id}")
+    suffix, where = form.template.removeprefix("{id}"), f"{base}/{form.template}".removeprefix("/")
     if form.classes or not form.alone:
         by_file = Choice(start + "files", form.template, "by class" if form.classes else "one mask per object")
         choices, painted = [*place, by_file, *threshold], bool(form.classes)
-        kind, classes = f"masks {base}/{form.template}", form.classes or ["object"]
-        return Labels(kind, choices, form.ids, classes, files=frozenset(names), painted=painted)
+        kind, classes = f"masks {where}", form.classes or ["object"]
+        rows = "class" if painted else "object"
+        return Labels(kind, choices, form.ids, classes, files=frozenset(names), painted=painted, rows=rows)
     simple = form.template.startswith("{id}") and not set(suffix) & set("/*{")
     found = Choice(start + "suffix", suffix) if simple else Choice(start + "files", form.template)
-    masks = Masks(folder, names, f"masks {base}/{form.template}", [*place, found], form.ids)
-    return masks.labels(" with grey edges", threshold, ["object"]) if blurred else _by_values(masks, notes)
+    masks = Masks(folder, names, f"masks {where}", [*place, found], form.ids)
+    if blurred:
+        return masks.labels(" with grey edges", threshold, ["object"])
+    masks.check_alike()
+    labels = _by_values(masks, notes)
+    return labels and replace(labels, answer=masks.answer(form.template, labels))
 
 
-def _of_one_kind(folder: Folder, notes: Notes) -> tuple[list[str], Form | None]:
-    """The masks, and how they are named; where they show the same in several ways, those that show classes."""
+def _surplus(strangers: list[str], notes: Notes) -> list[Choice]:
+    """The choice for labels whose images are not in the folder."""
+    if not strangers:
+        return []
+    what = f"{len(strangers)} labels have no image here ({some(strangers, 2)})"
+    notes.found.append(f"{what}; they are left out")
+    return [Choice("competition.labels.surplus", "skip", what)]
+
+
+def _of_one_kind(folder: Folder, notes: Notes) -> tuple[list[str], Form | None, list[str]]:
+    """(the masks, how they are named, those without image that are left out); where they show the same in several
+    ways, those that show classes."""
     names, known = folder.masks, folder.known()
-    form = form_of(folder.where(names)[1], known, files=True)
+    base, below = folder.where(names)
+    form, strangers = form_of_most(below, known, files=True)
+    names = [name for name, one in zip(names, below, strict=True) if one not in set(strangers)]
     ways: dict[str, list[str]] = {}
     if form is None:
         for name in names:  # by the last word of their names, and by folders
@@ -116,16 +152,16 @@ def _of_one_kind(folder: Folder, notes: Notes) -> tuple[list[str], Form | None]:
         for name, below in zip(names, folder.where(names)[1], strict=True):
             ways.setdefault(by_class.read(below)[1], []).append(name)
         if not any(_several_values(folder, own) for own in ways.values()):
-            return names, form
+            return names, form, strangers
     forms = {way: form_of(folder.where(own)[1], known, files=True) for way, own in ways.items()}
     ways = {way: own for way, own in ways.items() if forms[way]}
     if not ways:
-        return names, form
+        return names, form, strangers
     best = min(sorted(ways), key=lambda way: (_rank(way), -len(forms[way].ids)))
     if len(ways) > 1:
         others = some(sorted(set(ways) - {best}))
         notes.unsure.append(f"which masks show the classes: {best} is taken, not {others} (labels.path, labels.files)")
-    return ways[best], forms[best]
+    return ways[best], forms[best], strangers
 
 
 def _rank(way: str) -> int:
@@ -228,57 +264,47 @@ def _indexed(masks: Masks, values: np.ndarray, names: dict[int, str] | None, not
     return masks.labels(what, choices, list(classes.values()), background)
 
 
-def from_coco(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
-    known = set(folder.images())
-    for name, content in folder.cocos.items():
-        try:
-            listed = {image_id_of(image["file_name"], folder.image_ids) for image in content["images"]}
-        except UserError:
-            continue
-        if not content["annotations"] or not listed & known or listed & asked:
-            continue
-        used = {annotation["category_id"] for annotation in content["annotations"]}
-        classes = [str(c["name"]) for c in sorted(content["categories"], key=lambda c: c["id"]) if c["id"] in used]
-        idle = [str(c["name"]) for c in content["categories"] if c["id"] not in used]
-        if idle:
-            notes.found.append(f"categories without annotation, left out: {some(idle)}")
-        start = "competition.labels."
-        choices = [
-            Choice(start + "format", "coco"),
-            Choice(start + "path", name),
-            Choice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
-        ]
-        notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
-        if any(annotation.get("iscrowd") for annotation in content["annotations"]):
-            choices.append(Choice(start + "crowd", "ignore", "there are crowds: not scored here"))
-        return Labels(f"COCO JSON {name}, {len(content['annotations'])} objects", choices, listed, classes)
-    return None
-
-
-def from_tables(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
-    known = folder.known()
+def from_tables(folder: Folder, asked: set[str], notes: Notes, masks: Labels | None = None) -> Labels | None:
+    """Run-lengths of the table that names the most images. `masks`: labels of the same images that confirm them."""
+    known, fitting = folder.known(), []
     for name, table in folder.tables.items():
-        columns = [c for c in table.columns if table[c].str.fullmatch(RUNS).any()]
-        columns = [c for c in columns if (table[c].str.fullmatch(RUNS) | (table[c].str.len() < 5)).all()]
-        columns = [c for c in columns if table[c].str.len().max() > 5]
-        if not columns or "submission" in name.lower():
+        if "submission" in name.lower():
             continue
-        runs = columns[-1]
-        for column in table.columns:
-            form = form_of(list(table[column]), known) if column != runs else None
+        runs = [column for column in table.columns if _holds_runs(table[column])]
+        for column in (c for c in table.columns if runs and c != runs[-1]):
+            form, strangers = form_of_most(list(table[column]), known)
             if form and form.ids <= asked:
                 notes.found.append(f"{name} labels test images; it is not used")
                 break
             if form:
-                return _of_table(folder, name, table, column, form, runs, notes)
-    return None
+                fitting.append((len(form.ids), name, column, form, runs[-1], strangers))
+                break
+        else:
+            if runs:
+                example = next(iter(known.parts))
+                notes.unsure.append(f"{name} holds run-lengths, but no column names images as {example} is named")
+    if not fitting:
+        return None
+    _, name, column, form, runs, strangers = max(fitting, key=lambda one: one[0])
+    return _of_table(folder, name, (column, runs), form, notes, (strangers, masks))
+
+
+def _holds_runs(cells: pd.Series) -> bool:
+    """Whether cells are run-lengths, or words for none, with some longer run-lengths among them."""
+    cells = cells.str.strip()
+    runs = cells.str.fullmatch(RUNS)
+    return bool(runs.any() and (runs | (cells.str.len() < 5)).all() and cells.str.len().max() > 5)
 
 
 def _of_table(
-    folder: Folder, name: str, table: pd.DataFrame, column: str, form: Form, runs: str, notes: Notes
+    folder: Folder, name: str, columns: tuple[str, str], form: Form, notes: Notes, more: tuple[list[str], Labels | None]
 ) -> Labels:
-    start = "competition.labels."
+    """`columns`: of ids and of run-lengths. `more`: cells that name no image, and masks that confirm the runs."""
+    start, (column, runs), (strangers, masks) = "competition.labels.", columns, more
+    table = folder.tables[name]
+    table = table[~table[column].isin(strangers)]
     choices = [Choice(start + "format", "rle_csv"), Choice(start + "path", name), Choice(start + "id_column", column)]
+    choices += _surplus(strangers, notes)
     if form.template != "{id}":
         choices.append(Choice(start + "id_template", form.template))
     choices.append(Choice(start + "rle_column", runs))
@@ -293,34 +319,36 @@ def _of_table(
     notes.found.append(f"{name}: one row per {'image and class' if rows == 'class' else rows}")
     names, images = Names(form.template, form.classes, form.ids), folder.images()
     ids = [names.read(cell)[0] for cell in table[column]]
-    texts = [(images[i], text) for i, text in zip(ids, table[runs], strict=True) if RUNS.fullmatch(text)]
-    choices += read_layout([(folder.root / name, text) for name, text in texts], folder.pixels, notes)
-    return Labels(f"run-lengths in {name}", choices, form.ids, classes or ["object"], painted=bool(classes))
+    cells = table[runs].str.strip()
+    texts = [(images[i], text) for i, text in zip(ids, cells, strict=True) if RUNS.fullmatch(text)]
+    mask_of = masks_of(folder, masks) if masks and rows == "image" else None
+    choices += read_layout([(folder.root / name, text) for name, text in texts], folder.pixels, notes, mask_of)
+    chosen = {choice.key.rsplit(".", 1)[1]: choice.value for choice in choices}
+    keys = ("id_column", "id_template", "rle_column", "class_column", "order", "base")
+    answer = {"codec": "rle", "relative": False} | {key: chosen[key] for key in keys if key in chosen}
+    answer |= {"relative": True} if chosen.get("relative") else {}
+    kind, names = f"run-lengths in {name}", classes or ["object"]
+    return Labels(kind, choices, form.ids, names, painted=bool(classes), rows=rows, answer=answer)
 
 
-def from_labelme(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
-    """A JSON of polygons per image."""
-    names = [name for name in folder.texts if name.lower().endswith(".json")]
-    shown = {name: shapes for name in names if (shapes := _shapes(folder.root / name)) is not None}
-    form = form_of(folder.where(list(shown))[1], folder.known(), files=True) if shown else None
+def masks_of(folder: Folder, masks: Labels) -> Callable[[Path], np.ndarray | None]:
+    """A function from a picture to its mask, where it has one file of it: (H, W) bool."""
+    form = form_of(folder.where(sorted(masks.files))[1], folder.known(), files=True)
     if form is None or form.classes or not form.alone:
-        return None
-    start, (base, _) = "competition.labels.", folder.where(list(shown))
-    suffix = form.template.removeprefix("{id}")
-    simple = form.template.startswith("{id}") and not set(suffix) & set("/*{")
-    classes = sorted({name for shapes in shown.values() for name, _ in shapes})
-    notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
-    choices = [
-        Choice(start + "format", "labelme"),
-        Choice(start + "path", base or "."),
-        Choice(start + "suffix", suffix) if simple else Choice(start + "files", form.template),
-        Choice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
-    ]
-    return Labels(f"polygons {base}/{form.template}", choices, form.ids, classes, whole=True)
+        return lambda _: None
+    base, below = folder.where(sorted(masks.files))
+    read = Names(form.template, [], form.ids)
+    of_id = {read.read(one)[0]: folder.root / base / one for one in below}
+    of_picture = {folder.root / name: of_id.get(image_id) for image_id, name in folder.images().items()}
 
+    def mask(picture: Path) -> np.ndarray | None:
+        path = of_picture.get(picture)
+        if path is None:
+            return None
+        file = MaskFile(path, coloured=False)
+        if file.height * file.width > LARGEST:
+            return None
+        values = file.read(0, 0, file.height, file.width)
+        return (values if values.ndim == 2 else values.max(axis=-1)) > 0
 
-def _shapes(path: Path) -> list | None:
-    try:
-        return read_shapes(path)[1]
-    except UserError:
-        return None
+    return mask

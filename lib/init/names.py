@@ -89,6 +89,22 @@ def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
     return Form(f"{start}{{class}}{end}", ids, ordered, alone)
 
 
+def form_of_most(cells: list[str], known: Known, files: bool = False) -> tuple[Form | None, list[str]]:
+    """(the form of the texts, those left out because they name no image); at least half must name one.
+
+    >>> form_of_most(["a.png", "b.png", "x.png"], Known.of(["a", "b"]))
+    (Form(template='{id}.png', ...), ['x.png'])
+    """
+    form = form_of(cells, known, files)
+    if form:
+        return form, []
+    named = {cell for cell in dict.fromkeys(cells) if _split(cell, known, files)}
+    strangers = [cell for cell in dict.fromkeys(cells) if cell not in named]
+    if not named or len(strangers) > len(named):
+        return None, []
+    return form_of([cell for cell in cells if cell in named], known, files), strangers
+
+
 def _split(cell: str, known: Known, files: bool) -> tuple[str, str] | None:
     """(`cell` with {id} in the place of an image's id, that id); the longest id that it may be."""
     if len(cell) > LONGEST:
@@ -132,7 +148,8 @@ def _numbered(cells: list[str], known: Known) -> Form | None:
     zeros = len(width) == 1 and any(len(found[1]) > 1 and found[1].startswith("0") for found in split)
     hole = f"{{number:0{width.pop()}}}" if zeros else "{number}"
     ids = {found[1]: known.by_number[int(found[1])] for found in split}
-    same = form_of([ids[found[1]] + found[2] for found in split], known)
+    named = [ids[found[1]] + found[2] for found in split]
+    same = form_of(named, known) if all(_split(cell, known, False) for cell in named) else None
     return replace(same, template=same.template.replace("{id}", hole)) if same else None
 
 
@@ -164,7 +181,12 @@ def family(stem: str, parts: int) -> str:
     return found[1] if found else stem
 
 
-def family_pattern(parts: int) -> str:
-    """The regular expression of `family`; a name of fewer words is its own family."""
+def family_pattern(parts: int, shorter: bool = False) -> str:
+    """The regular expression of `family`. `shorter`: it also matches names of fewer words, each its own family.
+
+    >>> [re.search(family_pattern(2, True), name)[1] for name in ("a_b_c", "a_b", "a")]
+    ['a', 'a_b', 'a']
+    """
     word = "[_.-][^_.-]+"
-    return f"^(.+?){word if parts == 1 else f'(?:{word}){{{parts}}}'}$"
+    cut = word if parts == 1 else f"(?:{word}){{{parts}}}"
+    return f"^(.+?)(?:{cut})?$" if shorter else f"^(.+?){cut}$"

@@ -8,26 +8,26 @@ from pathlib import Path
 import yaml
 
 from lib.competition.dataset import Competition
-from lib.config import load
 from lib.config.competition import Competition as Settings
-from lib.config.competition import Submission
 from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
-from lib.init import choose, groups, labels, measure, submission
+from lib.init import choose, groups, label_jsons, labels, measure, submission
 from lib.init.folder import Folder, glob_of, look
 from lib.init.found import Choice, Notes, choice_if, some
+from lib.init.trial import what_fails
 from lib.init.write import text_of
 from lib.workspace import replacing
 
 OWN_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison"}
 """Presets whose columns are nobody else's: their metric is right, too."""
-FORMS = Submission().model_dump()
 
 
 def propose(root: Path, name: str, target: Path) -> None:
     """Print what was found and what nobody can tell, and write a configuration that loads and fits the folder.
 
-    Raises UserError when `target` exists, or when something is missing without which nothing can run.
+    The configuration is tried before: labels are decoded, groups named and folds made as the stages do. Raises
+    UserError when `target` exists, or when something does not fit; what was found so far is then written beside
+    `target` as a draft, `<name>.draft`, which no script takes for a configuration.
     """
     if target.exists():
         raise UserError(f"{target} exists already; give another name with --name, or remove the file")
@@ -37,19 +37,15 @@ def propose(root: Path, name: str, target: Path) -> None:
     finally:
         _print(notes)
     title = f"Proposed by `python -m lib init {root}` from what the folder shows. Not to be told from it:"
-    text = text_of("\n".join([title, *(f"- {line}" for line in notes.unsure)]), choices)
+    text = text_of("\n".join([title, *(f"- {line}" for line in dict.fromkeys(notes.unsure))]), choices)
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        try:
-            Competition(load(temporary).competition).check()
-        except UserError as error:
-            notes.mend.append(str(error))
-        if notes.mend:
-            lines = [f"# To mend before anything runs: {sentence}" for sentence in dict.fromkeys(notes.mend)]
-            temporary.write_text("\n".join([*lines, text]), encoding="utf-8")
-    for sentence in dict.fromkeys(notes.mend):
-        print(f"to mend before anything runs: {sentence}")
-    print(f"\nwritten: {target}; next: {'mend it, then ' if notes.mend else ''}python -m lib preflight {target}")
+        problem = next(iter(notes.mend), "") or what_fails(temporary)
+        if problem:
+            draft = target.with_suffix(".draft")
+            draft.write_text(f"# To mend before this is a configuration: {problem}\n{text}", encoding="utf-8")
+            raise UserError(f"no configuration is written: {problem} (what was found is in {draft})")
+    print(f"\nwritten: {target}; next: python -m lib preflight {target}")
 
 
 def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
@@ -59,6 +55,10 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
     notes.found.append(
         f"{len(images)} pictures, {len(folder.masks)} files that may be masks, tables {some(list(folder.tables))}"
     )
+    if folder.broken:
+        left, why = sorted(folder.broken), next(iter(folder.broken.values()))
+        notes.found.append(f"{len(left)} files are left out ({some(left, 2)}): {why}")
+    notes.found += folder.kinds_unread()
     sizes = measure.sizes_of(root, [images[i] for i in sorted(images)], folder.pixels)
     notes.found.append(
         f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
@@ -87,18 +87,14 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
             f"{root} holds no sample submission (a CSV called so) that names its images, nor a folder or list called "
             "test; add one"
         )
-    found = labels.recognise(folder, wanted.ids, notes)
-    if found is None:
-        raise UserError(
-            f"{root} holds no labels that are recognised (masks, COCO or labelme JSON, run-lengths); see above, and "
-            "write competition.labels by hand, as lib/config/competition.py explains, in a copy of configs/demo.yaml"
-        )
+    found, wanted = _labels_and_answers(folder, wanted, notes)
     notes.found.append(f"labels: {found.kind}; {len(found.ids)} images")
     train, unnamed = _train(images, found.ids, wanted.ids)
     classes = _classes(found, wanted, notes)
-    splits = _splits(folder, images, train, wanted.ids, set(found.files), notes)
+    splits = _splits(folder, images, train, wanted, set(found.files), notes)
     measure.physical_scale(folder, list(images.values()), notes)
-    grouping = groups.recognise(folder, train, wanted.ids, set(_samples(folder)), notes)
+    split = train - unnamed if found.whole else train  # those without label take part in no fold
+    grouping = groups.recognise(folder, split, wanted.ids, set(_samples(folder)), notes)
     competition = [
         Choice("competition.name", name),
         Choice("competition.root", str(root)),
@@ -111,7 +107,6 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         *found.choices,
         *_unnamed(unnamed, found, notes),
         *[choice for choice in wanted.choices if choice.key != "competition.test_list"],
-        *_answers_as_labels(found, classes, wanted),
         *[choice for choice in grouping.choices if choice.key.startswith("competition.")],
         *_metric(classes, wanted, notes),
     ]
@@ -124,12 +119,33 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         Choice("preprocess.scale", scale, why),
         choose.background_keep(_share_with_object(settings, windows, scale, notes)),
         *windows,
-        choose.folds(grouping.groups, len(train)),
+        choose.folds(grouping.groups, len(split)),
         *[choice for choice in grouping.choices if choice.key.startswith("folds.")],
         *choose.training(len(classes), sizes, objects, crop),
     ]
     order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
     return competition + sorted(rest, key=lambda choice: order.index(choice.key.split(".")[0]))
+
+
+def _labels_and_answers(
+    folder: Folder, wanted: submission.Wanted, notes: Notes
+) -> tuple[labels.Labels, submission.Wanted]:
+    """The labels that are there, those first of which least has to be guessed; how answers are written."""
+    masks = labels.from_masks(folder, wanted.ids, notes)
+    coco = label_jsons.from_coco(folder, wanted.ids, notes)
+    runs = labels.from_tables(folder, wanted.ids, notes, masks)
+    found = [one for one in (masks, coco, runs, label_jsons.from_labelme(folder, wanted.ids, notes)) if one]
+    if not found:
+        others = "; ".join(folder.kinds_unread())
+        raise UserError(
+            f"{folder.root} holds no labels that are recognised (masks, COCO or labelme JSON, run-lengths)"
+            + (f"; {others}" if others else "")
+            + "; see above, and write competition.labels by hand, as lib/config/competition.py explains, in a copy of "
+            "configs/demo.yaml"
+        )
+    for other in found[1:]:
+        notes.found.append(f"labels too, not used: {other.kind}")
+    return found[0], submission.settle(wanted, found[0], runs, notes)
 
 
 def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> list[str]:
@@ -181,15 +197,18 @@ def _unnamed(unnamed: set[str], found: labels.Labels, notes: Notes) -> list[Choi
 
 
 def _splits(
-    folder: Folder, stems: dict[str, str], train: set[str], test: set[str], masks: set[str], notes: Notes
+    folder: Folder, stems: dict[str, str], train: set[str], wanted: submission.Wanted, masks: set[str], notes: Notes
 ) -> list[Choice]:
     """Patterns of the images; one for both where training and test images share a folder, as the sample parts them."""
+    test = wanted.ids
     if not train:
         raise UserError(f"{folder.root} holds no labeled image that the sample submission does not ask for")
     names = {split: [stems[i] for i in sorted(ids)] for split, ids in (
         ("train", train), ("test", test), ("unlabeled", set(stems) - train - test)
     )}  # fmt: skip
-    together = glob_of(folder.root, sorted(names["train"] + names["test"]), masks)
+    # Only a sample or a list tells images apart that one pattern matches.
+    parted = wanted.sample or any(choice.key.endswith(".test_list") for choice in wanted.choices)
+    together = glob_of(folder.root, sorted(names["train"] + names["test"]), masks) if parted else None
     out = []
     for split, own in names.items():
         pattern = glob_of(folder.root, own, masks) or (together if split != "unlabeled" else None)
@@ -209,18 +228,6 @@ def _splits(
 
 def _samples(folder: Folder) -> list[str]:
     return [name for name in folder.tables if "submission" in name.lower() or "sample" in name.lower()]
-
-
-def _answers_as_labels(found: labels.Labels, classes: list[str], wanted: submission.Wanted) -> list[Choice]:
-    """Run-lengths are answered as they are given, whatever a preset says; all of it where there is no sample."""
-    given = {choice.key.rsplit(".", 1)[1]: choice.value for choice in found.choices if ".labels." in choice.key}
-    keys = ["order", "base", "relative"]
-    if any(choice.key.endswith(".sample") and not choice.value for choice in wanted.choices):
-        keys += ["id_column", "id_template", "rle_column", "class_column"]
-        if len(classes) > 1 and "class_column" not in given and "{class}" not in given.get("id_template", ""):
-            given["class_column"] = "class"
-    keys = [key for key in keys if key in given and given[key] != wanted.options.get(key, FORMS[key])]
-    return [Choice(f"competition.submission.{key}", given[key], "as the labels") for key in keys]
 
 
 def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[Choice]:

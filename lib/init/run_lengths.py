@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,15 +18,25 @@ from lib.imaging.reader import open_image
 from lib.init.found import Choice, Notes, choice_if, evenly
 
 LOOKED = 12  # images
+ALIKE = 0.8  # intersection over union from which masks confirm how runs are read
 SIDE = 1024  # of the pictures that outlines are compared with
 
 
-def read_layout(texts: list[tuple[Path, str]], pixels: Pixels, notes: Notes) -> list[Choice]:
-    """Options of `competition.labels` from (picture, run-lengths) of many images."""
-    start = "competition.labels."
+def read_layout(
+    texts: list[tuple[Path, str]],
+    pixels: Pixels,
+    notes: Notes,
+    mask_of: Callable[[Path], np.ndarray | None] | None = None,
+) -> list[Choice]:
+    """Options of `competition.labels` from (picture, run-lengths) of many images.
+
+    `mask_of`: gives the mask (H, W) of a picture that has one; masks decide, the runs and images alone otherwise.
+    """
     looked = [(path, np.array(text.split(), np.int64)) for path, text in evenly(texts, LOOKED)]
     sizes = {path: _size(path, pixels) for path, _ in looked}
-    relative = any((np.diff(numbers[::2]) < 0).any() for _, numbers in looked)
+    if confirmed := mask_of and _as_masks(looked, mask_of):
+        return _layout(*confirmed, ("as the masks show",) * 3)
+    relative = _is_relative(looked, sizes)
     if relative:
         notes.found.append("starts do not rise, so they count from the end of the run before")
         looked = [(path, _absolute(numbers)) for path, numbers in looked]
@@ -36,11 +48,46 @@ def read_layout(texts: list[tuple[Path, str]], pixels: Pixels, notes: Notes) -> 
     order, how = _order(looked, sizes, base, pixels)
     if how.startswith("guess"):
         notes.unsure.append(f"whether runs go down columns or along rows: {how}")
+    told_by = "as runs at the rim tell" if told else "usual; the runs do not tell"
+    return _layout(order, base, relative, (how, told_by, "starts do not rise"))
+
+
+def _layout(order: str, base: int, relative: bool, why: tuple[str, str, str]) -> list[Choice]:
+    start = "competition.labels."
     return [
-        *choice_if(relative, start + "relative", True, "starts do not rise"),
-        Choice(start + "order", order, how),
-        Choice(start + "base", base, "as runs at the rim tell" if told else "usual; the runs do not tell"),
+        *choice_if(relative, start + "relative", True, why[2]),
+        Choice(start + "order", order, why[0]),
+        Choice(start + "base", base, why[1]),
     ]
+
+
+def _as_masks(
+    looked: list[tuple[Path, np.ndarray]], mask_of: Callable[[Path], np.ndarray | None]
+) -> tuple[str, int, bool] | None:
+    """(order, base, relative) that decodes the runs to the masks; None where none does."""
+    pairs = [(numbers, mask) for path, numbers in looked if (mask := mask_of(path)) is not None and mask.any()]
+    best, most = None, ALIKE
+    for order, base, relative in itertools.product(("column", "row"), (0, 1), (False, True)) if pairs else ():
+        agree = np.mean([_agreement(numbers, mask, order, base, relative) for numbers, mask in pairs])
+        if agree > most:
+            best, most = (order, base, relative), agree
+    return best
+
+
+def _agreement(numbers: np.ndarray, mask: np.ndarray, order: str, base: int, relative: bool) -> float:
+    """Intersection over union of decoded runs and a mask (H, W); 0 where the runs do not fit into it."""
+    try:
+        starts, lengths = rle.parse(" ".join(map(str, numbers)), mask.size, "", base, relative)
+    except UserError:
+        return 0.0
+    seen = rle.window_of_runs(starts, lengths, mask.shape, order, (0, 0, *mask.shape)) > 0
+    return float((seen & mask).sum() / (seen | mask).sum())
+
+
+def _is_relative(looked: list[tuple[Path, np.ndarray]], sizes: dict[Path, tuple[int, int]]) -> bool:
+    """Whether starts count from the end of the run before: some do not rise, and all runs together fit the image."""
+    falling = any((np.diff(numbers[::2]) < 0).any() for _, numbers in looked)
+    return falling and all(numbers.sum() <= np.prod(sizes[path]) + 1 for path, numbers in looked)
 
 
 def _size(path: Path, pixels: Pixels) -> tuple[int, int]:

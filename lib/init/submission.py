@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import pandas as pd
 
 from lib.competition.dataset import listed_names
 from lib.competition.labels.rle_csv import NOTHING
+from lib.config.competition import Submission
 from lib.config.presets import PRESETS
-from lib.init.folder import Folder, values_of
-from lib.init.found import Choice, Notes, evenly
+from lib.errors import UserError
+from lib.init.folder import Folder
+from lib.init.found import Choice, Notes, choice_if, some
+from lib.init.labels import Labels
 from lib.init.names import Form, form_of
 
 DEFAULTS = {"codec": "rle", "id_column": "id", "class_column": "", "rle_column": "predicted"}
 COLUMNS = ("id_column", "class_column", "rle_column")
+OPTIONS = Submission().model_dump()
+FORM = ("order", "base", "relative")
+ANSWER = re.compile(r"rle|encod|predict|run.?length|mask|segment|pixels", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample submission: its file and table, the column that names images, and how."""
+
+    name: str
+    table: pd.DataFrame
+    id_column: str
+    form: Form
+    class_column: str
+
+    def answer_column(self, given: str) -> str:
+        """The column that answers are written into. `given`: what the labels call theirs."""
+        others = [c for c in self.table.columns if c not in (self.id_column, self.class_column)]
+        named = [c for c in others if ANSWER.search(c)]
+        alike = [c for c in others if len(set(self.table[c])) == 1]
+        return next((c for c in [given, *named, *alike[::-1], *others[::-1]] if c in others), "")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """`choices`: of `competition.submission`; `ids` of the images asked for; `classes` as far as rows name them."""
+    """What the organiser asks for: `ids` of images, `classes` as far as rows name them.
+
+    `choices`: of `competition.submission`, and where the test images are listed; `options`: how answers are written.
+    """
 
     choices: list[Choice]
     ids: set[str]
     classes: list[str]
     options: dict[str, object]
+    sample: Sample | None = None
 
 
 def recognise(folder: Folder, notes: Notes) -> Wanted | None:
-    """The sample submission; None, with the reason noted, when nothing looks like one."""
+    """The images asked for; None, with the reason noted, when nothing tells. `settle` says how answers are written."""
     known = folder.known()
     for name in sorted(folder.tables, key=lambda name: ("sample" not in name.lower(), name)):
         table = folder.tables[name]
@@ -37,12 +66,21 @@ def recognise(folder: Folder, notes: Notes) -> Wanted | None:
             break
         forms = [(c, form) for c in table.columns if (form := form_of(list(table[c]), known))]
         if forms:
-            return _of_table(name, table, *forms[0], notes)
+            return _of_table(name, table, *forms[0])
         notes.unsure.append(
             f"{name} is no sample of this folder's images: no column holds names such as {next(iter(known.parts))}"
         )
     ids, listed = _test_images(folder)
-    return (_tiffs(folder, ids, listed, notes) or _rows(ids, listed, notes)) if ids else None
+    return Wanted(listed, ids, [], dict(DEFAULTS)) if ids else None
+
+
+def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form) -> Wanted:
+    others, class_column = [c for c in table.columns if c != id_column], ""
+    if not form.classes and table[id_column].duplicated().any():
+        keyed = [c for c in others if 2 <= table[c].nunique() <= 64 and not table.duplicated([id_column, c]).any()]
+        class_column = keyed[0] if keyed else ""
+    classes = form.classes or (list(dict.fromkeys(table[class_column])) if class_column else [])
+    return Wanted([], form.ids, classes, dict(DEFAULTS), Sample(name, table, id_column, form, class_column))
 
 
 def _test_images(folder: Folder) -> tuple[set[str], list[Choice]]:
@@ -58,67 +96,130 @@ def _test_images(folder: Folder) -> tuple[set[str], list[Choice]]:
     return set(), []
 
 
-def _rows(ids: set[str], listed: list[Choice], notes: Notes) -> Wanted:
-    """Where there is no sample, answers are taken for a CSV of run-lengths."""
-    notes.unsure.append(
-        "what to hand in: there is no sample submission; answers are written as run-lengths of all test images (codec, "
-        "columns and id_template stand under submission)"
-    )
-    return Wanted([*listed, Choice("competition.submission.sample", "", "there is none")], ids, [], DEFAULTS)
+def settle(wanted: Wanted, labels: Labels, runs: Labels | None, notes: Notes) -> Wanted:
+    """How answers are written: as the sample shows, and in the form of the labels.
 
-
-def _tiffs(folder: Folder, ids: set[str], listed: list[Choice], notes: Notes) -> Wanted | None:
-    """Where masks are TIFFs and there is no sample, answers are taken for a ZIP of such."""
-    if not folder.masks or any(not name.lower().endswith((".tif", ".tiff")) for name in folder.masks):
-        return None
-    white = any(255 in values_of(folder.root / name) for name in evenly(folder.masks, 5))
-    preset = "inria" if white else "drivendata"
-    notes.unsure.append(
-        "what to hand in: there is no sample submission, but masks are TIFFs, so answers are such, zipped"
-    )
-    why = f"no sample; the masks' objects are {255 if white else 1}"
-    choices = [*listed, Choice("competition.submission.preset", preset, why)]
-    return Wanted(choices, ids, [], DEFAULTS | PRESETS[preset])
-
-
-def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form, notes: Notes) -> Wanted:
-    others = [c for c in table.columns if c != id_column]
-    class_column = ""
-    if not form.classes and table[id_column].duplicated().any():
-        keyed = [c for c in others if 2 <= table[c].nunique() <= 64 and not table.duplicated([id_column, c]).any()]
-        class_column = keyed[0] if keyed else ""
-    answers = [c for c in others if c != class_column]
-    columns = {"id_column": id_column, "class_column": class_column, "rle_column": answers[-1] if answers else ""}
-    classes = form.classes or (list(dict.fromkeys(table[class_column])) if class_column else [])
-    start = "competition.submission."
-    known = [p for p, options in PRESETS.items() if all({**DEFAULTS, **options}[c] == columns[c] for c in COLUMNS)]
-    word = _only_cell(table, columns["rle_column"])
-    known.sort(
-        key=lambda name: (
-            PRESETS[name].get("id_template", "{id}") != form.template,
-            PRESETS[name].get("empty", "") != word,
-        )
-    )
-    choices, options = [], dict(DEFAULTS)
-    if known:
-        options |= PRESETS[known[0]]
-        choices.append(Choice(start + "preset", known[0], f"the columns are {', '.join(table.columns)}"))
-        notes.found.append(f"{name} has the columns of {known[0]}")
-        notes.unsure.append(f"whether answers are written as there; the settings are those of {known[0]}")
+    `runs`: labels that are run-lengths, whether or not others are trained on: they tell how runs are counted. Raises
+    UserError where nothing tells how answers look.
+    """
+    form = runs or labels
+    if wanted.sample is None:
+        return _as_labels(wanted, form if form.answer else labels, notes)
+    sample = wanted.sample
+    columns = {
+        "id_column": sample.id_column,
+        "class_column": sample.class_column,
+        "rle_column": sample.answer_column(str(form.answer.get("rle_column", ""))),
+    }
+    given = {key: form.answer[key] for key in FORM if runs and key in form.answer}
+    word = _only_cell(sample.table, columns["rle_column"])
+    preset = _preset(columns, given, form.rows if runs else "", word, sample)
+    start, options = "competition.submission.", dict(DEFAULTS)
+    if preset:
+        options |= PRESETS[preset]
+        choices = [Choice(start + "preset", preset, f"the columns are {', '.join(sample.table.columns)}")]
+        notes.found.append(f"{sample.name} has the columns of {preset}")
+        notes.unsure.append(f"whether answers are written as there; the settings are those of {preset}")
     else:
-        choices += [Choice(start + c, columns[c]) for c in COLUMNS if columns[c] != DEFAULTS[c]]
+        choices = [Choice(start + c, columns[c]) for c in COLUMNS if columns[c] != DEFAULTS[c]]
         notes.unsure.append(
-            f"how {name} wants masks written: its columns are those of no competition that is known here"
+            f"how {sample.name} wants masks written: its columns, and the form of the labels, are those of no "
+            "competition that is known here"
         )
-    if name != "sample_submission.csv":
-        choices.append(Choice(start + "sample", name))
-    template = form.template
+    if sample.name != "sample_submission.csv":
+        choices.append(Choice(start + "sample", sample.name))
+    template = sample.form.template
     if template != options.get("id_template", "{id}"):
-        choices.append(Choice(start + "id_template", template, f"as in {table[id_column].iloc[0]}"))
-    choices += _word_for_empty(name, word, options, notes)
-    if table.attrs["separator"] != ",":
-        notes.found.append(f"{name} is parted by {table.attrs['separator']!r}; answers are too")
-    return Wanted(choices, form.ids, classes, options)
+        choices.append(Choice(start + "id_template", template, f"as in {sample.table[sample.id_column].iloc[0]}"))
+    choices += _instances(form, sample, options, preset, notes)
+    choices += [Choice(start + key, given[key], "as the labels") for key in FORM if _differs(key, given, options)]
+    choices += _word_for_empty(sample.name, word, options, notes)
+    if sample.table.attrs["separator"] != ",":
+        notes.found.append(f"{sample.name} is parted by {sample.table.attrs['separator']!r}; answers are too")
+    return replace(wanted, choices=wanted.choices + choices, options=options)
+
+
+def _differs(key: str, given: dict[str, object], options: dict[str, object]) -> bool:
+    return options["codec"] == "rle" and key in given and given[key] != options.get(key, OPTIONS[key])
+
+
+def _preset(columns: dict[str, str], given: dict[str, object], rows: str, word: str, sample: Sample) -> str:
+    """The known competition with the sample's columns, and nothing that the labels speak against; empty for none.
+
+    `given`: order, base and relative of run-lengths in the labels. `rows`: what has a row of its own there.
+    """
+    fitting = []
+    for name, own in PRESETS.items():
+        options = {**OPTIONS, **DEFAULTS, **own}
+        relative, agrees = options["relative"], all(given[key] == options[key] for key in given)
+        speaks = [
+            any(options[column] != columns[column] for column in COLUMNS),
+            relative and given and not agrees,
+            rows == "object" and not options["instances"] and not (relative and agrees),
+            rows == "image" and options["instances"],
+            bool(given) and options["codec"] != "rle",
+            options["empty"] and word and word != options["empty"] and not _placeholder(word),
+            relative and not given and word != options["empty"],
+            options["codec"] == "rle" and options["id_template"] != sample.form.template,
+        ]
+        if not any(speaks):
+            order = options["id_template"] != sample.form.template, options["empty"] != word, not agrees
+            fitting.append((order, name))
+    return min(fitting)[1] if fitting else ""
+
+
+def _placeholder(word: str) -> bool:
+    """Whether a cell is some run, and no word for none."""
+    return word.lower() not in NOTHING
+
+
+def _instances(
+    form: Labels, sample: Sample, options: dict[str, object], preset: str, notes: Notes
+) -> list[Choice]:
+    """Whether each object has a row of its own."""
+    if options["codec"] != "rle" or not form.rows:
+        return []
+    twice = sample.table[sample.id_column].duplicated().any() and not sample.class_column and not sample.form.classes
+    now = bool(options.get("instances"))
+    wanted = bool(twice) or (now if preset and form.rows == "object" else form.rows == "object")
+    if wanted and form.rows == "object" and not preset:
+        notes.unsure.append(
+            "whether an answer has a row for each object, as the labels have, or one for each image: a row for each "
+            "object is written (submission.instances)"
+        )
+    why = "as the labels: a row for each object" if wanted else "as the labels: a row for each image"
+    return choice_if(wanted != now, "competition.submission.instances", wanted, why)
+
+
+def _as_labels(wanted: Wanted, labels: Labels, notes: Notes) -> Wanted:
+    """Where there is no sample, answers are written as the labels are: files such as the masks, or rows of a CSV."""
+    answer = labels.answer
+    if not answer:
+        raise UserError(
+            f"nothing tells how answers are written: there is no sample submission, and labels such as {labels.kind} "
+            "are no form of an answer; add the organiser's sample submission (a CSV whose name holds the word sample)"
+        )
+    start, by_class = "competition.submission.", len(labels.classes) > 1 and answer["codec"] == "rle"
+    if by_class and "class_column" not in answer and "{class}" not in str(answer.get("id_template", "")):
+        answer = {**answer, "class_column": "class"}
+    files = answer["codec"] != "rle"
+    what = f"a ZIP of files {answer['id_template']}" if files else "a CSV of run-lengths"
+    notes.unsure.append(
+        f"what to hand in: there is no sample submission; answers are written as the labels are: {what} of all test "
+        "images (competition.submission)"
+    )
+    if files and len(labels.classes) > 1:
+        notes.unsure.append(
+            "which numbers stand for the classes in answers: "
+            f"{some([f'{i + labels.background} {name}' for i, name in enumerate(labels.classes)], 12)} are written"
+        )
+    choices = [Choice(start + "sample", "", "there is none")]
+    choices += [
+        Choice(start + key, value, "as the labels")
+        for key, value in answer.items()
+        if value != {**OPTIONS, **DEFAULTS}.get(key)
+    ]
+    return replace(wanted, choices=wanted.choices + choices, options={**DEFAULTS, **answer})
 
 
 def _only_cell(table: pd.DataFrame, column: str) -> str:

@@ -228,24 +228,52 @@ def test_classes_that_may_overlap(tmp_path):
             codec.check(tmp_path / "out.csv", {"a": (6, 8)})
 
 
+@pytest.mark.parametrize("kind", ["tif", "png"])
 @pytest.mark.parametrize("height", [255, 256, 257, 1000])
-def test_tall_tiffs_come_from_bands(tmp_path, height):
+def test_tall_tiffs_and_pngs_come_from_bands(tmp_path, height, kind):
     labels = np.random.default_rng(0).integers(0, 2, (height, 30)).astype(np.uint8)
-    codec = open_codec(Folder(pd.DataFrame(), preset="inria"))
+    codec = open_codec(Folder(pd.DataFrame(), preset="inria", codec=kind, id_template=f"{{id}}.{kind}"))
     codec.add("a", height, 30, [(y, labels[y : y + 97]) for y in range(0, height, 97)])
     codec.write(tmp_path / "out.zip")
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
-        pixels = cv2.imdecode(np.frombuffer(archive.read("a.tif"), np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(archive.read(f"a.{kind}"), np.uint8), cv2.IMREAD_UNCHANGED)
     assert (pixels == labels * 255).all()
     assert (codec.read(tmp_path / "out.zip", {"a": (height, 30)})["a"].read(0, 0, height, 30) == labels).all()
 
 
-def test_memory_of_a_tiff_is_a_band(tmp_path, monkeypatch):
+def test_zipped_pngs(tmp_path):
+    codec = open_codec(Folder(pd.DataFrame(), preset="inria", codec="png", id_template="{id}.png"))
+    good = np.zeros((6, 8), np.uint8)
+    good[2:4, 1:] = 255
+
+    def png(**files):
+        with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+            for name, pixels in files.items():
+                data = pixels if isinstance(pixels, bytes) else cv2.imencode(".png", pixels)[1].tobytes()
+                archive.writestr(f"{name}.png", data)
+        return tmp_path / "out.zip"
+
+    assert codec.check(png(a=good, b=good * 0), SIZES) == {"a": 14, "b": 0}
+    damaged = cv2.imencode(".png", np.random.default_rng(0).choice([0, 255], (6, 8)).astype(np.uint8))[1].tobytes()
+    for files, what in (
+        ({"a": good[1:], "b": good}, "a.png is 5 x 8, expected 6 x 8"),
+        ({"a": good // 255, "b": good}, "a.png holds 1; expected 0 or 255"),
+        ({"a": np.dstack([good] * 3), "b": good}, "a.png has pixels of Pillow's mode RGB; one grey channel"),
+        ({"a": good.astype(np.uint16), "b": good}, "one grey channel of 8 bits is expected"),
+        ({"a": b"no PNG", "b": good}, "a.png is no readable PNG"),
+        ({"a": damaged[:-20], "b": good}, "a.png is no readable"),
+    ):
+        with pytest.raises(UserError, match=what):
+            codec.check(png(**files), SIZES)
+
+
+@pytest.mark.parametrize("kind", ["tif", "png"])
+def test_memory_of_a_tiff_or_png_is_a_band(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(tifffile.TIFF, "MAXWORKERS", 8)  # as where there are more cores
     side = 8000  # 64 MB a label map
     band = np.zeros((500, side), np.uint8)
     band[:, ::100] = 1
-    codec = open_codec(Folder(pd.DataFrame(), preset="inria"))
+    codec = open_codec(Folder(pd.DataFrame(), preset="inria", codec=kind, id_template=f"{{id}}.{kind}"))
     tracemalloc.start()
     codec.add("a", side, side, ((y, band) for y in range(0, side, 500)))
     codec.write(tmp_path / "out.zip")

@@ -121,14 +121,16 @@ def test_deep_pictures_get_a_range(tmp_path):
     assert load(tmp_path / "mine.yaml").competition.pixels.range == (0, 4095)
 
 
-def test_what_does_not_fit_yet_is_written_with_what_to_mend(tmp_path, capsys):
+def test_what_does_not_fit_yet_is_a_draft_with_what_to_mend(tmp_path):
     root = layouts.coloured(tmp_path / "raw").root  # nothing says which colour is which of the sample's classes
     sample = [(f"{i:04x}7", word, "") for i in (6, 7) for word in ("road", "roof")]
     layouts.table(root / "sample_submission.csv", ["id", "class", "rle"], sample)
-    propose(root, "mine", tmp_path / "mine.yaml")
     said = "asks for the class 'road'; competition.classes has color_09c81e, color_c80028"
-    assert said in (tmp_path / "mine.yaml").read_text().splitlines()[0] and said in capsys.readouterr().out
-    assert load(tmp_path / "mine.yaml").competition.labels.palette["color_09c81e"] == (9, 200, 30)
+    with pytest.raises(UserError, match=f"no configuration is written.*{said}"):
+        propose(root, "mine", tmp_path / "mine.yaml")
+    assert not (tmp_path / "mine.yaml").exists()
+    assert said in (tmp_path / "mine.draft").read_text().splitlines()[0]
+    assert load(tmp_path / "mine.draft").competition.labels.palette["color_09c81e"] == (9, 200, 30)
 
 
 def test_masks_that_are_mostly_object_may_be_upside_down(tmp_path, capsys):

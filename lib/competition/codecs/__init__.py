@@ -9,4 +9,4 @@ of the answer) for every image, and `seen(height, width, bands)`, label bands as
 by patches.
 """
 
-from lib.competition.codecs import patch_rows, pixel_rows, rle_rows, tif_zip  # noqa: F401  (they register themselves)
+from lib.competition.codecs import patch_rows, pixel_rows, png_zip, rle_rows, tif_zip  # noqa: F401  (they register themselves)

@@ -41,18 +41,24 @@ class TifZip(Codec):
 
     def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
         """`bands`: (y0, label indices (h, width)) in order from the top."""
-        rows, columns = self.answer_size(height, width)
-        with NamedTemporaryFile(suffix=".tif") as file:
-            tifffile.imwrite(
-                file,
-                _strips(self._values(labels) for _, labels in self.seen(height, width, bands)),
-                shape=(rows, columns), dtype=np.uint8, rowsperstrip=STRIP, compression="adobe_deflate",
-                photometric="minisblack", bigtiff=rows * columns >= 2**32, metadata=None, software=False,
-            )  # fmt: skip
+        with NamedTemporaryFile() as file:
+            values = (self._values(labels) for _, labels in self.seen(height, width, bands))
+            self.encode(file, self.answer_size(height, width), values)
             file.seek(0)
             start = self._files.tell()
             shutil.copyfileobj(file, self._files)
         self._where[fill(self.config.submission, image_id)] = start, self._files.tell()
+
+    def encode(self, file: BinaryIO, size: tuple[int, int], bands: Iterator[np.ndarray]) -> None:
+        """Write an image of `size` (height, width), uint8, that comes in bands (h, width) from the top."""
+        tifffile.imwrite(
+            file, _strips(bands), shape=size, dtype=np.uint8, rowsperstrip=STRIP, compression="adobe_deflate",
+            photometric="minisblack", bigtiff=size[0] * size[1] >= 2**32, metadata=None, software=False,
+        )  # fmt: skip
+
+    def decode(self, where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(y, x, pixels (h, w) uint8) of a file's parts. Raises UserError unless it has one band of `size`."""
+        return _segments(where, file, size)
 
     def write(self, path: Path) -> None:
         """The ZIP of the images that were added."""
@@ -102,7 +108,7 @@ class TifZip(Codec):
                 for name in filter(names.get, here):
                     where, size = f"{path}, {name}", self.answer_size(*sizes[names[name]])
                     with archive.open(name) as file:
-                        for y, x, values in _segments(where, file, size):
+                        for y, x, values in self.decode(where, file, size):
                             yield names[name], y, x, self._indices(where, values)
         except (zipfile.BadZipFile, RuntimeError) as error:  # encrypted, or an unknown compression
             raise UserError(f"{path} is no readable ZIP ({error})") from None

@@ -39,10 +39,13 @@ class MaskImages:
             )
         self.files = label_files(config)
         strangers = sorted(set(self.files) - known_ids)
-        if strangers:
+        if config.labels.surplus == "skip":
+            self.files = {image_id: files for image_id, files in self.files.items() if image_id in known_ids}
+        elif strangers:
             raise UserError(
                 f"{self.files[strangers[0]][0][1]} is a mask without image: competition.train_images "
-                f"({config.train_images}) has no {strangers[0]!r}"
+                f"({config.train_images}) has no {strangers[0]!r}; add the image, remove the mask, or set "
+                "competition.labels.surplus to skip"
             )
         several = next((files for files in self.files.values() if len(files) > 1 and not self.binary), [])
         if several:

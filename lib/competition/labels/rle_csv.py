@@ -57,11 +57,13 @@ class RleCsv:
                     f"with a class of competition.classes ({', '.join(config.classes)})"
                 )
             image_id, name = found[0], found[1] or config.classes[0]
+            if image_id not in known_ids and settings.surplus == "skip":
+                continue
             if image_id not in known_ids:
                 raise UserError(
                     f"{self.path} has a label for {image_id!r}, but competition.train_images "
-                    f"({config.train_images}) has no such image; add the image, remove the row, or say in "
-                    "competition.labels.id_template how ids are written"
+                    f"({config.train_images}) has no such image; add the image, remove the row, set "
+                    "competition.labels.surplus to skip, or say in competition.labels.id_template how ids are written"
                 )
             name = record[settings.class_column] if settings.class_column else name
             index = index_of(name, config)
