@@ -38,7 +38,7 @@ from lib.inference.members import (
     roi_file,
 )
 from lib.inference.out_of_fold import out_of_fold
-from lib.inference.plan import in_time, planned, rest_key, until_of
+from lib.inference.plan import in_time, planned, until_of
 from lib.inference.settle import settled
 from lib.inference.speed import TEST, Laps, speed_of
 from lib.inference.submit import write_answers
@@ -106,11 +106,12 @@ def main(argv: list[str]) -> None:
     planner = None
     if config.infer.time_limit:
         judge = judge_of(oof, fitted, config)
-        planner, groups = planned(groups, parts, systems, judge, session, engine, test, laps.started)
+        planner = planned(groups, parts, systems, judge, session, engine, test, laps.started)
     laps.end("networks and plan")
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
     path = with_codecs_suffix(path, config.competition)
-    write_answers(path, test, groups, decision, config, competition)
+    write_answers(path, test, groups, decision, config, competition, planner)
+    late = planner.late_note(competition.label_names) if planner else ""
     answer = with_codecs_suffix(workspace.submission, config.competition)
     with workspace.lock("submission"):  # the decision is that of the answer beside it
         with replacing(answer) as temporary:
@@ -119,11 +120,9 @@ def main(argv: list[str]) -> None:
     laps.end(TEST)
     found = {"members": members, "ensemble": gains, "trials": trials}
     write_findings(oof, fitted, found, objects, session, until_of(session, laps.started))
-    beside = rest_key(parts, list(test["image_id"]), session, engine)
     made_from = {part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]}
     laps.end("report")
-    speed = speed_of(laps, groups, test, session.device)
-    workspace.choose(beside, speed["test_seconds"] - speed["network_seconds"])
+    speed = speed_of(laps, groups, test, session.device, planner)
     about = {
         "made_from": made_from,
         "members": [part.name for part in parts], "judged": [part.name for part in judged],
@@ -135,10 +134,10 @@ def main(argv: list[str]) -> None:
     ledger.record(workspace, path, config, about)
     track(session, path, about)
     table = "\n\n".join(tables)
-    stage.finish([path, workspace.decision, answer], table=table, answer=str(answer), **about)
+    stage.finish([path, workspace.decision, answer], table=table, answer=f"{answer}{late}", **about)
     update_report(asked)
     print(f"{table}\n\n{text_table(speed_rows(speed))}")
-    print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {path}\n05: {answer}")
+    print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {path}\n05: {answer}{late}")
 
 
 def stage_of(session: Session, parts: list[Part]) -> Stage:

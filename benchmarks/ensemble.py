@@ -24,6 +24,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,13 @@ from lib.errors import UserError, run_script
 from lib.inference.decision import Decision
 from lib.inference.evaluate import Evaluation, background_fill, evaluate
 from lib.inference.fitting import Fitting, needs_maps
+from lib.inference.forward import Ensemble
 from lib.inference.maps import Maps, MapWriter
 from lib.inference.members import Part, Session, check_same_systems, groups_of, limits_of, named_parts
 from lib.inference.pace import PacedEnsemble
-from lib.inference.plan import order_of, overlapping
+from lib.inference.plan import order_of
 from lib.inference.together import Group
+from lib.inference.workload import overlapping
 from lib.report.charts import Line, as_file, line_chart
 from lib.report.tables import text_table
 from lib.workspace import Workspace, read_json, write_text
@@ -104,7 +107,7 @@ def copy_of(home: Workspace, root: Path) -> Workspace:
         elif path.is_file():
             shutil.copyfile(path, target)
     (root / "manifests/05_infer_ensemble.json").unlink(missing_ok=True)
-    timed = ("infer.time_limit", "seconds beside")
+    timed = "infer.time_limit"
     for key, value in home.choices.all().items():
         if not key.startswith(timed):
             copy.choose(key, value)
@@ -174,8 +177,27 @@ class Replay:
             for counts, shares in zip(self._counts, self._shares, strict=True)
         ]
 
+    clock = staticmethod(time.monotonic)
+
     def took(self, *_: object) -> None:
         pass
+
+    expect = over = took
+
+
+class Replayed(PacedEnsemble):
+    """A `PacedEnsemble` whose windows may get no pass, and `fill` (K,) then."""
+
+    def __init__(self, whole: Ensemble, order: list[tuple[int, int]], pace: Replay, group: int, fill: np.ndarray):
+        super().__init__(whole, order, pace, group)
+        self.fill = fill
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        counts = self.pace.plan()
+        if not counts[self.group]:
+            shape = len(windows), self.systems, len(self.fill), *windows.shape[1:3]
+            return np.broadcast_to(self.fill[:, None, None], shape)
+        return super().__call__(windows)
 
 
 def limited_score(session: Session, parts: list[Part], plan: dict, decision: Decision) -> float:
@@ -212,7 +234,7 @@ def replayed(groups: list[Group], own: list[Part], plan: dict, folds: int, fill:
         order_of(some, plan["systems"], len(group.forward.views)) for group, some in zip(groups, parts, strict=True)
     ]
     return [
-        Group(overlapping(group.windows, plan["overlap"]), PacedEnsemble(group.forward, order, pace, i, fill))
+        Group(overlapping(group.windows, plan["overlap"]), Replayed(group.forward, order, pace, i, fill))
         for i, (group, order) in enumerate(zip(groups, orders, strict=True))
     ]
 

@@ -88,11 +88,13 @@ class Infer(Section):
     maps_gib: Annotated[float, Gt(0)] = 64.0
     """Disk for out-of-fold maps, before compression, when `members`, `mean` or `decide` needs them whole."""
     time_limit: Seconds = 0
-    """For all of 05 (`9h`, `25m`, `90s`); 0 for none. Out-of-fold maps that are not there yet are made of fewer images;
-    test windows get as many networks, the most worthwhile first, and then views as the time that is left allows, and
-    overlap less before a network is left out. `window auto` and `tta auto` first say, each in a twentieth of the limit,
-    which windows and views are worth their seconds, and of these views a window gets as many as there is time for. What
-    is chosen once is kept to by a run that goes on after a kill."""
+    """Time for all of 05 (`9h`, `25m`, `90s`); 0 for no limit. Every test window gets one pass of the best network that
+    there is time for, before any gets a second. Then windows get more networks, the most worthwhile first, and then
+    views, as the time that is left allows; windows overlap less before a network is left out. Out-of-fold maps that are
+    not there yet are made of fewer images. `window auto` and `tta auto` first say, each in a twentieth of the limit,
+    which windows and views are worth their seconds. Windows that get no pass all the same are background, or the most
+    frequent class of training; the last line says how many. What is chosen once is kept to by a run that goes on after
+    a kill."""
     tag: FileName = "ensemble"
     """Goes into the submission's file name."""
     max_gib: Annotated[float, Gt(0)] = 0.25

@@ -156,8 +156,8 @@ def quantised(probs: np.ndarray) -> np.ndarray:
     return to_bins(probs[0]) if len(probs) == 1 else probs.argmax(0).astype(np.uint8)
 
 
-def background_fill(channels: int, n_labels: int, presence: bool = False) -> np.ndarray:
-    """Probabilities (K,) of pixels where nothing is computed: surely the first label index. `presence`: (2K,), with
+def background_fill(channels: int, n_labels: int, presence: bool = False, label: int = 0) -> np.ndarray:
+    """Probabilities (K,) of pixels where nothing is computed: surely the label index `label`. `presence`: (2K,), with
     that of each class, which no gate keeps out."""
-    fill = np.zeros(1, np.float32) if channels == 1 else np.eye(n_labels, dtype=np.float32)[0]
+    fill = np.zeros(1, np.float32) if channels == 1 else np.eye(n_labels, dtype=np.float32)[label]
     return np.concatenate([fill, np.ones_like(fill)]) if presence else fill

@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -65,7 +66,7 @@ def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
 
 @dataclass(frozen=True)
 class Session:
-    """What predicting works with: the options, the competition, and its workspace with the tables of it.
+    """Everything a prediction needs: options, competition, workspace and its tables.
 
     `images`, `folds`: rows of images.csv and folds.csv.
     """
@@ -105,10 +106,24 @@ class Session:
         own = trained_with(parts[0].member, self.config)
         return infer_engine(own, self.workspace, self.load(parts[0]), self.device, self.images, len(parts))
 
+    @property
+    def unseen(self) -> int:
+        """Label index of what no network saw."""
+        return unseen_label(self.config, self.images)
+
     def sources(self, image_ids: Iterable[str]) -> list[Source]:
         """Images of images.csv, to be predicted."""
         paths = self.images.set_index("image_id")["path"]
         return [source_of(self.config, image_id, paths[image_id]) for image_id in image_ids]
+
+
+def unseen_label(config: Config, images: pd.DataFrame) -> int:
+    """Label index of what no network saw: background, or, where there is none, the most frequent class of training.
+    `images`: rows of images.csv."""
+    if config.competition.background:
+        return 0
+    rows = images[images["split"] == "train"]
+    return int(np.argmax([rows[f"px_{name}"].sum() for name in config.competition.classes]))
 
 
 def chosen_parts(session: Session) -> tuple[list[Part], list[Part]]:

@@ -1,35 +1,32 @@
 """The plan for a time limit: how long networks take, what each is worth, which images and passes there is time for.
 
-What was measured and chosen stands in choices/, so that a run that goes on after a kill keeps to it. The pace
-(lib/inference/pace.py) follows the plan, and leaves passes out where it turns out too slow.
+What was measured and chosen stands in choices/, so that a run that goes on after a kill keeps to it. All windows get a
+first pass; what that took tells how many passes follow. The pace (lib/inference/pace.py) leaves some of these out where
+they turn out too slow.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from statistics import mean
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lib.config import Config
 from lib.config.units import duration
-from lib.imaging.roi import read_boxes
-from lib.inference.backends import Engine, as_images
-from lib.inference.coarse import share_looked_at
+from lib.inference.backends import Engine
 from lib.inference.evaluate import background_fill
-from lib.inference.forward import Ensemble
-from lib.inference.members import Part, Session, groups_of, roi_file
+from lib.inference.members import Part, Session, groups_of
 from lib.inference.mix import Judge
 from lib.inference.out_of_fold import is_cached, maps_hash
-from lib.inference.pace import UNSURE, Pace, PacedEnsemble, Share
-from lib.inference.predictor import Source, Windows, count_windows, first_windows
+from lib.inference.pace import UNSURE, Clock, FirstPass, Pace, PacedEnsemble, Share
+from lib.inference.predictor import Source, first_windows
 from lib.inference.score import in_turns
 from lib.inference.together import Group
-from lib.precision import finished
+from lib.inference.workload import enough_images, expected_windows, measured, overlapping, warm
 from lib.training.device import machine_of
 from lib.workspace import short_hash
 
@@ -49,53 +46,6 @@ def worth(judge: Judge, seconds: dict[int, float]) -> list[int]:
     return order
 
 
-def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[list[float]]:
-    """Seconds for one window of every network's every view, on windows (B, h, w, 3).
-
-    The first network of each of the `kinds` is timed: others of its kind take as long, and views as their pixels say.
-    """
-    images = as_images(windows, forward.device)
-
-    @torch.inference_mode()
-    def once(network: int, view: int) -> float:
-        started = time.perf_counter()
-        forward.member(network, images, [view])
-        finished(images.device)
-        return (time.perf_counter() - started) / len(windows)
-
-    sizes = [math.prod(view.augment_image(images).shape) for view in forward.views]
-    firsts = {kind: kinds.index(kind) for kind in kinds}
-    plain = {kind: mean([once(first, 0) for _ in range(3)][1:]) for kind, first in firsts.items()}
-    return [[plain[kind] * size / sizes[0] for size in sizes] for kind in kinds]
-
-
-@torch.inference_mode()
-def warm(forward: Ensemble, windows: np.ndarray) -> None:
-    """Call every network once with each shape that views make of `windows` (B, h, w, 3)."""
-    images = as_images(windows, forward.device)
-    shapes = {view.augment_image(images).shape: i for i, view in enumerate(forward.views)}
-    for network in range(len(forward.runs)):
-        for view in shapes.values():
-            forward.member(network, images, [view])
-
-
-def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> float:
-    """How many windows some images will have: those on blank areas, or outside of boxes, are not computed.
-
-    What is not blank is taken for one square: a window that touches its rim is computed too.
-    """
-    boxes = roi_file(config)
-    if boxes and read_boxes(boxes[0]):
-        seen = share_looked_at(boxes[0], images, windows)
-    elif windows.whole or config.infer.roi == "none":
-        seen = 1.0
-    else:
-        content, side = np.sqrt(1 - images["blank_share"]), windows.size / windows.scale
-        seen = ((content + side / images["height"]) * (content + side / images["width"])).clip(upper=1)
-    counts = [count_windows(image.height, image.width, windows) for image in images.itertuples()]
-    return float((np.array(counts) * seen).sum())
-
-
 @dataclass(frozen=True)
 class Plan:
     """`systems`, the most worthwhile first; the windows' `overlap`; `seconds` of each group's networks' views for one
@@ -107,17 +57,17 @@ class Plan:
 
 
 class Planner:
-    """Keeps the networks of `groups`, made of `parts`, to the time `until` on some images.
-
-    `rest`: seconds beside the networks that these images took before; 0 where nobody knows.
-    """
+    """Keeps the networks of `groups`, made of `parts`, to the time `until` (of `clock`) on some images."""
 
     def __init__(
-        self, groups: list[Group], parts: list[Part], config: Config, images: pd.DataFrame, until: float, rest: float
-    ):
-        self.groups, self.config, self.images, self.until, self.rest = groups, config, images, until, rest
+        self, groups: list[Group], parts: list[Part], config: Config, images: pd.DataFrame, until: float,
+        clock: Clock = time.monotonic,
+    ):  # fmt: skip
+        self.groups, self.config, self.images, self.until, self.clock = groups, config, images, until, clock
         owners = iter(parts)
         self.parts = [[next(owners) for _ in group.forward.runs] for group in groups]
+        self.paced: list[Group] = []
+        self.deeper = self.unseen = 0
 
     def plan(self, systems: list[str], judge: Judge, sources: list[Source]) -> Plan:
         """Measured and chosen now; `judge` knows the worth of `systems`."""
@@ -144,62 +94,120 @@ class Planner:
         return seconds
 
     def plan_for(self, order: list[str], seconds: list[list[list[float]]]) -> Plan:
-        """Windows overlap less where that lets every network have its turn."""
+        """Windows overlap less where that lets every network have its turn after the first pass."""
         configured = self.config.infer.overlap
         for overlap in (configured, *(overlap for overlap in OVERLAPS if overlap < configured)):
             plan = Plan(order, overlap, seconds)
-            pace, _ = self._pace(plan)
-            once = pace.cost([len(group.forward.runs) for group in self.groups])
-            if once * UNSURE + pace.between() <= self.until - time.monotonic():
+            once = self._pace(plan).cost([len(group.forward.runs) for group in self.groups])
+            if (self._first(plan)[2] + once) * UNSURE <= self.until - self.clock():
                 break
         return plan
 
-    def follow(self, plan: Plan, fill: np.ndarray) -> list[Group]:
-        """The groups, paced; says what is planned."""
-        self.followed, (pace, orders) = plan, self._pace(plan)
-        told = " + ".join(f"{count} of {len(order)}" for count, order in zip(pace.plan(), orders, strict=True))
-        self.expected = pace.expected()
-        self.paced = [
-            Group(overlapping(group.windows, plan.overlap), PacedEnsemble(group.forward, order, pace, i, fill))
-            for i, (group, order) in enumerate(zip(self.groups, orders, strict=True))
-        ]
+    def follow(self, plan: Plan, fill: np.ndarray, label: int = 0) -> Group:
+        """What all windows get first, `fill` (K,), which is surely `label`, where the time is over; says what is
+        planned."""
+        self.followed, self.orders, self.label = plan, self._orders(plan), label
+        self.place, network, seconds = self._first(plan)
+        group, systems = self.groups[self.place], sum(group.forward.systems - 1 for group in self.groups) + 1
+        forward = FirstPass(group.forward, network, systems, fill, self.until, self.clock)
+        self.first = Group(overlapping(group.windows, plan.overlap), forward)
+        pace = self._pace(plan)
+        pace.until -= seconds if self.several else 0.0
+        self.expected = pace.expected() + (seconds if self.several else 0.0)
+        told = " + ".join(f"{count} of {len(order)}" for count, order in zip(pace.plan(), self.orders, strict=True))
         print(f"05: planned are {told} passes of networks and views, windows overlapping by {plan.overlap:g}, "
-              f"{duration(self.expected)} of {duration(max(0.0, self.until - time.monotonic()))}")  # fmt: skip
-        return self.paced
+              f"{duration(self.expected)} of {duration(max(0.0, self.until - self.clock()))}")  # fmt: skip
+        return self.first
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than the first pass."""
+        return sum(map(len, self.orders)) > 1
+
+    def refine(self) -> tuple[int, list[Group]]:
+        """After the first pass: of how many images, from the first on, windows get more passes, and the groups that
+        make them. The first pass has told how many windows there are, and how long they take."""
+        first, plan = self.first.forward, self.followed
+        if not self.several or first.over():
+            return 0, []
+        network, beside = first.each()
+        seen = first.windows / max(1e-9, self._windows(plan)[self.place].sum())
+        slower = network / max(1e-9, plan.seconds[self.place][first.network][0])
+        windows, passes = [own * seen for own in self._windows(plan)], self._passes(plan)
+        least = [1] * len(passes) if len(passes) > 1 else [2]
+        each = sum(  # seconds of every image
+            own * (slower * UNSURE * sum(seconds[:count]) + beside)
+            for own, seconds, count in zip(windows, passes, least, strict=True)
+        )
+        self.deeper = int((np.cumsum(each) <= self.until - self.clock()).sum())
+        left = [float(own[: self.deeper].sum()) for own in windows]
+        pace = Pace(self.until, list(map(Share, left, passes)), beside * sum(left), slower, self.clock)
+        self.paced = [
+            Group(overlapping(group.windows, plan.overlap), PacedEnsemble(group.forward, order, pace, i))
+            for i, (group, order) in enumerate(zip(self.groups, self.orders, strict=True))
+        ]
+        return self.deeper, self.paced
+
+    def leave(self, places: list[int]) -> None:
+        """The images at these places were not begun: all their windows are left over."""
+        images = self.images.iloc[places].assign(blank_share=0.0)  # nobody has looked
+        self.unseen = round(float(expected_windows(images, self.first.windows, self.config).sum()))
+
+    def late_note(self, names: list[str]) -> str:
+        """What the last line of a run says of windows that were left over; `names` of the labels."""
+        late, every = self.late
+        if not late:
+            return ""
+        return (f"; the time limit left {late} of {every} windows without a prediction, and they are "
+                f"{names[self.label]}")  # fmt: skip
+
+    @property
+    def late(self) -> tuple[int, int]:
+        """Windows that were left over when the time was over, and all windows."""
+        return self.first.forward.late + self.unseen, self.first.forward.windows + self.unseen
 
     def became(self) -> dict:
         """What was planned and done: seconds expected for the images; of each group, passes → windows that had so many;
-        and how many there could have been. Says which windows had none."""
-        turns = [{str(count): n for count, n in sorted(group.forward.turns.items())} for group in self.paced]
-        if late := sum(own.get("0", 0) for own in turns):
-            print(f"warning: the time was over before {late} windows of test images, which are background now; "
-                  f"infer.time_limit {duration(self.config.infer.time_limit)} is too short")  # fmt: skip
+        how many there could have been; and how many windows had none."""
+        turns = [Counter(group.forward.turns) for group in self.paced] or [Counter() for _ in self.groups]
+        own, (late, every) = turns[self.place], self.late
+        own.update({0: late, 1: max(0, every - late - own.total())})
         return {
             "systems": self.followed.systems, "overlap": self.followed.overlap, "expected": round(self.expected, 2),
-            "windows": turns, "passes": [len(group.forward.order) for group in self.paced],
+            "windows": [{str(count): n for count, n in sorted(some.items()) if n} for some in turns],
+            "passes": [len(order) for order in self.orders], "late": late,
         }  # fmt: skip
 
-    def _pace(self, plan: Plan) -> tuple[Pace, list[list[tuple[int, int]]]]:
-        """The time's share of the passes, and every group's order of them."""
-        orders, shares = [], []
-        for group, own, times in zip(self.groups, self.parts, plan.seconds, strict=True):
-            order = order_of(own, plan.systems, len(group.forward.views))
-            windows = expected_windows(self.images, overlapping(group.windows, plan.overlap), self.config)
-            orders.append(order)
-            shares.append(Share(windows, [times[network][view] for network, view in order]))
-        return Pace(self.until, shares, self.rest), orders
+    def _first(self, plan: Plan) -> tuple[int, int, float]:
+        """(group, its network, seconds) of the first pass: the most worthwhile network for which there is time, else
+        the fastest."""
+        found, windows = [], [float(own.sum()) for own in self._windows(plan)]
+        for group, own in enumerate(self.parts):
+            for network, part in enumerate(own):
+                place = plan.systems.index(part.system), part.member.fold
+                found.append((*place, group, network, windows[group] * plan.seconds[group][network][0]))
+        fitting = [one for one in found if one[-1] * UNSURE <= self.until - self.clock()]
+        return (min(fitting) if fitting else min(found, key=lambda one: one[-1]))[2:]
 
+    def _windows(self, plan: Plan) -> list[np.ndarray]:
+        """(N,) of every group: windows of each image."""
+        grids = [overlapping(group.windows, plan.overlap) for group in self.groups]
+        return [expected_windows(self.images, grid, self.config) for grid in grids]
 
-def overlapping(windows: Windows, overlap: float) -> Windows:
-    """The same windows with another overlap; whole images stay as they are."""
-    return windows if windows.whole else replace(windows, overlap=overlap)
+    def _orders(self, plan: Plan) -> list[list[tuple[int, int]]]:
+        """Every group's passes (network, view)."""
+        views = [len(group.forward.views) for group in self.groups]
+        return [order_of(own, plan.systems, count) for own, count in zip(self.parts, views, strict=True)]
 
+    def _passes(self, plan: Plan) -> list[list[float]]:
+        """The seconds of every group's passes for one window, in their order."""
+        pairs = zip(self._orders(plan), plan.seconds, strict=True)
+        return [[times[network][view] for network, view in order] for order, times in pairs]
 
-def _ratio(windows: Windows, other: Windows) -> float:
-    """How many of `windows` an image has for one of another kind."""
-    if windows.whole:
-        return 1.0
-    return (windows.scale / windows.stride * other.stride / other.scale) ** 2
+    def _pace(self, plan: Plan) -> Pace:
+        """That of all passes over all windows."""
+        windows = [float(own.sum()) for own in self._windows(plan)]
+        return Pace(self.until, list(map(Share, windows, self._passes(plan))), clock=self.clock)
 
 
 def order_of(parts: list[Part], order: list[str], views: int) -> list[tuple[int, int]]:
@@ -234,20 +242,18 @@ def in_time(session: Session, parts: list[Part], engine: Engine, whole_maps: boo
 def planned(
     groups: list[Group], parts: list[Part], systems: list[str], judge: Judge, session: Session, engine: Engine,
     images: pd.DataFrame, started: float,
-) -> tuple[Planner, list[Group]]:  # fmt: skip
-    """`groups`, made of `parts`, as many of whose passes are made on some images as `infer.time_limit` allows, which
-    began to run at the time `started`."""
-    config, ids, choices = session.config, list(images["image_id"]), session.workspace
-    until = until_of(session, started)
-    rest = choices.choice(rest_key(parts, ids, session, engine)) or 0.0
-    planner = Planner(groups, parts, config, images, until, rest)
+) -> Planner:  # fmt: skip
+    """Keeps `groups`, made of `parts`, to `infer.time_limit` on some images; it began to run at the time `started`."""
+    config, ids = session.config, list(images["image_id"])
+    planner = Planner(groups, parts, config, images, until_of(session, started))
     key = limit_key("plan", parts, ids, session, engine)
     sources = session.sources(ids)
     planner.warm(sources)
-    plan = choices.choose_once(key, lambda: asdict(planner.plan(systems, judge, sources)))
+    plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(systems, judge, sources)))
     competition = session.competition
-    fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
-    return planner, planner.follow(Plan(**plan), fill)
+    names, label = competition.label_names, session.unseen
+    planner.follow(Plan(**plan), background_fill(competition.channels, len(names), config.infer.gated, label), label)
+    return planner
 
 
 def until_of(session: Session, started: float) -> float:
@@ -256,30 +262,9 @@ def until_of(session: Session, started: float) -> float:
     return started + (1 - RESERVE) * limit if limit else math.inf
 
 
-def rest_key(parts: list[Part], ids: list[str], session: Session, engine: Engine) -> str:
-    """Names the seconds that some images took beside the networks."""
-    return f"seconds beside networks {maps_hash(parts, ids, session, engine)}"
-
-
 def limit_key(what: str, parts: list[Part], ids: list[str], session: Session, engine: Engine) -> str:
     """Names a choice made for a time limit."""
     config = session.config
     about = [maps_hash(parts, ids, session, engine), machine_of(session.device)]
     about = short_hash([*about, config.infer.batch_size, config.competition.metric])
     return f"infer.time_limit {config.infer.time_limit:g} s {what} {about}"
-
-
-def enough_images(
-    turns: pd.DataFrame, images: pd.DataFrame, groups: list[Group], kinds: list[str], config: Config, limit: float
-) -> int:
-    """Of how many images `in_turns` one fold's `groups`, of networks of these `kinds`, make maps in `limit` seconds; of
-    one of each fold at least."""
-    rows, windows, each = images.set_index("image_id", drop=False), groups[0].windows, 0.0
-    owners = iter(kinds)
-    for group in groups:
-        own = [next(owners) for _ in group.forward.runs]
-        batch = np.random.default_rng(0).integers(0, 255, (config.infer.batch_size, *[group.windows.size] * 2, 3))
-        seconds = measured(group.forward, batch.astype(np.uint8), own)
-        each += sum(map(sum, seconds)) * _ratio(group.windows, windows)
-    cost = [expected_windows(rows.loc[[i]], windows, config) * each for i in turns["image_id"]]
-    return max(int((np.cumsum(cost) <= limit).sum()), int((turns["turn"] == 0).sum()))

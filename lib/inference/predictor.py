@@ -70,11 +70,13 @@ class Limits:
     """`batch_size` windows a forward pass; `max_gib` is held beside the network and the windows read ahead.
 
     Overlaps of very wide images that take more than a quarter of it wait in a file of `folder` (None: the system's).
+    Once `over()` no image is begun any more, and windows are not read: they are black.
     """
 
     batch_size: int = 8
     max_gib: float = 0.25
     folder: Path | None = None
+    over: Callable[[], bool] = bool  # never
 
     @property
     def bytes(self) -> float:
@@ -141,7 +143,7 @@ def predict(
     column = (len(everywhere) + 1) * windows.size * 4  # bytes
     panel = max(windows.size, int(limits.bytes / 16 / column))  # two are worked on
     counted = work.counted(forward)
-    for plan, results in _outputs(_read_ahead(sources, windows, limits.batch_size), counted, limits.batch_size):
+    for plan, results in _outputs(_read_ahead(sources, windows, limits), counted, limits.batch_size):
         work.planned(len(plan.corners))
         spool = Spool(limits.bytes / 4, limits.folder)
         if plan.boxes is not None:
@@ -250,27 +252,30 @@ def image_windows(sources: list[Source], windows: Windows) -> int:
 
 def first_windows(sources: list[Source], windows: Windows, count: int) -> np.ndarray:
     """(count, h, w, 3) uint8: the first windows that would be computed, repeated where there are fewer."""
-    feed = (item for item in _read_ahead(sources, windows, count) if isinstance(item, np.ndarray))
+    feed = (item for item in _read_ahead(sources, windows, Limits(count)) if isinstance(item, np.ndarray))
     found = list(islice(feed, count))
     if not found:
         return np.zeros((count, windows.size, windows.size, 3), np.uint8)
     return np.stack([found[i % len(found)] for i in range(count)])
 
 
-def _read_ahead(sources: list[Source], windows: Windows, batch_size: int) -> Iterator[_Plan | np.ndarray]:
+def _read_ahead(sources: list[Source], windows: Windows, limits: Limits) -> Iterator[_Plan | np.ndarray]:
     """Plans and their windows from a thread that stays a few batches ahead of the network."""
-    return ahead((item for source in sources for item in _read_source(source, windows)), 4 * batch_size)
+    items = (item for source in sources if not limits.over() for item in _read_source(source, windows, limits.over))
+    return ahead(items, 4 * limits.batch_size)
 
 
-def _read_source(source: Source, windows: Windows) -> Iterator[_Plan | np.ndarray]:
+def _read_source(source: Source, windows: Windows, over: Callable[[], bool]) -> Iterator[_Plan | np.ndarray]:
+    size, stride = windows.size, windows.stride
+    black = np.zeros((size, size, 3), np.uint8)
     with source.open() as reader:
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
-        size, stride = windows.size, windows.stride
         if windows.whole and where.boxes is not None:
             whole, boxes = (reader.height, reader.width), where.boxes
             yield _Plan(source.image_id, whole, whole, [box[:2] for box in boxes], boxes)
             for box in boxes:
-                yield pad(reader.shrunk(*whole_size(*box[2:], size, windows.whole), *box), size)
+                small = whole_size(*box[2:], size, windows.whole)
+                yield black if over() else pad(reader.shrunk(*small, *box), size)
             return
         shape = whole_size(reader.height, reader.width, size, windows.whole) if windows.whole else None
         scaled = Scaled(reader, windows.scale, shape)
@@ -285,6 +290,9 @@ def _read_source(source: Source, windows: Windows) -> Iterator[_Plan | np.ndarra
             ]
         yield _Plan(source.image_id, (reader.height, reader.width), (scaled.height, scaled.width), corners)
         for y, x in corners:
+            if over():
+                yield black
+                continue
             pixels = scaled.read(y, x, min(size, scaled.height - y), min(size, scaled.width - x))
             yield flipped(pad(pixels, size).transpose(2, 0, 1), turn_of((y, x), windows)).transpose(1, 2, 0)
 

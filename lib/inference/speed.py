@@ -7,6 +7,7 @@ import time
 import pandas as pd
 import torch
 
+from lib.inference.plan import Planner
 from lib.inference.together import Group
 from lib.memory import peak_gib
 
@@ -31,17 +32,22 @@ class Laps:
         return round(self._last - self.started, 1)
 
 
-def speed_of(laps: Laps, groups: list[Group], images: pd.DataFrame, device: torch.device) -> dict:
-    """What the groups took for `images` (rows with height and width), and all of 05 so far.
+def speed_of(
+    laps: Laps, groups: list[Group], images: pd.DataFrame, device: torch.device, planner: Planner | None = None
+) -> dict:
+    """What the groups took for `images` (rows with height and width), kept to a limit by `planner`, and all of 05 so
+    far.
 
     `gpu_gib` is there on a GPU only. `windows` were computed: blank ones are not among them.
     """
     seconds, megapixels = laps.seconds[TEST], float((images["height"] * images["width"]).sum()) / 1e6
     forwards = [group.forward for group in groups]
+    working = [group.forward for group in (planner.first, *planner.paced)] if planner else forwards
+    windows = planner.first.forward.windows if planner else sum(forward.windows for forward in forwards)
     speed = {
         "parts": laps.seconds, "test_seconds": seconds, "images": len(images), "megapixels": round(megapixels, 2),
-        "windows": sum(forward.windows for forward in forwards),
-        "network_seconds": round(sum(forward.seconds for forward in forwards), 3),
+        "windows": windows,
+        "network_seconds": round(sum(forward.seconds for forward in working), 3),
         "seconds_per_image": round(seconds / max(1, len(images)), 4),
         "seconds_per_megapixel": round(seconds / max(megapixels, 1e-6), 4),
         "networks": sum(len(forward.runs) for forward in forwards),

@@ -14,17 +14,21 @@ from lib.config import Config
 from lib.inference.decision import Decision
 from lib.inference.evaluate import background_fill
 from lib.inference.members import limits_of, source_of
-from lib.inference.predictor import Block, Source, full_rows
+from lib.inference.plan import Planner
+from lib.inference.predictor import Block, Limits, Source, full_rows
+from lib.inference.rounds import Answer, in_two_rounds
 from lib.inference.together import Group, predict_together
 from lib.workspace import replacing
 
 
 def write_answers(
-    path: Path, images: pd.DataFrame, groups: list[Group], decision: Decision, config: Config, competition: Competition
-) -> None:
+    path: Path, images: pd.DataFrame, groups: list[Group], decision: Decision, config: Config,
+    competition: Competition, planner: Planner | None = None,
+) -> None:  # fmt: skip
     """Predict images (rows with image_id, path, height, width), write the submission, and read it back.
 
-    Neither maps nor masks are ever held whole. Raises UserError where the file is not what the organiser asks for.
+    Neither maps nor masks are ever held whole. `planner` keeps `groups` to a time limit. Raises UserError where the
+    file is not what the organiser asks for.
     """
     if images.empty:
         print(
@@ -33,23 +37,31 @@ def write_answers(
         )
     codec = open_codec(competition)
     sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
-    add_answers(codec, sources, groups, decision, config, competition)
+    add_answers(codec, sources, groups, decision, config, competition, planner)
     with replacing(path) as temporary:
         codec.write(temporary)
         codec.check(temporary, {image.image_id: (image.height, image.width) for image in images.itertuples()})
 
 
 def add_answers(
-    codec, sources: list[Source], groups: list[Group], decision: Decision, config: Config, competition: Competition
-) -> None:
+    codec, sources: list[Source], groups: list[Group], decision: Decision, config: Config, competition: Competition,
+    planner: Planner | None = None,
+) -> None:  # fmt: skip
     """Predict the test images and hand their labels to the codec."""
     fill = background_fill(competition.channels, len(competition.label_names), decision.gates is not None)
     limits = limits_of(config)
-    blocks = predict_together(sources, groups, fill, limits, "05 test images")
-    rows = full_rows(blocks, decision.quantised)
-    for block, _, first in rows:
-        labels = decision.bands(_rows(block, first, rows), limits.folder)
-        codec.add(block.image_id, block.height, block.width, _placed(labels))
+
+    def decided(sources: list[Source], groups: list[Group], limits: Limits, description: str) -> Iterator[Answer]:
+        blocks = predict_together(sources, groups, fill, limits, description)
+        rows = full_rows(blocks, decision.quantised)
+        for block, _, first in rows:
+            yield block.image_id, block.height, block.width, decision.bands(_rows(block, first, rows), limits.folder)
+
+    answers = decided(sources, groups, limits, "05 test images")
+    if planner:
+        answers = in_two_rounds(sources, decided, planner, limits)
+    for image_id, height, width, labels in answers:
+        codec.add(image_id, height, width, _placed(labels))
 
 
 def _rows(block: Block, first: np.ndarray, rows: Iterator) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ import lib
 from lib import ledger, tables
 from lib.config import Config, save
 from lib.errors import UserError
-from lib.inference.members import Part, named_parts, roi_file
+from lib.inference.members import Part, named_parts, roi_file, unseen_label
 from lib.package.kernel import UNKNOWN, metadata, notebook, title_of
 from lib.package.layout import BOXES, DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
 from lib.package.wheels import fetch_wheels
@@ -56,6 +56,7 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
         images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
         known = sorted(images.loc[images["split"] == "test", "image_id"])  # of others no boxes are packaged
         members = {"members": about["members"], "submission": path.name, "code": about["code"], "images": known}
+        members["unseen"] = unseen_label(made, images)
         members["systems"] = about["plan"]["systems"] if about["plan"] else None  # which, in time, come first
         write_json(new / MEMBERS, members)
         dataset, kernel = metadata(made, title)

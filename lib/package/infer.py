@@ -104,13 +104,13 @@ def predict(config: Config, out: Path, folder: Path, started: float) -> int:
     decision = Decision.load(ensemble.decision)
     groups, planner = groups_of(parts, session, session.engine(parts), each=decision.mix is not None), None
     if config.infer.time_limit:
-        planner = Planner(groups, parts, config, images, until_of(session, started), rest=0.0)
+        planner = Planner(groups, parts, config, images, until_of(session, started))
         sources = session.sources(images["image_id"])
         planner.warm(sources)
-        order = about["systems"] or list(dict.fromkeys(part.system for part in parts))
-        fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
-        groups = planner.follow(planner.plan_for(order, planner.measure(sources)), fill)
-    write_answers(out, images, groups, decision, config, competition)
+        order, label = about["systems"] or list(dict.fromkeys(part.system for part in parts)), about["unseen"]
+        fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated, label)
+        planner.follow(planner.plan_for(order, planner.measure(sources)), fill, label)
+    write_answers(out, images, groups, decision, config, competition, planner)
     if planner:
         planner.became()
     return len(images)

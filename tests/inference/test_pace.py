@@ -1,4 +1,4 @@
-"""05 inside a time limit: planned, planned again, never late, and going on as it was planned after a kill."""
+"""05 inside a time limit: a first pass for all, planned, never late, and going on as it was planned after a kill."""
 
 import json
 import runpy
@@ -19,13 +19,15 @@ from lib.config import load
 from lib.imaging.grid import window_starts
 from lib.inference import out_of_fold as maps_of_folds
 from lib.inference import plan as planning
+from lib.inference import workload
 from lib.inference.forward import Ensemble
 from lib.inference.members import Session
-from lib.inference.pace import Pace, PacedEnsemble, Share
-from lib.inference.plan import Planner, enough_images, measured, warm, worth
+from lib.inference.pace import FirstPass, Pace, PacedEnsemble, Share, TimeOver
+from lib.inference.plan import Planner, worth
 from lib.inference.predictor import Windows
 from lib.inference.score import in_turns
 from lib.inference.together import Group
+from lib.inference.workload import enough_images, expected_windows, measured, warm
 from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,9 +43,9 @@ class Clock:
 
 def simulate(limit, windows, expected, truly, between=0.0, batch=8, rest=0.0):
     """(seconds taken, passes of each batch, seconds expected at first) of a group whose passes truly take `truly(i)`
-    times what is expected, and whose windows take `between` seconds beside them, in all `rest` at an earlier time."""
+    times what is expected, and whose windows take `between` seconds beside them, in all `rest` as far as foreseen."""
     clock, counts = Clock(), []
-    pace = Pace(limit, [Share(windows, expected)], rest, clock)
+    pace = Pace(limit, [Share(windows, expected)], rest, clock=clock)
     foretold = pace.expected()
     for done in range(0, windows, batch):
         (count,) = pace.plan()
@@ -86,24 +88,9 @@ def test_what_is_planned_at_once_is_what_it_takes():
     assert 85 < pace.cost(counts) <= 100 and counts[1] >= 1
 
 
-def test_with_no_time_left_windows_are_background_and_cost_nothing():
+def test_every_window_of_a_further_round_gets_a_pass():
     taken, counts, _ = simulate(10, 8000, [0.01] * 4, lambda _: 1.0)
-    assert taken <= 10.1 and counts[0] == 1 and counts[-1] == 0
-    assert counts == sorted(counts, reverse=True)
-
-
-def test_a_slow_beginning_leaves_no_window_without_a_pass():
-    for rest in (0.0, 3.0):
-        clock = Clock()
-        pace = Pace(10, [Share(100, [0.02] * 4)], rest, clock)
-        counts = []
-        for batch in range(25):
-            clock.now += 2.0 if batch == 0 else 0.1  # opening the first file
-            (count,) = pace.plan()
-            clock.now += 4 * 0.02 * count
-            pace.took(0, 4, count, 4 * 0.02 * count)
-            counts.append(count)
-        assert min(counts) >= 1 and clock.now <= 10 and sum(counts) > 40
+    assert min(counts) == 1 and taken == pytest.approx(80), "whoever calls it stops where the time is over"
 
 
 class Says(nn.Module):
@@ -118,14 +105,36 @@ class Says(nn.Module):
 def test_a_window_gets_the_first_passes_and_systems_without_a_turn_the_mean_of_the_others():
     whole = Ensemble([Says(0.2), Says(0.4), Says(0.9)], CPU, groups=[[0, 1], [2], [0, 1, 2]])
     order, windows = [(2, 0), (0, 0), (1, 0)], np.zeros((2, 16, 16, 3), np.uint8)
-    for count, expected in ((1, [0.9, 0.9, 0.9]), (2, [0.2, 0.9, 0.55]), (3, [0.3, 0.9, 0.5]), (0, [0.1, 0.1, 0.1])):
-        paced = PacedEnsemble(whole, order, SimpleNamespace(plan=lambda c=count: [c], took=lambda *_: None), 0,
-                              np.array([0.1]))  # fmt: skip
+    for count, expected in ((1, [0.9, 0.9, 0.9]), (2, [0.2, 0.9, 0.55]), (3, [0.3, 0.9, 0.5])):
+        clock = Clock()
+        pace = SimpleNamespace(plan=lambda c=count: [c], took=lambda *_: None, expect=lambda *_: None, clock=clock)
+        pace.over = lambda *_: False
+        paced = PacedEnsemble(whole, order, pace, 0)
         probs = paced(windows)
         assert probs.shape == (2, 3, 1, 16, 16) and np.allclose(probs[0, :, 0, 0, 0], expected, atol=1e-6)
         assert paced.turns == {count: 2} and paced.windows == 2
-    everything = PacedEnsemble(whole, order, SimpleNamespace(plan=lambda: [3], took=lambda *_: None), 0, np.zeros(1))
-    assert np.array_equal(everything(windows), whole(windows))
+    assert np.array_equal(probs, whole(windows))
+    pace.over = lambda *_: True
+    with pytest.raises(TimeOver):
+        paced(windows)
+
+
+def test_the_first_pass_is_one_network_told_as_every_system_until_the_time_is_over():
+    clock = Clock()
+
+    class Ticks(Says):
+        def forward(self, x):
+            clock.now += 2.0
+            return super().forward(x)
+
+    whole, windows = Ensemble([Ticks(0.2), Ticks(0.4)], CPU, tta="flips"), np.zeros((2, 16, 16, 3), np.uint8)
+    first = FirstPass(whole, 1, 3, np.array([0.1]), 7.0, clock)
+    for expected, late in ((0.4, 0), (0.4, 0), (0.4, 0), (0.4, 0), (0.1, 2), (0.1, 4)):
+        probs = first(windows)
+        assert probs.shape == (2, 3, 1, 16, 16) and np.allclose(probs, expected, atol=1e-6)
+        clock.now += 0.0 if first.windows > 4 else 0.25  # reading
+        assert first.late == late
+    assert first.windows == 12 and first.each() == (1.0, pytest.approx(0.5 / 6))
 
 
 def test_systems_come_by_what_they_add_for_their_seconds():
@@ -194,10 +203,6 @@ def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, 
     run("05_infer_ensemble", tiny, *flags)
     full = time.monotonic() - started
     best = json.loads((work / "decision.json").read_text())["cross_score"]
-    built = []
-    monkeypatch.setattr(
-        planning, "PacedEnsemble", lambda *arguments: built.append(PacedEnsemble(*arguments)) or built[-1]
-    )
     for share in (0.5, 0.25):
         limit = full * share
         capsys.readouterr()
@@ -209,23 +214,26 @@ def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, 
         assert list(pd.read_csv(work / "submission.csv")["id"]) == ["im6", "im7"]
         decision = json.loads((work / "decision.json").read_text())
         assert decision["cross_score"] == best, "the out-of-fold maps were there"
-        turns = list(built[-1].turns.elements())
-        assert min(turns) >= 1 and max(turns) <= 16
         about = json.loads(max((work / "submissions").glob("*.json")).read_text())
-        assert about["plan"]["windows"] == [{str(count): n for count, n in sorted(built[-1].turns.items())}]
+        turns = {int(count): n for count, n in about["plan"]["windows"][0].items()}
+        assert min(turns) >= 1 and max(turns) <= 16 and about["plan"]["late"] == 0
         assert about["plan"]["passes"] == [16] and about["plan"]["expected"] < limit
+        assert out.splitlines()[-1] == f"05: {work / 'submission.csv'}"
         speed = about["speed"]
-        assert speed["windows"] == len(turns) > 0 and speed["networks"] == 4 and speed["images"] == 2
+        assert speed["windows"] == sum(turns.values()) > 0 and speed["networks"] == 4 and speed["images"] == 2
         assert sum(speed["parts"].values()) == pytest.approx(about["seconds"], abs=0.2)
         assert 0 < speed["network_seconds"] < speed["test_seconds"] == 2 * speed["seconds_per_image"]
-    assert np.mean(turns) < 12, "a quarter of the time is not enough for all"
     # Without maps, of fewer images; with hardly any time, an answer all the same.
     for path in (work / "oof").iterdir():
         path.unlink()
     run("05_infer_ensemble", tiny, *flags, "--infer.time_limit", "1")
     out = capsys.readouterr().out
-    assert "out-of-fold maps are made of 2 of 6 images" in out and "warning: the time was over before " in out
-    assert len(pd.read_csv(work / "submission.csv")) == 2 and built[-1].turns[0]
+    assert "out-of-fold maps are made of 2 of 6 images" in out
+    last = out.splitlines()[-1]
+    assert last.startswith(f"05: {work / 'submission.csv'}; the time limit left ") and last.endswith("are background")
+    assert len(pd.read_csv(work / "submission.csv")) == 2
+    run("05_infer_ensemble", tiny, *flags, "--infer.time_limit", "1")
+    assert capsys.readouterr().out.splitlines()[-1] == last, "what is up to date says it again"
 
 
 def test_a_run_that_goes_on_after_a_kill_keeps_its_maps_and_its_plan(trained, monkeypatch, capsys):
@@ -233,7 +241,8 @@ def test_a_run_that_goes_on_after_a_kill_keeps_its_maps_and_its_plan(trained, mo
     flags = ["--infer.tta", "flips", "--infer.backend", "eager", "--infer.time_limit", "30"]
     made, evaluate, write = [], maps_of_folds.evaluate, planning.Planner.follow
     speed = {"seconds": 0.03}  # of a window and pass: enough for some images
-    monkeypatch.setattr(planning, "measured", lambda forward, _, kinds: [[speed["seconds"]] * 4 for _ in kinds])
+    for module in (planning, workload):
+        monkeypatch.setattr(module, "measured", lambda forward, _, kinds: [[speed["seconds"]] * 4 for _ in kinds])
 
     def killed_after(count):
         def evaluate_or_die(sources, *arguments, **options):
@@ -251,8 +260,8 @@ def test_a_run_that_goes_on_after_a_kill_keeps_its_maps_and_its_plan(trained, mo
     speed["seconds"] = 0.001  # the same choice is made by a machine that would choose otherwise
     killed_after(2)
 
-    def die(self, plan, fill):
-        write(self, plan, fill)
+    def die(self, *arguments):
+        write(self, *arguments)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Planner, "follow", die)
@@ -281,14 +290,14 @@ def test_windows_on_the_rim_of_what_is_not_blank_are_expected_too():
     images = pd.DataFrame({"image_id": ["a"], "height": 1000, "width": 1000, "blank_share": 0.64})
     config, none = (load(None, ["--infer.roi", roi]) for roi in ("content", "none"))
     small, large = (Windows(size, 0.0, 1.0, "constant", 0) for size in (10, 500))
-    assert planning.expected_windows(images, small, config) == pytest.approx(10_000 * 0.61**2)
-    assert planning.expected_windows(images, large, config) == 4 == planning.expected_windows(images, large, none)
+    assert list(expected_windows(images, small, config)) == pytest.approx([10_000 * 0.61**2])
+    assert expected_windows(images, large, config) == 4 == expected_windows(images, large, none)
 
 
 def test_fewer_images_are_whole_folds_apart_and_one_of_each_at_least(monkeypatch):
     folds = pd.DataFrame({"image_id": [f"im{i}" for i in range(12)], "group": "g", "fold": [0, 1, 2] * 4})
     images = folds.assign(height=320, width=320, blank_share=0.0)
-    monkeypatch.setattr(planning, "measured", lambda *_: [[0.01]])
+    monkeypatch.setattr(workload, "measured", lambda *_: [[0.01]])
     groups = [Group(Windows(32, 0.0, 1.0, "constant", 0), Ensemble([Says(0.5)], CPU))] * 2
     turns = in_turns(folds)
     found = [enough_images(turns, images, groups, ["a", "b"], load(None, []), limit) for limit in (100, 10, 0)]
@@ -317,9 +326,9 @@ def test_windows_overlap_less_before_a_network_is_left_out(monkeypatch):
     monkeypatch.setattr(planning, "first_windows", lambda *_: None)
     judge, config = SimpleNamespace(lifted=[0], score=lambda _: 0.5), load(None, [])
     chosen = {}
-    for limit, rest in ((60, 0.0), (60, 45.0), (11, 0.0), (2, 0.0)):
-        planner = Planner(groups, parts, config, images, time.monotonic() + limit, rest)
-        chosen[limit, rest] = planner.plan(["a"], judge, []).overlap
+    for limit in (60, 16, 11, 2):
+        planner = Planner(groups, parts, config, images, limit, Clock())
+        chosen[limit] = planner.plan(["a"], judge, []).overlap
     windows = [len(window_starts(320, 64, stride)) ** 2 for stride in (32, 48, 64)]
-    assert windows == [81, 49, 25], "two networks: 16, 10 and 5 seconds"
-    assert list(chosen.values()) == [0.5, 0.25, 0.25, 0.0]
+    assert windows == [81, 49, 25], "two networks and the first pass: 24, 15 and 8 seconds"
+    assert list(chosen.values()) == [0.5, 0.25, 0.0, 0.0]

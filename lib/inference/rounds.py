@@ -1,0 +1,82 @@
+"""Answers within a time limit: every window gets a first pass, and as many images as there is time for get more.
+
+What the first pass answers waits in a file, compressed, until the same image has a better answer or the time is over.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lib.inference.pace import TimeOver
+from lib.inference.plan import Planner
+from lib.inference.predictor import Limits, Source
+from lib.inference.together import Group
+
+Answer = tuple[str, int, int, Iterable[np.ndarray]]
+"""Image id, height, width, and bands of label indices (h, W) from the top down."""
+BAND = 2**22  # pixels of a band of one label
+
+
+def in_two_rounds(
+    sources: list[Source],
+    decided: Callable[[list[Source], list[Group], Limits, str], Iterator[Answer]],
+    planner: Planner,
+    limits: Limits,
+) -> Iterator[Answer]:
+    """The answer of every image, in the order of `sources`; `decided` predicts some with some groups.
+
+    An image that was not begun when the time was over is all of one label.
+    """
+    limits = replace(limits, over=planner.first.forward.over)
+    sizes = list(planner.images[["height", "width"]].itertuples(index=False, name=None))
+    kept = Labels(limits.folder)
+    for image_id, _, _, bands in decided(sources, [planner.first], limits, "05 test images"):
+        kept.put(image_id, bands)
+    planner.leave([i for i, source in enumerate(sources) if source.image_id not in kept])
+    count, groups = planner.refine()
+    better = decided(sources[:count], groups, limits, "05 more passes") if count else iter(())
+    for source, size in zip(sources, sizes, strict=True):
+        try:
+            if found := next(better, None):
+                kept.put(source.image_id, found[3])
+        except TimeOver:
+            better = iter(())
+        begun = source.image_id in kept
+        yield source.image_id, *size, kept.get(source.image_id) if begun else _all_of(planner.label, *size)
+
+
+class Labels:
+    """Label indices of images, in a nameless file of `folder`."""
+
+    def __init__(self, folder: Path | None = None):
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (for its life)
+        self._places: dict[str, list[tuple[int, int, tuple[int, int]]]] = {}
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._places
+
+    def put(self, image_id: str, bands: Iterable[np.ndarray]) -> None:
+        """Write an image's bands (h, W) uint8; what it had before stays until they are complete."""
+        places = []
+        for band in bands:
+            offset = self._file.seek(0, 2)
+            places.append((offset, self._file.write(zlib.compress(np.ascontiguousarray(band), 1)), band.shape))
+        self._places[image_id] = places
+
+    def get(self, image_id: str) -> Iterator[np.ndarray]:
+        """An image's bands, from the top down."""
+        for offset, length, shape in self._places[image_id]:
+            self._file.seek(offset)
+            yield np.frombuffer(zlib.decompress(self._file.read(length)), np.uint8).reshape(shape)
+
+
+def _all_of(label: int, height: int, width: int) -> Iterator[np.ndarray]:
+    step = max(1, BAND // width)
+    for y in range(0, height, step):
+        yield np.full((min(step, height - y), width), label, np.uint8)
