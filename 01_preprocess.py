@@ -7,24 +7,24 @@ Reads the organiser's folder (read-only). Writes work/<name>/images.csv, tiles.c
 fingerprint.json; columns are described in lib/tables.py. Runs on all cores (`--jobs 4` for fewer).
 """
 
-from pathlib import Path
-
 import pandas as pd
 
 from lib.competition.dataset import Competition, check_class_pixels
-from lib.config import flat, parse_command_line
+from lib.config import parse_command_line
 from lib.config.load import workspace_of
 from lib.data.concerns import concerns
 from lib.data.cutting import class_pixels, cut_band, describe, pick_images, survey_image
+from lib.digests import content_of
 from lib.errors import UserError, run_script
 from lib.imaging.readers.planes import files_of
-from lib.imaging.roi import boxes_file, check_boxes
+from lib.imaging.roi import check_boxes
 from lib.parallel import parallel
 from lib.plugins import load_plugins
 from lib.report.page import update_report
 from lib.report.sections.data import split_rows
 from lib.report.survey import write_objects
 from lib.report.tables import text_table
+from lib.stages import tiles_stage
 from lib.terminal import begin
 from lib.workspace import Workspace, replacing_dir, short_hash, stamp, write_json, write_table
 
@@ -36,29 +36,11 @@ def main(argv: list[str]) -> None:
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
     images = pick_images(competition, config.preprocess.max_images)
-    pixels = config.competition.pixels
-    files = {str(path): stamp(path) for image in images for path in files_of(image.path, pixels)}
-    external, roi = config.competition.external, config.preprocess.roi
-    stage = workspace.stage(
-        "01_preprocess",
-        {
-            **flat(config.preprocess, "preprocess."),
-            **flat(config.competition, "competition."),
-            "competition.kaggle": None,  # where answers go changes no tile
-            "competition.external": [source.model_dump(exclude={"weight"}) for source in external],  # it is 03's
-            "the images": files,
-            "the images' splits": short_hash([(image.image_id, image.split) for image in images]),
-        },
-        [
-            competition.root / config.competition.labels.path,
-            *(Path(source.root) / source.labels.path for source in external if source.labels),
-            *boxes_file(roi),
-        ],
-    )
+    stage = tiles_stage(config, workspace, competition, images)
     if stage.up_to_date():
         return
     competition.check()
-    check_boxes("preprocess.roi", roi, "training", competition.ids("train"))
+    check_boxes("preprocess.roi", config.preprocess.roi, "training", competition.ids("train"))
     stage.begin()
 
     spool, pictures = workspace.root / "spool", workspace.report / "images"
@@ -81,6 +63,10 @@ def main(argv: list[str]) -> None:
     for path in spool.glob("*"):  # of files that have changed, or are gone
         if str(path) not in used:
             path.unlink()
+    digests = stage.now["content images"]
+    for survey, image in zip(surveys, images, strict=True):
+        own = [content_of(digests[str(path)]) for path in files_of(image.path, config.competition.pixels)]
+        survey.row["content"] = short_hash([survey.row["content"], own])
     table = pd.DataFrame([survey.row for survey in surveys])
     write_table(workspace.images, table)
     write_table(workspace.tiles, tiles)

@@ -23,8 +23,9 @@ from lib.data.leaks import find_leaks, save_pair
 from lib.errors import run_script
 from lib.plugins import load_plugins
 from lib.report.page import update_report
+from lib.stages import folds_stage
 from lib.terminal import begin
-from lib.workspace import Workspace, file_fingerprint, write_json, write_table
+from lib.workspace import Workspace, write_json, write_table
 
 
 def main(argv: list[str]) -> None:
@@ -33,11 +34,9 @@ def main(argv: list[str]) -> None:
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     workspace = Workspace(workspace_of(config))
-    metadata = [competition.root / config.competition.metadata] if config.competition.metadata else []
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     settings = flat(config.folds, "folds.")
-    made = {**settings, "columns of folds.csv": list(tables.FOLDS)}
-    stage = workspace.stage("02_make_folds", made, [workspace.images, *metadata])
+    stage = folds_stage(config, workspace, competition)
     if stage.up_to_date():
         return
     stage.begin()
@@ -57,7 +56,7 @@ def main(argv: list[str]) -> None:
     table = pd.concat([table, external_rows(external, pairs, table)], ignore_index=True)
     check_folds(table)
     made_from = ", ".join(f"{key.removeprefix('folds.')}={value}" for key, value in settings.items() if value != "")
-    write_table(workspace.folds, table, f"{made_from}; images.csv {file_fingerprint(workspace.images)}")
+    write_table(workspace.folds, table, made_from)
     stage.finish([workspace.folds])
     update_report(config)
     print(imbalance(table, pixels).to_string())

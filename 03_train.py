@@ -33,6 +33,8 @@ from lib.report.page import update_report
 from lib.report.show import worst_pictures
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
+from lib.stage import FORMAT
+from lib.stages import member_stage
 from lib.terminal import begin
 from lib.training.budget import EPOCHS_KEPT, Budget, trained_alike, with_judges
 from lib.training.checkpoint import load_network
@@ -41,13 +43,12 @@ from lib.training.member import (
     make_data,
     make_trainer,
     member_inputs,
-    member_settings,
     pretraining,
     training_tiles,
 )
 from lib.training.settle import settle
 from lib.training.team import Team, assemble
-from lib.workspace import ALL, Member, Workspace, file_fingerprint, read_json, round_experiment, write_json
+from lib.workspace import ALL, Member, Workspace, read_json, round_experiment, write_json
 
 
 def main(argv: list[str]) -> None:
@@ -87,8 +88,10 @@ def train_in_time(members: list[Member], config, competition, workspace: Workspa
     validation = images_of_fold(workspace, folds, fold)
     with team.leader_first():  # what it measures is there for the others to read
         scoring = scoring_seconds(validation, config, competition.channels)
-        files = [file_fingerprint(path) for path in member_inputs(workspace, config)]
-        made_from = [member_settings(config), files, machine_of(device)]
+        made_from = [
+            member_stage(member, config, workspace, member_inputs(workspace, config)).now for member in members
+        ]
+        made_from.append(machine_of(device))
         budget = Budget(config, workspace, members, scoring, STARTED, made_from)
     for number, member in enumerate(budget.members):
         update = {"member_limit": team.leaders(budget.seconds(member) if team.leads else 0.0)}
@@ -117,16 +120,15 @@ def train_member(
 
     Of a team, all train; what is written is the leader's.
     """
-    inputs = member_inputs(workspace, config)
-    stage = workspace.stage(f"03_{member.name.replace('/', '_')}", member_settings(config), inputs)
+    stage = member_stage(member, config, workspace, member_inputs(workspace, config))
     if team.leaders(stage.up_to_date()):
         return
     # A member that was begun with exactly these settings goes on; any other starts anew.
     if team.leads:
         begun = read_json(member.path / "begun.json", {})
-        if begun != stage.now:
+        if stage.differs_from(begun, begun.get("format", 1)):
             shutil.rmtree(member.path, ignore_errors=True)
-            write_json(member.path / "begun.json", stage.now)
+            write_json(member.path / "begun.json", {"format": FORMAT, **stage.now})
         stage.begin()
         write_json(member.path / "environment.json", environment(device))
         save(config, member.path / "resolved.yaml")

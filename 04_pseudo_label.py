@@ -21,16 +21,14 @@ import pandas as pd
 
 from lib import tables
 from lib.competition.dataset import Competition
-from lib.config import flat, for_source, parse_command_line
+from lib.config import for_source, parse_command_line
 from lib.config.load import workspace_of
 from lib.data.folds import read_folds
 from lib.errors import UserError, run_script
-from lib.inference.engine import infer_engine
 from lib.inference.forward import Ensemble
-from lib.inference.members import loaded, roi_file
+from lib.inference.members import infer_engine, limits_of, source_of, windows_of
 from lib.inference.predictor import Windows, predict
 from lib.inference.score import images_of_fold
-from lib.inference.sources import limits_of, source_of, windows_of
 from lib.plugins import load_plugins
 from lib.pseudo.clean import Cleaner
 from lib.pseudo.rounds import labelers
@@ -40,6 +38,7 @@ from lib.pseudo.votes import Votes
 from lib.pseudo.write import check_disk, drop_unused, store_tiles
 from lib.report.page import update_report
 from lib.report.tables import text_table
+from lib.stages import clean_stage, pseudo_stage
 from lib.terminal import begin
 from lib.training.checkpoint import load_network
 from lib.training.device import pick_device
@@ -64,9 +63,7 @@ def main(argv: list[str]) -> None:
     if images.empty:
         raise UserError("there is no test or unlabeled image to pseudo-label; set competition.unlabeled_images")
     members = workspace.members([round_experiment(config.train.experiment, round_ - 1)])
-    inputs = [workspace.images, *(member.path / "done.json" for member in members)]
-    inputs += roi_file(config)
-    stage = workspace.stage(f"04_pseudo_label_round{round_}", settings(config), inputs)
+    stage = pseudo_stage(round_, config, workspace, members)
     if stage.up_to_date():
         return
     stage.begin()
@@ -74,7 +71,7 @@ def main(argv: list[str]) -> None:
     # One pass over the images: each fold's members are one system of the forward.
     nets = [load_network(member.path, "swa", device) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
-    engine = infer_engine(loaded(members, nets, config), config, workspace, device, images)
+    engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
     forward = ensemble = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
     del nets  # it has its own
     fill = unseen_fill(competition.channels, config.competition.background, roi)
@@ -126,9 +123,7 @@ def clean(config) -> None:
     folds = read_folds(workspace.folds, images)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
     members = workspace.members([round_experiment(config.train.experiment, config.train.round)])
-    options = {**settings(config), **flat(config.clean, "clean."), "pseudo.hard": config.pseudo.hard}
-    inputs = [workspace.tiles, workspace.folds, *(member.path / "done.json" for member in members), *roi_file(config)]
-    stage = workspace.stage("04_clean", {k: v for k, v in options.items() if k != "clean.use"}, inputs)
+    stage = clean_stage(config, workspace, members)
     if stage.up_to_date():
         return
     stage.begin()
@@ -140,9 +135,8 @@ def clean(config) -> None:
               "train another fold to find more, and fewer that are right")  # fmt: skip
 
     def ensemble(fold: int) -> Ensemble:
-        own = [member for member in members if member.fold == fold]
-        nets = [load_network(member.path, "swa", device) for member in own]
-        engine = infer_engine(loaded(own, nets, config), config, workspace, device, images)
+        nets = [load_network(member.path, "swa", device) for member in members if member.fold == fold]
+        engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
         return Ensemble(nets, device, tta=config.infer.tta, engine=engine)
 
     with replacing_dir(folder) as temporary:
@@ -159,24 +153,6 @@ def clean(config) -> None:
     print(f"04: {len(suspects)} of {len(table)} tiles are suspects ({counts}); see {folder / 'tiles.csv'}")
     if whole["suspect"].any():
         print("04: the whole label looks wrong of", ", ".join(whole.loc[whole["suspect"], "image_id"].head(10)))
-
-
-def settings(config) -> dict[str, object]:
-    """The options that shape the labels; others (shares, thresholds, tags) must not make them anew."""
-    wanted = {
-        "pseudo.": (
-            "source", "by", "sure", "min_sure", "background_keep", "max_tiles", "class_quota", "shift", "center_only",
-            "temperature", "hard",
-        ),
-        "infer.": ("window", "overlap", "scale", "blend", "margin", "roi", "tta", "precision", "backend"),
-        "preprocess.": ("mode", "fit", "tile_size", "scale", "image_format", "blank_tolerance", "min_object_pixels"),
-        "train.": ("crop", "scale"),  # the window, where infer.window is 0, and what it shows
-        "model.": ("stem",),
-        "competition.": ("classes", "background"),
-    }  # fmt: skip
-    every, external = flat(config), config.competition.external
-    scales = {f"scale of {source.name}": source.scale for source in external if not source.labels}
-    return scales | {section + name: every[section + name] for section, names in wanted.items() for name in names}
 
 
 def kept_tiles(rows: list[dict], fold: int, config) -> list[dict]:

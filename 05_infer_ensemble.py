@@ -22,20 +22,18 @@ STARTED = time.monotonic()  # the imports below take their seconds, too
 
 from lib import ledger
 from lib.competition.scoring import with_codecs_suffix
-from lib.config import flat, parse_command_line
+from lib.config import parse_command_line
 from lib.errors import run_script
 from lib.imaging.roi import check_boxes
 from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
 from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.members import (
-    Part,
     Session,
     check_crops,
     check_gate,
     check_same_systems,
     chosen_parts,
     groups_of,
-    roi_file,
 )
 from lib.inference.out_of_fold import out_of_fold
 from lib.inference.plan import in_time, planned, until_of
@@ -50,8 +48,9 @@ from lib.report.page import update_report
 from lib.report.speed import speed_rows
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
+from lib.stages import answer_stage
 from lib.terminal import begin
-from lib.workspace import Stage, file_fingerprint, replacing
+from lib.workspace import file_fingerprint, replacing
 
 
 def main(argv: list[str]) -> None:
@@ -70,7 +69,8 @@ def main(argv: list[str]) -> None:
     finders = coarse_members(session)
     check_finders(asked, finders, judged)
     session, trials = settled(session, judged)
-    stage = stage_of(session, [*judged, *predicting, *finders])
+    members = [part.member for part in [*judged, *predicting, *finders]]
+    stage = answer_stage(session.config, workspace, competition, members)
     if stage.up_to_date():
         print(stage.record["facts"]["table"])
         print(f"05: {stage.record['facts']['answer']}")
@@ -120,7 +120,7 @@ def main(argv: list[str]) -> None:
     laps.end(TEST)
     found = {"members": members, "ensemble": gains, "trials": trials}
     write_findings(oof, fitted, found, objects, session, until_of(session, laps.started))
-    made_from = {part.member.name: file_fingerprint(part.member.path / "done.json") for part in [*parts, *judged]}
+    made_from = {part.member.name: file_fingerprint(part.member.trained) for part in [*parts, *judged]}
     laps.end("report")
     speed = speed_of(laps, groups, test, session.device, planner)
     about = {
@@ -138,25 +138,6 @@ def main(argv: list[str]) -> None:
     update_report(asked)
     print(f"{table}\n\n{text_table(speed_rows(speed))}")
     print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {path}\n05: {answer}{late}")
-
-
-def stage_of(session: Session, parts: list[Part]) -> Stage:
-    """What the answers are made from: options, tables, and members."""
-    config, workspace = session.config, session.workspace
-    options = {
-        **flat(config.infer, "infer."),
-        **flat(config.report, "report."),
-        "competition.metric": config.competition.metric,
-        "competition.score_background": config.competition.score_background,
-        **flat(config.competition.scoring, "competition.scoring."),
-        **flat(config.competition.submission, "competition.submission."),
-        "preprocess.blank_tolerance": config.preprocess.blank_tolerance,
-    }
-    sample = config.competition.submission.sample
-    rows = [session.competition.root / sample] if sample else []
-    done = dict.fromkeys(part.member.path / "done.json" for part in parts)
-    inputs = [workspace.images, workspace.folds, *rows, *done, *roi_file(config), *map(Path, config.plugins)]
-    return workspace.stage("05_infer_ensemble", options, inputs)
 
 
 def track(session: Session, path: Path, about: dict) -> None:

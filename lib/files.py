@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 
@@ -36,6 +37,15 @@ def short_hash(value: object) -> str:
     """Twelve hexadecimal digits that name any JSON-like value."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def hash_of(*values: object) -> str:
+    """Sixteen hexadecimal digits that name arrays by their bytes, and other JSON-like values by their text."""
+    hashed = hashlib.blake2b(digest_size=8)
+    for value in values:
+        array = isinstance(value, np.ndarray)
+        hashed.update(np.ascontiguousarray(value) if array else json.dumps(value, default=str).encode())
+    return hashed.hexdigest()
 
 
 @contextlib.contextmanager

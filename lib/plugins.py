@@ -35,10 +35,23 @@ from lib.errors import UserError
 
 _REGISTRY: dict[str, dict[str, Callable]] = {}
 _FILES = "SEGMENTATION_PLUGINS"  # environment variable: the user's files, for child processes
+_KINDS_OF: dict[str, set[str]] = {}  # file -> kinds that it registers
+
+READ_BY = {
+    "tiles": ("labels", "reader"),
+    "member": ("model", "loss", "optimizer", "schedule", "sampler", "augmentation"),
+    "score": ("metric",),
+    "pseudo": ("backend",),
+    "clean": ("backend",),
+    "answer": ("metric", "codec", "backend"),
+    "": ("tracker",),
+}
+"""Stage (lib/config/affects.py) -> kinds that it looks up; a kind that stands nowhere here concerns all stages."""
 
 
 def register(kind: str, name: str) -> Callable[[Callable], Callable]:
     """Decorator that puts a function or class into a family under a name; a later one wins."""
+    _KINDS_OF.setdefault(sys._getframe(1).f_code.co_filename, set()).add(kind)
 
     def put(entry: Callable) -> Callable:
         _REGISTRY.setdefault(kind, {})[name] = entry
@@ -76,6 +89,7 @@ def load_plugins(paths: list[str]) -> None:
     os.environ[_FILES] = os.pathsep.join(map(str, files))
     for file in files:
         sys.modules.pop(module_name(file), None)  # an edited file is run again
+        _KINDS_OF.pop(str(file), None)
     _load(files)
 
 
@@ -125,3 +139,13 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 sys.meta_path.append(_Finder())
+
+
+def plugins_of(paths: list[str], stage: str) -> list[Path]:
+    """Those of the user's loaded files that a stage depends on: by the kinds they register; all, if they register none.
+
+    What such a file imports is not looked at.
+    """
+    known, read = {kind for kinds in READ_BY.values() for kind in kinds}, set(READ_BY.get(stage, ()))
+    own = {path: _KINDS_OF.get(str(Path(path).resolve()), set()) for path in paths}
+    return [Path(path) for path, kinds in own.items() if not kinds or kinds - known or kinds & read]

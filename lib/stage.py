@@ -1,24 +1,44 @@
-"""A piece of work with a manifest: what it was made from, so that it is done again only when that has changed."""
+"""A piece of work with a manifest: what it was made from, so that it is done again only when that has changed.
+
+`made_from` has entries of three kinds: `option train.lr` (a value), `file work/x/folds.csv` (size and hash of a small
+file), and `content labels` (path -> size and hash of each of many, or large, files; see lib/digests.py).
+
+A manifest stays readable: an option that it lacks had its default when it was written, and an option that is no longer
+read changes nothing. Manifests of format 1 have no `content`: what they do not name counts as unchanged.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from lib.files import file_fingerprint, read_json, write_json
+from lib.config.affects import default_of
+from lib.config.load import Config
+from lib.files import file_fingerprint, read_json, stamp, write_json
 from lib.memory import peak_gib
+
+FORMAT = 2
+EXTERNAL = "competition.external."
+THE_IMAGES = "option the images"  # of 01 in format 1: path -> size and seconds
+RENAMED: dict[str, str] = {}  # an option's name in older manifests -> its name now
 
 
 class Stage:
-    """A manifest: what something was made from. Written last, so that it proves completeness."""
+    """A manifest. Written last, so that it proves completeness."""
 
-    def __init__(self, path: Path, name: str, settings: dict[str, object], inputs: list[Path]):
-        self.path, self.name = path, name
+    def __init__(
+        self, path: Path, name: str, settings: dict[str, object], inputs: Iterable[Path],
+        contents: dict[str, dict[str, str]] | None = None, then: Callable[[], dict[str, object]] = dict,
+    ):  # fmt: skip
+        """`contents`: name -> path -> digest; `then`: the options when a manifest of format 1 was written, as far as
+        they are known."""
+        self.path, self.name, self._then = path, name, then
         self.now = {
             **{f"option {key}": value for key, value in settings.items()},
             **{f"file {path}": file_fingerprint(path) for path in inputs},
+            **{f"content {key}": digests for key, digests in (contents or {}).items()},
         }
         self.now = json.loads(json.dumps(self.now, default=str))
         self._started = time.monotonic()
@@ -36,19 +56,24 @@ class Stage:
         lost = [path for path in before["outputs"] if not Path(path).exists()]
         if lost:
             return [f"{lost[0]} is gone"]
-        old = before["made_from"]
-        keys = [k for k in {**old, **self.now} if old.get(k) != self.now.get(k)]
-        return [describe(k, old.get(k), self.now.get(k)) for k in keys]
+        return self.differs_from(before["made_from"], before.get("format", 1))
 
-    def up_to_date(self) -> bool:
-        """True, and says so, when nothing has to be done; else says why it has."""
+    def differs_from(self, made_from: dict, format_: int = FORMAT) -> list[str]:
+        """What has changed since something was made from that, in words."""
+        return list(differences(made_from, self.now, format_, self._then() if format_ == 1 else {}))
+
+    def up_to_date(self, silent: bool = False) -> bool:
+        """True, and says so, when nothing has to be done; else says why it has. `silent`: says nothing."""
         changes = self.changes()
+        if not changes and self.record.get("format", 1) == 1:  # from now on contents are noted, too
+            write_json(self.path, {**self.record, "format": FORMAT, "made_from": self.now})
+        if silent:
+            return not changes
         if not changes:
             print(f"{self.name}: up to date, nothing to do", flush=True)
             return True
         if changes != ["not done yet"]:
-            more = f" (and {len(changes) - 3} more)" if len(changes) > 3 else ""
-            print(f"{self.name}: again, because {'; '.join(changes[:3])}{more}", flush=True)
+            print(f"{self.name}: again, because {in_words(changes)}", flush=True)
         return False
 
     def begin(self) -> None:
@@ -59,6 +84,7 @@ class Stage:
         """Write the manifest. `facts` (scores, seconds, …) are kept for reports."""
         record = {
             "stage": self.name,
+            "format": FORMAT,
             "seconds": round(time.monotonic() - self._started, 1),
             "peak_gib": round(peak_gib(), 2),
             "outputs": [str(path) for path in outputs],
@@ -68,9 +94,89 @@ class Stage:
         write_json(self.path, record)
 
 
+def differences(made_from: dict, now: dict, format_: int, then: dict[str, object]) -> Iterator[str]:
+    """What of `now` differs from `made_from`, in words. `then`: as in `Stage`."""
+    old = dict(renamed(made_from))
+    for key, value in now.items():
+        kind, _, name = key.partition(" ")
+        if kind == "content":
+            if key in old or format_ > 1:
+                yield from _other_files(old.get(key, {}), value)
+            continue
+        before = old.get(key)
+        if key not in old and kind == "option":
+            before = _jsonable(then[name] if format_ == 1 and name in then else default_of(name, Config))
+        if before != value:
+            yield describe(key, before, value)
+    yield from _gone(old, now, format_)
+
+
+def in_words(changes: list[str]) -> str:
+    """The first three of them, and how many more there are."""
+    more = f" (and {len(changes) - 3} more)" if len(changes) > 3 else ""
+    return "; ".join(changes[:3]) + more
+
+
 def describe(key: str, old: object, new: object) -> str:
     """What changed of an entry of `made_from`, in words."""
     kind, _, name = key.partition(" ")
     if kind == "file":
         return f"{name} changed"
+    if name.startswith(EXTERNAL):
+        source, option = name.removeprefix(EXTERNAL).split(".", 1)
+        name = f"{option} of {source}"
     return f"{name} changed from {old} to {new}"
+
+
+def _other_files(old: dict[str, str], new: dict[str, str]) -> Iterator[str]:
+    yield from (f"{path} changed" for path, digest in new.items() if old.get(path) != digest)
+    yield from (f"{path} is no longer used" for path in old if path not in new)
+
+
+def _gone(old: dict, now: dict, format_: int) -> Iterator[str]:
+    """Changes of what was read once and is not named any more."""
+    for key, before in old.items():
+        kind, _, name = key.partition(" ")
+        if key in now:
+            continue
+        if key == THE_IMAGES:
+            yield from (f"{path} changed" for path, known in before.items() if stamp(Path(path)) != known)
+        elif kind == "file" and format_ == 1:  # now named otherwise, perhaps
+            if file_fingerprint(trained_file(Path(name))) != before:
+                yield f"{name} changed"
+        elif kind in ("file", "content"):
+            yield f"{name} is no longer used"
+
+
+def trained_file(path: Path) -> Path:
+    """Of a member's `done.json`, the file beside it that does not change with its scores, where there is one."""
+    trained = path.with_name("trained.json")
+    return trained if path.name == "done.json" and trained.is_file() else path
+
+
+def renamed(made_from: dict) -> Iterator[tuple[str, object]]:
+    """Entries of an older manifest by their names of today."""
+    for key, value in made_from.items():
+        kind, _, name = key.partition(" ")
+        if kind != "option":
+            yield key, value
+        elif name.startswith(("weight of ", "scale of ")):
+            option, _, source = name.partition(" of ")
+            yield f"option {EXTERNAL}{source}.{option}", value
+        elif name == EXTERNAL[:-1]:
+            for source in value:
+                yield from _flat(source, f"option {EXTERNAL}{source['name']}.")
+        else:
+            yield f"option {RENAMED.get(name, name)}", value
+
+
+def _flat(values: dict, prefix: str) -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if name == "labels" and isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _jsonable(value: object) -> object:
+    return json.loads(json.dumps(value, default=str))

@@ -28,6 +28,8 @@ IMAGES = {
     "blank_share": ("float64", "share of blank pixels, 0 to 1"),
     "n_tiles": ("int64", "tiles kept (train only)"),
     "n_dropped": ("int64", "tiles cut and not kept"),
+    "content": ("str", "hash of the file and of what is seen of it"),
+    "label": ("str", "hash of the label: of every so many pixels of it, and of each tile's count of pixels"),
 }
 TILES = {
     "tile_id": ("str", "<image_id>_y<y>_x<x>"),
@@ -41,6 +43,7 @@ TILES = {
     "mask_path": ("str", "stored label (lib/data/tiling.py:stored_label), relative to the table's folder"),
     "blank_share": ("float64", "share of blank pixels, 0 to 1"),
     "contrast": ("float64", "standard deviation of the grey levels"),
+    "content": ("str", "hash of the stored pixels and label"),
 }
 FOLDS = {
     "image_id": ("str", "training image"),
@@ -48,6 +51,7 @@ FOLDS = {
     "fold": ("int64", "validation fold; -1: always trained on"),
     "kept_from": ("str", "folds, with spaces between, that do not train on it: they validate on a copy"),
 }
+ADDED = ("content", "label")  # what tables of older versions lack: an empty text
 # A pseudo-labeled tile also says for which fold it may be used, and how confident it is.
 PSEUDO_TILES = {
     **TILES,
@@ -115,6 +119,7 @@ def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str, mend: st
         table = typed(path, columns)
     except ValueError as error:  # pandas' own, and those of decoding, are ValueErrors
         raise UserError(f"{path} is damaged ({error}); {mend}") from None
+    table = table.assign(**{name: "" for name in ADDED if name in columns and name not in table})
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; {mend}")

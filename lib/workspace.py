@@ -7,7 +7,7 @@ work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             clean/tiles.csv, images.csv, tiles/, *.jpg             04 --clean
             oof/, decision.json, submission.csv                    05
             submissions/*.csv, .json, .yaml, ledger.csv            05
-            choices/, locks/, manifests/, report/, look/
+            choices/, locks/, manifests/, digests.json, report/, look/
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lib.choices import Choices
+from lib.digests import Digests
 from lib.errors import UserError
 from lib.files import (
     file_fingerprint,
@@ -92,9 +93,26 @@ class Workspace:
     def pseudo_dir(self, round_: int) -> Path:
         return self.root / "pseudo" / f"round{round_}"
 
-    def stage(self, name: str, settings: dict[str, object], inputs: Iterable[Path] = ()) -> Stage:
-        """A piece of work with what it is made from: `settings` (options) and `inputs` (files)."""
-        return Stage(self.root / "manifests" / f"{name}.json", name, settings, list(inputs))
+    def stage(
+        self,
+        name: str,
+        settings: dict[str, object],
+        inputs: Iterable[Path] = (),
+        contents: dict[str, Iterable[Path]] | None = None,
+        then: Callable[[], dict[str, object]] = dict,
+    ) -> Stage:
+        """A piece of work with what it is made from: `settings` (options), `inputs` (small files) and `contents` (many
+        or large files by what they are); `then` as in `Stage`."""
+        digests = {key: self.digests.of(paths) for key, paths in (contents or {}).items()}
+        return Stage(self.root / "manifests" / f"{name}.json", name, settings, inputs, digests, then)
+
+    @property
+    def digests(self) -> Digests:
+        return Digests(self.root / "digests.json")
+
+    def manifests(self) -> list[Path]:
+        """Those of finished stages, in the order of their names."""
+        return sorted((self.root / "manifests").glob("[!.]*.json"))
 
     def choice(self, key: str) -> object | None:
         """A measured choice made earlier (see `choose`), or None."""
@@ -123,6 +141,12 @@ class Member:
     fold: int
     seed: int
     path: Path
+
+    @property
+    def trained(self) -> Path:
+        """The file that is another one after each training, and the same one when only scores are replaced."""
+        trained = self.path / "trained.json"
+        return trained if trained.is_file() else self.path / "done.json"
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
+from lib.config.affects import Affects
 from lib.config.section import Section
 
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -16,6 +17,8 @@ class Clean(Section):
     objects that no label has.
     """
 
+    affects = ("clean",)
+
     list_below: Annotated[float, Interval(ge=-1, le=1)] = 0.3
     """Tiles and images are suspects whose mean IoU with their label is lower, by more than this, than the calibrated
     probabilities of the members that judge let expect; -1 lists all."""
@@ -27,7 +30,7 @@ class Clean(Section):
     min_foreground: Annotated[int, Ge(0)] = 100
     """Pixels of a stored tile that label or members take for object, below which a tile is not judged. So many more are
     taken to agree: little that is wrong proves little."""
-    use: bool = False
+    use: Annotated[bool, Affects("member")] = False
     """03 trains without the hopeless tiles and with the bad ones mended, as the bounds below say when
     `04_pseudo_label.py --clean` is run."""
     drop_below: Share = 0.1
@@ -36,7 +39,7 @@ class Clean(Section):
     """Mean IoU below which a suspect is bad, and treated as `bad` says."""
     bad: Literal["relabel", "weigh"] = "relabel"
     """Bad tiles get the out-of-fold probabilities as their label, or the weight `weight`."""
-    weight: Share = 0.3
+    weight: Annotated[Share, Affects("member", when=lambda config: config.clean.use)] = 0.3
     """Weight in the loss of bad tiles that are weighed."""
     pictures: Annotated[int, Ge(0)] = 24
     """Suspects of which a picture (image, label, out-of-fold prediction) is drawn, the worst first."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import StringConstraints, model_validator
 
+from lib.config.affects import Affects
 from lib.config.presets import COMPETITIONS, PRESETS
 from lib.config.reserved import meaning_of
 from lib.config.section import Section
@@ -16,6 +17,8 @@ Column = Annotated[str, StringConstraints(strip_whitespace=True)]  # heads of CS
 
 class Labels(Section):
     """How the training labels are written."""
+
+    affects = ("tiles",)
 
     format: str = "rle_csv"
     """Label reader: `rle_csv`, `mask_images`, `coco`, `labelme` (a JSON of polygons per image, also Cityscapes'), or
@@ -82,6 +85,8 @@ class Labels(Section):
 class External(Section):
     """One source of further images, with labels of its own kind or with none."""
 
+    affects = ("tiles",)
+
     name: Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
     """Stands in the column `source` of all tables; an image's id is `<name>_<stem of its file>`."""
     root: str
@@ -95,14 +100,16 @@ class External(Section):
     """Its class names, in the order of their index → the competition's, `background`, or `ignore`. The key
     `background` says what its pixels of no class are: else background, or ignored where the competition has none.
     Empty: its classes are the competition's."""
-    scale: Annotated[float, Gt(0)] = 1.0
+    scale: Annotated[float, Gt(0), Affects("tiles", "pseudo")] = 1.0
     """How many of its pixels are as long as one pixel of the competition's: 2 where it shows things twice as large."""
-    weight: Annotated[float, Ge(0)] = 1.0
+    weight: Annotated[float, Ge(0), Affects("member")] = 1.0
     """Weight of its tiles in the loss of 03."""
 
 
 class Pixels(Section):
     """How a file's pixels become the red, green and blue of 8 bits that networks see."""
+
+    affects = ("tiles",)
 
     range: tuple[float, ...] = ()
     """The two values that become 0 and 255; what lies outside is clipped. Needed for more than 8 bits a channel."""
@@ -132,7 +139,9 @@ class Pixels(Section):
 class Submission(Section):
     """How the answer is written."""
 
-    preset: str = ""
+    affects = ("answer",)
+
+    preset: Annotated[str, Affects()] = ""
     """A known competition: `hubmap2021`, `severstal`, `airbus`, … (all of them in lib/config/presets.py); empty for
     none. Its form of answers, and its `metric`, `scoring` and `score_background`, become the defaults."""
     codec: str = "rle"
@@ -174,7 +183,7 @@ class Submission(Section):
     """`patches`: a patch is 1 when more than this share of it is object."""
     object_value: Annotated[int, Ge(1), Le(255)] = 1
     """`tif`, `png`: what an object's pixels hold when there is one class; of several, they hold the label index."""
-    max_mb: Annotated[float, Ge(0)] = 0
+    max_mb: Annotated[float, Ge(0), Affects()] = 0
     """Largest file that the competition takes, in megabytes of 1,000,000 bytes, for `python -m lib check`; 0: any."""
 
     @model_validator(mode="before")
@@ -222,6 +231,8 @@ class Submission(Section):
 class Scoring(Section):
     """Rules of the metric."""
 
+    affects = ("score", "answer")
+
     classes: list[str] = []
     """Classes that are scored; empty for all."""
     empty: Literal["", "one", "zero", "skip", "skip_truth"] = ""
@@ -235,7 +246,9 @@ class Scoring(Section):
 class Competition(Section):
     """The outside world."""
 
-    name: FileName = "demo"
+    affects = ("tiles",)
+
+    name: Annotated[FileName, Affects()] = "demo"
     """Name of the competition; the workspace is `work/<name>`."""
     root: str = "data/demo"
     """The organiser's folder. It is only read."""
@@ -254,34 +267,34 @@ class Competition(Section):
     """How the end of a path, without suffix, names an image: `{id}` stands for the id or, several times, for its parts,
     which are joined by `_`; `*` for any other text: `{id}_leftImg8bit`, `{id}/images/{id}`. Empty: an image's id is its
     file name's stem."""
-    classes: list[str] = ["object"]
+    classes: Annotated[list[str], Affects("tiles", "pseudo", "clean")] = ["object"]
     """Names of the classes to segment, without background, in the order of their index. Labels may name `background`
     and `ignore` too (also `_background_`, `__ignore__`): these are never classes where `background` is true."""
-    background: bool = True
+    background: Annotated[bool, Affects("tiles", "pseudo", "clean")] = True
     """Whether a pixel may belong to no class. One class implies it."""
     pixels: Pixels = Pixels()
     labels: Labels = Labels()
     submission: Submission = Submission()
     external: list[External] = []
     """Further sources of images. Labeled ones are trained on in every fold and never validated on."""
-    metadata: str = ""
+    metadata: Annotated[str, Affects("folds")] = ""
     """CSV with one row per image (patient, place, …); empty for none."""
-    metadata_id: Column = "id"
+    metadata_id: Annotated[Column, Affects("folds")] = "id"
     """Its column with the image id."""
-    metadata_template: str = "{id}"
+    metadata_template: Annotated[str, Affects("folds")] = "{id}"
     """How that column names an image, as `labels.id_template`."""
-    metric: str = "mean_dice"
+    metric: Annotated[str, Affects("score", "answer")] = "mean_dice"
     """Means over images and classes: `mean_dice` (also Severstal's and Clouds'), `image_iou`, `image_f_beta`,
     `iou_precision` (TGS: the share of the thresholds 0.5, 0.55, … 0.95 that the IoU exceeds). Of the pooled pixels of
     all images: `dice`, `iou` (or `mean_iou`), `f_beta`, `pixel_accuracy`. Of objects: `airbus_f2`. Of stacks of slices:
     `surface_dice`. Or the name of one that a plugin registers."""
     scoring: Scoring = Scoring()
-    score_background: bool = False
+    score_background: Annotated[bool, Affects("score", "answer")] = False
     """Whether the background counts as a class in a mean over classes."""
-    answers: str = ""
+    answers: Annotated[str, Affects()] = ""
     """Withheld test labels, where they are known (the demo): a CSV in the form of `labels`.
     Only the final scoring reads it."""
-    kaggle: str = ""
+    kaggle: Annotated[str, Affects()] = ""
     """Kaggle's name of the competition, the last part of its address, for `python -m lib submit` and `package`; empty
     for none."""
 

@@ -4,12 +4,15 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
+from lib.config.affects import Affects
 from lib.config.section import Section
 from lib.config.units import Seed
 
 
 class Folds(Section):
     """How images are split into folds."""
+
+    affects = ("folds",)
 
     scheme: Literal["kfold", "holdout", "column"] = "kfold"
     """`kfold`; `holdout` (one fold, `holdout_share` of the images); `column` (a metadata column
@@ -27,7 +30,7 @@ class Folds(Section):
     """Regular expression on the image id; its first group (or whole match) names the group. It must fit every id."""
     stratify_column: str = ""
     """Metadata column to balance over folds beside the classes' content; empty for none."""
-    seed: Seed = 42
+    seed: Annotated[Seed, Affects("folds", "member")] = 42
     """Seed of the split; another one gives other folds. A whole number from 0 to 4294967295."""
     leak_check: bool = True
     """Look for copies and overlaps between images by content, and merge them into one group."""

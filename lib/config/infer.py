@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
 
+from lib.config.affects import Affects
 from lib.config.section import Section
 from lib.config.units import FileName, Seconds, tta_words
 
@@ -12,9 +13,14 @@ from lib.config.units import FileName, Seconds, tta_words
 class Infer(Section):
     """Windows, test-time augmentation, ensemble, decision."""
 
+    affects = ("answer",)
+
     experiments: list[str] = []
     """Experiments whose members are averaged; empty for the best pseudo-label round's."""
-    weights: list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]] = ["swa"]
+    weights: Annotated[
+        list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]],
+        Affects("score", "answer"),
+    ] = ["swa"]
     """Which weights of each member take part. `swa` falls back to `last` where SWA was off; `epochs` are all the
     checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup` as in `train.soup`."""
     folds: Literal["each", "all"] = "each"
@@ -30,50 +36,56 @@ class Infer(Section):
     """How their maps are averaged; a seed's folds among themselves always arithmetically: no image has maps of two."""
     power: Annotated[float, Gt(0)] = 2.0
     """Exponent of the power mean; above 1 leans to the surer member."""
-    window: Annotated[int, Ge(0)] | Literal["auto"] = 0
+    window: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects("score", "pseudo", "clean", "answer")] = 0
     """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context. `auto`: 05 tries
     1, 1.5 and 2 times the size trained on, as far as the images reach, and keeps what `pays`; 03 and 04 take 0."""
-    overlap: Annotated[float, Interval(ge=0, lt=1)] = 0.5
+    overlap: Annotated[float, Interval(ge=0, lt=1), Affects("score", "pseudo", "clean", "answer")] = 0.5
     """Share of a window that the next one covers again; 0 for none."""
-    scale: Annotated[float, Ge(0)] = 0
+    scale: Annotated[float, Ge(0), Affects("score", "pseudo", "clean", "answer")] = 0
     """Scale at which images are read; 0 for the one trained on."""
-    blend: Literal["gaussian", "constant", "linear", "center"] = "gaussian"
+    blend: Annotated[
+        Literal["gaussian", "constant", "linear", "center"],
+        Affects("score", "pseudo", "clean", "answer"),
+    ] = "gaussian"
     """Weight of a window's pixels in the overlaps; `center` trusts only what is `margin` off the rim."""
-    margin: Annotated[float, Interval(ge=0, lt=0.5)] = 0.25
+    margin: Annotated[float, Interval(ge=0, lt=0.5), Affects("score", "pseudo", "clean", "answer")] = 0.25
     """Blend center: rim on each side, as a share of the window."""
-    roi: str = "content"
+    roi: Annotated[str, Affects("score", "pseudo", "clean", "answer")] = "content"
     """Where windows are computed: `none` (everywhere), `content` (not on blank areas), a CSV of boxes with columns
     `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects.
     With `competition.background: false` blank areas have a class, too, and `content` means `none`.
     Boxes are not cut by a grid: each has a window around it, with its neighbours where they fit into it; what is larger
     than a window gets the grid's. With `preprocess.mode resize` each box of a CSV is shrunk to one window."""
-    coarse: str = ""
+    coarse: Annotated[str, Affects("answer", when=lambda config: config.infer.roi == "coarse")] = ""
     """Experiment whose members find regions for `roi: coarse`, trained before on images shrunken further
     (`03_train.py --train.experiment coarse --train.scale 0.25`; run_all.sh trains none), or objects for
     `python -m lib boxes`."""
-    coarse_above: Annotated[float, Interval(gt=0, lt=1)] = 0.2
+    coarse_above: Annotated[
+        float,
+        Interval(gt=0, lt=1),
+        Affects("answer", when=lambda config: config.infer.roi == "coarse"),
+    ] = 0.2
     """Probability of being no background from which a pixel belongs to a region (or to an object: rather .5)."""
-    coarse_margin: Annotated[float, Ge(0)] = 0.125
+    coarse_margin: Annotated[float, Ge(0), Affects("answer", when=lambda config: config.infer.roi == "coarse")] = 0.125
     """What is looked at around a region, as a share of a window's side; around an object, of its own longer side."""
-    tta: Annotated[str, AfterValidator(tta_words)] = "none"
+    tta: Annotated[str, AfterValidator(tta_words), Affects("score", "pseudo", "clean", "answer")] = "none"
     """Test-time augmentation, in words that multiply the views, of which equal ones count once: `hflip`, `vflip`,
     `rotate=0,90,180,270`, `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square).
     `merge=gmean` (or `max`, `min`, `tsharpen`) in place of their mean. `free`: each window is seen once, but its
     neighbours flipped otherwise, so that their overlaps average views. `auto`: 05 tries none, free, hflip, vflip, flips
     and d4, and keeps what `pays`; 04 takes none."""
-    pays: Annotated[float, Ge(0)] = 0.001
+    pays: Annotated[float, Ge(0), Affects()] = 0.001
     """`auto` of `window` and `tta` keeps what has the highest out-of-fold score after this is taken off for every
     doubling of the seconds; images of one group alone decide nothing."""
-    trial_limit: Annotated[Seconds, Gt(0)] = 180
+    trial_limit: Annotated[Seconds, Gt(0), Affects()] = 180
     """Time for each `auto` of `window` and `tta`, on as many out-of-fold images, or parts of large ones, as it is
     enough for. Measured once, and again when members or options that matter change."""
     batch_size: Annotated[int, Ge(1)] = 8
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], Affects("pseudo", "clean", "answer")] = "auto"
     """`auto` takes, together with the backend, what is fastest and agrees with fp32."""
-    backend: str = "auto"
+    backend: Annotated[str, Affects("pseudo", "clean", "answer")] = "auto"
     """`eager` (PyTorch), `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
-    windows, where the work takes half a minute (`compile`: five), and takes the fastest whose maps agree, for every
-    network of the ensemble. A backend that fails later is replaced by `eager`, with a sentence."""
+    windows, where the work takes half a minute (`compile`: five), and takes the fastest whose maps agree."""
     gate: Annotated[float, Interval(ge=0, lt=1)] | Literal["fit"] = 0.0
     """A class is left out where the classification heads (`model.classifier`) find it less likely than this, blended
     over windows and averaged over members; 0 for never, `fit` for what scores best on out-of-fold maps, class by class.
@@ -86,7 +98,7 @@ class Infer(Section):
     and an area; each of several classes has its own, against background or, without one, the next likely class),
     `largest` (only the largest object of an image and class), of one class `holes` (small ones are filled), of several
     `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
-    maps_gib: Annotated[float, Gt(0)] = 64.0
+    maps_gib: Annotated[float, Gt(0), Affects()] = 64.0
     """Disk for out-of-fold maps, before compression, when `members`, `mean` or `decide` needs them whole."""
     time_limit: Seconds = 0
     """Time for all of 05 (`9h`, `25m`, `90s`); 0 for no limit. Every test window gets one pass of the best network that
@@ -98,7 +110,7 @@ class Infer(Section):
     a kill."""
     tag: FileName = "ensemble"
     """Goes into the submission's file name."""
-    max_gib: Annotated[float, Gt(0)] = 0.25
+    max_gib: Annotated[float, Gt(0), Affects()] = 0.25
     """Memory for the rows of an image that are being worked on; what is more waits in a file."""
 
     @property
@@ -110,7 +122,9 @@ class Infer(Section):
 class Report(Section):
     """What is shown."""
 
-    pictures: Annotated[int, Ge(0)] = 6
+    affects = ()
+
+    pictures: Annotated[int, Ge(0), Affects("report")] = 6
     """How many of the worst, best and most uncertain images are drawn each; and of the surest and least sure
     pseudo-labels of a round."""
     tracker: str = "none"

@@ -20,6 +20,7 @@ from lib.config.pseudo import Pseudo
 from lib.config.section import Section
 from lib.config.training import Augment, Model, Train
 from lib.errors import UserError
+from lib.files import write_text
 
 
 class Config(Section):
@@ -207,8 +208,6 @@ def parse_command_line(argv: list[str], program: str) -> Config:
 
 def save(config: Config, path: str | Path) -> None:
     """Write the resolved configuration as YAML."""
-    from lib.workspace import write_text
-
     text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
     write_text(path, text)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Interval
 from pydantic import model_validator
 
+from lib.config.affects import Affects
 from lib.config.section import Section
 
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -13,9 +14,11 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 class Pseudo(Section):
     """Pseudo-label rounds."""
 
-    rounds: Annotated[int, Ge(0)] = 0
+    affects = ("pseudo",)
+
+    rounds: Annotated[int, Ge(0), Affects()] = 0
     """Rounds that `run_all.sh` runs; 0 for none."""
-    patience: Annotated[int, Ge(0)] = 1
+    patience: Annotated[int, Ge(0), Affects()] = 1
     """Rounds without a better mean OOF score after which `run_all.sh` makes no more; 05 takes the members of the best
     round. 0 for all rounds and the last one's members, as always with `source: ensemble`, whose scores flatter."""
     source: Literal["per_fold", "ensemble"] = "per_fold"
@@ -41,14 +44,14 @@ class Pseudo(Section):
     """Labels come from the middle of windows alone, `infer.margin` off their rim; windows overlap enough for that."""
     temperature: Annotated[float, Gt(0)] = 1.0
     """Below 1 soft labels are sharpened, above 1 softened: probabilities to the power 1 / `temperature`."""
-    mode: Literal["mix", "pretrain"] = "mix"
+    mode: Annotated[Literal["mix", "pretrain"], Affects("member", when=lambda config: config.train.round > 0)] = "mix"
     """`mix`: pseudo-labeled tiles among the true ones; `pretrain`: first a training on them alone, then one on the
     true labels that starts from its weights, each with a schedule of its own."""
-    share: Share = 0.3
+    share: Annotated[Share, Affects("member", when=lambda config: config.train.round > 0)] = 0.3
     """Share of every batch that is pseudo-labeled tiles; mode pretrain: of the whole training that is the first."""
-    weight: Share = 1.0
+    weight: Annotated[Share, Affects("member", when=lambda config: config.train.round > 0)] = 1.0
     """Weight of a pseudo-labeled sample in the loss."""
-    hard: bool = False
+    hard: Annotated[bool, Affects("pseudo", "clean")] = False
     """Round the labels to 0 and 1 (else soft probabilities, stored at 8 bits)."""
 
     @model_validator(mode="after")

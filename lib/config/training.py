@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Interval
 from pydantic import model_validator
 
+from lib.config.affects import Affects
 from lib.config.section import Section
 from lib.config.units import FileName, Seconds, Seed
 
@@ -13,6 +14,8 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 
 class Model(Section):
     """The network."""
+
+    affects = ("member",)
 
     architecture: str = "unet"
     """An architecture of segmentation_models_pytorch, in lower case (`unet`, `fpn`, `unetplusplus`,
@@ -27,7 +30,7 @@ class Model(Section):
     options: dict = {}
     """Further arguments of the architecture or a `tu-` encoder: `{decoder_dropout: 0.2}`. A MaxViT takes images whose
     sides are multiples of its published size, and others are grown to them; `{img_size: 512}` makes it for 512."""
-    stem: Literal["none", "down"] = "none"
+    stem: Annotated[Literal["none", "down"], Affects("member", "pseudo", "clean")] = "none"
     """`down`: a learned down-sampling to half the size (convolution to 8 channels, max-pool) before the encoder;
     predictions are brought back to full size. Crops and windows then are multiples of 64."""
     classifier: bool = False
@@ -38,6 +41,8 @@ class Model(Section):
 
 class Augment(Section):
     """Random changes of the training images (albumentations)."""
+
+    affects = ("member",)
 
     preset: str = "medium"
     """`none`, `light` (flips), `medium` (+ rotation by right angles, scale, colour), `heavy`
@@ -61,6 +66,8 @@ class Augment(Section):
 
 class Sampling(Section):
     """Which tiles an epoch sees."""
+
+    affects = ("member",)
 
     sampler: str = "balanced"
     """`balanced` (object and background by `foreground_share`), or the name of one that a plugin registers."""
@@ -97,6 +104,8 @@ Terms = dict[str, Annotated[float, Ge(0)]]
 class Loss(Section):
     """Sum of losses on the mask."""
 
+    affects = ("member",)
+
     terms: Terms = {"bce": 1.0, "dice": 1.0}
     """Weight per loss: `bce`, `ce`, `dice`, `focal`, `lovasz`, `tversky`, `ohem` (cross-entropy of the hardest
     quarter of the pixels), `boundary` (beside another: alone it does not start), or a plugin's."""
@@ -119,6 +128,8 @@ class Loss(Section):
 class Swa(Section):
     """Stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407)."""
 
+    affects = ("member",)
+
     start: Share = 0.6
     """Share of the training after which weights are averaged; 1 turns SWA off."""
     every: Annotated[float, Gt(0)] = 1.0
@@ -135,28 +146,30 @@ class Swa(Section):
 class Train(Section):
     """The training of one member, and which members to train."""
 
-    experiment: FileName = "base"
+    affects = ("member",)
+
+    experiment: Annotated[FileName, Affects()] = "base"
     """Name of this configuration of training; its members live in `runs/<experiment>`."""
-    folds: list[int | Literal["all"]] = []
+    folds: Annotated[list[int | Literal["all"]], Affects()] = []
     """Folds to train; empty for each. `all` is a member that trains on every labeled image, for `infer.folds all`: no
     image is left to score it, or to choose anything by (`evaluations`, `soup`). In a pseudo-label round it learns from
     the soft labels of every fold's members: the ensemble distilled into one network."""
-    seeds: list[Seed] = [42]
+    seeds: Annotated[list[Seed], Affects()] = [42]
     """Seeds to train, whole numbers from 0 to 4294967295; each is one more member of every fold."""
     round: Annotated[int, Ge(0)] = 0
     """Pseudo-label round whose labels are used; 0 for none."""
-    crop: Annotated[int, Ge(0)] = 0
+    crop: Annotated[int, Ge(0), Affects("member", "pseudo", "clean")] = 0
     """Side of the random crop from a tile that the network trains on; 0 for the whole tile."""
     epochs: Annotated[float, Gt(0)] = 20
     member_limit: Seconds = 0
     """Training time of a member, evaluation excluded (`300`, `5m`, `1.5h`); the schedule is fitted to the clock and
     `epochs` is not used. 0 for no limit."""
-    time_limit: Seconds = 0
+    time_limit: Annotated[Seconds, Affects()] = 0
     """Time for the whole call, all its members and their evaluation together (`25m`); each gets its share of it as
     `member_limit`. Where that is less than `shortest`, fewer members are trained: seeds go first, then folds."""
-    shortest: Seconds = 60
+    shortest: Annotated[Seconds, Affects()] = 60
     """Training time of a member below which `time_limit` rather leaves members out."""
-    scale: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    scale: Annotated[float, Interval(gt=0, le=1), Affects("member", "pseudo", "clean")] = 1.0
     """Tiles are shrunk by this before they are cropped and trained on, windows alike: smaller images without
     another 01."""
     batch_size: Annotated[int, Ge(0)] = 8
@@ -208,12 +221,12 @@ class Train(Section):
     evaluations: Annotated[int, Ge(0)] = 1
     """How often, evenly spread over the training, the fold's whole images are scored before the
     final score; the best of them is kept as `best_weights.pt`."""
-    workers: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    workers: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects()] = "auto"
     """Processes that read and augment; 0 for the training's own. `auto`: none where the network computes on the CPU,
     whose cores they would take from it, else one for each core, at most 8."""
-    device: str = "auto"
+    device: Annotated[str, Affects()] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    threads: Annotated[int, Ge(0)] = 0
+    threads: Annotated[int, Ge(0), Affects()] = 0
     """CPU threads of the network; 0 for torch's choice."""
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.dataset import Competition, ImageInfo
+from lib.competition.labels.sources import label_tables
 from lib.config import Config, for_source
 from lib.data.tiling import (
     Spot,
@@ -23,6 +24,8 @@ from lib.data.tiling import (
     vanished_objects,
     write_tile,
 )
+from lib.digests import file_state
+from lib.files import hash_of
 from lib.imaging.content import content_map
 from lib.imaging.grid import map_step, whole_size
 from lib.imaging.reader import open_image
@@ -108,9 +111,14 @@ def has_object(competition: Competition, image: ImageInfo) -> bool:
     return bool(((seen >= int(competition.settings.background)) & (seen != IGNORE)).any())
 
 
+def _competition(config: Config) -> Competition:
+    """A process reads labels and metadata once, not once per image, and again where a table of them has changed."""
+    states = tuple(tuple(file_state(path)) for path in label_tables(config.competition))
+    return _read_competition(config.model_dump_json(), states)
+
+
 @lru_cache(maxsize=1)
-def _competition(config_json: str) -> Competition:
-    """A process reads labels and metadata once, not once per image."""
+def _read_competition(config_json: str, _states: tuple) -> Competition:
     config = Config.model_validate_json(config_json)
     load_plugins(config.plugins)  # a worker process has its own registries
     return Competition(config.competition)
@@ -121,7 +129,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
 
     `spool`: for images that must be decoded whole.
     """
-    competition, preprocess = _competition(config.model_dump_json()), for_source(config, image.source).preprocess
+    competition, preprocess = _competition(config), for_source(config, image.source).preprocess
     with open_image(image.path, config.competition.pixels) as reader:
         facts = Facts(image.path, reader.orientation)  # a spooled copy is turned already
     image = replace(image, path=spooled(image.path, config.competition.pixels, spool))
@@ -138,6 +146,8 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
             "blank_share": round(content.share, 4),
             "n_tiles": 0,
             "n_dropped": 0,
+            "content": hash_of(content.picture.shape, content.picture),
+            "label": "",
             **dict.fromkeys(class_columns(competition.label_names), 0),
         }
         path, size = pictures / f"{image.image_id}.jpg", (reader.height, reader.width)
@@ -153,6 +163,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         row |= {"n_tiles": len(kept), "n_dropped": len(rows) - len(kept)}
         row |= {key: sum(r[key] for r in rows) for key in class_columns(competition.label_names)}
         small, first = small_label(label, *size), int(config.competition.background)
+        row["label"] = hash_of(competition.label_names, small.shape, small, rows)
         boxes = [spot.box for spot in spots]
         chosen, dropped = [boxes[i] for i in kept], [boxes[i] for i in sorted(set(range(len(boxes))) - set(kept))]
         draw_survey(path, content.picture, size, chosen, dropped, small, first)
@@ -166,7 +177,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
 
 def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) -> tuple[list[dict], np.ndarray]:
     """Cut and store one band: (rows of tiles.csv, colour sums (2, 4): of values and squares, last the pixel count)."""
-    competition, preprocess = _competition(config.model_dump_json()), config.preprocess
+    competition, preprocess = _competition(config), config.preprocess
     rows, sums = [], np.zeros((2, 4))
     kinds = len(competition.label_names), competition.channels == 1
     with open_image(image.path, config.competition.pixels) as reader:

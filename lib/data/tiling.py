@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from lib.config.preprocess import Preprocess
+from lib.files import hash_of
 from lib.imaging.content import Content
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
@@ -200,7 +201,8 @@ def write_tile(row: dict, image: np.ndarray, mask: np.ndarray, folder: Path, ima
     image_path, mask_path = folder / f"{name}.{image_format}", folder / f"{name}_mask.png"
     write_image(image_path, image)
     save_image(mask_path, mask)
-    return {**row, "image_path": f"tiles/{image_path.name}", "mask_path": f"tiles/{mask_path.name}"}
+    content = hash_of(image.shape, image, mask)
+    return {**row, "image_path": f"tiles/{image_path.name}", "mask_path": f"tiles/{mask_path.name}", "content": content}
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:

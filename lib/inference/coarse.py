@@ -17,9 +17,8 @@ from lib.config import Config
 from lib.errors import UserError
 from lib.imaging.roi import COLUMNS, Box, edges_of, grid_on, read_boxes, windows_around
 from lib.inference.evaluate import background_fill
-from lib.inference.members import Part, Session, groups_of, parts_of
+from lib.inference.members import Part, Session, groups_of, limits_of, parts_of
 from lib.inference.predictor import Block, Windows, count_windows, predict
-from lib.inference.sources import limits_of
 from lib.workspace import file_fingerprint, read_json, short_hash, write_table
 
 CELLS = 2048  # along an image's longest side, in which regions are noted
@@ -75,7 +74,7 @@ def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
     config = session.config
     margin = config.infer.coarse_margin * fine.size / fine.scale
     made_from = [
-        [file_fingerprint(part.member.path / "done.json") for part in finders], config.infer.weights[0],
+        [file_fingerprint(part.member.trained) for part in finders], config.infer.weights[0],
         file_fingerprint(session.workspace.folds), file_fingerprint(session.workspace.images),
         repr(finding.windows(finders[0])), repr(fine), margin,
         config.infer.coarse_above, config.infer.tta, config.preprocess.blank_tolerance,

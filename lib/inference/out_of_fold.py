@@ -15,8 +15,7 @@ from lib.inference.backends import Engine
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.glimpse import SPOT, Album, AlbumWriter
 from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
-from lib.inference.members import Part, Session, groups_of, roi_file
-from lib.inference.sources import limits_of
+from lib.inference.members import Part, Session, groups_of, limits_of, roi_file
 from lib.workspace import file_fingerprint, free_gib, replacing, short_hash
 
 
@@ -87,7 +86,7 @@ def maps_hash(parts: list[Part], ids: list[str], session: Session, engine: Engin
     config, images = session.config, session.workspace.images
     return short_hash(
         [
-            [file_fingerprint(part.member.path / "done.json") for part in parts],
+            [file_fingerprint(part.member.trained) for part in parts],
             [part.weights for part in parts],
             ids,
             [repr(session.windows(part)) for part in parts],

@@ -88,7 +88,7 @@ def _identity(session: Session, trial: list, grids: dict[Member, Windows], parts
     infer, competition = config.infer, config.competition
     made_from = [
         trial,
-        [[file_fingerprint(member.path / "done.json"), repr(grid)] for member, grid in grids.items()],
+        [[file_fingerprint(member.trained), repr(grid)] for member, grid in grids.items()],
         [part.name for part in parts],
         [file_fingerprint(path) for path in (workspace.folds, workspace.images, *roi_file(config))],
         [infer.tta, infer.pays, infer.gate, infer.roi, infer.threshold, infer.precision, infer.backend],

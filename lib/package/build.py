@@ -36,7 +36,7 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
     changed = [
         part.member.name
         for part in parts
-        if about["made_from"][part.member.name] != file_fingerprint(part.member.path / "done.json")
+        if about["made_from"][part.member.name] != file_fingerprint(part.member.trained)
     ]
     if changed:
         raise UserError(f"{changed[0]} was trained again since {path} was made; run 05_infer_ensemble.py again")

@@ -6,7 +6,10 @@ from pathlib import Path
 from statistics import mean
 
 from lib.config import Config
+from lib.stage import trained_file
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment
+
+TRAINED = ("done.json", "trained.json")  # files of members that 04's manifest names
 
 
 def labelers(member_folds: list[int], source: str) -> tuple[list[int], list[list[int]]]:
@@ -46,8 +49,8 @@ def round_scores(config: Config, workspace: Workspace) -> list[float]:
 def stale(manifest: Path) -> bool:
     """Whether a member that the stage read has changed since."""
     made_from = read_json(manifest, {}).get("made_from", {})
-    members = {key.removeprefix("file "): value for key, value in made_from.items() if key.endswith("done.json")}
-    return any(file_fingerprint(Path(path)) != value for path, value in members.items())
+    members = {key.removeprefix("file "): value for key, value in made_from.items() if key.endswith(TRAINED)}
+    return any(file_fingerprint(trained_file(Path(path))) != value for path, value in members.items())
 
 
 def chosen_round(scores: list[float], config: Config) -> int:

@@ -20,12 +20,12 @@ from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
 from lib.imaging.save import save_image
+from lib.inference.members import limits_of
 from lib.inference.predictor import Block
-from lib.inference.sources import limits_of
 from lib.pseudo.cut import tile_starts, tiles_of
 from lib.pseudo.select import Quotas, confidence
 from lib.tables import class_columns
-from lib.workspace import Workspace, free_gib
+from lib.workspace import Workspace, file_fingerprint, free_gib, short_hash
 
 SOFT_SHARE, HARD_SHARE = 0.22, 0.04  # of a label's bytes that its PNG takes: 122 tiles of 64 pixels of the demo
 
@@ -104,7 +104,13 @@ def _store(
         write_label(mask_path, tempered(planes, config.pseudo.temperature), config)
         if not image_path.exists():  # the folds share it
             write_image(image_path, pad(reader.shrunk(*planes.shape[1:], *box), config.preprocess.tile_size))
-    return row | {"stored": stored}
+    return row | {"stored": stored, "content": stored_content(folder, row) if stored else ""}
+
+
+def stored_content(folder: Path, row: dict) -> str:
+    """Hash of a tile's files, which lie in `folder`."""
+    names = (Path(row[key]).name for key in ("image_path", "mask_path"))
+    return short_hash([file_fingerprint(folder / name) for name in names])
 
 
 def kind(config: Config) -> str:

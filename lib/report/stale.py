@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from lib.config import Config, flat
-from lib.workspace import Workspace, describe, file_fingerprint, read_json, stamp
+from lib.config import Config
+from lib.config.affects import STAGES, settings_of
+from lib.digests import Digests
+from lib.stage import THE_IMAGES, differences, in_words, renamed
+from lib.stages import options_then
+from lib.workspace import Workspace, file_fingerprint, read_json
 
-ELSEWHERE = ("competition.kaggle", "competition.external", "train.round")  # not as stages note them
 SETTLED = ("infer.window", "infer.tta")  # of which 05 notes what `auto` came to
 BY_THE_CLOCK = ("train.member_limit", "train.checkpoints")  # which `train.time_limit` chooses
 
@@ -21,35 +25,56 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
 
     Of trainings only those of `train.experiment`, in any round, are held against the options: others have their own.
     """
-    paths = sorted((workspace.root / "manifests").glob("*.json"))
-    records = {path.stem: read_json(path, {}) for path in paths}
-    options = json.loads(json.dumps(flat(config), default=str))
-    settled = tuple(name for name in SETTLED if options[name] == "auto")
-    for name in ELSEWHERE + settled + (BY_THE_CLOCK if config.train.time_limit else ()):
-        del options[name]
+    records = {path.stem: read_json(path, {}) for path in workspace.manifests()}
+    then = cache(lambda: options_then(workspace))
     fingerprint = cache(lambda path: file_fingerprint(Path(path)))
-    ours = re.compile(rf"03_{re.escape(config.train.experiment)}(-r\d+)?_(fold\d+|all)_seed\d+")
     found = {}
     for name, record in records.items():
-        known = options if not name.startswith("03_") or ours.fullmatch(name) else {}
-        why = list(_changes(record["made_from"], known, fingerprint))
+        options = _options_now(name, record["made_from"], config)
+        now = {**options, **_files_now(record["made_from"], fingerprint, workspace.digests)}
+        why = list(differences(record["made_from"], now, record.get("format", 1), then()))
         if why:
-            found[name] = "; ".join(why[:3]) + (f" (and {len(why) - 3} more)" if len(why) > 3 else "")
+            found[name] = in_words(why)
     made_by = {output: name for name, record in records.items() for output in record["outputs"]}
     while more := dict(_resting(records, made_by, found)):
         found |= more
     return found
 
 
-def _changes(made_from: dict, options: dict, fingerprint) -> Iterator[str]:
+def _options_now(name: str, made_from: dict, config: Config) -> dict[str, object]:
+    """The options that a stage would be made from now; what is not to be held against it, as it was."""
+    experiment = re.escape(config.train.experiment)
+    ours = re.compile(rf"(03|scores)_{experiment}(-r\d+)?_(fold\d+|all)_seed\d+")
+    before = {key: value for key, value in renamed(made_from) if key.startswith("option ") and key != THE_IMAGES}
+    if name.startswith(("03_", "scores_")) and not ours.fullmatch(name):
+        return before
+    stage = next(stage for stage, pattern in STAGES.items() if fnmatchcase(name, pattern))
+    options = json.loads(json.dumps(settings_of(_of_round(name, config), stage), default=str))
+    told = {f"option {key}": value for key, value in options.items()}
+    clock = BY_THE_CLOCK if config.train.time_limit else ()
+    as_it_was = {"train.round", *clock, *(option for option in SETTLED if options.get(option) == "auto")}
+    known = {key for key in before if key.removeprefix("option ") in as_it_was or key not in told}
+    told = {key: value for key, value in told.items() if key.removeprefix("option ") not in as_it_was}
+    return {**told, **{key: before[key] for key in known}}
+
+
+def _of_round(name: str, config: Config) -> Config:
+    """The options with the pseudo-label round that a training's name says."""
+    found = re.search(r"-r(\d+)_(?:fold\d+|all)_seed\d+$", name)
+    train = config.train.model_copy(update={"round": int(found[1]) if found else 0})
+    return config.model_copy(update={"train": train}) if name.startswith("03_") else config
+
+
+def _files_now(made_from: dict, fingerprint: Callable[[str], str], digests: Digests) -> dict[str, object]:
+    """The same files as they are now."""
+    now: dict[str, object] = {}
     for key, before in made_from.items():
         kind, _, name = key.partition(" ")
-        if kind == "file" and fingerprint(name) != before:
-            yield describe(key, before, fingerprint(name))
-        elif name == "the images":
-            yield from (f"{path} changed" for path, known in before.items() if stamp(Path(path)) != known)
-        elif kind == "option" and name in options and options[name] != before:
-            yield describe(key, before, options[name])
+        if kind == "file":
+            now[key] = fingerprint(name)
+        elif kind == "content":
+            now[key] = digests.of(before)
+    return now
 
 
 def _resting(records: dict[str, dict], made_by: dict[str, str], found: dict[str, str]) -> Iterator[tuple[str, str]]:

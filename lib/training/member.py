@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from lib import tables
-from lib.config import Config, flat
+from lib.config import Config
 from lib.config.training import Train
 from lib.data.augment import Augmentation, pipeline_file
 from lib.data.dataset import TileDataset, TileFile, keep_fraction
@@ -34,24 +34,6 @@ def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
         inputs.append(workspace.clean_dir / "tiles.csv")
     pipeline = pipeline_file(config.augment)
     return [*inputs, *([] if pipeline is None else [pipeline]), *score_files(workspace, config)]
-
-
-def member_settings(config: Config) -> dict[str, object]:
-    """The options that a member's training reads."""
-    per_run = ("folds", "seeds", "workers", "device", "threads", "time_limit", "shortest")
-    settings = {
-        k: v for section in ("model", "augment", "train")
-        for k, v in flat(getattr(config, section), f"{section}.").items() if k.removeprefix("train.") not in per_run
-    }  # fmt: skip
-    # Pseudo options shape a member only through the pseudo-labels it reads, and their mixture.
-    settings |= (
-        {f"pseudo.{name}": getattr(config.pseudo, name) for name in ("mode", "share", "weight")}
-        if config.train.round
-        else {}
-    )
-    settings |= {f"weight of {source.name}": source.weight for source in config.competition.external if source.labels}
-    settings |= {"clean.use": True, "clean.weight": config.clean.weight} if config.clean.use else {}
-    return settings
 
 
 def score_files(workspace: Workspace, config: Config) -> list[Path]:

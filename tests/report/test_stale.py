@@ -4,6 +4,7 @@ import os
 import runpy
 from pathlib import Path
 
+import cv2
 import pytest
 
 from lib.config import load
@@ -62,6 +63,9 @@ def test_what_an_option_or_a_file_has_changed_is_outdated_and_what_rests_on_it(d
     sample.write_text(rows)
     image = next((done.parent / "raw/train").glob("*.png"))
     os.utime(image, (1, 1))
+    assert old() == {}, "the content decides, not the time of change"
+    pixels = cv2.imread(str(image))
+    cv2.imwrite(str(image), pixels[::-1])
     assert old()["01_preprocess"] == f"{image} changed"
     (workspace.root / "manifests/02_make_folds.json").unlink()
     text = render_page(load(done)).read_text()

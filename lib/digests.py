@@ -1,0 +1,83 @@
+"""Hashes of the content of many or large files, computed again only where a file's size, times or place have changed.
+
+A file of up to `WHOLE_BYTES` is hashed whole. Of a larger one `SAMPLES` pieces, spread evenly from its first to its
+last byte, its size and its time of change are hashed: reading a gigapixel slide whole would take as long as cutting
+it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lib.files import file_fingerprint, read_json, write_json
+
+WHOLE_BYTES = 256 * 2**20
+SAMPLES, SAMPLE_BYTES = 64, 2**20
+THREADS = 8  # hashing lets other threads run
+SETTLED_NS = 2 * 10**9  # what changed later than this before it was hashed may change again within the clock's step
+
+
+class Digests:
+    """`cache`: a JSON of path -> [size, times, inode, digest]."""
+
+    def __init__(self, cache: Path):
+        self.cache = cache
+
+    def of(self, paths: Iterable[Path]) -> dict[str, str]:
+        """Path -> digest of its content, `missing` where there is no such file."""
+        paths = sorted({str(path) for path in paths})
+        known, found, fresh = read_json(self.cache, {}) if paths else {}, {}, {}
+        states = {path: file_state(Path(path)) for path in paths}
+        for path, state in states.items():
+            if path in known and known[path][:-1] == state:
+                found[path] = known[path][-1]
+        late = [path for path in paths if path not in found]
+        with ThreadPoolExecutor(THREADS) as pool:
+            found |= dict(zip(late, pool.map(lambda path: digest(Path(path)), late), strict=True))
+        before = time.time_ns() - SETTLED_NS
+        for path in late:
+            if states[path] and max(states[path][1:3]) < before:
+                fresh[path] = [*states[path], found[path]]
+        if fresh:
+            write_json(self.cache, {**known, **fresh})
+        return {path: found[path] for path in paths}
+
+
+def digest(path: Path) -> str:
+    """Size and hash of a file's content; of a large one of samples, with its time of change behind them."""
+    about = path.stat() if path.is_file() else None
+    if about is None or about.st_size <= WHOLE_BYTES:
+        return file_fingerprint(path)
+    return f"{sampled(path)} {about.st_mtime_ns}"
+
+
+def sampled(path: Path) -> str:
+    """Size and hash of `SAMPLES` pieces of a large file."""
+    size, hashed = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as file:
+        for number in range(SAMPLES):
+            file.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1))
+            hashed.update(file.read(SAMPLE_BYTES))
+    return f"{size} {hashed.hexdigest()[:16]}"
+
+
+def content_of(digest: str) -> str:
+    """A digest without the time of change: what a copy of the file has, too.
+
+    >>> content_of("300000000 5f2a 1790000000123456789"), content_of("10 77aa")
+    ('300000000 5f2a', '10 77aa')
+    """
+    return " ".join(digest.split()[:2])
+
+
+def file_state(path: Path) -> list[int]:
+    """What tells without reading that a file is the same: size, time of change, of its entry, and inode."""
+    try:
+        about = path.stat()
+    except OSError:
+        return []
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
