@@ -25,10 +25,12 @@ from lib.config import for_source, parse_command_line
 from lib.config.load import workspace_of
 from lib.data.folds import read_folds
 from lib.errors import UserError, run_script
+from lib.inference.engine import infer_engine
 from lib.inference.forward import Ensemble
-from lib.inference.members import infer_engine, limits_of, source_of, windows_of
+from lib.inference.members import loaded
 from lib.inference.predictor import Windows, predict
 from lib.inference.score import images_of_fold
+from lib.inference.sources import limits_of, source_of, windows_of
 from lib.plugins import load_plugins
 from lib.pseudo.clean import Cleaner
 from lib.pseudo.rounds import labelers
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> None:
     # One pass over the images: each fold's members are one system of the forward.
     nets = [load_network(member.path, "swa", device) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
-    engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
+    engine = infer_engine(loaded(members, nets, config), config, workspace, device, images)
     forward = ensemble = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
     del nets  # it has its own
     fill = unseen_fill(competition.channels, config.competition.background, roi)
@@ -135,8 +137,9 @@ def clean(config) -> None:
               "train another fold to find more, and fewer that are right")  # fmt: skip
 
     def ensemble(fold: int) -> Ensemble:
-        nets = [load_network(member.path, "swa", device) for member in members if member.fold == fold]
-        engine = infer_engine(config, workspace, nets[0], device, images, len(nets))
+        own = [member for member in members if member.fold == fold]
+        nets = [load_network(member.path, "swa", device) for member in own]
+        engine = infer_engine(loaded(own, nets, config), config, workspace, device, images)
         return Ensemble(nets, device, tta=config.infer.tta, engine=engine)
 
     with replacing_dir(folder) as temporary:

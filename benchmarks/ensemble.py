@@ -40,9 +40,10 @@ from lib.inference.evaluate import Evaluation, background_fill, evaluate
 from lib.inference.fitting import Fitting, needs_maps
 from lib.inference.forward import Ensemble
 from lib.inference.maps import Maps, MapWriter
-from lib.inference.members import Part, Session, check_same_systems, groups_of, limits_of, named_parts
+from lib.inference.members import Part, Session, check_same_systems, groups_of, named_parts
 from lib.inference.pace import PacedEnsemble
 from lib.inference.plan import order_of
+from lib.inference.sources import limits_of
 from lib.inference.together import Group
 from lib.inference.workload import overlapping
 from lib.report.charts import Line, as_file, line_chart

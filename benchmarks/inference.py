@@ -36,7 +36,7 @@ from lib.competition import rle
 from lib.competition.demo import draw, make_scene
 from lib.config.training import Model
 from lib.imaging.blend import window_weights
-from lib.inference.backends import Engine, as_images, fastest_engine, probabilities
+from lib.inference.backends import Engine, Kind, as_images, fastest_engines, probabilities
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, first_windows, full_rows, predict
 from lib.plugins import names
@@ -65,7 +65,7 @@ def main() -> None:
     best = args.backend  # of a work of hours: building counts little
     if best == "auto":
         engines = [Engine("fp32", name) for name in names("backend")]
-        best = fastest_engine(engines, network, CPU, sample, batches=10_000, networks=1).backend
+        best = fastest_engines(engines, [Kind(network, sample, 10_000)], CPU)[0].backend
 
     forwards = {name: Ensemble([network], CPU, engine=Engine("fp32", name)) for name in {"eager", best}}
     runs = {name: Engine("fp32", name).build(network, CPU) for name in forwards}

@@ -21,8 +21,9 @@ from lib.imaging.reader import open_image
 from lib.imaging.roi import read_boxes
 from lib.inference.backends import Engine
 from lib.inference.forward import Ensemble
-from lib.inference.members import roi_file, source_of, windows_of
+from lib.inference.members import roi_file
 from lib.inference.predictor import Windows, image_windows
+from lib.inference.sources import source_of, windows_of
 from lib.inference.tta import cost
 from lib.memory import peak_gib
 from lib.precision import autocast, finished

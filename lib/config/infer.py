@@ -85,7 +85,8 @@ class Infer(Section):
     """`auto` takes, together with the backend, what is fastest and agrees with fp32."""
     backend: Annotated[str, Affects("pseudo", "clean", "answer")] = "auto"
     """`eager` (PyTorch), `compile`, `openvino` (an optional package), or `auto`, which tries what is installed on a few
-    windows, where the work takes half a minute (`compile`: five), and takes the fastest whose maps agree."""
+    windows, where the work takes half a minute (`compile`: five), and takes the fastest whose maps agree, for every
+    network of the ensemble. A backend that fails later is replaced by `eager`, with a sentence."""
     gate: Annotated[float, Interval(ge=0, lt=1)] | Literal["fit"] = 0.0
     """A class is left out where the classification heads (`model.classifier`) find it less likely than this, blended
     over windows and averaged over members; 0 for never, `fit` for what scores best on out-of-fold maps, class by class.

@@ -44,7 +44,36 @@ class Engine:
         return f"{self.backend} in {self.precision}"
 
     def build(self, network: nn.Module, device: torch.device) -> Run:
-        return find("backend", self.backend, "infer.backend")(network, device, self.precision)
+        """What runs a network. Where the backend fails, at once or at a later shape, eager goes on, with a sentence."""
+        builder = find("backend", self.backend, "infer.backend")
+        if self.backend == "eager":
+            return builder(network, device, self.precision)
+        return _Guarded(self, builder, network, device)
+
+
+class _Guarded:
+    """A backend until it fails, and eager from then on."""
+
+    def __init__(self, engine: Engine, builder: Callable, network: nn.Module, device: torch.device):
+        self.engine, self.network, self.device = engine, network, device
+        try:
+            self.run = builder(network, device, engine.precision)
+        except Exception as failure:  # compilers fail in many ways
+            self._fall_back(failure)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.run(images)
+        except Exception as failure:
+            if self.engine.backend == "eager":
+                raise
+            self._fall_back(failure)
+            return self.run(images)
+
+    def _fall_back(self, failure: Exception) -> None:
+        print(f"infer.backend: {self.engine} does not work here ({_reason(failure)}); eager goes on in its place")
+        self.engine = Engine(self.engine.precision, "eager")
+        self.run = eager(self.network, self.device, self.engine.precision)
 
 
 EAGER = Engine()
@@ -114,18 +143,26 @@ def openvino_core():
     return ov.Core()
 
 
-def fastest_engine(
-    engines: list[Engine], network: nn.Module, device: torch.device, windows: np.ndarray, batches: int, networks: int
-) -> Engine:
-    """The one of `engines` that takes `batches` of such `windows` (B, h, w, 3) uint8 through `networks` soonest.
+@dataclass(frozen=True)
+class Kind:
+    """Networks that are alike: one of them, `windows` (B, h, w, 3) uint8 to try, how many `batches` of such windows
+    each of them will see, and how many `networks` there are."""
+
+    network: nn.Module
+    windows: np.ndarray
+    batches: int
+    networks: int = 1
+
+
+def fastest_engines(engines: list[Engine], kinds: list[Kind], device: torch.device) -> list[Engine]:
+    """Those of `engines` that do for all kinds of networks, the one that takes all their batches soonest first.
 
     Building counts. Left out are those whose probabilities differ from float32's, as PyTorch computes them, by more
     than `TOLERANCE` at the worst or, where they are to be rounded, by more than `ROUNDING` on average; when none is
     left, the first eager one stays. Only eager ones are tried where the work takes less than `PATIENCE` seconds with
     one of them. Raises UserError when none works.
     """
-    images = as_images(windows, device)
-    exact = probabilities(_finished(_autocast(network, device, "fp32"), images))
+    exact = [exact_maps(kind.network, as_images(kind.windows, device), device) for kind in kinds]
     cost: dict[Engine, float] = {}
     # Eager is ready at once; what takes minutes to build comes last, and in the best precision alone.
     for engine in sorted(engines, key=lambda engine: (engine.backend != "eager", engine.backend == "compile")):
@@ -135,26 +172,54 @@ def fastest_engine(
             continue
         if building and engine.precision != best.precision:
             continue
-        try:
-            started = time.perf_counter()
-            run = engine.build(network, device)
-            error = (probabilities(_finished(run, images)) - exact).abs()
-            built = 0.0 if engine.backend == "eager" else time.perf_counter() - started
-            seconds = min(_seconds(run, images) for _ in range(2))
-        except Exception as failure:  # compilers fail in many ways
-            print(f"infer.backend: {engine} does not work here ({str(failure).splitlines()[0][:200]})")
-            continue
-        off, most = (error.max(), TOLERANCE) if engine.precision == "fp32" else (error.mean(), ROUNDING)
-        if off > most:
-            print(f"infer.backend: {engine} is not taken, its probabilities differ by {off:.4f}")
-            continue
-        cost[engine] = (built + seconds * batches) * networks
+        seconds = [_cost(engine, kind, maps, device) for kind, maps in zip(kinds, exact, strict=True)]
+        if None not in seconds:
+            cost[engine] = sum(seconds)
     if len(cost) > 1:
         print("infer.backend: " + ", ".join(f"{engine} {seconds:.0f} s" for engine, seconds in cost.items()))
-    for engine in [*sorted(cost, key=cost.get), *engines]:
-        if engine in cost or engine.backend == "eager":
-            return engine
-    raise UserError(f"none of {', '.join(map(str, engines))} works here; set infer.precision and infer.backend to auto")
+    eager_ones = [engine for engine in engines if engine.backend == "eager"][:1]
+    if not cost and not eager_ones:
+        tried = ", ".join(map(str, engines))
+        raise UserError(f"none of {tried} works here; set infer.precision and infer.backend to auto")
+    return list(dict.fromkeys([*sorted(cost, key=cost.get), *eager_ones]))
+
+
+def _cost(engine: Engine, kind: Kind, exact: torch.Tensor, device: torch.device) -> float | None:
+    """Seconds of a kind's networks, or None, with a sentence, where the engine does not do."""
+    images = as_images(kind.windows, device)
+    started = time.perf_counter()
+    run = agreeing(engine, kind.network, images, exact, device)
+    if run is None:
+        return None
+    built = 0.0 if engine.backend == "eager" else time.perf_counter() - started
+    seconds = min(_seconds(run, images) for _ in range(2))
+    return (built + seconds * kind.batches) * kind.networks
+
+
+def exact_maps(network: nn.Module, images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Probabilities in float32, as PyTorch computes them."""
+    return probabilities(_finished(_autocast(network, device, "fp32"), images))
+
+
+def agreeing(
+    engine: Engine, network: nn.Module, images: torch.Tensor, exact: torch.Tensor, device: torch.device
+) -> Run | None:
+    """What runs a network with an engine, or None, with a sentence, where that fails or its maps are not `exact`."""
+    try:
+        run = find("backend", engine.backend, "infer.backend")(network, device, engine.precision)
+        error = (probabilities(_finished(run, images)) - exact).abs()
+    except Exception as failure:  # compilers fail in many ways
+        print(f"infer.backend: {engine} does not work here ({_reason(failure)})")
+        return None
+    off, most = (error.max(), TOLERANCE) if engine.precision == "fp32" else (error.mean(), ROUNDING)
+    if off <= most:  # not where some are no numbers
+        return run
+    print(f"infer.backend: {engine} is not taken, its probabilities differ by {off:.4f}")
+    return None
+
+
+def _reason(failure: Exception) -> str:
+    return next(iter(str(failure).splitlines()), type(failure).__name__)[:200]
 
 
 def as_images(windows: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -17,8 +17,9 @@ from lib.config import Config
 from lib.errors import UserError
 from lib.imaging.roi import COLUMNS, Box, edges_of, grid_on, read_boxes, windows_around
 from lib.inference.evaluate import background_fill
-from lib.inference.members import Part, Session, groups_of, limits_of, parts_of
+from lib.inference.members import Part, Session, groups_of, parts_of
 from lib.inference.predictor import Block, Windows, count_windows, predict
+from lib.inference.sources import limits_of
 from lib.workspace import file_fingerprint, read_json, short_hash, write_table
 
 CELLS = 2048  # along an image's longest side, in which regions are noted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -21,17 +21,17 @@ from lib.config.load import workspace_of
 from lib.data.folds import read_folds
 from lib.errors import UserError
 from lib.imaging.roi import boxes_file
-from lib.inference.backends import Engine, fastest_engine
+from lib.inference.backends import Engine
+from lib.inference.engine import Candidate, infer_engine
 from lib.inference.forward import Ensemble
-from lib.inference.predictor import Limits, Source, Windows, count_windows, first_windows
+from lib.inference.predictor import Source, Windows
+from lib.inference.sources import source_of, windows_of
 from lib.inference.together import Group
-from lib.inference.tta import cost
-from lib.plugins import load_plugins, names
-from lib.precision import candidates
+from lib.plugins import load_plugins
 from lib.pseudo.rounds import chosen_experiment
 from lib.training.checkpoint import load_network
-from lib.training.device import machine_of, pick_device
-from lib.workspace import Member, Workspace, short_hash
+from lib.training.device import pick_device
+from lib.workspace import Member, Workspace, file_fingerprint
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Part:
     @property
     def name(self) -> str:
         return f"{self.member.name} {self.weights}"
+
+    @property
+    def stamp(self) -> str:
+        """Changes when the network does."""
+        return f"{self.name} {file_fingerprint(self.member.trained)}"
 
     @property
     def system(self) -> str:
@@ -62,6 +67,12 @@ def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
                                 "train.checkpoints 4, for example")  # fmt: skip
             parts += [Part(member, f"checkpoint{i + 1}") for i in range(kept)] if kept else [Part(member, kind)]
     return parts
+
+
+def loaded(members: list[Member], nets: list[nn.Module], config: Config) -> list[Candidate]:
+    """Networks of some members, with the weights of SWA, that are in memory and see `config`'s windows."""
+    stamps = [Part(member, "swa").stamp for member in members]
+    return [Candidate(config, lambda net=net: net, stamp) for net, stamp in zip(nets, stamps, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -102,9 +113,11 @@ class Session:
         return windows_of(trained_with(part.member, self.config))
 
     def engine(self, parts: list[Part]) -> Engine:
-        """What runs the networks of some parts: as options say, or as measured with the first of them."""
-        own = trained_with(parts[0].member, self.config)
-        return infer_engine(own, self.workspace, self.load(parts[0]), self.device, self.images, len(parts))
+        """What runs the networks of some parts: as options say, or as measured with all of them."""
+        candidates = [
+            Candidate(trained_with(part.member, self.config), partial(self.load, part), part.stamp) for part in parts
+        ]
+        return infer_engine(candidates, self.config, self.workspace, self.device, self.images)
 
     @property
     def unseen(self) -> int:
@@ -164,20 +177,6 @@ def named_parts(names: list[str], workspace: Workspace) -> list[Part]:
     return parts
 
 
-def windows_of(config: Config) -> Windows:
-    """The inference windows, the same for out-of-fold and test maps; `auto`, still to be tried, as trained."""
-    tile = round(config.preprocess.tile_size * config.train.scale)
-    wanted = 0 if config.infer.window == "auto" else config.infer.window
-    if config.preprocess.mode == "resize":
-        return Windows(wanted or tile, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
-    size = wanted or config.train.crop or tile
-    scale = config.infer.scale or config.preprocess.scale * config.train.scale
-    step = 64 if config.model.stem == "down" else 32
-    turns = "free" in config.infer.tta.split()
-    size = -(-size // step) * step
-    return Windows(size, config.infer.overlap, scale, config.infer.blend, config.infer.margin, turns=turns)
-
-
 def trained_with(member: Member, config: Config) -> Config:
     """`config` with the network, tiles and training that the member was made with: these decide its windows."""
     path = member.path / "resolved.yaml"
@@ -213,61 +212,6 @@ def groups_of(parts: list[Part], session: Session, engine: Engine, each: bool = 
 def roi_file(config: Config) -> list[Path]:
     """The CSV of boxes, where `infer.roi` names one."""
     return boxes_file(config.infer.roi)
-
-
-def limits_of(config: Config) -> Limits:
-    return Limits(config.infer.batch_size, config.infer.max_gib, workspace_of(config))
-
-
-def source_of(config: Config, image_id: str, path: str) -> Source:
-    size, blank = _sizes(Workspace(workspace_of(config)).images).get(image_id, ((1, 1), 0.0))
-    seen = 1.0 if config.infer.roi == "none" else 1 - blank
-    tolerance, pixels = config.preprocess.blank_tolerance, config.competition.pixels
-    return Source(image_id, Path(path), config.infer.roi, tolerance, pixels, size, seen)
-
-
-def _sizes(images: Path) -> dict[str, tuple[tuple[int, int], float]]:
-    """Of every image of images.csv, where there is one, ((height, width), blank share)."""
-    return _sizes_at(images, images.stat().st_mtime_ns) if images.is_file() else {}
-
-
-@lru_cache(maxsize=2)  # asked for with every image
-def _sizes_at(images: Path, _changed: int) -> dict[str, tuple[tuple[int, int], float]]:
-    table = tables.read(images, tables.IMAGES, "01_preprocess.py")
-    columns = (table[name] for name in ("image_id", "height", "width", "blank_share"))
-    return {image_id: ((int(h), int(w)), float(blank)) for image_id, h, w, blank in zip(*columns, strict=True)}
-
-
-def infer_engine(
-    config: Config,
-    workspace: Workspace,
-    network: nn.Module,
-    device: torch.device,
-    images: pd.DataFrame,
-    networks: int = 1,
-) -> Engine:
-    """`infer.precision` and `infer.backend`; what is `auto` is measured once per workspace, network and device.
-
-    `images`: rows of images.csv that `networks` networks will predict, of which the first gives windows to try.
-    """
-    infer, windows = config.infer, windows_of(config)
-    precisions = candidates(device) if infer.precision == "auto" else [infer.precision]
-    backends = names("backend") if infer.backend == "auto" else [infer.backend]
-    engines = [Engine(precision, backend) for backend in backends for precision in precisions]
-
-    def fastest() -> list[str]:
-        sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
-        count = sum(count_windows(image.height, image.width, windows) for image in images.itertuples())
-        batches = round(count * cost(infer.tta) / infer.batch_size + 0.5)
-        batch = first_windows(sources, windows, infer.batch_size)
-        engine = fastest_engine(engines, network, device, batch, batches, networks)
-        return [engine.precision, engine.backend]
-
-    if len(engines) == 1:
-        return engines[0]
-    about = f"{config.model.architecture} {config.model.encoder} {windows.size} {machine_of(device)}"
-    about += f" {short_hash([config.model.model_dump(), precisions, backends])}"
-    return Engine(*workspace.choose_once(f"infer.precision and infer.backend {about}", fastest))
 
 
 def check_gate(parts: list[Part], config: Config) -> None:

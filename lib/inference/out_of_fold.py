@@ -15,7 +15,8 @@ from lib.inference.backends import Engine
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.glimpse import SPOT, Album, AlbumWriter
 from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
-from lib.inference.members import Part, Session, groups_of, limits_of, roi_file
+from lib.inference.members import Part, Session, groups_of, roi_file
+from lib.inference.sources import limits_of
 from lib.workspace import file_fingerprint, free_gib, replacing, short_hash
 
 

@@ -17,7 +17,7 @@ from lib.inference.backends import Engine
 from lib.inference.evaluate import HALF, Evaluation, evaluate
 from lib.inference.forward import Ensemble
 from lib.inference.glimpse import Glimpse
-from lib.inference.members import limits_of, source_of, windows_of
+from lib.inference.sources import limits_of, source_of, windows_of
 from lib.inference.together import Group
 from lib.workspace import Workspace
 

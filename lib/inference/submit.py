@@ -13,10 +13,10 @@ from lib.competition.scoring import open_codec
 from lib.config import Config
 from lib.inference.decision import Decision
 from lib.inference.evaluate import background_fill
-from lib.inference.members import limits_of, source_of
 from lib.inference.plan import Planner
 from lib.inference.predictor import Block, Limits, Source, full_rows
 from lib.inference.rounds import Answer, in_two_rounds
+from lib.inference.sources import limits_of, source_of
 from lib.inference.together import Group, predict_together
 from lib.workspace import replacing
 

@@ -16,8 +16,9 @@ from torch import nn
 from lib import tables
 from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.forward import Ensemble
-from lib.inference.members import Part, Session, groups_of, limits_of
+from lib.inference.members import Part, Session, groups_of
 from lib.inference.score import in_turns
+from lib.inference.sources import limits_of
 from lib.inference.together import Group
 
 REACH = 3  # side of a part of a large image, in windows as trained

@@ -18,8 +18,8 @@ from lib.data.dataset import read_planes
 from lib.imaging.reader import open_image
 from lib.inference.evaluate import background_fill, to_bins
 from lib.inference.forward import Ensemble
-from lib.inference.members import limits_of, source_of, windows_of
 from lib.inference.predictor import Block, predict
+from lib.inference.sources import limits_of, source_of, windows_of
 from lib.pseudo.cut import Box, boxes_of
 from lib.pseudo.expect import Opinion, agreement, calibrated, tally, union
 from lib.pseudo.write import decided, kind, shrunken, stored_size, write_label

@@ -20,8 +20,8 @@ from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
 from lib.imaging.save import save_image
-from lib.inference.members import limits_of
 from lib.inference.predictor import Block
+from lib.inference.sources import limits_of
 from lib.pseudo.cut import tile_starts, tiles_of
 from lib.pseudo.select import Quotas, confidence
 from lib.tables import class_columns

@@ -17,9 +17,10 @@ from lib.imaging.grid import map_step
 from lib.inference.decision import Decision
 from lib.inference.evaluate import HALF, background_fill, quantised
 from lib.inference.gate import with_presence
-from lib.inference.members import Part, Session, chosen_parts, groups_of, limits_of
+from lib.inference.members import Part, Session, chosen_parts, groups_of
 from lib.inference.predictor import Block
 from lib.inference.settle import settled
+from lib.inference.sources import limits_of
 from lib.inference.together import predict_together
 from lib.report.figures import error_map, heat, overlay, save_picture
 from lib.report.show import small_image, small_truth

@@ -8,25 +8,28 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from lib import plugins
 from lib.competition import metrics
-from lib.config import Config
+from lib.config import Config, load
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.imaging import grid as grids
 from lib.inference import evaluate as evaluating
 from lib.inference import predictor
-from lib.inference.backends import Engine, Unsuited, fastest_engine
+from lib.inference.backends import Engine, Kind, Unsuited, fastest_engines
 from lib.inference.decision import fit_decision, fitted_threshold
+from lib.inference.engine import Candidate, infer_engine
 from lib.inference.evaluate import Evaluation, count, evaluate, quantised
 from lib.inference.forward import Ensemble
 from lib.inference.predictor import Limits, Source, Windows, full_rows, predict
 from lib.inference.together import Group, predict_together
 from lib.report.ensemble import best_elsewhere
+from lib.workspace import Workspace
 
 CPU = torch.device("cpu")
 
@@ -383,6 +386,10 @@ def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
     windows = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
     net = Blurred().eval()
     engines = [Engine("fp32", name) for name in everything]
+
+    def fastest_engine(engines, net, device, windows, batches, networks):
+        return fastest_engines(engines, [Kind(net, windows, batches, networks)], device)[0]
+
     assert fastest_engine(engines, net, CPU, windows, batches=2, networks=5) == engines[0], "not worth a search"
     assert capsys.readouterr().out == ""
     assert fastest_engine(engines, net, CPU, windows, batches=6000, networks=3) == engines[3]
@@ -418,13 +425,86 @@ def test_auto_weighs_precision_and_backend_together(monkeypatch):
     plain, rounded, quick = seconds
 
     def fastest(*engines):
-        return fastest_engine([*engines], Blurred().eval(), CPU, windows, batches=6000, networks=3)
+        return fastest_engines([*engines], [Kind(Blurred().eval(), windows, 6000, 3)], CPU)[0]
 
     assert fastest(plain, rounded, quick) == quick
     assert fastest(plain, rounded) == rounded
     factor["bf16"] = 5.0
     assert fastest(plain, rounded) == plain
     assert fastest(rounded) == rounded
+
+
+@pytest.mark.parametrize("fault", ["raises", "differs", "overflows"])
+def test_every_kind_of_network_and_every_checkpoint_is_judged(monkeypatch, capsys, tmp_path, fault):
+    """What does for the first network alone is not taken: of two kinds, or of two checkpoints of one kind."""
+
+    def quick(network, device, precision):
+        def run(images):
+            if not getattr(network, "odd", False):
+                return network(images)
+            if fault == "raises":
+                raise RuntimeError("no such layer\nsecond line")
+            return network(images) * (5 if fault == "differs" else float("nan"))
+
+        return run
+
+    def slow(network, device, precision):
+        def run(images):
+            clock[0] += 0.05
+            return network(images)
+
+        return run
+
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setitem(plugins._REGISTRY, "backend", {"eager": slow, "quick": quick})
+    windows = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
+    nets = [Blurred().eval(), Blurred().eval()]
+    kinds, engines = [Kind(net, windows, 6000) for net in nets], [Engine(), Engine("fp32", "quick")]
+    assert fastest_engines(engines, kinds, CPU) == engines[::-1]
+    nets[1].odd = True
+    assert fastest_engines(engines, kinds, CPU) == engines[:1]
+    assert "quick in fp32" in capsys.readouterr().out
+
+    image = tmp_path / "a.png"
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))
+    images = pd.DataFrame({"image_id": ["a"], "path": [str(image)], "height": 6400, "width": 6400})
+    options = {"window": 32, "roi": "none", "precision": "fp32", "batch_size": 2}
+    config = load(None, [word for name, value in options.items() for word in (f"--infer.{name}", str(value))])
+    loads = []
+    alike = [Candidate(config, lambda net=net: loads.append(net) or net, str(i)) for i, net in enumerate(nets)]
+    for number, own, found in ((1, alike[:1], "quick"), (2, alike, "eager")):
+        for _ in range(2):
+            assert infer_engine(own, config, Workspace(tmp_path / "work"), CPU, images).backend == found
+        assert len(loads) == [0, 2, 3][number], "measured with the first, each checked, once"
+    nets[1].odd = False
+
+
+def test_a_backend_that_fails_later_is_replaced_by_eager_with_a_sentence(monkeypatch, capsys):
+    def small(network, device, precision):
+        def run(images):
+            if images.shape[2] > 32:
+                raise RuntimeError("too large\nsecond line")
+            return network(images)
+
+        return run
+
+    def never(network, device, precision):
+        raise Unsuited("not here")
+
+    registry = {"small": small, "never": never, "eager": plugins._REGISTRY["backend"]["eager"]}
+    monkeypatch.setitem(plugins._REGISTRY, "backend", registry)
+    net, told = Blurred().eval(), []
+    for backend, size in (("small", 32), ("small", 64), ("never", 32)):
+        forward = Ensemble([net], CPU, engine=Engine("fp32", backend))
+        windows = np.random.default_rng(0).integers(0, 255, (2, size, size, 3)).astype(np.uint8)
+        for _ in range(2):
+            assert np.allclose(forward(windows), Ensemble([net], CPU)(windows), atol=1e-6)
+        told.append(capsys.readouterr().out)
+    assert told == [
+        "", *(f"infer.backend: {name} in fp32 does not work here ({reason}); eager goes on in its place\n"
+              for name, reason in (("small", "too large"), ("never", "not here"))),
+    ]  # fmt: skip
 
 
 def test_a_signal_after_openvinos_end_does_no_harm():

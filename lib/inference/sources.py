@@ -1,0 +1,49 @@
+"""From the configuration to what is predicted, and how: images, their windows, and limits of memory."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from lib import tables
+from lib.config import Config
+from lib.config.load import workspace_of
+from lib.inference.predictor import Limits, Source, Windows
+from lib.workspace import Workspace
+
+
+def windows_of(config: Config) -> Windows:
+    """The inference windows, the same for out-of-fold and test maps; `auto`, still to be tried, as trained."""
+    tile = round(config.preprocess.tile_size * config.train.scale)
+    wanted = 0 if config.infer.window == "auto" else config.infer.window
+    if config.preprocess.mode == "resize":
+        return Windows(wanted or tile, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
+    size = wanted or config.train.crop or tile
+    scale = config.infer.scale or config.preprocess.scale * config.train.scale
+    step = 64 if config.model.stem == "down" else 32
+    turns = "free" in config.infer.tta.split()
+    size = -(-size // step) * step
+    return Windows(size, config.infer.overlap, scale, config.infer.blend, config.infer.margin, turns=turns)
+
+
+def limits_of(config: Config) -> Limits:
+    return Limits(config.infer.batch_size, config.infer.max_gib, workspace_of(config))
+
+
+def source_of(config: Config, image_id: str, path: str) -> Source:
+    size, blank = _sizes(Workspace(workspace_of(config)).images).get(image_id, ((1, 1), 0.0))
+    seen = 1.0 if config.infer.roi == "none" else 1 - blank
+    tolerance, pixels = config.preprocess.blank_tolerance, config.competition.pixels
+    return Source(image_id, Path(path), config.infer.roi, tolerance, pixels, size, seen)
+
+
+def _sizes(images: Path) -> dict[str, tuple[tuple[int, int], float]]:
+    """Of every image of images.csv, where there is one, ((height, width), blank share)."""
+    return _sizes_at(images, images.stat().st_mtime_ns) if images.is_file() else {}
+
+
+@lru_cache(maxsize=2)  # asked for with every image
+def _sizes_at(images: Path, _changed: int) -> dict[str, tuple[tuple[int, int], float]]:
+    table = tables.read(images, tables.IMAGES, "01_preprocess.py")
+    columns = (table[name] for name in ("image_id", "height", "width", "blank_share"))
+    return {image_id: ((int(h), int(w)), float(blank)) for image_id, h, w, blank in zip(*columns, strict=True)}
