@@ -14,7 +14,7 @@ from lib.competition.external import ExternalLabels
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.rle_csv import read_csv
-from lib.competition.labels.template import Names, image_id_of
+from lib.competition.labels.template import Names, image_id_of, path_below
 from lib.competition.texts import readings, same_form, tidy, visible_files
 from lib.config.competition import Competition as Settings
 from lib.config.competition import External
@@ -29,12 +29,13 @@ HOME = "competition"  # the source of the organiser's own images
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One file of the organiser's, or of an external source."""
+    """One file of the organiser's, or of an external source; `below`: what `{path}` of a template is for it."""
 
     image_id: str
     split: str
     source: str
     path: Path
+    below: str = ""
 
 
 class Competition:
@@ -81,6 +82,11 @@ class Competition:
 
     def ids(self, split: str, source: str = HOME) -> list[str]:
         return [image.image_id for image in self.images if (image.split, image.source) == (split, source)]
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """What `{path}` of a template is, by image id."""
+        return {image.image_id: image.below for image in self.images}
 
     def open_label(self, image: ImageInfo, height: int, width: int) -> Label:
         """The label of any training image, in the competition's label indices."""
@@ -133,7 +139,8 @@ class Competition:
             return pd.DataFrame()
         key = self.settings.metadata_id
         table = read_csv(self.root / self.settings.metadata, [key])
-        names = Names(self.settings.metadata_template, [], {image.image_id for image in self.images})
+        known, by_path = {image.image_id for image in self.images}, self._ids_by_path(self.settings.metadata_template)
+        names = Names(self.settings.metadata_template, [], known, lambda path: by_path.get(path, path))
         ids = [(names.read(cell) or (cell,))[0] for cell in table[key]]
         table = table.set_axis(pd.Index(ids, name=key))
         if table.index.duplicated().any():
@@ -142,12 +149,24 @@ class Competition:
             )
         return table.drop(columns=key)
 
+    def _ids_by_path(self, template: str) -> dict[str, str]:
+        """Image id by `{path}`, where a template has it. Raises UserError when two images share one."""
+        found: dict[str, str] = {}
+        for image in self.images if "{path}" in template else ():
+            if image.source == HOME and found.setdefault(image.below, image.image_id) != image.image_id:
+                raise UserError(
+                    f"competition.metadata_template {template}: {image.below!r} may be the image "
+                    f"{found[image.below]!r} or {image.image_id!r}; use {{id}} in it"
+                )
+        return found
+
     @cached_property
     def sample(self) -> pd.DataFrame:
         """The sample submission, as text, cells as they stand; where there is none, a row for each answer."""
         s = self.settings.submission
         if not s.sample:
-            rows = [(*name, "") for image_id in sorted(self.ids("test")) for name in names_of(self.settings, image_id)]
+            test = sorted((image_id, self.paths[image_id]) for image_id in self.ids("test"))
+            rows = [(*name, "") for image in test for name in names_of(self.settings, *image)]
             table = pd.DataFrame(rows, columns=[s.id_column, s.class_column, s.rle_column])
             return table if s.class_column else table[[s.id_column, s.rle_column]]
         return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column], raw=True)
@@ -166,7 +185,7 @@ class Competition:
         self._check_rows(path)
         known: dict[str, str] = {}
         for image_id in self.ids("test"):
-            for name, _ in names_of(self.settings, image_id):
+            for name, _ in names_of(self.settings, image_id, self.paths[image_id]):
                 if known.setdefault(name, image_id) != image_id:
                     raise UserError(
                         f"competition.submission.id_template {s.id_template} makes {name!r} of two images, "
@@ -218,7 +237,8 @@ class Competition:
         s = self.settings.submission
         if s.sample:
             rows = set(self.sample[s.id_column].map(tidy))
-            return {i.path for i in images if any(name in rows for name, _ in names_of(self.settings, i.image_id))}
+            names = {i.path: names_of(self.settings, i.image_id, i.below) for i in images}
+            return {path for path, own in names.items() if any(name in rows for name, _ in own)}
         rows = listed_names(self.root / self.settings.test_list)
         return {image.path for image in images if rows & {image.image_id, *map(same_form, tails(image.path))}}
 
@@ -250,7 +270,7 @@ class Competition:
             label_of = reader_of_names(self.settings)
             files = [path for path in files if not label_of(path)]
         template = self.settings.image_ids
-        return [ImageInfo(image_id_of(p, template), split, HOME, p) for p in files]
+        return [ImageInfo(image_id_of(p, template), split, HOME, p, path_below(p, self.root, pattern)) for p in files]
 
 
 def external_images(source: External) -> list[ImageInfo]:

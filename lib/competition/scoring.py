@@ -104,7 +104,10 @@ def open_codec(competition: Competition):
     """The competition's submission codec, empty."""
     settings = competition.settings
     build = find("codec", settings.submission.codec, "competition.submission.codec")
-    return build(settings, competition.sample, competition.label_names)
+    codec = build(settings, competition.sample, competition.label_names)
+    if "{path}" in settings.submission.id_template:
+        codec.paths = competition.paths
+    return codec
 
 
 def with_codecs_suffix(path: Path, settings: Settings) -> Path:

@@ -9,6 +9,7 @@ from lib.config.affects import Affects
 from lib.config.presets import COMPETITIONS, PRESETS
 from lib.config.reserved import meaning_of
 from lib.config.section import Section
+from lib.config.templates import check_template
 from lib.config.units import FileName
 
 Level = Annotated[int, Ge(0), Le(255)]
@@ -30,7 +31,8 @@ class Labels(Section):
     """CSV column with the image id."""
     id_template: str = "{id}"
     """How that column names an image, and perhaps a class: `{id}.jpg`, `{id}.jpg_{class}`. A `*` is any text;
-    `{number}` is the last whole number in an id, with or without zeros before it."""
+    `{number}` is the last whole number in an id, with or without zeros before it. `{path}` is where the image lies from
+    the first wildcard of `competition.train_images` on, without suffix: `batch_01/0003` of `data/batch_*/*.jpg`."""
     rle_column: Column = "encoding"
     """CSV column with the run-length. Besides an empty cell, `-1`, `-`, `1 0` and `0 0` mean that there is none."""
     class_column: Column = ""
@@ -46,9 +48,9 @@ class Labels(Section):
     """Files of which each is one image's label: what follows the image id in the file name."""
     files: str = ""
     """Mask images of which an image has several, or that lie in folders: where they are below `path`, with `{id}` for
-    the id, or for each of its parts as in `competition.image_ids`, `{class}` and `*` for any other text:
-    `{class}/{id}.png`, `{id}_{class}.png`, `{id}/masks/*.png`. With `{class}`, or several files per image, every mask
-    is of one class."""
+    the id, or for each of its parts as in `competition.image_ids`, `{path}` and `{number}` as in `id_template`,
+    `{class}` and `*` for any other text: `{class}/{id}.png`, `{id}_{class}.png`, `{id}/masks/*.png`. With `{class}`, or
+    several files per image, every mask is of one class."""
     threshold: Annotated[float, Ge(0)] | None = None
     """Mask images of one class: values above this are object (`0`; `127` for JPEG). Left out: values are indices;
     with `{class}` or `*` in `files`, those above 0 are object."""
@@ -74,11 +76,9 @@ class Labels(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
-        for key, template in (("id_template", self.id_template), ("files", self.files or "{id}")):
-            if "{id}" not in template and not (key == "id_template" and "{number" in template):
-                raise ValueError(
-                    f"competition.labels.{key} is {template!r}; it must hold {{id}}, as in {{id}}_{{class}}"
-                )
+        check_template("competition.labels.id_template", self.id_template)
+        if self.files:
+            check_template("competition.labels.files", self.files)
         return self
 
 
@@ -154,8 +154,9 @@ class Submission(Section):
     """Column with the image id."""
     id_template: str = "{id}"
     """How that column, or a file's name in a ZIP, is written: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`.
-    `{number}` is the last whole number in an id (`{number:03}`: three digits); `patches` also have `{x}` and `{y}`, in
-    pixels."""
+    `{number}` is the last whole number in an id (`{number:03}`: three digits). `{path}` is where the image lies from
+    the first wildcard of `competition.test_images` on, without suffix: `{path}.jpg`. `patches` also have `{x}` and
+    `{y}`, in pixels."""
     class_column: Column = ""
     """Column with the class name, when there is one row per image and class; else empty."""
     rle_column: Column = "predicted"
@@ -199,7 +200,9 @@ class Submission(Section):
     @model_validator(mode="after")
     def _fits_together(self):
         here, template = "competition.submission", self.id_template
-        known = {"id": "a", "number": 1, "class": "b"} | ({"x": 0, "y": 0} if self.codec == "patches" else {})
+        known = {"id": "a", "path": "a", "number": 1, "class": "b"} | (
+            {"x": 0, "y": 0} if self.codec == "patches" else {}
+        )
         try:
             template.format(**known)
         except (KeyError, ValueError, IndexError) as error:
@@ -209,8 +212,9 @@ class Submission(Section):
             ) from None
         whole = self.codec in ("pixels", "patches", "tif", "png")  # one answer for all classes and objects
         mistakes = {
-            f"id_template is {template!r}; it must hold {{id}} or {{number}}": "{id" not in template
-            and "{number" not in template,
+            f"id_template is {template!r}; it must hold {{id}} or {{number}}, or {{path}}": not any(
+                hole in template for hole in ("{id", "{path", "{number")
+            ),
             "id_template names the class, and class_column too; keep one": "{class" in template and self.class_column,
             f"codec {self.codec} tells all classes at once; take the class out of class_column and id_template": whole
             and ("{class" in template or self.class_column),
@@ -312,6 +316,7 @@ class Competition(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
+        check_template("competition.metadata_template", self.metadata_template)
         if not self.classes:
             raise ValueError("competition.classes is empty; name at least one class")
         if len(set(self.classes)) != len(self.classes):

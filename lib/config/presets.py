@@ -100,7 +100,7 @@ COMPETITIONS: dict[str, Preset] = {
         "histogram of all test pixels, np.nanmean over classes, so that a class that occurs nowhere is left out.",
         "Boostcamp AI Tech, semantic segmentation of recyclables: label_accuracy_score of the organiser's baseline",
         {
-            "codec": "pixels", "id_column": "image_id", "id_template": "{id}.jpg", "rle_column": "PredictionString",
+            "codec": "pixels", "id_column": "image_id", "id_template": "{path}.jpg", "rle_column": "PredictionString",
             "size": (256, 256),
         },
         score_background=True,

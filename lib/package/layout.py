@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from lib.competition.labels.template import fixed_part
+
 MEMBERS = "members.json"
 NOTEBOOK = "notebook.ipynb"
 KERNEL = "kernel-metadata.json"
@@ -18,6 +20,5 @@ def split_pattern(glob: str) -> tuple[str, str]:
     >>> split_pattern("test/images/*"), split_pattern("test/*/images/*.tif")
     (('test/images', '*'), ('test', '*/images/*.tif'))
     """
-    *parents, name = PurePosixPath(glob).parts
-    fixed = next((i for i, part in enumerate(parents) if set(part) & set("*?[")), len(parents))
-    return str(PurePosixPath(*parents[:fixed])), str(PurePosixPath(*parents[fixed:], name))
+    fixed = fixed_part(glob)
+    return str(fixed), str(PurePosixPath(glob).relative_to(fixed))

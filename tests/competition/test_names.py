@@ -1,16 +1,20 @@
 """How files, cells and lists name images: the words of `image_ids`, `id_template`, `test_list` and `labels.missing`."""
 
 import json
+import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from lib.competition.dataset import Competition
 from lib.competition.labels.rle_csv import read_csv
-from lib.competition.labels.template import Names, image_id_of
+from lib.competition.labels.template import Names, image_id_of, ways_to_read
 from lib.competition.scoring import open_codec
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
@@ -23,6 +27,181 @@ def test_numbers_find_ids_whatever_their_zeros():
     assert names.read("x_1") is None
     with pytest.raises(UserError, match="names two images with 7, 'a7' and 'b007'"):
         Names("{number}", [], {"a7", "b007"})
+
+
+BOWELS = ["bowel", "large_bowel"]
+
+
+@pytest.mark.parametrize(
+    ("template", "classes", "known", "text", "expected"),
+    [
+        ("{id}_{class}", BOWELS, {"a"}, "a_large_bowel", ("a", "large_bowel")),
+        ("{id}_{class}", BOWELS, {"a_large"}, "a_large_bowel", ("a_large", "bowel")),
+        ("{id}_{class}", BOWELS, {"a", "b"}, "a_bowel", ("a", "bowel")),
+        ("{id}_{class}", BOWELS, set(), "a_large_bowel", ("a", "large_bowel")),
+        ("{class}_{id}", ["big", "big_red"], {"red_7"}, "big_red_7", ("red_7", "big")),
+        ("{class}_{id}", ["big", "big_red"], {"7"}, "big_red_7", ("7", "big_red")),
+        ("{class}/{id}_{class}.png", BOWELS, {"x"}, "large_bowel/x_large_bowel.png", ("x", "large_bowel")),
+        ("{class}/{id}_{class}.png", BOWELS, {"x"}, "bowel/x_large_bowel.png", ("x_large", "bowel")),
+        ("{id}_{class}_{id}", ["a", "b_a"], {"x_b_y"}, "x_b_a_y", ("x_b_y", "a")),
+        ("{id}_{id}", [], {"a_b_c"}, "a_b_c", ("a_b_c", "")),
+        ("{id}_*", [], {"a", "a_b"}, "a_b_mask", ("a_b", "")),
+        ("{id}_*", [], {"a"}, "a_b_mask", ("a", "")),
+        ("{id}.jpg_{class}", ["1", "11"], {"a.jpg_1"}, "a.jpg_1.jpg_11", ("a.jpg_1", "11")),
+        ("{number}{class}", ["1", "11"], {"im_7"}, "711", ("im_7", "11")),
+        ("{number}/{number:03}.png", [], {"im_7"}, "7/007.png", ("im_7", "")),
+        ("{id}_{class}", ["a.b", "(x)"], {"i"}, "i_(x)", ("i", "(x)")),
+        ("{id}", [], {"a b"}, "a b", ("a b", "")),
+    ],
+)
+def test_images_that_there_are_decide_how_a_text_is_read(template, classes, known, text, expected):
+    assert Names(template, classes, known).read(text) == expected
+
+
+def test_a_text_that_fits_two_images_is_refused():
+    with pytest.raises(UserError, match="'a_large_bowel' can be read as {id}_{class} in two ways: as 'a' and the "):
+        Names("{id}_{class}", BOWELS, {"a", "a_large"}).read("a_large_bowel")
+    with pytest.raises(UserError, match="'x_1_2' can be read .* as 'x' and the class '1_2', and as 'x_1' and the cla"):
+        Names("{id}_{class}", ["2", "1_2"], {"x", "x_1"}).read("x_1_2")
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [("{id}_{class}", "a_7"), ("{id}.png", "a/b.png"), ("x_{id}", "x_"), ("{class}/{id}_{class}", "bowel/a_large")],
+)
+def test_a_text_of_another_form_names_nothing(template, text):
+    assert Names(template, BOWELS, {"a"}).read(text) is None
+
+
+PARTS = st.text(st.sampled_from("ab_1"), min_size=1, max_size=4)
+
+
+TEMPLATES = ["{id}_{class}", "{class}_{id}", "{id}.jpg_{class}", "{class}{id}", "{class}/{id}/{class}"]
+
+
+@given(
+    ids=st.lists(PARTS, min_size=1, max_size=5, unique=True),
+    classes=st.lists(PARTS, min_size=1, unique=True),
+    template=st.sampled_from(TEMPLATES),
+    pick=st.integers(0, 99),
+)
+def test_what_is_filled_in_is_read_again_or_said_to_be_ambiguous(ids, classes, template, pick):
+    image_id, name = ids[pick % len(ids)], classes[pick % len(classes)]
+    text = template.replace("{id}", image_id).replace("{class}", name)
+    same = [(i, c) for i in ids for c in classes if template.replace("{id}", i).replace("{class}", c) == text]
+    if len(same) == 1:
+        assert Names(template, classes, set(ids)).read(text) == (image_id, name)
+    else:
+        with pytest.raises(UserError, match="in two ways"):
+            Names(template, classes, set(ids)).read(text)
+
+
+def test_many_rows_are_read_quickly():
+    names = Names("{id}_{class}", [f"kind_{i}" for i in range(100)], {f"case_{i}_slice_0001" for i in range(200)})
+    begun = time.process_time()
+    for i in range(200):
+        for k in range(100):
+            assert names.read(f"case_{i}_slice_0001_kind_{k}") == (f"case_{i}_slice_0001", f"kind_{k}")
+    assert time.process_time() - begun < 10  # some 0.3 s
+    assert len(list(ways_to_read("a_" * 60, "{id}_{id}_*", []))) < 2000
+
+
+@pytest.fixture
+def batches(tmp_path):
+    """Images whose names repeat in each folder, as the Boostcamp's; one test image lies deeper."""
+    for name in ("batch_01/0001", "batch_01/0002", "batch_02/0001", "batch_02/deep/0001"):
+        path = tmp_path / f"data/{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 9, 3), 90, np.uint8)).save(path)
+    table = pd.DataFrame({"file": ["batch_01/0001.jpg", "batch_01/0002.jpg"], "encoding": ["1 3", ""]})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    pd.DataFrame({"image": table["file"], "place": ["x", "y"]}).to_csv(tmp_path / "meta.csv", index=False)
+    return {
+        "root": str(tmp_path), "train_images": "data/batch_*/*.jpg", "test_images": "data/**/0001.jpg",
+        "image_ids": "{id}/{id}", "metadata": "meta.csv", "metadata_id": "image", "metadata_template": "{path}.jpg",
+        "labels": {"id_column": "file", "id_template": "{path}.jpg"},
+    }  # fmt: skip
+
+
+CODECS = {
+    "rle": ({"id_template": "{path}.jpg"}, ["batch_02/0001.jpg", "batch_02/deep/0001.jpg"]),
+    "rle by class": ({"id_template": "{path}.jpg_{class}"},
+                     ["batch_02/0001.jpg_object", "batch_02/deep/0001.jpg_object"]),
+    "pixels": ({"codec": "pixels", "size": [2, 3], "id_template": "{path}.jpg"},
+               ["batch_02/0001.jpg", "batch_02/deep/0001.jpg"]),
+    "patches": ({"codec": "patches", "id_template": "{path}_{x}_{y}"},
+                ["batch_02/0001_0_0", "batch_02/deep/0001_0_0"]),
+    "boostcamp_trash": ({"preset": "boostcamp_trash", "size": [2, 3]}, ["batch_02/0001.jpg", "batch_02/deep/0001.jpg"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_paths_name_images_in_answers_labels_and_metadata(batches, kind):
+    options, rows = CODECS[kind]
+    columns = [options.get("id_column", "id"), "predicted"]
+    if "preset" in options:
+        columns = ["image_id", "PredictionString"]
+    pd.DataFrame({columns[0]: rows, columns[1]: ""}).to_csv(f"{batches['root']}/sample_submission.csv", index=False)
+    competition = Competition(Settings(**batches, submission=options))
+    competition.check()
+    assert competition.ids("train") == ["batch_01_0001", "batch_01_0002"]
+    assert competition.ids("test") == ["batch_02_0001", "deep_0001"]
+    assert competition.metadata["place"].to_dict() == {"batch_01_0001": "x", "batch_01_0002": "y"}
+    label = competition.labels.open("batch_01_0001", 8, 9).read(0, 0, 8, 9)
+    assert label.sum() == 3 and not competition.labels.open("batch_01_0002", 8, 9).read(0, 0, 8, 9).any()
+    codec = open_codec(competition)
+    mask = np.ones((8, 9), np.uint8)
+    codec.add("deep_0001", 8, 9, [(0, mask)])
+    codec.write(competition.root / "out.csv")
+    written = pd.read_csv(competition.root / "out.csv", dtype=str, keep_default_na=False)
+    assert list(written[columns[0]]) == rows
+    sizes = dict.fromkeys(competition.ids("test"), (8, 9))
+    found = codec.check(competition.root / "out.csv", sizes)
+    assert found["batch_02_0001"] == 0 and found["deep_0001"] == mask.size // {"rle": 1, "rle by class": 1}.get(
+        kind, 72 if kind == "patches" else 12
+    )
+
+
+def test_paths_name_the_files_of_a_zip_and_masks(batches):
+    del batches["labels"], batches["metadata"]
+    for name in ("batch_01/0001", "batch_01/0002"):
+        path = Path(batches["root"], f"masks/{name}_m.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.eye(8, 9, dtype=np.uint8)).save(path)
+    labels = {"format": "mask_images", "path": "masks", "files": "{path}_m.png"}
+    options = {"preset": "drivendata", "id_template": "answers/{path}.tif"}
+    batches |= {"train_images": "data/batch_0[1]/*.jpg", "test_images": "data/batch_02/**/0001.jpg"}
+    competition = Competition(Settings(**batches, labels=labels, submission=options))
+    competition.check()
+    assert (competition.labels.open("batch_01_0002", 8, 9).read(0, 0, 8, 9) == np.eye(8, 9)).all()
+    codec = open_codec(competition)
+    for image_id in competition.ids("test"):
+        codec.add(image_id, 8, 9, [(0, np.ones((8, 9), np.uint8))])
+    codec.write(competition.root / "out.zip")
+    with zipfile.ZipFile(competition.root / "out.zip") as archive:
+        assert sorted(archive.namelist()) == ["answers/0001.tif", "answers/deep/0001.tif"]
+
+
+def test_a_path_in_metadata_that_is_two_images_is_refused(batches):
+    batches |= {"train_images": "data/batch_01/*.jpg", "test_images": "data/batch_02/*.jpg"}
+    settings = Settings(**batches, submission={"sample": ""})
+    with pytest.raises(UserError, match="'0001' may be the image 'batch_01_0001' or 'batch_02_0001'; use {id}"):
+        _ = Competition(settings).metadata
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"labels": {"id_template": "{ID}.jpg"}}, "labels.id_template is .*, which holds '{ID}'; expected {id}, {pa"),
+        ({"labels": {"files": "{id}_{number:x}.png"}}, "labels.files is .*, which holds '{number:x}'"),
+        ({"labels": {"id_template": "x_{class}"}}, "it must hold {id}, {path} or {number}"),
+        ({"metadata_template": "{id"}, "metadata_template is '{id', which holds '{id'"),
+        ({"submission": {"id_template": "a.jpg"}}, "it must hold {id} or {number}, or {path}"),
+    ],
+)
+def test_templates_are_checked(options, what):
+    with pytest.raises(ValueError, match=what):
+        Settings(**options)
 
 
 def test_an_image_that_does_not_follow_image_ids_is_named():

@@ -29,10 +29,13 @@ CLASSES = {
 }  # fmt: skip
 SMALL = {"boostcamp_trash": {"size": [5, 9]}}  # 65,536 numbers an image are a large golden file
 IDS = ["test_7", "test_12"]
+PATHS = {"test_7": "batch_01_vt/test_7", "test_12": "batch_02_vt/0012"}
 
 
 class Folder:
     """What `open_codec` asks a competition for."""
+
+    paths = PATHS
 
     def __init__(self, preset: str):
         submission = {"preset": preset, **SMALL.get(preset, {})}
@@ -46,7 +49,7 @@ def sample_of(settings):
     if s.codec == "patches":
         names = [(f"{n:03}_{x}_{y}", "") for n in (7, 12) for y in (0, 16) for x in (0, 16, 32)]
     else:
-        names = [name for i in IDS for name in names_of(settings, i)]
+        names = [name for i in IDS for name in names_of(settings, i, PATHS[i])]
     table = pd.DataFrame(names, columns=[s.id_column, s.class_column or "none"])
     return table[[s.id_column, *filter(None, [s.class_column])]].assign(**{s.rle_column: ""})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,10 @@ Name = tuple[str, str]
 
 
 class Codec:
-    """`suffix`: of the files that the codec writes."""
+    """`suffix`: of the files that the codec writes. `paths`: what `{path}` of `id_template` is, by image id."""
 
     suffix = ".csv"
+    paths: Mapping[str, str] = {}
 
     def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
         self.config, self.sample = config, sample
@@ -35,6 +36,14 @@ class Codec:
     def answer_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels of the answer for an image."""
         return self.config.submission.size or (height, width)
+
+    def fill(self, image_id: str, class_name: str = "", y: int = 0, x: int = 0) -> str:
+        """`submission.id_template` of an image, class, and patch."""
+        return fill(self.config.submission, (image_id, self.paths.get(image_id, image_id)), class_name, y, x)
+
+    def names_of(self, image_id: str) -> dict[Name, str]:
+        """The rows that an image has, by name, each with its class."""
+        return names_of(self.config, image_id, self.paths.get(image_id, image_id))
 
     def seen(self, height: int, width: int, bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
         """The bands of an image's label, prediction or truth, in pixels of the answer."""
@@ -59,28 +68,33 @@ def check_file_size(path: Path, settings: Submission) -> None:
         )
 
 
-def names_of(config: Competition, image_id: str) -> dict[Name, str]:
-    """The rows that an image has, by name, each with its class; of patches, the row of the first one."""
+def names_of(config: Competition, image_id: str, path: str) -> dict[Name, str]:
+    """The rows that an image has, by name, each with its class; of patches, the row of the first one.
+
+    `path`: what `{path}` of `id_template` is.
+    """
     s = config.submission
     by_class = bool(s.class_column) or "{class" in s.id_template
     classes = config.classes if by_class else config.classes[:1]
-    return {(fill(s, image_id, name), name if s.class_column else ""): name for name in classes}
+    return {(fill(s, (image_id, path), name), name if s.class_column else ""): name for name in classes}
 
 
-def fill(settings: Submission, image_id: str, class_name: str = "", y: int = 0, x: int = 0) -> str:
-    """`submission.id_template` of an image, class, and patch. Raises UserError for an id that lacks the number.
+def fill(settings: Submission, image: tuple[str, str], class_name: str = "", y: int = 0, x: int = 0) -> str:
+    """`submission.id_template` of an image (id, path), class, and patch. Raises UserError for an id without number.
 
-    >>> fill(Submission(id_template="{id}.jpg_{class}"), "a7", "Fish")
+    >>> fill(Submission(id_template="{id}.jpg_{class}"), ("a7", "a7"), "Fish")
     'a7.jpg_Fish'
-    >>> fill(Submission(codec="patches", id_template="{number:03}_{x}_{y}"), "test_7", y=16)
+    >>> fill(Submission(codec="patches", id_template="{number:03}_{x}_{y}"), ("test_7", "test_7"), y=16)
     '007_0_16'
     """
+    image_id, path = image
     number = last_number(image_id)
     if "{number" in settings.id_template and number is None:
         raise UserError(
             f"competition.submission.id_template is {settings.id_template!r}, but there is no number in {image_id!r}"
         )
-    return settings.id_template.format(**{"id": image_id, "number": number or 0, "class": class_name, "y": y, "x": x})
+    values = {"id": image_id, "path": path, "number": number or 0, "class": class_name, "y": y, "x": x}
+    return settings.id_template.format(**values)
 
 
 def label_of_array(labels: np.ndarray) -> Label:

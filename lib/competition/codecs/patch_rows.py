@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.codecs.common import Bands, Name, fill, label_of_array
+from lib.competition.codecs.common import Bands, Name, label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
@@ -91,4 +91,4 @@ class PatchRows(CsvRows):
         s = self.config.submission
         for y in range(0, height, s.patch):
             for x in range(0, width, s.patch):
-                yield fill(s, image_id, y=y, x=x), ""
+                yield self.fill(image_id, y=y, x=x), ""

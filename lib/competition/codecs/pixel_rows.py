@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.codecs.common import Bands, label_of_array, names_of
+from lib.competition.codecs.common import Bands, label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.digits import numbers_of_text, text_of_numbers
 from lib.competition.labels.common import Label
@@ -27,7 +27,7 @@ class PixelRows(CsvRows):
 
     def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
         """`bands`: (y0, label indices (h, width)) in order from the top."""
-        (name,) = names_of(self.config, image_id)
+        (name,) = self.names_of(image_id)
         self.keep(name, self._pieces(height, width, bands))
 
     def _pieces(self, height: int, width: int, bands: Bands) -> Iterator[bytes]:
@@ -46,7 +46,7 @@ class PixelRows(CsvRows):
         return {image_id: int(label.counts(0, 0, *size)[first:].sum()) for image_id, label in self._labels(path, sizes)}
 
     def _labels(self, path: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[tuple[str, Label]]:
-        known = {name: image_id for image_id in sizes for name in names_of(self.config, image_id)}
+        known = {name: image_id for image_id in sizes for name in self.names_of(image_id)}
         height, width = self.config.submission.size
         for name, text in self.answers(path):
             if name not in known:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition import rle
-from lib.competition.codecs.common import Bands, names_of
+from lib.competition.codecs.common import Bands
 from lib.competition.codecs.components import Components
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.digits import LongText
@@ -38,7 +38,7 @@ class RleRows(CsvRows):
     def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
         """`bands`: (y0, label indices (h, width)) in order from the top."""
         s, size = self.config.submission, self.answer_size(height, width)
-        names = names_of(self.config, image_id)
+        names = self.names_of(image_id)
         encoders = {
             name: Components(*size, s.order) if s.instances else rle.BandEncoder(*size, s.order, s.base, s.relative)
             for name in names
@@ -86,9 +86,7 @@ class RleRows(CsvRows):
         """(image id, its rows' runs) of the images in `sizes` (height, width). Raises UserError as `check` does."""
         s = self.config.submission
         known = {
-            name: (image_id, class_name)
-            for image_id in sizes
-            for name, class_name in names_of(self.config, image_id).items()
+            name: (image_id, class_name) for image_id in sizes for name, class_name in self.names_of(image_id).items()
         }
         left = Counter(known[name][0] for name in map(self.name_of, self.sample.itertuples(index=False, name=None))
                        if name in known)  # fmt: skip

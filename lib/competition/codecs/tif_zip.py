@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from lib.competition.codecs.common import Bands, Codec, fill, label_of_array
+from lib.competition.codecs.common import Bands, Codec, label_of_array
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -47,7 +47,7 @@ class TifZip(Codec):
             file.seek(0)
             start = self._files.tell()
             shutil.copyfileobj(file, self._files)
-        self._where[fill(self.config.submission, image_id)] = start, self._files.tell()
+        self._where[self.fill(image_id)] = start, self._files.tell()
 
     def encode(self, file: BinaryIO, size: tuple[int, int], bands: Iterator[np.ndarray]) -> None:
         """Write an image of `size` (height, width), uint8, that comes in bands (h, width) from the top."""
@@ -100,7 +100,7 @@ class TifZip(Codec):
     ) -> Iterator[tuple[str, int, int, np.ndarray]]:
         """(image id, y, x, label indices (h, w)) of all strips or tiles; `alone`: there must be no other images."""
         self.check_file(path)
-        names = {fill(self.config.submission, image_id): image_id for image_id in sizes}
+        names = {self.fill(image_id): image_id for image_id in sizes}
         try:
             with zipfile.ZipFile(path) as archive:
                 here = [name for name in archive.namelist() if not name.endswith("/")]

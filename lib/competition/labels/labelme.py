@@ -33,7 +33,9 @@ class Labelme:
         folder = Path(config.root) / config.labels.path
         if not folder.is_dir():
             raise UserError(f"competition.labels.path: there is no folder {folder}")
-        self.files = {image_id: files[0][1] for image_id, files in label_files(config).items() if image_id in known_ids}
+        self.files = {
+            image_id: files[0][1] for image_id, files in label_files(config, known_ids).items() if image_id in known_ids
+        }
         self.image_ids = set(self.files)
 
     def open(self, image_id: str, height: int, width: int) -> Label:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv
-from lib.competition.labels.template import Names
+from lib.competition.labels.template import Names, ids_by_path
 from lib.competition.texts import same_form, visible_files
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -37,7 +37,7 @@ class MaskImages:
                 f"masks of object against the rest are of one class; competition.classes has {len(config.classes)}: "
                 "say with {class} in competition.labels.files how the files name theirs"
             )
-        self.files = label_files(config)
+        self.files = label_files(config, known_ids)
         strangers = sorted(set(self.files) - known_ids)
         if config.labels.surplus == "skip":
             self.files = {image_id: files for image_id, files in self.files.items() if image_id in known_ids}
@@ -129,10 +129,10 @@ class MaskImages:
         )
 
 
-def label_files(config: Competition) -> dict[str, list[tuple[int, Path]]]:
+def label_files(config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, Path]]]:
     """Image id → (label index, file) of each of its label files, in the order of the classes, then of their names."""
     folder, first, template = Path(config.root) / config.labels.path, int(config.background), config.labels.files
-    read = reader_of_names(config)
+    read = reader_of_names(config, known_ids)
     found: dict[str, list[tuple[int, Path]]] = {}
     for path in visible_files(folder, "**/*" if template else "*"):
         if named := read(path):
@@ -143,8 +143,11 @@ def label_files(config: Competition) -> dict[str, list[tuple[int, Path]]]:
     return {image_id: sorted(files) for image_id, files in found.items()}
 
 
-def reader_of_names(config: Competition) -> Callable[[Path], tuple[str, str] | None]:
-    """Tells of which image and class (or "") a file is the label; None for other files."""
+def reader_of_names(config: Competition, known_ids: Collection[str] = ()) -> Callable[[Path], tuple[str, str] | None]:
+    """Tells of which image and class (or "") a file is the label; None for other files.
+
+    Images that are known decide where a name can be read in two ways.
+    """
     folder, labels = Path(config.root) / config.labels.path, config.labels
     if not labels.files:
         return lambda path: (
@@ -152,7 +155,7 @@ def reader_of_names(config: Competition) -> Callable[[Path], tuple[str, str] | N
             if path.parent == folder and path.name.endswith(labels.suffix)
             else None
         )
-    names = Names(labels.files, config.classes, set())
+    names = Names(labels.files, config.classes, known_ids, ids_by_path(config.train_images, config.image_ids))
     return lambda path: names.read(path.relative_to(folder).as_posix()) if path.is_relative_to(folder) else None
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.competition import rle
 from lib.competition.labels.common import Label, index_of, label_of_runs
-from lib.competition.labels.template import Names
+from lib.competition.labels.template import Names, ids_by_path
 from lib.competition.texts import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -46,7 +46,8 @@ class RleCsv:
     def _rows(self, config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
         settings = config.labels
         table = read_csv(self.path, [settings.id_column, settings.rle_column, settings.class_column])
-        names = Names(settings.id_template, [*config.classes, *RESERVED], known_ids)
+        by_path = ids_by_path(config.train_images, config.image_ids)
+        names = Names(settings.id_template, [*config.classes, *RESERVED], known_ids, by_path)
         rows: dict[str, list[tuple[int, str]]] = {}
         for record in table.to_dict("records"):
             cell = record[settings.id_column]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from lib.competition.texts import readings, same_form
 from lib.errors import UserError
 
-HOLES = re.compile(r"(\{id\}|\{number(?::0?\d+)?\}|\{class\}|\*)")
+HOLES = re.compile(r"(\{id\}|\{path\}|\{number(?::0?\d+)?\}|\{class\}|\*)")
+WILD = re.compile(r"[*?[{]")  # what a glob's fixed part has none of
 
 
 def pattern(template: str, classes: list[str]) -> re.Pattern:
@@ -26,9 +29,9 @@ def pattern(template: str, classes: list[str]) -> re.Pattern:
             expression += f"(?P<id{parts or ''}>[^/]+)"
             parts += 1
         elif part == "{class}":
-            expression += f"(?P<name>{known or '[^/]+'})"
+            expression += "(?P=name)" if "<name>" in expression else f"(?P<name>{known or '[^/]+'})"
         elif part.startswith("{number"):
-            expression += r"(?P<number>\d+)"
+            expression += "(?P=number)" if "<number>" in expression else r"(?P<number>\d+)"
         else:
             expression += "[^/]*" if part == "*" else re.escape(part)
     return re.compile(expression)
@@ -43,16 +46,91 @@ def joined(found: re.Match) -> str:
     return "_".join(text for name, text in found.groupdict().items() if name.startswith("id"))
 
 
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a text. `rest`: letters that `*` took."""
+
+    ids: tuple[str, ...] = ()
+    path: str = ""
+    number: str = ""
+    name: str = ""
+    rest: int = 0
+
+    def with_part(self, hole: str, text: str, classes: Collection[str]) -> Reading | None:
+        """The same with a hole's text; None where the hole cannot hold it."""
+        if hole == "{path}":
+            return replace(self, path=text) if text and self.path in ("", text) else None
+        if "/" in text or not (text or hole == "*"):
+            return None
+        if hole == "{id}":
+            return replace(self, ids=(*self.ids, text))
+        if hole == "{class}":
+            legal = (not classes or text in classes) and self.name in ("", text)
+            return replace(self, name=text) if legal else None
+        if hole == "*":
+            return replace(self, rest=self.rest + len(text))
+        legal = text.isdecimal() and (not self.number or int(self.number) == int(text))
+        return replace(self, number=text) if legal else None
+
+
+def ways_to_read(text: str, template: str, classes: Collection[str]) -> Iterator[Reading]:
+    """All of them: `a_large_bowel` as `{id}_{class}` may be `a` and `large_bowel`, or `a_large` and `bowel`.
+
+    >>> [(way.ids, way.name) for way in ways_to_read("a_b_c", "{id}_{class}", ["c", "b_c"])]
+    [(('a',), 'b_c'), (('a_b',), 'c')]
+    """
+    literal, *parts = HOLES.split(template)
+    if text.startswith(literal):
+        yield from _ways(text, len(literal), parts, Reading(), classes)
+
+
+def _ways(text: str, start: int, parts: list[str], found: Reading, classes: Collection[str]) -> Iterator[Reading]:
+    """`parts`: what is left of the template from the letter `start` on, holes and the literals after them."""
+    if not parts:
+        if start == len(text):
+            yield found
+        return
+    hole, literal, *later = parts
+    for end in _ends(text, start, literal, last=not later):
+        way = found.with_part(hole, text[start:end], classes)
+        if way:
+            yield from _ways(text, end + len(literal), later, way, classes)
+
+
+def _ends(text: str, start: int, literal: str, last: bool) -> Iterator[int]:
+    """Where a hole's text may end: before each `literal`, the last one of a template at the end of the text."""
+    if last:
+        end = len(text) - len(literal)
+        if end >= start and text.endswith(literal):
+            yield end
+        return
+    end = text.find(literal, start)
+    while end >= 0:
+        yield end
+        end = text.find(literal, end + 1)
+
+
 class Names:
-    """What texts in the form of a template name.
+    """What texts in the form of a template name. Images that there are decide where a text can be read in two ways.
 
     >>> Names("{number}.png", [], {"007", "b12"}).read("7.png")
     ('007', '')
+    >>> Names("{id}_{class}", ["bowel", "large_bowel"], {"a"}).read("a_large_bowel")
+    ('a', 'large_bowel')
     """
 
-    def __init__(self, template: str, classes: list[str], known_ids: set[str]):
-        """Raises UserError when the template asks for a number, and two images share one."""
-        self.pattern = pattern(template, classes)
+    def __init__(
+        self,
+        template: str,
+        classes: Collection[str],
+        known_ids: Collection[str],
+        id_of_path: Callable[[str], str] = str,
+    ):
+        """`id_of_path`: the id of an image from what stands for `{path}`.
+
+        Raises UserError when the template asks for a number, and two images share one.
+        """
+        self.template, self.classes, self.known, self.id_of_path = template, frozenset(classes), known_ids, id_of_path
         self.by_number: dict[int, str] = {}
         if "{number" not in template:
             return
@@ -64,15 +142,69 @@ class Names:
         self.by_number = {number: image_id for image_id, number in numbered.items() if number is not None}
 
     def read(self, text: str) -> tuple[str, str] | None:
-        """(image id, class or ""); None for a text of another form. A number that no image has stays a text."""
-        texts = [same_form(text), PureWindowsPath(same_form(text)).as_posix()]
-        found = next((match for one in texts if (match := self.pattern.fullmatch(one))), None)
-        if not found:
-            return None
-        groups = found.groupdict()
-        number = groups.get("number")
-        image_id = joined(found) if number is None else self.by_number.get(int(number), number)
-        return image_id, groups.get("name") or ""
+        """(image id, class or ""); None for a text of another form. A number that no image has stays a text.
+
+        Raises UserError for a text that can be read as two images, or classes of them, that there are.
+        """
+        for one in dict.fromkeys([same_form(text), PureWindowsPath(same_form(text)).as_posix()]):
+            ways = {(self._id_of(way), way.name): way for way in ways_to_read(one, self.template, self.classes)}
+            if ways:
+                return self._chosen(text, ways)
+        return None
+
+    def _chosen(self, text: str, ways: dict[tuple[str, str], Reading]) -> tuple[str, str]:
+        known = [named for named in ways if named[0] in self.known]
+        # `*` takes as little as it can, and a class as much.
+        best = sorted(known or ways, key=lambda named: (ways[named].rest, -len(named[1])))
+        if len(known) > 1 and ways[best[0]].rest == ways[best[1]].rest:
+            one, other = (f"{image_id!r}" + f" and the class {name!r}" * bool(name) for image_id, name in best[:2])
+            raise UserError(
+                f"{text!r} can be read as {self.template} in two ways: as {one}, and as {other}; rename the images or "
+                "the classes, or name the class in a column or folder of its own"
+            )
+        return best[0]
+
+    def _id_of(self, way: Reading) -> str:
+        if way.path:
+            return self.id_of_path(way.path)
+        return self.by_number.get(int(way.number), way.number) if way.number else "_".join(way.ids)
+
+
+def fixed_part(pattern: str) -> PurePosixPath:
+    """The folders of a glob before its first wildcard.
+
+    >>> fixed_part("data/batch_*/*.jpg"), fixed_part("test/a.png")
+    (PurePosixPath('data'), PurePosixPath('test'))
+    """
+    parts = PurePosixPath(pattern).parts[:-1]
+    wild = next((i for i, part in enumerate(parts) if WILD.search(part)), len(parts))
+    return PurePosixPath(*parts[:wild])
+
+
+def path_below(path: Path, root: Path, pattern: str) -> str:
+    """What stands for `{path}`: where an image that `pattern` matches lies below its fixed part, without suffix.
+
+    >>> path_below(Path("in/data/batch_01/0003.jpg"), Path("in"), "data/batch_*/*.jpg")
+    'batch_01/0003'
+    """
+    below = path.relative_to(root / fixed_part(pattern))
+    return same_form((below.parent / below.stem).as_posix())
+
+
+def ids_by_path(pattern: str, image_ids: str) -> Callable[[str], str]:
+    """The way back: the id (`competition.image_ids`) of the image that `{path}` stands for; of none, its text.
+
+    >>> ids_by_path("data/batch_*/*.jpg", "{id}/{id}")("batch_01/0003")
+    'batch_01_0003'
+    """
+
+    def id_of(path: str) -> str:
+        try:
+            return image_id_of(f"{fixed_part(pattern) / path}.x", image_ids)
+        except UserError:
+            return path
+
+    return id_of
 
 
 def last_number(image_id: str) -> int | None:
