@@ -129,7 +129,7 @@ class MaskImages:
         )
 
 
-def label_files(config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, Path]]]:
+def label_files(config: Competition, known_ids: Collection[str] = ()) -> dict[str, list[tuple[int, Path]]]:
     """Image id → (label index, file) of each of its label files, in the order of the classes, then of their names."""
     folder, first, template = Path(config.root) / config.labels.path, int(config.background), config.labels.files
     read = reader_of_names(config, known_ids)
