@@ -37,7 +37,7 @@ from lib.stage import FORMAT
 from lib.stages import member_stage
 from lib.terminal import begin
 from lib.training.budget import EPOCHS_KEPT, Budget, trained_alike, with_judges
-from lib.training.checkpoint import load_network
+from lib.training.checkpoint import OR_LAST, load_network
 from lib.training.device import loading_processes, machine_of, pick_device
 from lib.training.member import (
     make_data,
@@ -162,7 +162,8 @@ def train_member(
     trainer.run((lambda network: scored([network], quick=True).score) if validation else None, left)
     results: dict[str, Scored] = {}
     for which in ("swa", "ema", "best", "last", "mean", "soup", "epochs"):
-        kept = which == "epochs" and config.train.checkpoints or (member.path / f"{which}_weights.pt").is_file()
+        there = which in OR_LAST or (member.path / f"{which}_weights.pt").is_file()
+        kept = there or (which == "epochs" and config.train.checkpoints)
         if validation and (which == "swa" or (which in config.infer.weights and kept)):
             networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
             results[which] = scored(networks)
@@ -174,6 +175,7 @@ def train_member(
         "scores": {kind: found.score for kind, found in results.items()},
         "seconds": round(seconds, 1), "beside_seconds": round(beside, 1),
         "train_seconds": round(trainer.seconds, 1), "steps": trainer.step,
+        "skipped_steps": sum(one.guard.skipped for one in trainers),
         "precision": precision, "round": config.train.round, "batch_size": data.batch_size,
         "images_per_second": round(trainer.step * data.batch_size / max(trainer.seconds, 1e-9), 2),
         "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3),

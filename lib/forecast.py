@@ -178,7 +178,8 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
     grid, kinds = windows_of(config), len(config.infer.weights)
     plain = Windows(grid.size, 0.0, grid.scale, "constant", 0.0, grid.whole)
     scored = len({"swa", *config.infer.weights})  # 03 asks for SWA's score always
-    scores = scored * windows(sizes["train"], grid) + config.train.evaluations * windows(sizes["train"], plain)
+    quick = config.train.evaluations + (config.train.evaluations > 0)  # and once at the end
+    scores = scored * windows(sizes["train"], grid) + quick * windows(sizes["train"], plain)
     passes = (
         rounds * windows(unlabeled, grid) * networks
         + validated * windows(sizes["train"], grid) * len(config.train.seeds) * kinds

@@ -249,13 +249,14 @@ def test_whole_images_are_shrunk_and_answers_restored_to_the_original_size(tiny,
 
 
 def test_checkpoints_and_experiments_of_other_sizes_make_one_ensemble(tiny, capsys):
-    keeping = ["--train.checkpoints", "2", "--train.soup", "true", "--infer.weights", "epochs", "mean", "soup"]
+    keeping = ["--train.checkpoints", "2", "--train.soup", "true", "--infer.weights", "epochs", "mean", "soup", "best"]
     for stage in ("01_preprocess", "02_make_folds"):
         run(stage, tiny)
     run("03_train", tiny, *keeping)
     run("03_train", tiny, *keeping, "--train.experiment", "half", "--train.scale", "0.5", "--train.crop", "32")
     done = json.loads((tiny.parent / "work/runs/half/fold0_seed42/done.json").read_text())
-    assert {"swa", "epochs", "mean", "soup"} == done["scores"].keys()
+    assert {"swa", "epochs", "mean", "soup", "best"} == done["scores"].keys()  # nothing was scored: `best` is `last`
+    assert done["skipped_steps"] == 0
     ensemble = ["--infer.experiments", "base", "half", "--infer.weights", "epochs", "mean"]
     run("05_infer_ensemble", tiny, *ensemble, "--infer.window", "0")
     about = json.loads(next((tiny.parent / "work/submissions").glob("*.json")).read_text())

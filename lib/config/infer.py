@@ -21,8 +21,10 @@ class Infer(Section):
         list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]],
         Affects("score", "answer"),
     ] = ["swa"]
-    """Which weights of each member take part. `swa` falls back to `last` where SWA was off; `epochs` are all the
-    checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup` as in `train.soup`."""
+    """Which weights of each member take part. `swa` falls back to `last` where SWA was off. `best` scored best among
+    `train.evaluations` and the end; it is `last` where nothing was scored (`evaluations` 0, a member of all images).
+    `epochs` are all the checkpoints that `train.checkpoints` kept, `mean` the average of their weights, `soup`
+    as in `train.soup`."""
     folds: Literal["each", "all"] = "each"
     """Who predicts test images: `each` fold's members together, or those trained on `all` labeled images, one for each
     seed (`03_train.py --train.folds all`; run_all.sh trains them last, in the best round): with one seed a single

@@ -59,7 +59,6 @@ class Config(Section):
         wrong = {
             "train.soup goes": self.train.soup,
             "train.schedule plateau goes": self.train.schedule == "plateau",
-            "infer.weights best are": "best" in self.infer.weights,
         }
         asked = "train.folds all" if "all" in self.train.folds else "infer.folds all" * (self.infer.folds == "all")
         for name in (name for name, chosen in wrong.items() if asked and chosen):

@@ -175,7 +175,8 @@ class Train(Section):
     batch_size: Annotated[int, Ge(0)] = 8
     """0 for the largest that fits the device, found by trial."""
     accumulate: Annotated[int, Ge(1)] = 1
-    """Batches whose gradients are summed before one step."""
+    """Batches before one step, which takes the mean of their losses. An epoch's last step has the batches that are
+    left."""
     optimizer: str = "adamw"
     """`adamw`, `sgd` (Nesterov), or a plugin's."""
     lr: Annotated[float, Gt(0)] = 1e-3
@@ -219,8 +220,8 @@ class Train(Section):
     sampling: Sampling = Sampling()
     loss: Loss = Loss()
     evaluations: Annotated[int, Ge(0)] = 1
-    """How often, evenly spread over the training, the fold's whole images are scored before the
-    final score; the best of them is kept as `best_weights.pt`."""
+    """How often the fold's whole images are scored, evenly spread over the training, before its end. At the end they
+    are scored once more, and the best of all these networks is `infer.weights best`. 0: never, and `best` is `last`."""
     workers: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects()] = "auto"
     """Processes that read and augment; 0 for the training's own. `auto`: none where the network computes on the CPU,
     whose cores they would take from it, else one for each core, at most 8."""

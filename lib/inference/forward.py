@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 import torch
 from torch import nn
 
+from lib.errors import UserError
 from lib.inference.backends import EAGER, Engine, as_images, probabilities
 from lib.inference.tta import merge, views
 
@@ -30,6 +32,8 @@ class Ensemble:
         groups: list[list[int]] | None = None,
         presence: bool = False,
     ):
+        self.names = [getattr(net, "called", f"network {number + 1}") for number, net in enumerate(nets)]
+        self.engine = engine
         self.parameters = sum(parameter.numel() for net in nets for parameter in net.parameters())
         self.runs, self.device = [engine.build(net, device) for net in nets], device
         self.lazy = engine.backend != "eager"
@@ -46,12 +50,28 @@ class Ensemble:
         started = time.monotonic()
         images = as_images(windows, self.device)
         maps = [self.member(network, images) for network in range(len(self.runs))]
+        self.check(dict(enumerate(maps)))
         systems = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
         del maps  # a batch of many classes is large: no copy where one system is all
         probs = (torch.stack(systems, 1) if len(systems) > 1 else systems[0][:, None]).cpu().numpy()
         self.windows += len(windows)
         self.seconds += time.monotonic() - started
         return probs
+
+    def check(self, maps: dict[int, torch.Tensor]) -> None:
+        """Raises UserError, naming the member, where what networks (by position) say of a batch is not finite.
+
+        A sum tells: it is not finite where one number of it is not. Probabilities cannot overflow it.
+        """
+        sums = torch.stack([values.sum() for values in maps.values()]).tolist()
+        for network, total in zip(maps, sums, strict=True):
+            if math.isfinite(total):
+                continue
+            raise UserError(
+                f"{self.names[network]} predicts values that are not finite (NaN or infinite) with "
+                f"{self.engine}; set precision (train.precision in 03, else infer.precision) to fp32, and if that does "
+                "not help, delete the member's folder and run 03_train.py again with a lower train.lr"
+            )
 
     def member(self, network: int, images: torch.Tensor, views: list[int] | None = None) -> torch.Tensor:
         """(B, K, h, w): what one network says, merged from all or some of its views."""

@@ -177,6 +177,7 @@ class PacedEnsemble:
         for network, view in self.order[:count]:
             views.setdefault(network, []).append(view)
         maps = {network: self.whole.member(network, images, chosen) for network, chosen in views.items()}
+        self.whole.check(maps)
         groups = [[i for i in group if i in maps] or list(maps) for group in self.whole.groups]
         systems = torch.stack([torch.stack([maps[i] for i in group]).mean(0) for group in groups], dim=1)
         probs = systems.cpu().numpy()

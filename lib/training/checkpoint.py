@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
@@ -13,6 +15,39 @@ from lib.config.training import Model
 from lib.errors import UserError
 from lib.training.model import build_network
 from lib.workspace import replacing, write_text
+
+if TYPE_CHECKING:
+    from lib.training.loop import Trainer
+
+NUMBERS = (
+    "epoch", "step", "seconds", "waited", "swa_samples", "best", "score", "evaluations", "plateaus", "checkpoints",
+    "unused",
+)  # fmt: skip
+OR_LAST = ("swa", "best")  # weights in whose place `last` stands where a training made none
+HALF = torch.finfo(torch.float16).max
+
+
+def state_of(trainer: Trainer) -> dict:
+    """All that a training goes on from. Its tensors are those in use."""
+    return {
+        **{key: getattr(trainer, key) for key in NUMBERS},
+        "network": trainer.network.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "swa": trainer.swa.state_dict(),
+        "ema": trainer.ema.state_dict() if trainer.ema else {},
+        "guard": trainer.guard.state_dict(),
+    }
+
+
+def restore(trainer: Trainer, state: dict) -> None:
+    """Give a trainer what `state_of` gave, but the guard's counts. What an older version did not save stays."""
+    for key in NUMBERS:
+        setattr(trainer, key, state.get(key, getattr(trainer, key)))
+    for part in ("network", "optimizer", "scaler", "swa"):
+        getattr(trainer, part).load_state_dict(state[part])
+    if trainer.ema:
+        trainer.ema.load_state_dict(state["ema"])
 
 
 def save_resume(path: Path, state: dict) -> None:
@@ -28,17 +63,51 @@ def load_resume(path: Path) -> dict | None:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def append_line(path: Path, record: dict) -> None:
+    """Add one JSON line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def cut_lines(path: Path, step: int) -> None:
+    """Forget the lines of later steps than `step`: of an epoch that is trained again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
 def save_weights(path: Path, network: nn.Module) -> None:
-    """Weights only, half precision: half the size, and the same maps to 1e-3."""
-    half = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    """Weights only, half precision: half the size, and the same maps to 1e-3. What half cannot hold stays float32.
+
+    Raises UserError where they are not finite; then nothing is written.
+    """
+    state = network.state_dict()
+    check_finite(state, path)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save(half, file)
+        torch.save({name: halved(value) for name, value in state.items()}, file)
+
+
+def halved(value: torch.Tensor) -> torch.Tensor:
+    fits = value.is_floating_point() and (not value.numel() or float(value.abs().max()) <= HALF)
+    return value.half() if fits else value
 
 
 def load_weights(path: Path) -> dict:
-    """What `save_weights` wrote, in float32."""
+    """What `save_weights` wrote, in float32. Raises UserError where they are not finite."""
     state = torch.load(path, map_location="cpu", weights_only=True)
+    check_finite(state, path)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def check_finite(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Raises UserError, naming the member and the file, where weights or statistics are NaN or infinite."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise UserError(
+                f"{path.parent.parent.name}/{path.parent.name}: {path.name} holds values that are not finite (NaN or "
+                f"infinite) in {name}, so it cannot predict; delete {path.parent} and run 03_train.py again with a "
+                "lower train.lr, or leave these weights out of infer.weights"
+            )
 
 
 def write_description(member: Path, config: Config, channels: int) -> None:
@@ -48,12 +117,14 @@ def write_description(member: Path, config: Config, channels: int) -> None:
 
 
 def network_files(member: Path, which: str) -> tuple[Path, Path]:
-    """The files that `load_network` reads: description and weights. `swa` falls back to `last` where SWA was off.
+    """The files that `load_network` reads: description and weights.
+
+    Where SWA was off, `swa` is `last`. Where nothing was scored on the way, `best` is `last`.
 
     Raises UserError when there are no such weights.
     """
     described, weights = Path(member) / "network.yaml", Path(member) / f"{which}_weights.pt"
-    if which == "swa" and not weights.is_file():
+    if which in OR_LAST and not weights.is_file():
         weights = Path(member) / "last_weights.pt"
     if not described.is_file() or not weights.is_file():
         raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.weights")
@@ -69,4 +140,5 @@ def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
     config = yaml.safe_load(described.read_text(encoding="utf-8"))
     network = build_network(Model(**config["model"]), config["channels"], pretrained=False)
     network.load_state_dict(load_weights(weights))
+    network.called = f"{weights.parent.parent.name}/{weights.parent.name} {which}"  # in messages
     return network.eval().to(device, memory_format=torch.channels_last)

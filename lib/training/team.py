@@ -8,8 +8,9 @@ sent.
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -75,6 +76,12 @@ class Team:
         shared = torch.tensor(float(here), device=self.device)
         dist.all_reduce(shared, dist.ReduceOp.MIN)
         return bool(shared)
+
+    def of_all(self, names: list[str]) -> list[str]:
+        """Those of `names` that every process has, in the leader's order."""
+        each: list = [None] * self.size
+        dist.all_gather_object(each, names)
+        return [name for name in each[0] if all(name in other for other in each)]
 
     def leaders(self, value: float) -> float:
         """The leader's value, on all processes."""
@@ -170,3 +177,13 @@ def assemble(device: torch.device) -> Team:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return Team(dist.get_rank(), size, device)
+
+
+def unused_parameters(network: nn.Module, loss_of: Callable[[nn.Module], torch.Tensor]) -> list[str]:
+    """Names of parameters that the loss does not depend on, found in a copy of the network.
+
+    DistributedDataParallel would wait for their gradients.
+    """
+    probe = copy.deepcopy(network).train()
+    loss_of(probe).backward()
+    return [name for name, value in probe.named_parameters() if value.requires_grad and value.grad is None]

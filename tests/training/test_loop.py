@@ -1,59 +1,16 @@
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from trainings import CPU, data_of, same, trainer_of, weights
 
-from lib.config.training import Augment, Model, Sampling, Swa, Train
-from lib.data.augment import Augmentation
-from lib.data.dataset import BalancedSampler, TileDataset, TileFile
+from lib.config.training import Model, Sampling, Swa, Train
+from lib.data.dataset import BalancedSampler
 from lib.precision import autocast, scaler
 from lib.training import loop
 from lib.training.averaging import WeightAverage, update_bn
-from lib.training.loop import Data, Trainer
-from lib.training.losses import build_loss
 from lib.training.model import build_network
 from lib.training.optim import learning_rate
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def tiles(tmp_path):
-    rng = np.random.default_rng(0)
-    files = []
-    for i in range(10):
-        mask = np.zeros((48, 48), np.uint8)
-        cv2.circle(mask, (24, 20 + i), 8 + i, 1, -1)
-        image = (rng.integers(0, 80, (48, 48, 3)) + mask[..., None] * 120).astype(np.uint8)
-        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
-        cv2.imwrite(str(tmp_path / f"{i}_mask.png"), mask * 254)
-        files.append(TileFile(tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png", False, 1.0))
-    return files
-
-
-def data_of(tiles, workers=0, seed=1):
-    dataset = TileDataset(tiles, 1, Augmentation(Augment(), 32), seed)
-    sampler = BalancedSampler(pd.DataFrame({"object": [True] * 10, "pseudo": False}), Sampling(), 0.0, seed)
-    return Data(dataset, sampler, workers, 4)
-
-
-def trainer_of(tiles, folder, **options):
-    folder.mkdir(exist_ok=True)
-    config = Train(
-        **{"epochs": 4, "lr": 0.02, "precision": "fp32", "swa": Swa(start=0.5, every=0.5, bn_batches=2), **options}
-    )
-    torch.manual_seed(3)
-    network = build_network(Model(architecture="tiny"), 1)
-    return Trainer(config, network, build_loss(config.loss, 1), data_of(tiles), folder, seed=3, device=CPU)
-
-
-def weights(folder):
-    return {p.name: torch.load(p, weights_only=True) for p in sorted(folder.glob("*_weights.pt"))}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[n][k], b[n][k]) for n in a for k in a[n])
 
 
 def test_workers_change_nothing_and_epochs_differ(tiles):
@@ -76,11 +33,11 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tiles, tmp_path, mo
     killed = trainer_of(tiles, tmp_path / "killed", ema=0.9)
     original, steps = killed.train_batch, []
 
-    def dies(batch, last):
+    def dies(*arguments):
         if len(steps) == 5:  # in the middle of the third epoch
             raise KeyboardInterrupt
         steps.append(1)
-        return original(batch, last)
+        return original(*arguments)
 
     killed.train_batch = dies
     with pytest.raises(KeyboardInterrupt):
@@ -209,7 +166,7 @@ def test_evaluations_are_spread_evenly_and_the_last_checkpoint_is_the_end(tiles,
         tiles, tmp_path / "run", epochs=8, evaluations=3, checkpoints=3, checkpoints_from=0.2, swa=Swa(start=1)
     )
     trainer.run(lambda network: seen.append(trainer.progress()) or len(seen))
-    assert seen == [0.25, 0.5, 0.75]
+    assert seen == [0.25, 0.5, 0.75, 1]
     kept = weights(tmp_path / "run")
     assert same({"a": kept["checkpoint3_weights.pt"]}, {"a": kept["last_weights.pt"]})
     assert not same({"a": kept["checkpoint2_weights.pt"]}, {"a": kept["last_weights.pt"]})
@@ -223,3 +180,51 @@ def test_gradients_are_used_even_where_an_epoch_is_shorter_than_their_sum(tiles,
     before = {name: value.detach().clone() for name, value in trainer.network.named_parameters()}
     trainer.run(None)
     assert any(not torch.equal(before[name], value) for name, value in trainer.network.named_parameters())
+
+
+@pytest.mark.parametrize(("scores", "best"), [([0.1, 0.2], "last"), ([0.2, 0.1], "half"), ([0.2, 0.2], "half")])
+def test_the_final_network_competes_with_those_on_the_way(tiles, tmp_path, scores, best):
+    trainer = trainer_of(tiles, tmp_path / "run", evaluations=1)
+    given, halves = list(scores), []
+
+    def evaluate(network):
+        halves.append({name: value.half() for name, value in network.state_dict().items()})
+        return given.pop(0)
+
+    trainer.run(evaluate)
+    assert not given and trainer.evaluations == 2
+    found = weights(tmp_path / "run")
+    wanted = halves[["half", "last"].index(best)]
+    assert all(torch.equal(found["best_weights.pt"][name], value.to(found["best_weights.pt"][name].dtype))
+               for name, value in wanted.items())  # fmt: skip
+    assert same({"a": found["best_weights.pt"]}, {"a": found["last_weights.pt"]}) == (best == "last")
+
+
+@pytest.mark.parametrize("options", [{}, {"schedule": "plateau", "evaluations": 2}, {"soup": True, "checkpoints": 2}])
+def test_a_training_killed_at_its_last_evaluation_has_the_same_best(tiles, tmp_path, options):
+    options = {"evaluations": 1, **options}
+
+    def score(network):  # of the weights alone
+        return float(network.state_dict()["body.0.weight"].abs().sum())
+
+    trainer_of(tiles, tmp_path / "whole", **options).run(score)
+    killed, seen = trainer_of(tiles, tmp_path / "killed", **options), []
+
+    def dies(network):
+        if len(seen) == options["evaluations"]:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return score(network)
+
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(dies)
+    trainer_of(tiles, tmp_path / "killed", **options).run(score)
+    assert "best_weights.pt" in weights(tmp_path / "whole")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    assert [len(log) for log in logs] == [4 + options["evaluations"] + 1] * 2, "no line twice"
+
+
+def test_a_training_without_evaluations_scores_nothing(tiles, tmp_path):
+    trainer_of(tiles, tmp_path / "run", evaluations=0).run(lambda network: pytest.fail("scored"))
+    assert "best_weights.pt" not in weights(tmp_path / "run")

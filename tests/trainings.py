@@ -1,0 +1,38 @@
+"""Small trainings on the tiles of tests/training/conftest.py."""
+
+import pandas as pd
+import torch
+
+from lib.config.training import Augment, Model, Sampling, Swa, Train
+from lib.data.augment import Augmentation
+from lib.data.dataset import BalancedSampler, TileDataset
+from lib.training.batches import Data
+from lib.training.loop import Trainer
+from lib.training.losses import build_loss
+from lib.training.model import build_network
+
+CPU = torch.device("cpu")
+
+
+def data_of(tiles, workers=0, seed=1):
+    dataset = TileDataset(tiles, 1, Augmentation(Augment(), 32), seed)
+    sampler = BalancedSampler(pd.DataFrame({"object": [True] * 10, "pseudo": False}), Sampling(), 0.0, seed)
+    return Data(dataset, sampler, workers, 4)
+
+
+def trainer_of(tiles, folder, **options):
+    folder.mkdir(exist_ok=True)
+    config = Train(
+        **{"epochs": 4, "lr": 0.02, "precision": "fp32", "swa": Swa(start=0.5, every=0.5, bn_batches=2), **options}
+    )
+    torch.manual_seed(3)
+    network = build_network(Model(architecture="tiny"), 1)
+    return Trainer(config, network, build_loss(config.loss, 1), data_of(tiles), folder, seed=3, device=CPU)
+
+
+def weights(folder):
+    return {p.name: torch.load(p, weights_only=True) for p in sorted(folder.glob("*_weights.pt"))}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[n][k], b[n][k]) for n in a for k in a[n])
