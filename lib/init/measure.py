@@ -19,7 +19,7 @@ from lib.errors import UserError
 from lib.imaging.content import content_map
 from lib.imaging.grid import grid
 from lib.imaging.reader import open_image
-from lib.imaging.readers.tiff import TIFF_SUFFIXES
+from lib.imaging.readers.tiff import TIFF_SUFFIXES, channel_pages
 from lib.init.depth import shown_range
 from lib.init.folder import Folder
 from lib.init.found import Notes, evenly, some
@@ -82,6 +82,7 @@ class Objects:
 def sizes_of(root: Path, names: list[str], pixels: Pixels) -> Sizes:
     heights, widths, channels, deep = [], [], set(), []
     for name in evenly(names, SIZED):
+        check_pages(root / name)
         try:
             reader = open_image(root / name, pixels)
         except UserError:
@@ -93,6 +94,21 @@ def sizes_of(root: Path, names: list[str], pixels: Pixels) -> Sizes:
             channels.add(reader.channels)
     black_white = shown_range(evenly(deep, LOOKED), pixels) if deep else ()
     return Sizes(len(names), heights, widths, max(channels), black_white)
+
+
+def check_pages(path: Path) -> None:
+    """Raises UserError for a TIFF whose pages are images of their own: readers show the first page alone."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        pages = [size for name, size in zip(series.axes, series.shape, strict=True) if name not in "YXS"]
+        count = int(np.prod(pages)) // channel_pages(series.axes, series.shape)
+    if count > 1:
+        raise UserError(
+            f"{path} holds a stack of {count} pages, and only the first would be read; save each page of the images "
+            "and of their masks as a file of its own, for example with tifffile"
+        )
 
 
 def physical_scale(folder: Folder, names: list[str], notes: Notes) -> None:

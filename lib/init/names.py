@@ -67,8 +67,9 @@ def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
     ids = set().union(*shapes.values()) if shapes else set()
     alone = sum(map(len, shapes.values())) == len(ids)
     names = {PurePosixPath(cell).name for cell in cells}
-    if files and len(names) == 1 and [PurePosixPath(shape).stem for shape in shapes] == ["*"]:  # the folder is the name
-        shapes = {str(PurePosixPath(next(iter(shapes))).with_name(names.pop())): next(iter(shapes.values()))}
+    if files and len(names) == 1 and all(PurePosixPath(shape).stem == "*" for shape in shapes):  # folders are names
+        name = names.pop()
+        shapes = {str(PurePosixPath(shape).with_name(name)): own for shape, own in shapes.items()}
     if files and alone and len(shapes) > 1:
         shapes = _folders_aside(shapes)
     if len(shapes) == 1:

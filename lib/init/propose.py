@@ -11,7 +11,7 @@ from lib.competition.dataset import Competition
 from lib.config.competition import Competition as Settings
 from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
-from lib.init import choose, groups, label_jsons, labels, measure, submission
+from lib.init import choose, groups, label_jsons, label_masks, label_tables, labels, measure, submission
 from lib.init.folder import Folder, glob_of, look
 from lib.init.found import Choice, Notes, choice_if, some
 from lib.init.trial import what_fails
@@ -131,9 +131,9 @@ def _labels_and_answers(
     folder: Folder, wanted: submission.Wanted, notes: Notes
 ) -> tuple[labels.Labels, submission.Wanted]:
     """The labels that are there, those first of which least has to be guessed; how answers are written."""
-    masks = labels.from_masks(folder, wanted.ids, notes)
+    masks = label_masks.from_masks(folder, wanted.ids, notes)
     coco = label_jsons.from_coco(folder, wanted.ids, notes)
-    runs = labels.from_tables(folder, wanted.ids, notes, masks)
+    runs = label_tables.from_tables(folder, wanted.ids, notes, masks)
     found = [one for one in (masks, coco, runs, label_jsons.from_labelme(folder, wanted.ids, notes)) if one]
     if not found:
         others = "; ".join(folder.kinds_unread())
@@ -210,7 +210,9 @@ def _splits(
     parted = wanted.sample or any(choice.key.endswith(".test_list") for choice in wanted.choices)
     together = glob_of(folder.root, sorted(names["train"] + names["test"]), masks) if parted else None
     out = []
-    for split, own in names.items():
+    if not test:
+        out.append(_hidden(folder, names["train"]))
+    for split, own in ((split, own) for split, own in names.items() if own):
         pattern = glob_of(folder.root, own, masks) or (together if split != "unlabeled" else None)
         if pattern:
             why = f"{len(own)} images" + (", parted by the sample submission or list" if pattern == together else "")
@@ -224,6 +226,14 @@ def _splits(
                 "into a folder of their own"
             )
     return out
+
+
+def _hidden(folder: Folder, train: list[str]) -> Choice:
+    """Where test images will be that are hidden: where those for training are, as far as names tell."""
+    pattern = glob_of(folder.root, train, set()) or ""
+    there = re.sub(r"(?i)train(ing)?", "test", pattern) if "[" not in pattern else ""
+    there = there if there != pattern else ""
+    return Choice("competition.test_images", there, "a guess: hidden until a notebook is scored")
 
 
 def _samples(folder: Folder) -> list[str]:

@@ -22,6 +22,7 @@ DEFAULTS = {"codec": "rle", "id_column": "id", "class_column": "", "rle_column":
 COLUMNS = ("id_column", "class_column", "rle_column")
 OPTIONS = Submission().model_dump()
 FORM = ("order", "base", "relative")
+CLASS = re.compile(r"class|category|^label$", re.IGNORECASE)
 ANSWER = re.compile(r"rle|encod|predict|run.?length|mask|segment|pixels", re.IGNORECASE)
 
 
@@ -64,6 +65,8 @@ def recognise(folder: Folder, notes: Notes) -> Wanted | None:
         table = folder.tables[name]
         if "sample" not in name.lower() and "submission" not in name.lower():
             break
+        if table.empty and len(table.columns) > 1:
+            return _of_head(name, table, notes)
         forms = [(c, form) for c in table.columns if (form := form_of(list(table[c]), known))]
         if forms:
             return _of_table(name, table, *forms[0])
@@ -72,6 +75,14 @@ def recognise(folder: Folder, notes: Notes) -> Wanted | None:
         )
     ids, listed = _test_images(folder)
     return Wanted(listed, ids, [], dict(DEFAULTS)) if ids else None
+
+
+def _of_head(name: str, table: pd.DataFrame, notes: Notes) -> Wanted:
+    """A sample without rows: the test images are put in when a notebook is scored."""
+    notes.found.append(f"{name} is a head without rows: test images are hidden, `python -m lib package` answers them")
+    class_column = next((column for column in table.columns[1:] if CLASS.search(column)), "")
+    sample = Sample(name, table, table.columns[0], Form("{id}", set(), []), class_column)
+    return Wanted([], set(), [], dict(DEFAULTS), sample)
 
 
 def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form) -> Wanted:
@@ -130,7 +141,8 @@ def settle(wanted: Wanted, labels: Labels, runs: Labels | None, notes: Notes) ->
         choices.append(Choice(start + "sample", sample.name))
     template = sample.form.template
     if template != options.get("id_template", "{id}"):
-        choices.append(Choice(start + "id_template", template, f"as in {sample.table[sample.id_column].iloc[0]}"))
+        example = f"as in {sample.table[sample.id_column].iloc[0]}" if len(sample.table) else ""
+        choices.append(Choice(start + "id_template", template, example))
     choices += _instances(form, sample, options, preset, notes)
     choices += [Choice(start + key, given[key], "as the labels") for key in FORM if _differs(key, given, options)]
     choices += _word_for_empty(sample.name, word, options, notes)

@@ -303,3 +303,76 @@ def test_one_labeled_image_cannot_be_validated(tmp_path):
     with pytest.raises(UserError, match="1 labeled images in 1 group, and validation needs two"):
         propose(tmp_path / "raw", "mine", tmp_path / "mine.yaml")
     assert not (tmp_path / "mine.yaml").exists()
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_zero_is_no_data_where_images_are_blank(tmp_path, blank):
+    """Masks of 1, 2 and 3, 0 where the image is black: the answers are counted from 0, and 0 is not scored."""
+    for i in range(6):
+        picture, label = scene(i, 100, 100, classes=2)
+        label += 1
+        label[:20] = 0
+        if blank:
+            picture[:20] = 0
+        save(tmp_path / f"raw/train/images/{i}.png", picture)
+        save(tmp_path / f"raw/train/masks/{i}.png", label)
+    save(tmp_path / "raw/test/images/9.png", scene(9, 100, 100)[0])
+    options, competition = options_of(tmp_path)
+    assert options["competition.background"] == (not blank)
+    seen = read(competition, "0", (100, 100))
+    assert set(np.unique(seen)) == ({0, 1, 2, 255} if blank else {0, 1, 2, 3})
+    s = "competition.submission."
+    assert (options[s + "codec"], options[s + "id_template"]) == ("png", "{id}.png")
+
+
+def test_polygons_in_annotations_with_points(tmp_path):
+    layout = layouts_labelme(tmp_path / "raw")
+    options, competition = options_of(tmp_path)
+    assert options["competition.labels.format"] == "labelme" and competition.settings.classes == ["cell", "nucleus"]
+    assert all((read(competition, n, label.shape) == label).all() for n, label in layout.truth.items())
+
+
+def layouts_labelme(root):
+    import odd_layouts
+
+    layout = odd_layouts.labelme(root)
+    for path in root.glob("train/*.json"):
+        content = json.loads(path.read_text())
+        notes = [{"id": i, "type": "poly_seg", **shape} for i, shape in enumerate(content["shapes"])]
+        size = {"height": content["imageHeight"], "width": content["imageWidth"]}
+        path.write_text(json.dumps({"annotations": notes, "filename": path.name, "metadata": size}))
+    return layout
+
+
+def test_a_stack_is_not_read_as_its_first_page(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / "raw" / split).mkdir(parents=True)
+        stack = np.stack([scene(i, 90, 110)[0][..., 0] for i in range(5)])
+        tifffile.imwrite(tmp_path / f"raw/{split}/{split}_volume.tif", stack, photometric="minisblack")
+    with pytest.raises(UserError, match="_volume.tif holds a stack of 5 pages, and only the first would be read"):
+        propose(tmp_path / "raw", "mine", tmp_path / "mine.yaml")
+
+
+def test_hidden_test_images(tmp_path):
+    """A sample that is a head alone, and no test image: what a notebook will find."""
+    with_runs(tmp_path / "raw", ["id", "segmentation"], {"train": [f"{i:04x}b" for i in range(6)]})
+    (tmp_path / "raw/sample_submission.csv").write_text("id,predicted\n")
+    options, competition = options_of(tmp_path)
+    assert options["competition.test_images"] == "test/*" and competition.ids("test") == []
+    assert options["competition.submission.rle_column"] == "predicted" and len(competition.ids("train")) == 6
+
+
+def test_one_file_of_labels_in_each_folder(tmp_path):
+    """Two labeled folders, whose images are named by their own folders."""
+    for number, split in enumerate(["train", "validation", "test"]):
+        for i in range(4):
+            picture, label = scene(10 * number + i, 90, 90)
+            place = tmp_path / "raw" / split / f"10{number}{i}7"
+            place.mkdir(parents=True)
+            np.save(place / "band_11.npy", picture[..., :1].astype(np.float32))
+            if split != "test":
+                np.save(place / "pixel_masks.npy", label[..., None].astype(np.int32))
+    sample = [(f"102{i}7", "-") for i in range(4)]
+    table(tmp_path / "raw/sample_submission.csv", ["record_id", "encoded_pixels"], sample)
+    options, competition = options_of(tmp_path)
+    assert options["competition.labels.files"] == "*/{id}/pixel_masks.npy" and len(competition.ids("train")) == 8

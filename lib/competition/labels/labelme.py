@@ -1,4 +1,5 @@
-"""Labels as one JSON of polygons per image: labelme's (https://github.com/wkentaro/labelme), or Cityscapes'."""
+"""Labels as one JSON of polygons per image: labelme's (https://github.com/wkentaro/labelme), Cityscapes', or a list
+`annotations` of `label` and `points` beside `height` and `width`, perhaps under `metadata`."""
 
 from __future__ import annotations
 
@@ -73,12 +74,17 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
             if strange:
                 raise UserError(f"{path} has a shape of type {min(strange)!r}, which is not read; make it a polygon")
             shapes = [(s["label"], _outline(s["points"], s.get("shape_type") or "polygon")) for s in content["shapes"]]
-        else:
+        elif "objects" in content:
             size = content["imgHeight"], content["imgWidth"]
             shapes = [(s["label"], s["polygon"]) for s in content["objects"]]
+        else:
+            whole = {**content, **content.get("metadata", {})}
+            size = whole["height"], whole["width"]
+            shapes = [(s["label"], s["points"]) for s in content["annotations"]]
         return size, [(str(name), _pairs(corners)) for name, corners in shapes if len(corners) > 2]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(f"{path} is no JSON of labelme or Cityscapes: {type(error).__name__} {error}") from None
+        kinds = "labelme, Cityscapes or annotations with points"
+        raise UserError(f"{path} is no JSON of {kinds}: {type(error).__name__} {error}") from None
 
 
 def _pairs(corners: list[list[float]]) -> list[list[float]]:

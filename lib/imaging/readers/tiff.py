@@ -72,7 +72,7 @@ class TiffReader(SegmentReader):
             raise UserError(f"{path} is no readable TIFF ({error}); replace or remove the file") from None
         self._page, self.height, self.width = page, page.imagelength, page.imagewidth
         self.orientation = int(page.tags.valueof("Orientation", 1))
-        pages = [series.pages[i] for i in range(_channel_pages(series.axes, series.shape))]
+        pages = [series.pages[i] for i in range(channel_pages(series.axes, series.shape))]
         self._planar = page.planarconfig == 2 and page.samplesperpixel > 1
         self._samples = 1 if self._planar else page.samplesperpixel  # of a segment's pixel
         coloured = page.photometric == PALETTE and page.colormap is not None and not stored
@@ -210,12 +210,12 @@ class ReducedReader(SegmentReader):
         self._full.close()
 
 
-def _channel_pages(axes: str, shape: tuple[int, ...]) -> int:
+def channel_pages(axes: str, shape: tuple[int, ...]) -> int:
     """How many pages are an image's channels: 1 where they are other images, of which the first is read.
 
-    >>> _channel_pages("YXS", (9, 9, 3)), _channel_pages("TZCYX", (1, 1, 3, 9, 9)), _channel_pages("QYX", (3, 9, 9))
+    >>> channel_pages("YXS", (9, 9, 3)), channel_pages("TZCYX", (1, 1, 3, 9, 9)), channel_pages("QYX", (3, 9, 9))
     (1, 3, 3)
-    >>> _channel_pages("IYX", (5, 9, 9)), _channel_pages("SYX", (3, 9, 9))
+    >>> channel_pages("IYX", (5, 9, 9)), channel_pages("SYX", (3, 9, 9))
     (1, 1)
     """
     stack = [(name, size) for name, size in zip(axes, shape, strict=True) if size > 1 and name not in "YXS"]
