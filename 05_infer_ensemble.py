@@ -60,6 +60,7 @@ def main(argv: list[str]) -> None:
     session = Session.open(asked)
     competition, workspace = session.competition, session.workspace
     ledger.read(workspace)  # a damaged one is told now, not after all the work
+    competition.check_sample()  # it may be another one since 01
     judged, predicting = chosen_parts(session)
     systems = check_same_systems(judged)
     check_decide(asked, competition)

@@ -10,6 +10,7 @@ import pandas as pd
 
 import lib.competition.labels  # noqa: F401  (registers the readers)
 from lib.competition.codecs.common import names_of
+from lib.competition.codecs.sample_files import names_of_files
 from lib.competition.external import ExternalLabels
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
@@ -162,13 +163,19 @@ class Competition:
 
     @cached_property
     def sample(self) -> pd.DataFrame:
-        """The sample submission, as text, cells as they stand; where there is none, a row for each answer."""
+        """The sample submission, as text, cells as they stand; of a ZIP or folder, a row for each file.
+
+        Where there is none, a row for each answer.
+        """
         s = self.settings.submission
         if not s.sample:
             test = sorted((image_id, self.paths[image_id]) for image_id in self.ids("test"))
             rows = [(*name, "") for image in test for name in names_of(self.settings, *image)]
             table = pd.DataFrame(rows, columns=[s.id_column, s.class_column, s.rle_column])
             return table if s.class_column else table[[s.id_column, s.rle_column]]
+        names = names_of_files(self.root / s.sample)
+        if names is not None:
+            return pd.DataFrame({s.id_column: names, s.rle_column: ""})
         return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column], raw=True)
 
     def check(self) -> None:
@@ -245,7 +252,7 @@ class Competition:
     def _asks_for_nothing(self) -> bool:
         """Whether the sample submission is a head alone, as where the test images are hidden."""
         sample = self.settings.submission.sample
-        return bool(sample) and (self.root / sample).is_file() and self.sample.empty
+        return bool(sample) and (self.root / sample).exists() and self.sample.empty
 
     def _find(self, split: str, pattern: str) -> list[ImageInfo]:
         if split == "test" and not pattern:

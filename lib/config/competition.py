@@ -148,7 +148,8 @@ class Submission(Section):
     """Submission codec: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
     `tif` (a ZIP of single-band TIFFs), `png` (a ZIP of grey PNGs), or the name of one that a plugin registers."""
     sample: str = "sample_submission.csv"
-    """The organiser's sample; gives ids, their order, and the column names. Empty where there is none: answers are then
+    """The organiser's sample; gives ids, their order, and the column names. For `tif` and `png`, a ZIP or a folder of
+    sample files: the answer's must have their names, sizes and types. Empty where there is none: answers are then
     written for all test images, in the order of their ids."""
     id_column: Column = "id"
     """Column with the image id."""

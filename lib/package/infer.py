@@ -56,7 +56,7 @@ def placed(config: Config, images: Path, sample: Path | None, listed: Path | Non
     """`config` with images, sample submission or list, and boxes where they are here, and its own files in `folder`."""
     wanted = bool(config.competition.submission.sample)
     by_list = bool(config.competition.test_list) and not wanted
-    if wanted and not (sample and sample.is_file()):
+    if wanted and not (sample and sample.exists()):
         raise UserError(f"--sample: there is no file {sample or ''}; give the competition's sample submission")
     if by_list and not (listed and listed.is_file()):
         raise UserError(f"--list: there is no file {listed or ''}; give the competition's list of test images")

@@ -18,6 +18,7 @@ import pandas as pd
 import tifffile
 
 from lib.competition.codecs.common import Bands, Codec, label_of_array
+from lib.competition.codecs.sample_files import check_like_sample, names_of_files
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -90,6 +91,9 @@ class TifZip(Codec):
         first, pixels = int(self.config.background), dict.fromkeys(sizes, 0)
         for image_id, _, _, part in self._parts(path, sizes, alone=True):
             pixels[image_id] += int(np.count_nonzero(part >= first))
+        sample = Path(self.config.root) / self.config.submission.sample
+        if self.config.submission.sample and names_of_files(sample) is not None:
+            check_like_sample(path, sample, [self.fill(image_id) for image_id in sizes])
         return pixels
 
     def _values(self, labels: np.ndarray) -> np.ndarray:
