@@ -6,7 +6,8 @@
 Groups (a metadata column, a regular expression, or none) stay in one fold; images that turn out to be
 copies of one another, or to share ground, are merged into one group. External images are in no fold; one that
 shares ground with a training image is kept from the members that validate on that. Writes work/<name>/folds.csv
-and the pictures of every leak to work/<name>/leaks/.
+and, to work/<name>/leaks/, leaks.csv and pictures of the first 200 leaks. The leak check compares every pair of up to
+60 images, else those that share most features, and says how many it compared. One group alone gets fold -1.
 """
 
 import shutil
@@ -26,6 +27,9 @@ from lib.report.page import update_report
 from lib.stages import folds_stage
 from lib.terminal import begin
 from lib.workspace import Workspace, write_json, write_table
+
+SHOWN = 200  # leaks that are printed and drawn; leaks.csv names all
+LEAK_COLUMNS = ["a", "b", "kind", "agreement", "what", "picture"]
 
 
 def main(argv: list[str]) -> None:
@@ -67,36 +71,38 @@ def main(argv: list[str]) -> None:
 def leaking_pairs(
     images: pd.DataFrame, external: list[str], group_of: dict[str, str], workspace: Workspace, config
 ) -> list[tuple[str, str]]:
-    """Report every leak; return those that folds have to mind: (image id, image id) of training images.
+    """Report leaks; return those that folds have to mind: (image id, image id) of training images.
 
     `group_of`: of the competition's own training images; the second of a pair may be an external one.
     """
     shutil.rmtree(workspace.leaks_dir, ignore_errors=True)
     if not config.folds.leak_check:
         return []
+    workspace.leaks_dir.mkdir(parents=True)
     paths, names = [Path(path) for path in images["path"]], list(images["image_id"])
-    pairs, found, outside = [], [], set(external)
-    for leak in find_leaks(paths, config.competition.pixels, config.jobs):
+    alone = frozenset(i for i, name in enumerate(names) if name not in group_of)
+    outside, pairs, found = set(external), [], []
+    for leak in find_leaks(paths, config.competition.pixels, config.jobs, folder=workspace.leaks_dir, alone=alone):
         a, b = sorted((names[leak.a], names[leak.b]), key=outside.__contains__)
-        if a in group_of and b in group_of:
-            if group_of[a] == group_of[b]:
-                continue  # the groups keep them together already
+        if a in outside or (a in group_of and group_of[a] == group_of.get(b)):
+            continue  # neither is validated on, or the groups keep them together already
+        if a in group_of and (b in group_of or b in outside):
             pairs.append((a, b))
+        what = "not both training images: only reported"
+        if a in group_of and b in group_of:
             what = "merged into one group"
         elif a in group_of and b in outside:
-            pairs.append((a, b))
             what = f"{b} is not trained on where {a} is validated on"
-        elif a in outside:
-            continue  # neither is validated on
-        else:
-            what = "not both training images: only reported"
-        picture = workspace.leaks_dir / f"{a}__{b}.jpg"
-        found.append(
-            {"a": a, "b": b, "kind": leak.kind, "agreement": leak.agreement, "what": what, "picture": picture.name}
-        )
-        save_pair(paths[leak.a], paths[leak.b], picture, config.competition.pixels)
-        print(f"leak: {a} and {b}: {leak.kind} (agreement {leak.agreement:.2f}); {what}; {picture}")
-    write_json(workspace.leaks_dir / "leaks.json", found)
+        picture = workspace.leaks_dir / f"{a}__{b}.jpg" if len(found) < SHOWN else None
+        row = {"a": a, "b": b, "kind": leak.kind, "agreement": leak.agreement, "what": what}
+        found.append({**row, "picture": picture.name if picture else ""})
+        if picture:
+            save_pair(paths[leak.a], paths[leak.b], picture, config.competition.pixels)
+            print(f"leak: {a} and {b}: {leak.kind} (agreement {leak.agreement:.2f}); {what}; {picture}")
+    if len(found) > SHOWN:
+        print(f"02: {len(found) - SHOWN} more leaks stand in {workspace.leaks_dir / 'leaks.csv'}")
+    write_json(workspace.leaks_dir / "leaks.json", found[:SHOWN])  # for the report
+    write_table(workspace.leaks_dir / "leaks.csv", pd.DataFrame(found, columns=LEAK_COLUMNS))
     return pairs
 
 

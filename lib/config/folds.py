@@ -33,4 +33,5 @@ class Folds(Section):
     seed: Annotated[Seed, Affects("folds", "member")] = 42
     """Seed of the split; another one gives other folds. A whole number from 0 to 4294967295."""
     leak_check: bool = True
-    """Look for copies and overlaps between images by content, and merge them into one group."""
+    """Look for copies and overlaps between images by content, mirrored and turned ones too, and merge them into one
+    group. Of more images the look is coarser: 512 pixels a side up to 1,000 images, 96 beyond 60,000."""
