@@ -7,13 +7,13 @@
     python 03_train.py configs/aerial.yaml --train.round 1 --train.folds all   # one network of all images and labels
     torchrun --nproc_per_node 4 03_train.py configs/aerial.yaml                # four GPUs share every batch
 
-A killed training goes on from where it last saved itself when the same command is given again. Each member leaves, in
-work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, metrics.jsonl, last.pt (to go on from),
+A killed training goes on from where it last saved itself when the same command is given again. A finished member of
+other options is replaced when its successor is complete; another metric or window scores it anew. Each member leaves,
+in work/<name>/runs/<experiment>/fold<f>_seed<s>/: network.yaml, resolved.yaml, metrics.jsonl, last.pt (to go on from),
 {last,swa,ema,best}_weights.pt (to predict with) and done.json (its scores on the fold's whole images,
 and of each image alone). One of all images is all_seed<s>/, and has no scores.
 """
 
-import shutil
 import time
 
 STARTED = time.monotonic()  # the imports below take their seconds, too
@@ -25,7 +25,6 @@ from lib.config.load import workspace_of
 from lib.data.folds import ONE_GROUP, read_folds
 from lib.errors import UserError, run_script
 from lib.forecast import scoring_seconds
-from lib.inference.members import parts_of
 from lib.inference.score import Scored, images_of_fold, score
 from lib.plugins import load_plugins
 from lib.provenance import environment
@@ -33,11 +32,9 @@ from lib.report.page import update_report
 from lib.report.show import worst_pictures
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
-from lib.stage import FORMAT
 from lib.stages import member_stage
 from lib.terminal import begin
 from lib.training.budget import EPOCHS_KEPT, Budget, trained_alike, with_judges
-from lib.training.checkpoint import OR_LAST, load_network
 from lib.training.device import loading_processes, machine_of, pick_device
 from lib.training.member import (
     make_data,
@@ -46,6 +43,9 @@ from lib.training.member import (
     pretraining,
     training_tiles,
 )
+from lib.training.places import begin as begin_member
+from lib.training.places import note_training, place_of, take_place
+from lib.training.scores import as_json, note_scores, score_again, scores_of
 from lib.training.settle import settle
 from lib.training.team import Team, assemble
 from lib.workspace import ALL, Member, Workspace, read_json, round_experiment, write_json
@@ -116,22 +116,40 @@ def row_of(member: Member) -> dict:
 def train_member(
     member: Member, config, competition: Competition, workspace: Workspace, folds, device, team: Team, left: int
 ) -> None:
-    """Train one member unless it is done; score it on its fold's whole images. `left`: members, with this one.
+    """Train one member unless it is done, and score it on its fold's whole images. `left`: members, with this one.
 
     Of a team, all train; what is written is the leader's.
     """
+    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     stage = member_stage(member, config, workspace, member_inputs(workspace, config))
     if team.leaders(stage.up_to_date()):
+        if team.leads:
+            score_again(member, config, competition, workspace, folds, images, device)
         return
-    # A member that was begun with exactly these settings goes on; any other starts anew.
+    with team.leader_first():
+        own = begin_member(member, stage, workspace) if team.leads else place_of(member, stage, workspace)
     if team.leads:
-        begun = read_json(member.path / "begun.json", {})
-        if stage.differs_from(begun, begun.get("format", 1)):
-            shutil.rmtree(member.path, ignore_errors=True)
-            write_json(member.path / "begun.json", {"format": FORMAT, **stage.now})
-        stage.begin()
-        write_json(member.path / "environment.json", environment(device))
-        save(config, member.path / "resolved.yaml")
+        write_json(own.path / "environment.json", environment(device))
+        save(config, own.path / "resolved.yaml")
+    done = run_training(own, config, competition, workspace, folds, device, team, left)
+    team.wait()
+    if not team.leads:
+        return
+    stage.begin()
+    take_place(own.path, member.path)
+    stage.finish([member.path / name for name in ("done.json", "trained.json", "last_weights.pt")], **done)
+    note_scores(member, config, workspace, folds, images)
+    update_report(config)
+    if config.clean.use and done["scores"]:
+        print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")
+    told = f"OOF {done['score']:.4f}" if done["scores"] else "all images, so no OOF score of its own,"
+    print(f"03: {member.name}: {told} after {done['steps']} steps in {done['seconds']:.0f} s ({done['precision']})")
+
+
+def run_training(
+    member: Member, config, competition: Competition, workspace: Workspace, folds, device, team: Team, left: int
+) -> dict:
+    """Train a member in its folder and write done.json there, whose facts the leader is given."""
     started = time.monotonic()
     tiles = training_tiles(workspace, folds, member.fold, config, competition)
     workers = loading_processes(config.train.workers, device)
@@ -148,8 +166,7 @@ def train_member(
     validation = images_of_fold(workspace, folds, member.fold)
     if not team.leads:
         trainer.run((lambda network: 0.0) if validation else None, left)  # the leader's score counts
-        team.wait()
-        return
+        return {}
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     tracker = open_tracker(config, member.name, member.path, competition.label_names)
     trainer.watch = tracker.numbers
@@ -160,19 +177,11 @@ def train_member(
         return found
 
     trainer.run((lambda network: scored([network], quick=True).score) if validation else None, left)
-    results: dict[str, Scored] = {}
-    for which in ("swa", "ema", "best", "last", "mean", "soup", "epochs"):
-        there = which in OR_LAST or (member.path / f"{which}_weights.pt").is_file()
-        kept = there or (which == "epochs" and config.train.checkpoints)
-        if validation and (which == "swa" or (which in config.infer.weights and kept)):
-            networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
-            results[which] = scored(networks)
+    results = scores_of(member, config, device, scored) if validation else {}
     tracker.finish()
     seconds = time.monotonic() - started + sum(one.earlier for one in trainers)
     beside = seconds - sum(one.seconds for one in trainers)
     done = {
-        "score": results["swa"].score if results else None,
-        "scores": {kind: found.score for kind, found in results.items()},
         "seconds": round(seconds, 1), "beside_seconds": round(beside, 1),
         "train_seconds": round(trainer.seconds, 1), "steps": trainer.step,
         "skipped_steps": sum(one.guard.skipped for one in trainers),
@@ -180,14 +189,10 @@ def train_member(
         "images_per_second": round(trainer.step * data.batch_size / max(trainer.seconds, 1e-9), 2),
         "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
     }  # fmt: skip
-    write_json(member.path / "done.json", {**done, "images": results["swa"].images if results else {}})
-    stage.finish([member.path / "done.json", member.path / "last_weights.pt"], **done)
-    team.wait()
-    update_report(config)
-    if config.clean.use and results:
-        print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")
-    told = f"OOF {done['score']:.4f}" if results else "all images, so no OOF score of its own,"
-    print(f"03: {member.name}: {told} after {trainer.step} steps in {seconds:.0f} s ({precision})")
+    note_training(member.path)
+    found = as_json(results)
+    write_json(member.path / "done.json", {**done, **found})
+    return {"score": found["score"], "scores": found["scores"], **done}
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ class Stage:
 
 def differences(made_from: dict, now: dict, format_: int, then: dict[str, object]) -> Iterator[str]:
     """What of `now` differs from `made_from`, in words. `then`: as in `Stage`."""
-    old = dict(renamed(made_from))
+    old = {identity(key): value for key, value in renamed(made_from)}
+    now = {identity(key): value for key, value in now.items()}
     for key, value in now.items():
         kind, _, name = key.partition(" ")
         if kind == "content":
@@ -105,7 +106,7 @@ def differences(made_from: dict, now: dict, format_: int, then: dict[str, object
             continue
         before = old.get(key)
         if key not in old and kind == "option":
-            before = _jsonable(then[name] if format_ == 1 and name in then else default_of(name, Config))
+            before = jsonable(then[name] if format_ == 1 and name in then else default_of(name, Config))
         if before != value:
             yield describe(key, before, value)
     yield from _gone(old, now, format_)
@@ -142,10 +143,19 @@ def _gone(old: dict, now: dict, format_: int) -> Iterator[str]:
         if key == THE_IMAGES:
             yield from (f"{path} changed" for path, known in before.items() if stamp(Path(path)) != known)
         elif kind == "file" and format_ == 1:  # now named otherwise, perhaps
-            if file_fingerprint(trained_file(Path(name))) != before:
+            if file_fingerprint(Path(name)) != before:
                 yield f"{name} changed"
         elif kind in ("file", "content"):
             yield f"{name} is no longer used"
+
+
+def identity(path: str) -> str:
+    """A file's name; of a member's done.json, which also holds its scores, that of the file beside it that does not.
+
+    >>> identity("file runs/base/fold0_seed42/done.json")
+    'file runs/base/fold0_seed42/trained.json'
+    """
+    return f"{path.removesuffix('/done.json')}/trained.json" if path.endswith("/done.json") else path
 
 
 def trained_file(path: Path) -> Path:
@@ -178,5 +188,6 @@ def _flat(values: dict, prefix: str) -> Iterator[tuple[str, object]]:
             yield prefix + name, value
 
 
-def _jsonable(value: object) -> object:
+def jsonable(value: object) -> object:
+    """The value as a JSON file gives it back."""
     return json.loads(json.dumps(value, default=str))

@@ -23,7 +23,7 @@ from lib.config.affects import settings_of
 from lib.imaging.readers.planes import files_of
 from lib.imaging.roi import boxes_file
 from lib.plugins import plugins_of
-from lib.stage import Stage
+from lib.stage import Stage, differences, jsonable
 from lib.workspace import Member, Workspace, short_hash
 
 
@@ -67,7 +67,7 @@ def score_stage(member: Member, config: Config, workspace: Workspace, images: pd
     settings = {**settings_of(config, "score"), "the fold's images": short_hash(images.to_csv())}
     contents = {"plugins": plugins_of(config.plugins, "score")}
     inputs = [member.trained, *boxes_file(config.infer.roi)]
-    return workspace.stage(f"scores_{member.name.replace('/', '_')}", settings, inputs, contents)
+    return workspace.stage(f"scores/{member.name.replace('/', '_')}", settings, inputs, contents)
 
 
 def pseudo_stage(round_: int, config: Config, workspace: Workspace, members: list[Member]) -> Stage:
@@ -123,3 +123,11 @@ def options_of(folder: Path) -> dict[str, object]:
 
     add(values, "")
     return options
+
+
+def scored_alike(member: Member, config: Config) -> bool:
+    """Whether a member's scores are those of today's options, as far as its own options say."""
+    then, now = options_of(member.path), settings_of(config, "score")
+    made_from = {f"option {key}": jsonable(value) for key, value in then.items()}
+    told = {f"option {key}": jsonable(value) for key, value in now.items()}
+    return not list(differences(made_from, told, 1, {}))

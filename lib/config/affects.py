@@ -19,7 +19,7 @@ STAGES = {
     "tiles": "01_preprocess",
     "folds": "02_make_folds",
     "member": "03_*",
-    "score": "scores_*",
+    "score": "scores/*",
     "pseudo": "04_pseudo_label_round*",
     "clean": "04_clean",
     "answer": "05_infer_ensemble",

@@ -12,7 +12,7 @@ from pathlib import Path
 from lib.config import Config
 from lib.config.affects import STAGES, settings_of
 from lib.digests import Digests
-from lib.stage import THE_IMAGES, differences, in_words, renamed
+from lib.stage import THE_IMAGES, differences, identity, in_words, renamed, trained_file
 from lib.stages import options_then
 from lib.workspace import Workspace, file_fingerprint, read_json
 
@@ -27,7 +27,7 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
     """
     records = {path.stem: read_json(path, {}) for path in workspace.manifests()}
     then = cache(lambda: options_then(workspace))
-    fingerprint = cache(lambda path: file_fingerprint(Path(path)))
+    fingerprint = cache(lambda path: file_fingerprint(trained_file(Path(path))))
     found = {}
     for name, record in records.items():
         options = _options_now(name, record["made_from"], config)
@@ -35,7 +35,7 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
         why = list(differences(record["made_from"], now, record.get("format", 1), then()))
         if why:
             found[name] = in_words(why)
-    made_by = {output: name for name, record in records.items() for output in record["outputs"]}
+    made_by = {identity(output): name for name, record in records.items() for output in record["outputs"]}
     while more := dict(_resting(records, made_by, found)):
         found |= more
     return found
@@ -44,9 +44,9 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
 def _options_now(name: str, made_from: dict, config: Config) -> dict[str, object]:
     """The options that a stage would be made from now; what is not to be held against it, as it was."""
     experiment = re.escape(config.train.experiment)
-    ours = re.compile(rf"(03|scores)_{experiment}(-r\d+)?_(fold\d+|all)_seed\d+")
+    ours = re.compile(rf"03_{experiment}(-r\d+)?_(fold\d+|all)_seed\d+")
     before = {key: value for key, value in renamed(made_from) if key.startswith("option ") and key != THE_IMAGES}
-    if name.startswith(("03_", "scores_")) and not ours.fullmatch(name):
+    if name.startswith("03_") and not ours.fullmatch(name):
         return before
     stage = next(stage for stage, pattern in STAGES.items() if fnmatchcase(name, pattern))
     options = json.loads(json.dumps(settings_of(_of_round(name, config), stage), default=str))
@@ -81,6 +81,6 @@ def _resting(records: dict[str, dict], made_by: dict[str, str], found: dict[str,
     """(a stage that is not in `found`, why) where one that is made some file for it."""
     for name, record in records.items():
         files = (key.removeprefix("file ") for key in record["made_from"] if key.startswith("file "))
-        source = next((made_by[file] for file in files if made_by.get(file) in found), None)
+        source = next((made_by[file] for file in map(identity, files) if made_by.get(file) in found), None)
         if source and name not in found:
             yield name, f"{source} is outdated"

@@ -92,14 +92,19 @@ class Budget:
         """Training time of a member: its share of what those before it left."""
         if not self.given[member.name]:
             # A member that this call gave no time to was trained before, or is still to come.
-            done = [read_json(o.path / "done.json", {}) if self.given[o.name] else {} for o in self.members]
-            done = [facts for facts in done if facts]
+            done = [facts for other in self.members if (facts := self._facts(other))]
             spent = self.begun + sum(facts["seconds"] for facts in done)  # of killed calls, too
             left = self.limit - max(spent, time.monotonic() - self.started)
             seen = [facts["beside_seconds"] + self.begun for facts in done if "beside_seconds" in facts]
             share = left / (len(self.members) - len(done)) - max(seen, default=self.overhead)
             self._write({**self.given, member.name: max(1.0, round(share, 1))})
         return self.given[member.name]
+
+    def _facts(self, member: Member) -> dict:
+        """What a member that was trained in the time it was given says; empty where it was not, or by other options."""
+        given, begun = self.given[member.name], read_json(member.path / "begun.json", {})
+        ours = member.fold == ALL or begun.get("option train.member_limit", given) == given
+        return read_json(member.path / "done.json", {}) if given and ours else {}
 
     def _write(self, given: dict[str, float]) -> None:
         self.given = given
