@@ -52,6 +52,8 @@ def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
     Form(template='{id}.jpg_{class}', ids=..., classes=['1', '2'], alone=False)
     >>> form_of(["a/m/1.png", "a/m/2.png", "b/m/7.png"], Known.of(["a", "b"]), files=True).template
     '{id}/m/*.png'
+    >>> form_of(["k1/01.jpg_1", "k2/01.jpg_2"], Known([("k1", "01"), ("k2", "01")])).template
+    '{path}.jpg_{class}'
     >>> form_of(["7", "12"], Known.of(["007", "012"])).template
     '{number}'
     >>> form_of(["k1/l/01.tif", "k2/l/01.tif"], Known([("k1", "01"), ("k2", "01")]), files=True).template
@@ -77,7 +79,7 @@ def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
     if not shapes:
         return None
     start, end, middles = _differ(list(shapes))
-    named = any(hole in start + end for hole in ("{id}", "{number}"))
+    named = any(hole in start + end for hole in ("{id}", "{number}", "{path}"))
     if not named or any("{" in middle or "/" in middle or not middle for middle in middles):
         return None
     numbers = all(middle.isdecimal() for middle in middles)
@@ -116,7 +118,7 @@ def _split(cell: str, known: Known, files: bool) -> tuple[str, str] | None:
         if name[start:end] in known.parts:
             return f"{folder}{slash}{name[:start]}{{id}}{name[end:]}", name[start:end]
     if not files:
-        return None
+        return _by_path(PurePosixPath(cell), known)
     parts = folder.split("/")
     for start, end in words:
         for wanted in known.by_last.get(name[start:end], ()):
@@ -127,6 +129,19 @@ def _split(cell: str, known: Known, files: bool) -> tuple[str, str] | None:
     if named:
         stem, parts[named[-1]] = parts[named[-1]], "{id}"
         return "/".join(parts) + "/*" + PurePosixPath(name).suffix, stem
+    return None
+
+
+def _by_path(cell: PurePosixPath, known: Known) -> tuple[str, str] | None:
+    """(`cell` with {path} in the place of all parts of an id, that id) of images that folders tell apart.
+
+    >>> _by_path(PurePosixPath("in/batch_01/0003.jpg"), Known([("batch_01", "0003")]))
+    ('in/{path}.jpg', 'batch_01_0003')
+    """
+    for wanted in known.by_last.get(cell.stem, ()):
+        place = len(cell.parts) - len(wanted)
+        if place >= 0 and (*cell.parts[place:-1], cell.stem) == wanted:
+            return "/".join([*cell.parts[:place], "{path}" + cell.suffix]), "_".join(wanted)
     return None
 
 

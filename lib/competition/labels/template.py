@@ -124,9 +124,9 @@ class Names:
         template: str,
         classes: Collection[str],
         known_ids: Collection[str],
-        id_of_path: Callable[[str], str] = str,
+        id_of_path: Callable[[str], str] = lambda path: path.replace("/", "_"),
     ):
-        """`id_of_path`: the id of an image from what stands for `{path}`.
+        """`id_of_path`: the id of an image from what stands for `{path}`; else its parts, joined by `_`.
 
         Raises UserError when the template asks for a number, and two images share one.
         """
