@@ -56,6 +56,26 @@ def resampled(config: Competition, counts: np.ndarray, weights: np.ndarray) -> n
     return np.where(known > 0, totals / np.maximum(known, 1), 0.0)
 
 
+def changing(config: Competition, fixed: np.ndarray) -> Callable[[np.ndarray], float]:
+    """`score` of images of which those with counts `fixed` (N, C, 3) stay as they are: a function of the others' counts
+    (M, C, 3). It takes no longer however many are fixed, unless a plugin's metric does not say how it averages."""
+    metric, classes = _of_counts(config), scored_classes(config)
+    values = getattr(metric, "values", None)
+    if values is None:
+        return lambda others: float(metric(np.concatenate([fixed, others]), classes, config.scoring))
+    if metric.pooled:
+        total = fixed.sum(0)
+        return lambda others: _mean(values((total + others.sum(0))[None], classes, config.scoring))
+    found = values(fixed, classes, config.scoring)
+    total, number = np.nansum(found), (~np.isnan(found)).sum()
+
+    def score_with(others: np.ndarray) -> float:
+        here = values(others, classes, config.scoring)
+        return float((total + np.nansum(here)) / max(1, number + (~np.isnan(here)).sum()))
+
+    return score_with
+
+
 def _of_counts(config: Competition) -> Callable:
     """The metric, or its stand-in where it needs more than counts."""
     metric = metric_of(config)

@@ -48,10 +48,8 @@ class Decision:
         """Probabilities (S + 1, K, h, w), last the mean of all networks; where there are gates, (S + 1, 2K, h, w) with
         presences → bins or label indices (h, w) uint8; for rules of several classes, `candidates` (3, h, w).
         """
-        systems, presence = with_presence(systems, self.gates is not None)
-        probs = systems[-1] if self.mix is None else self.mix(systems[:-1])
+        probs, seen = blended(systems, self.mix, self.gates is not None)
         if self.gates is not None:
-            seen = presence[-1] if self.mix is None else np.tensordot(self.mix.weights, presence[:-1], 1)
             probs = gated(probs, seen, self.gates)
         if self.factors is not None:
             probs = probs * np.array(self.factors, np.float32)[:, None, None]
@@ -111,6 +109,16 @@ class Decision:
         for name in ("gates", "factors"):
             saved[name] = saved[name] and tuple(saved[name])
         return Decision(**saved)
+
+
+def blended(systems: np.ndarray, mix: Mix | None, told: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probabilities (S + 1, K, …), last the mean of all networks, or with the presences that are `told` (S + 1, 2K, …)
+    → probabilities (K, …) of the mixture, and presences (K, …)."""
+    systems, presence = with_presence(systems, told)
+    probs = systems[-1] if mix is None else mix(systems[:-1])
+    if presence is None:
+        return probs, None
+    return probs, presence[-1] if mix is None else np.tensordot(mix.weights, presence[:-1], 1)
 
 
 def fit_decision(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition, search: bool) -> Decision:

@@ -1,7 +1,7 @@
 """One map of several systems' (experiment x seed x weights): which mean, and how much each counts.
 
-Weights belong to systems and are shared over folds, since an image has an out-of-fold map from one fold only. They are
-found on a sample of pixels (lib/inference/maps.py); what they are worth is counted on whole maps.
+Weights belong to systems and are shared over folds, since an image has an out-of-fold map from one fold only. A sample
+of pixels (lib/inference/maps.py) says where to search; what is kept is what whole maps say (lib/inference/weights.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lib.inference.maps import Points
 from lib.inference.tta import SURE
 
 ROUNDS = 30  # of the greedy search
+CUTS = np.arange(8, 250, 8)  # bins that are thresholds of one class while mixtures are compared
 PATIENCE = 5  # of them without a better mixture end it
 
 
@@ -88,7 +89,7 @@ class Judge:
             return metrics.score(self._config, found)
         counts = self.confusions((probs[0] * (BINS - 1) + 0.5).astype(np.int64), BINS)
         below = np.cumsum(counts, axis=-1)
-        cuts = np.arange(8, 250, 8) if self._search else np.array([HALF])
+        cuts = CUTS if self._search else np.array([HALF])
         candidates = [np.stack([below[..., t - 1], below[..., -1] - below[..., t - 1]], axis=-1) for t in cuts]
         return max(metrics.score(self._config, metrics.counts_of(found)) for found in candidates)
 
@@ -100,7 +101,7 @@ class Judge:
         return counts.reshape(self._images, rows, columns)
 
 
-def fitted_weights(judge: Judge, systems: int, how: str) -> tuple[float, ...]:
+def sampled_weights(judge: Judge, systems: int, how: str) -> tuple[float, ...]:
     """`equal`; `greedy`: selected one by one with replacement (Caruana 2004); `simplex`: Powell's search from equal.
 
     Equal weights are kept where nothing found scores better.

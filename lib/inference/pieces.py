@@ -18,32 +18,36 @@ class Pieces:
     """What one label's objects in N images may be taken for, in R counts of `pixels`.
 
     Of each: its `image`, its `cell` (low bin, surest pixel and area, in one number) and its `kind`, truth x the label
-    that stands there if the object does not. `rest` (N, n, n): all pixels that may get the label, as if none did.
+    that stands there if the object does not, of `labels` in all.
     """
 
     label: int
-    rest: np.ndarray
+    labels: int
     image: np.ndarray
     cell: np.ndarray
     kind: np.ndarray
     pixels: np.ndarray
 
-    def moved(self, low: int, cells: tuple[int, int], chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the chosen images (M), by the `low`th low bin and `cells` (surest pixels P, areas A): pixels of each of
-        the kinds F that occur, (M, P, A, F), summed over surer and larger objects; those of the largest object (M, F);
-        and what one pixel of a kind changes in a confusion matrix (F, n, n).
+    def moved(
+        self, low: int, cells: tuple[int, int], chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of the chosen images that have any object (M,), by the `low`th low bin and `cells` (surest pixels P, areas
+        A): pixels of each of the kinds F that occur, (M, P, A, F), summed over surer and larger objects; those of the
+        largest object (M, F); and what one pixel of a kind changes in counts (F, n, 3).
         """
-        each, place = cells[0] * cells[1] + 1, np.cumsum(chosen) - 1
+        each = cells[0] * cells[1] + 1
         here = (self.cell // each == low) & chosen[self.image]
         kinds, kind = np.unique(self.kind[here], return_inverse=True)
-        counts = np.zeros((chosen.sum(), each, len(kinds)))
-        np.add.at(counts, (place[self.image[here]], self.cell[here] % each, kind), self.pixels[here])
+        images, place = np.unique(self.image[here], return_inverse=True)
+        counts = np.zeros((len(images), each, len(kinds)))
+        np.add.at(counts, (place, self.cell[here] % each, kind), self.pixels[here])
         sums = np.flip(counts[:, :-1].reshape(len(counts), *cells, len(kinds)), (1, 2)).cumsum(1).cumsum(2)
-        truth, other = np.divmod(kinds, self.rest.shape[-1])
-        change, every = np.zeros((len(kinds), *self.rest.shape[1:])), np.arange(len(kinds))
-        change[every, truth, other] -= 1
-        change[every, truth, self.label] += 1
-        return np.flip(sums, (1, 2)), counts[:, -1], change
+        truth, other = np.divmod(kinds, self.labels)
+        change, every = np.zeros((len(kinds), self.labels, 3)), np.arange(len(kinds))
+        for label, sign in ((other, -1), (np.full_like(other, self.label), 1)):
+            change[every, label, 2] += sign
+            change[every, label, 0] += sign * (truth == label)
+        return images, np.flip(sums, (1, 2)), counts[:, -1], change
 
 
 def pixels_by_cell(

@@ -12,7 +12,7 @@ from lib.inference.decision import Decision
 from lib.inference.evaluate import Evaluation, count, quantised
 from lib.inference.fitting import Fitting, fit_ensemble
 from lib.inference.maps import Maps, MapWriter, Sampler
-from lib.inference.mix import Judge, Mix, adds, equal, fitted_weights
+from lib.inference.mix import Judge, Mix, adds, equal, sampled_weights
 from lib.inference.predictor import Block
 
 RNG = np.random.default_rng
@@ -282,7 +282,7 @@ def test_weights_leave_noise_out_and_gain_on_other_folds(tmp_path, how, mean):
     weights = found.decision.mix.weights
     assert sum(weights) == pytest.approx(1) and weights[2] < 0.12 and min(weights[:2]) > 0.25
     assert len(found.crossed.weights) == 2 and all(w[2] < 0.12 for w in found.crossed.weights)
-    assert scored(found.mixed) > scored(found.crossed.equal) + 0.005
+    assert scored(found.crossed.mixed) > scored(found.crossed.equal) + 0.005
     for i, (probs, truth) in enumerate(images):  # whole maps, not the sample
         with_mean = np.concatenate([to_bins(probs) / np.float32(255), probs.mean(0, keepdims=True)])
         labels = found.decision.labels(found.decision.quantised(with_mean))
@@ -321,7 +321,7 @@ def test_equal_weights_stay_where_nothing_is_better(tmp_path):
     oof, _ = out_of_fold(tmp_path / "maps", images, 2)
     for how in ("equal", "greedy", "simplex"):
         judge = Judge(oof.points, 2, Mix(equal(2)), config().competition, True)
-        assert fitted_weights(judge, 2, how) == (0.5, 0.5)
+        assert sampled_weights(judge, 2, how) == (0.5, 0.5)
 
 
 def test_a_sample_stands_for_the_image_whatever_the_blocks_are(monkeypatch):
