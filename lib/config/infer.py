@@ -33,7 +33,7 @@ class Infer(Section):
     the folds' members of the same experiment and seed, trained alike but on fewer images."""
     members: Literal["equal", "greedy", "simplex"] = "equal"
     """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with
-    replacement, or searched among all shares. A sample of out-of-fold pixels says where to search; whole maps decide."""
+    replacement, or searched among all shares. Searched on a sample of out-of-fold pixels, decided on whole maps."""
     mean: Literal["arithmetic", "geometric", "power"] = "arithmetic"
     """How their maps are averaged; a seed's folds among themselves always arithmetically: no image has maps of two."""
     power: Annotated[float, Gt(0)] = 2.0
