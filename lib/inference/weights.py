@@ -80,7 +80,7 @@ def neighbours(weights: Weights) -> list[Weights]:
 
 def normalised(weights: np.ndarray | Weights) -> Weights:
     """Weights that add to 1."""
-    return tuple((np.array(weights, np.float64) / np.sum(weights)).round(6).tolist())
+    return tuple((np.array(weights, np.float64) / np.sum(weights)).round(9).tolist())
 
 
 def search_weights(
