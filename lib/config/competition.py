@@ -59,7 +59,7 @@ class Labels(Section):
     `{road: [110, 193, 228], background: [0, 0, 0]}`; or stored values: `{road: 7, car: 26, background: 0}`. Empty: the
     mask holds class indices (0 is background when `competition.background`)."""
     other: Literal["ignore", "background", "error"] = "error"
-    """What a colour, index or category that is no class means."""
+    """What a colour, index or category that is no class means, and in any mask a value below 0, NaN or "nodata"."""
     missing: Literal["error", "empty", "unlabeled"] = "error"
     """What a training image means that the labels do not name: a mistake, an image without object, or one that only
     pseudo-labeling may use."""
@@ -112,7 +112,9 @@ class Pixels(Section):
     affects = ("tiles",)
 
     range: tuple[float, ...] = ()
-    """The two values that become 0 and 255; what lies outside is clipped. Needed for more than 8 bits a channel."""
+    """The two values that become 0 and 255; what lies outside is clipped. Needed for more than 8 bits a channel. Pixels
+    that a file calls "nodata" (GDAL's tag of TIFFs) and NaN become black. `[0, 65535]` is the whole range of each
+    file's own type, so that 8-bit files among deeper ones are shown as they are."""
     bands: tuple[Annotated[int, Ge(0)], ...] = ()
     """The three channels to show as red, green and blue, counted from 0; empty for the first three (or grey)."""
     files: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()

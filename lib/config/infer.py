@@ -55,7 +55,8 @@ class Infer(Section):
     roi: Annotated[str, Affects("score", "pseudo", "clean", "answer")] = "content"
     """Where windows are computed: `none` (everywhere), `content` (not on blank areas), a CSV of boxes with columns
     `image_id,y,x,height,width` in original pixels, or, in 05, `coarse`: where the members of `coarse` find objects.
-    With `competition.background: false` blank areas have a class, too, and `content` means `none`.
+    With `competition.background: false` blank areas have a class, too, and `content` means `none`; so it does where 01
+    says that more than 2 % of the object pixels lie in tiles that count as blank.
     Boxes are not cut by a grid: each has a window around it, with its neighbours where they fit into it; what is larger
     than a window gets the grid's. With `preprocess.mode resize` each box of a CSV is shrunk to one window."""
     coarse: Annotated[str, Affects("answer", when=lambda config: config.infer.roi == "coarse")] = ""

@@ -29,8 +29,8 @@ class Preprocess(Section):
     """Mode resize: keep the proportions and pad with a mirror image, or stretch."""
     roi: str = "content"
     """Where tiles are cut: `none` (everywhere), `content` (not on blank areas), or a CSV of boxes
-    with columns `image_id,y,x,height,width` in original pixels. With `competition.background: false` blank areas have a
-    class, too, and `content` means `none`."""
+    with columns `image_id,y,x,height,width` in original pixels. Tiles with object are cut on blank areas, too. With
+    `competition.background: false` blank areas have a class, too, and `content` means `none`."""
     blank_tolerance: Annotated[float, Ge(0), Affects("tiles", "score", "pseudo", "clean", "answer")] = 6.0
     """How far (grey levels) a pixel may be from the blank colour and still be blank."""
     background_keep: Annotated[float, Interval(ge=0, le=1)] = 0.3

@@ -14,6 +14,7 @@ import pandas as pd
 from lib.competition.dataset import Competition, ImageInfo
 from lib.competition.labels.sources import label_tables
 from lib.config import Config, for_source
+from lib.data.facts import Facts, facts_of
 from lib.data.tiling import (
     Spot,
     cut,
@@ -40,18 +41,11 @@ LOOKS, LOOK = 5, 512  # labels looked at for each image picked, and their side
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the organiser's file itself says; `orientation`: as of `ImageReader`."""
-
-    file: Path
-    orientation: int
-
-
-@dataclass(frozen=True)
 class Survey:
     """What is known of an image before it is cut.
 
-    `row`: of images.csv; `spots`: the tiles to keep; `sizes`: as lib/report/survey.py:object_sizes.
+    `row`: of images.csv; `spots`: the tiles to keep; `sizes`: as lib/report/survey.py:object_sizes; `on_blank`: object
+    pixels in tiles that count as blank, and in all.
     """
 
     image: ImageInfo
@@ -62,6 +56,7 @@ class Survey:
     objects: int = 0
     vanished: int = 0
     facts: Facts | None = None
+    on_blank: tuple[int, int] = (0, 0)
 
     def bands(self) -> list[list[Spot]]:
         """The spots in bands of whole rows, so that processes can share an image that is read by window."""
@@ -130,8 +125,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
     `spool`: for images that must be decoded whole.
     """
     competition, preprocess = _competition(config), for_source(config, image.source).preprocess
-    with open_image(image.path, config.competition.pixels) as reader:
-        facts = Facts(image.path, reader.orientation)  # a spooled copy is turned already
+    facts = facts_of(image, competition)  # of a spooled copy others are true
     image = replace(image, path=spooled(image.path, config.competition.pixels, spool))
     with open_image(image.path, config.competition.pixels) as reader:
         content = content_map(reader, preprocess.blank_tolerance)
@@ -159,6 +153,8 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         label = competition.open_label(image, reader.height, reader.width)
         spots = survey(image.image_id, image.source, reader, label, where, content, competition.label_names, preprocess)
         rows = [spot.row for spot in spots]
+        objects_in = {spot.box: foreground_pixels(spot.row) for spot in spots}
+        on_blank = sum(n for box, n in objects_in.items() if content.is_blank(*box)), sum(objects_in.values())
         kept = keep_tiles(rows, preprocess, config.competition.background, zlib.crc32(image.image_id.encode()))
         row |= {"n_tiles": len(kept), "n_dropped": len(rows) - len(kept)}
         row |= {key: sum(r[key] for r in rows) for key in class_columns(competition.label_names)}
@@ -172,7 +168,7 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         if preprocess.mode == "resize" and config.competition.background and where.boxes is None:
             size = whole_size(reader.height, reader.width, preprocess.tile_size, preprocess.fit)
             objects = vanished_objects(label, reader.height, reader.width, size)
-        return Survey(image, row, [spots[i] for i in kept], reader.windowed, sizes, *objects, facts)
+        return Survey(image, row, [spots[i] for i in kept], reader.windowed, sizes, *objects, facts, on_blank)
 
 
 def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) -> tuple[list[dict], np.ndarray]:
@@ -196,8 +192,14 @@ def class_pixels(surveys: list[Survey], label_names: list[str]) -> dict[str, int
     return {column[3:]: sum(survey.row[column] for survey in surveys) for column in class_columns(label_names)}
 
 
+def share_on_blank(surveys: list[Survey]) -> float:
+    """Share of the object pixels of all tiles that lie in tiles which count as blank."""
+    blank, everywhere = (sum(survey.on_blank[i] for survey in surveys) for i in (0, 1))
+    return blank / max(1, everywhere)
+
+
 def describe(surveys: list[Survey], tiles: pd.DataFrame, sums: np.ndarray, label_names: list[str]) -> dict:
-    """The fingerprint: sizes, colours, classes."""
+    """The fingerprint: sizes, colours, classes, objects on blank ground."""
     images = pd.DataFrame([survey.row for survey in surveys])
     (*total, n), (*squares, _) = sums
     mean = np.array(total) / max(1, n)
@@ -211,5 +213,6 @@ def describe(surveys: list[Survey], tiles: pd.DataFrame, sums: np.ndarray, label
         "tiles": len(tiles),
         "tiles_with_object": int(sum(foreground_pixels(r) > 0 for r in tiles.to_dict("records"))),
         "pixels": pixels,
+        "objects_on_blank": round(share_on_blank(surveys), 4),
         "share": {name: round(count / max(1, sum(pixels.values())), 6) for name, count in pixels.items()},
     }

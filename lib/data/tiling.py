@@ -50,7 +50,7 @@ def survey(
     names: list[str],
     config: Preprocess,
 ) -> list[Spot]:
-    """Every tile of an image that its regions keep, row by row."""
+    """Every tile of an image that its regions keep, row by row; of ground that counts as blank, those with object."""
     if config.mode == "resize":
         boxes = [(0, 0, reader.height, reader.width)] if regions.boxes is None else regions.boxes
         sizes = [whole_size(*box[2:], config.tile_size, config.fit) for box in boxes]
@@ -67,8 +67,10 @@ def survey(
     for y, x in grid(scaled.height, scaled.width, tile, config.stride or tile):
         size = min(tile, scaled.height - y), min(tile, scaled.width - x)
         box = scaled.original(y, x, *size)
-        if regions.keep(*box):
-            spots.append(_spot(image_id, source, box, size, label, content, names, tile))
+        kept = regions.keep(*box)
+        if kept or regions.boxes is None:
+            spot = _spot(image_id, source, box, size, label, content, names, tile)
+            spots += [spot] if kept or foreground_pixels(spot.row) else []
     return spots
 
 

@@ -10,12 +10,14 @@ import pandas as pd
 
 from lib.config.preprocess import ROI_WORDS
 from lib.errors import UserError
+from lib.files import read_json
 from lib.imaging.content import Content, content_map
 from lib.imaging.grid import grid, window_starts
 from lib.imaging.reader import ImageReader
 
 Box = tuple[int, int, int, int]
 COLUMNS = ["image_id", "y", "x", "height", "width"]
+MOST_ON_BLANK = 0.02  # of the object pixels in tiles that count as blank; with more, windows are computed everywhere
 ROWS = 8  # down a window's height, at which windows around boxes start: each row of windows is stitched on its own
 
 
@@ -56,6 +58,18 @@ def regions(
                 f"{reader.height} x {reader.width}"
             )
     return Regions(content, boxes)
+
+
+def roi_in_effect(roi: str, fingerprint: Path) -> str:
+    """`infer.roi`, or `none` in place of `content` and `coarse` where 01 found too many objects on blank ground."""
+    if roi not in ("content", "coarse") or not fingerprint.is_file():
+        return roi
+    return "none" if _on_blank(fingerprint, fingerprint.stat().st_mtime_ns) > MOST_ON_BLANK else roi
+
+
+@lru_cache(maxsize=2)  # asked for with every image
+def _on_blank(fingerprint: Path, _changed: int) -> float:
+    return read_json(fingerprint, {}).get("objects_on_blank", 0.0)
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:

@@ -16,7 +16,7 @@ from lib.inference.evaluate import Evaluation, evaluate
 from lib.inference.glimpse import SPOT, Album, AlbumWriter
 from lib.inference.maps import POINTS, SAMPLED, Maps, MapWriter
 from lib.inference.members import Part, Session, groups_of, roi_file
-from lib.inference.sources import limits_of
+from lib.inference.sources import limits_of, roi_of
 from lib.workspace import file_fingerprint, free_gib, replacing, short_hash
 
 
@@ -92,7 +92,7 @@ def maps_hash(parts: list[Part], ids: list[str], session: Session, engine: Engin
             ids,
             [repr(session.windows(part)) for part in parts],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
-            [config.infer.roi, config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(images)],
+            [roi_of(config), config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(images)],
             [SPOT, MAP_SIDE, POINTS, SAMPLED, "counts of classes"],
         ]
     )

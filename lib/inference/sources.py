@@ -8,6 +8,7 @@ from pathlib import Path
 from lib import tables
 from lib.config import Config
 from lib.config.load import workspace_of
+from lib.imaging.roi import roi_in_effect
 from lib.inference.predictor import Limits, Source, Windows
 from lib.workspace import Workspace
 
@@ -32,9 +33,13 @@ def limits_of(config: Config) -> Limits:
 
 def source_of(config: Config, image_id: str, path: str) -> Source:
     size, blank = _sizes(Workspace(workspace_of(config)).images).get(image_id, ((1, 1), 0.0))
-    seen = 1.0 if config.infer.roi == "none" else 1 - blank
-    tolerance, pixels = config.preprocess.blank_tolerance, config.competition.pixels
-    return Source(image_id, Path(path), config.infer.roi, tolerance, pixels, size, seen)
+    roi, tolerance, pixels = roi_of(config), config.preprocess.blank_tolerance, config.competition.pixels
+    return Source(image_id, Path(path), roi, tolerance, pixels, size, 1.0 if roi == "none" else 1 - blank)
+
+
+def roi_of(config: Config) -> str:
+    """Where windows are computed: `infer.roi`, or everywhere where 01 found too many objects on blank ground."""
+    return roi_in_effect(config.infer.roi, Workspace(workspace_of(config)).fingerprint)
 
 
 def _sizes(images: Path) -> dict[str, tuple[tuple[int, int], float]]:

@@ -18,6 +18,7 @@ from lib.inference.coarse import share_looked_at
 from lib.inference.forward import Ensemble
 from lib.inference.members import roi_file
 from lib.inference.predictor import Windows, count_windows
+from lib.inference.sources import roi_of
 from lib.inference.together import Group
 from lib.precision import finished
 
@@ -60,7 +61,7 @@ def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> 
     boxes = roi_file(config)
     if boxes and read_boxes(boxes[0]):
         seen = share_looked_at(boxes[0], images, windows)
-    elif windows.whole or config.infer.roi == "none":
+    elif windows.whole or roi_of(config) == "none":
         seen = 1.0
     else:
         content, side = np.sqrt(1 - images["blank_share"]), windows.size / windows.scale

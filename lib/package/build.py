@@ -12,6 +12,7 @@ from lib import ledger, tables
 from lib.config import Config, save
 from lib.errors import UserError
 from lib.inference.members import Part, named_parts, roi_file, unseen_label
+from lib.inference.sources import roi_of
 from lib.package.kernel import UNKNOWN, metadata, notebook, title_of
 from lib.package.layout import BOXES, DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
 from lib.package.wheels import fetch_wheels
@@ -89,6 +90,8 @@ def _portable(config: Config, folder: Path) -> Config:
         shutil.copyfile(file, folder / plugins[-1])
     gone = {"root": "", "metadata": "", "unlabeled_images": "", "answers": ""}
     competition = config.competition.model_copy(update=gone)
+    # A package has no table of 01 to look it up in.
+    config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": roi_of(config)})})
     for file in roi_file(config):
         if not file.is_file():
             raise UserError(f"infer.roi: {file}, the boxes that the submission was made with, is gone; run 05 again")

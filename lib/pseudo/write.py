@@ -21,7 +21,7 @@ from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
 from lib.imaging.save import save_image
 from lib.inference.predictor import Block
-from lib.inference.sources import limits_of
+from lib.inference.sources import limits_of, roi_of
 from lib.pseudo.cut import tile_starts, tiles_of
 from lib.pseudo.select import Quotas, confidence
 from lib.tables import class_columns
@@ -52,7 +52,7 @@ def store_tiles(
         own = []
         with open_image(paths[image_id], config.competition.pixels) as reader:
             reader.apart = True
-            where = regions(config.infer.roi, image_id, reader, config.preprocess.blank_tolerance)
+            where = regions(roi_of(config), image_id, reader, config.preprocess.blank_tolerance)
             for _, box, bins in tiles:
                 box = (0, 0, reader.height, reader.width) if whole else box
                 if not where.keep(*box):

@@ -199,3 +199,132 @@ def test_a_missing_mask_is_empty_where_that_is_said(tmp_path):
     for labels in ({"threshold": 0}, {}):
         reader = masks(tmp_path, {"a.png": mask}, missing="empty", **labels)
         assert (whole(reader) == mask).all() and not whole(reader, "b").any()
+
+
+UNKNOWN = slice(0, 10)  # rows of which nobody knows
+
+
+def signed(kind, unknown):
+    """Indices 0 to 2, with rows of another value; and what they mean."""
+    indices = forms()[0]
+    stored = indices.astype(kind)
+    stored[UNKNOWN] = unknown
+    expected = indices.copy()
+    expected[UNKNOWN] = 255
+    return stored, expected
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy", ".png"])
+@pytest.mark.parametrize(
+    ("kind", "unknown"),
+    [("int8", -1), ("int16", -1), ("int32", -9999), ("float32", np.nan), ("float64", -1), ("float32", 1.5),
+     ("uint16", 300), ("uint16", 65535), ("uint8", 9), ("float32", np.inf)],
+)  # fmt: skip
+@pytest.mark.parametrize("tag", [False, True])
+def test_values_that_are_no_class_are_not_bent_into_one(tmp_path, suffix, kind, unknown, tag):
+    stored, expected = signed(kind, unknown)
+    (tmp_path / "masks").mkdir()
+    path = tmp_path / f"masks/a{suffix}"
+    if suffix == ".tif":
+        options = {"extratags": [(42113, 2, 0, str(unknown), True)]} if tag else {}
+        tifffile.imwrite(path, stored, tile=(16, 16), compression="zlib", **options)
+    elif suffix == ".npy":
+        np.save(path, stored)
+    elif kind not in ("uint8", "uint16"):
+        return  # PNG has no such values
+    else:
+        Image.fromarray(stored).save(path)
+    read = {other: masks(tmp_path, {}, classes="12", suffix=suffix, other=other) for other in ("ignore", "background")}
+    assert (whole(read["ignore"]) == expected).all()
+    assert (whole(read["background"]) == np.where(expected == 255, 0, expected)).all()
+    with pytest.raises(UserError, match=rf"a\{suffix} holds value {unknown:g}, which is no class"):
+        whole(masks(tmp_path, {}, classes="12", suffix=suffix))
+    named = {"background": 0, "1": 1, "2": 255}  # a value above 255 is not 255
+    other = whole(masks(tmp_path, {}, classes="12", suffix=suffix, palette=named, other="ignore"))
+    assert (other[UNKNOWN] == 255).all() and (other[10:] == np.where(expected == 2, 255, expected)[10:]).all()
+
+
+@pytest.mark.parametrize(("kind", "unknown"), [("int16", -1), ("float32", np.nan), ("float32", -0.5)])
+def test_binary_masks_where_nobody_knows(tmp_path, kind, unknown):
+    mask = blobs(3)
+    stored = mask.astype(kind)
+    stored[UNKNOWN] = unknown
+    read = {
+        other: masks(tmp_path, {"a.tif": stored}, suffix=".tif", threshold=0, other=other)
+        for other in ("ignore", "background")
+    }
+    assert (whole(read["ignore"])[UNKNOWN] == 255).all() and (whole(read["ignore"])[10:] == mask[10:]).all()
+    assert not whole(read["background"])[UNKNOWN].any() and (whole(read["background"])[10:] == mask[10:]).all()
+    with pytest.raises(UserError, match=rf"a\.tif holds value {unknown}, which says neither object nor background"):
+        whole(masks(tmp_path, {}, suffix=".tif", threshold=0))
+
+
+def test_a_binary_mask_whose_nodata_is_a_large_value(tmp_path):
+    mask = blobs(3)
+    stored = mask.copy()
+    stored[UNKNOWN] = 255
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks/a.tif", stored, extratags=[(42113, 2, 0, "255", True)])
+    label = whole(masks(tmp_path, {}, suffix=".tif", threshold=0, other="ignore"))
+    assert (label[UNKNOWN] == 255).all() and (label[10:] == mask[10:]).all()
+
+
+def test_what_one_mask_does_not_know_another_may(tmp_path):
+    one, two = blobs(1).astype(np.int16), blobs(2).astype(np.int16)
+    one[UNKNOWN] = -1
+    files = {"1/a.tif": one, "2/a.tif": two}
+    label = whole(masks(tmp_path, files, classes="12", files="{class}/{id}.tif", other="ignore"))
+    assert (label[UNKNOWN] == np.where(two[UNKNOWN] > 0, 2, 255)).all()
+
+
+def photograph(side=128):
+    noise = np.random.default_rng(0).random((side, side, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (5, 5), 2)
+    return np.uint8(40 + 170 * (smooth - smooth.min()) / np.ptp(smooth))
+
+
+PHOTOGRAPHS = {
+    "colours": photograph(),
+    "grey": photograph()[..., 0],
+    "deep": photograph()[..., 0].astype(np.uint16) * 200,
+    "float": photograph()[..., 0].astype(np.float32) / 255,
+}
+
+
+@pytest.mark.parametrize("form", PHOTOGRAPHS)
+@pytest.mark.parametrize("labels", [{"threshold": 0}, {"threshold": 0.1}, {"other": "ignore"}])
+def test_photographs_among_masks_are_named(tmp_path, form, labels):
+    (tmp_path / "masks").mkdir()
+    palette = {"object": (200, 0, 0)} if form == "colours" and "other" in labels else ""
+    np.save(tmp_path / "masks/a.npy", PHOTOGRAPHS[form])
+    reader = masks(tmp_path, {}, suffix=".npy", palette=palette, **labels)
+    with pytest.raises(UserError, match=rf"a\.npy holds \d+ different {'colours' if form == 'colours' else 'values'}"):
+        reader.open("a", 128, 128).read(0, 0, 128, 128)
+
+
+def true_masks():
+    """Masks of many values that are none the less masks."""
+    rng, side = np.random.default_rng(1), 256
+    soft = cv2.GaussianBlur(cv2.resize(blobs(3), (side, side)).astype(np.float32), (15, 15), 5)
+    small = np.arange(1, side * side // 16 + 1).reshape(side // 4, -1).astype(np.uint16)
+    colours = rng.integers(1, 256, (side // 4, side // 4, 3)).astype(np.uint8)
+    jpeg = cv2.imencode(".jpg", cv2.resize(blobs(3), (side, side), interpolation=cv2.INTER_NEAREST) * 255)[1]
+    return {
+        "soft edges": np.round(soft * 255).astype(np.uint8),
+        "probabilities": np.clip(soft + rng.normal(0, 0.01, soft.shape), 0, 1).astype(np.float32),
+        "one number an object": small.repeat(4, 0).repeat(4, 1),
+        "one colour an object": colours.repeat(4, 0).repeat(4, 1),
+        "JPEG": cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE),
+        "checkerboard": np.indices((side, side)).sum(0).astype(np.uint8) % 2,
+    }
+
+
+@pytest.mark.parametrize("form", true_masks())
+def test_masks_of_many_values_are_no_photographs(tmp_path, form):
+    stored = true_masks()[form]
+    (tmp_path / "masks").mkdir()
+    np.save(tmp_path / "masks/a.npy", stored)
+    threshold = 0.5 if form == "probabilities" else 0 if "object" in form else 127 if stored.max() > 1 else 0
+    label = masks(tmp_path, {}, suffix=".npy", threshold=threshold).open("a", 256, 256).read(0, 0, 256, 256)
+    level = stored if stored.ndim == 2 else stored.max(-1)
+    assert (label == (level > threshold)).all() and label.any()

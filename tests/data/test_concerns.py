@@ -1,9 +1,11 @@
 """01 says what may be wrong with images and labels: which are turned, of which depth they are, what is blank."""
 
+import json
 import runpy
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import yaml
@@ -13,6 +15,7 @@ from lib.competition.dataset import Competition
 from lib.config import load
 from lib.errors import UserError
 from lib.imaging.reader import open_image
+from lib.inference.sources import roi_of, source_of
 from tests.conftest import ROOT, disc_image
 
 
@@ -115,3 +118,105 @@ def test_a_size_that_the_orientation_explains_is_explained(tmp_path, suffix):
     assert stored.open_label(image, 96, 128).counts(0, 0, 96, 128)[1] > 0
     with pytest.raises(UserError, match="but competition.pixels.exif is false: set it to true"):
         stored.open_label(image, 128, 96)
+
+
+def depths(deep):
+    """Writes 8-bit TIFFs, and every second one as `deep(picture)`."""
+
+    def save(path, picture, mask, number):
+        tifffile.imwrite(path.with_suffix(".tif"), deep(picture) if number % 2 else picture, photometric="rgb")
+
+    return save
+
+
+def test_files_of_two_depths_are_shown_alike_or_refused_by_name(tmp_path, capsys):
+    few(tmp_path, depths(lambda picture: picture.astype(np.uint16) * 257))
+    config = write_config(tmp_path, pixels={"range": [0, 65535]})
+    run_01(config)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "[0, 65535] is of images of several kinds: 2 with uint8 (im0.tif), 2 with uint16 (im1.tif)" in said.replace(
+        ".0", ""
+    )
+    competition = Competition(load(config).competition)
+    means = []
+    for image in competition.images:
+        with open_image(image.path, competition.settings.pixels) as reader:
+            means.append(reader.read(0, 0, 96, 128).mean())
+    assert min(means) > 60 and max(means) < 150
+    with pytest.raises(
+        UserError, match=r"im0\.tif has 8 bits a channel, but .*\[0.0, 4095.0\].*; .*im1\.tif for one is deeper"
+    ):
+        run_01(write_config(tmp_path, pixels={"range": [0, 4095]}))
+
+
+def test_dark_8_bit_files_may_have_a_range_of_their_own(tmp_path, capsys):
+    few(tmp_path, depths(lambda picture: picture))
+    run_01(write_config(tmp_path, pixels={"range": [50, 220]}))
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_other_types_and_channels_of_one_set_are_counted(tmp_path, capsys):
+    def save(path, picture, mask, number):
+        values = np.dstack([picture, picture[..., : 1 + number % 2]]).astype(("int16", "float32")[number % 2])
+        tifffile.imwrite(path.with_suffix(".tif"), values, photometric="minisblack", planarconfig="contig")
+
+    few(tmp_path, save)
+    run_01(write_config(tmp_path, pixels={"range": [0, 255], "bands": [2, 1, 0]}))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 with int16 (im0.tif), 2 with float32 (im1.tif)" in said
+    assert "2 with 4 channels (im0.tif), 2 with 5 channels (im1.tif)" in said
+
+
+def test_images_that_count_as_blank_all_over_are_counted(tmp_path, capsys):
+    few(tmp_path, depths(lambda picture: picture // 40))
+    run_01(write_config(tmp_path))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of 4 images count as blank all over (im1.tif for one)" in said
+
+
+def on_dark_ground(share):
+    """Pictures 40 times dimmer, but for a square of ordinary brightness over `share` of the width, on the left."""
+
+    def save(path, picture, mask, number):
+        left = round(share * picture.shape[1])
+        cv2.imwrite(str(path.with_suffix(".png")), np.concatenate([picture[:, :left], picture[:, left:] // 40], axis=1))
+
+    return save
+
+
+@pytest.mark.parametrize("roi", ["content", "none"])
+def test_tiles_with_object_are_kept_on_any_ground_and_their_share_is_said(tmp_path, capsys, roi):
+    few(tmp_path, on_dark_ground(0.25))
+    config = write_config(tmp_path, tile_size=32, roi=roi, background_keep=1.0)
+    run_01(config)
+    said = " ".join(capsys.readouterr().out.split())
+    tiles = pd.read_csv(tmp_path / "work/tiles.csv")
+    masks = {f"im{n}": cv2.imread(str(tmp_path / f"raw/masks/im{n}.png"), 0) > 0 for n in range(3)}
+    assert tiles["px_disc"].sum() == sum(mask.sum() for mask in masks.values()), "no object pixel is lost"
+    blank = tiles[tiles["blank_share"] == 1]
+    share = blank["px_disc"].sum() / tiles["px_disc"].sum()
+    assert 0.2 < share < 0.9
+    assert f"{share:.1%} of the object pixels lie in tiles that count as blank" in said
+    assert "03 to 05 look everywhere, as with infer.roi none, because more than 2% do" in said
+    assert (blank["px_disc"] > 0).all() == (roi == "content"), "blank ground without object is left out by roi content"
+    assert json.loads((tmp_path / "work/fingerprint.json").read_text())["objects_on_blank"] == round(share, 4)
+    assert roi_of(load(config)) == "none" and source_of(load(config), "im0", "im0.png").roi == "none"
+    assert roi_of(load(config, ["--infer.roi", "some.csv"])) == "some.csv"
+    run_01(config, "--infer.roi", "none", "--preprocess.background_keep", "0.9")
+    assert "count as blank" not in capsys.readouterr().out, "05 will look there"
+
+
+def test_few_objects_on_blank_ground_are_said_and_change_nothing(tmp_path, capsys):
+    few(tmp_path, on_dark_ground(0.5))
+    for number in range(3):  # one pixel on the dark side
+        path = str(tmp_path / f"raw/masks/im{number}.png")
+        mask = cv2.imread(path, 0)
+        mask[:, 64:] = 0
+        mask[5, 120] = 255
+        cv2.imwrite(path, mask)
+    config = write_config(tmp_path, tile_size=32)
+    run_01(config)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "but 05 leaves blank windows out; set infer.roi to none to look everywhere, or lower" in said
+    assert 0 < json.loads((tmp_path / "work/fingerprint.json").read_text())["objects_on_blank"] <= 0.02
+    assert roi_of(load(config)) == "content"

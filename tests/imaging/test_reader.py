@@ -389,11 +389,11 @@ def test_more_than_8_bits_and_other_channels_are_shown_as_asked(tmp_path):
     grey = tmp_path / "grey.png"
     cv2.imwrite(str(grey), deep[..., 0])
     cv2.imwrite(str(tmp_path / "colour.png"), deep[..., 2::-1])
-    with pytest.raises(UserError, match="more than 8 bits"):
+    with pytest.raises(UserError, match="has uint16 pixels; say in competition.pixels.range"):
         open_image(tmp_path / "colour.png")
     with open_image(tmp_path / "colour.png", Pixels(range=(0, 4080))) as image:
         assert (image.read(5, 6, 70, 80) == PIXELS[5:75, 6:86]).all()
-    with pytest.raises(UserError, match="more than 8 bits"):
+    with pytest.raises(UserError, match="has uint16 pixels; say in competition.pixels.range"):
         open_image(grey)
     with open_image(grey, Pixels(range=(0, 4080))) as image:
         assert (image.read(0, 0, 301, 467) == PIXELS[..., :1]).all()
@@ -492,3 +492,54 @@ def test_channels_in_files_of_their_own(tmp_path, monkeypatch):
     (tmp_path / "chip_B02.tif").unlink()
     with pytest.raises(UserError, match="there is no image .*chip_B02.tif"):
         open_image(tmp_path / "chip_B04.tif", pixels)
+
+
+def nodata_tag(text):
+    return {"extratags": [(42113, 2, 0, text, True)]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "stored"),
+    [("int16", "-32768", -32768), ("uint16", "65535", 65535), ("float32", "-9999", -9999.0), ("float32", "nan", np.nan),
+     ("float32", "-3.4028235e+38", np.finfo(np.float32).min), ("float32", "", np.inf), ("float64", "1e20", 1e20)],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [{}, {"tile": (64, 64), "compression": "deflate"}])
+def test_pixels_that_were_not_measured_are_black(tmp_path, kind, text, stored, options):
+    values = (PIXELS.astype(np.float64) + 1).astype(kind)
+    values[:40, :, :] = stored
+    values[50:60, :, 1] = stored  # one channel alone
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, values, photometric="rgb", **options, **(nodata_tag(text) if text else {}))
+    with open_image(path, Pixels(range=(1, 256))) as image:
+        seen = image.read(0, 0, *PIXELS.shape[:2])
+    assert not seen[:40].any() and not seen[50:60, :, 1].any()
+    assert (seen[60:] == PIXELS[60:]).all() and (seen[50:60, :, 0] == PIXELS[50:60, :, 0]).all()
+
+
+def test_nodata_of_8_bits_is_of_whole_pixels(tmp_path):
+    values = PIXELS.copy()
+    values[:40] = 255
+    values[40:50, :, 0] = 255  # saturated
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", **nodata_tag("255"))
+    with open_image(tmp_path / "a.tif") as image:
+        seen = image.read(0, 0, 60, 467)
+    assert not seen[:40].any() and (seen[40:] == values[40:60]).all()
+    for word in ("-9999", "words", "0"):  # no value of 8 bits, no number, and what is black already
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", **nodata_tag(word))
+        with open_image(tmp_path / "a.tif") as image:
+            assert (image.read(0, 0, 60, 467) == values[:60]).all()
+
+
+def test_arrays_and_rasters_without_measurement_are_black(tmp_path):
+    values = PIXELS.astype(np.float32)
+    values[:40] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "height": 301, "width": 467, "count": 3, "dtype": "int16", "nodata": -1}
+    with rasterio.open(tmp_path / "b.tif", "w", **profile) as raster:
+        raster.write(np.where(np.isnan(values), -1, values).astype(np.int16).transpose(2, 0, 1))
+    pytest.importorskip("rasterio.shutil").copy(tmp_path / "b.tif", tmp_path / "b.vrt", driver="VRT")
+    for name in ("a.npy", "b.tif", "b.vrt"):
+        with open_image(tmp_path / name, Pixels(range=(-10, 245))) as image:
+            seen = image.read(0, 0, 301, 467)
+        assert not seen[:40].any() and (seen[40:] == np.clip(PIXELS[40:].astype(int) + 10, 0, 255)).all()

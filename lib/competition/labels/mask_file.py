@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,11 @@ from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
 
 Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
 WHOLE_PIXELS = 2**25  # of a mask that is decoded whole, and kept while it is the last one
-DEEP = Pixels(range=(0, 255))  # more than 8 bits: values above 255 become 255
+COLOURS = Pixels(range=(0, 255))  # of more than 8 bits
 
 
 class MaskFile:
-    """`height`, `width`, and the values under a window.
+    """`height`, `width`, the values under a window, and the one that the file calls `nodata`, if any.
 
     TIFFs are read by segment, arrays mapped, large PNGs streamed from the top down; interlaced PNGs and other formats
     are decoded whole. Raises UserError, naming the file, when it is broken.
@@ -30,10 +29,9 @@ class MaskFile:
 
     def __init__(self, path: Path, coloured: bool):
         """`coloured`: give red, green and blue, also of palette images; else what is stored."""
-        self.path, self.coloured = path, coloured
+        self.path, self.coloured, self.nodata = path, coloured, None
         if path.suffix.lower() in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
-            tiff = path.suffix.lower() in TIFF_SUFFIXES
-            self._open(partial(TiffReader, stored=not coloured) if tiff else ArrayReader)
+            self._open(TiffReader if path.suffix.lower() in TIFF_SUFFIXES else ArrayReader)
             return
         try:
             with Image.open(path) as image:
@@ -51,19 +49,19 @@ class MaskFile:
             codes = codes_of(np.array(palette, np.uint8).reshape(-1, 1, 3))[:, 0]
             self._of_palette = {int(code): index for index, code in reversed(list(enumerate(codes)))}
         self._bits = mode == "1"  # libvips makes 255 of its ones
-        shown = DEEP if mode.startswith("I") else AS_THEY_ARE
+        shown = None if mode.startswith("I") else AS_THEY_ARE
         self._reader = StreamReader(path, shown, (self.height, self.width), 1 if self._grey else 3)
 
-    def _open(self, kind: Callable[[Path, Pixels], TiffReader | ArrayReader]) -> None:
+    def _open(self, kind: type[TiffReader] | type[ArrayReader]) -> None:
         try:
-            self._reader = kind(self.path, AS_THEY_ARE)
-        except UserError:  # deeper than 8 bits, or broken
-            self._reader = kind(self.path, DEEP)
-        self.height, self.width = self._reader.height, self._reader.width
+            self._reader = kind(self.path, AS_THEY_ARE if self.coloured else None)
+        except UserError:  # colours of more than 8 bits, or broken
+            self._reader = kind(self.path, COLOURS)
+        self.height, self.width, self.nodata = self._reader.height, self._reader.width, self._reader.nodata
         self._grey, self._of_palette, self._bits = self._reader.channels < 3, None, False
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Stored values (h, w), of any integer type, or colours (h, w, 3) uint8."""
+        """Stored values (h, w), of any type, or colours (h, w, 3)."""
         if self._reader is None:
             pixels = _decoded(self.path, self.coloured)[y : y + h, x : x + w]
         else:
@@ -72,6 +70,7 @@ class MaskFile:
             keys = np.array(sorted(self._of_palette), np.uint32)
             indices = np.array([self._of_palette[int(key)] for key in keys], np.uint8)
             return indices[np.minimum(np.searchsorted(keys, codes_of(pixels)), len(keys) - 1)]
+        pixels = pixels[..., :3] if pixels.ndim == 3 else pixels
         if pixels.ndim == 3 and not self.coloured:
             grey = self._grey or (np.ptp(pixels, axis=-1) == 0).all()  # three equal channels are one
             pixels = pixels[..., 0] if grey else pixels
@@ -92,13 +91,13 @@ def _decoded(path: Path, coloured: bool) -> np.ndarray:
 
 
 def codes_of(pixels: np.ndarray) -> np.ndarray:
-    """Stored values (h, w), or colours (h, w, 3), as one number per pixel, uint32.
+    """Colours (h, w, 3) as one number per pixel, uint32; stored values (h, w) are numbers already, whatever they are.
 
-    >>> codes_of(np.array([[[1, 2, 3]]], np.uint8)).tolist()
-    [[66051]]
+    >>> codes_of(np.array([[[1, 2, 3]]], np.uint8)).tolist(), codes_of(np.array([[-1]], np.int8)).tolist()
+    ([[66051]], [[-1]])
     """
     if pixels.ndim == 2:
-        return pixels.astype(np.uint32)
+        return pixels
     r, g, b = (pixels[..., i].astype(np.uint32) for i in range(3))
     return (r << 16) | (g << 8) | b
 

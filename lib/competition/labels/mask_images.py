@@ -9,6 +9,7 @@ import numpy as np
 
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
+from lib.competition.labels.pictures import check_no_picture
 from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, ids_by_path
 from lib.competition.texts import same_form, visible_files
@@ -94,12 +95,23 @@ class MaskImages:
         return painted_once(read, height, width)
 
     def _painted(self, masks: list[tuple[int, MaskFile]], box: tuple[int, int, int, int]) -> np.ndarray:
-        """Masks of one class each, later ones on top."""
-        out = np.full(box[2:], 0 if self.config.background else IGNORE, np.uint8)
+        """Masks of one class each, later ones on top. What is unknown in one of them may be an object of another."""
+        labels, nothing = self.config.labels, 0 if self.config.background else IGNORE
+        out, unknown = np.full(box[2:], nothing, np.uint8), np.zeros(box[2:], bool)
         for index, mask in masks:
             values = mask.read(*box)
+            check_no_picture(mask.path, values)
             values = values if values.ndim == 2 else values.max(axis=-1)
-            out[values > (self.config.labels.threshold or 0)] = index
+            nowhere = _unknown(values, mask.nodata, labels.threshold or 0)
+            if labels.other == "error" and nowhere.any():
+                raise UserError(
+                    f"{mask.path} holds value {values[nowhere][0]:.9g}, which says neither object nor background; set "
+                    "competition.labels.other to ignore or background"
+                )
+            out[(values > (labels.threshold or 0)) & ~nowhere] = index
+            unknown |= nowhere
+        if labels.other == "ignore":
+            out[unknown & (out == nothing)] = IGNORE
         return out
 
     def _indices(self, mask: MaskFile, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -107,26 +119,34 @@ class MaskImages:
         pixels = mask.read(*box)
         if pixels.ndim == 3 and not has_colours(self.config):
             raise UserError(f"{mask.path} holds colours; name them, or their CSV, in competition.labels.palette")
+        check_no_picture(mask.path, pixels)
         codes = codes_of(pixels)
-        keys = np.array(sorted(self.table), np.uint32)
+        keys = np.array(sorted(self.table))
         place = np.minimum(np.searchsorted(keys, codes), len(keys) - 1)
         known = keys[place] == codes
         values = np.array([self.table[int(k)] for k in keys], np.uint8)
         other = self.config.labels.other
         if other == "error" and not known.all():
-            raise UserError(f"{mask.path} holds {self._name(int(codes[~known][0]))}")
+            raise UserError(f"{mask.path} holds {self._name(codes[~known][0])}")
         return np.where(known, values[place], 0 if other == "background" else IGNORE).astype(np.uint8)
 
-    def _name(self, code: int) -> str:
+    def _name(self, code: np.number) -> str:
         """An unknown code in words, with the way out."""
         if has_colours(self.config):
+            code = int(code)
             colour = f"{code >> 16},{code >> 8 & 255},{code & 255}"
             return f"colour {colour}, which is no class; set competition.labels.other to ignore or background"
         return (
-            f"value {code}, which is no class; set competition.labels.other to ignore or background, or, when "
+            f"value {code:.9g}, which is no class; set competition.labels.other to ignore or background, or, when "
             "the values are grey levels (0 and 255), competition.labels.threshold to 0, or name them in "
             "competition.labels.palette: {road: 7, car: 26}"
         )
+
+
+def _unknown(values: np.ndarray, nodata: float | None, threshold: float) -> np.ndarray:
+    """Where a mask of object against the rest says neither: below 0, NaN, or what the file calls nodata."""
+    unknown = np.isnan(values) | (values < 0) if values.dtype.kind == "f" else values < 0
+    return unknown | (values == nodata) if nodata is not None and nodata > threshold else unknown
 
 
 def label_files(config: Competition, known_ids: Collection[str] = ()) -> dict[str, list[tuple[int, Path]]]:

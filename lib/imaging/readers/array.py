@@ -20,7 +20,7 @@ class ArrayReader(ImageReader):
 
     windowed = True
 
-    def __init__(self, path: Path, pixels: Pixels):
+    def __init__(self, path: Path, pixels: Pixels | None):
         self.path, self.pixels = path, pixels
         try:
             values = np.load(path, mmap_mode="r")
@@ -36,8 +36,8 @@ class ArrayReader(ImageReader):
         values = values[..., None] if values.ndim == 2 else values
         self._values = np.moveaxis(values, 0, -1) if values.shape[0] <= FEW < values.shape[2] else values
         self.height, self.width, self.channels = self._values.shape
-        kind = self._values.dtype
-        check(path, "" if kind == np.uint8 else f"{kind} pixels", self.channels, pixels)
+        self.depth = self._values.dtype.name
+        check(path, self.depth, self.channels, pixels)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         return shown(np.ascontiguousarray(self._values[y : y + h, x : x + w]), self.pixels)

@@ -15,11 +15,16 @@ from lib.errors import UserError
 
 BAND_BYTES = 64e6  # decoded at once when an image is shrunk
 AS_THEY_ARE = Pixels()
+WHOLE_RANGE = (0, 65535)  # as `pixels.range`: each file is shown from its own type's whole range, so 8 bits as they are
+ANY_DEPTH = Pixels(range=WHOLE_RANGE)
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 class ImageReader(ABC):
-    """An image as RGB uint8, read by window. `height`, `width` in pixels; `channels` of the file."""
+    """An image as RGB uint8, or, of masks, as it is stored, read by window.
+
+    `height`, `width` in pixels; `channels` of the file.
+    """
 
     path: Path
     height: int
@@ -29,6 +34,10 @@ class ImageReader(ABC):
     """Whether a window costs only its own pixels."""
     apart = False
     """Set where windows to come hardly overlap those of the row before: less of what was decoded is kept."""
+    depth = "uint8"
+    """Type of the file's values, as numpy names it."""
+    nodata: float | None = None
+    """The value of pixels that were not measured, where the file says one."""
     orientation = 1
     """How the file says (EXIF, or tag 274 of a TIFF) that its pixels must be turned; 1: not at all."""
     undividable = False
@@ -117,11 +126,22 @@ class Scaled(ImageReader):
         self.inner.close()
 
 
-def check(path: Path, depth: str, channels: int, pixels: Pixels) -> None:
-    """Raises UserError when an image cannot be shown as `pixels` says. `depth`: what its pixels are, if not uint8."""
-    if depth and not pixels.range:
+class WrongDepth(UserError):
+    """A file has fewer bits than those that `pixels.range` was made for."""
+
+
+def check(path: Path, depth: str, channels: int, pixels: Pixels | None) -> None:
+    """Raises UserError when an image cannot be shown as `pixels` says. `depth`: as of `ImageReader`."""
+    if pixels is None:
+        return
+    if depth != "uint8" and not pixels.range:
         raise UserError(
-            f"{path} has {depth}; say in competition.pixels.range which values become black and white: [0, 4095]"
+            f"{path} has {depth} pixels; say in competition.pixels.range which values become black and white: [0, 4095]"
+        )
+    if depth == "uint8" and pixels.range and pixels.range[1] > 255 and pixels.range != WHOLE_RANGE:
+        raise WrongDepth(
+            f"{path} has 8 bits a channel, but competition.pixels.range {list(pixels.range)} is of deeper files; "
+            f"convert them to one depth, or set it to {list(WHOLE_RANGE)}, the whole range of each file's own type"
         )
     if pixels.bands and max(pixels.bands) >= channels:
         raise UserError(
@@ -129,20 +149,53 @@ def check(path: Path, depth: str, channels: int, pixels: Pixels) -> None:
         )
 
 
-def shown(values: np.ndarray, pixels: Pixels) -> np.ndarray:
-    """(…, C) of any type → (…, 3) uint8: grey is repeated, alpha and further channels dropped."""
+def shown(values: np.ndarray, pixels: Pixels | None, nodata: float | None = None) -> np.ndarray:
+    """(…, C) of any type → (…, 3) uint8: grey is repeated, alpha and further channels dropped.
+
+    `pixels` None: the values as they are stored, for masks.
+    `nodata`: the value of pixels that were not measured, of the type of `values`; these become black, as do NaN and
+    infinite ones. (Of 8 bits a value may well be measured in one channel alone, so all of a pixel's must be `nodata`.)
+    """
+    if pixels is None:
+        return values
     if pixels.bands:
         values = values[..., list(pixels.bands)]
     elif values.shape[-1] < 3:
         values = np.repeat(values[..., :1], 3, axis=-1)
     else:
         values = values[..., :3]
-    if not pixels.range:
-        return values
-    low, high = pixels.range
+    void = _unmeasured(values, nodata)
+    if pixels.range and not (values.dtype == np.uint8 and pixels.range == WHOLE_RANGE):
+        low, high = pixels.range
+        measured = values.astype(np.float32) if void is None else np.where(void, np.float32(low), values)
+        values = ((measured - low) * (255 / (high - low)) + 0.5).clip(0, 255).astype(np.uint8)
+    return values if void is None else np.where(void, np.uint8(0), values)
+
+
+def _unmeasured(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
+    """Which values were not measured; None for none."""
+    void = None if nodata is None else values == nodata
+    if void is not None and values.dtype.itemsize == 1:
+        void = void.all(-1, keepdims=True)
     if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=low)
-    return np.clip((values.astype(np.float32) - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
+        void = ~np.isfinite(values) if void is None else void | ~np.isfinite(values)
+    return void if void is not None and void.any() else None
+
+
+def nodata_of(text: object, dtype: np.dtype) -> float | None:
+    """A file's word for "not measured" as one of its values; None where that is no value of its type, or is NaN.
+
+    >>> nodata_of("-32768", np.dtype("int16")), nodata_of("-9999", np.dtype("uint16")), nodata_of("nan", np.dtype("f4"))
+    (-32768, None, None)
+    """
+    try:
+        number = float(str(text).strip("\0 "))
+        value = dtype.type(number)
+    except (ValueError, OverflowError):
+        return None
+    if dtype.kind == "f":  # the text may have fewer digits than the value
+        return value.item() if np.isfinite(value) else None
+    return value.item() if value == number else None
 
 
 def optional(module: str, package: str, path: Path) -> ModuleType:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import ImageReader, check, optional, shown
+from lib.imaging.readers.base import ImageReader, check, nodata_of, optional, shown
 
 GEO_SUFFIXES = (".jp2", ".vrt", ".img")
 CACHE_BYTES = 64_000_000
@@ -30,8 +30,9 @@ class GeoReader(ImageReader):
         except self._rasterio.errors.RasterioError as error:
             raise UserError(f"{path} is no readable raster ({error}); replace or remove the file") from None
         self.height, self.width, self.channels = self._raster.height, self._raster.width, self._raster.count
-        kind = self._raster.dtypes[0]
-        check(path, "" if kind == "uint8" else f"{kind} pixels", self.channels, pixels)
+        self.depth = self._raster.dtypes[0]
+        self.nodata = nodata_of(self._raster.nodata, np.dtype(self.depth))
+        check(path, self.depth, self.channels, pixels)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         window = self._rasterio.windows.Window(x, y, w, h)
@@ -40,7 +41,7 @@ class GeoReader(ImageReader):
                 values = self._raster.read(window=window)
         except self._rasterio.errors.RasterioError as error:
             raise UserError(f"{self.path} is damaged ({error}); replace or remove the file") from None
-        return shown(np.ascontiguousarray(np.moveaxis(values, 0, -1)), self.pixels)
+        return shown(np.ascontiguousarray(np.moveaxis(values, 0, -1)), self.pixels, self.nodata)
 
     def close(self) -> None:
         self._raster.close()

@@ -16,7 +16,7 @@ Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
 STREAMED = (".png", ".jpg", ".jpeg")
 PLAIN_SUFFIXES = (*STREAMED, ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 WHOLE_BYTES = 64e6  # decoded pixels of an image that is not streamed
-DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # Pillow's modes of more than 8 bits
+DEEP = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}  # Pillow's modes
 
 
 def open_plain(path: Path, pixels: Pixels) -> ImageReader:
@@ -31,17 +31,17 @@ def open_plain(path: Path, pixels: Pixels) -> ImageReader:
             scattered = not plain or image.info.get("progressive") or image.info.get("interlace") or orientation != 1
             deep_colour = image.mode not in DEEP and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
             bands = len(image.getbands())
-            deep = deep_colour or image.mode in DEEP
+            depth = "uint16" if deep_colour else DEEP.get(image.mode, "uint8")
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path} is no readable image ({error}); replace or remove the file") from None
-    check(path, "more than 8 bits a channel" if deep else "", bands, pixels)
+    check(path, depth, bands, pixels)
     large = height * width * bands > WHOLE_BYTES
     kind = StreamReader if deep_colour or (large and not scattered) else WholeReader
     size = (width, height) if orientation in SIDEWAYS else (height, width)
     reader = kind(path, pixels, size, bands)
     # libvips turns only what it may read in any order.
     reader.undividable = bool(scattered and (large or (deep_colour and orientation != 1)))
-    reader.orientation = stated
+    reader.orientation, reader.depth = stated, depth
     return reader
 
 
@@ -89,7 +89,7 @@ class StreamReader(PlainReader):
     HELD_BYTES = 64e6
     """Rows above the last window that are kept as long as they fit."""
 
-    def __init__(self, path: Path, pixels: Pixels, size: tuple[int, int], channels: int):
+    def __init__(self, path: Path, pixels: Pixels | None, size: tuple[int, int], channels: int):
         super().__init__(path, pixels, size, channels)
         self._vips = optional("pyvips", "'pyvips[binary]'", path)
         self._vips.cache_set_max(0)  # an old stream must not be taken for a new one
@@ -104,7 +104,7 @@ class StreamReader(PlainReader):
             raise self._damaged(error) from None
         self._dtype = {"uchar": np.uint8, "ushort": np.uint16}[image.format]
         self._top = 0
-        self._rows = np.empty((0, self.width, 3), np.uint8)
+        self._rows = shown(np.empty((0, self.width, image.bands), self._dtype), self.pixels)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         if y < self._top:

@@ -32,6 +32,7 @@ class PlanesReader(ImageReader):
         self.path = path
         paths = files_of(path, pixels)
         self._planes = [open_one(one, pixels.model_copy(update={"files": ()})) for one in paths]
+        self.depth, self.orientation = self._planes[0].depth, self._planes[0].orientation
         sizes = [(plane.height, plane.width) for plane in self._planes]
         if len(set(sizes)) > 1:
             raise UserError(f"{path} and the other competition.pixels.files of its image have several sizes: {sizes}")

@@ -27,7 +27,7 @@ class SlideReader(ImageReader):
         except openslide.OpenSlideError as error:
             raise UserError(f"{path} is no readable slide ({error}); replace or remove the file") from None
         self.width, self.height = self._slide.level_dimensions[level]
-        check(path, "", self.channels, pixels)
+        check(path, self.depth, self.channels, pixels)
 
     def overview(self, side: int) -> ImageReader:
         """The coarsest level that is large enough."""

@@ -14,9 +14,10 @@ import tifffile
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import ImageReader, check, shown
+from lib.imaging.readers.base import ImageReader, check, nodata_of, shown
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+NODATA = 42113  # a tag of GDAL
 JPEG, WHITE_IS_ZERO, RGB, PALETTE = 7, 0, 2, 3  # numbers of TIFF: a compression, photometric interpretations
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 PASSED_OVER = 16384  # bytes beside a window's row that are read sooner than jumped over
@@ -33,7 +34,7 @@ class SegmentReader(ImageReader):
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         sh, sw = self._segment
         across = -(-self.width // sw)
-        out = np.empty((h, w, 3), np.uint8)
+        out = None
         rows, columns = (h - 2) // sh + 2, (w - 2) // sw + 2  # under a window of this size, wherever it is
         self._wanted = rows * (min(across, 2 * columns) if self.apart else across)
         for row in range(y // sh, (y + h - 1) // sh + 1):
@@ -42,7 +43,9 @@ class SegmentReader(ImageReader):
                 y0, y1 = max(y, top), min(y + h, top + sh)
                 x0, x1 = max(x, left), min(x + w, left + sw)
                 box = y0 - top, y1 - top, x0 - left, x1 - left
-                out[y0 - y : y1 - y, x0 - x : x1 - x] = self._piece(row * across + column, *box)
+                piece = self._piece(row * across + column, *box)
+                out = np.empty((h, w, piece.shape[2]), piece.dtype) if out is None else out
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = piece
         return out
 
     @abstractmethod
@@ -60,8 +63,8 @@ class TiffReader(SegmentReader):
     CACHE_BYTES = 192e6
     windowed = True
 
-    def __init__(self, path: Path, pixels: Pixels, level: int = 0, stored: bool = False):
-        """`stored`: give a palette's indices, not its colours."""
+    def __init__(self, path: Path, pixels: Pixels | None, level: int = 0):
+        """`pixels` None: the values as they are stored, and a palette's indices, not its colours."""
         self.path, self.pixels, self._level = path, pixels, level
         try:
             self._file = tifffile.TiffFile(path)
@@ -75,10 +78,13 @@ class TiffReader(SegmentReader):
         pages = [series.pages[i] for i in range(channel_pages(series.axes, series.shape))]
         self._planar = page.planarconfig == 2 and page.samplesperpixel > 1
         self._samples = 1 if self._planar else page.samplesperpixel  # of a segment's pixel
-        coloured = page.photometric == PALETTE and page.colormap is not None and not stored
+        coloured = page.photometric == PALETTE and page.colormap is not None and pixels is not None
         self._palette = (page.colormap >> 8).astype(np.uint8).T if coloured else None  # colours have 16 bits
         self.channels = 3 if coloured else page.samplesperpixel * len(pages)
-        check(path, "" if coloured or page.dtype == np.uint8 else f"{page.dtype} pixels", self.channels, pixels)
+        self.depth = "uint8" if coloured else page.dtype.name
+        first = self._levels[0].keyframe.tags
+        self.nodata = None if coloured else nodata_of(first.valueof(NODATA, ""), page.dtype)
+        check(path, self.depth, self.channels, pixels)
         end = max(o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True))
         if end > path.stat().st_size:
             raise UserError(
@@ -126,12 +132,12 @@ class TiffReader(SegmentReader):
             values = self._palette[values[..., 0]]
         elif self._page.photometric == WHITE_IS_ZERO and values.dtype.kind in "bu":
             values = values ^ values.dtype.type(2**self._page.bitspersample - 1)
-        return shown(values, self.pixels)
+        return shown(values, self.pixels, self.nodata)
 
     def _stored(self, offset: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """(h, w, samples) of an uncompressed segment at a file's offset; black where the file leaves it out."""
         if not offset:
-            return np.zeros((y1 - y0, x1 - x0, self._samples), self._page.dtype)
+            return self._left_out(y1 - y0, x1 - x0)
         dtype = np.dtype(self._file.byteorder + self._page.dtype.char)
         pixel = dtype.itemsize * self._samples
         line = self._segment[1] * pixel
@@ -171,7 +177,11 @@ class TiffReader(SegmentReader):
             decoded = page.decode(data, number, jpegtables=page.jpegtables)[0]
         except Exception as error:  # every codec raises its own kind
             raise UserError(f"{self.path} is damaged at segment {index} ({error}); replace it") from None
-        return np.zeros((*self._segment, self._samples), page.dtype) if decoded is None else decoded[0]
+        return self._left_out(*self._segment) if decoded is None else decoded[0]
+
+    def _left_out(self, h: int, w: int) -> np.ndarray:
+        """What stands for pixels that the file leaves out: its value for "not measured", else 0."""
+        return np.full((h, w, self._samples), self.nodata or 0, self._page.dtype)
 
     def jpeg_stream(self, index: int) -> bytes:
         """Segment `index` as a JPEG of its own, with the tables that the file keeps once; empty if left out."""
