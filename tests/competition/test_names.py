@@ -1,5 +1,7 @@
 """How files, cells and lists name images: the words of `image_ids`, `id_template`, `test_list` and `labels.missing`."""
 
+import base64
+import io
 import json
 import time
 import zipfile
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib.competition.dataset import Competition
+from lib.competition.labels.labelme import Labelme
 from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, image_id_of, ways_to_read
 from lib.competition.scoring import open_codec
@@ -365,9 +368,9 @@ def test_polygons_of_labelme(pool, tmp_path):
     assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == label).all()
     with pytest.raises(UserError, match="says that a is 8 x 9; it is 9 x 9"):
         competition.labels.open("a", 9, 9)
-    content["shapes"][2]["shape_type"] = "mask"
+    content["shapes"][2]["shape_type"] = "spline"
     (tmp_path / "pool/b.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="b.json has a shape of type 'mask', which is not read; make it a polygon"):
+    with pytest.raises(UserError, match="b.json has a shape of type 'spline', which is not read; make it a polygon"):
         Competition(Settings(**pool)).labels.open("b", 8, 9)
     with pytest.raises(UserError, match="holds 'car', which is none of competition.classes"):
         Competition(Settings(**{**pool, "classes": ["road"]})).labels.open("a", 8, 9)
@@ -387,3 +390,91 @@ def test_polygons_of_labelme(pool, tmp_path):
     (tmp_path / "pool/a.json").write_text(json.dumps({**content, "shapes": ["road"]}))
     with pytest.raises(UserError, match="a.json is no JSON of labelme, Cityscapes"):
         competition.labels.open("a", 8, 9)
+
+
+def labelme(tmp_path, shapes, height=40, width=50, **labels):
+    """The label of an image with these shapes, of the classes road (1) and car (2)."""
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": shapes, "imageHeight": height, "imageWidth": width}))
+    options = {"format": "labelme", "path": ".", "suffix": ".json", **labels}
+    reader = Labelme(Settings(root=str(tmp_path), classes=["road", "car"], labels=options), {"a"})
+    label = reader.open("a", height, width)
+    whole = label.read(0, 0, height, width)
+    assert (label.read(3, 4, 20, 30) == whole[3:23, 4:34]).all()
+    return whole
+
+
+def shape(kind, points, name="car", **more):
+    return {"label": name, "shape_type": kind, "points": points, "flags": {}, "group_id": None, **more}
+
+
+def box(top, bottom, left, right, height=40, width=50):
+    out = np.zeros((height, width), bool)
+    out[top:bottom, left:right] = True
+    return out
+
+
+def test_rectangles_of_labelme_have_two_or_four_corners(tmp_path):
+    four = [[5, 10], [20, 10], [20, 30], [5, 30]]
+    for points in (
+        [[5, 10], [20, 30]],
+        [[20, 30], [5, 10]],
+        [[5, 30], [20, 10]],
+        four,
+        four[::-1],
+        four[2:] + four[:2],
+    ):
+        assert ((labelme(tmp_path, [shape("rectangle", points)]) == 2) == box(10, 31, 5, 21)).all()
+    turned = [[25, 5], [40, 20], [25, 35], [10, 20]]
+    for kind in ("rectangle", "polygon", "rotation"):
+        label = labelme(tmp_path, [shape(kind, turned)])
+        assert label[20, 11] == 2 and label[6, 25] == 2 and not label[8, 12] and 400 < (label == 2).sum() < 550
+    assert not labelme(tmp_path, [shape("rectangle", [[5, 10]])]).any(), "one corner has no area"
+
+
+def test_every_kind_of_shape_that_labelme_writes(tmp_path):
+    circle = labelme(tmp_path, [shape("circle", [[25, 20], [25, 30]])])
+    distance = np.hypot(*(np.indices((40, 50)) - np.array([[[20]], [[25]]])))
+    assert (circle[distance < 9] == 2).all() and not circle[distance > 11.5].any()
+    without_area = [
+        ("point", [[5, 5]]),
+        ("points", [[5, 5], [9, 9], [20, 5]]),
+        ("line", [[1, 1], [30, 30]]),
+        ("linestrip", [[1, 1], [30, 5], [40, 30]]),
+        ("polygon", [[1, 1], [5, 5]]),
+        ("polygon", []),
+    ]
+    for kind, points in without_area:
+        assert not labelme(tmp_path, [shape(kind, points)]).any()
+    group = [
+        shape("polygon", [[1, 1], [5, 1], [5, 5]], group_id=3),
+        shape("rectangle", [[20, 20], [30, 30]], group_id=3),
+    ]
+    assert (labelme(tmp_path, group)[20:31, 20:31] == 2).all() and labelme(tmp_path, group)[2, 4] == 2
+    assert (labelme(tmp_path, [{"label": "car", "points": [[5, 5], [9, 5], [9, 9], [5, 9]]}])[5:10, 5:10] == 2).all()
+
+
+@pytest.mark.parametrize(("y", "x"), [(10, 20), (-4, -6), (35, 45), (0, 0), (60, 60)])
+def test_masks_of_labelme(tmp_path, y, x):
+    """Drawn by its model: a PNG of the pixels between two corners."""
+    pixels = np.random.default_rng(0).random((12, 15)) < 0.6
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    text = base64.b64encode(file.getvalue()).decode()
+    label = labelme(tmp_path, [shape("mask", [[x, y], [x + 14, y + 11]], mask=text)], paint="area")
+    expected = np.zeros((140, 150), np.uint8)
+    expected[50 + y : 62 + y, 50 + x : 65 + x] = pixels * 2
+    assert (label == expected[50:90, 50:100]).all()
+
+
+def test_holes_of_labelme_are_background_on_top(tmp_path):
+    whole, hole = [[5, 5], [30, 5], [30, 30], [5, 30]], [[10, 10], [20, 20]]
+    shapes = [
+        shape("polygon", whole),
+        shape("rectangle", hole, "_background_"),
+        shape("circle", [[26, 26], [26, 28]], "__ignore__"),
+    ]
+    label = labelme(tmp_path, shapes)
+    assert not label[10:21, 10:21].any() and label[26, 26] == 255 and label[7, 7] == 2
+    assert (labelme(tmp_path, shapes[::-1], paint="area") == label).all()
+    with pytest.raises(UserError, match="a.json is no JSON of labelme"):
+        labelme(tmp_path, [shape("mask", [[0, 0], [4, 4]], mask="no picture")])

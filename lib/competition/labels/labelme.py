@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from lib.competition.labels.coco import Thing, label_of_things, thing_of_polygons
 from lib.competition.labels.common import Label, WrongSize, index_of
@@ -18,16 +22,29 @@ from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import IGNORE
 
-Shape = tuple[str, list[list[float]]]
-"""Name, corners (x, y) of its outline."""
+
+@dataclass(frozen=True)
+class Patch:
+    """A mask (h, w) bool with the pixel (y, x) that its first one covers."""
+
+    y: int
+    x: int
+    mask: np.ndarray
+
+
+Shape = tuple[str, list[list[float]] | Patch]
+"""Name, and corners (x, y) of its outline, or its pixels."""
 CORNERS = 64  # of a circle
-KINDS = ("polygon", "rectangle", "circle", "point", "points", "line", "linestrip")  # the last four have no area
+OUTLINES = ("polygon", "rectangle", "rotation")
+AREALESS = ("point", "points", "line", "linestrip")
+KINDS = (*OUTLINES, "circle", "mask", *AREALESS)
 
 
 @register("labels", "labelme")
 class Labelme:
     """Files are found as masks are, by `labels.suffix` or `labels.files`; lines and points, which have no area, do not
-    count. Later objects lie on top, in the order of `labels.paint`."""
+    count, and parts of one `group_id` are painted one by one. Later objects lie on top, in the order of `labels.paint`:
+    a hole is an object called `_background_` that lies on top."""
 
     def __init__(self, config: Competition, known_ids: set[str]):
         self.config = config
@@ -46,12 +63,12 @@ class Labelme:
         if size != (height, width):
             raise WrongSize(f"{path} says that {image_id} is {size[0]} x {size[1]}; it is {height} x {width}")
         if self.config.labels.paint == "area":
-            shapes = sorted(shapes, key=lambda shape: -cv2.contourArea(np.array(shape[1], np.float32)))
+            shapes = sorted(shapes, key=lambda shape: -_area(shape[1]))
         things = [thing for shape in shapes if (thing := self._thing(path, shape, height, width))]
         return label_of_things(things, height, width, self.config.background)
 
     def _thing(self, path: Path, shape: Shape, height: int, width: int) -> Thing | None:
-        name, corners = shape
+        name, what = shape
         index, other = index_of(name, self.config), self.config.labels.other
         if index is None and other == "error":
             raise UserError(
@@ -61,7 +78,9 @@ class Labelme:
         if index is None and other == "background":
             return None
         index = IGNORE if index is None else index
-        return thing_of_polygons(index, [np.ravel(corners).tolist()], (height, width))
+        if isinstance(what, Patch):
+            return _thing_of_patch(index, what, (height, width))
+        return thing_of_polygons(index, [np.ravel(what).tolist()], (height, width))
 
 
 def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
@@ -73,7 +92,7 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
             strange = {s["shape_type"] for s in content["shapes"] if s.get("shape_type")} - {*KINDS}
             if strange:
                 raise UserError(f"{path} has a shape of type {min(strange)!r}, which is not read; make it a polygon")
-            shapes = [(s["label"], _outline(s["points"], s.get("shape_type") or "polygon")) for s in content["shapes"]]
+            shapes = [(s["label"], _form(s, s.get("shape_type") or "polygon")) for s in content["shapes"]]
         elif "objects" in content:
             size = content["imgHeight"], content["imgWidth"]
             shapes = [(s["label"], s["polygon"]) for s in content["objects"]]
@@ -81,7 +100,8 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
             whole = {**content, **content.get("metadata", {})}
             size = whole["height"], whole["width"]
             shapes = [(s["label"], s["points"]) for s in content["annotations"]]
-        return size, [(str(name), _pairs(corners)) for name, corners in shapes if len(corners) > 2]
+        read = [(str(name), what if isinstance(what, Patch) else _pairs(what)) for name, what in shapes]
+        return size, [(name, what) for name, what in read if isinstance(what, Patch) or len(what) > 2]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         kinds = "labelme, Cityscapes or annotations with points"
         raise UserError(f"{path} is no JSON of {kinds}: {type(error).__name__} {error}") from None
@@ -89,23 +109,50 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
 
 def _pairs(corners: list[list[float]]) -> list[list[float]]:
     """The corners, all of them two numbers. Raises ValueError or TypeError."""
-    pairs = np.array(corners, np.float64)
+    pairs = np.array(corners, np.float64) if len(corners) else np.zeros((0, 2))
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise ValueError(f"corner {corners[0]} is no pair of x and y")
     return pairs.tolist()
 
 
+def _form(shape: dict, kind: str) -> list[list[float]] | Patch:
+    """Corners, or pixels, of a shape of one of the `KINDS`; no corners for one without area."""
+    points = shape["points"]
+    if kind == "mask":
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"]))))
+        (x, y), *_ = np.asarray(points, np.float64).astype(int).tolist()
+        return Patch(y, x, (pixels if pixels.ndim == 2 else pixels.max(-1)) > 0)
+    return _outline(points, kind)
+
+
 def _outline(points: list[list[float]], kind: str) -> list[list[float]]:
-    """Corners of a shape of one of the `KINDS`; none of one without area.
+    """A rectangle has two opposite corners, or all four of them, which may be turned.
 
     >>> _outline([[1, 2], [4, 9]], "rectangle")
     [[1, 2], [4, 2], [4, 9], [1, 9]]
     """
-    if kind == "rectangle":
+    if kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points
         return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
     if kind == "circle":
         (x, y), rim = points
         radius, angles = math.dist((x, y), rim), np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
         return np.column_stack([x + radius * np.cos(angles), y + radius * np.sin(angles)]).tolist()
-    return points if kind == "polygon" else []
+    return points if kind in OUTLINES else []
+
+
+def _area(what: list[list[float]] | Patch) -> float:
+    return float(what.mask.sum() if isinstance(what, Patch) else cv2.contourArea(np.array(what, np.float32)))
+
+
+def _thing_of_patch(index: int, patch: Patch, size: tuple[int, int]) -> Thing | None:
+    """A patch, cut at the image."""
+    top, left = max(0, patch.y), max(0, patch.x)
+    bottom, right = min(size[0], patch.y + patch.mask.shape[0]), min(size[1], patch.x + patch.mask.shape[1])
+    if top >= bottom or left >= right:
+        return None
+
+    def mask(y: int, x: int, h: int, w: int) -> np.ndarray:
+        return patch.mask[y - patch.y :, x - patch.x :][:h, :w]
+
+    return Thing(index, (top, left, bottom - top, right - left), mask)
