@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from lib.errors import UserError
+from lib.plugins import names
+from lib.training.losses import build_loss  # noqa: F401 (registers the losses)
 from lib.training.team import ALONE, Team
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +28,39 @@ def test_a_batch_that_cannot_be_shared_evenly_is_one_sentence():
     Team(0, 2).check(4)
     with pytest.raises(UserError, match=r"batches of 4 .* multiple of 3"):
         Team(0, 3).check(4)
+
+
+@pytest.fixture(scope="module")
+def by_size(tmp_path_factory):
+    """What one and two processes (tests/training/ranks.py) make of the same batch and training."""
+    folder, found = tmp_path_factory.mktemp("ranks"), {}
+    for size in (1, 2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(size)]
+        command = [*torchrun, str(Path(__file__).with_name("ranks.py")), str(folder)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        found[size] = torch.load(folder / f"{size}.pt", weights_only=True)
+    return found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", names("loss"))
+def test_processes_that_share_a_batch_compute_its_loss(by_size, name, channels):
+    (one, alone), (two, together) = (by_size[size]["losses"][f"{name} {channels}"] for size in (1, 2))
+    assert two == pytest.approx(one, rel=1e-5)
+    assert alone.keys() == together.keys() and any(float(gradient.abs().max()) > 1e-4 for gradient in alone.values())
+    for key, gradient in alone.items():
+        assert torch.allclose(together[key], gradient, rtol=1e-4, atol=1e-6), key
+
+
+@pytest.mark.timeout(300)
+def test_accumulated_clipped_and_weighted_steps_are_those_of_one_process(by_size):
+    one, two = (by_size[size]["training"] for size in (1, 2))
+    for part in ("network", "ema"):
+        assert all(torch.allclose(one[part][key], two[part][key], atol=1e-6) for key in one[part]), part
+    assert (one["unused"], two["unused"]) == (None, ["idle.weight", "idle.bias"]), "frozen where it would hang"
 
 
 @pytest.mark.timeout(300)
