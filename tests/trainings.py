@@ -2,10 +2,12 @@
 
 import pandas as pd
 import torch
+from torch import nn
 
 from lib.config.training import Augment, Model, Sampling, Swa, Train
 from lib.data.augment import Augmentation
 from lib.data.dataset import BalancedSampler, TileDataset
+from lib.plugins import register
 from lib.training.batches import Data
 from lib.training.loop import Trainer
 from lib.training.losses import build_loss
@@ -14,19 +16,25 @@ from lib.training.model import build_network
 CPU = torch.device("cpu")
 
 
+@register("model", "dropping")
+def dropping(config: Model, channels: int) -> nn.Module:
+    """Half of what it sees is dropped."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(8, channels, 3, padding=1))
+
+
 def data_of(tiles, workers=0, seed=1):
     dataset = TileDataset(tiles, 1, Augmentation(Augment(), 32), seed)
     sampler = BalancedSampler(pd.DataFrame({"object": [True] * 10, "pseudo": False}), Sampling(), 0.0, seed)
     return Data(dataset, sampler, workers, 4)
 
 
-def trainer_of(tiles, folder, **options):
+def trainer_of(tiles, folder, architecture="tiny", **options):
     folder.mkdir(exist_ok=True)
     config = Train(
         **{"epochs": 4, "lr": 0.02, "precision": "fp32", "swa": Swa(start=0.5, every=0.5, bn_batches=2), **options}
     )
     torch.manual_seed(3)
-    network = build_network(Model(architecture="tiny"), 1)
+    network = build_network(Model(architecture=architecture), 1)
     return Trainer(config, network, build_loss(config.loss, 1), data_of(tiles), folder, seed=3, device=CPU)
 
 
