@@ -15,6 +15,7 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.config.units import duration
+from lib.data.folds import folds_of_column
 from lib.errors import UserError
 from lib.imaging.grid import window_starts
 from lib.imaging.reader import open_image
@@ -78,7 +79,7 @@ def measure(config: Config, rehearsal: Workspace, start_seconds: float, cut_seco
     images = tables.read(rehearsal.images, tables.IMAGES, "01_preprocess.py")
     pixels = images["height"] * images["width"]
     train = images["split"] == "train"
-    members = list(rehearsal.runs.glob("*/fold*_seed*"))
+    members = list(rehearsal.runs.glob("*/*_seed*"))  # of one image there is none but the one of all images
     precision = {
         "train": read_json(members[0] / "done.json", {})["precision"],
         "infer": read_json(rehearsal.root / "manifests/05_infer_ensemble.json", {})["facts"]["precision"],
@@ -153,7 +154,8 @@ def fold_counts(config: Config, competition: Competition) -> tuple[int, float]:
         return (1, folds.holdout_share) if config.train.folds != ["all"] else (0, 0.0)
     every = folds.k
     if folds.scheme == "column" and folds.column in competition.metadata:
-        every = max(1, len(set(competition.metadata[folds.column]) - {"-1"}))
+        fold = folds_of_column(competition.metadata, folds.column, competition.ids("train"))
+        every = max(1, len(set(fold.tolist()) - {-1}))
     chosen = [fold for fold in config.train.folds if fold != "all"]
     scored = len(chosen) if config.train.folds else every
     return scored, min(1.0, scored / every)

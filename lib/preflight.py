@@ -14,6 +14,7 @@ from pathlib import Path
 from lib.competition.dataset import Competition
 from lib.config import Config, flat, load
 from lib.config.load import workspace_of
+from lib.data.split_check import check_split
 from lib.errors import UserError
 from lib.forecast import Measured, check_disk, fold_counts, measure, predict_cost, sizes_of
 from lib.plugins import load_plugins
@@ -33,6 +34,8 @@ def preflight(path: str, flags: list[str]) -> None:
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     competition.check()
+    # The real options: those of a debug run split a few images, whatever their groups.
+    check_split(load(path, [*flags, "--debug", "false"]), competition)
     if config.debug:
         print("preflight: configuration and data fit together; a debug run is its own rehearsal")
         return

@@ -99,9 +99,15 @@ class Config(Section):
         return self
 
 
-# What `debug` and `preflight` put over the user's own values.
+# What `debug` and `preflight` put over the user's own values. The few images that are picked are split anew, each a
+# group of its own: the real groups and folds may need more images (lib/data/split_check.py checks these).
 SLIVER = {
+    "folds.scheme": "kfold",
     "folds.k": 2,
+    "folds.group_column": "",
+    "folds.group_regex": "",
+    "folds.stratify_column": "",
+    "folds.leak_check": False,
     "train.seeds": [42],
     "train.folds": [],
     "train.epochs": 2,
@@ -125,7 +131,6 @@ DROP = {
     "train.epochs": 1,
     "train.swa.every": 0.5,
     "preprocess.max_images": 2,
-    "folds.leak_check": False,
     "infer.folds": "each",
 }
 
@@ -157,6 +162,8 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
             _put(values, key, value)
         if "all" in config.train.folds:
             _put(values, "train.folds", ["all"] if config.train.folds == ["all"] else [0, "all"])
+            if config.train.folds == ["all"]:
+                _put(values, "infer.folds", config.infer.folds)  # no fold has a member
         if config.preflight:
             _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
         if {"epochs", "mean", "soup"} & set(config.infer.weights):
