@@ -11,6 +11,7 @@ import pandas as pd
 from lib.competition.dataset import Competition
 from lib.competition.scoring import open_codec
 from lib.config import Config
+from lib.errors import UserError
 from lib.inference.decision import Decision
 from lib.inference.evaluate import background_fill
 from lib.inference.plan import Planner
@@ -38,9 +39,23 @@ def write_answers(
     codec = open_codec(competition)
     sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
     add_answers(codec, sources, groups, decision, config, competition, planner)
+    sizes = {image.image_id: (image.height, image.width) for image in images.itertuples()}
     with replacing(path) as temporary:
         codec.write(temporary)
-        codec.check(temporary, {image.image_id: (image.height, image.width) for image in images.itertuples()})
+        check_answers(temporary, codec, sizes, competition)
+
+
+def check_answers(path: Path, codec, sizes: dict[str, tuple[int, int]], competition: Competition) -> None:
+    """Read an answer back. Raises UserError where it is not what the sample submission asks for."""
+    codec.check(path, sizes)
+    whole = bool(sizes) and set(sizes) == set(competition.ids("test"))  # a sliver answers a part
+    left = getattr(codec, "unanswered", list)() if whole else []  # a plugin's may not know
+    if left:
+        settings = competition.settings.submission
+        raise UserError(
+            f"the sample submission {settings.sample} asks for {left[0]!r} ({len(left)} such rows), which no test "
+            f"image answers; see competition.submission.id_template ({settings.id_template})"
+        )
 
 
 def add_answers(

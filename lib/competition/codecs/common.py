@@ -52,6 +52,10 @@ class Codec:
             return iter(bands)
         return resized(bands, (height, width), size, self.config.submission.resize, [*range(self.n_labels), IGNORE])
 
+    def unanswered(self) -> list[str]:
+        """Names that the sample submission asks for, and that no image answered."""
+        return []
+
     def check_file(self, path: Path) -> None:
         """Raises UserError when there is no file."""
         if not path.is_file():

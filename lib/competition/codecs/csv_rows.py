@@ -39,12 +39,17 @@ class CsvRows(Codec):
         self._where: dict[Name, list[tuple[int, int]]] = {}  # first byte and end of each text
 
     def keep(self, name: Name, pieces: Iterable[bytes]) -> None:
-        """The text of a row, or of one more."""
-        start = self._texts.tell()
+        """The text of a row, or of one more; of none, the row is answered by `blank`."""
+        start, places = self._texts.tell(), self._where.setdefault(name, [])
         for piece in pieces:
             self._texts.write(piece)
         if self._texts.tell() > start:
-            self._where.setdefault(name, []).append((start, self._texts.tell()))
+            places.append((start, self._texts.tell()))
+
+    def unanswered(self) -> list[str]:
+        """Rows of the sample that no image answered, which are written as `blank`."""
+        names = map(self.name_of, self.sample.itertuples(index=False, name=None))
+        return [" ".join(name).strip() for name in names if name not in self._where]
 
     def write(self, path: Path) -> None:
         """The file, with the rows of the sample."""
@@ -56,7 +61,7 @@ class CsvRows(Codec):
                 if self.config.submission.instances and name in written:
                     continue
                 written.add(name)
-                for start, stop in self._where.get(name, [(0, 0)]):
+                for start, stop in self._where.get(name) or [(0, 0)]:
                     self._write_row(file, values, start, stop)
         self._texts.seek(0, io.SEEK_END)
 

@@ -51,6 +51,7 @@ class RleRows(CsvRows):
             if not s.instances:
                 self.keep(name, encoder.pieces())
                 continue
+            self.keep(name, [])
             for ends in encoder.finish():
                 self.keep(name, rle.text_of_ends(ends, s.base, s.relative))
 

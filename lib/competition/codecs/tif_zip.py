@@ -20,6 +20,7 @@ import tifffile
 from lib.competition.codecs.common import Bands, Codec, label_of_array
 from lib.competition.codecs.sample_files import check_like_sample, names_of_files
 from lib.competition.labels.common import Label
+from lib.competition.texts import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
@@ -70,6 +71,11 @@ class TifZip(Codec):
                     while (left := stop - self._files.tell()) > 0:
                         out.write(self._files.read(min(left, HELD_BYTES)))
         self._files.seek(0, io.SEEK_END)
+
+    def unanswered(self) -> list[str]:
+        """Files that the sample submission has, and that no image answered."""
+        s = self.config.submission
+        return [name for name in map(tidy, self.sample[s.id_column]) if name not in self._where] if s.sample else []
 
     def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
         """Labels of the images in `sizes`, large ones in nameless files. Raises UserError as `check` does."""
