@@ -11,8 +11,11 @@ First remakes the out-of-fold maps with exactly the windows, TTA, weights and av
 images will get (cached), and fits the mixture and the decision on them. Writes, in work/<name>/: decision.json,
 submissions/<time>_<tag>.csv with a .json (what it was made from, how fast) and a .yaml beside it, a row of
 submissions/ledger.csv, submission.csv (a copy), report/.
+A call that was killed and is given again goes on with the test images that have no answer yet; under a time limit it
+answers all of them anew.
 """
 
+import os
 import shutil
 import time
 from dataclasses import asdict
@@ -22,12 +25,16 @@ STARTED = time.monotonic()  # the imports below take their seconds, too
 
 from lib import ledger
 from lib.competition.scoring import with_codecs_suffix
-from lib.config import parse_command_line
+from lib.config import Config, parse_command_line
 from lib.errors import run_script
 from lib.imaging.roi import check_boxes
+from lib.inference.backends import Engine
 from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
-from lib.inference.fitting import Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
+from lib.inference.evaluate import Evaluation
+from lib.inference.fitting import Fitted, Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
+from lib.inference.kept import KeptAnswers
 from lib.inference.members import (
+    Part,
     Session,
     check_crops,
     check_gate,
@@ -48,9 +55,10 @@ from lib.report.page import update_report
 from lib.report.speed import speed_rows
 from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
-from lib.stages import answer_stage
+from lib.stage import Stage
+from lib.stages import adopt_report, answer_stage, report_stage
 from lib.terminal import begin
-from lib.workspace import file_fingerprint, replacing
+from lib.workspace import Workspace, file_fingerprint, replacing, short_hash
 
 
 def main(argv: list[str]) -> None:
@@ -72,11 +80,15 @@ def main(argv: list[str]) -> None:
     session, trials = settled(session, judged)
     members = [part.member for part in [*judged, *predicting, *finders]]
     stage = answer_stage(session.config, workspace, competition, members)
-    if stage.up_to_date():
+    shown = report_stage(asked, workspace)
+    adopt_report(shown, stage, workspace.report / "oof.json")
+    answered = stage.up_to_date()
+    if answered and shown.up_to_date(silent=True):
         print(stage.record["facts"]["table"])
         print(f"05: {stage.record['facts']['answer']}")
         return
-    stage.begin()
+    if not answered:
+        stage.begin()
 
     # The decision, on out-of-fold maps made as the test maps will be.
     engine, windows = session.engine(judged), session.windows(judged[0])
@@ -91,8 +103,8 @@ def main(argv: list[str]) -> None:
     gains = ensemble_rows(members, oof, fitted, fold_of, config)
     objects = all_objects(oof, fitted.decision, session.images, competition)
     tables = [f"{text_table(trial['rows'])}\n{trial['note']}" for trial in trials]
-    shown = (members, gains, class_rows(fitted.confusion, competition.label_names), size_rows(objects))
-    tables += [text_table(rows) for rows in shown]
+    rows = (members, gains, class_rows(fitted.confusion, competition.label_names), size_rows(objects))
+    tables += [text_table(own) for own in rows]
     if finders:
         share = share_looked_at(Path(config.infer.roi), session.images.query("split != 'unlabeled'"), windows)
         tables.append(f"regions leave {share:.1%} of all windows to be computed")
@@ -100,7 +112,31 @@ def main(argv: list[str]) -> None:
         tables.append(all_images_note(judged, predicting))
     laps.end("decision")
 
-    # The answers: predicted, decided, encoded by bands of rows, then read back.
+    facts, path = stage.record.get("facts", {}), next(iter(stage.record.get("outputs", [])), "")
+    if not answered:
+        ensemble = judged, predicting, systems
+        facts, path = answer_images(session, ensemble, engine, oof, fitted, stage, tables, laps)
+    shown = report_stage(asked, workspace)
+    found = {"members": members, "ensemble": gains, "trials": trials}
+    write_findings(oof, fitted, found, objects, session, until_of(session, laps.started))
+    shown.finish([workspace.report / "oof.json"])
+    update_report(asked)
+    print(f"{facts['table']}\n\n{text_table(speed_rows(facts['speed']))}")
+    print(f"05: {facts['speed']['images']} test images in {facts['seconds']:.0f} s; {path}")
+    print(f"05: {facts['answer']}")
+
+
+def answer_images(
+    session: Session, ensemble: tuple[list[Part], list[Part], list[str]], engine: Engine, oof: Evaluation,
+    fitted: Fitted, stage: Stage, tables: list[str], laps: Laps,
+) -> tuple[dict, Path]:  # fmt: skip
+    """The answers: predicted, decided, encoded by bands of rows, then read back, and noted in ledger and manifest.
+
+    `ensemble`: parts that are judged and that predict, and their systems; `tables`: to be shown. Returns the manifest's
+    facts and the file of answers.
+    """
+    judged, predicting, systems = ensemble
+    config, competition, workspace = session.config, session.competition, session.workspace
     test = session.images[session.images["split"] == "test"]
     parts, decision = without_idle(predicting, systems, fitted.decision)
     groups = groups_of(parts, session, engine, each=decision.mix is not None)
@@ -109,20 +145,20 @@ def main(argv: list[str]) -> None:
         judge = judge_of(oof, fitted, config)
         planner = planned(groups, parts, systems, judge, session, engine, test, laps.started)
     laps.end("networks and plan")
-    path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
-    path = with_codecs_suffix(path, config.competition)
-    write_answers(path, test, groups, decision, config, competition, planner)
+    written = with_codecs_suffix(workspace.submissions / f".{os.getpid()}.csv", config.competition)
+    made_of = [stage.now, asdict(decision), [repr(group.windows) for group in groups], repr(engine)]
+    kept = None if planner else workspace.root / "answers" / short_hash(made_of)
+    write_answers(written, test, groups, decision, config, competition, planner, kept)
     late = planner.late_note(competition.label_names) if planner else ""
     answer = with_codecs_suffix(workspace.submission, config.competition)
-    with workspace.lock("submission"):  # the decision is that of the answer beside it
+    with workspace.lock("submission"):  # its name is its own, and the decision that of the answer beside it
+        path = new_name(workspace, config)
+        written.replace(path)
         with replacing(answer) as temporary:
             shutil.copyfile(path, temporary)
         decided = decision.save(workspace.decision, check_same_systems(parts))
     laps.end(TEST)
-    found = {"members": members, "ensemble": gains, "trials": trials}
-    write_findings(oof, fitted, found, objects, session, until_of(session, laps.started))
     made_from = {part.member.name: file_fingerprint(part.member.trained) for part in [*parts, *judged]}
-    laps.end("report")
     speed = speed_of(laps, groups, test, session.device, planner)
     about = {
         "made_from": made_from,
@@ -133,12 +169,23 @@ def main(argv: list[str]) -> None:
         "speed": speed, "plan": planner.became() if planner else None, "code": code_version(),
     }  # fmt: skip
     ledger.record(workspace, path, config, about)
-    track(session, path, about)
     table = "\n\n".join(tables)
-    stage.finish([path, workspace.decision, answer], table=table, answer=f"{answer}{late}", **about)
-    update_report(asked)
-    print(f"{table}\n\n{text_table(speed_rows(speed))}")
-    print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {path}\n05: {answer}{late}")
+    outputs = [path, workspace.decision, answer]
+    facts = {"table": table, "answer": f"{answer}{late}", **about}
+    stage.finish(outputs, **facts)
+    KeptAnswers(kept).clear()
+    track(session, path, about)
+    return facts, path
+
+
+def new_name(workspace: Workspace, config: Config) -> Path:
+    """A file of submissions/ that does not exist yet, named by the time and `infer.tag`."""
+    while True:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}_{config.infer.tag}.csv"
+        path = with_codecs_suffix(workspace.submissions / name, config.competition)
+        if not path.exists():
+            return path
+        time.sleep(0.1)
 
 
 def track(session: Session, path: Path, about: dict) -> None:

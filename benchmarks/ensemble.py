@@ -134,7 +134,7 @@ def limited(setting: Setting, scratch: Workspace, limit: float, fresh: bool) -> 
     config = setting.own_config("--workspace", str(scratch.root))
     session, members = Session.open(config), named_parts(facts["members"], scratch)
     return {
-        **row, "expected": plan["expected"], "answered": round(facts["seconds"] - parts["report"], 2),
+        **row, "expected": plan["expected"], "answered": round(facts["seconds"], 2),
         "score": limited_score(session, members, plan, Decision.load(scratch.decision)),
         "passes": [mean_passes(turns) for turns in plan["windows"]], "overlap": plan["overlap"],
     }  # fmt: skip

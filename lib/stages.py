@@ -24,7 +24,9 @@ from lib.imaging.readers.planes import files_of
 from lib.imaging.roi import boxes_file
 from lib.plugins import plugins_of
 from lib.stage import Stage, differences, jsonable
-from lib.workspace import Member, Workspace, short_hash
+from lib.workspace import Member, Workspace, file_fingerprint, short_hash
+
+ANSWERS = "05_infer_ensemble"
 
 
 def tiles_stage(config: Config, workspace: Workspace, competition: Competition, images: list[ImageInfo]) -> Stage:
@@ -98,8 +100,23 @@ def answer_stage(config: Config, workspace: Workspace, competition: Competition,
     inputs = [workspace.images, workspace.folds, *rows, *trained, *boxes_file(config.infer.roi)]
     contents = {"plugins": plugins_of(config.plugins, "answer")}
     return workspace.stage(
-        "05_infer_ensemble", settings_of(config, "answer"), inputs, contents, lambda: options_then(workspace)
+        ANSWERS, settings_of(config, "answer"), inputs, contents, lambda: options_then(workspace)
     )
+
+
+def report_stage(config: Config, workspace: Workspace) -> Stage:
+    """05's tables, curves and pictures for the report, of the answers that its manifest tells of."""
+    return workspace.stage("05_report", settings_of(config, "report"), [workspace.root / f"manifests/{ANSWERS}.json"])
+
+
+def adopt_report(stage: Stage, answers: Stage, oof: Path) -> None:
+    """A version whose 05 had one manifest made the report with the answers: note it, where it is as it would be."""
+    pictures = answers.record.get("made_from", {}).get("option report.pictures")
+    made = answers.record.get("format", 1) == 1 and not answers.changes() and oof.is_file()
+    if made and not stage.record and pictures == stage.now["option report.pictures"]:
+        answers.up_to_date(silent=True)  # which writes it anew
+        stage.now[f"file {answers.path}"] = file_fingerprint(answers.path)
+        stage.finish([oof])
 
 
 def options_then(workspace: Workspace) -> dict[str, object]:

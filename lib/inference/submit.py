@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lib.config import Config
 from lib.errors import UserError
 from lib.inference.decision import Decision
 from lib.inference.evaluate import background_fill
+from lib.inference.kept import KeptAnswers, in_parts
 from lib.inference.plan import Planner
 from lib.inference.predictor import Block, Limits, Source, full_rows
 from lib.inference.rounds import Answer, in_two_rounds
@@ -21,14 +23,17 @@ from lib.inference.sources import limits_of, source_of
 from lib.inference.together import Group, predict_together
 from lib.workspace import replacing
 
+NOTHING = KeptAnswers(None)
+
 
 def write_answers(
     path: Path, images: pd.DataFrame, groups: list[Group], decision: Decision, config: Config,
-    competition: Competition, planner: Planner | None = None,
+    competition: Competition, planner: Planner | None = None, kept: Path | None = None,
 ) -> None:  # fmt: skip
     """Predict images (rows with image_id, path, height, width), write the submission, and read it back.
 
-    Neither maps nor masks are ever held whole. `planner` keeps `groups` to a time limit. Raises UserError where the
+    Neither maps nor masks are ever held whole. `planner` keeps `groups` to a time limit. Answers wait in the folder
+    `kept` until the file is complete; what a killed call left there is not predicted again. Raises UserError where the
     file is not what the organiser asks for.
     """
     if images.empty:
@@ -37,9 +42,12 @@ def write_answers(
             "images are hidden, python -m lib package makes a notebook that answers them"
         )
     codec = open_codec(competition)
-    sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
-    add_answers(codec, sources, groups, decision, config, competition, planner)
     sizes = {image.image_id: (image.height, image.width) for image in images.itertuples()}
+    sources = [
+        replace(source_of(config, image.image_id, image.path), size=sizes[image.image_id])
+        for image in images.itertuples()
+    ]
+    add_answers(codec, sources, groups, decision, config, competition, planner, KeptAnswers(kept))
     with replacing(path) as temporary:
         codec.write(temporary)
         check_answers(temporary, codec, sizes, competition)
@@ -60,9 +68,9 @@ def check_answers(path: Path, codec, sizes: dict[str, tuple[int, int]], competit
 
 def add_answers(
     codec, sources: list[Source], groups: list[Group], decision: Decision, config: Config, competition: Competition,
-    planner: Planner | None = None,
+    planner: Planner | None = None, kept: KeptAnswers = NOTHING,
 ) -> None:  # fmt: skip
-    """Predict the test images and hand their labels to the codec."""
+    """Predict the test images and hand their labels to the codec; those that are `kept` are read."""
     fill = background_fill(competition.channels, len(competition.label_names), decision.gates is not None)
     limits = limits_of(config)
 
@@ -72,11 +80,21 @@ def add_answers(
         for block, _, first in rows:
             yield block.image_id, block.height, block.width, decision.bands(_rows(block, first, rows), limits.folder)
 
-    answers = decided(sources, groups, limits, "05 test images")
+    def add(answers: Iterable[Answer]) -> None:
+        for image_id, height, width, labels in answers:
+            codec.add(image_id, height, width, _placed(labels))
+
     if planner:
-        answers = in_two_rounds(sources, decided, planner, limits)
-    for image_id, height, width, labels in answers:
-        codec.add(image_id, height, width, _placed(labels))
+        add(in_two_rounds(sources, decided, planner, limits))
+        return
+    parts = list(in_parts(sources, groups[0].windows))
+    for number, part in enumerate(parts):
+        told = "05 test images" + (f", part {number + 1} of {len(parts)}" if len(parts) > 1 else "")
+        if kept.has(number):
+            add(kept.read(number))
+            continue
+        with kept.writing(number) as noted:
+            add(map(noted, decided(part, groups, limits, told)))
 
 
 def _rows(block: Block, first: np.ndarray, rows: Iterator) -> Iterator[np.ndarray]:
