@@ -47,6 +47,7 @@ from lib.inference.plan import in_time, planned, until_of
 from lib.inference.settle import settled
 from lib.inference.speed import TEST, Laps, speed_of
 from lib.inference.submit import write_answers
+from lib.inference.unscored import answer_unscored
 from lib.provenance import code_version
 from lib.report.ensemble import all_images_note, ensemble_rows, member_rows
 from lib.report.failures import all_objects, class_rows, size_rows
@@ -70,6 +71,9 @@ def main(argv: list[str]) -> None:
     ledger.read(workspace)  # a damaged one is told now, not after all the work
     competition.check_sample()  # it may be another one since 01
     judged, predicting = chosen_parts(session)
+    if not judged:
+        answer_unscored(session, predicting, laps)
+        return
     systems = check_same_systems(judged)
     check_decide(asked, competition)
     check_gate(judged, asked)

@@ -18,7 +18,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
-from lib.data.folds import read_folds
+from lib.data.folds import ONE_GROUP, read_folds
 from lib.errors import UserError
 from lib.imaging.roi import boxes_file
 from lib.inference.backends import Engine
@@ -143,10 +143,15 @@ def chosen_parts(session: Session) -> tuple[list[Part], list[Part]]:
     """(parts that are judged on out-of-fold maps, parts that predict test images).
 
     The same ones, but with `infer.folds all`: then members of all images predict, and the folds' members that differ
-    from them in nothing else are judged in their place. Raises UserError when there are none.
+    from them in nothing else are judged in their place; nobody is where folds.csv validates no image. Raises UserError
+    when there are none.
     """
     config, workspace = session.config, session.workspace
     experiments = config.infer.experiments or [chosen_experiment(config, workspace)]
+    if (session.folds["fold"] < 0).all():
+        if config.infer.folds != "all":
+            raise UserError(f"{workspace.folds} has no fold to validate on: {ONE_GROUP}")
+        return [], parts_of(workspace.members(experiments, of_all=True), config.infer.weights)
     parts = parts_of(workspace.members(experiments), config.infer.weights)
     if config.infer.folds == "each":
         return parts, parts
