@@ -2,18 +2,18 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints, model_validator
 
 from lib.config.affects import Affects
-from lib.config.presets import COMPETITIONS, PRESETS
+from lib.config.presets import COMPETITIONS
 from lib.config.reserved import meaning_of
 from lib.config.section import Section
+from lib.config.submission import Submission
 from lib.config.templates import check_template
-from lib.config.units import FileName
+from lib.config.units import Column, FileName
 
 Level = Annotated[int, Ge(0), Le(255)]
-Column = Annotated[str, StringConstraints(strip_whitespace=True)]  # heads of CSVs are read without blanks around them
 
 
 class Labels(Section):
@@ -135,103 +135,6 @@ class Pixels(Section):
             raise ValueError(f"competition.pixels.bands names {len(self.bands)} channels; 3 are expected: [3, 2, 1]")
         if self.files and len(self.files) != 3:
             raise ValueError(f"competition.pixels.files names {len(self.files)} files; 3 are expected: [B04, B03, B02]")
-        return self
-
-
-class Submission(Section):
-    """How the answer is written."""
-
-    affects = ("answer",)
-
-    preset: Annotated[str, Affects()] = ""
-    """A known competition: `hubmap2021`, `severstal`, `airbus`, … (all of them in lib/config/presets.py); empty for
-    none. Its form of answers, and its `metric`, `scoring` and `score_background`, become the defaults."""
-    codec: str = "rle"
-    """Submission codec: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
-    `tif` (a ZIP of single-band TIFFs), `png` (a ZIP of grey PNGs), or the name of one that a plugin registers."""
-    sample: str = "sample_submission.csv"
-    """The organiser's sample; gives ids, their order, and the column names. For `tif` and `png`, a ZIP or a folder of
-    sample files: the answer's must have their names, sizes and types. Empty where there is none: answers are then
-    written for all test images, in the order of their ids."""
-    id_column: Column = "id"
-    """Column with the image id."""
-    id_template: str = "{id}"
-    """How that column, or a file's name in a ZIP, is written: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`.
-    `{number}` is the last whole number in an id (`{number:03}`: three digits). `{path}` is where the image lies from
-    the first wildcard of `competition.test_images` on, without suffix: `{path}.jpg`. `patches` also have `{x}` and
-    `{y}`, in pixels."""
-    class_column: Column = ""
-    """Column with the class name, when there is one row per image and class; else empty."""
-    rle_column: Column = "predicted"
-    """Column with the answer."""
-    order: Literal["column", "row"] = "column"
-    """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
-    base: Annotated[int, Ge(0)] = 1
-    """Number of the first pixel."""
-    relative: bool = False
-    """Whether a start counts from the end of the run before."""
-    empty: str = ""
-    """What is written for an image without object."""
-    instances: bool = False
-    """Run-lengths: one row per object, that is, per connected component (also across corners) of a class."""
-    overlap: bool = False
-    """Run-lengths: whether rows of one image may share pixels. What is written here never does."""
-    size: tuple[Annotated[int, Ge(1)], ...] = ()
-    """Height and width of the answer where they are not the image's: decided labels are resized, not probabilities."""
-    resize: Literal["nearest", "center", "majority"] = "nearest"
-    """Which label a pixel of another `size` gets: `nearest` (that of pixel floor(y H / h), as OpenCV), `center` (of
-    floor((y + 0.5) H / h), as PIL), or `majority` (the label that covers most of its area; of equals the lowest)."""
-    patch: Annotated[int, Ge(1)] = 16
-    """`patches`: pixels of a side."""
-    patch_share: Annotated[float, Ge(0), Lt(1)] = 0.25
-    """`patches`: a patch is 1 when more than this share of it is object."""
-    object_value: Annotated[int, Ge(1), Le(255)] = 1
-    """`tif`, `png`: what an object's pixels hold when there is one class; of several, they hold the label index."""
-    max_mb: Annotated[float, Ge(0), Affects()] = 0
-    """Largest file that the competition takes, in megabytes of 1,000,000 bytes, for `python -m lib check`; 0: any."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_preset(cls, values: object):
-        name = values.get("preset") if isinstance(values, dict) else ""
-        if not name or not isinstance(name, str):  # the field's own check tells of another type
-            return values
-        if name not in PRESETS:
-            raise ValueError(f"competition.submission.preset: {name!r} is not known; there are {', '.join(PRESETS)}")
-        return {**PRESETS[name], **values}
-
-    @model_validator(mode="after")
-    def _fits_together(self):
-        here, template = "competition.submission", self.id_template
-        known = {"id": "a", "path": "a", "number": 1, "class": "b"} | (
-            {"x": 0, "y": 0} if self.codec == "patches" else {}
-        )
-        try:
-            template.format(**known)
-        except (KeyError, ValueError, IndexError) as error:
-            names = ", ".join(f"{{{name}}}" for name in known)
-            raise ValueError(
-                f"{here}.id_template: {template!r} cannot be filled in ({error!r}); it may hold {names}"
-            ) from None
-        whole = self.codec in ("pixels", "patches", "tif", "png")  # one answer for all classes and objects
-        mistakes = {
-            f"id_template is {template!r}; it must hold {{id}} or {{number}}, or {{path}}": not any(
-                hole in template for hole in ("{id", "{path", "{number")
-            ),
-            "id_template names the class, and class_column too; keep one": "{class" in template and self.class_column,
-            f"codec {self.codec} tells all classes at once; take the class out of class_column and id_template": whole
-            and ("{class" in template or self.class_column),
-            f"codec {self.codec} has no rows of objects; unset {here}.instances": whole and self.instances,
-            f"codec patches gives the answer's size; unset {here}.size": self.codec == "patches" and self.size,
-            f"size is {list(self.size)}; height and width are expected: [256, 256]": len(self.size) not in (0, 2),
-            f"codec pixels writes a number for each pixel; set {here}.size, as in [256, 256]": self.codec == "pixels"
-            and not self.size,
-            "sample is empty; codec patches needs the organiser's sample submission": not self.sample
-            and self.codec == "patches",
-        }
-        for sentence, made in mistakes.items():
-            if made:
-                raise ValueError(f"{here}.{sentence}")
         return self
 
 

@@ -4,7 +4,7 @@ import re
 from typing import Annotated
 
 from annotated_types import Ge, Interval
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -45,6 +45,7 @@ def file_name(text: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(file_name)]
+Column = Annotated[str, StringConstraints(strip_whitespace=True)]  # heads of CSVs are read without blanks around them
 
 
 def duration(seconds: float) -> str:
