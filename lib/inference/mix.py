@@ -65,7 +65,8 @@ def equal(systems: int) -> tuple[float, ...]:
 class Judge:
     """Scores mixtures on a sample of pixels of some images, by the competition's metric.
 
-    One class: by the threshold that is best for each, where thresholds are searched (`search`), else at one half.
+    One class: by the threshold that is best for each, where thresholds are searched (`search`), else at one half. It is
+    best on the images that are scored, so such scores compare mixtures and say nothing of other images.
     """
 
     def __init__(self, points: Points, n_labels: int, mix: Mix, config: Competition, search: bool):

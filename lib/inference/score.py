@@ -54,7 +54,8 @@ def score(
     precision: str,
     quick: bool = False,
 ) -> Scored:
-    """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5.
+    """The competition's metric on stitched whole images with 05's windows, without TTA, at threshold 0.5: nothing is
+    fitted.
 
     Of several networks the mean. `quick`: windows do not overlap. `report.pictures` of the worst images' maps are kept
     for a tracker.
