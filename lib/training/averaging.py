@@ -37,11 +37,13 @@ class WeightAverage:
         return out
 
     def state_dict(self) -> dict:
-        return {"count": self.count, "state": self.state}
+        # A mean of nothing is overwritten by its first network: a quarter of what is saved, where SWA comes late.
+        return {"count": self.count, "state": {} if self.decay is None and not self.count else self.state}
 
     def load_state_dict(self, saved: dict) -> None:
         self.count = saved["count"]
-        self.state = {name: value.to(self.state[name].device) for name, value in saved["state"].items()}
+        if saved["state"]:
+            self.state = {name: value.to(self.state[name].device) for name, value in saved["state"].items()}
 
 
 def mean_of(states: list[dict], like: nn.Module) -> WeightAverage:

@@ -18,6 +18,10 @@ from lib.training.losses import build_loss
 from lib.training.model import build_network
 
 GOLDEN = Path(__file__).with_name("golden_demo.json")
+# CPUs round differently, and each step adds to it. Against the committed curve, torch's AVX2 kernels differ by 1e-8,
+# 2e-7, 2e-6, 9e-6, 3e-5 and 5e-5, and its plain ones (ATEN_CPU_CAPABILITY=default, oneDNN at SSE4.1, two threads) by
+# 4e-8, 9e-6, 3e-5, 4e-7, 5e-5 and 1e-4 of the loss. A change of what is computed shows in the first epochs.
+ROUNDING = [1e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,7 +31,8 @@ def test_the_demos_loss_curve_is_the_committed_one(tmp_path):
     if not GOLDEN.exists():
         GOLDEN.write_text(json.dumps(curve) + "\n")
         pytest.fail("there was no golden curve; it is written now")
-    assert curve == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)  # CPUs round differently
+    for epoch, (now, then) in enumerate(zip(curve, json.loads(GOLDEN.read_text()), strict=True)):
+        assert now == pytest.approx(then, rel=ROUNDING[epoch]), f"epoch {epoch}"
     assert curve[-1] < 0.9 * curve[0]
 
 

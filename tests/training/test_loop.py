@@ -73,6 +73,25 @@ def test_swa_is_the_mean_of_what_it_saw():
     assert torch.allclose(average.network(nets[0]).state_dict()[name], mean, atol=1e-6)
 
 
+def test_an_average_goes_on_from_what_was_saved_and_a_mean_of_nothing_takes_no_room():
+    nets = [build_network(Model(architecture="tiny"), 1) for _ in range(3)]
+    for decay in (None, 0.5):
+        whole, resumed = WeightAverage(nets[0], decay), WeightAverage(nets[0], decay)
+        assert bool(whole.state_dict()["state"]) == (decay is not None)
+        for net in nets:
+            whole.update(net)
+            resumed.update(net)
+            later = WeightAverage(nets[2], decay)
+            later.load_state_dict(resumed.state_dict())
+            resumed = later
+        empty = WeightAverage(nets[2], decay)
+        empty.load_state_dict(WeightAverage(nets[0], decay).state_dict())
+        for net in nets:
+            empty.update(net)
+        for average in (resumed, empty):
+            assert all(torch.equal(average.state[name], value) for name, value in whole.state.items())
+
+
 def test_batch_norm_statistics_are_those_of_the_data():
     net = build_network(Model(architecture="tiny"), 1)
     batches = [torch.rand(4, 3, 16, 16) * 255 for _ in range(3)]
