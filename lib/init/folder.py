@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.competition.dataset import image_files
+from lib.competition.image_files import image_files
 from lib.competition.labels.coco import read_coco
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.rle_csv import read_csv

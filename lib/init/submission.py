@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from lib.competition.dataset import listed_names
+from lib.competition.image_files import listed_names
 from lib.competition.labels.rle_csv import NOTHING
 from lib.config.competition import Submission
 from lib.config.presets import PRESETS

@@ -1,0 +1,74 @@
+"""Which files below the organiser's folder are images, and what a list calls them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.competition.labels.rle_csv import read_csv
+from lib.competition.labels.template import image_id_of
+from lib.competition.texts import readings, tidy, visible_files
+from lib.config.competition import External
+from lib.errors import UserError
+from lib.imaging.reader import SUFFIXES
+
+HOME = "competition"  # the source of the organiser's own images
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """One file of the organiser's, or of an external source; `below`: what `{path}` of a template is for it."""
+
+    image_id: str
+    split: str
+    source: str
+    path: Path
+    below: str = ""
+
+
+def external_images(source: External) -> list[ImageInfo]:
+    """A source's images: for training where they have labels, else without labels."""
+    key, root = f"competition.external {source.name}", Path(source.root)
+    if not root.is_dir():
+        raise UserError(f"{key}: there is no folder {root}; mend its root")
+    if not source.images or Path(source.images).is_absolute():
+        raise UserError(f"{key}: images {source.images!r} is no pattern relative to its root ({root}), as images/*")
+    files = image_files(root, source.images, key)
+    split = "train" if source.labels else "unlabeled"
+    return [ImageInfo(f"{source.name}_{image_id_of(path, '')}", split, source.name, path) for path in files]
+
+
+def tails(path: Path) -> set[str]:
+    """
+    >>> sorted(tails(Path("data/test/a.png")))
+    ['a.png', 'data/test/a.png', 'test/a.png']
+    """
+    return {Path(*path.parts[i:]).as_posix() for i in range(len(path.parts))}
+
+
+def listed_names(path: Path) -> set[str]:
+    """What stands in the lines of a text, or in the first column of a CSV; paths from Windows as here, too."""
+    if path.suffix.lower() == ".txt" and path.is_file():
+        texts = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    else:
+        table = read_csv(path, [])
+        texts = [table.columns[0], *table.iloc[:, 0]]  # there may be no header
+    return {reading for text in texts for reading in readings(tidy(text))}
+
+
+def image_files(root: Path, pattern: str, key: str) -> list[Path]:
+    """The images below `root` that match, without hidden ones (`._a.png` of macOS, `.ipynb_checkpoints`).
+
+    Raises UserError, naming the option `key`, when there is none.
+    """
+    files = [path for path in visible_files(root, pattern) if path.suffix.lower() in SUFFIXES]
+    if not files:
+        raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(SUFFIXES)}){_brackets(root, pattern)}")
+    return files
+
+
+def _brackets(root: Path, pattern: str) -> str:
+    """Advice where a pattern's brackets are part of a name; else empty."""
+    escaped = pattern.replace("[", "[[]")
+    found = escaped != pattern and any(root.glob(escaped))
+    return f"; brackets in a name are written {escaped}" if found else ""
