@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.config.competition import Pixels
+from lib.errors import UserError
 from lib.imaging.reader import open_image
 
 SIDE = 1024  # of the middle of an image that is looked at
@@ -30,11 +31,22 @@ def span(path: Path, pixels: Pixels, tail: float = 0.0) -> tuple[float, float]:
     Readers show 256 levels of any range, so the range is narrowed until the pixels fill it. A value far below or
     above all others stands for no data (-32768, 65535) and does not count, unless only one value would be left.
     """
+    if has_8_bits(path, pixels):
+        return 0, 255
     for aside in ((False, False), (True, False), (False, True)):
         low, high, levels, alone = _narrowed(path, pixels, tail, aside)
         if not alone or (any(aside) and levels > FEW):
             return low, high
     return _narrowed(path, pixels, tail, (False, False))[:2]
+
+
+def has_8_bits(path: Path, pixels: Pixels) -> bool:
+    """Whether an image can be shown without a range. `pixels`: which channels."""
+    try:
+        open_image(path, pixels.model_copy(update={"range": ()})).close()
+    except UserError:
+        return False
+    return True
 
 
 def _narrowed(

@@ -50,7 +50,8 @@ class Folder:
     """Files by what they are; paths are relative to `root`, with slashes.
 
     `texts`: JSONs that are no COCO, and lists. `pixels`: how deep pictures are shown. `image_ids`: as the option.
-    `unread`: files that no reader takes, by suffix. `broken`: pictures that their reader refuses, and why.
+    `endings`: of the files of an image's channels, where names do not tell red, green and blue. `unread`:
+    files that no reader takes, by suffix. `broken`: pictures that their reader refuses, and why.
     """
 
     root: Path
@@ -61,6 +62,7 @@ class Folder:
     texts: list[str] = field(default_factory=list)
     pixels: Pixels = AS_THEY_ARE
     image_ids: str = ""
+    endings: list[str] = field(default_factory=list)
     unread: dict[str, list[str]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
@@ -104,7 +106,7 @@ def look(root: Path) -> Folder:
     if not folder.pictures:
         raise UserError(_no_image(folder))
     tables = [[list(table[c]) for c in table.columns] for table in folder.tables.values() if len(table)]
-    folder.image_ids, files = find_ids(folder.pictures, tables, folder.masks)
+    folder.image_ids, files, folder.endings = find_ids(folder.pictures, tables, folder.masks)
     folder.pictures = of_first_band(folder.pictures, files)
     folder.pixels = Pixels(files=files)
     return folder

@@ -20,8 +20,11 @@ BANDS = 16  # files of one image, at most
 COLOURS = (("B04", "B03", "B02"), ("red", "green", "blue"), ("R", "G", "B"))
 
 
-def find_ids(pictures: list[str], columns: list[list[list[str]]], masks: list[str]) -> tuple[str, tuple[str, ...]]:
-    """(`competition.image_ids`, `competition.pixels.files`) that explain most of what names the images.
+def find_ids(
+    pictures: list[str], columns: list[list[list[str]]], masks: list[str]
+) -> tuple[str, tuple[str, ...], list[str]]:
+    """(`competition.image_ids`, `competition.pixels.files`) that explain most of what names the images; how the files
+    of all channels end, where no name tells which are red, green and blue.
 
     `columns`: of each table, the cells of its columns. Raises UserError where nothing tells two pictures apart.
     """
@@ -33,14 +36,15 @@ def find_ids(pictures: list[str], columns: list[list[list[str]]], masks: list[st
         files = _red_green_blue(bands)
         apart, better = _best(of_first_band(pictures, files), columns, masks)
         if apart is not None and better > score:
-            return apart, files
+            named = any({name.lower() for name in names} <= {one.lower() for one in files} for names in COLOURS)
+            return apart, files, [] if named else sorted(next(iter(bands.values())))
     if template is None:
         names = defaultdict(list)
         for name in pictures:
             names[PurePosixPath(name).stem].append(name)
         one, other = next(own for own in names.values() if len(own) > 1)[:2]
         raise UserError(f"nothing in their paths tells {one} from {other}; remove one of them")
-    return template, ()
+    return template, (), []
 
 
 def of_first_band(pictures: list[str], files: tuple[str, ...]) -> list[str]:

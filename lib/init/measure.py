@@ -92,6 +92,8 @@ def sizes_of(root: Path, names: list[str], pixels: Pixels) -> Sizes:
             heights.append(reader.height)
             widths.append(reader.width)
             channels.add(reader.channels)
+    if deep and len(deep) < len(heights):  # each type then is shown in its own whole range
+        return Sizes(len(names), heights, widths, max(channels), DEEP)
     black_white = shown_range(evenly(deep, LOOKED), pixels) if deep else ()
     return Sizes(len(names), heights, widths, max(channels), black_white)
 

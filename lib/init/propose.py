@@ -11,7 +11,7 @@ from lib.competition.dataset import Competition
 from lib.config.competition import Competition as Settings
 from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
-from lib.init import choose, groups, label_jsons, label_masks, label_tables, labels, measure, submission
+from lib.init import bands, choose, groups, label_jsons, label_masks, label_tables, labels, measure, submission
 from lib.init.folder import Folder, glob_of, look
 from lib.init.found import Choice, Notes, choice_if, some
 from lib.init.trial import what_fails
@@ -64,21 +64,7 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
         f"width), {sizes.channels} channels"
     )
-    pixels = [
-        *choice_if(folder.pixels.files, "competition.pixels.files", list(folder.pixels.files), "red, green, blue"),
-        *choice_if(sizes.range, "competition.pixels.range", list(sizes.range), "more than 8 bits"),
-        *choice_if(sizes.channels > 4, "competition.pixels.bands", [0, 1, 2], f"of {sizes.channels} channels"),
-    ]
-    if sizes.range:
-        folder.pixels = folder.pixels.model_copy(update={"range": sizes.range})
-        black, white = sizes.range
-        notes.unsure.append(
-            f"which values are black and white in images of more than 8 bits: {black} and {white} "
-            "(competition.pixels.range)"
-        )
-    if folder.pixels.files or sizes.channels > 4:
-        what = f"files {', '.join(folder.pixels.files)}" if folder.pixels.files else "channels 0, 1, 2"
-        notes.unsure.append(f"which channels networks should see as red, green and blue: {what} (competition.pixels)")
+    folder.pixels = folder.pixels.model_copy(update={"range": sizes.range})
     if folder.image_ids:
         notes.found.append(f"ids: {folder.image_ids}, such as {min(images)} of {images[min(images)]}")
     wanted = submission.recognise(folder, notes)
@@ -95,6 +81,7 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
     measure.physical_scale(folder, list(images.values()), notes)
     split = train - unnamed if found.whole else train  # those without label take part in no fold
     grouping = groups.recognise(folder, split, wanted.ids, set(_samples(folder)), notes)
+    pixels = bands.shown(folder, sizes.channels)
     competition = [
         Choice("competition.name", name),
         Choice("competition.root", str(root)),
@@ -110,6 +97,7 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         *[choice for choice in grouping.choices if choice.key.startswith("competition.")],
         *_metric(classes, wanted, notes),
     ]
+    competition = bands.with_best(folder, sizes.channels, competition, pixels, notes)
     competition, settings, objects = _measured(competition, found, notes)
     answer = min(wanted.options.get("size") or (0,))
     scale, why = choose.scale_of(sizes, objects, answer)

@@ -376,3 +376,38 @@ def test_one_file_of_labels_in_each_folder(tmp_path):
     table(tmp_path / "raw/sample_submission.csv", ["record_id", "encoded_pixels"], sample)
     options, competition = options_of(tmp_path)
     assert options["competition.labels.files"] == "*/{id}/pixel_masks.npy" and len(competition.ids("train")) == 8
+
+
+@pytest.mark.parametrize("in_files", [False, True])
+def test_the_channels_that_tell_the_labels_are_seen(tmp_path, in_files):
+    """Objects show in the difference of channels 4 and 2 alone; the others tell nothing."""
+    rng = np.random.default_rng(1)
+    for number in range(9):
+        label, split = scene(number, 80, 80)[1], "train" if number < 7 else "test"
+        values = 900 + 60 * rng.standard_normal((80, 80, 1)) + 20 * rng.standard_normal((80, 80, 6))
+        values[..., 4] += 70 * (label > 0)
+        values[..., 2] -= 70 * (label > 0)
+        values, name = values.astype(np.uint16), f"c{number:02}x"
+        if in_files:
+            for i in range(6):
+                save(tmp_path / f"raw/{split}/{name}/b{i}.tif", values[..., i])
+        else:
+            place = tmp_path / f"raw/{split}"
+            place.mkdir(parents=True, exist_ok=True)
+            np.save(place / f"{name}.npy", values)
+        if split == "train":
+            save(tmp_path / f"raw/labels/{name}.tif", label)
+    options, competition = options_of(tmp_path)
+    files, bands = options["competition.pixels.files"], options["competition.pixels.bands"]
+    assert {"b4", "b2"} <= set(files) if in_files else {4, 2} <= set(bands)
+    assert len(competition.ids("train")) == 7 and sorted(competition.ids("test")) == ["c07x", "c08x"]
+    low, high = options["competition.pixels.range"]
+    assert 550 < low < 800 and 1000 < high < 1250
+
+
+def test_channels_whose_names_tell_colours_stay(tmp_path):
+    import odd_layouts
+
+    odd_layouts.bands(tmp_path / "raw")
+    options, _ = options_of(tmp_path)
+    assert options["competition.pixels.files"] == ("B04", "B03", "B02")
