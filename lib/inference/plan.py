@@ -154,12 +154,8 @@ class Planner:
         self.unseen = round(float(expected_windows(images, self.first.windows, self.config).sum()))
 
     def late_note(self, names: list[str]) -> str:
-        """What the last line of a run says of windows that were left over; `names` of the labels."""
-        late, every = self.late
-        if not late:
-            return ""
-        return (f"; the time limit left {late} of {every} windows without a prediction, and they are "
-                f"{names[self.label]}")  # fmt: skip
+        """As the function; `names` of the labels."""
+        return late_note(*self.late, names[self.label])
 
     @property
     def late(self) -> tuple[int, int]:
@@ -217,6 +213,15 @@ def order_of(parts: list[Part], order: list[str], views: int) -> list[tuple[int,
     turns = [(folds.index(part.member.fold), order.index(part.system)) for part in parts]
     networks = sorted(range(len(parts)), key=turns.__getitem__)
     return [(network, view) for view in range(views) for network in networks]
+
+
+def late_note(late: int, every: int, name: str) -> str:
+    """What a run's last line says of windows that were left over, and are of the class `name` now.
+
+    >>> late_note(0, 9, "sea"), late_note(2, 9, "sea")
+    ('', '; the time limit left 2 of 9 windows without a prediction, and they are sea')
+    """
+    return f"; the time limit left {late} of {every} windows without a prediction, and they are {name}" if late else ""
 
 
 def in_time(session: Session, parts: list[Part], engine: Engine, whole_maps: bool) -> Session:

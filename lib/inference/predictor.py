@@ -18,7 +18,8 @@ from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.paste import paste
-from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader, Scaled, open_image
+from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader, Scaled
+from lib.imaging.readers.spool import open_divided
 from lib.imaging.roi import Box, boxes_file, read_boxes, regions, windows_around
 from lib.imaging.stitch import Resizer, Spool, stitch
 from lib.memory import give_back
@@ -42,7 +43,7 @@ class Source:
     part: Box | None = None
 
     def open(self) -> ImageReader:
-        reader = open_image(self.path, self.pixels)
+        reader = open_divided(self.path, self.pixels)
         return Cutout(reader, self.part) if self.part else reader
 
 

@@ -9,7 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def in_two_rounds(
     """
     limits = replace(limits, over=planner.first.forward.over)
     sizes = list(planner.images[["height", "width"]].itertuples(index=False, name=None))
-    kept = Labels(limits.folder)
+    kept = Labels(tempfile.TemporaryFile(dir=limits.folder))  # noqa: SIM115 (for its life)
     for image_id, _, _, bands in decided(sources, [planner.first], limits, "05 test images"):
         kept.put(image_id, bands)
     planner.leave([i for i, source in enumerate(sources) if source.image_id not in kept])
@@ -52,14 +52,13 @@ def in_two_rounds(
 
 
 class Labels:
-    """Label indices of images, in a nameless file of `folder`."""
+    """Label indices of images in an open binary file, compressed; `places` tells where each image's bands are."""
 
-    def __init__(self, folder: Path | None = None):
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (for its life)
-        self._places: dict[str, list[tuple[int, int, tuple[int, int]]]] = {}
+    def __init__(self, file: BinaryIO, places: dict[str, list] | None = None):
+        self._file, self.places = file, places if places is not None else {}
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._places
+        return image_id in self.places
 
     def put(self, image_id: str, bands: Iterable[np.ndarray]) -> None:
         """Write an image's bands (h, W) uint8; what it had before stays until they are complete."""
@@ -67,11 +66,11 @@ class Labels:
         for band in bands:
             offset = self._file.seek(0, 2)
             places.append((offset, self._file.write(zlib.compress(np.ascontiguousarray(band), 1)), band.shape))
-        self._places[image_id] = places
+        self.places[image_id] = places
 
     def get(self, image_id: str) -> Iterator[np.ndarray]:
         """An image's bands, from the top down."""
-        for offset, length, shape in self._places[image_id]:
+        for offset, length, shape in self.places[image_id]:
             self._file.seek(offset)
             yield np.frombuffer(zlib.decompress(self._file.read(length)), np.uint8).reshape(shape)
 

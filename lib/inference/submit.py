@@ -23,8 +23,6 @@ from lib.inference.sources import limits_of, source_of
 from lib.inference.together import Group, predict_together
 from lib.workspace import replacing
 
-NOTHING = KeptAnswers(None)
-
 
 def write_answers(
     path: Path, images: pd.DataFrame, groups: list[Group], decision: Decision, config: Config,
@@ -36,18 +34,20 @@ def write_answers(
     `kept` until the file is complete; what a killed call left there is not predicted again. Raises UserError where the
     file is not what the organiser asks for.
     """
+    write_encoded(path, images, answers_to(images, groups, decision, config, competition, planner, kept), competition)
+
+
+def write_encoded(path: Path, images: pd.DataFrame, answers: Iterable[Answer], competition: Competition) -> None:
+    """Write the submission of the answers to some images (rows with image_id, height, width), and read it back."""
     if images.empty:
         print(
             "warning: there is no test image here, so the answer is the sample submission as it stands; where test "
             "images are hidden, python -m lib package makes a notebook that answers them"
         )
     codec = open_codec(competition)
+    for image_id, height, width, labels in answers:
+        codec.add(image_id, height, width, _placed(labels))
     sizes = {image.image_id: (image.height, image.width) for image in images.itertuples()}
-    sources = [
-        replace(source_of(config, image.image_id, image.path), size=sizes[image.image_id])
-        for image in images.itertuples()
-    ]
-    add_answers(codec, sources, groups, decision, config, competition, planner, KeptAnswers(kept))
     with replacing(path) as temporary:
         codec.write(temporary)
         check_answers(temporary, codec, sizes, competition)
@@ -66,11 +66,17 @@ def check_answers(path: Path, codec, sizes: dict[str, tuple[int, int]], competit
         )
 
 
-def add_answers(
-    codec, sources: list[Source], groups: list[Group], decision: Decision, config: Config, competition: Competition,
-    planner: Planner | None = None, kept: KeptAnswers = NOTHING,
-) -> None:  # fmt: skip
-    """Predict the test images and hand their labels to the codec; those that are `kept` are read."""
+def answers_to(
+    images: pd.DataFrame, groups: list[Group], decision: Decision, config: Config, competition: Competition,
+    planner: Planner | None = None, kept: Path | None = None,
+) -> Iterator[Answer]:  # fmt: skip
+    """Predict images (rows with image_id, path, height, width) and decide, in their order; those that are `kept` are
+    read. Neither maps nor masks are ever held whole. `planner` keeps `groups` to a time limit."""
+    sources = [
+        replace(source_of(config, image.image_id, image.path), size=(image.height, image.width))
+        for image in images.itertuples()
+    ]
+    kept = KeptAnswers(kept)
     fill = background_fill(competition.channels, len(competition.label_names), decision.gates is not None)
     limits = limits_of(config)
 
@@ -80,21 +86,17 @@ def add_answers(
         for block, _, first in rows:
             yield block.image_id, block.height, block.width, decision.bands(_rows(block, first, rows), limits.folder)
 
-    def add(answers: Iterable[Answer]) -> None:
-        for image_id, height, width, labels in answers:
-            codec.add(image_id, height, width, _placed(labels))
-
     if planner:
-        add(in_two_rounds(sources, decided, planner, limits))
+        yield from in_two_rounds(sources, decided, planner, limits)
         return
     parts = list(in_parts(sources, groups[0].windows))
     for number, part in enumerate(parts):
         told = "05 test images" + (f", part {number + 1} of {len(parts)}" if len(parts) > 1 else "")
         if kept.has(number):
-            add(kept.read(number))
+            yield from kept.read(number)
             continue
         with kept.writing(number) as noted:
-            add(map(noted, decided(part, groups, limits, told)))
+            yield from map(noted, decided(part, groups, limits, told))
 
 
 def _rows(block: Block, first: np.ndarray, rows: Iterator) -> Iterator[np.ndarray]:

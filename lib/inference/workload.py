@@ -12,15 +12,18 @@ import pandas as pd
 import torch
 
 from lib.config import Config
+from lib.imaging.content import content_map
 from lib.imaging.roi import read_boxes
 from lib.inference.backends import as_images
 from lib.inference.coarse import share_looked_at
 from lib.inference.forward import Ensemble
 from lib.inference.members import roi_file
-from lib.inference.predictor import Windows, count_windows
+from lib.inference.predictor import Source, Windows, count_windows
 from lib.inference.sources import roi_of
 from lib.inference.together import Group
 from lib.precision import finished
+
+LOOKS = 16  # images that a sample looks at
 
 
 def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[list[float]]:
@@ -67,6 +70,18 @@ def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> 
         content, side = np.sqrt(1 - images["blank_share"]), windows.size / windows.scale
         seen = ((content + side / images["height"]) * (content + side / images["width"])).clip(upper=1).to_numpy()
     return np.array([count_windows(image.height, image.width, windows) for image in images.itertuples()]) * seen
+
+
+def sampled_blank_share(sources: list[Source]) -> float:
+    """The mean blank share of some images, evenly spread over all; 0 where windows are computed everywhere."""
+    shares = []
+    for place in np.unique(np.linspace(0, len(sources) - 1, min(LOOKS, len(sources))).round().astype(int)):
+        source = sources[place]
+        if source.roi not in ("content", "coarse"):
+            return 0.0
+        with source.open() as reader:
+            shares.append(content_map(reader, source.blank_tolerance).share)
+    return float(np.mean(shares))
 
 
 def overlapping(windows: Windows, overlap: float) -> Windows:

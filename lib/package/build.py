@@ -88,6 +88,10 @@ def _portable(config: Config, folder: Path) -> Config:
         plugins.append(f"plugins/{number}_{file.name}")
         (folder / "plugins").mkdir(exist_ok=True)
         shutil.copyfile(file, folder / plugins[-1])
+    # Of this machine and this run: device, threads and backend are chosen anew where it is put, and it has no limit.
+    anew = {"train": {"device": "auto", "threads": 0}, "infer": {"backend": "auto", "time_limit": 0}}
+    for section, fresh in anew.items():
+        config = config.model_copy(update={section: getattr(config, section).model_copy(update=fresh)})
     gone = {"root": "", "metadata": "", "unlabeled_images": "", "answers": ""}
     competition = config.competition.model_copy(update=gone)
     # A package has no table of 01 to look it up in.

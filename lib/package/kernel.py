@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lib.competition.kaggle import kaggle_user
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config
-from lib.package.layout import NOTEBOOK, WHEELS, split_pattern
+from lib.package.layout import NOTEBOOK, WHEELS
 
 UNKNOWN = "YOUR-KAGGLE-NAME"
 ABOUT = """# {title}
@@ -16,50 +16,37 @@ ABOUT = """# {title}
 Predicts the test images with the packaged ensemble ({networks} networks), without internet. Whatever the competition's
 sample submission, or where there is none its list or folder, holds is answered, so that hidden test images are too.
 """
+LIMIT = """# Time for this notebook, such as "8.5h": Kaggle stops it at the competition's limit, often 9 hours.
+TIME_LIMIT = ""
+"""
 INSTALL = f"""import subprocess
 import sys
+import time
 from pathlib import Path
 
-INPUT, OUTPUT = Path("/kaggle/input"), Path("/kaggle/working")
-
-
-def find(name):
-    \"\"\"Kaggle mounts datasets and competitions one to three folders deep.\"\"\"
-    return next(path for depth in range(1, 4) for path in sorted(INPUT.glob("*/" * depth + name)))
-
-
-package = find("infer.py").parent
+BEGAN, INPUT, OUTPUT = time.time(), Path("/kaggle/input"), Path("/kaggle/working")
+# Kaggle mounts datasets one to three folders deep.
+package = next(path for depth in range(1, 4) for path in sorted(INPUT.glob("*/" * depth + "infer.py"))).parent
 wheels = sorted(map(str, (package / "{WHEELS}").glob("*.whl")))
 if wheels:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *wheels], check=True)
 """
-SAMPLED = """sample = find({sample!r})
-images = sample.parents[{depth}] / {images!r}
-command = [sys.executable, package / "infer.py", "--images", images, "--sample", sample, "--out", OUTPUT / {out!r}]
+PREDICT = """command = [sys.executable, package / "infer.py", "--input", INPUT, "--out", OUTPUT / {out!r}]
+if TIME_LIMIT:
+    command += ["--infer.time_limit", TIME_LIMIT, "--began", str(BEGAN)]
 subprocess.run(command, check=True)
-"""
-WITHOUT_SAMPLE = """images = find({images!r})
-command = [sys.executable, package / "infer.py", "--images", images, "--out", OUTPUT / {out!r}]
-{listed}subprocess.run(command, check=True)
 """
 
 
 def notebook(config: Config, title: str, networks: int) -> dict:
-    """An .ipynb of three cells: what it is, install, predict."""
-    sample, listed = PurePosixPath(config.competition.submission.sample), config.competition.test_list
-    values = {
-        "sample": str(sample),
-        "depth": len(sample.parts) - 1,
-        "listed": f'command += ["--list", find({listed!r})]\n' if listed else "",
-        "images": split_pattern(config.competition.test_images)[0],
-        "out": with_codecs_suffix(Path("submission"), config.competition).name,
-    }
-    predict = SAMPLED if config.competition.submission.sample else WITHOUT_SAMPLE
+    """An .ipynb of four cells: what it is, its time limit, install, predict."""
+    out = with_codecs_suffix(Path("submission"), config.competition).name
     return {
         "cells": [
             _cell("markdown", ABOUT.format(title=title, networks=networks)),
+            _cell("code", LIMIT),
             _cell("code", INSTALL),
-            _cell("code", predict.format(**values)),
+            _cell("code", PREDICT.format(out=out)),
         ],
         "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
         "nbformat": 4,

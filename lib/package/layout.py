@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from lib.competition.labels.template import fixed_part
+from lib.config.competition import Competition
+from lib.errors import UserError
+from lib.imaging.reader import SUFFIXES
 
 MEMBERS = "members.json"
 NOTEBOOK = "notebook.ipynb"
@@ -22,3 +26,42 @@ def split_pattern(glob: str) -> tuple[str, str]:
     """
     fixed = fixed_part(glob)
     return str(fixed), str(PurePosixPath(glob).relative_to(fixed))
+
+
+DEPTH = 3  # folders between a notebook's input folder and a competition's files
+
+
+def found_in(folder: Path, package: Path, competition: Competition) -> tuple[Path, Path | None, Path | None]:
+    """(folder of test images, sample submission, list of test images) of a competition somewhere below `folder`.
+
+    Datasets and competitions are mounted none to three folders deep; `package` is not looked through. What holds images
+    goes before what does not. Raises UserError where there is nothing.
+    """
+    sample = competition.submission.sample
+    listed = "" if sample else competition.test_list
+    inside, pattern = split_pattern(competition.test_images)
+    empty = None
+    for root in _roots(folder, package):
+        named = [root / name for name in (sample, listed) if name]
+        images = root / inside
+        if not all(file.exists() for file in named) or not images.is_dir():
+            continue
+        found = images, root / sample if sample else None, root / listed if listed else None
+        files = (path for path in images.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
+        if any(package not in path.parents for path in files):
+            return found
+        if named or inside != ".":
+            empty = empty or found
+    if empty:
+        return empty
+    asked = ", ".join([*(name for name in (sample, listed) if name), competition.test_images])
+    raise UserError(f"--input: no folder in {folder} holds {asked}; add the competition's data to the notebook")
+
+
+def _roots(folder: Path, package: Path) -> Iterator[Path]:
+    """`folder` and the folders below it, the nearest first."""
+    yield folder
+    for depth in range(1, DEPTH + 1):
+        for path in sorted(folder.glob("/".join("*" * depth))):
+            if path.is_dir() and package != path and package not in path.parents:
+                yield path

@@ -15,8 +15,8 @@ from lib.inference.evaluate import background_fill
 from lib.inference.forward import Ensemble
 from lib.inference.pace import FirstPass, PacedEnsemble
 from lib.inference.plan import Plan, Planner
-from lib.inference.predictor import Source, Windows
-from lib.inference.submit import add_answers
+from lib.inference.predictor import Windows
+from lib.inference.submit import answers_to
 from lib.inference.together import Group
 
 CPU = torch.device("cpu")
@@ -54,15 +54,6 @@ def images(tmp_path):
     return [tmp_path / f"im{number}.png" for number in range(5)]
 
 
-class Codec:
-    def __init__(self):
-        self.found = {}
-
-    def add(self, image_id, height, width, bands):
-        self.found[image_id] = np.concatenate([band for _, band in bands]).copy()
-        assert self.found[image_id].shape == (height, width)
-
-
 def parts_of(nets):
     return [SimpleNamespace(member=SimpleNamespace(fold=i, experiment="a"), system="a") for i in range(len(nets))]
 
@@ -75,10 +66,9 @@ def answered(images, nets, limit, clock, classes=(), told=0.0, label=0, seconds=
     config = load(None, options)
     groups = [Group(Windows(WINDOW, 0.0, 1.0, "constant", 0.0), Ensemble(nets, CPU, tta=tta))]
     table = pd.DataFrame({"image_id": [path.stem for path in images], "height": SIZE, "width": SIZE})
-    table["blank_share"] = told
-    sources = [Source(path.stem, path, config.infer.roi) for path in images]
+    table["blank_share"], table["path"] = told, list(map(str, images))
     names = SimpleNamespace(channels=len(classes) or 1, label_names=classes or ("background", "light"))
-    codec, calls, planner = Codec(), [], None
+    found, calls, planner = {}, [], None
     if limit:
         planner = Planner(groups, parts_of(nets), config, table, limit, clock)
         views = len(groups[0].forward.views)
@@ -89,8 +79,10 @@ def answered(images, nets, limit, clock, classes=(), told=0.0, label=0, seconds=
         for kind in (FirstPass, PacedEnsemble):
             call = kind.__call__
             patch.setattr(kind, "__call__", lambda s, w, own=call: calls.append((type(s), len(w))) or own(s, w))
-        add_answers(codec, sources, groups, decision, config, names, planner)
-    return codec.found, planner, calls
+        for image_id, height, width, bands in answers_to(table, groups, decision, config, names, planner):
+            found[image_id] = np.concatenate(list(bands))
+            assert found[image_id].shape == (height, width)
+    return found, planner, calls
 
 
 def test_all_windows_have_one_pass_before_any_has_a_second_and_glass_is_no_work(images):

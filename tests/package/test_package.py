@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 from lib.__main__ import main
+from lib.config import load
 from lib.errors import UserError
 from lib.workspace import Workspace
 
@@ -51,6 +53,11 @@ def offline(folder):
     (folder / "offline/sitecustomize.py").write_text(BLOCKED)
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "OMP_NUM_THREADS", "LD_LIBRARY_PATH")}
     return {**kept, "PYTHONPATH": str(folder / "offline"), "HOME": str(folder / "home")}
+
+
+def offline_again(folder):
+    shutil.rmtree(folder / "offline")
+    return offline(folder)
 
 
 def call(command, environment, folder):
@@ -93,10 +100,14 @@ def test_a_package_answers_as_05_did_without_network_and_training_data(tiny, tmp
     assert len({line for line in expected.splitlines()[1:] if not line.endswith(b",")}) == 2, "the answers are empty"
     assert not list(folder.glob("infer_*"))
 
-    # A limit, in which there is time for everything.
-    late = call([*command, "--sample", data / "sample_submission.csv", "--infer.time_limit", "9m"], environment, folder)
-    assert late.returncode == 0 and "planned are 4 of 4 passes" in late.stdout, late.stderr
-    assert (folder / "submission.csv").read_bytes() == expected
+    # A limit, in which there is time for everything; two devices, which share the images.
+    limit, devices = ["--infer.time_limit", "9m"], ["--devices", "cpu", "cpu"]
+    for more, told in ((limit, "planned are 4 of 4 passes"), (devices, "2 images")):
+        (folder / "submission.csv").unlink()
+        done = call([*command, "--sample", data / "sample_submission.csv", *more], environment, folder)
+        assert done.returncode == 0 and told in done.stdout, done.stderr
+        assert (folder / "submission.csv").read_bytes() == expected
+        assert "without a prediction" not in done.stdout
 
     # Other images, as on Kaggle when it is judged: the sample says which.
     (data / "test/im6.png").rename(data / "test/hidden.png")
@@ -128,6 +139,30 @@ def test_the_notebook_installs_and_predicts_where_kaggle_mounts_things(tiny, tmp
     assert kernel["enable_internet"] is False and kernel["competition_sources"] == ["discs"]
     run_notebook(package, folder, kernel["code_file"])
     assert (folder / "submission.csv").read_bytes() == expected
+    cells = json.loads((package / "notebook.ipynb").read_text())["cells"]
+    assert "".join(cells[1]["source"]).splitlines()[-1] == 'TIME_LIMIT = ""', "it is asked for at the top"
+
+
+def test_device_threads_backend_and_limit_are_of_the_machine_that_predicts(tiny, tmp_path_factory):
+    local = ["--train.device", "cpu", "--train.threads", "1", "--infer.time_limit", "20m", "--infer.backend", "eager"]
+    make_submission(tiny, *local)
+    main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
+    config = load(tiny.parent / "package/config.yaml")
+    assert (config.train.device, config.train.threads) == ("auto", 0)
+    assert (config.infer.backend, config.infer.time_limit) == ("auto", 0)
+    folder = tmp_path_factory.mktemp("elsewhere")
+    package, data = mounted(tiny, folder)
+    command = [sys.executable, package / "infer.py", "--input", folder / "input", "--devices", "cpu", "cpu"]
+    limits = ["--infer.time_limit", "100s", "--began", "1"]  # since 1970: it is long over
+    done = call([*command, *limits], offline(folder), folder)
+    assert done.returncode == 0, done.stderr
+    windows = re.search("the time limit left ([0-9]+) of ([0-9]+) windows .* are background$", done.stdout.strip())
+    assert windows and windows[1] == windows[2] != "0", "of both processes' images"
+    assert (folder / "submission.csv").read_text().splitlines()[1:] == ["im6,", "im7,"]
+    (data / "test/im7.png").write_bytes((data / "test/im7.png").read_bytes()[:900])
+    done = call([*command, "--out", "broken.csv"], offline_again(folder), folder)
+    assert done.returncode == 2 and "error: the process on cpu failed with exit code 2; see above" in done.stderr
+    assert "im7.png" in done.stderr and not (folder / "broken.csv").exists()
 
 
 def test_mixtures_and_rules_travel(tiny, tmp_path_factory):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,10 +15,32 @@ from typing import Any
 from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.reader import open_image
-from lib.imaging.readers.base import optional
+from lib.imaging.readers.base import ImageReader, optional
 from lib.imaging.readers.plain import PLAIN_SUFFIXES, STREAMED, decoded
 
 TILE = 512
+
+
+def open_divided(path: Path, pixels: Pixels) -> ImageReader:
+    """As `open_image`; what can only be decoded whole has a copy in the system's temporary folder until closed."""
+    reader = open_image(path, pixels)
+    if not reader.undividable:
+        return reader
+    reader.close()
+    folder = tempfile.TemporaryDirectory(prefix="image_")
+    try:
+        reader = open_image(spooled(path, pixels, Path(folder.name)), pixels)
+    except BaseException:
+        folder.cleanup()
+        raise
+    close = reader.close
+
+    def close_both() -> None:
+        close()
+        folder.cleanup()
+
+    reader.close = close_both
+    return reader
 
 
 def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
@@ -42,7 +65,7 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
     if free < 1.1 * size:
         raise UserError(
             f"{path} can only be decoded whole, which takes {size / 1e9:.1f} GB of disk; {folder} has "
-            f"{free / 1e9:.1f} GB left: make room, or set workspace to a folder on another disk"
+            f"{free / 1e9:.1f} GB left: make room, or set workspace (in a package: TMPDIR) to a folder on another disk"
         )
     vips = optional("pyvips", "'pyvips[binary]'", path)
     vips.cache_set_max(0)

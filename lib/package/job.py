@@ -1,0 +1,76 @@
+"""What a package predicts, and with what: the images that are there, and the ensemble beside its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from lib.competition.dataset import Competition
+from lib.competition.scoring import test_sizes
+from lib.config import Config
+from lib.errors import UserError
+from lib.inference.decision import Decision
+from lib.inference.evaluate import background_fill
+from lib.inference.members import Session, groups_of, named_parts
+from lib.inference.plan import Planner, until_of
+from lib.inference.rounds import Answer
+from lib.inference.submit import answers_to
+from lib.inference.workload import sampled_blank_share
+from lib.package.layout import BOXES, MEMBERS
+from lib.training.device import pick_device
+from lib.workspace import Workspace, read_json
+
+
+@dataclass(frozen=True)
+class Job:
+    """`images`: rows with image_id, path, height, width and blank_share; `home`: the package; `folder`: for files that
+    are needed meanwhile; `started`: when (monotonic) `infer.time_limit` began."""
+
+    config: Config
+    competition: Competition
+    images: pd.DataFrame
+    home: Path
+    folder: Path
+    started: float
+
+    @classmethod
+    def of(cls, config: Config, home: Path, folder: Path, started: float) -> Job:
+        """Raises UserError where images and sample do not match, or boxes are missing."""
+        competition = Competition(config.competition, only_test=True)
+        competition.check_sample()
+        strangers = set(competition.ids("test")) - set(read_json(home / MEMBERS, {})["images"])
+        if strangers and config.infer.roi == str(home / BOXES):
+            raise UserError(
+                f"no boxes are packaged for {min(strangers)!r} and other images; give theirs with --infer.roi FILE"
+                + (", or look everywhere with --infer.roi content" if config.preprocess.mode == "tiles" else "")
+            )
+        sizes = test_sizes(competition)
+        rows = [(image.image_id, str(image.path), *sizes[image.image_id]) for image in competition.images]
+        images = pd.DataFrame(rows, columns=["image_id", "path", "height", "width"]).assign(blank_share=0.0)
+        return cls(config, competition, images, home, folder, started)
+
+    def on(self, device: str) -> Job:
+        """The same on another device."""
+        train = self.config.train.model_copy(update={"device": device})
+        return replace(self, config=self.config.model_copy(update={"train": train}))
+
+    def answers(self) -> tuple[Iterator[Answer], Planner | None]:
+        """The answer to each image, and, under a time limit, what keeps them to it."""
+        config, images, competition = self.config, self.images, self.competition
+        about, decision = read_json(self.home / MEMBERS, {}), Decision.load(Workspace(self.home).decision)
+        parts = named_parts(about["members"], Workspace(self.home))
+        device = pick_device(config.train.device, config.train.threads)
+        session = Session(config, competition, Workspace(self.folder), device, images, folds=pd.DataFrame())
+        groups, planner = groups_of(parts, session, session.engine(parts), each=decision.mix is not None), None
+        if config.infer.time_limit:
+            sources = session.sources(images["image_id"])
+            images = images.assign(blank_share=sampled_blank_share(sources))
+            planner = Planner(groups, parts, config, images, until_of(session, self.started))
+            planner.warm(sources)
+            order, label = about["systems"] or list(dict.fromkeys(part.system for part in parts)), about["unseen"]
+            fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated, label)
+            planner.follow(planner.plan_for(order, planner.measure(sources)), fill, label)
+        return answers_to(images, groups, decision, config, competition, planner), planner

@@ -1,0 +1,93 @@
+"""Several devices predict a package's images together: each a share of them, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib.config import Config
+from lib.errors import UserError
+from lib.inference.plan import late_note
+from lib.inference.rounds import Answer, Labels
+from lib.inference.submit import write_encoded
+from lib.package.job import Job
+from lib.workspace import read_json, write_json
+
+
+def gpus_of(config: Config) -> list[str]:
+    """All GPUs, where `train.device` is auto and there are several."""
+    count = torch.cuda.device_count() if config.train.device == "auto" else 0
+    return [f"cuda:{number}" for number in range(count)] if count > 1 else []
+
+
+def share_of(job: Job, number: int, count: int) -> Job:
+    """The images that process `number` of `count` predicts: of all, the largest first, each goes to the process that
+    has least."""
+    pixels = (job.images["height"] * job.images["width"]).to_numpy()
+    load, own = np.zeros(count), []
+    for place in np.argsort(-pixels, kind="stable"):
+        least = int(np.argmin(load))
+        load[least] += pixels[place]
+        own += [int(place)] if least == number else []
+    return replace(job, images=job.images.iloc[sorted(own)].reset_index(drop=True))
+
+
+def write_share(job: Job, path: Path, number: int, count: int) -> None:
+    """A process's work: the labels of its images in the file `path`, and a JSON beside it that tells where each is."""
+    answers, planner = share_of(job, number, count).answers()
+    with path.open("wb+") as file:
+        labels, sizes = Labels(file), {}
+        for image_id, height, width, bands in answers:
+            labels.put(image_id, bands)
+            sizes[image_id] = height, width
+    late = [*planner.late, planner.label] if planner else [0, 0, 0]
+    write_json(path.with_suffix(".json"), {"places": labels.places, "sizes": sizes, "late": late})
+
+
+def shared_out(job: Job, out: Path, devices: list[str], command: list[str]) -> str:
+    """Start `command` once for each of `devices`, and write the answers of all; returns what is to be said of windows
+    that were left over. Raises UserError where a process fails; the others are ended then."""
+    paths = [job.folder / f"share{number}.labels" for number in range(len(devices))]
+    threads = job.config.train.threads or max(1, (os.cpu_count() or 1) // len(devices))
+    running = []
+    try:
+        for number, (device, path) in enumerate(zip(devices, paths, strict=True)):
+            own = ["--train.device", device, "--train.threads", str(threads)]
+            own += ["--share", str(number), str(len(devices)), "--out", str(path)]
+            running.append(subprocess.Popen([*command, *own]))
+        _wait(running, devices)
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait()
+    found = [read_json(path.with_suffix(".json"), {}) for path in paths]
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open("rb")) for path in paths]
+        stores = [Labels(file, about["places"]) for file, about in zip(files, found, strict=True)]
+        sizes = {image_id: size for about in found for image_id, size in about["sizes"].items()}
+        write_encoded(out, job.images, _in_order(job, stores, sizes), job.competition)
+    late, every = (sum(about["late"][i] for about in found) for i in (0, 1))
+    return late_note(late, every, job.competition.label_names[found[0]["late"][2]])
+
+
+def _wait(running: list[subprocess.Popen], devices: list[str]) -> None:
+    """Until all processes have ended well."""
+    while any(process.poll() is None for process in running) or any(process.returncode for process in running):
+        for process, device in zip(running, devices, strict=True):
+            if process.returncode:
+                raise UserError(f"the process on {device} failed with exit code {process.returncode}; see above")
+        time.sleep(0.1)
+
+
+def _in_order(job: Job, stores: list[Labels], sizes: dict[str, list[int]]) -> Iterator[Answer]:
+    for image_id in job.images["image_id"]:
+        store = next(store for store in stores if image_id in store)
+        yield image_id, *sizes[image_id], store.get(image_id)

@@ -1,0 +1,44 @@
+"""Where a package finds a competition below a notebook's input folder."""
+
+import pytest
+
+from lib.config.competition import Competition
+from lib.errors import UserError
+from lib.package.layout import found_in
+
+
+def competition(images, sample="sample_submission.csv", listed=""):
+    return Competition(test_images=images, submission={"sample": sample}, test_list=listed)
+
+
+def lay(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+@pytest.mark.parametrize("depth", ["", "discs", "competitions/discs", "datasets/someone/discs"])
+@pytest.mark.parametrize("images, names, inside", [
+    ("test/*", ["test/a.png"], "test"), ("*", ["a.png"], "."), ("*.tif", ["a.tif"], "."),
+    ("*_rgb.png", ["a_rgb.png"], "."), ("test/*/images/*.png", ["test/a/images/a.png"], "test"),
+    ("*/a.png", ["x/a.png"], "."),
+])  # fmt: skip
+@pytest.mark.parametrize("sample, listed", [("sample_submission.csv", ""), ("", ""), ("", "test.txt")])
+def test_images_are_found_beside_their_sample_or_list_or_alone(tmp_path, depth, images, names, inside, sample, listed):
+    package = lay(tmp_path / "datasets/me/package", "infer.py", "lib/a.py", "pictures/a.png", "a.png", "test/a.png")
+    home = lay(tmp_path / depth, *names, *(name for name in (sample, listed) if name))
+    found = found_in(tmp_path, package, competition(images, sample, listed))
+    assert found == (home / inside, home / sample if sample else None, home / listed if listed else None)
+
+
+def test_a_folder_with_images_goes_before_one_without_and_nothing_is_said(tmp_path):
+    lay(tmp_path / "a", "sample_submission.csv", "test/readme.txt")
+    home = lay(tmp_path / "b", "sample_submission.csv", "test/x.png")
+    package = tmp_path / "package"
+    assert found_in(tmp_path, package, competition("test/*"))[0] == home / "test"
+    (home / "test/x.png").unlink()
+    assert found_in(tmp_path, package, competition("test/*"))[0] == tmp_path / "a/test", "hidden images come later"
+    with pytest.raises(UserError, match=r"--input: no folder in .* holds other.csv, test/\*; add the"):
+        found_in(tmp_path, package, competition("test/*", "other.csv"))
