@@ -6,7 +6,7 @@ from itertools import count, islice
 
 import pytest
 
-from lib.ahead import ahead
+from lib.ahead import ahead, beside
 from lib.errors import UserError
 
 
@@ -42,6 +42,38 @@ def test_the_thread_ends_and_lets_go_when_nobody_wants_more():
     assert list(islice(values, 4)) == [0, 1, 2, 3]
     values.close()
     wait_for(lambda: closed and not set(threading.enumerate()) - before)
+
+
+def test_work_beside_keeps_its_order_and_is_one_value_behind():
+    def doubled(values):
+        for value in values:
+            yield 2 * value
+            yield 2 * value + 1
+
+    made = []
+    results = beside(doubled, (made.append(i) or i for i in range(50)))
+    assert list(results) == list(range(100)) and made == list(range(50))
+    assert list(beside(doubled, (i for i in ()))) == []
+
+
+@pytest.mark.parametrize("fails", [0, 3])
+def test_what_either_side_raises_is_raised_where_results_are_wanted(fails):
+    def failing(values):
+        for value in values:
+            if value == fails:
+                raise UserError("the disk is full")
+            yield value
+
+    def values():
+        yield from range(fails)
+        raise UserError("no network")
+
+    before = set(threading.enumerate())
+    with pytest.raises(UserError, match="the disk is full"):
+        list(beside(failing, (i for i in count())))
+    with pytest.raises(UserError, match="no network"):
+        list(beside(failing, values()))
+    wait_for(lambda: not set(threading.enumerate()) - before)
 
 
 def wait_for(there, seconds=10.0):

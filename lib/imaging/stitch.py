@@ -93,7 +93,7 @@ def stitch(
     edges = panel_edges(width, max(panel, window) if panel else width)
     rows = [(y, deque(x for _, x in row)) for y, row in groupby(corners, key=itemgetter(0))]
     stops = [*(y for y, _ in rows[1:]), height]
-    windows = iter(windows)
+    windows, scratch = iter(windows), np.empty((channels, window, window), np.float32)  # new memory would cost more
 
     def untouched(top: int, bottom: int) -> Iterator[Place]:
         for y in range(top, bottom, window):
@@ -119,9 +119,9 @@ def stitch(
                 x = xs.popleft()
                 values, columns = next(windows), min(window, width - x)
                 inside = min(columns, x1 - x)
-                _add(here[:, :, x - x0 :], values, weights, held, 0, inside)
+                _add(here[:, :, x - x0 :], values, weights, scratch, (0, inside))
                 if inside < columns:
-                    _add(there, values, weights, held, inside, columns)
+                    _add(there, values, weights, scratch, (inside, columns))
                 del values  # on it hangs a whole batch, while the next one is computed
             if done < held:
                 spool.put(p, here[:, done:].copy())
@@ -139,12 +139,15 @@ def panel_edges(width: int, panel: int) -> list[int]:
     return [*(p * panel for p in range(max(1, width // panel))), width]
 
 
-def _add(sums: np.ndarray, values: np.ndarray, weights: np.ndarray, held: int, left: int, right: int) -> None:
-    """Add a window's columns `left` to `right` to the first columns of `sums`."""
-    share = weights[:held, left:right]
-    target = sums[:, :, : right - left]
-    target[:-1] += values[:, :held, left:right] * share
-    target[-1] += share
+def _add(
+    sums: np.ndarray, values: np.ndarray, weights: np.ndarray, scratch: np.ndarray, columns: tuple[int, int]
+) -> None:
+    """Add some columns of a window, as many rows as there are, to the first columns of `sums`; `scratch` is theirs."""
+    here = np.s_[: sums.shape[1], columns[0] : columns[1]]
+    target, products = sums[:, :, : columns[1] - columns[0]], scratch[:, *here]
+    np.multiply(values[:, *here], weights[here], out=products)
+    target[:-1] += products
+    target[-1] += weights[here]
 
 
 def mean_of(sums: np.ndarray, fill: np.ndarray) -> np.ndarray:

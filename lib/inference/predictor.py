@@ -1,111 +1,29 @@
 """Huge images through a network: windows read ahead, batched across images, stitched to finished blocks.
 
-Memory: what windows still touch, never the image's height.
+Reading and stitching have a thread each, so that the network waits for neither. Memory: what windows still touch, never
+the image's height, and two batches of maps: one is stitched while the next is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
-from lib.ahead import ahead
-from lib.config.competition import Pixels
+from lib.ahead import ahead, beside
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.paste import paste
-from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader, Scaled
-from lib.imaging.readers.spool import open_divided
+from lib.imaging.reader import Scaled
 from lib.imaging.roi import Box, boxes_file, read_boxes, regions, windows_around
 from lib.imaging.stitch import Resizer, Spool, stitch
+from lib.inference.work import USUAL, Block, Limits, Source, Windows
 from lib.memory import give_back
 from lib.terminal import progress
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image to predict, or only a `part` of it (y, x, height, width). `roi` as in lib/imaging/roi.py.
-
-    `size` (height, width) and `seen`, the share that is not blank, tell how long it may take, where they are known.
-    """
-
-    image_id: str
-    path: Path
-    roi: str = "none"
-    blank_tolerance: float = 6.0
-    pixels: Pixels = AS_THEY_ARE
-    size: tuple[int, int] = (1, 1)
-    seen: float = 1.0
-    part: Box | None = None
-
-    def open(self) -> ImageReader:
-        reader = open_divided(self.path, self.pixels)
-        return Cutout(reader, self.part) if self.part else reader
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of `size` pixels after `scale`; `overlap` is the share that neighbours have in common."""
-
-    size: int
-    overlap: float
-    scale: float
-    blend: str
-    margin: float
-    whole: str = ""
-    """`letterbox` or `stretch`: no windows, but the whole image shrunk to `size`, or each of its boxes."""
-    turns: bool = False
-    """Neighbouring windows are flipped differently, so that overlaps average views at no cost."""
-
-    @property
-    def stride(self) -> int:
-        return max(1, round(self.size * (1 - self.overlap)))
-
-
-@dataclass(frozen=True)
-class Limits:
-    """`batch_size` windows a forward pass; `max_gib` is held beside the network and the windows read ahead.
-
-    Overlaps of very wide images that take more than a quarter of it wait in a file of `folder` (None: the system's).
-    Once `over()` no image is begun any more, and windows are not read: they are black.
-    """
-
-    batch_size: int = 8
-    max_gib: float = 0.25
-    folder: Path | None = None
-    over: Callable[[], bool] = bool  # never
-
-    @property
-    def bytes(self) -> float:
-        return self.max_gib * 2**30
-
-
-USUAL = Limits()
-TRIMMED = 8  # blocks after which freed memory is handed back
-
-
-@dataclass(frozen=True)
-class Block:
-    """Finished probabilities (S, K, h, w) float32, at row `y` and column `x` of the original image."""
-
-    image_id: str
-    y: int
-    x: int
-    probs: np.ndarray
-    height: int
-    width: int
-
-    @property
-    def first(self) -> bool:
-        return self.y == self.x == 0
-
-    @property
-    def last(self) -> bool:
-        return (self.y + self.probs.shape[2], self.x + self.probs.shape[3]) == (self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -120,6 +38,10 @@ class _Plan:
     scaled: tuple[int, int]
     corners: list[tuple[int, int]]
     boxes: list[Box] | None = None
+
+
+_Computed = tuple[list[_Plan], Sequence[np.ndarray]]
+TRIMMED = 8  # blocks after which freed memory is handed back
 
 
 def predict(
@@ -139,37 +61,48 @@ def predict(
     """
     sources = list(sources)
     work = _Work(sources, windows, description)
-    weights = window_weights(windows.size, windows.blend, windows.margin)
     everywhere = np.tile(np.asarray(fill, np.float32), systems)
-    column = (len(everywhere) + 1) * windows.size * 4  # bytes
-    panel = max(windows.size, int(limits.bytes / 16 / column))  # two are worked on
-    counted = work.counted(forward)
-    for plan, results in _outputs(_read_ahead(sources, windows, limits), counted, limits.batch_size):
-        work.planned(len(plan.corners))
-        spool = Spool(limits.bytes / 4, limits.folder)
-        if plan.boxes is not None:
-            row = (len(everywhere) + 1) * min(panel, plan.size[1]) * 4  # bytes
-            step = max(1, int(limits.bytes / 8 / row))
-            maps = (_unpadded(next(results).reshape(-1, *weights.shape), box, windows) for box in plan.boxes)
-            for y, x, values in paste(plan.size, plan.boxes, maps, everywhere, panel, step, spool):
-                yield Block(plan.image_id, y, x, values.reshape(systems, -1, *values.shape[1:]), *plan.size)
-            continue
-        size = plan.size if restore else plan.scaled
-        resizer = Resizer(plan.scaled, size)
-        grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
-        row = len(everywhere) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
-        step = max(1, int(limits.bytes / 8 / row))
-        flat = (
-            flipped(next(results).reshape(-1, *weights.shape), turn_of(corner, windows))  # no name keeps it
-            for corner in plan.corners
-        )
-        blocks = stitch(plan.scaled, plan.corners, flat, weights, everywhere, panel, spool)
-        for number, (y, x, block) in enumerate(blocks):
-            if number % TRIMMED == 0:
-                give_back()
-            for y0, x0, values in resizer.push(y, x, block, step):
-                yield Block(plan.image_id, y0, x0, values.reshape(systems, -1, *values.shape[1:]), *size)
+    computed = _computed(_read_ahead(sources, windows, limits), work.counted(forward), limits.batch_size)
+
+    def stitched(items: Iterator[_Computed]) -> Generator[Block, None, None]:
+        for plan, results in _by_image(items):
+            work.planned(len(plan.corners))
+            for y, x, values, size in _stitched(plan, results, windows, everywhere, limits, restore):
+                yield Block(plan.image_id, y, x, values.reshape(systems, -1, *values.shape[1:]), *size)
+
+    yield from beside(stitched, computed)
     work.bar.close()
+
+
+def _stitched(
+    plan: _Plan, results: Iterator[np.ndarray], windows: Windows, fill: np.ndarray, limits: Limits, restore: bool
+) -> Iterator[tuple[int, int, np.ndarray, tuple[int, int]]]:
+    """(y, x, values (S * K, h, w), (height, width) of the whole map) of one image's blocks."""
+    weights = window_weights(windows.size, windows.blend, windows.margin)
+    column = (len(fill) + 1) * windows.size * 4  # bytes
+    panel = max(windows.size, int(limits.bytes / 16 / column))  # two are worked on
+    spool = Spool(limits.bytes / 4, limits.folder)
+    if plan.boxes is not None:
+        row = (len(fill) + 1) * min(panel, plan.size[1]) * 4  # bytes
+        step = max(1, int(limits.bytes / 8 / row))
+        maps = (_unpadded(next(results).reshape(-1, *weights.shape), box, windows) for box in plan.boxes)
+        for place in paste(plan.size, plan.boxes, maps, fill, panel, step, spool):
+            yield *place, plan.size
+        return
+    size = plan.size if restore else plan.scaled
+    resizer = Resizer(plan.scaled, size)
+    grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
+    row = len(fill) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
+    step = max(1, int(limits.bytes / 8 / row))
+    flat = (
+        flipped(next(results).reshape(-1, *weights.shape), turn_of(corner, windows))  # no name keeps it
+        for corner in plan.corners
+    )
+    for number, (y, x, block) in enumerate(stitch(plan.scaled, plan.corners, flat, weights, fill, panel, spool)):
+        if number % TRIMMED == 0:
+            give_back()
+        for place in resizer.push(y, x, block, step):
+            yield *place, size
 
 
 class _Work:
@@ -298,39 +231,41 @@ def _read_source(source: Source, windows: Windows, over: Callable[[], bool]) -> 
             yield flipped(pad(pixels, size).transpose(2, 0, 1), turn_of((y, x), windows)).transpose(1, 2, 0)
 
 
-def _outputs(feed: Iterator, forward: Callable, batch_size: int) -> Iterator[tuple[_Plan, Iterator[np.ndarray]]]:
-    """(plan, iterator over its windows' outputs), while batches fill across image borders."""
+def _computed(feed: Iterator, forward: Callable, batch_size: int) -> Generator[_Computed, None, None]:
+    """Batches that fill across image borders, and the plans of images that begin before they end."""
     plans: list[_Plan] = []
     waiting: list[np.ndarray] = []
-    ready: list[np.ndarray] = []
-    ended = False
+    for item in feed:
+        if isinstance(item, _Plan):
+            plans.append(item)
+            continue
+        waiting.append(item)
+        if len(waiting) == batch_size:
+            yield plans, forward(np.stack(waiting))
+            plans, waiting = [], []
+    yield plans, forward(np.stack(waiting)) if waiting else ()
 
-    def more() -> None:
-        """Read until one batch is computed, or the end."""
-        nonlocal ended
-        for item in feed:
-            if isinstance(item, _Plan):
-                plans.append(item)
-            else:
-                waiting.append(item)
-                if len(waiting) == batch_size:
-                    break
-        else:
-            ended = True
-        if waiting:
-            ready.extend(forward(np.stack(waiting)))
-            waiting.clear()
+
+def _by_image(items: Iterator[_Computed]) -> Iterator[tuple[_Plan, Iterator[np.ndarray]]]:
+    """(plan, iterator over its windows' outputs) of every image."""
+    plans: deque[_Plan] = deque()
+    ready: deque[np.ndarray] = deque()
+
+    def more() -> bool:
+        """Whether there was another batch."""
+        for begun, outputs in items:
+            plans.extend(begun)
+            ready.extend(outputs)
+            return True
+        return False
 
     def results(count: int) -> Iterator[np.ndarray]:
         for _ in range(count):
             while not ready:
                 more()
-            yield ready.pop(0)
+            yield ready.popleft()
 
-    while True:
-        while not plans and not ended:
-            more()
-        if not plans:
-            return
-        plan = plans.pop(0)
-        yield plan, results(len(plan.corners))
+    while plans or more():
+        if plans:
+            plan = plans.popleft()
+            yield plan, results(len(plan.corners))

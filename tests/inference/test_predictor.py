@@ -1,9 +1,11 @@
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import cv2
@@ -115,11 +117,11 @@ def test_an_identity_network_gives_the_image_back(image, blend, tta, size):
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.4])
-def test_a_batch_of_maps_is_let_go_before_the_next_is_computed(image, overlap):
+def test_one_batch_of_maps_is_held_while_the_next_is_computed(image, overlap):
     batches = []
 
     def forward(windows):
-        assert not batches or batches[-1]() is None, "the maps of two batches are held"
+        assert len([batch for batch in batches if batch() is not None]) <= 1, "the maps of three batches are held"
         maps = np.ones((len(windows), 1, 1, 32, 32), np.float32)
         batches.append(weakref.ref(maps))
         return maps
@@ -128,6 +130,63 @@ def test_a_batch_of_maps_is_let_go_before_the_next_is_computed(image, overlap):
     for _ in predict([Source("a", image[0])], forward, windows, np.zeros(1), 1, Limits(batch_size=2, max_gib=1e-5)):
         pass
     assert len(batches) > 4
+
+
+def test_the_network_computes_while_maps_are_stitched_in_a_thread_of_its_own(image, monkeypatch):
+    stitching, computing, threads = Event(), Event(), set()
+    real = predictor.stitch
+
+    def stitch(size, corners, flat, *rest):
+        def watched():
+            for number, values in enumerate(flat):
+                threads.add(threading.get_ident())
+                if number == 0:
+                    stitching.set()
+                    assert computing.wait(20), "the next batch is not computed before this one is stitched"
+                yield values
+
+        return real(size, corners, watched(), *rest)
+
+    def forward(windows):
+        if forward.calls:
+            assert stitching.wait(20)
+            computing.set()
+        forward.calls += 1
+        return np.ones((len(windows), 1, 1, 32, 32), np.float32)
+
+    forward.calls = 0
+    monkeypatch.setattr(predictor, "stitch", stitch)
+    windows = Windows(32, 0.0, 1.0, "constant", 0.0)
+    assert list(predict([Source("a", image[0])], forward, windows, np.zeros(1), 1, Limits(2)))
+    assert len(threads) == 1 and threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("where", ["network", "stitch", "consumer"])
+@pytest.mark.parametrize("kind", [UserError, KeyboardInterrupt])
+def test_what_is_raised_reaches_the_caller_and_threads_end(image, monkeypatch, where, kind):
+    def running():
+        return {thread for thread in threading.enumerate() if "tqdm" not in thread.name}
+
+    before = running()
+
+    def raising(*_):
+        raise kind("stop")
+
+    def forward(windows):
+        return raising() if where == "network" else np.ones((len(windows), 1, 1, 32, 32), np.float32)
+
+    if where == "stitch":
+        monkeypatch.setattr(predictor.Resizer, "push", raising)
+    windows = Windows(32, 0.5, 1.0, "constant", 0.0)
+    blocks = predict([Source("a", image[0])] * 9, forward, windows, np.zeros(1), 1, Limits(2))
+    with pytest.raises(kind, match="stop"):
+        for _ in blocks:
+            raising()
+    blocks.close()
+    end = time.monotonic() + 10
+    while running() - before:
+        assert time.monotonic() < end, "a thread lives on"
+        time.sleep(0.01)
 
 
 def test_maps_do_not_change_with_memory_and_batch(image):
