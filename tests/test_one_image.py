@@ -55,3 +55,17 @@ def test_one_image_passes_preflight_where_nothing_is_validated(one, capsys):
         preflight(str(one), [])
     preflight(str(one), [*ALL, "--infer.folds", "all"])
     assert "all stages passed" in capsys.readouterr().out
+
+
+def test_init_proposes_what_one_group_can_do_and_tries_it(one):
+    from lib.init.choose import folds
+    from lib.init.trial import what_fails
+
+    assert [choice.key for choice in folds(2, 9)] == ["folds.k"] and folds(2, 9)[0].value == 2
+    assert "one image or one group cannot be validated" in what_fails(one)
+    config = yaml.safe_load(one.read_text())
+    for choice in folds(1, 1):
+        section, key = choice.key.split(".")
+        config[section][key] = choice.value
+    one.write_text(yaml.safe_dump(config))
+    assert what_fails(one) == ""

@@ -73,9 +73,13 @@ def background_keep(held: float) -> Choice:
     return Choice("preprocess.background_keep", keep, f"{held:.0%} of the tiles hold an object: about as many others")
 
 
-def folds(groups: int, images: int) -> Choice:
+def folds(groups: int, images: int) -> list[Choice]:
+    """As many folds as groups and machine allow; none where one group cannot be validated."""
+    if groups < 2:
+        why = f"{images} labeled image(s) in one group cannot be validated: no score will tell what is better"
+        return [Choice("train.folds", ["all"], why), Choice("infer.folds", "all", why)]
     k = min(groups, 3 if images < 100 or not torch.cuda.is_available() else 5)
-    return Choice("folds.k", max(2, k), f"{groups} groups, {images} images")
+    return [Choice("folds.k", k, f"{groups} groups, {images} images")]
 
 
 def training(classes: int, sizes: Sizes, objects: Objects, crop: int) -> list[Choice]:

@@ -107,7 +107,7 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         Choice("preprocess.scale", scale, why),
         choose.background_keep(_share_with_object(settings, windows, scale, notes)),
         *windows,
-        choose.folds(grouping.groups, len(split)),
+        *choose.folds(grouping.groups, len(split)),
         *[choice for choice in grouping.choices if choice.key.startswith("folds.")],
         *choose.training(len(classes), sizes, objects, crop),
     ]

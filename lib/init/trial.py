@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from lib.competition.dataset import HOME, Competition
 from lib.competition.scoring import open_codec
 from lib.config import load
-from lib.data.folds import assign_folds, check_folds, name_groups
+from lib.data.split_check import check_split
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.init.found import evenly
@@ -27,7 +25,7 @@ def what_fails(path: Path) -> str:
         open_codec(competition)
         for split in ("train", "test"):
             _open_some(competition, split)
-        _make_folds(competition, config.folds)
+        check_split(config, competition)
     except UserError as error:
         return str(error)
     return ""
@@ -42,18 +40,3 @@ def _open_some(competition: Competition, split: str) -> None:
             reader.read(0, 0, min(16, height), min(16, width))
         if split == "train":
             competition.open_label(image, height, width).read(0, 0, min(SIDE, height), min(SIDE, width))
-
-
-def _make_folds(competition: Competition, folds) -> None:
-    """Name groups and assign folds as 02 does, without balancing. Raises UserError."""
-    import pandas as pd
-
-    ids = competition.ids("train")
-    groups = name_groups(ids, competition.metadata, folds)
-    if len(set(groups)) < 2:
-        raise UserError(
-            f"there are {len(ids)} labeled images in {len(set(groups))} group, and validation needs two groups at "
-            "least: cut the image into two or more files, or label one more"
-        )
-    fold = assign_folds(groups, np.ones((len(ids), 1)), folds)
-    check_folds(pd.DataFrame({"image_id": ids, "group": groups, "fold": fold}))
