@@ -99,9 +99,7 @@ def answer_stage(config: Config, workspace: Workspace, competition: Competition,
     trained = dict.fromkeys(member.trained for member in members)
     inputs = [workspace.images, workspace.folds, *rows, *trained, *boxes_file(config.infer.roi)]
     contents = {"plugins": plugins_of(config.plugins, "answer")}
-    return workspace.stage(
-        ANSWERS, settings_of(config, "answer"), inputs, contents, lambda: options_then(workspace)
-    )
+    return workspace.stage(ANSWERS, settings_of(config, "answer"), inputs, contents, lambda: options_then(workspace))
 
 
 def report_stage(config: Config, workspace: Workspace) -> Stage:

@@ -107,9 +107,7 @@ def stage_of(tmp_path, settings, contents=None, then=None):
 def test_a_missing_option_had_its_default_and_one_no_longer_read_changes_nothing(tmp_path):
     stage_of(tmp_path, {"train.lr": 0.1}).finish([])
     assert stage_of(tmp_path, {"train.lr": 0.1, "train.clip": 1.0}).changes() == []
-    assert stage_of(tmp_path, {"train.lr": 0.1, "train.clip": 2.0}).changes() == [
-        "train.clip changed from 1.0 to 2.0"
-    ]
+    assert stage_of(tmp_path, {"train.lr": 0.1, "train.clip": 2.0}).changes() == ["train.clip changed from 1.0 to 2.0"]
     assert stage_of(tmp_path, {}).changes() == []
     assert stage_of(tmp_path, {"train.lr": 0.2}).changes() == ["train.lr changed from 0.1 to 0.2"]
 
