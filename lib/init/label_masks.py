@@ -40,7 +40,8 @@ class Masks:
     def values(self, coloured: bool = False) -> np.ndarray:
         """Different values, or colours, of some masks, rising."""
         some_of = evenly(self.names, LOOKED)
-        return np.unique(np.concatenate([values_of(self.folder.root / name, coloured) for name in some_of]))
+        found = np.unique(np.concatenate([values_of(self.folder.root / name, coloured) for name in some_of]))
+        return found[found >= 0].astype(np.int64)  # -1 and NaN: see `_with_unknown`
 
     def check_alike(self) -> None:
         """Raises UserError, naming the file, where one or few of the masks hold far more values than the others."""
@@ -108,8 +109,20 @@ def from_masks(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
     if blurred:
         return masks.labels(" with grey edges", threshold, ["object"])
     masks.check_alike()
-    labels = _by_values(masks, notes)
+    labels = _with_unknown(masks, _by_values(masks, notes), notes)
     return labels and replace(labels, answer=masks.answer(form.template, labels))
+
+
+def _with_unknown(masks: Masks, labels: Labels | None, notes: Notes) -> Labels | None:
+    """The labels; negative values and NaN in masks stand for pixels that nobody knows, which are ignored."""
+    unknown = any((~(values_of(masks.folder.root / name) >= 0)).any() for name in evenly(masks.names, LOOKED))
+    if not labels or not unknown:
+        return labels
+    notes.unsure.append("what negative values or NaN in the masks mean: their pixels are not scored (labels.other)")
+    if any(choice.key.endswith(".other") for choice in labels.choices):
+        return labels
+    ignore = Choice("competition.labels.other", "ignore", "negative values or NaN in masks")
+    return replace(labels, choices=[*labels.choices, ignore])
 
 
 def _of_one_kind(folder: Folder, notes: Notes) -> tuple[list[str], Form | None, list[str]]:

@@ -411,3 +411,17 @@ def test_channels_whose_names_tell_colours_stay(tmp_path):
     odd_layouts.bands(tmp_path / "raw")
     options, _ = options_of(tmp_path)
     assert options["competition.pixels.files"] == ("B04", "B03", "B02")
+
+
+@pytest.mark.parametrize("unknown", [-1, np.nan])
+def test_negative_values_and_nan_in_masks_are_not_scored(tmp_path, unknown):
+    for i in range(6):
+        picture, label = scene(i, 90, 110, classes=2)
+        values = label.astype(np.float32 if unknown != -1 else np.int8)
+        values[:20] = unknown
+        save(tmp_path / f"raw/train/{i}.png", picture)
+        save(tmp_path / f"raw/masks/{i}.tif", values)
+    save(tmp_path / "raw/test/9.png", scene(9, 90, 110)[0])
+    options, competition = options_of(tmp_path)
+    assert options["competition.labels.other"] == "ignore" and competition.settings.classes == ["class1", "class2"]
+    assert (read(competition, "0", (90, 110))[:20] == 255).all()
