@@ -5,14 +5,20 @@
 
 One image of tissue, and one whose right half is blank glass, as uncompressed tiled TIFFs; a real network (smp FPN on
 tf_efficientnet_lite0, one class, ImageNet weights, fp32); windows with gaussian blending on the same grid. Every side
-reads the file, predicts, decides at one half and encodes run-lengths; the peers read the image whole, are handed the
-network as it is, which ours folds the batch-norms of, and are given our encoder, which is faster than theirs. Freed
-memory is kept on no side: a setting of the process, which our scripts alone would have. `forward`: the same batches
-through the same backend, images ready in memory. Every round runs all sides once, every other one in reverse; ratios
-are theirs over ours (above 1: ours is faster), except `over_forward` (ours over the bare passes), each the median and
-range over the rounds. `over_own_forward`: a side over the time that its own forward passes took, which no drift of the
-machine comes between: what it does beside them. `max_abs_diff`: between our map and MONAI's. The last line it prints is
-JSON.
+reads the file, predicts, decides at one half and encodes run-lengths. The peers read the image whole and are given our
+encoder, which is faster than theirs. Freed memory is kept on no side: a setting of the process, which our scripts alone
+would have.
+
+Two comparisons. `same_backend`: the peers call the very forward passes that ours calls, once in PyTorch (batch norms
+folded) and once in the fastest backend that is installed, so that only what is done around them differs. `each_best`:
+ours in its fastest backend, and each peer in the fastest that its users have without our code: PyTorch, or OpenVINO as
+`openvino.convert_model` makes it. On the half-blank image ours skips glass and the peers do not, with the same backend.
+
+`forward`: the same batches through the same backend, images ready in memory. Every round runs all sides once, every
+other one in reverse. Ratios are theirs over ours (above 1: ours is faster), except `over_forward` (ours over the bare
+passes); each is the median and range over the rounds. `over_own_forward`: a side over the time that its own forward
+passes took, which no drift of the machine comes between: what it does beside them. `max_abs_diff`: between our map and
+MONAI's. The last line it prints is JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +51,7 @@ from lib.training.model import build_network
 
 CPU = torch.device("cpu")
 BATCH = 8
+PEERS = ("monai", "toolbelt")
 
 
 def main() -> None:
@@ -72,19 +80,21 @@ def main() -> None:
     inside = Stopwatch()
     for forward in forwards.values():
         forward.runs = [inside.of(run) for run in forward.runs]
-    peer = inside.of(plain(network))
     weights = window_weights(args.window, "gaussian")
     sides: dict[str, Callable[[], object]] = {}  # what is compared stands together: a machine's speed drifts
     for name in dict.fromkeys([best, "eager"]):
+        handed = inside.of(to_probabilities(runs[name]))
         sides |= {
             f"forward {name}": lambda r=runs[name]: bare(r, sample, args.across**2),
             f"ours {name}": lambda f=forwards[name]: ours(full, f, windows),
+            **peers(name, handed, full, args.window, weights),
         }
         if name == best:
             sides[f"ours {name}, half"] = lambda f=forwards[name]: ours(half, f, windows, "content")
-            sides["monai, half"] = lambda: theirs(half, lambda i: monai_map(peer, i, args.window, 0.5, BATCH))
-            sides["monai"] = lambda: theirs(full, lambda i: monai_map(peer, i, args.window, 0.5, BATCH))
-    sides["toolbelt"] = lambda: theirs(full, lambda i: toolbelt_map(peer, i, weights, 0.5, BATCH))
+            sides[f"monai {name}, half"] = peers(name, handed, half, args.window, weights)[f"monai {name}"]
+    own_ways = {"own eager": to_probabilities(network), **own_openvino(network)}
+    for name, call in own_ways.items():
+        sides |= peers(name, inside.of(call), full, args.window, weights)
     taken: dict[str, list[float]] = {name: [] for name in sides}
     own: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(args.rounds + 1):  # the first warms up
@@ -98,7 +108,7 @@ def main() -> None:
 
     mine = np.concatenate([v for _, _, v in full_rows(predict_map(full, forwards[best], windows), lambda p: p[0, 0])])
     image = tifffile.imread(full)
-    other = monai_map(peer, image, args.window, 0.5, BATCH)[0]
+    other = monai_map(to_probabilities(network), image, args.window, 0.5, BATCH)[0]
     blank = np.concatenate(
         [v for _, _, v in full_rows(predict_map(half, forwards["eager"], windows, "content"), lambda p: p[0, 0])]
     )
@@ -111,11 +121,16 @@ def main() -> None:
                     name: ratios(taken[name], own[name]) for name in sides if not name.startswith("forward")
                 },
                 "over_forward_eager": ratios(taken["ours eager"], taken["forward eager"]),
-                "vs_monai_same_backend": ratios(taken["monai"], taken["ours eager"]),
-                "vs_toolbelt_same_backend": ratios(taken["toolbelt"], taken["ours eager"]),
-                "vs_monai": ratios(taken["monai"], taken[f"ours {best}"]),
-                "vs_toolbelt": ratios(taken["toolbelt"], taken[f"ours {best}"]),
-                "vs_monai_half_blank": ratios(taken["monai, half"], taken[f"ours {best}, half"]),
+                "same_backend": {
+                    name: {peer: ratios(taken[f"{peer} {name}"], taken[f"ours {name}"]) for peer in PEERS}
+                    for name in forwards
+                },
+                "each_best": {
+                    peer: {"with": way, "ratio": ratios(taken[f"{peer} {way}"], taken[f"ours {best}"])}
+                    for peer in PEERS
+                    for way in [min(own_ways, key=lambda way: median(taken[f"{peer} {way}"]))]
+                },
+                "half_blank_same_backend": ratios(taken[f"monai {best}, half"], taken[f"ours {best}, half"]),
                 "max_abs_diff": float(np.abs(mine - other).max()),
                 "backend": best,
                 "side": side,
@@ -172,8 +187,30 @@ def theirs(path: Path, predict_image: Callable[[np.ndarray], np.ndarray]) -> str
     return rle.encode(predict_image(tifffile.imread(path))[0] > 0.5)
 
 
-def plain(network: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda images: network(images).sigmoid()
+def peers(name: str, call: Callable, path: Path, window: int, weights: np.ndarray) -> dict[str, Callable[[], str]]:
+    """Both peers around one way of calling the network, as sides."""
+    return {
+        f"monai {name}": lambda: theirs(path, lambda image: monai_map(call, image, window, 0.5, BATCH)),
+        f"toolbelt {name}": lambda: theirs(path, lambda image: toolbelt_map(call, image, weights, 0.5, BATCH)),
+    }
+
+
+def to_probabilities(run: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda images: run(images).sigmoid()
+
+
+def own_openvino(network: torch.nn.Module) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """The network as OpenVINO's users convert it, where OpenVINO is installed; nothing of ours is in it."""
+    try:
+        import openvino as ov
+    except ImportError:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it traces, which torch calls deprecated
+        model = ov.convert_model(network, example_input=torch.zeros(1, 3, 64, 64))
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = ov.compile_model(model, "CPU", {**options, "PERFORMANCE_HINT": "LATENCY"})
+    return {"own openvino": lambda images: torch.from_numpy(compiled(images.numpy())[0]).sigmoid()}
 
 
 @torch.inference_mode()

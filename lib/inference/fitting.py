@@ -174,9 +174,7 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
     return Fitted(decision, counts, confusion, crossed)
 
 
-def cross(
-    fitting: Fitting, parts: list[tuple[np.ndarray, np.ndarray]], decisions: list[Decision], by: str
-) -> Crossed:
+def cross(fitting: Fitting, parts: list[tuple[np.ndarray, np.ndarray]], decisions: list[Decision], by: str) -> Crossed:
     """What the `decisions`, each fitted on the other images, make of each of the `parts`; `by`: these images, in
     words."""
     plain, weights, competition = fitting.counts(None), [], fitting.config.competition

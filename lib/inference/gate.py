@@ -115,5 +115,3 @@ def fit_gate(counts: np.ndarray, config: Competition, search: bool) -> float:
             if score > best + 1e-6:
                 best, found = score, gate
     return found
-
-

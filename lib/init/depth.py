@@ -49,9 +49,7 @@ def has_8_bits(path: Path, pixels: Pixels) -> bool:
     return True
 
 
-def _narrowed(
-    path: Path, pixels: Pixels, tail: float, aside: tuple[bool, bool]
-) -> tuple[float, float, int, bool]:
+def _narrowed(path: Path, pixels: Pixels, tail: float, aside: tuple[bool, bool]) -> tuple[float, float, int, bool]:
     """(low, high, levels that are seen between them, whether there are but two values far apart).
 
     `aside`: whether the lowest and the highest value of all stand for no data.

@@ -185,9 +185,7 @@ def _placeholder(word: str) -> bool:
     return word.lower() not in NOTHING
 
 
-def _instances(
-    form: Labels, sample: Sample, options: dict[str, object], preset: str, notes: Notes
-) -> list[Choice]:
+def _instances(form: Labels, sample: Sample, options: dict[str, object], preset: str, notes: Notes) -> list[Choice]:
     """Whether each object has a row of its own."""
     if options["codec"] != "rle" or not form.rows:
         return []
