@@ -36,7 +36,8 @@ def fastest(
 ) -> str:
     """Time `run(precision)` with each candidate; the fastest whose result agrees with float32's.
 
-    `agrees(result, float32's result)`. One candidate alone is not timed.
+    `agrees(result, float32's result)`. One candidate alone is not timed; float32 where nothing agrees, as when its own
+    result is not finite.
     """
     wanted = candidates(device)
     if len(wanted) == 1:
@@ -50,7 +51,7 @@ def fastest(
         if warm_up[precision] > HOPELESS * warm_up["fp32"] or not agrees(result, reference):
             continue
         seconds[precision] = min(_timed(device, run, precision)[0] for _ in range(repeats))
-    return min(seconds, key=seconds.get)
+    return min(seconds, key=seconds.get, default="fp32")
 
 
 def finished(device: torch.device) -> None:

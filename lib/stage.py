@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lib.config.affects import default_of
-from lib.config.load import Config
+from lib.config.config import Config
 from lib.files import file_fingerprint, read_json, stamp, write_json
 from lib.memory import peak_gib
 

@@ -4,6 +4,7 @@ config = load("configs/aerial.yaml", ["--train.epochs", "3"])
 config.train.epochs
 """
 
-from lib.config.load import Config, flat, for_source, help_text, load, parse_command_line, save
+from lib.config.config import Config
+from lib.config.load import flat, for_source, help_text, load, parse_command_line, save
 
 __all__ = ["Config", "flat", "for_source", "help_text", "load", "parse_command_line", "save"]

@@ -14,6 +14,7 @@ import yaml
 
 from lib.__main__ import main
 from lib.config import load
+from lib.errors import UserError
 from lib.inference.predictor import Source, Windows, first_windows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,11 +113,18 @@ def test_blank_ground_is_cut_scored_labelled_and_answered_where_every_pixel_has_
 def test_content_is_everywhere_without_background_and_other_words_stay(section):
     without = ["--competition.classes", "a", "b", "--competition.background", "false"]
     for roi, background, found in (
-        ("content", True, "content"), ("content", False, "none"), ("none", False, "none"), ("b.csv", False, "b.csv"),
+        ("content", True, "content"), ("content", False, "none"), ("none", False, "none"), ("b.csv", True, "b.csv"),
     ):  # fmt: skip
         config = load(None, [*without[:-1], str(background).lower(), f"--{section}.roi", roi])
         assert getattr(config, section).roi == found
         assert load(None, without).preprocess.roi == load(None, without).infer.roi == "none"
+
+
+@pytest.mark.parametrize("roi", ["coarse", "boxes.csv"])
+def test_regions_are_refused_where_every_pixel_has_a_class(roi):
+    without = ["--competition.classes", "a", "b", "--competition.background", "false", "--infer.roi", roi]
+    with pytest.raises(UserError, match=f"infer.roi {roi} with competition.background false.*set infer.roi none"):
+        load(None, without)
 
 
 def test_a_flat_image_has_windows_where_asked_for_everywhere(tmp_path):
