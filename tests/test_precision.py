@@ -39,3 +39,9 @@ def test_a_cpu_that_emulates_bfloat16_is_not_timed(monkeypatch):
     assert precision.fastest(CPU, run, lambda *_: True) == "fp32" and not calls
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert precision.candidates(CPU) == ["fp32", "bf16"]
+
+
+def test_where_nothing_agrees_it_is_float32(monkeypatch):
+    monkeypatch.setattr(precision, "candidates", lambda device: ["fp32", "bf16"])
+    run, _ = run_with(monkeypatch, {"fp32": 0.01, "bf16": 0.001})
+    assert precision.fastest(CPU, run, lambda *_: False) == "fp32"
