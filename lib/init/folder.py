@@ -210,7 +210,7 @@ def soft_level(path: Path) -> int:
         return 0
     if pixels.ndim == 3 or pixels.max(initial=0) < 128:
         return 0
-    pixels = np.clip(pixels.astype(np.int64), 0, 65535).astype(np.uint16)
+    pixels = np.clip(np.nan_to_num(pixels), 0, 65535).astype(np.uint16)
     square = np.ones((3, 3), np.uint8)
     flat = np.unique(pixels[cv2.dilate(pixels, square) == cv2.erode(pixels, square)])
     top = int(pixels.max())
