@@ -7,7 +7,7 @@ work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             clean/tiles.csv, images.csv, tiles/, *.jpg             04 --clean
             oof/, decision.json, submission.csv                    05
             submissions/*.csv, .json, .yaml, ledger.csv            05
-            choices/, locks/, manifests/, digests.json, report/, look/
+            choices/, locks/, manifests/, report/, look/
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Workspace:
 
     @property
     def digests(self) -> Digests:
-        return Digests(self.root / "digests.json")
+        return Digests(self.root / "manifests" / "content" / "digests.json")
 
     def manifests(self) -> list[Path]:
         """Those of finished stages, in the order of their names."""

@@ -65,10 +65,10 @@ def asked_of_the_sampler(folder, sampler, dies_at=None):
     )  # fmt: skip
     train_batch = trainer.train_batch
 
-    def step(batch, last):
+    def step(*arguments):
         if trainer.step == dies_at:
             raise KeyboardInterrupt
-        return train_batch(batch, last)
+        return train_batch(*arguments)
 
     trainer.train_batch = step
     try:

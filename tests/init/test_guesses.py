@@ -300,9 +300,9 @@ def test_a_coco_json_that_fits_no_image_says_why(tmp_path, capsys):
 def test_one_labeled_image_cannot_be_validated(tmp_path):
     with_runs(tmp_path / "raw", ["id", "rle"], {"train": ["a"], "test": ["b"]})
     table(tmp_path / "raw/sample_submission.csv", ["id", "rle"], [("b", "")])
-    with pytest.raises(UserError, match="1 labeled images in 1 group, and validation needs two"):
-        propose(tmp_path / "raw", "mine", tmp_path / "mine.yaml")
-    assert not (tmp_path / "mine.yaml").exists()
+    propose(tmp_path / "raw", "mine", tmp_path / "mine.yaml")
+    config = load(tmp_path / "mine.yaml")
+    assert config.train.folds == ["all"] and config.infer.folds == "all"
 
 
 @pytest.mark.parametrize("blank", [True, False])

@@ -292,11 +292,11 @@ def test_what_cannot_be_packaged_is_said_and_nothing_is_overwritten(tiny):
 
     main(package)
     main(package)  # an older package is replaced
-    done = work.member_dir("base", 1, 42) / "done.json"
-    done.write_text(done.read_text() + " ")
+    trained = work.member_dir("base", 1, 42) / "trained.json"
+    trained.write_text(trained.read_text() + " ")
     with pytest.raises(UserError, match="base/fold1_seed42 was trained again"):
         main(package)
-    shutil.rmtree(done.parent)
+    shutil.rmtree(trained.parent)
     with pytest.raises(UserError, match="no longer holds fold1_seed42"):
         main(package)
     assert (target / "infer.py").is_file() and not list(tiny.parent.glob(".*.tmp"))
