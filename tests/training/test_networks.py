@@ -12,6 +12,7 @@ from lib.training.checkpoint import load_network, save_weights, write_descriptio
 from lib.training.encoder_weights import plain_name
 from lib.training.model import build_network
 from lib.training.optim import build_optimizer, encoder_stages
+from lib.training.team import unused_parameters
 
 CPU = torch.device("cpu")
 KINDS = [
@@ -130,6 +131,22 @@ def test_what_the_library_cannot_build_is_one_sentence():
     ]:
         with pytest.raises(UserError, match=what):
             build_network(model, 1)
+
+
+@pytest.mark.parametrize("options", [{"decoder_channels": [32, 16, 16, 8]}, {"architecture": "pspnet"}])
+def test_parameters_that_a_real_network_does_not_use_are_found_for_several_processes(options):
+    """The default encoder's last blocks are behind what these decoders look at."""
+    network = build_network(Model(weights="none", **options), 1)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+
+    def unused() -> list[str]:
+        return unused_parameters(network, lambda net: net(images).square().mean())
+
+    found = unused()
+    assert found and all(".encoder." in name for name in found)
+    for name in found:
+        network.get_parameter(name).requires_grad_(False)
+    assert unused() == []
 
 
 def test_every_stage_of_a_vit_has_a_rate_of_its_own():
