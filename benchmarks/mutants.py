@@ -38,25 +38,62 @@ LIBRARIES = (
 
 SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     "losses": (["lib/training/losses.py"], ["tests/training/test_losses.py", "tests/training/test_switches.py"]),
-    "trainer": (["lib/training/loop.py"], ["tests/training/test_loop.py", "tests/training/test_golden.py"]),
+    "trainer": (
+        ["lib/training/loop.py", "lib/training/guard.py", "lib/training/batches.py", "lib/training/ending.py"],
+        ["tests/training/test_steps.py", "tests/training/test_loop.py", "tests/training/test_guard.py",
+         "tests/training/test_golden.py"],
+    ),
     "optimiser": (
         ["lib/training/optim.py"],
-        ["lib/training/optim.py", "tests/training/test_switches.py", "tests/training/test_golden.py"],
+        ["lib/training/optim.py", "tests/training/test_steps.py", "tests/training/test_switches.py",
+         "tests/training/test_golden.py"],
     ),
-    "averaging": (["lib/training/averaging.py"], ["tests/training/test_loop.py", "tests/training/test_switches.py"]),
-    "sampler": (["lib/data/dataset.py"], ["tests/data/test_sampling.py"]),
+    "averaging": (
+        ["lib/training/averaging.py"],
+        ["tests/training/test_steps.py", "tests/training/test_loop.py", "tests/training/test_switches.py"],
+    ),
+    "sampler": (["lib/data/dataset.py"], ["tests/data/test_sampling.py", "tests/data/test_fold_table.py"]),
     "augmentation": (["lib/data/augment.py", "lib/data/mix.py"], ["tests/data/test_augment.py"]),
-    "tiling": (["lib/data/tiling.py", "lib/imaging/grid.py"], ["tests/data/test_tiling.py", "tests/imaging"]),
-    "folds": (["lib/data/folds.py"], ["tests/data/test_folds_and_leaks.py"]),
-    "leaks": (["lib/data/leaks.py"], ["tests/data/test_folds_and_leaks.py"]),
-    "stitch": (["lib/imaging/stitch.py", "lib/imaging/blend.py"], ["tests/imaging", "lib/imaging/stitch.py"]),
+    "tiling": (
+        ["lib/data/tiling.py", "lib/imaging/grid.py"],
+        ["lib/imaging/grid.py", "tests/data/test_tiling.py", "tests/data/test_concerns.py",
+         "tests/imaging/test_grid_and_stitch.py"],
+    ),
+    "folds": (
+        ["lib/data/folds.py", "lib/data/split_check.py"],
+        ["tests/data/test_fold_table.py", "tests/data/test_folds_and_leaks.py", "tests/test_preflight.py"],
+    ),
+    "leaks": (
+        ["lib/data/leaks.py", "lib/data/looks.py", "lib/data/lookalikes.py"],
+        ["tests/data/test_folds_and_leaks.py", "tests/data/test_leaks.py"],
+    ),
+    "stitch": (
+        ["lib/imaging/stitch.py", "lib/imaging/blend.py"],
+        ["lib/imaging/stitch.py", "tests/imaging/test_grid_and_stitch.py"],
+    ),
     "resize": (["lib/competition/codecs/resize.py"], ["tests/competition/test_resize_and_components.py"]),
     "rle": (["lib/competition/rle.py"], ["tests/competition/test_rle.py", "tests/competition/test_rle_rows.py"]),
-    "codecs": (["lib/competition/codecs/*.py"], ["tests/competition"]),
-    "metrics": (["lib/competition/metrics.py", "lib/competition/beyond_counts.py"], ["tests/competition"]),
-    "decision": (["lib/inference/decision.py", "lib/inference/fitting.py"], ["tests/inference/test_fitting.py"]),
-    "stage keys": (["lib/workspace.py"], ["tests/test_end_to_end.py"]),
-}
+    "codecs": (
+        ["lib/competition/codecs/*.py"],
+        ["tests/competition/test_codec_rows.py", "tests/competition/test_rle_rows.py",
+         "tests/competition/test_resize_and_components.py", "tests/competition/test_labels_and_codecs.py",
+         "tests/competition/test_sample_files.py", "tests/competition/test_presets.py",
+         "tests/inference/test_submit.py"],
+    ),
+    "metrics": (
+        ["lib/competition/metrics.py", "lib/competition/beyond_counts.py"],
+        ["tests/competition/test_metrics.py", "tests/competition/test_preset_rules.py",
+         "tests/competition/test_intervals.py", "tests/competition/test_scoring.py"],
+    ),
+    "decision": (
+        [f"lib/inference/{name}.py" for name in ("decision", "fitting", "gate", "priors", "weights", "moves")],
+        ["tests/inference/test_fitting.py", "tests/inference/test_whole_maps.py", "tests/inference/test_objects.py"],
+    ),
+    "stage keys": (
+        ["lib/stage.py", "lib/stages.py", "lib/config/affects.py", "lib/digests.py"],
+        ["lib/digests.py", "tests/stages/test_options.py", "tests/stages/test_chain.py"],
+    ),
+}  # fmt: skip
 
 
 @dataclass
