@@ -41,7 +41,7 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     "trainer": (
         ["lib/training/loop.py", "lib/training/guard.py", "lib/training/batches.py", "lib/training/ending.py"],
         ["tests/training/test_steps.py", "tests/training/test_loop.py", "tests/training/test_guard.py",
-         "tests/training/test_golden.py"],
+         "tests/training/test_golden.py", "tests/data/test_sampling.py"],
     ),
     "optimiser": (
         ["lib/training/optim.py"],

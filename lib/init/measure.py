@@ -35,13 +35,16 @@ DEEP = (0.0, 65535.0)  # a range of which only heads are read
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of `images`, in pixels; `range`: black and white of deep images, () for those of 8 bits."""
+    """Of `images`, in pixels; `range`: black and white of deep images, () for those of 8 bits; `turned`: names of those
+    that were looked at and that EXIF says to turn; `shallow`: of 8-bit images among deep ones."""
 
     images: int
     heights: list[int]
     widths: list[int]
     channels: int
     range: tuple[float, ...]
+    turned: tuple[str, ...] = ()
+    shallow: tuple[str, ...] = ()
 
     @property
     def short(self) -> int:
@@ -52,6 +55,17 @@ class Sizes:
     def long(self) -> int:
         """The median of the longer sides."""
         return int(np.median(np.maximum(self.heights, self.widths)))
+
+    def doubts(self) -> list[str]:
+        """Sentences on what the files alone do not tell of how their pixels are to be read."""
+        turned, shallow = some(list(self.turned), 2), some(list(self.shallow), 2)
+        sentences = {
+            f"whether labels are of the turned or of the stored pixels where EXIF says to turn an image: {turned} "
+            "(competition.pixels.exif)": self.turned,
+            f"how images of 8 bits ({shallow}) belong to the deeper ones: each type is shown in its own whole range "
+            "(competition.pixels.range)": self.shallow,
+        }
+        return [sentence for sentence, files in sentences.items() if files]
 
     def tiles(self, scale: float, stride: int) -> float:
         """How many tiles all images have.
@@ -80,7 +94,7 @@ class Objects:
 
 
 def sizes_of(root: Path, names: list[str], pixels: Pixels) -> Sizes:
-    heights, widths, channels, deep = [], [], set(), []
+    heights, widths, channels, deep, turned, shallow = [], [], set(), [], [], []
     for name in evenly(names, SIZED):
         check_pages(root / name)
         try:
@@ -89,13 +103,15 @@ def sizes_of(root: Path, names: list[str], pixels: Pixels) -> Sizes:
             reader = open_image(root / name, pixels.model_copy(update={"range": DEEP}))
             deep.append(root / name)
         with reader:
+            turned += [name] if reader.orientation != 1 else []
+            shallow += [name] if reader.depth == "uint8" else []
             heights.append(reader.height)
             widths.append(reader.width)
             channels.add(reader.channels)
     if deep and len(deep) < len(heights):  # each type then is shown in its own whole range
-        return Sizes(len(names), heights, widths, max(channels), DEEP)
+        return Sizes(len(names), heights, widths, max(channels), DEEP, tuple(turned), tuple(shallow))
     black_white = shown_range(evenly(deep, LOOKED), pixels) if deep else ()
-    return Sizes(len(names), heights, widths, max(channels), black_white)
+    return Sizes(len(names), heights, widths, max(channels), black_white, tuple(turned))
 
 
 def check_pages(path: Path) -> None:

@@ -64,6 +64,7 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
         f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
         f"width), {sizes.channels} channels"
     )
+    notes.unsure += sizes.doubts()
     folder.pixels = folder.pixels.model_copy(update={"range": sizes.range})
     if folder.image_ids:
         notes.found.append(f"ids: {folder.image_ids}, such as {min(images)} of {images[min(images)]}")

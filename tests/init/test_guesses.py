@@ -3,11 +3,13 @@
 import json
 import re
 
+import cv2
 import layouts
 import numpy as np
 import pytest
 import tifffile
 from layouts import numbered, save, scene, scenes, table
+from PIL import Image
 
 from lib.competition import rle
 from lib.competition.dataset import Competition
@@ -295,6 +297,26 @@ def test_a_coco_json_that_fits_no_image_says_why(tmp_path, capsys):
     with pytest.raises(UserError, match="holds no labels that are recognised"):
         propose(path.parent, "mine", tmp_path / "mine.yaml")
     assert re.search(r"train.json labels no image of this folder: it lists 'xIMG0000.jpg'", capsys.readouterr().out)
+
+
+def test_images_that_exif_turns_and_images_of_several_depths_are_said(tmp_path, capsys):
+    for name in ("plain", "turned", "mixed"):
+        with_runs(tmp_path / name, ["id", "rle"])
+        ids = sorted(path.stem for path in (tmp_path / name / "test").iterdir())
+        table(tmp_path / name / "sample_submission.csv", ["id", "rle"], [(i, "") for i in ids])
+    first = min((tmp_path / "turned/train").iterdir())
+    exif = Image.Exif()
+    exif[274] = 3  # upside down: the size stays
+    Image.open(first).save(first, exif=exif)
+    for path in sorted((tmp_path / "mixed/train").iterdir())[1:]:
+        cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 257)
+    said = {}
+    for name in ("plain", "turned", "mixed"):
+        propose(tmp_path / name, "mine", tmp_path / f"{name}.yaml")
+        said[name] = capsys.readouterr().out
+    assert f"EXIF says to turn an image: train/{first.name} (competition.pixels.exif)" in said["turned"]
+    assert "how images of 8 bits (" in said["mixed"] and "each type is shown in its own whole range" in said["mixed"]
+    assert "EXIF" not in said["plain"] + said["mixed"] and "8 bits (" not in said["plain"] + said["turned"]
 
 
 def test_one_labeled_image_cannot_be_validated(tmp_path):

@@ -134,6 +134,16 @@ def test_the_boundary_loss_is_the_mean_of_signed_distances():
     assert float(boundary(logits, target, ones, torch.ones(1))) == pytest.approx(signed / 4, rel=1e-4)
 
 
+def test_the_boundary_loss_of_a_batch_is_the_weighted_mean_of_its_samples():
+    torch.manual_seed(0)
+    logits, index = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    target, valid = F.one_hot(index, 3).permute(0, 3, 1, 2).float(), torch.ones(2, 1, 8, 8)
+    alone = [boundary(logits[i : i + 1], target[i : i + 1], valid[:1], torch.ones(1)) for i in range(2)]
+    together = boundary(logits, target, valid, torch.tensor([1.0, 3.0]))
+    assert alone[0] != alone[1]
+    torch.testing.assert_close(together, (alone[0] + 3 * alone[1]) / 4)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_losses_agree_with_segmentation_models_pytorch(channels):
     """There a whole batch of valid pixels weighs alike, and a class that the batch lacks still counts in the mean."""
