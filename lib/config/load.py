@@ -136,7 +136,7 @@ def save(config: Config, path: str | Path) -> None:
 def flat(section: BaseModel, prefix: str = "") -> dict[str, object]:
     """All options as one dictionary with dotted keys.
 
-    >>> flat(Pseudo())["source"]
+    >>> flat(Config())["pseudo.source"]
     'per_fold'
     """
     out: dict[str, object] = {}
