@@ -17,7 +17,7 @@ from lib.data.looks import MIRROR, VALUES, Looks, unit
 from lib.parallel import parallel
 
 SAMPLE = 20_000  # features that codebooks are made from
-MOST_PAIRS = 300_000  # likely pairs of all images at most
+MOST_PAIRS = 150_000  # likely pairs of all images at most
 PRODUCTS = 1e9  # pairs of equal words that are counted at most; the commonest words are left out first
 BLOCK = 4e6  # of them counted at a time
 STEP = 512  # images whose words are found at a time

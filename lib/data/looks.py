@@ -25,24 +25,27 @@ JPEG = (".jpg", ".jpeg")
 @dataclass(frozen=True)
 class Depth:
     """How closely images are looked at. `side`: the thumbnail's longest, pixels; `features`: at most, per image;
-    `inliers`: features that must agree on one transform; `neighbours`: likely pairs of an image.
+    `inliers`: features that must agree on one transform; `neighbours`: likely pairs of an image; `layers` and `blur`:
+    of SIFT's scale space. Less of both finds smaller features, which cost less and suit small thumbnails.
     """
 
     side: int
     features: int
     inliers: int
     neighbours: int
+    layers: int = 3
+    blur: float = 1.6
 
 
 # (images up to which a depth is used, depth): time grows with the number of images, so the look becomes coarser.
 DEPTHS = ((1_000, Depth(512, 500, 14, 12)), (20_000, Depth(256, 200, 10, 12)), (60_000, Depth(160, 100, 8, 6)))
-COARSEST = Depth(96, 64, 7, 4)
+COARSEST = Depth(64, 64, 7, 4, layers=2, blur=1.3)
 
 
 def depth_for(images: int) -> Depth:
     """
     >>> depth_for(240).side, depth_for(5_000).side, depth_for(192_000).side
-    (512, 256, 96)
+    (512, 256, 64)
     """
     return next((depth for most, depth in DEPTHS if images <= most), COARSEST)
 
@@ -70,7 +73,8 @@ def unit(descriptors: np.ndarray) -> np.ndarray:
 def features(thumbnail: np.ndarray, depth: Depth = DEPTHS[0][1]) -> Look:
     """The look of `thumbnail`, (h, w, 3) uint8 RGB or (h, w) grey."""
     grey = thumbnail if thumbnail.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(thumbnail), cv2.COLOR_RGB2GRAY)
-    key_points, descriptors = cv2.SIFT_create(depth.features).detectAndCompute(grey, None)
+    sift = cv2.SIFT_create(depth.features, nOctaveLayers=depth.layers, sigma=depth.blur)
+    key_points, descriptors = sift.detectAndCompute(grey, None)
     if descriptors is None:
         return Look(grey, np.zeros((0, 2), np.float32), np.zeros((0, VALUES), np.uint8))
     order = np.argsort([-p.response for p in key_points], kind="stable")[: depth.features]  # ties may add some
