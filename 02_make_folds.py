@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     home, external = train[train["source"] == HOME], list(train.loc[train["source"] != HOME, "image_id"])
     ids = list(home["image_id"])
     pixels = home.set_index("image_id").filter(regex="^px_(?!ignore)")
-    groups = name_groups(ids, competition.metadata, config.folds)
+    groups = name_groups(ids, competition.metadata, config.folds, competition.files)
     pairs = leaking_pairs(images, external, dict(zip(ids, groups, strict=True)), workspace, config)
     place = {image_id: i for i, image_id in enumerate(ids)}
     groups = merge_groups(groups, [(place[a], place[b]) for a, b in pairs if a in place and b in place])

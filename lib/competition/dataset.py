@@ -15,6 +15,7 @@ from lib.competition.external import ExternalLabels
 from lib.competition.image_files import HOME, ImageInfo, external_images, image_files, listed_names, tails
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
+from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, image_id_of, path_below
 from lib.competition.texts import same_form, tidy
 from lib.config.competition import Competition as Settings
@@ -23,7 +24,6 @@ from lib.imaging.reader import open_image
 from lib.imaging.readers.base import SIDEWAYS
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.plugins import find
-from lib.tables import read_csv
 
 __all__ = ["HOME", "Competition", "ImageInfo", "check_class_pixels"]
 
@@ -77,6 +77,12 @@ class Competition:
     def paths(self) -> dict[str, str]:
         """What `{path}` of a template is, by image id."""
         return {image.image_id: image.below for image in self.images}
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Where the organiser's images lie below `root`, by image id."""
+        own = [image for image in self.images if image.source == HOME]
+        return {image.image_id: image.path.relative_to(self.root).as_posix() for image in own}
 
     def open_label(self, image: ImageInfo, height: int, width: int) -> Label:
         """The label of any training image, in the competition's label indices."""

@@ -27,7 +27,8 @@ class Folds(Section):
     """Metadata column whose images must stay in one fold (patient, place, …); empty for none. An image whose cell is
     blank is a group of its own."""
     group_regex: str = ""
-    """Regular expression on the image id; its first group (or whole match) names the group. It must fit every id."""
+    """Regular expression on the image id; its first group (or whole match) names the group. It must fit every id. One
+    with a `/` is searched in the image's path below `competition.root`: `([^/]+)/[^/]+$` is the folder of the image."""
     stratify_column: str = ""
     """Metadata column to balance over folds beside the classes' content; empty for none."""
     seed: Annotated[Seed, Affects("folds", "member")] = 42

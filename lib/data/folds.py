@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,12 @@ def is_blank(cell: object) -> bool:
     return str(cell).strip().lower() in BLANK
 
 
-def name_groups(image_ids: list[str], metadata: pd.DataFrame, config: Folds) -> list[str]:
-    """The group of every image: from a metadata column, a regular expression on the id, or its own.
+def name_groups(
+    image_ids: list[str], metadata: pd.DataFrame, config: Folds, files: Mapping[str, str] | None = None
+) -> list[str]:
+    """The group of every image: from a metadata column, a regular expression on the id or path, or its own.
+
+    `files`: the path of every image below the competition's folder, which a regular expression with a `/` reads.
 
     An image with a blank cell is a group of its own, and a sentence says how many there are. Raises UserError where the
     regular expression names no group for an id: that is a wrong option, not a gap in the data.
@@ -42,13 +47,15 @@ def name_groups(image_ids: list[str], metadata: pd.DataFrame, config: Folds) -> 
         pattern = re.compile(config.group_regex)
     except re.error as error:
         raise UserError(f"folds.group_regex {config.group_regex!r} is no regular expression: {error}") from None
-    matches = [pattern.search(image_id) for image_id in image_ids]
+    texts = [files[image_id] for image_id in image_ids] if files and "/" in config.group_regex else image_ids
+    matches = [pattern.search(text) for text in texts]
     groups = [match and (match.group(1) if match.groups() else match.group(0)) for match in matches]
-    nameless = [image_id for image_id, group in zip(image_ids, groups, strict=True) if not (group or "").strip()]
+    nameless = [text for text, group in zip(texts, groups, strict=True) if not (group or "").strip()]
     if nameless:
+        what = "id" if texts is image_ids else "path"
         raise UserError(
-            f"folds.group_regex {config.group_regex!r} does not match the id {nameless[0]!r}, or names no group for it "
-            f"({len(nameless)} of {len(image_ids)} images); write a pattern that fits every id"
+            f"folds.group_regex {config.group_regex!r} does not match the {what} {nameless[0]!r}, or names no group "
+            f"for it ({len(nameless)} of {len(image_ids)} images); write a pattern that fits every {what}"
         )
     return groups
 

@@ -19,7 +19,7 @@ def check_split(config: Config, competition: Competition) -> None:
     Leaks may still merge groups. Raises UserError with the sentence that 02 or 03 would end with.
     """
     ids = competition.ids("train")
-    groups = name_groups(ids, competition.metadata, config.folds)
+    groups = name_groups(ids, competition.metadata, config.folds, competition.files)
     if config.folds.stratify_column:
         column_of(competition.metadata, config.folds.stratify_column, ids, "folds.stratify_column")
     folds = folds_asked(config, competition, ids, groups)

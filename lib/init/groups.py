@@ -1,9 +1,10 @@
-"""Recognising what must not be split between folds: metadata columns, or families of names."""
+"""Recognising what must not be split between folds: metadata columns, folders, or families of names."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ WORDS = ("patient", "subject", "case", "slide", "donor", "person", "place", "sit
 NO_GROUP = re.compile(r"split|fold|^set$|file|path|height|width|size|usage|rle|encod|resolution|^age$", re.IGNORECASE)
 RUN_COLUMN = re.compile(r"rle|encod|mask", re.IGNORECASE)
 MIN_GROUPS = 4
+MOST_ALONE = 0.9  # groups for each image, at most: with more, hardly any image shares its group
 MOST = 0.7  # share of the steps between the numbers of frames that are equal
 WORDS_CUT = 8  # at most so many words are cut off a name
 
@@ -54,7 +56,7 @@ def recognise(folder: Folder, train: set[str], test: set[str], taken: set[str], 
                 Choice("folds.stratify_column", strata[0], f"{some(set(table.loc[sorted(train), strata[0]]))}")
             )
         break
-    by_name = _of_names(train, test, notes)
+    by_name = _of_folders(folder.images(), train, test, notes) or _of_names(train, test, notes)
     return Grouping(choices + by_name.choices, by_name.groups)
 
 
@@ -95,6 +97,26 @@ def _is_stratum(values: pd.Series, train: set[str]) -> bool:
     return not NO_GROUP.search(values.name) and 2 <= here.nunique() <= len(here) // 3 and not numeric
 
 
+def _of_folders(files: dict[str, str], train: set[str], test: set[str], notes: Notes) -> Grouping | None:
+    """Folders of several training images each, such as a patient's, in which no test image lies; the outermost such
+    level. `files`: where the images lie.
+
+    A few large folders are parts of a data set rather than groups, hence `MIN_GROUPS`.
+    """
+    parents = {name: PurePosixPath(files[name]).parts[:-1] for name in sorted(train | test)}
+    for level in range(min((len(own) for own in parents.values()), default=0), 0, -1):  # 1: the folder of the image
+        here, there = ({parents[name][-level] for name in names} for names in (train, test))
+        if MIN_GROUPS <= len(here) <= MOST_ALONE * len(train) and not here & there:
+            why = f"{len(here)} folders, such as {min(here)}; no test image lies in one of them"
+            notes.found.append(f"groups: {why}")
+            notes.unsure.append(
+                "whether images of one folder belong together: they stay in one fold (folds.group_regex)"
+            )
+            regex = r"([^/]+)/" + r"[^/]+/" * (level - 1) + r"[^/]+$"
+            return Grouping([Choice("folds.group_regex", regex, why)], len(here))
+    return None
+
+
 def _of_names(train: set[str], test: set[str], notes: Notes) -> Grouping:
     """Frames of one sequence, or the fewest words to cut off the names that make families of them."""
     grids, one_sequence = _grids(train), False
@@ -104,7 +126,7 @@ def _of_names(train: set[str], test: set[str], notes: Notes) -> Grouping:
         one_sequence |= running and len(families) == 1
         if len(families) < (2 if running or grids else MIN_GROUPS):
             break
-        if len(families) <= 0.9 * len(train):
+        if len(families) <= MOST_ALONE * len(train):
             shared = families & {family(name, parts) for name in test}
             why = f"{len(families)} families of names, such as {min(families)}"
             why += ", with running numbers" if running else ""

@@ -19,7 +19,7 @@ from lib.init.write import text_of
 from lib.workspace import replacing
 
 OWN_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison"}
-"""Presets whose columns are nobody else's: their metric is right, too."""
+"""Presets whose columns are nobody else's, so that their metric is certain."""
 
 
 def propose(root: Path, name: str, target: Path) -> None:
@@ -79,6 +79,8 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
     train, unnamed = _train(images, found.ids, wanted.ids)
     classes = _classes(found, wanted, notes)
     splits = _splits(folder, images, train, wanted, set(found.files), notes)
+    tests = next((choice.value for choice in splits if choice.key == "competition.test_images"), "")
+    wanted = submission.with_fixed_folders(wanted, tests, folder.image_ids)
     measure.physical_scale(folder, list(images.values()), notes)
     split = train - unnamed if found.whole else train  # those without label take part in no fold
     grouping = groups.recognise(folder, split, wanted.ids, set(_samples(folder)), notes)
@@ -231,8 +233,14 @@ def _samples(folder: Folder) -> list[str]:
 
 def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[Choice]:
     preset = next((choice.value for choice in wanted.choices if choice.key.endswith(".preset")), "")
-    if preset in OWN_COLUMNS:
-        notes.found.append(f"answers are scored as {preset}'s were: {COMPETITIONS[preset].metric}")
+    if preset:  # it sets the organiser's metric and its rules
+        metric = COMPETITIONS[preset].metric
+        notes.found.append(f"answers are scored as {preset}'s were: {metric}")
+        if preset not in OWN_COLUMNS:
+            notes.unsure.append(
+                f"the metric: {metric} is that of {preset}; other competitions have these columns too, so compare it "
+                "with the competition's page (competition.metric, scoring)"
+            )
         return []
     metric = "mean_dice" if len(classes) == 1 else "mean_iou"
     notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows (competition.metric, scoring)")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lib.competition.image_files import listed_names
 from lib.competition.labels.rle_csv import NOTHING
+from lib.competition.labels.template import fixed_part
 from lib.config.competition import Submission
 from lib.config.presets import PRESETS
 from lib.errors import UserError
@@ -149,6 +150,20 @@ def settle(wanted: Wanted, labels: Labels, runs: Labels | None, notes: Notes) ->
     if sample.table.attrs["separator"] != ",":
         notes.found.append(f"{sample.name} is parted by {sample.table.attrs['separator']!r}; answers are too")
     return replace(wanted, choices=wanted.choices + choices, options=options)
+
+
+def with_fixed_folders(wanted: Wanted, test_images: str, image_ids: str) -> Wanted:
+    """`wanted` with the folders of an image's id written out in `id_template` where `competition.test_images` names
+    them: `{path}` begins at the first wildcard, so that `batch_01/*` leaves `0003` of `batch_01/0003`."""
+    template = wanted.sample.form.template if wanted.sample else ""
+    folders = PurePosixPath(test_images).parent.parts
+    named = fixed_part(test_images).parts[max(0, len(folders) - image_ids.count("/")) :]
+    if "{path}" not in template or not named:
+        return wanted
+    key, whole = "competition.submission.id_template", "/".join([*named, "{path}"])
+    others = [choice for choice in wanted.choices if choice.key != key]
+    why = f"all test images lie in {'/'.join(named)}"
+    return replace(wanted, choices=[*others, Choice(key, template.replace("{path}", whole), why)])
 
 
 def _differs(key: str, given: dict[str, object], options: dict[str, object]) -> bool:
