@@ -30,6 +30,7 @@ from lib.errors import run_script
 from lib.imaging.roi import check_boxes
 from lib.inference.backends import Engine
 from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
+from lib.inference.constant import best_constant, warning_of
 from lib.inference.evaluate import Evaluation
 from lib.inference.fitting import Fitted, Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.inference.kept import KeptAnswers
@@ -114,6 +115,9 @@ def main(argv: list[str]) -> None:
         tables.append(f"regions leave {share:.1%} of all windows to be computed")
     if config.infer.folds == "all":
         tables.append(all_images_note(judged, predicting))
+    constant = best_constant(fitted.counts, config.competition)
+    warning = warning_of(constant, fitted, config.competition)
+    tables += [warning] if warning else []
     laps.end("decision")
 
     facts, path = stage.record.get("facts", {}), next(iter(stage.record.get("outputs", [])), "")
@@ -121,7 +125,7 @@ def main(argv: list[str]) -> None:
         ensemble = judged, predicting, systems
         facts, path = answer_images(session, ensemble, engine, oof, fitted, stage, tables, laps)
     shown = report_stage(asked, workspace)
-    found = {"members": members, "ensemble": gains, "trials": trials}
+    found = {"members": members, "ensemble": gains, "trials": trials, "constant": constant.score, "warning": warning}
     write_findings(oof, fitted, found, objects, session, until_of(session, laps.started))
     shown.finish([workspace.report / "oof.json"])
     update_report(asked)

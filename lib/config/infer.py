@@ -96,7 +96,8 @@ class Infer(Section):
     The table says what it gains on folds it was not fitted on."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: 0.5, or fitted on out-of-fold maps; it leaves 0.5 as far as groups of images agree that
-    this gains."""
+    this gains. Several classes with a background: argmax, and `fit` never answers a class where groups of images agree
+    that this gains. Where an empty answer scores best on out-of-fold maps, `fit` leaves all answers empty."""
     decide: list[Literal["objects", "largest", "holes", "priors"]] = []
     """What else is fitted on out-of-fold maps: `objects` (drawn from a low threshold on, where they reach a high one
     and an area; each of several classes has its own, against background or, without one, the next likely class),

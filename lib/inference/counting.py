@@ -37,13 +37,15 @@ class Counting:
         found = np.zeros((len(self.oof.image_ids), 1, *self.oof.counts.shape[2:]), np.int64)
         shape = found.shape[2:] if self.oof.binary else (self.n_labels,) * 2
         matrix = None if self.oof.binary else np.zeros(shape, np.int64)
+        beside = None if self.oof.binary else np.zeros((len(found), self.n_labels), np.int64)
         for i, image_id in enumerate(self.oof.image_ids):
             for _, _, map_, truth in self.blocks(image_id, Decision(None, mix=mix, gates=gates or self.open)):
                 here = count(truth, map_, shape)
                 found[i, 0] += here if self.oof.binary else metrics.counts_of(here)
                 if not self.oof.binary:
                     matrix += here
-        return Evaluation(self.oof.image_ids, found, groups=self.oof.groups, confusion=matrix)
+                    beside[i] += here[0]
+        return Evaluation(self.oof.image_ids, found, groups=self.oof.groups, confusion=matrix, beside=beside)
 
     def blocks(self, image_id: str, decision: Decision) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
         """(y, x, what is `quantised` (…, h, w), truth (h, w)) of an image's blocks, before what is fitted on bins."""
@@ -68,6 +70,7 @@ class Counting:
         plain = decision.factors is None and decision.by_pixel and (self.oof.binary or decision.rules is None)
         if plain and shown is None:
             counts = self.counts(decision.mix, decision.gates)
+            counts = counts.leaving_out(decision.left_out) if decision.left_out else counts
             return counts.class_counts(0, threshold)[chosen], counts.pooled(threshold)
         shape, found = (self.n_labels,) * 2, []
         matrix = np.zeros(shape, np.int64)

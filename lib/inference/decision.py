@@ -22,6 +22,8 @@ BLOCKS = 10  # of groups of images, one of which is left out at a time
 CROSSED = 5  # parts of one fold's groups: each is decided by what was fitted on the rest
 DOUBT = 0.5  # of the standard error of what a threshold gains
 FIRST, LAST, STEP = 5, 250, 5  # bins that may be thresholds
+NOTHING = BINS  # the threshold that no pixel reaches
+GAIN = 1e-9  # of a score, that is no chance of rounding
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Decision:
     over 0.5 is not the fit's own; None where all images are of one group. `mix`: how systems are averaged; None for the
     mean of all networks. `gates` (K,): presence below which a class is left out, 0 for never; None where maps tell no
     presence. `factors` (K,): of several classes' probabilities, before argmax. `rules`: of each label's objects, None
-    for background's, in place of threshold or argmax.
+    for background's, in place of threshold or argmax. `left_out`: label indices that are never answered, because that
+    scores better; their pixels become background.
     """
 
     threshold: int | None
@@ -43,6 +46,7 @@ class Decision:
     gates: tuple[float, ...] | None = None
     factors: tuple[float, ...] | None = None
     rules: tuple[Rule | None, ...] | None = None
+    left_out: tuple[int, ...] = ()
 
     def quantised(self, systems: np.ndarray) -> np.ndarray:
         """Probabilities (S + 1, K, h, w), last the mean of all networks; where there are gates, (S + 1, 2K, h, w) with
@@ -68,7 +72,7 @@ class Decision:
             lows = np.array([BINS if rule is None else rule.low for rule in self.rules])
             return np.where(bins >= lows[first], first, other)
         if self.threshold is None:
-            return map_
+            return np.where(np.isin(map_, self.left_out), np.uint8(0), map_) if self.left_out else map_
         return (map_ >= (self.threshold if self.rules is None else self.rules[1].low)).astype(np.uint8)
 
     @property
@@ -108,6 +112,7 @@ class Decision:
             saved["rules"] = tuple(rule and Rule(**rule) for rule in saved["rules"])
         for name in ("gates", "factors"):
             saved[name] = saved[name] and tuple(saved[name])
+        saved["left_out"] = tuple(saved.get("left_out", ()))
         return Decision(**saved)
 
 
@@ -166,18 +171,13 @@ def crossed_by(folds: np.ndarray) -> str:
 
 
 def fitted_threshold(evaluation: Evaluation, system: int, images: np.ndarray, config: Competition) -> int:
-    """The bin of the greatest gain over one half on the chosen images, less `DOUBT` standard errors of that gain; the
-    middle of a plateau. Where few groups of images decide, the very best bin is mostly chance.
+    """The bin of the greatest gain over one half on the chosen images, as far as it is sure (`sure_gains`); the middle
+    of a plateau. Where few groups of images decide, the very best bin is mostly chance.
 
-    The error is a jackknife's over the chosen images' groups, in at most `BLOCKS` blocks; of one group alone nothing is
-    known of it, and the best bin is taken. Every `STEP`th bin is tried, then those between.
+    Every `STEP`th bin is tried, then those between, at last `NOTHING`: an empty answer, if there is any object.
     """
     counts = evaluation.counts[images, system]
-    below = np.cumsum(counts, axis=-1)
-    groups = np.arange(len(images)) if evaluation.groups is None else evaluation.groups
-    block = np.unique(groups[images], return_inverse=True)[1] % BLOCKS
-    rests = [block != i for i in range(block.max() + 1)] if block.max() else []
-    samples = np.stack([np.ones(len(block), bool), *rests])
+    below, samples = np.cumsum(counts, axis=-1), jackknife(evaluation, images)
 
     def scores(threshold: int) -> np.ndarray:
         """Of all chosen images, and without each block."""
@@ -185,12 +185,46 @@ def fitted_threshold(evaluation: Evaluation, system: int, images: np.ndarray, co
         return metrics.resampled(config, metrics.counts_of(found), samples)
 
     def best(candidates: np.ndarray) -> int:
-        gains = np.stack([scores(int(threshold)) for threshold in candidates]) - half
-        doubt = DOUBT * np.sqrt((len(rests) - 1) * gains[:, 1:].var(1)) if rests else 0
-        worth = gains[:, 0] - doubt
-        top = candidates[worth >= worth.max() - 1e-9]
+        worth = sure_gains(np.stack([scores(int(threshold)) for threshold in candidates]) - half)
+        top = candidates[worth >= worth.max() - GAIN]
         return int(top[len(top) // 2])
 
     half = scores(HALF)
     near = best(np.arange(FIRST, LAST + 1, STEP))
-    return best(np.arange(max(FIRST, near - STEP + 1), min(LAST, near + STEP - 1) + 1))
+    near = best(np.arange(max(FIRST, near - STEP + 1), min(LAST, near + STEP - 1) + 1))
+    return best(np.array([NOTHING, near])) if counts[:, 1].any() else near  # of equals the last one
+
+
+def jackknife(evaluation: Evaluation, images: np.ndarray) -> np.ndarray:
+    """Samples (D, M) bool of the M chosen images: all of them, then without each block of their groups, of at most
+    `BLOCKS`. Of one group alone there is no block."""
+    groups = np.arange(len(images)) if evaluation.groups is None else evaluation.groups
+    block = np.unique(groups[images], return_inverse=True)[1] % BLOCKS
+    rests = [block != i for i in range(block.max() + 1)] if block.max() else []
+    return np.stack([np.ones(len(block), bool), *rests])
+
+
+def sure_gains(gains: np.ndarray) -> np.ndarray:
+    """Gains (C, D) of C choices on the samples of `jackknife` → (C,): of all images, less `DOUBT` standard errors."""
+    rests = gains.shape[1] - 1
+    return gains[:, 0] - (DOUBT * np.sqrt((rests - 1) * gains[:, 1:].var(1)) if rests else 0)
+
+
+def fitted_left_out(evaluation: Evaluation, images: np.ndarray, config: Competition) -> tuple[int, ...]:
+    """Of several classes and background, the labels that score better on the chosen images if they are never answered,
+    as far as that is sure (`sure_gains`): each one that gains alone, or all, which is an empty answer.
+
+    Many metrics give a class 1 in an image where neither truth nor answer has it, so that a few invented pixels cost
+    more than hits are worth. Nothing is known of a class that no truth has, so that it stays.
+    """
+    samples, held = jackknife(evaluation, images), evaluation.counts[images, 0, :, 1].any(0)
+
+    def scores(labels: tuple[int, ...]) -> np.ndarray:
+        return metrics.resampled(config, evaluation.leaving_out(labels).class_counts(0)[images], samples)
+
+    labels, plain = range(1, evaluation.counts.shape[2]), scores(())
+    alone = sure_gains(np.stack([scores((label,)) for label in labels]) - plain)
+    better = [label for label, gain in zip(labels, alone, strict=True) if gain > GAIN and held[label]]
+    choices = [(), tuple(better), *[tuple(labels)] * bool(held[1:].all())]
+    worth = sure_gains(np.stack([scores(choice) for choice in choices]) - plain)
+    return choices[int(np.argmax(worth > worth.max() - GAIN))]  # of equals the first one

@@ -28,6 +28,7 @@ class Evaluation:
     One class: `counts` (N, S, 2, BINS), truth x probability bin. Otherwise (N, S, n, 3), of each label index what
     metrics take: intersection, truth and prediction by argmax; a matrix for each image would take n² numbers.
     `confusion` (n, n): truth x argmax of the last system over all images; None for one class, whose `counts` tell it.
+    `beside` (N, n): of the pixels whose truth is label 0, how many the last system gives each label; as `confusion`.
     `shown`: every image's glimpse of the last system, or of what was decided. `groups` (N,): names of what images have
     in common; None where each stands alone.
     """
@@ -38,6 +39,7 @@ class Evaluation:
     shown: Album | None = None
     groups: np.ndarray | None = None
     confusion: np.ndarray | None = None
+    beside: np.ndarray | None = None
 
     @property
     def binary(self) -> bool:
@@ -52,20 +54,31 @@ class Evaluation:
         """(n, n) int64: truth x decision by the last system, over all images."""
         return _split(self.counts[:, -1].sum(0), threshold) if self.binary else self.confusion
 
+    def leaving_out(self, labels: tuple[int, ...]) -> Evaluation:
+        """Of several classes, the last system alone, where the pixels of some labels become background (label 0)."""
+        counts, left = self.counts[:, -1:].copy(), list(labels)
+        counts[:, 0, 0, 2] += counts[:, 0, left, 2].sum(1)
+        counts[:, 0, 0, 0] += self.beside[:, left].sum(1)
+        counts[:, 0, left, 0] = counts[:, 0, left, 2] = 0
+        confusion, beside = self.confusion.copy(), self.beside.copy()
+        for values in (confusion, beside):
+            values[:, 0] += values[:, left].sum(1)
+            values[:, left] = 0
+        return replace(self, counts=counts, confusion=confusion, beside=beside)
+
     def save(self, path: Path) -> None:
         with replacing(path) as temporary:
             points = {f"points {name}": values for name, values in vars(self.points).items()} if self.points else {}
-            matrix = {} if self.confusion is None else {"confusion": self.confusion}
-            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **matrix, **points)
+            more = {} if self.confusion is None else {"confusion": self.confusion, "beside": self.beside}
+            np.savez_compressed(temporary, image_ids=np.array(self.image_ids), counts=self.counts, **more, **points)
 
     @staticmethod
     def load(path: Path) -> Evaluation:
         with np.load(path) as saved:
             points = {name[7:]: saved[name] for name in saved.files if name.startswith("points ")}
             sample = Points(**points) if points else None
-            return Evaluation(
-                saved["image_ids"].tolist(), saved["counts"], sample, confusion=saved.get("confusion", None)
-            )
+            more = {name: saved.get(name, None) for name in ("confusion", "beside")}
+            return Evaluation(saved["image_ids"].tolist(), saved["counts"], sample, **more)
 
     @staticmethod
     def concat(parts: Iterable[Evaluation]) -> Evaluation:
@@ -74,8 +87,11 @@ class Evaluation:
         ids = [i for part in parts for i in part.image_ids]
         sampled = all(part.points is not None for part in parts)
         points = Points.concat([p.points for p in parts], [len(p.image_ids) for p in parts]) if sampled else None
-        matrix = None if any(part.confusion is None for part in parts) else sum(part.confusion for part in parts)
-        return Evaluation(ids, np.concatenate([part.counts for part in parts]), points, confusion=matrix)
+        several = all(part.confusion is not None for part in parts)
+        matrix = sum(part.confusion for part in parts) if several else None
+        beside = np.concatenate([part.beside for part in parts]) if several else None
+        counts = np.concatenate([part.counts for part in parts])
+        return Evaluation(ids, counts, points, confusion=matrix, beside=beside)
 
 
 def _split(counts: np.ndarray, threshold: int) -> np.ndarray:
@@ -108,6 +124,7 @@ def evaluate(
     systems = sum(group.forward.systems for group in groups) - len(groups) + 1
     counts = np.zeros((len(sources), systems, *((2, BINS) if channels == 1 else (n_labels, 3))), np.int64)
     confusion = None if channels == 1 else np.zeros(shape, np.int64)
+    beside = None if channels == 1 else np.zeros((len(sources), n_labels), np.int64)
     position = {source.image_id: i for i, source in enumerate(sources)}
     sampler = Sampler(len(sources), systems - 1, channels, presence) if sample else None
     label = glimpser = None
@@ -122,6 +139,7 @@ def evaluate(
             counts[position[block.image_id], s] += here if channels == 1 else counts_of(here)
         if channels > 1:
             confusion += here
+            beside[position[block.image_id]] += here[0]
         if sampler:
             sampler.add(position[block.image_id], replace(block, probs=block.probs[:-1]), to_bins, truth)
         if writer:
@@ -132,7 +150,7 @@ def evaluate(
             if block.last:
                 keep(block.image_id, glimpser.glimpse(), counts[position[block.image_id]])
     points = sampler.points() if sampler else None
-    return Evaluation([source.image_id for source in sources], counts, points, confusion=confusion)
+    return Evaluation([source.image_id for source in sources], counts, points, confusion=confusion, beside=beside)
 
 
 def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,7 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.errors import UserError
-from lib.inference.decision import Decision, cross_parts, crossed_by, fitted_threshold
+from lib.inference.decision import Decision, cross_parts, crossed_by, fitted_left_out, fitted_threshold
 from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.glimpse import Album, AlbumWriter
 from lib.inference.maps import Maps
@@ -106,6 +106,9 @@ class Fitting(ObjectRules):
         self.systems = oof.counts.shape[1] - 1
         self.search = oof.binary and config.infer.threshold == "fit"
         self.whole = WholeMaps(oof, maps, n_labels, config)
+        # Rules of objects can leave out a class themselves; behind factors the counts of argmax are not those decided.
+        fitted = {"objects", "largest", "priors"} & set(config.infer.decide) or config.infer.threshold == "half"
+        self.may_leave_out = oof.beside is not None and config.competition.background and not fitted
 
     def fit(self, chosen: list[np.ndarray]) -> list[Decision]:
         """The mixtures and decisions found on several choices of images, (N,) bool each, with passes over the maps that
@@ -125,6 +128,9 @@ class Fitting(ObjectRules):
             counts = self.counts(decision.mix, decision.gates)
             threshold = fitted_threshold(counts, 0, chosen, self.config.competition) if self.search else HALF
             decision = replace(decision, threshold=threshold)
+        elif self.may_leave_out:
+            counts = self.counts(decision.mix, decision.gates)
+            decision = replace(decision, left_out=fitted_left_out(counts, chosen, self.config.competition))
         if {"objects", "largest"} & set(decide):
             decision = replace(decision, rules=self.rules(decision, chosen))
         if "holes" in decide:

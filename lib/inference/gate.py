@@ -15,7 +15,8 @@ from lib.config.competition import Competition
 from lib.inference.evaluate import HALF, to_bins
 from lib.inference.mix import CUTS
 
-GATES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # presences that are tried
+SHUT = 1.01  # a presence that no class reaches: the class is never answered
+GATES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, SHUT)  # presences that are tried
 LEFT = 1e-6  # of a probability that is left out: of classes that all are, the likeliest is taken
 
 

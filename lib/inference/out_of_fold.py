@@ -93,7 +93,7 @@ def maps_hash(parts: list[Part], ids: list[str], session: Session, engine: Engin
             [repr(session.windows(part)) for part in parts],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in roi_file(config))],
             [roi_of(config), config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(images)],
-            [SPOT, MAP_SIDE, POINTS, SAMPLED, "counts of classes"],
+            [SPOT, MAP_SIDE, POINTS, SAMPLED, "counts of classes", "what lies beside them"],
         ]
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from lib.competition import metrics
 from lib.competition.intervals import paired_gain
 from lib.config import Config
-from lib.inference.decision import Decision, cross_parts, fitted_threshold
+from lib.inference.decision import NOTHING, Decision, cross_parts, fitted_threshold
 from lib.inference.evaluate import HALF, Evaluation
 from lib.inference.fitting import Fitted, judge_of
 from lib.inference.members import Part
@@ -81,7 +81,7 @@ def ensemble_rows(
         rows.append(against("its mean and weights, over equal ones", crossed.mixed, crossed.equal))
     if decision.gates is not None:
         rows.append(against("its class gate, over none", crossed.gated, crossed.mixed))
-    if search or config.infer.decide or config.infer.gated:
+    if search or config.infer.decide or config.infer.gated or decision.left_out:
         rows.append(against("its decision, over 0.5 or argmax", crossed.decided, crossed.mixed_half))
     if search and config.infer.decide:
         rows.append(against("the same, over a threshold", crossed.decided, crossed.mixed))
@@ -106,7 +106,8 @@ def _decided(decision: Decision, config: Config) -> list[dict]:
     """The decision's numbers."""
     numbers: dict[str, object] = {}
     if decision.threshold is not None and decision.rules is None:
-        numbers["threshold"] = decision.threshold / 255
+        never = decision.threshold == NOTHING
+        numbers["threshold"] = "none: answers are empty" if never else decision.threshold / 255
     rules = [rule for rule in decision.rules or () if rule is not None]
     for name, rule in zip(config.competition.classes, rules, strict=False):
         of = f"{name}: " if len(rules) > 1 else ""
@@ -120,4 +121,6 @@ def _decided(decision: Decision, config: Config) -> list[dict]:
     for name, values in (("gates of the classes", decision.gates), ("factors of the classes", decision.factors)):
         if values is not None:
             numbers[name] = " ".join(f"{value:.2f}" for value in values)
+    if decision.left_out:  # label 0 is background
+        numbers["classes never answered"] = ", ".join(config.competition.classes[i - 1] for i in decision.left_out)
     return [{"": name, "OOF score": value} for name, value in numbers.items()]

@@ -33,14 +33,15 @@ CHUNK = 2**16  # pixels of a sample looked at together
 
 
 def write_findings(
-    oof: Evaluation, fitted: Fitted, more: dict[str, list[dict]], objects: pd.DataFrame, session: Session,
+    oof: Evaluation, fitted: Fitted, more: dict[str, object], objects: pd.DataFrame, session: Session,
     until: float = math.inf,
 ) -> None:  # fmt: skip
     """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `report.pictures` images of
     each kind.
 
-    `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/inference/settle.py.
-    `objects`: of all images. No picture is begun after `until`, by the monotonic clock.
+    `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/inference/settle.py, score of
+    the best `constant` answer and `warning` of lib/inference/constant.py. `objects`: of all images. No picture is begun
+    after `until`, by the monotonic clock.
     """
     competition, workspace, config = session.competition, session.workspace, session.config.competition
     decision, counts = fitted.decision, fitted.counts

@@ -31,13 +31,14 @@ def out_of_fold(path, images, n_labels, presence=False):
     shape = (2, 256) if n_labels == 2 else (n_labels, n_labels)
     systems, channels = images[0][0].shape[:2]
     channels //= 1 + presence
-    sampler, counts, matrix = Sampler(len(images), systems, channels, presence), [], 0
+    sampler, counts, matrix, beside = Sampler(len(images), systems, channels, presence), [], 0, []
     with MapWriter(path) as writer:
         for i, (probs, truth) in enumerate(images):
             everything = np.concatenate([probs, probs.mean(0, keepdims=True)]).astype(np.float32)
             each = np.array([count(truth, quantised(p[:channels]), shape) for p in everything])
             counts.append(each if n_labels == 2 else metrics.counts_of(each))
             matrix = matrix + each[-1]
+            beside.append(each[-1][0])
             for x in (0, 50):
                 for y in (0, 13, 40):
                     bottom, right = {0: 13, 13: 40, 40: HEIGHT}[y], 50 if x == 0 else WIDTH
@@ -45,8 +46,9 @@ def out_of_fold(path, images, n_labels, presence=False):
                     block = Block(f"im{i}", y, x, everything[part], HEIGHT, WIDTH)
                     writer.add(block, to_bins(block.probs), truth[part])
                     sampler.add(i, Block(f"im{i}", y, x, probs[part], HEIGHT, WIDTH), to_bins, truth[part])
-    ids, matrix = [f"im{i}" for i in range(len(images))], None if n_labels == 2 else matrix
-    return Evaluation(ids, np.array(counts), sampler.points(), confusion=matrix), Maps([path])
+    ids = [f"im{i}" for i in range(len(images))]
+    more = {} if n_labels == 2 else {"confusion": matrix, "beside": np.array(beside)}
+    return Evaluation(ids, np.array(counts), sampler.points(), **more), Maps([path])
 
 
 def config(**infer):

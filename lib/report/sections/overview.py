@@ -18,5 +18,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         numbers.append((f"ensemble, out-of-fold {oof['metric'].replace('_', ' ')}", oof["score"]))
         if oof.get("crossed_by"):
             numbers.append((f"its decision fitted on {oof['crossed_by']}", oof["cross_score"]))
+        if "constant" in oof:  # reports of older versions have none
+            numbers.append(("best constant answer", oof["constant"]))
     numbers.append(("submissions written", len(list(workspace.submissions.glob("*_*.json")))))
-    return Section("overview", "Overview", [], numbers)
+    return Section("overview", "Overview", [], numbers, oof.get("warning", ""))
