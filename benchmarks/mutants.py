@@ -4,10 +4,11 @@
     python benchmarks/mutants.py --only losses --count 40 --seed 1
 
 cosmic-ray makes the faults: a number, an operator, a comparison, a condition, a loop or a decorator is changed. A
-seeded sample is drawn, equally many from each subject below. A fault is killed when the subject's tests fail, or run
-four times as long as they should. Tests that start processes of their own see the code without the fault, so they
-kill nothing here. Each fault gets a process that is forked after the libraries were imported; no file is changed.
-Prints every survivor with its line, and last a line of JSON: `mutants`, `killed`, `share`, `seed`, `seconds`.
+seeded sample is drawn, equally many from each subject below. A subject's tests are the examples in its docstrings and
+the files listed with it. A fault is killed when they fail, or run four times as long as without it. Tests that start
+processes of their own see the code without the fault, so they kill nothing here. Each fault gets a process that is
+forked after the libraries were imported; no file is changed. Prints every survivor with its line, and last a line of
+JSON: `mutants`, `killed`, `share`, `seed`, `seconds`.
 """
 
 from __future__ import annotations
@@ -37,42 +38,46 @@ LIBRARIES = (
 )  # fmt: skip
 
 SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
-    "losses": (["lib/training/losses.py"], ["tests/training/test_losses.py", "tests/training/test_switches.py"]),
+    "losses": (["lib/training/losses.py"], ["tests/training/test_losses.py", "tests/training/test_loss_options.py"]),
     "trainer": (
         ["lib/training/loop.py", "lib/training/guard.py", "lib/training/batches.py", "lib/training/ending.py"],
         ["tests/training/test_steps.py", "tests/training/test_loop.py", "tests/training/test_guard.py",
-         "tests/training/test_golden.py", "tests/data/test_sampling.py"],
+         "tests/data/test_sampling.py", "tests/training/test_golden.py"],
     ),
     "optimiser": (
         ["lib/training/optim.py"],
-        ["lib/training/optim.py", "tests/training/test_steps.py", "tests/training/test_switches.py",
-         "tests/training/test_golden.py"],
+        ["tests/training/test_schedules.py", "tests/training/test_steps.py"],
     ),
     "averaging": (
         ["lib/training/averaging.py"],
-        ["tests/training/test_steps.py", "tests/training/test_loop.py", "tests/training/test_switches.py"],
+        ["tests/training/test_schedules.py", "tests/training/test_loop.py", "tests/training/test_steps.py"],
     ),
-    "sampler": (["lib/data/dataset.py"], ["tests/data/test_sampling.py", "tests/data/test_fold_table.py"]),
+    "sampler": (
+        ["lib/data/dataset.py"],
+        ["tests/data/test_dataset.py", "tests/data/test_sampling.py", "tests/data/test_fold_table.py"],
+    ),
     "augmentation": (["lib/data/augment.py", "lib/data/mix.py"], ["tests/data/test_augment.py"]),
     "tiling": (
         ["lib/data/tiling.py", "lib/imaging/grid.py"],
-        ["lib/imaging/grid.py", "tests/data/test_tiling.py", "tests/data/test_concerns.py",
-         "tests/imaging/test_grid_and_stitch.py"],
+        ["tests/data/test_tiling.py", "tests/imaging/test_grid_and_stitch.py"],
     ),
     "folds": (
         ["lib/data/folds.py", "lib/data/split_check.py"],
-        ["tests/data/test_fold_table.py", "tests/data/test_folds_and_leaks.py", "tests/test_preflight.py"],
+        ["tests/data/test_fold_table.py", "tests/data/test_split_check.py", "tests/data/test_folds_and_leaks.py"],
     ),
     "leaks": (
         ["lib/data/leaks.py", "lib/data/looks.py", "lib/data/lookalikes.py"],
-        ["tests/data/test_folds_and_leaks.py", "tests/data/test_leaks.py"],
+        ["tests/data/test_lookalikes.py", "tests/data/test_folds_and_leaks.py", "tests/data/test_leaks.py"],
     ),
     "stitch": (
         ["lib/imaging/stitch.py", "lib/imaging/blend.py"],
-        ["lib/imaging/stitch.py", "tests/imaging/test_grid_and_stitch.py"],
+        ["tests/imaging/test_grid_and_stitch.py"],
     ),
     "resize": (["lib/competition/codecs/resize.py"], ["tests/competition/test_resize_and_components.py"]),
-    "rle": (["lib/competition/rle.py"], ["tests/competition/test_rle.py", "tests/competition/test_rle_rows.py"]),
+    "rle": (
+        ["lib/competition/rle.py"],
+        ["tests/competition/test_rle.py", "tests/competition/test_coco.py", "tests/competition/test_rle_rows.py"],
+    ),
     "codecs": (
         ["lib/competition/codecs/*.py"],
         ["tests/competition/test_codec_rows.py", "tests/competition/test_rle_rows.py",
@@ -87,12 +92,12 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "decision": (
         [f"lib/inference/{name}.py" for name in ("decision", "fitting", "gate", "priors", "weights", "moves")],
-        ["tests/inference/test_fitting.py", "tests/inference/test_whole_maps.py", "tests/inference/test_objects.py",
-         "tests/inference/test_constant.py"],
+        ["tests/inference/test_decision.py", "tests/inference/test_fitting.py", "tests/inference/test_whole_maps.py",
+         "tests/inference/test_objects.py", "tests/inference/test_constant.py"],
     ),
     "stage keys": (
         ["lib/stage.py", "lib/stages.py", "lib/config/affects.py", "lib/digests.py"],
-        ["lib/digests.py", "tests/stages/test_options.py", "tests/stages/test_chain.py"],
+        ["tests/stages/test_manifests.py", "tests/stages/test_options.py", "tests/stages/test_chain.py"],
     ),
 }  # fmt: skip
 
@@ -171,11 +176,12 @@ def prepare() -> None:
 
 def drawn(subject: str, count: int, seed: int) -> list[Fault]:
     """A sample of a subject's faults: places first, then one of the changes that are possible there."""
-    patterns, tests = SUBJECTS[subject]
+    patterns, listed = SUBJECTS[subject]
+    names = [str(file.relative_to(ROOT)) for pattern in patterns for file in sorted(ROOT.glob(pattern))]
+    tests = [*names, *listed]
     places: dict[tuple[str, int, int], list[Fault]] = {}
-    for file in (file for pattern in patterns for file in sorted(ROOT.glob(pattern))):
-        name = str(file.relative_to(ROOT))
-        for operator, occurrence, (line, column) in positions(file.read_text(encoding="utf-8")):
+    for name in names:
+        for operator, occurrence, (line, column) in positions((ROOT / name).read_text(encoding="utf-8")):
             fault = Fault(subject, name, operator, occurrence, line, tests)
             places.setdefault((name, line, column), []).append(fault)
     rng = random.Random(f"{subject} {seed}")

@@ -3,17 +3,19 @@
 A file `mine.py`, which the YAML names as `plugins: [mine.py]`, and which `train.loss.terms: {squared: 1}` then uses:
 
     from lib.plugins import register
+    from lib.training.team import summed
 
     @register("loss", "squared")
     def squared(logits, target, valid, weight):
         wrong = ((logits.sigmoid() - target) ** 2 * valid).mean((1, 2, 3))
-        return (wrong * weight).sum() / weight.sum().clamp_min(1e-6)
+        return summed((wrong * weight).sum()) / summed(weight.sum()).clamp_min(1e-6)
 
     @register("metric", "recall")
     def recall(counts, classes, rules):  # counts (N, C, 3): lib/competition/metrics.py
         return counts[:, classes, 0].sum() / counts[:, classes, 1].sum()
 
 What each family's entries are called with is said where the built-in ones are: `grep -rn "@register" lib`.
+A loss puts every sum over a batch through `summed`, because several processes (torchrun) may hold a part of it each.
 
 Worker processes have registries of their own. They inherit the names of the files in an environment variable and
 load them when they first look something up, whatever way they were started (fork, spawn, forkserver).

@@ -1,20 +1,25 @@
 """The tables that stages hand to one another: each one's columns, units and meaning, checked when read.
 
+Tables that users and organisers write are read by `read_csv`.
+
 Coordinates are `(y, x, height, width)` in pixels of the original image.
 Class pixel counts stand in columns `px_<class name>`; `px_background` and `px_ignore` always exist.
 """
 
 from __future__ import annotations
 
+import zipfile
 from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
 
+from lib.competition.texts import tidy
 from lib.errors import UserError
 
 IGNORE = 255  # label index of pixels that are neither trained on nor scored
 FULL = 254  # a stored tile of one class holds its share of every pixel: 0 … FULL, or IGNORE
+SEPARATORS = (";", "\t", "|")  # tried where commas part nothing
 
 # column -> (dtype, meaning)
 IMAGES = {
@@ -141,3 +146,33 @@ def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
         if table[name].dtype.kind == "f" and (broken := table.loc[table[name] % 1 != 0, name]).size:
             raise ValueError(f"column {name} holds {broken.iloc[0]}, which is no whole number")  # astype would cut it
     return table.astype({name: kind for name, (kind, _) in columns.items() if kind != "str" and name in table})
+
+
+def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
+    """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
+
+    Heads and cells are tidied (lib/competition/texts.py); `raw`: only the heads. `attrs["separator"]`: what parts its
+    cells, a comma or one of `SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
+    try:
+        head = pd.read_csv(path, nrows=0).columns
+        separator = next((s for s in SEPARATORS if len(head) == 1 and s in head[0]), ",")
+        options = {"sep": separator, "dtype": str, "keep_default_na": False}
+        # A quote after a blank is one, too.
+        table = pd.read_csv(path, skipinitialspace=not raw, **options)
+        heads = list(pd.read_csv(path, nrows=0, **options).columns)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # pandas' own are ValueErrors
+        raise UserError(f"{path} is no readable CSV: {error}") from None
+    if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for names of rows
+        raise UserError(f"{path} has rows with more cells than its header; mend the header or remove what is surplus")
+    table.columns = [tidy(head) for head in table.columns]
+    if len(set(map(tidy, heads))) < len(heads):
+        raise UserError(f"{path} has two columns of one name ({', '.join(table.columns)}); rename one")
+    table = table if raw else table.map(tidy)
+    table.attrs |= {"separator": separator, "heads": heads}
+    for column in filter(None, columns):
+        if column not in table.columns:
+            raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
+    return table

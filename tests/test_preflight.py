@@ -1,54 +1,24 @@
 """Preflight refuses what the real tables cannot fill, and passes what only its few images could not."""
 
-import re
-
-import pandas as pd
 import pytest
-import yaml
 
 from lib import tables
-from lib.competition.dataset import Competition
 from lib.config import load
-from lib.data.split_check import check_split
 from lib.errors import UserError
 from lib.preflight import preflight
-from lib.workspace import Workspace, write_table
+from lib.workspace import Workspace
 from tests.competition.test_external import run
-
-PLACES = ["a", "b", "c", "d", "e", "a", "t", "t"]  # the first and last training image are of one group
+from tests.data.test_split_check import CAN_BE_FILLED, with_five_groups
 
 
 @pytest.fixture
 def five_groups(tiny):
-    """The tiny competition with five groups, folds of the organiser's, and a weight that needs an evaluation."""
-    root = tiny.parent / "raw"
-    metadata = pd.read_csv(root / "metadata.csv").assign(place=PLACES)
-    metadata["fold"] = [1.0, 0.0, 2.0, 0.0, -1.0, 1.0, None, None]
-    metadata.to_csv(root / "metadata.csv", index=False)
-    config = yaml.safe_load(tiny.read_text())
-    config["pseudo"]["rounds"] = 0
-    tiny.write_text(yaml.safe_dump(config))
-    return tiny
+    return with_five_groups(tiny)
 
 
-def checked(path, *flags):
-    config = load(path, flags)
-    return check_split(config, Competition(config.competition))
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--folds.k", "5"],
-        ["--folds.scheme", "column"],
-        ["--folds.scheme", "holdout", "--train.folds", "0"],
-        ["--folds.k", "5", "--train.folds", "4", "all"],
-        ["--folds.group_column", "", "--folds.k", "6", "--folds.stratify_column", "place"],
-    ],
-)
+@pytest.mark.parametrize("flags", CAN_BE_FILLED)
 @pytest.mark.parametrize("sliver", ["--preflight", "--debug"])
-def test_what_the_real_tables_can_fill_passes_and_its_sliver_has_folds(five_groups, flags, sliver):
-    checked(five_groups, *flags)
+def test_a_sliver_of_what_the_real_tables_can_fill_has_folds(five_groups, flags, sliver):
     run("01_preprocess", five_groups, *flags, sliver)
     run("02_make_folds", five_groups, *flags, sliver)
     workspace = Workspace(load(five_groups, [*flags, sliver]).workspace)
@@ -56,50 +26,11 @@ def test_what_the_real_tables_can_fill_passes_and_its_sliver_has_folds(five_grou
     assert set(folds["fold"]) == {0, 1} and folds["group"].is_unique
 
 
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        (["--folds.k", "8"], "5 groups cannot fill 8 folds; set folds.k to a number from 2 to 5"),
-        (["--folds.k", "7", "--folds.group_column", ""], "6 groups cannot fill 7 folds"),
-        (["--folds.group_column", "patient"], "folds.group_column: the metadata have no column 'patient'"),
-        (["--folds.stratify_column", "stain"], "folds.stratify_column: the metadata have no column 'stain'"),
-        (["--folds.scheme", "column", "--folds.column", "place"], "folds.column place: image 'im0' has 'a'"),
-        (["--folds.group_column", "", "--folds.group_regex", "im([0-3])"], "does not match the id 'im4'"),
-        (["--train.folds", "2"], r"train.folds names fold 2, but there are \[0, 1\]"),
-        (["--folds.scheme", "holdout", "--train.folds", "1"], r"train.folds names fold 1, but there are \[0\]"),
-        (["--folds.group_column", "", "--folds.group_regex", "i"], "one image or one group cannot be validated"),
-    ],
-)
-def test_what_they_cannot_fill_is_refused_before_anything_is_rehearsed(five_groups, flags, sentence, monkeypatch):
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_what_they_cannot_fill_is_refused_before_anything_is_rehearsed(five_groups, debug, monkeypatch):
     monkeypatch.setattr("lib.preflight.rehearse", lambda *_: pytest.fail("rehearsed"))
-    for debug in ([], ["--debug"]):
-        with pytest.raises(UserError, match=sentence):
-            preflight(str(five_groups), [*flags, *debug])
-
-
-def test_an_organisers_group_in_two_folds_is_refused(five_groups):
-    path = five_groups.parent / "raw/metadata.csv"
-    path.write_text(re.sub("im5,a,1.0", "im5,a,0.0", path.read_text()))
-    with pytest.raises(UserError, match="group 'a' is in more than one fold"):
-        checked(five_groups, "--folds.scheme", "column")
-
-
-def test_one_group_passes_where_nothing_is_validated(five_groups):
-    checked(five_groups, "--folds.group_column", "", "--folds.group_regex", "i", "--train.folds", "all",
-            "--infer.folds", "all")  # fmt: skip
-
-
-def test_a_class_that_one_group_alone_holds_is_said(five_groups, capsys):
-    config = load(five_groups)
-    row = {name: "" if kind == "str" else 0 for name, (kind, _) in tables.IMAGES.items()}
-    rows = [row | {"image_id": f"im{i}", "px_disc": 9 * (i in (0, 5))} for i in range(6)]
-    write_table(Workspace(config.workspace).images, pd.DataFrame(rows))
-    checked(five_groups)
-    assert "only one group holds class 'disc' (2 images, the first is 'im0')" in capsys.readouterr().out
-    rows[1]["px_disc"] = 1
-    write_table(Workspace(config.workspace).images, pd.DataFrame(rows))
-    checked(five_groups)
-    assert capsys.readouterr().out == ""
+    with pytest.raises(UserError, match="5 groups cannot fill 8 folds; set folds.k to a number from 2 to 5"):
+        preflight(str(five_groups), ["--folds.k", "8", *debug])
 
 
 def test_a_rehearsal_passes_where_its_images_are_of_one_group_and_of_the_organisers_folds(five_groups, capsys):

@@ -15,7 +15,6 @@ from lib.competition.external import ExternalLabels
 from lib.competition.image_files import HOME, ImageInfo, external_images, image_files, listed_names, tails
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
-from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, image_id_of, path_below
 from lib.competition.texts import same_form, tidy
 from lib.config.competition import Competition as Settings
@@ -24,6 +23,7 @@ from lib.imaging.reader import open_image
 from lib.imaging.readers.base import SIDEWAYS
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.plugins import find
+from lib.tables import read_csv
 
 __all__ = ["HOME", "Competition", "ImageInfo", "check_class_pixels"]
 

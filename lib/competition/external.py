@@ -48,7 +48,7 @@ class ExternalLabels:
         def counts(*box: int) -> np.ndarray:
             return np.bincount(self.index_of, label.counts(*box), INDICES).astype(np.int64)
 
-        return Label(lambda *box: self.index_of[label.read(*box)], counts)
+        return Label(lambda *box: self.index_of[label.read(*box)], counts, label.unused)
 
 
 def theirs(source: External, competition: Competition) -> dict[str, str]:

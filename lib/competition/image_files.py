@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import image_id_of
 from lib.competition.texts import readings, tidy, visible_files
 from lib.config.competition import External
 from lib.errors import UserError
 from lib.imaging.reader import SUFFIXES
+from lib.tables import read_csv
 
 HOME = "competition"  # the source of the organiser's own images
 

@@ -114,6 +114,8 @@ COMPETITIONS: dict[str, Preset] = {
             "patch_share": 0.25,
         },
     ),
+    # DrivenData scores its competitions differently. The metric here is that of the floods (STAC Overflow) and the
+    # clouds (On Cloud N); Kelp Wanted needs `competition.metric: dice` beside the preset.
     "drivendata": Preset(
         "iou",
         "the sum of the intersection of water pixels divided by the sum of the union of water pixels across all images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def concerns(surveys: list[Survey], config: Config) -> Iterator[str]:
     yield from _of_several_kinds(surveys, config.competition.pixels)
     yield from _all_blank(surveys)
     yield from _objects_on_blank(surveys, config)
+    yield from _objects_without_pixel(surveys)
 
 
 def _turned(surveys: list[Survey], exif: bool) -> Iterator[str]:
@@ -79,4 +81,17 @@ def _objects_on_blank(surveys: list[Survey], config: Config) -> Iterator[str]:
         yield (
             f"{known}, but 05 leaves blank windows out; set infer.roi to none to look everywhere, or lower "
             f"preprocess.blank_tolerance ({config.preprocess.blank_tolerance:g})"
+        )
+
+
+def _objects_without_pixel(surveys: list[Survey]) -> Iterator[str]:
+    unused: Counter[Path] = Counter()
+    for survey in surveys:
+        unused.update(survey.unused)
+    if unused:
+        ((worst, most),) = unused.most_common(1)
+        yield (
+            f"labels hold {unused.total()} object(s) that cover no pixel and do not count: points, lines, outlines of "
+            "fewer than three corners, boxes or key points alone, or objects outside of their image (the most, "
+            f"{most}, in {worst}); draw those that are meant to count as polygons"
         )

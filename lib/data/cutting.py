@@ -45,7 +45,7 @@ class Survey:
     """What is known of an image before it is cut.
 
     `row`: of images.csv; `spots`: the tiles to keep; `sizes`: as lib/report/survey.py:object_sizes; `on_blank`: object
-    pixels in tiles that count as blank, and in all.
+    pixels in tiles that count as blank, and in all; `unused`: as in lib/competition/labels/common.py:Label.
     """
 
     image: ImageInfo
@@ -57,6 +57,7 @@ class Survey:
     vanished: int = 0
     facts: Facts | None = None
     on_blank: tuple[int, int] = (0, 0)
+    unused: dict[Path, int] = field(default_factory=dict)
 
     def bands(self) -> list[list[Spot]]:
         """The spots in bands of whole rows, so that processes can share an image that is read by window."""
@@ -168,7 +169,8 @@ def survey_image(image: ImageInfo, config: Config, spool: Path, pictures: Path) 
         if preprocess.mode == "resize" and config.competition.background and where.boxes is None:
             size = whole_size(reader.height, reader.width, preprocess.tile_size, preprocess.fit)
             objects = vanished_objects(label, reader.height, reader.width, size)
-        return Survey(image, row, [spots[i] for i in kept], reader.windowed, sizes, *objects, facts, on_blank)
+        spots = [spots[i] for i in kept]
+        return Survey(image, row, spots, reader.windowed, sizes, *objects, facts, on_blank, label.unused)
 
 
 def cut_band(image: ImageInfo, spots: list[Spot], config: Config, folder: Path) -> tuple[list[dict], np.ndarray]:

@@ -14,6 +14,7 @@ from lib.files import read_json
 from lib.imaging.content import Content, content_map
 from lib.imaging.grid import grid, window_starts
 from lib.imaging.reader import ImageReader
+from lib.tables import read_csv
 
 Box = tuple[int, int, int, int]
 COLUMNS = ["image_id", "y", "x", "height", "width"]
@@ -81,20 +82,17 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 
 @lru_cache(maxsize=2)  # asked for with every image
 def _boxes(path: Path, _changed: int) -> dict[str, list[Box]]:
-    try:
-        table = pd.read_csv(path, dtype={"image_id": str})
-    except (ValueError, OSError) as error:  # pandas' own are ValueErrors
-        raise UserError(f"{path} is no CSV of boxes ({error}); expected {','.join(COLUMNS)}") from None
+    table = read_csv(path, [])
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; expected {','.join(COLUMNS)}")
-    numbers = table[COLUMNS[1:]].apply(pd.to_numeric, errors="coerce")
-    wrong = numbers.isna().any(axis=1) | table["image_id"].isna()
+    numbers = table[COLUMNS[1:]].apply(pd.to_numeric, errors="coerce").astype(float)
+    wrong = ~np.isfinite(numbers).all(axis=1) | (table["image_id"] == "")
     if wrong.any():
         row = int(np.argmax(wrong))
         raise UserError(
-            f"{path}: row {row + 2} is {','.join(map(str, table.loc[row, COLUMNS]))}; an image id and four numbers are "
-            "expected (an image without box has no row)"
+            f"{path}: row {row + 2} is {','.join(table.loc[row, COLUMNS])}; an image id and four numbers are expected "
+            "(an image without box has no row)"
         )
     boxes: dict[str, list[Box]] = {}
     for image_id, box in zip(table["image_id"], numbers.astype(int).to_numpy().tolist(), strict=True):

@@ -17,7 +17,6 @@ import pandas as pd
 from lib.competition.image_files import image_files
 from lib.competition.labels.coco import read_coco
 from lib.competition.labels.mask_file import MaskFile, codes_of
-from lib.competition.labels.rle_csv import read_csv
 from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.reader import AS_THEY_ARE, SUFFIXES, open_image
@@ -27,6 +26,7 @@ from lib.init.depth import middle, span
 from lib.init.found import evenly, some
 from lib.init.ids import find_ids, ids_of, known_of, of_first_band
 from lib.init.names import Known
+from lib.tables import read_csv
 
 TABLES = (".csv", ".csv.gz", ".csv.zip", ".tsv")
 MASK_WORDS = r"(?:masks?|labels?|annotations?|gt|seg|segmentations?|truth|targets?)(?![a-z])"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -53,8 +56,24 @@ class Data:
             DataLoader(
                 self.dataset, batch_sampler=groups, num_workers=self.workers,
                 prefetch_factor=4 if self.workers else None, pin_memory=self.pinned,
+                worker_init_fn=end_with_parent,
             )
         )  # fmt: skip
 
     def steps(self) -> int:
         return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
+
+
+def end_with_parent(_worker: int) -> None:
+    """Called in a loading process: it will end when the process that started it ends, however early that is.
+
+    torch's own check notes the parent's id when the worker begins to wait for batches. If the parent has ended before,
+    the id is that of the process that adopted the worker, and the worker waits for ever. A signal to the process group
+    does not end such a worker either: Python forgets signals that arrive during a fork.
+    """
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -16,11 +16,11 @@ from PIL import Image
 
 from lib.competition.dataset import Competition
 from lib.competition.labels.labelme import Labelme
-from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, image_id_of, ways_to_read
 from lib.competition.scoring import open_codec
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
+from lib.tables import read_csv
 
 
 def test_numbers_find_ids_whatever_their_zeros():

@@ -156,10 +156,48 @@ def test_no_object_per_number():
     assert held < 60 * count
 
 
+def test_runs_are_put_in_order_and_relative_starts_count_from_the_run_before():
+    starts, lengths = rle.parse("5 1 1 2", 6, "here")
+    assert (starts.tolist(), lengths.tolist()) == ([0, 4], [2, 1])
+    for base in (0, 1):
+        starts, lengths = rle.parse(f"{base} 2 2 1 0 1", 6, "here", base, relative=True)
+        assert (starts.tolist(), lengths.tolist()) == ([0, 4, 5], [2, 1, 1])
+
+
+@given(st.lists(masks, min_size=1, max_size=4))
+def test_united_runs_are_those_of_the_united_mask(some):
+    size = max(mask.size for mask in some)
+    flat = [np.pad(mask.ravel(), (0, size - mask.size)) for mask in some]
+    runs = [rle.parse(rle.encode(one[None]), size, "here") for one in flat]
+    starts, lengths = rle.united(runs)
+    expected = rle.parse(rle.encode(np.any(flat, axis=0)[None]), size, "here")
+    assert (starts.tolist(), lengths.tolist()) == tuple(part.tolist() for part in expected)
+
+
+def test_bands_come_in_order_and_whole():
+    encoder = rle.BandEncoder(4, 3)
+    encoder.push(0, np.ones((2, 3), np.uint8))
+    for y, width in ((1, 3), (3, 3), (2, 2), (2, 4)):
+        with pytest.raises(ValueError, match=rf"at row {y}; expected row 2, width 3"):
+            encoder.push(y, np.ones((1, width), np.uint8))
+    with pytest.raises(ValueError, match="2 of 4 rows were pushed"):
+        encoder.finish()
+
+
+def test_places_beyond_four_bytes_are_told_apart():
+    """A mask of 5 x 10⁹ pixels: one row of few columns of it is object."""
+    height = 10**9
+    encoder = rle.BandEncoder(height, 5, "row")
+    encoder._next = height - 1  # as if the rows above had been pushed, all blank
+    encoder.push(height - 1, np.array([[0, 1, 1, 0, 1]], np.uint8))
+    assert encoder.finish() == f"{5 * height - 3} 2 {5 * height} 1"
+
+
+@pytest.mark.parametrize("chunk", [1, 2, rle.CHUNK])
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("1 2 3", "pairs"),
+        ("1 2 3", "has 3 numbers; pairs"),
         ("1 x", "no integer"),
         ("a 1", "no integer"),
         ("1.5 2", "no integer"),
@@ -170,12 +208,17 @@ def test_no_object_per_number():
         ("1 9", "outside"),
         ("0 1", "outside"),
         ("1 0", "length 0"),
-        ("1 3 2 2", "overlap"),
+        ("1 3 2 2", "the runs at 1 and 2 overlap"),
+        ("1 1 3 2 4 1", "the runs at 3 and 4 overlap"),
+        ("4 1 3 2 1 1", "the runs at 3 and 4 overlap"),
+        ("1 1 3 1 6 2", "the run 6 2 lies outside the image of 6"),
+        ("x" * 99, "no integer: '" + "x" * 40 + "'"),
         ("2 9223372036854775807", "outside"),
         ("1 99 6 1", "run 1 99 lies outside"),
     ],
 )
-def test_bad_text_is_one_sentence_that_names_the_row(text, what):
+def test_bad_text_is_one_sentence_that_names_the_row(text, what, chunk, monkeypatch):
+    monkeypatch.setattr(rle, "CHUNK", chunk)
     with pytest.raises(UserError, match=what) as error:
         rle.parse(text, 6, "train.csv, im3")
     assert "train.csv, im3" in str(error.value)

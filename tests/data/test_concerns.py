@@ -220,3 +220,43 @@ def test_few_objects_on_blank_ground_are_said_and_change_nothing(tmp_path, capsy
     assert "but 05 leaves blank windows out; set infer.roi to none to look everywhere, or lower" in said
     assert 0 < json.loads((tmp_path / "work/fingerprint.json").read_text())["objects_on_blank"] <= 0.02
     assert roi_of(load(config)) == "content"
+
+
+OUTSIDE = [300, 0], [400, 0], [300, 9]
+
+
+def shape(kind, *points):
+    return {"label": "disc", "shape_type": kind, "points": points}
+
+
+def test_shapes_that_cover_no_pixel_are_counted_once_for_all_files(tmp_path, capsys):
+    few(tmp_path, lambda path, picture, mask, number: cv2.imwrite(f"{path}.png", picture))
+    square = shape("rectangle", [20, 20], [60, 60])
+    flat = [
+        [shape("line", [1, 1], [30, 30])],
+        [shape("linestrip", [1, 1], [30, 5], [9, 9]), shape("point", [5, 5]), shape("polygon", *OUTSIDE)],
+        [],
+    ]  # fmt: skip
+    for number, shapes in enumerate(flat):
+        content = {"shapes": [square, *shapes], "imageHeight": 96, "imageWidth": 128}
+        (tmp_path / f"raw/masks/im{number}.json").write_text(json.dumps(content))
+    run_01(write_config(tmp_path, {"format": "labelme", "suffix": ".json"}))
+    said = capsys.readouterr().out
+    assert "warning: labels hold 4 object(s) that cover no pixel and do not count: points, lines" in said
+    assert f"(the most, 3, in {tmp_path / 'raw/masks/im1.json'})" in said and said.count("warning") == 1
+
+
+def test_annotations_of_coco_without_outline_are_counted(tmp_path, capsys):
+    few(tmp_path, lambda path, picture, mask, number: cv2.imwrite(f"{path}.png", picture))
+    images = [{"id": n, "file_name": f"im{n}.png", "height": 96, "width": 128} for n in range(3)]
+    outlines = [[[20, 20, 60, 20, 60, 60]], [], None]
+    annotations = [
+        {"id": 3 * n + i, "image_id": n, "category_id": 1, "segmentation": outline}
+        for n in range(3) for i, outline in enumerate(outlines)
+    ]  # fmt: skip
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "disc"}]}
+    (tmp_path / "raw/coco.json").write_text(json.dumps(content))
+    run_01(write_config(tmp_path, {"format": "coco", "path": "coco.json"}))
+    said = capsys.readouterr().out
+    assert "labels hold 6 object(s) that cover no pixel" in said and said.count("warning") == 1
+    assert f"(the most, 6, in {tmp_path / 'raw/coco.json'})" in said

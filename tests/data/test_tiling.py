@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from lib.data.dataset import read_planes, read_rgb
 from lib.data.tiling import (
     Spot,
     cut,
+    foreground_pixels,
     keep_tiles,
     label_shares,
     nearest_label,
@@ -94,12 +96,73 @@ def test_all_objects_and_a_share_of_every_kind_of_background_are_kept():
     assert len(keep_tiles(rows, Preprocess(), background=False, seed=1)) == 105
 
 
-def test_objects_that_vanish_when_shrunk_are_counted():
+def test_what_counts_as_object_and_which_contrasts_stay():
+    rows = [{"px_background": 9, "px_disc": n, "px_ignore": 99, "contrast": 0.0} for n in (0, 4, 5, 6)]
+    assert [foreground_pixels(row) for row in rows] == [0, 4, 5, 6]
+    config = Preprocess(background_keep=0, min_object_pixels=5)
+    assert keep_tiles(rows, config, background=True, seed=0) == [2, 3]
+    order = np.random.default_rng(0).permutation(100)
+    rows = [{"px_background": 9, "px_disc": 0, "px_ignore": 0, "contrast": float(c)} for c in order]
+    kept = keep_tiles(rows, Preprocess(background_keep=0.1), background=True, seed=2)
+    assert sorted(order[kept] // 10) == list(range(10)) and kept == sorted(kept)
+
+
+def survey_of(folder, mask, regions, config, names=("background", "disc")):
+    """Rows of tiles.csv, and sizes, of an image whose label is `mask`; its content is the same everywhere."""
+    cv2.imwrite(str(folder / "a.png"), np.zeros((*mask.shape, 3), np.uint8))
+    content = SimpleNamespace(blank_share=lambda *box: 0.123456, contrast=lambda *box: 7.128)
+    with open_image(folder / "a.png") as reader:
+        spots = survey("a", "web", reader, whole(mask), regions, content, list(names), config)
+    return [spot.row for spot in spots], [spot.size for spot in spots]
+
+
+def test_of_ground_that_counts_as_blank_tiles_with_object_are_kept_unless_boxes_say_where_to_look(tmp_path):
+    mask = np.zeros((64, 192), np.uint8)
+    mask[3, 3], mask[:, 64:] = 1, 255
+    for boxes, kept in ((None, [0, 128]), ([(0, 128, 64, 64)], [128])):
+        regions = SimpleNamespace(boxes=boxes, keep=lambda y, x, h, w: x == 128)
+        rows, sizes = survey_of(tmp_path, mask, regions, Preprocess(tile_size=64))
+        assert [row["x"] for row in rows] == kept and sizes == [(64, 64)] * len(kept)
+    first, second = survey_of(tmp_path, mask, Regions(None), Preprocess(tile_size=64))[0][::2]
+    assert first["tile_id"] == "a_y0_x0" and (first["image_id"], first["source"]) == ("a", "web")
+    assert (first["px_background"], first["px_disc"], first["px_ignore"]) == (4095, 1, 0)
+    assert (second["px_background"], second["px_disc"], second["px_ignore"]) == (0, 0, 4096)
+    assert (first["blank_share"], first["contrast"]) == (0.1235, 7.13)
+
+
+@pytest.mark.parametrize(("pixels", "counted"), [(1, 1), (8, 2), (9, 3)])
+def test_counts_of_a_shrunken_tile_are_in_its_own_pixels_and_a_thin_object_counts(tmp_path, pixels, counted):
+    mask = np.zeros((128, 100), np.uint8)
+    mask[0, :pixels] = 1
+    (row,), (size,) = survey_of(tmp_path, mask, Regions(None), Preprocess(tile_size=64, scale=0.5))
+    assert row["px_disc"] == counted and size == (64, 50) and (row["height"], row["width"]) == (128, 100)
+    assert row["px_ignore"] == 64 * 14, "what padding adds"
+
+
+def test_boxes_that_begin_at_one_place_have_names_of_their_own(tmp_path):
+    boxes = [(0, 0, 20, 30), (0, 0, 40, 30)]
+    regions, config = SimpleNamespace(boxes=boxes, keep=None), Preprocess(tile_size=60, mode="resize")
+    rows, sizes = survey_of(tmp_path, np.zeros((50, 60), np.uint8), regions, config)
+    assert [row["tile_id"] for row in rows] == ["a_y0_x0_h20_w30", "a_y0_x0_h40_w30"]
+    assert sizes == [(40, 60), (60, 45)]
+    (row,), _ = survey_of(
+        tmp_path, np.zeros((50, 60), np.uint8), Regions(None), Preprocess(tile_size=60, mode="resize")
+    )
+    assert row["tile_id"] == "a_y0_x0" and (row["height"], row["width"]) == (50, 60)
+
+
+def test_objects_that_vanish_when_shrunk_are_counted(monkeypatch):
     mask = np.zeros((100, 100), np.uint8)
     mask[10:40, 10:40] = 1
     mask[71, 71] = 1  # a single pixel
     assert vanished_objects(whole(mask), 100, 100, (100, 100)) == (2, 0)
     assert vanished_objects(whole(mask), 100, 100, (20, 20)) == (2, 1)
+    mask[80:90] = 255  # ignored: no object
+    assert vanished_objects(whole(mask), 100, 100, (100, 100)) == (2, 0)
+    monkeypatch.setattr("lib.data.tiling.OBJECT_SIDE", 50)  # every other row and column, the odd ones, is looked at
+    assert vanished_objects(whole(mask), 100, 100, (50, 50)) == (2, 0)
+    mask[70, 70], mask[71, 71] = 1, 0
+    assert vanished_objects(whole(mask), 100, 100, (50, 50)) == (1, 0)
 
 
 @pytest.mark.parametrize("size", [(75, 131), (30, 131), (10, 40), (74, 20)])

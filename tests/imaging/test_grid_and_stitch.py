@@ -18,6 +18,26 @@ def test_every_pixel_is_covered_no_window_twice_none_outside(length, window, dat
     assert {p for s in starts for p in range(s, s + window)} >= set(range(length))
 
 
+def test_weights_of_a_window_have_their_values():
+    middle = np.array([3.5, 2.5, 1.5, 0.5, 0.5, 1.5, 2.5, 3.5])  # distances from it
+    lines = {
+        "constant": np.ones(8), "linear": 1 - middle / 4, "center": (middle < 2).astype(float),
+        "gaussian": np.exp(-0.5 * middle**2),  # sigma is an eighth of the side
+    }  # fmt: skip
+    for kind, line in lines.items():
+        weights = window_weights(8, kind)
+        assert np.allclose(weights, np.maximum(np.outer(line, line), 1e-3), rtol=1e-6) and weights.dtype == np.float32
+    assert [(window_weights(8, "center", margin) == 1).sum() for margin in (0, 0.125, 0.25)] == [64, 36, 16]
+    with pytest.raises(ValueError, match="unknown blend 'hann'"):
+        window_weights(8, "hann")
+
+
+@pytest.mark.parametrize("stride", [0, -1, 5])
+def test_a_stride_must_leave_no_gap(stride):
+    with pytest.raises(ValueError, match=rf"stride {stride} must be in 1..window \(4\)"):
+        window_starts(10, 4, stride)
+
+
 def put_together(blocks, channels, height, width):
     """The map (C, h, w) of blocks, which must cover it once."""
     out, covered = np.full((channels, height, width), np.nan, np.float32), np.zeros((height, width), int)

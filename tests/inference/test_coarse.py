@@ -285,13 +285,24 @@ def test_finders_are_refused_that_may_have_seen_what_they_look_at(sparse, tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("", "is no CSV of boxes"), ("image_id,y,x,height,width\na,1,2,3,4\nb,,,,\n", "row 3 is b,nan"),
-     ("image_id,y,x,height,width\na,1,2,x,4\n", "row 2 is a,1,2,x,4"), ("image_id,y\n", "lacks the column")],
+    [("", "is no readable CSV"), ("image_id,y,x,height,width\na,1,2,3,4\nb,,,,\n", "row 3 is b,,,,;"),
+     ("image_id,y,x,height,width\na,1,2,x,4\n", "row 2 is a,1,2,x,4"), ("image_id,y\n", "lacks the column"),
+     ("image_id,y,x,height,width\na,1,2,inf,4\n", "row 2 is a,1,2,inf,4")],
 )  # fmt: skip
 def test_a_csv_that_holds_no_boxes_is_one_sentence(tmp_path, text, what):
     (tmp_path / "b.csv").write_text(text)
     with pytest.raises(UserError, match=what):
         read_boxes(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["image_id, y, x, height, width\n e\u0301 , 1 , 2 , 3 , 4 \n", "image_id;y;x;height;width\n\xe9;1;2;3;4\n",
+     "\ufeffimage_id,y,x,height,width\n\xe9,1,2,3,4\n"],
+)  # fmt: skip
+def test_boxes_are_read_as_other_tables_are(tmp_path, text):
+    (tmp_path / "b.csv").write_text(text, encoding="utf-8")
+    assert read_boxes(tmp_path / "b.csv") == {"\xe9": [(1, 2, 3, 4)]}
 
 
 def test_boxes_that_repeat_are_one_and_each_is_a_window(tmp_path):

@@ -9,46 +9,12 @@ import pandas as pd
 import pytest
 
 from lib.config import load
-from lib.config.competition import Competition
-from lib.inference.decision import cross_parts, fit_decision
 from lib.inference.evaluate import Evaluation
 from lib.inference.fitting import Fitting, fit_ensemble
 from lib.report.ensemble import ensemble_rows
+from tests.inference.test_decision import GROUPS, ONE_FOLD, odd_group
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE_FOLD = np.zeros(8, int)
-GROUPS = np.array(list("aabbccdd"))
-
-
-def odd_group(bin_=77):
-    """Counts of eight images: what is seen at .3 is object in the images of group a alone, and there it is much."""
-    counts = np.zeros((8, 1, 2, 256), np.int64)
-    counts[:, 0, 1, 200], counts[:, 0, 0, 0] = 1000, 50_000
-    counts[:2, 0, 1, bin_], counts[2:, 0, 0, bin_] = 9000, 100
-    return Evaluation([f"im{i}" for i in range(8)], counts, groups=GROUPS)
-
-
-def test_one_fold_is_split_by_groups_always_alike_and_only_where_there_are_two():
-    for groups in (GROUPS, None, np.repeat(list("abcdefgh"), 1)):
-        parts = cross_parts(ONE_FOLD, groups)
-        assert 2 <= len(parts) <= 5 and (np.sum([here for here, _ in parts], 0) == 1).all(), "each image once"
-        for here, others in parts:
-            assert here.any() and others.any() and not (here & others).any()
-            assert groups is None or not set(groups[here]) & set(groups[others])
-        assert np.array_equal(parts, cross_parts(ONE_FOLD, groups))
-    assert cross_parts(ONE_FOLD, np.array(["a"] * 8)) == [] and cross_parts(ONE_FOLD[:1]) == []
-    by_fold = cross_parts(np.arange(8) % 2, GROUPS)
-    assert [here.tolist() for here, _ in by_fold] == [[True, False] * 4, [False, True] * 4], "folds as they are"
-
-
-def test_a_threshold_of_one_fold_is_not_judged_on_its_own_images():
-    oof, config = odd_group(), Competition(metric="mean_dice")
-    decision = fit_decision(oof, 0, ONE_FOLD, config, search=True)
-    assert decision.threshold <= 77 and decision.score > decision.half_score + 0.1
-    # Without group a nothing gains at .3: its images are left as they were.
-    assert decision.cross_score < decision.score - 0.1
-    one = fit_decision(Evaluation(oof.image_ids, oof.counts, groups=np.zeros(8)), 0, ONE_FOLD, config, search=True)
-    assert one.threshold == decision.threshold and one.cross_score is None
 
 
 def test_the_table_says_what_was_fitted_on_or_says_nothing():

@@ -202,7 +202,35 @@ def test_weights_are_tried_in_passes_that_all_choices_share():
     assert first[0] == pytest.approx(0.8) and second == (0.0, 1.0)
     assert len(asked) <= 4 and all(len(set(some)) == len(some) for some in asked)
     assert all(sum(weights) == pytest.approx(1) for some in asked for weights in some)
-    assert (0.0, 1.0) in neighbours((0.5, 0.5)) and neighbours((1.0, 0.0)) == [pytest.approx((2 / 3, 1 / 3))]
+
+
+@pytest.mark.parametrize(
+    ("weights", "wanted"),
+    [
+        ((0.5, 0.5), [(0, 1), (1 / 3, 2 / 3), (2 / 3, 1 / 3), (1, 0)]),
+        ((0.2, 0.8), [(0, 1), (1 / 9, 8 / 9), (1 / 3, 2 / 3), (1, 0)]),
+        ((1.0, 0.0), [(2 / 3, 1 / 3)]),  # what has no weight is tried with half of the greatest
+    ],
+)
+def test_neighbours_of_weights_lack_one_or_have_half_or_twice_of_it(weights, wanted):
+    found = neighbours(weights)
+    assert len(found) == len(wanted) and np.allclose(found, wanted)
+
+
+def test_weights_and_factors_are_the_same_however_many_states_are_counted_together(tmp_path, monkeypatch):
+    rng, images = RNG(2), []
+    for _ in range(6):
+        truth = rng.integers(0, 3, (HEIGHT, WIDTH)).astype(np.uint8)
+        good, bad = (np.eye(3)[truth].transpose(2, 0, 1) * much + rng.random((3, HEIGHT, WIDTH)) for much in (0.6, 0.2))
+        good[2] *= 0.6  # the last class is underrated
+        images.append((np.stack([good / good.sum(0), bad / bad.sum(0)]).astype(np.float32), truth))
+    oof, maps = out_of_fold(tmp_path / "maps", images, 3)
+    config = settings(["a", "b"], members="greedy", decide=["priors"])
+    decision = fit_ensemble(Fitting(oof, maps, 3, config, tmp_path), FOLDS).decision
+    assert decision.mix.weights[0] > 0.5 and decision.factors[2] > decision.factors[1]
+    for module in ("weights", "moves"):
+        monkeypatch.setattr(f"lib.inference.{module}.TOGETHER", 1)
+    assert fit_ensemble(Fitting(oof, maps, 3, config, tmp_path), FOLDS).decision == decision
 
 
 def test_a_sample_of_very_many_images_and_classes_stays_small():

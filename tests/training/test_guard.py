@@ -143,8 +143,11 @@ def test_a_scaler_that_lowers_its_scale_is_no_fault_and_one_that_cannot_is(tiles
     hopeless = trainer_of(tiles, tmp_path / "other", epochs=40)
     hopeless.precision, hopeless.scaler = "fp16", scaler(CPU, "fp16")
     spoiled(hopeless, lambda t: True, infinite_gradients)
+    scales, skip = [], hopeless.guard.skip
+    hopeless.guard.skip = lambda: (scales.append(hopeless.scaler.get_scale()), skip())
     with pytest.raises(UserError, match="not finite"):
         hopeless.run(None)
+    assert scales[0] == 0.5, "a scale of 1 changes no gradient, so what fails with it is at fault"
 
 
 # ---- weights and maps ------------------------------------------------------------------------------------------------

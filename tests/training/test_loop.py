@@ -9,6 +9,7 @@ from lib.data.dataset import BalancedSampler
 from lib.precision import autocast, scaler
 from lib.training import loop
 from lib.training.averaging import WeightAverage, update_bn
+from lib.training.ending import calm_batches
 from lib.training.model import build_network
 from lib.training.optim import learning_rate
 
@@ -99,7 +100,41 @@ def test_batch_norm_statistics_are_those_of_the_data():
     with torch.no_grad():
         inner = torch.cat([net.body[0]((b - net.mean) / net.std) for b in batches])
     assert torch.allclose(net.body[1].running_mean, inner.mean((0, 2, 3)), atol=1e-4)
+    assert not net.training and net.body[1].momentum == 0.1, "what a training goes on with"
+
+
+def test_a_network_without_batch_norm_needs_no_batches():
+    def batches():
+        pytest.fail("read")
+        yield
+
+    net = torch.nn.Conv2d(3, 1, 1)
+    update_bn(net, batches(), "fp32")
     assert not net.training
+
+
+def test_batches_for_an_averages_statistics_are_as_many_as_asked_for_and_of_no_trained_epoch(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run", epochs=9)
+    calm = list(calm_batches(trainer))
+    assert len(calm) == 2 == trainer.config.swa.bn_batches
+    for epoch in range(9):
+        for batch in trainer.data.batches(epoch):
+            assert not any(torch.equal(batch[0], one) for one in calm)
+
+
+def test_an_epoch_has_whole_batches_and_at_least_one(tiles):
+    for size, steps in ((1, 10), (4, 2), (10, 1), (99, 1)):
+        data = data_of(tiles)
+        data.batch_size = size
+        assert data.steps() == len(list(data.batches(0))) == steps
+
+
+def test_a_training_that_ends_before_its_first_sample_takes_one_at_its_end(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run", swa=Swa(start=0.9, every=5, bn_batches=2))
+    trainer.run(None)
+    assert trainer.swa_samples == trainer.swa.count == 1
+    found = weights(tmp_path / "run")
+    assert torch.equal(found["swa_weights.pt"]["body.0.weight"], found["last_weights.pt"]["body.0.weight"])
 
 
 def test_the_learning_rate_warms_up_falls_and_cycles():
@@ -173,7 +208,9 @@ def test_the_first_steps_tell_how_long_all_members_will_take(tiles, tmp_path, ca
     assert trainer.foretell(6) == "03: 0.50 s a step: 40 steps, 20.0 epochs in 20 s, 2 min for 6 members, scoring aside"
     trainer.begun = 1, 5.25  # a GPU's first step takes seconds
     assert trainer.foretell(1) == "03: 0.25 s a step: 40 steps, 20.0 epochs in 15 s, scoring aside"
-    trainer.step, trainer.begun = 0, (0, 0.0)
+    trainer.begun, trainer.config = (0, 0.0), trainer.config.model_copy(update={"member_limit": 30.0})
+    assert trainer.foretell(1) == "03: 0.50 s a step: 60 steps, 30.0 epochs in 30 s, scoring aside"
+    trainer.step, trainer.config = 0, trainer.config.model_copy(update={"member_limit": 0.0})
     trainer.run(None, members=6)
     assert trainer.begun[0] == 1
     assert "for 6 members" in "".join(capsys.readouterr())
@@ -201,7 +238,9 @@ def test_gradients_are_used_even_where_an_epoch_is_shorter_than_their_sum(tiles,
     assert any(not torch.equal(before[name], value) for name, value in trainer.network.named_parameters())
 
 
-@pytest.mark.parametrize(("scores", "best"), [([0.1, 0.2], "last"), ([0.2, 0.1], "half"), ([0.2, 0.2], "half")])
+@pytest.mark.parametrize(
+    ("scores", "best"), [([0.1, 0.2], "last"), ([0.2, 0.1], "half"), ([0.2, 0.2], "half"), ([-3, -2], "last")]
+)
 def test_the_final_network_competes_with_those_on_the_way(tiles, tmp_path, scores, best):
     trainer = trainer_of(tiles, tmp_path / "run", evaluations=1)
     given, halves = list(scores), []

@@ -1,5 +1,6 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from lib.config.training import Loss
 from lib.errors import UserError
 from lib.plugins import names
-from lib.training.losses import blurred, boundary, build_loss, far_from_borders, tversky
+from lib.training.losses import Outputs, blurred, boundary, build_loss, far_from_borders, tversky
 
 torch.manual_seed(0)
 
@@ -75,7 +76,9 @@ def test_class_weights_move_the_loss_towards_a_class(channels):
             )
         )
 
-    assert value([1, 9]) > 1.5 * value([1, 1]) > 2 * value([9, 1])
+    missed, right = (math.log1p(math.exp(x)) for x in ((3, -3) if channels == 1 else (6, -6)))
+    assert value([1, 9]) == pytest.approx((9 * missed + right) / 10)
+    assert value([9, 1]) == pytest.approx((missed + 9 * right) / 10)
     assert value([1, 1]) == pytest.approx(value([]))
     with pytest.raises(UserError, match="class_weights has 3 weights, expected 2"):
         value([1, 1, 1])
@@ -124,6 +127,53 @@ def test_losses_of_two_pixels_have_their_values():
     smoothed = value("bce", 1, logits, target, ones, weight, label_smoothing=0.2)
     by_hand = -sum(t * math.log(p) + (1 - t) * math.log(1 - p) for p, t in ((0.25, 0.9), (0.6, 0.1))) / 2
     assert smoothed == pytest.approx(by_hand)
+
+
+def test_samples_that_weigh_little_are_no_mean_of_their_own():
+    """All of a batch's pixels together may weigh less than one: the loss is small then, too."""
+    target, ones = torch.tensor([[[[1.0, 0.0]]]]), torch.ones(1, 1, 1, 2)
+    logits = torch.tensor([[[[0.25, 0.6]]]]).logit()
+    both = -math.log(0.25) - math.log(0.4)
+    for weight, share in ((2.0, 0.5), (0.5, 0.5), (0.1, 0.1)):
+        assert value("bce", 1, logits, target, ones, torch.tensor([weight])) == pytest.approx(share * both)
+
+
+def test_hard_pixels_are_those_of_the_greatest_weighted_loss():
+    target, ones = torch.ones(2, 1, 1, 4), torch.ones(2, 1, 1, 4)
+    ones[0, ..., 3] = 0
+    p = torch.tensor([[[[0.5, 0.4, 0.3, 0.01]]], [[[0.2, 0.1, 0.6, 0.7]]]])
+    losses = -p.log().flatten() * torch.tensor([1, 1, 1, 0, 0.5, 0.5, 0.5, 0.5])
+    hardest = losses.sort(descending=True).values[:2]  # a quarter of seven
+    assert value("ohem", 1, p.logit(), target, ones, torch.tensor([1, 0.5])) == pytest.approx(float(hardest.mean()))
+
+
+def test_smoothed_labels_of_several_classes_give_each_its_part():
+    logits, target, valid, weight = case(3)
+    smoothed = value("ce", 3, logits, target, valid, weight, label_smoothing=0.3)
+    assert smoothed == pytest.approx(value("ce", 3, logits, target * 0.7 + 0.1, valid, weight), rel=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.8, 2.0])
+def test_edges_are_blurred_as_opencv_blurs(sigma):
+    planes = torch.rand(2, 3, 20, 15, generator=torch.Generator().manual_seed(0))
+    side = 2 * max(1, round(3 * sigma)) + 1
+    for sample, found in zip(planes.numpy(), blurred(planes, sigma).numpy(), strict=True):
+        for plane, mine in zip(sample, found, strict=True):
+            theirs = cv2.GaussianBlur(plane, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+            assert np.abs(mine - theirs).max() < 1e-5
+
+
+def test_presence_is_told_of_valid_pixels_and_weighed_by_sample():
+    mask = torch.zeros(2, 2, 4, 4)
+    target, valid, weight = torch.zeros_like(mask), torch.ones(2, 1, 4, 4), torch.tensor([1.0, 3.0])
+    target[:, 0] = 1
+    target[0, 0, 0, 0], target[0, 1, 0, 0] = 0.49, 0.51
+    target[1, 0, 1, 1], target[1, 1, 1, 1], valid[1, 0, 1, 1] = 0, 1, 0  # ignored
+    told = torch.tensor([[2.0, -1.0], [0.5, 1.5]])
+    wrong = F.binary_cross_entropy_with_logits(told, torch.tensor([[1.0, 1.0], [1.0, 0.0]]), reduction="none").mean(1)
+    loss = build_loss(Loss(terms={"ce": 1.0}, presence=0.3), 2)
+    added = loss(Outputs(mask, told), target, valid, weight) - loss(mask, target, valid, weight)
+    assert float(added) == pytest.approx(float(0.3 * (wrong[0] + 3 * wrong[1]) / 4), rel=1e-4)
 
 
 def test_the_boundary_loss_is_the_mean_of_signed_distances():

@@ -2,21 +2,78 @@
 
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import nn
 from trainings import data_of, same, trainer_of, weights
 
 from lib.config.load import load
 from lib.config.training import Model, Swa, Train
+from lib.plugins import register
 from lib.stages import member_stage
 from lib.training import loop
 from lib.training.losses import build_loss
 from lib.training.model import build_network
-from lib.training.optim import build_optimizer, learning_rate
+from lib.training.optim import build_optimizer, learning_rate, sgd
+from lib.training.team import Team
 from lib.workspace import Member, Workspace
 
 STILL = {"optimizer": "sgd", "lr": 1e-12, "clip": 0, "swa": Swa(start=1), "evaluations": 0}  # weights stay
+
+
+class Pair(Team):
+    """One of two processes, without the other one, which would do and say the same."""
+
+    def wrap(self, network):
+        return network
+
+    def unsent(self, replica, last):
+        return nullcontext()
+
+    def all(self, here):
+        return here
+
+    def of_all(self, names):
+        return names
+
+    def leaders(self, value):
+        return value
+
+
+@register("model", "idling")
+class Idling(nn.Module):
+    """A layer that nothing depends on."""
+
+    def __init__(self, config, channels):
+        super().__init__()
+        self.layer, self.idle = nn.Conv2d(3, channels, 1), nn.Conv2d(3, channels, 1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_of_two_processes_trains_on_its_share_and_only_the_leader_writes(tiles, tmp_path, rank):
+    trainer = trainer_of(tiles, tmp_path / "run", "idling", evaluations=1)
+    trainer.team, asked, sizes = Pair(rank, 2), [], set()
+    endless, loss = trainer.data.endless, trainer.loss
+
+    def batches(epoch, progress, team):
+        asked.append((epoch, progress(epoch)))
+        return endless(epoch, progress, team)
+
+    trainer.data.endless = batches
+    trainer.loss = lambda logits, *labels: (sizes.add(len(logits)), loss(logits, *labels))[1]
+    trainer.run(lambda network: 0.5)
+    assert asked == [(0, 0.0)] * 2, "the probe for unused parameters sees what the training sees first"
+    assert sizes == {2} and trainer.step == 8
+    assert trainer.unused == ["body.idle.weight", "body.idle.bias"]
+    assert not trainer.network.body.idle.weight.requires_grad
+    written = {path.name for path in (tmp_path / "run").iterdir()}
+    everything = {"last.pt", "metrics.jsonl", "best_weights.pt", "last_weights.pt", "swa_weights.pt"}
+    assert written == (everything if rank == 0 else set())
 
 
 def stepped(trainer):
@@ -67,6 +124,21 @@ def test_gradients_longer_than_clip_are_shortened_to_it_and_others_are_not(tiles
     assert norms[0.05] == pytest.approx([0.05] * 8, rel=1e-3)
 
 
+def test_progress_is_told_by_steps_or_by_the_clock(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run")  # four epochs of two steps
+    trainer.step, trainer.seconds = 2, 2.5
+    assert (trainer.progress(), trainer.epoch_length(), trainer.total_steps()) == (0.25, 0.25, 8)
+    assert [trainer.progress_at(epoch) for epoch in (0, 1, 9)] == [0, 0.25, 1]
+    trainer.step = 9
+    assert trainer.progress() == 1
+    timed = trainer_of(tiles, tmp_path / "timed", member_limit=10)
+    assert timed.epoch_length() == 0.25, "nothing is known of its seconds yet"
+    timed.step, timed.seconds = 5, 2.5
+    assert (timed.progress(), timed.epoch_length(), timed.progress_at(9)) == (0.25, 2 * 0.5 / 10, 0.25)
+    timed.seconds = 11
+    assert timed.progress() == 1
+
+
 def test_every_step_takes_the_rate_of_its_progress(tiles, tmp_path):
     trainer = trainer_of(tiles, tmp_path / "run", lr=0.02, warmup=0.25, swa=Swa(start=1))
     seen = stepped(trainer)
@@ -95,6 +167,17 @@ def test_rates_have_their_values():
     assert rate(0.8, **swa) == pytest.approx(0.6)
     cycle = {"swa": Swa(start=0.5, lr=0.3, every=2, schedule="cyclic")}
     assert rate(0.6, **cycle) == pytest.approx(0.6 * (1 - 0.5 * 0.9)), "half of a cycle of two epochs"
+    never = {"swa": Swa(start=1, lr=0.3, schedule="constant")}
+    assert rate(1.0, **never) == pytest.approx(0.2), "SWA that never starts has no rate"
+
+
+def test_sgd_has_nesterovs_momentum():
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    optimizer = sgd([{"params": [parameter], "lr": 0.1}], Train(lr=9.0))
+    for gradient, wanted in ((1.0, 1 - 0.1 * (1 + 0.9 * 1)), (2.0, 0.81 - 0.1 * (2 + 0.9 * (0.9 * 1 + 2)))):
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step()
+        assert parameter.item() == pytest.approx(wanted)
 
 
 def test_parameters_learn_and_decay_as_their_place_and_shape_say():
@@ -173,6 +256,10 @@ def test_dropout_is_drawn_anew_each_epoch_and_again_on_resume(tiles, tmp_path, m
     other = trainer_of(tiles, tmp_path / "other", **still)
     other.seed += 1
     assert not torch.equal(masks(other)[0], whole[0]), "and every seed's"
+    pair = [trainer_of(tiles, tmp_path / f"rank{rank}", **still) for rank in (0, 1)]
+    for rank, trainer in enumerate(pair):
+        trainer.team = Pair(rank, 2)
+    assert not torch.equal(masks(pair[0])[0], masks(pair[1])[0]), "and every process's"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
 

@@ -75,8 +75,9 @@ class Coco:
         annotations = self.annotations.get(image_id, [])
         if self.config.labels.paint == "area":
             annotations = sorted(annotations, key=lambda annotation: -(annotation.get("area") or 0))
-        things = [thing for one in annotations if (thing := self._thing(one, height, width))]
-        return label_of_things(things, height, width, self.config.background)
+        wanted = [one for one in annotations if self.indices[one["category_id"]] is not None]
+        things = [self._thing(one, height, width) for one in wanted]
+        return label_of_things(self.path, things, height, width, self.config.background)
 
     def _indices(self, content: dict) -> dict[int, int | None]:
         """Category id → label index; None for one that is not painted."""
@@ -106,12 +107,12 @@ class Coco:
         return indices
 
     def _thing(self, annotation: dict, height: int, width: int) -> Thing | None:
-        """None for what is not painted."""
+        """None for what covers no pixel of the image, such as a box or key points alone."""
         index = self.indices[annotation["category_id"]]
         if annotation.get("iscrowd") and self.config.labels.crowd == "ignore":
             index = IGNORE
         shape = annotation.get("segmentation")
-        if index is None or not shape:
+        if not shape:
             return None
         where = f"{self.path}, annotation {annotation.get('id')}"
         try:
@@ -123,8 +124,13 @@ class Coco:
             raise UserError(f"{where}: its segmentation is neither polygons nor run-lengths ({error})") from None
 
 
-def label_of_things(things: list[Thing], height: int, width: int, background: bool) -> Label:
-    """The label of an image (height, width) on which later things lie on top."""
+def label_of_things(path: Path | None, found: list[Thing | None], height: int, width: int, background: bool) -> Label:
+    """The label of an image (height, width) on which later things lie on top.
+
+    `found`: the objects of the file `path` (None: there is none), None for one that covers no pixel.
+    """
+    things = [thing for thing in found if thing]
+    unused = {path: len(found) - len(things)} if len(things) < len(found) else {}
 
     def read(y: int, x: int, h: int, w: int) -> np.ndarray:
         out = np.full((h, w), 0 if background else IGNORE, np.uint8)
@@ -137,7 +143,7 @@ def label_of_things(things: list[Thing], height: int, width: int, background: bo
                 out[top - y : bottom - y, left - x : right - x][mask > 0] = thing.index
         return out
 
-    return painted_once(read, height, width)
+    return painted_once(read, height, width, unused)
 
 
 def thing_of_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> Thing | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -43,9 +44,13 @@ class Label:
         self,
         read: Callable[[int, int, int, int], np.ndarray],
         count: Callable[[int, int, int, int], np.ndarray] | None = None,
+        unused: dict[Path, int] | None = None,
     ):
-        """`count`: how `counts` are found, where that is quicker than by looking at the pixels."""
-        self._read, self._count = read, count
+        """`count`: how `counts` are found, where that is quicker than by looking at the pixels.
+
+        `unused`: file -> how many of its objects cover no pixel of the image.
+        """
+        self._read, self._count, self.unused = read, count, unused or {}
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Label indices (h, w) uint8."""
@@ -64,12 +69,14 @@ class Label:
         return counts
 
 
-def painted_once(read: Callable[[int, int, int, int], np.ndarray], height: int, width: int) -> Label:
+def painted_once(
+    read: Callable[[int, int, int, int], np.ndarray], height: int, width: int, unused: dict[Path, int] | None = None
+) -> Label:
     """The label of `read`, which is called but once where the image is small: its windows come one after another."""
     if height * width > KEPT:
-        return Label(read)
+        return Label(read, unused=unused)
     indices = read(0, 0, height, width)
-    return Label(lambda y, x, h, w: indices[y : y + h, x : x + w])
+    return Label(lambda y, x, h, w: indices[y : y + h, x : x + w], unused=unused)
 
 
 def label_of_runs(

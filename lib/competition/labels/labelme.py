@@ -43,8 +43,8 @@ KINDS = (*OUTLINES, "circle", "mask", *AREALESS)
 @register("labels", "labelme")
 class Labelme:
     """Files are found as masks are, by `labels.suffix` or `labels.files`; lines and points, which have no area, do not
-    count, and parts of one `group_id` are painted one by one. Later objects lie on top, in the order of `labels.paint`:
-    a hole is an object called `_background_` that lies on top."""
+    count (01 says how many there are), and parts of one `group_id` are painted one by one. Later objects lie on top, in
+    the order of `labels.paint`: a hole is an object called `_background_` that lies on top."""
 
     def __init__(self, config: Competition, known_ids: set[str]):
         self.config = config
@@ -59,32 +59,28 @@ class Labelme:
     def open(self, image_id: str, height: int, width: int) -> Label:
         """Raises UserError when the JSON is of another size, or names a class that is unknown."""
         path = self.files.get(image_id)
-        size, shapes = read_shapes(path) if path else ((height, width), [])
+        size, shapes, flat = read_shapes(path) if path else ((height, width), [], 0)
         if size != (height, width):
             raise WrongSize(f"{path} says that {image_id} is {size[0]} x {size[1]}; it is {height} x {width}")
         if self.config.labels.paint == "area":
             shapes = sorted(shapes, key=lambda shape: -_area(shape[1]))
-        things = [thing for shape in shapes if (thing := self._thing(path, shape, height, width))]
-        return label_of_things(things, height, width, self.config.background)
+        painted = [(index, what) for name, what in shapes if (index := self._index(path, name)) is not None]
+        things = [_thing(index, what, (height, width)) for index, what in painted]
+        return label_of_things(path, [*things, *[None] * flat], height, width, self.config.background)
 
-    def _thing(self, path: Path, shape: Shape, height: int, width: int) -> Thing | None:
-        name, what = shape
+    def _index(self, path: Path, name: str) -> int | None:
+        """The label index of what a file calls `name`; None for what is not painted."""
         index, other = index_of(name, self.config), self.config.labels.other
         if index is None and other == "error":
             raise UserError(
                 f"{path} holds {name!r}, which is none of competition.classes; add it, or set competition.labels.other "
                 "to ignore or background"
             )
-        if index is None and other == "background":
-            return None
-        index = IGNORE if index is None else index
-        if isinstance(what, Patch):
-            return _thing_of_patch(index, what, (height, width))
-        return thing_of_polygons(index, [np.ravel(what).tolist()], (height, width))
+        return IGNORE if index is None and other == "ignore" else index
 
 
-def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
-    """((height, width), shapes that have an area). Raises UserError on another kind of file."""
+def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape], int]:
+    """((height, width), shapes that have an area, how many have none). Raises UserError on another kind of file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         if "shapes" in content:
@@ -101,7 +97,8 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape]]:
             size = whole["height"], whole["width"]
             shapes = [(s["label"], s["points"]) for s in content["annotations"]]
         read = [(str(name), what if isinstance(what, Patch) else _pairs(what)) for name, what in shapes]
-        return size, [(name, what) for name, what in read if isinstance(what, Patch) or len(what) > 2]
+        filled = [(name, what) for name, what in read if isinstance(what, Patch) or len(what) > 2]
+        return size, filled, len(read) - len(filled)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         kinds = "labelme, Cityscapes or annotations with points"
         raise UserError(f"{path} is no JSON of {kinds}: {type(error).__name__} {error}") from None
@@ -143,6 +140,13 @@ def _outline(points: list[list[float]], kind: str) -> list[list[float]]:
 
 def _area(what: list[list[float]] | Patch) -> float:
     return float(what.mask.sum() if isinstance(what, Patch) else cv2.contourArea(np.array(what, np.float32)))
+
+
+def _thing(index: int, what: list[list[float]] | Patch, size: tuple[int, int]) -> Thing | None:
+    """None for what lies outside of the image."""
+    if isinstance(what, Patch):
+        return _thing_of_patch(index, what, size)
+    return thing_of_polygons(index, [np.ravel(what).tolist()], size)
 
 
 def _thing_of_patch(index: int, patch: Patch, size: tuple[int, int]) -> Thing | None:

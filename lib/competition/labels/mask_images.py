@@ -10,13 +10,12 @@ import numpy as np
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.pictures import check_no_picture
-from lib.competition.labels.rle_csv import read_csv
 from lib.competition.labels.template import Names, ids_by_path
 from lib.competition.texts import same_form, visible_files
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
-from lib.tables import IGNORE
+from lib.tables import IGNORE, read_csv
 
 BAND = 2**22  # pixels translated at once: codes take four times the memory of indices
 

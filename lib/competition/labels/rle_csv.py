@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
 from itertools import groupby
 from pathlib import Path
-
-import pandas as pd
 
 from lib.competition import rle
 from lib.competition.labels.common import Label, index_of, label_of_runs
 from lib.competition.labels.template import Names, ids_by_path
-from lib.competition.texts import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
+from lib.tables import read_csv
 
 NOTHING = ("", "-1", "-", "1 0", "0 0", "nan", "none")  # words for empty; none of them could be a run
 RESERVED = ("background", "_background_", "ignore", "__ignore__")  # in place of a class, in the template's form
-SEPARATORS = (";", "\t", "|")  # tried where commas part nothing
 
 
 @register("labels", "rle_csv")
@@ -74,33 +70,3 @@ class RleCsv:
             text = "" if text[:8].lower() in NOTHING or text == config.submission.empty else text
             rows.setdefault(image_id, []).append((index, text))
         return {image_id: sorted(own, key=lambda row: row[0]) for image_id, own in rows.items()}
-
-
-def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
-    """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
-
-    Heads and cells are tidied (lib/competition/texts.py); `raw`: only the heads. `attrs["separator"]`: what parts its
-    cells, a comma or one of `SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
-    try:
-        head = pd.read_csv(path, nrows=0).columns
-        separator = next((s for s in SEPARATORS if len(head) == 1 and s in head[0]), ",")
-        options = {"sep": separator, "dtype": str, "keep_default_na": False}
-        # A quote after a blank is one, too.
-        table = pd.read_csv(path, skipinitialspace=not raw, **options)
-        heads = list(pd.read_csv(path, nrows=0, **options).columns)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # pandas' own are ValueErrors
-        raise UserError(f"{path} is no readable CSV: {error}") from None
-    if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for names of rows
-        raise UserError(f"{path} has rows with more cells than its header; mend the header or remove what is surplus")
-    table.columns = [tidy(head) for head in table.columns]
-    if len(set(map(tidy, heads))) < len(heads):
-        raise UserError(f"{path} has two columns of one name ({', '.join(table.columns)}); rename one")
-    table = table if raw else table.map(tidy)
-    table.attrs |= {"separator": separator, "heads": heads}
-    for column in filter(None, columns):
-        if column not in table.columns:
-            raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
-    return table

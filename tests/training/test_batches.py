@@ -1,0 +1,42 @@
+"""Loading processes: they do not outlive the process that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# The parent is killed as it starts a worker, which goes on only after that.
+KILLED_WHILE_IT_STARTS_A_WORKER = """
+import os, signal, time
+from types import SimpleNamespace
+from lib.training.batches import Data
+
+def kill_parent():
+    parent = os.getppid()
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    print("the worker goes on alone", flush=True)
+
+os.register_at_fork(after_in_child=kill_parent)
+sampler = SimpleNamespace(size=1, keys=lambda epoch, progress: [0])
+next(Data([0.0], sampler, workers=1, batch_size=1).batches(0))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_a_worker_ends_with_its_parent_even_if_that_ends_first():
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED_WHILE_IT_STARTS_A_WORKER], cwd=ROOT, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        printed, errors = process.communicate(timeout=60)  # until the worker, too, has closed its end
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == -signal.SIGKILL and printed == "the worker goes on alone\n", errors
