@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import sys
@@ -86,4 +87,8 @@ def _interrupt(main_process: int) -> Callable:
 def _stop() -> NoReturn:
     print("\nstopped; run the same command again to go on from here", file=sys.stderr)
     sys.stderr.flush()
-    os._exit(130)  # loader threads must not hold the exit up
+    try:
+        for process in multiprocessing.active_children():  # a signal that came as one was forked did not reach it
+            process.kill()
+    finally:  # also where torch raises an error about a worker that was killed
+        os._exit(130)  # loader threads must not hold the exit up
