@@ -59,18 +59,18 @@ def test_nearest_is_opencvs_and_center_is_pils(size, out):
     assert (cv != pil).any()
 
 
-def test_majority_costs_the_memory_of_a_band(monkeypatch):
-    monkeypatch.setattr(resize, "TOGETHER", 2**16)
+def test_majority_costs_the_memory_of_some_rows(monkeypatch):
     band = np.ones((64, 4000), np.uint8)
     peaks = []
-    for count in (20, 80):
+    for count, together in ((20, 2**16), (80, 2**16), (20, 2**20)):  # pixels: 16 rows, or the whole band
+        monkeypatch.setattr(resize, "TOGETHER", together)
         tracemalloc.start()
         bands = ((64 * i, band) for i in range(count))
         for _ in resized(bands, (64 * count, 4000), (16 * count, 1000), "majority", [0, 1, 2]):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < 1.2 * peaks[0] and 2 * peaks[0] < peaks[2]
 
 
 @given(side, side, st.lists(side, max_size=4), st.integers(0, 99), st.sampled_from(["row", "column"]))

@@ -36,6 +36,13 @@ def test_an_image_alone_does_not_join_a_group_of_its_name():
     assert groups.count("b") == 2 and groups[1] not in ("b", "q")
 
 
+@pytest.mark.parametrize("strangers", ["z", "zy"])
+def test_images_that_the_metadata_lack_are_counted_and_the_first_is_named(strangers):
+    table = table_of("patient", list("xxyyzz"))
+    with pytest.raises(UserError, match=rf"image 'z' is not in the metadata \({len(strangers)} such images\)"):
+        name_groups([*IDS, *strangers], table, Folds(group_column="patient"))
+
+
 def test_a_full_column_says_nothing(capsys):
     assert name_groups(IDS, table_of("patient", list("xxyyzz")), Folds(group_column="patient")) == list("xxyyzz")
     assert capsys.readouterr().out == ""
