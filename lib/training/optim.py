@@ -97,33 +97,33 @@ def learning_rate(config: Train, progress: float, epoch_length: float, plateaus:
 
 
 @register("schedule", "cosine")
-def cosine(phase: float, plateaus: int = 0) -> float:
+def cosine(phase: float, plateaus: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * phase))
 
 
 @register("schedule", "restarts")
-def restarts(phase: float, plateaus: int = 0) -> float:
+def restarts(phase: float, plateaus: int) -> float:
     """A cosine, three times over (SGDR, Loshchilov and Hutter 2017, arXiv:1608.03983)."""
-    return cosine((3 * phase) % 1 if phase < 1 else 1.0)
+    return cosine((3 * phase) % 1 if phase < 1 else 1.0, plateaus)
 
 
 @register("schedule", "onecycle")
-def onecycle(phase: float, plateaus: int = 0) -> float:
+def onecycle(phase: float, plateaus: int) -> float:
     """Up over three tenths, then down, both by a cosine (Smith and Topin 2018, arXiv:1708.07120)."""
-    return cosine(1 - phase / 0.3) if phase < 0.3 else cosine((phase - 0.3) / 0.7)
+    return cosine(1 - phase / 0.3 if phase < 0.3 else (phase - 0.3) / 0.7, plateaus)
 
 
 @register("schedule", "poly")
-def poly(phase: float, plateaus: int = 0) -> float:
+def poly(phase: float, plateaus: int) -> float:
     """(1 - phase)^0.9, as DeepLab has it (Chen et al. 2017, arXiv:1606.00915)."""
     return (1 - phase) ** 0.9
 
 
 @register("schedule", "constant")
-def constant(phase: float, plateaus: int = 0) -> float:
+def constant(phase: float, plateaus: int) -> float:
     return 1.0
 
 
 @register("schedule", "plateau")
-def plateau(phase: float, plateaus: int = 0) -> float:
+def plateau(phase: float, plateaus: int) -> float:
     return 0.5**plateaus

@@ -54,6 +54,11 @@ def test_a_pattern_that_names_no_group_for_an_id_is_refused(pattern):
         name_groups(IDS, pd.DataFrame(), Folds(group_regex=pattern))
 
 
+def test_a_pattern_that_is_none_is_refused():
+    with pytest.raises(UserError, match=r"folds.group_regex '\(a' is no regular expression: "):
+        name_groups(IDS, pd.DataFrame(), Folds(group_regex="(a"))
+
+
 def test_whole_floats_are_folds():
     table = table_of("fold", ["0.0", "1", " 2 ", "1.0", "-1.0", "1e0"])
     assert folds_of_column(table, "fold", IDS).tolist() == [0, 1, 2, 1, -1, 1]
