@@ -50,16 +50,16 @@ def one_by_one(config, ours, theirs, groups, draws=500):
     return np.quantile(drawn, [0.025, 0.975])
 
 
+METRICS = ["mean_dice", "dice", "image_iou", "mean_iou", "image_f_beta", "f_beta", "pixel_accuracy", "median_dice"]
+
+
 @register("metric", "median_dice")
 def median_dice(counts, classes, rules):
     both, truth, guess = metrics.parts(counts, classes)
     return float(np.median(2 * both / np.maximum(truth + guess, 1)))
 
 
-@pytest.mark.parametrize(
-    "metric",
-    ["mean_dice", "dice", "image_iou", "mean_iou", "image_f_beta", "f_beta", "pixel_accuracy", "median_dice"],
-)
+@pytest.mark.parametrize("metric", METRICS)
 def test_all_draws_at_once_are_the_draws_one_by_one(metric, monkeypatch):
     rng = np.random.default_rng(1)
     both = rng.integers(0, 9, (2, 12, 4))
@@ -70,6 +70,17 @@ def test_all_draws_at_once_are_the_draws_one_by_one(metric, monkeypatch):
     monkeypatch.setattr("lib.competition.intervals.HELD", 100)  # a few draws at a time
     gain = paired_gain(config, *counts, groups)
     assert (gain.low, gain.high) == pytest.approx(one_by_one(config, *counts, groups)) and gain.low < gain.high
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_images_that_change_are_scored_together_with_those_that_stay(metric):
+    rng, config = np.random.default_rng(3), Competition(classes=list("xyz"), metric=metric)
+    both = rng.integers(0, 9, (12, 4))
+    counts = np.stack([both, both + rng.integers(0, 9, both.shape), both + rng.integers(0, 9, both.shape)], -1)
+    counts[3, 2:] = counts[9] = 0
+    for stay, change in ((counts[:5], counts[5:]), (counts[:0], counts), (counts[9:10], counts[9:10])):
+        wanted = metrics.score(config, np.concatenate([stay, change]))
+        assert metrics.changing(config, stay)(change) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("metric", ["mean_dice", "mean_iou"])

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.competition import rle
+from lib.competition import metrics, rle
 from lib.competition.dataset import Competition
 from lib.competition.scoring import score_submission
 from lib.config.competition import Competition as Settings
@@ -131,3 +131,10 @@ def test_a_stack_is_scored_by_its_surface(tmp_path):
         return score_submission(competition, path)
 
     assert score(0) == pytest.approx(1) and 0.2 < score(3) < 0.9
+
+
+def test_an_image_alone_is_scored_by_the_metric_and_1_where_nothing_is_wrong():
+    matrices = np.array([[[90, 0], [0, 0]], [[80, 5], [5, 10]], [[50, 0], [0, 50]], [[90, 0], [10, 0]]])
+    counts = metrics.counts_of(matrices)
+    assert metrics.image_scores(Settings(metric="iou"), counts) == pytest.approx([1, 0.5, 1, 0])
+    assert metrics.image_scores(Settings(), counts) == pytest.approx([1, 2 / 3, 1, 0])

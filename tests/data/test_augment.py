@@ -135,8 +135,8 @@ def flat_sample(grey, target, side=20):
     return image, np.full((1, side, side), target, np.float32), np.ones((1, side, side), np.float32)
 
 
-def test_cutmix_pastes_one_rectangle_of_pixels_target_and_valid_of_every_size():
-    shares, first, second = [], flat_sample(10, 0), flat_sample(200, 1)
+def test_cutmix_pastes_one_rectangle_of_pixels_target_and_valid_of_every_size_and_place():
+    pasted, first, second = [], flat_sample(10, 0), flat_sample(200, 1)
     second[2][...] = 0
     for seed in range(200):
         image, target, valid = cutmix(first, second, np.random.default_rng(seed))
@@ -145,8 +145,10 @@ def test_cutmix_pastes_one_rectangle_of_pixels_target_and_valid_of_every_size():
         assert np.array_equal(new, rows[:, None] & columns) and np.array_equal(image[..., 0] == 10, ~new)
         assert (np.diff(np.flatnonzero(rows)) == 1).all() and (np.diff(np.flatnonzero(columns)) == 1).all()
         assert np.array_equal(target[0], new) and np.array_equal(valid[0], ~new)
-        shares.append(new.mean())
-    assert np.allclose(np.quantile(shares, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.1)
+        pasted.append(new)
+    assert np.allclose(np.quantile(np.mean(pasted, (1, 2)), [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.1)
+    often = np.mean(pasted, 0)  # each pixel; the middle lies in more rectangles than the rim
+    assert often.min() > 0.1 and all(np.abs(often - np.flip(often, axis)).max() < 0.2 for axis in (0, 1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,9 +8,7 @@ import torch
 from torch import nn
 
 from lib import tables
-from lib.competition import metrics
 from lib.config import load
-from lib.config.competition import Competition
 from lib.config.training import Sampling, Swa, Train
 from lib.data.dataset import BalancedSampler, TileDataset, TileFile, keep_fraction
 from lib.errors import UserError
@@ -138,13 +136,6 @@ def test_images_come_in_proportion_to_their_difficulty():
         assert sampler.keys(0) == sampler.keys(0) != sampler.keys(1)
         hard = Counter(drawn[(drawn >= 60) & (drawn < 70)])
         assert len(hard) == 10 and max(hard.values()) - min(hard.values()) <= 0.1 * max(hard.values()), "turns"
-
-
-def test_an_image_alone_is_scored_by_the_metric_and_1_where_nothing_is_wrong():
-    matrices = np.array([[[90, 0], [0, 0]], [[80, 5], [5, 10]], [[50, 0], [0, 50]], [[90, 0], [10, 0]]])
-    counts = metrics.counts_of(matrices)
-    assert metrics.image_scores(Competition(metric="iou"), counts) == pytest.approx([1, 0.5, 1, 0])
-    assert metrics.image_scores(Competition(), counts) == pytest.approx([1, 2 / 3, 1, 0])
 
 
 @pytest.fixture
