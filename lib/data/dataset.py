@@ -153,7 +153,7 @@ def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities at 8 bits → target (K, H, W) float32 that sums to 1 for K > 1; all pixels valid."""
     target = np.stack(planes).astype(np.float32) / 255
     if len(planes) > 1:
-        target /= np.maximum(target.sum(0, keepdims=True), 1e-3)
+        target /= np.maximum(target.sum(0), 1e-3)
     return target, np.ones((1, *planes[0].shape), np.float32)
 
 

@@ -49,5 +49,9 @@ def grid(height: int, width: int, window: int, stride: int) -> list[tuple[int, i
 
 
 def map_step(height: int, width: int) -> int:
-    """Pixels from one value to the next of a small map that is kept of an image, to be shown."""
+    """Pixels from one value to the next of a small map that is kept of an image, to be shown.
+
+    >>> map_step(900, 40), map_step(30, 901)
+    (1, 2)
+    """
     return -(-max(height, width) // MAP_SIDE)

@@ -18,7 +18,6 @@ class WeightAverage:
         self.decay, self.count = decay, 0
         self.state = {name: p.detach().clone().float() for name, p in network.state_dict().items()}
 
-    @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """SWA: the mean of all networks seen. EMA: decay * old + (1 - decay) * new, warmed up early on."""
         if self.decay is None:

@@ -50,7 +50,10 @@ def one_by_one(config, ours, theirs, groups, draws=500):
     return np.quantile(drawn, [0.025, 0.975])
 
 
-METRICS = ["mean_dice", "dice", "image_iou", "mean_iou", "image_f_beta", "f_beta", "pixel_accuracy", "median_dice"]
+METRICS = [
+    "mean_dice", "dice", "image_iou", "mean_iou", "image_f_beta", "f_beta", "iou_precision", "pixel_accuracy",
+    "median_dice",
+]  # fmt: skip
 
 
 @register("metric", "median_dice")

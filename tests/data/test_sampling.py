@@ -39,6 +39,11 @@ def test_the_foreground_share_moves_evenly_to_its_end(rare):
     assert still.keys(3) == still.keys(3, 1.0)
 
 
+def test_a_foreground_share_of_1_draws_no_other_tile(rare):
+    assert objects_at(sampler_of(rare, foreground_share=1.0), 0) == 100
+    assert objects_at(sampler_of(rare, foreground_share=1.0, foreground_share_end=0.5), 1) == 50
+
+
 def test_a_foreground_share_of_0_is_the_tiles_own_at_either_end(rare):
     falling = sampler_of(rare, foreground_share=0.5, foreground_share_end=0)
     rising = sampler_of(rare, foreground_share_end=0.5)
@@ -190,10 +195,11 @@ def test_a_tile_is_mixed_with_tiles_of_its_weight_and_kind_alone():
     kinds = [(False, 1.0), (False, 0.5), (True, 0.5)] * 4
     files = [TileFile(Path("x"), Path("y"), soft, weight) for soft, weight in kinds]
     dataset = TileDataset(files, 1, None, 0, "cutmix", 1.0)
-    seen = []
+    seen, seeds = [], []
 
     def sample(index, seed):
-        seen.append(index)
+        seen.append(int(index))
+        seeds.append(seed)
         return np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8), np.float32), np.ones((1, 8, 8), np.float32)
 
     dataset._sample = sample
@@ -202,3 +208,5 @@ def test_a_tile_is_mixed_with_tiles_of_its_weight_and_kind_alone():
             dataset[index, epoch, index]
     first, second = seen[::2], seen[1::2]
     assert all(kinds[a] == kinds[b] for a, b in zip(first, second, strict=True)) and first != second
+    # As earlier versions drew, whose trainings go on.
+    assert second[:12] == [9, 0, 6, 3, 9, 7, 10, 7, 1, 4, 2, 5] and seeds[1:6:2] == [2914080152, 2492585276, 4195682756]

@@ -34,6 +34,12 @@ def whole(mask):
     return Label(lambda y, x, h, w: mask[y : y + h, x : x + w])
 
 
+def watched(mask):
+    """A label, and the pixels of each of its reads."""
+    pixels: list[int] = []
+    return Label(lambda y, x, h, w: (pixels.append(h * w), mask[y : y + h, x : x + w])[1]), pixels
+
+
 @dataclass
 class Cut:
     row: dict
@@ -163,6 +169,8 @@ def test_objects_that_vanish_when_shrunk_are_counted(monkeypatch):
     assert vanished_objects(whole(mask), 100, 100, (50, 50)) == (2, 0)
     mask[70, 70], mask[71, 71] = 1, 0
     assert vanished_objects(whole(mask), 100, 100, (50, 50)) == (1, 0)
+    mask[70, 70], mask[71, 70], mask[70, 71] = 0, 1, 1
+    assert vanished_objects(whole(mask), 100, 100, (50, 50)) == (1, 0)
 
 
 @pytest.mark.parametrize("size", [(75, 131), (30, 131), (10, 40), (74, 20)])
@@ -171,7 +179,8 @@ def test_labels_shrink_as_opencvs_exact_nearest_neighbour_in_bands_too(size, mon
     expected = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     assert (nearest_label(whole(mask), (0, 0, 75, 131), size) == expected).all()
     monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 131 * 20)
-    assert (nearest_label(whole(mask), (0, 0, 75, 131), size) == expected).all()
+    label, pixels = watched(mask)
+    assert (nearest_label(label, (0, 0, 75, 131), size) == expected).all() and max(pixels) <= 131 * 20
     inner = nearest_label(whole(mask), (5, 7, 60, 100), (20, 50))
     assert (inner == cv2.resize(mask[5:65, 7:107], (50, 20), interpolation=cv2.INTER_NEAREST_EXACT)).all()
 
@@ -212,7 +221,8 @@ def test_a_shrunken_label_holds_areas_and_every_thin_object_counts(monkeypatch):
     assert shares[1, 2, 5:15] == pytest.approx(0.25)
     assert stored_label(shares, True)[2, 5] == round(254 / 4) and (stored_label(shares, True)[10:] == 255).all()
     monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 96 * 12)
-    assert (label_shares(whole(mask), (0, 0, 64, 96), (16, 24), 2) == shares).all()
+    label, pixels = watched(mask)
+    assert (label_shares(label, (0, 0, 64, 96), (16, 24), 2) == shares).all() and max(pixels) <= 96 * 12
 
 
 def test_several_classes_store_the_index_of_the_largest_share():

@@ -6,7 +6,7 @@ from torch import nn
 
 from lib.config.training import Model, Swa, Train
 from lib.errors import UserError
-from lib.training.averaging import greedy_soup, mean_of
+from lib.training.averaging import WeightAverage, greedy_soup, mean_of
 from lib.training.model import build_network
 from lib.training.optim import build_optimizer, learning_rate
 
@@ -46,6 +46,18 @@ def flat(value):
     return net
 
 
+def test_an_average_of_numbers_is_their_mean_or_a_recursion_that_warms_up():
+    values = [float(n**2) for n in range(1, 120)]
+    mean, moving, decayed = WeightAverage(flat(5.0)), WeightAverage(flat(5.0), 0.9), 5.0
+    for count, value in enumerate(values):
+        mean.update(flat(value))
+        moving.update(flat(value))
+        decay = min(0.9, (1 + count) / (10 + count))
+        decayed = decay * decayed + (1 - decay) * value
+        assert float(mean.state["weight"]) == pytest.approx(np.mean(values[: count + 1]), rel=1e-5)
+        assert float(moving.state["weight"]) == pytest.approx(decayed, rel=1e-5)
+
+
 def test_a_soup_keeps_what_does_not_lower_the_score():
     states = [flat(v).state_dict() for v in (1.0, 9.0, 3.0)]
     assert float(mean_of(states, flat(0.0)).state["weight"]) == pytest.approx(13 / 3)
@@ -54,5 +66,7 @@ def test_a_soup_keeps_what_does_not_lower_the_score():
         return -abs(float(average.state["weight"]) - 2)
 
     assert float(greedy_soup(states, flat(0.0), score).state["weight"]) == pytest.approx(2)
+    states[0] = flat(2.0).state_dict()
+    assert float(greedy_soup(states, flat(0.0), score).state["weight"]) == 2, "the best alone: any other lowers it"
     alike = greedy_soup(states, flat(0.0), lambda average: 0.5)
-    assert float(alike.state["weight"]) == pytest.approx(13 / 3), "of equal scores the mean of more is steadier"
+    assert float(alike.state["weight"]) == pytest.approx(14 / 3), "of equal scores the mean of more is steadier"
