@@ -12,20 +12,20 @@ import pandas as pd
 from lib.competition.dataset import Competition, check_class_pixels
 from lib.config import parse_command_line
 from lib.config.load import workspace_of
-from lib.data.concerns import concerns
-from lib.data.cutting import class_pixels, cut_band, describe, pick_images, survey_image
+from lib.data.pictures import write_objects
+from lib.data.preprocess import class_pixels, cut_band, describe, pick_images, survey_image
+from lib.data.warnings import concerns
 from lib.digests import content_of
 from lib.errors import UserError, run_script
 from lib.imaging.readers.planes import files_of
 from lib.imaging.roi import check_boxes
-from lib.parallel import parallel
 from lib.plugins import load_plugins
 from lib.report.page import update_report
 from lib.report.sections.data import split_rows
-from lib.report.survey import write_objects
-from lib.report.tables import text_table
 from lib.stages import tiles_stage
-from lib.terminal import begin
+from lib.system.parallel import parallel
+from lib.system.terminal import begin
+from lib.system.text_table import text_table
 from lib.workspace import Workspace, replacing_dir, short_hash, stamp, write_json, write_table
 
 

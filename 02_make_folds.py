@@ -25,7 +25,7 @@ from lib.errors import run_script
 from lib.plugins import load_plugins
 from lib.report.page import update_report
 from lib.stages import folds_stage
-from lib.terminal import begin
+from lib.system.terminal import begin
 from lib.workspace import Workspace, write_json, write_table
 
 SHOWN = 200  # leaks that are printed and drawn; leaks.csv names all

@@ -24,18 +24,20 @@ from lib.config import parse_command_line, save
 from lib.config.load import workspace_of
 from lib.data.folds import ONE_GROUP, read_folds
 from lib.errors import UserError, run_script
-from lib.forecast import scoring_seconds
-from lib.inference.score import Scored, images_of_fold, score
+from lib.oof.member_scores import as_json, note_scores, score_again, scores_of
+from lib.oof.score_images import Scored, images_of_fold, score
 from lib.plugins import load_plugins
-from lib.provenance import environment
+from lib.preflight.forecast import scoring_seconds
 from lib.report.page import update_report
 from lib.report.show import worst_pictures
-from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
 from lib.stages import member_stage
-from lib.terminal import begin
-from lib.training.budget import EPOCHS_KEPT, Budget, trained_alike, with_judges
-from lib.training.device import loading_processes, machine_of, pick_device
+from lib.system.device import loading_processes, machine_of, pick_device
+from lib.system.provenance import environment
+from lib.system.terminal import begin
+from lib.system.text_table import text_table
+from lib.training.autotune import settle
+from lib.training.distributed import Team, assemble
 from lib.training.member import (
     make_data,
     make_trainer,
@@ -43,11 +45,9 @@ from lib.training.member import (
     pretraining,
     training_tiles,
 )
-from lib.training.places import begin as begin_member
-from lib.training.places import note_training, place_of, take_place
-from lib.training.scores import as_json, note_scores, score_again, scores_of
-from lib.training.settle import settle
-from lib.training.team import Team, assemble
+from lib.training.member_folder import begin as begin_member
+from lib.training.member_folder import note_training, place_of, take_place
+from lib.training.time_limit import EPOCHS_KEPT, Budget, trained_alike, with_judges
 from lib.workspace import ALL, Member, Workspace, read_json, round_experiment, write_json
 
 

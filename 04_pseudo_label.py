@@ -25,25 +25,25 @@ from lib.config import for_source, parse_command_line
 from lib.config.load import workspace_of
 from lib.data.folds import read_folds
 from lib.errors import UserError, run_script
-from lib.inference.engine import infer_engine
-from lib.inference.forward import Ensemble
+from lib.inference.backends.choose import infer_engine
 from lib.inference.members import loaded
-from lib.inference.predictor import Windows, predict
-from lib.inference.score import images_of_fold
+from lib.inference.networks import Ensemble
+from lib.inference.sliding_window import Windows, predict
 from lib.inference.sources import limits_of, source_of, windows_of
+from lib.label_cleaning.clean import Cleaner
+from lib.models.weight_files import load_network
+from lib.oof.score_images import images_of_fold
 from lib.plugins import load_plugins
-from lib.pseudo.clean import Cleaner
-from lib.pseudo.rounds import labelers
+from lib.pseudo.agreement import Votes
+from lib.pseudo.pictures import draw_kept
 from lib.pseudo.select import select, unseen_fill
-from lib.pseudo.show import draw_kept
-from lib.pseudo.votes import Votes
-from lib.pseudo.write import check_disk, drop_unused, store_tiles
+from lib.pseudo.store import check_disk, drop_unused, store_tiles
 from lib.report.page import update_report
-from lib.report.tables import text_table
 from lib.stages import clean_stage, pseudo_stage
-from lib.terminal import begin
-from lib.training.checkpoint import load_network
-from lib.training.device import pick_device
+from lib.system.device import pick_device
+from lib.system.terminal import begin
+from lib.system.text_table import text_table
+from lib.training.rounds import labelers
 from lib.workspace import Workspace, replacing_dir, round_experiment, write_table
 
 

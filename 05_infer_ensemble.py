@@ -23,17 +23,13 @@ from pathlib import Path
 
 STARTED = time.monotonic()  # the imports below take their seconds, too
 
-from lib import ledger
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config, parse_command_line
+from lib.decision.fit import Fitted, Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.errors import run_script
 from lib.imaging.roi import check_boxes
-from lib.inference.backends import Engine
-from lib.inference.coarse import check_finders, coarse_members, share_looked_at, with_boxes
+from lib.inference.backends.engines import Engine
 from lib.inference.constant import best_constant, warning_of
-from lib.inference.evaluate import Evaluation
-from lib.inference.fitting import Fitted, Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
-from lib.inference.kept import KeptAnswers
 from lib.inference.members import (
     Part,
     Session,
@@ -43,23 +39,27 @@ from lib.inference.members import (
     chosen_parts,
     groups_of,
 )
-from lib.inference.out_of_fold import out_of_fold
-from lib.inference.plan import in_time, planned, until_of
-from lib.inference.settle import settled
-from lib.inference.speed import TEST, Laps, speed_of
-from lib.inference.submit import write_answers
-from lib.inference.unscored import answer_unscored
-from lib.provenance import code_version
+from lib.oof.evaluate import Evaluation
+from lib.oof.out_of_fold import out_of_fold
+from lib.predict.answer_parts import KeptAnswers
+from lib.predict.auto_views import settled
+from lib.predict.coarse_to_fine import check_finders, coarse_members, share_looked_at, with_boxes
+from lib.predict.speed import TEST, Laps, speed_of
+from lib.predict.time_plan import in_time, planned, until_of
+from lib.predict.unscored import answer_unscored
+from lib.predict.write_submission import write_answers
 from lib.report.ensemble import all_images_note, ensemble_rows, member_rows
 from lib.report.failures import all_objects, class_rows, size_rows
 from lib.report.findings import write_findings
 from lib.report.page import update_report
 from lib.report.speed import speed_rows
-from lib.report.tables import text_table
 from lib.report.trackers import open_tracker
 from lib.stage import Stage
 from lib.stages import adopt_report, answer_stage, report_stage
-from lib.terminal import begin
+from lib.submissions import ledger
+from lib.system.provenance import code_version
+from lib.system.terminal import begin
+from lib.system.text_table import text_table
 from lib.workspace import Workspace, file_fingerprint, replacing, short_hash
 
 
@@ -74,6 +74,7 @@ def main(argv: list[str]) -> None:
     judged, predicting = chosen_parts(session)
     if not judged:
         answer_unscored(session, predicting, laps)
+        update_report(asked)
         return
     systems = check_same_systems(judged)
     check_decide(asked, competition)

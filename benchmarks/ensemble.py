@@ -34,20 +34,20 @@ from benchmarks import trials
 from benchmarks.trials import REPOSITORY, Setting
 from lib.competition import metrics
 from lib.config.load import workspace_of
+from lib.decision.decision import Decision
+from lib.decision.fit import Fitting, needs_maps
 from lib.errors import UserError, run_script
-from lib.inference.decision import Decision
-from lib.inference.evaluate import Evaluation, background_fill, evaluate
-from lib.inference.fitting import Fitting, needs_maps
-from lib.inference.forward import Ensemble
-from lib.inference.maps import Maps, MapWriter
 from lib.inference.members import Part, Session, check_same_systems, groups_of, named_parts
-from lib.inference.pace import PacedEnsemble
-from lib.inference.plan import order_of
+from lib.inference.multi_scale import Group
+from lib.inference.networks import Ensemble
 from lib.inference.sources import limits_of
-from lib.inference.together import Group
-from lib.inference.workload import overlapping
+from lib.oof.evaluate import Evaluation, background_fill, evaluate
+from lib.oof.map_files import Maps, MapWriter
+from lib.predict.time_pacer import PacedEnsemble
+from lib.predict.time_plan import order_of
+from lib.predict.workload import overlapping
 from lib.report.charts import Line, as_file, line_chart
-from lib.report.tables import text_table
+from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json, write_text
 
 

@@ -33,10 +33,10 @@ from lib.config.folds import Folds
 from lib.config.training import Sampling
 from lib.data.dataset import BalancedSampler
 from lib.data.folds import make_folds, merge_groups
+from lib.data.leak_features import depth_for
 from lib.data.leaks import find_leaks
-from lib.data.looks import depth_for
 from lib.imaging.reader import AS_THEY_ARE
-from lib.parallel import parallel
+from lib.system.parallel import parallel
 
 
 def photograph(seed: int, height: int, width: int) -> np.ndarray:

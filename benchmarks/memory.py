@@ -109,7 +109,7 @@ def measured(log: Path, key: str, measure) -> dict:
 def stage_peak(command: list[str], config: Path, stage: str) -> dict:
     arguments = [str(config), "--train.workers", "0"]
     loads = "" if stage in ("01", "02") else (
-        "from lib.config.training import Model; from lib.training.model import build_network;"
+        "from lib.config.training import Model; from lib.models.network import build_network;"
         "network = build_network(Model(architecture='tiny'), 16);"
     )  # fmt: skip
     idle = f"import os, runpy; runpy.run_path({command[0]!r}); {loads} print(open('/proc/self/status').read())"
@@ -231,7 +231,7 @@ def run_peer(tool: str, side: int) -> None:
 
     from lib.config.training import Model
     from lib.imaging.blend import window_weights
-    from lib.training.model import build_network
+    from lib.models.network import build_network
 
     network = build_network(Model(architecture="tiny"), 1).eval()
     with torch.inference_mode():

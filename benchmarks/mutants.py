@@ -40,23 +40,24 @@ LIBRARIES = (
 SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     "losses": (["lib/training/losses.py"], ["tests/training/test_losses.py", "tests/training/test_loss_options.py"]),
     "trainer": (
-        ["lib/training/loop.py", "lib/training/guard.py", "lib/training/batches.py", "lib/training/ending.py"],
-        ["tests/training/test_steps.py", "tests/training/test_loop.py", "tests/training/test_guard.py",
+        ["lib/training/trainer.py", "lib/training/finite_guard.py", "lib/training/loader.py",
+         "lib/training/final_weights.py"],
+        ["tests/training/test_steps.py", "tests/training/test_trainer.py", "tests/training/test_finite_guard.py",
          "tests/data/test_sampling.py", "tests/training/test_golden.py"],
     ),
     "optimiser": (
-        ["lib/training/optim.py"],
+        ["lib/training/optimizers.py"],
         ["tests/training/test_schedules.py", "tests/training/test_steps.py"],
     ),
     "averaging": (
         ["lib/training/averaging.py"],
-        ["tests/training/test_schedules.py", "tests/training/test_loop.py", "tests/training/test_steps.py"],
+        ["tests/training/test_schedules.py", "tests/training/test_trainer.py", "tests/training/test_steps.py"],
     ),
     "sampler": (
         ["lib/data/dataset.py"],
         ["tests/data/test_dataset.py", "tests/data/test_sampling.py", "tests/data/test_fold_table.py"],
     ),
-    "augmentation": (["lib/data/augment.py", "lib/data/mix.py"], ["tests/data/test_augment.py"]),
+    "augmentation": (["lib/data/augment.py", "lib/data/cutmix.py"], ["tests/data/test_augment.py"]),
     "tiling": (
         ["lib/data/tiling.py", "lib/imaging/grid.py"],
         ["tests/data/test_tiling.py", "tests/imaging/test_grid_and_stitch.py"],
@@ -66,14 +67,14 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
         ["tests/data/test_fold_table.py", "tests/data/test_split_check.py", "tests/data/test_folds_and_leaks.py"],
     ),
     "leaks": (
-        ["lib/data/leaks.py", "lib/data/looks.py", "lib/data/lookalikes.py"],
+        ["lib/data/leaks.py", "lib/data/leak_features.py", "lib/data/leak_candidates.py"],
         ["tests/data/test_lookalikes.py", "tests/data/test_folds_and_leaks.py", "tests/data/test_leaks.py"],
     ),
     "stitch": (
         ["lib/imaging/stitch.py", "lib/imaging/blend.py"],
         ["tests/imaging/test_grid_and_stitch.py"],
     ),
-    "resize": (["lib/competition/codecs/resize.py"], ["tests/competition/test_resize_and_components.py"]),
+    "resize": (["lib/imaging/resize.py"], ["tests/imaging/test_resize_and_components.py"]),
     "rle": (
         ["lib/competition/rle.py"],
         ["tests/competition/test_rle.py", "tests/competition/test_coco.py", "tests/competition/test_rle_rows.py"],
@@ -81,19 +82,19 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     "codecs": (
         ["lib/competition/codecs/*.py"],
         ["tests/competition/test_codec_rows.py", "tests/competition/test_rle_rows.py",
-         "tests/competition/test_resize_and_components.py", "tests/competition/test_labels_and_codecs.py",
+         "tests/imaging/test_resize_and_components.py", "tests/competition/test_labels_and_codecs.py",
          "tests/competition/test_sample_files.py", "tests/competition/test_presets.py",
-         "tests/inference/test_submit.py"],
+         "tests/predict/test_write_submission.py"],
     ),
     "metrics": (
-        ["lib/competition/metrics.py", "lib/competition/beyond_counts.py"],
+        ["lib/competition/metrics/pixels.py", "lib/competition/metrics/objects_and_surfaces.py"],
         ["tests/competition/test_metrics.py", "tests/competition/test_preset_rules.py",
-         "tests/competition/test_intervals.py", "tests/competition/test_scoring.py"],
+         "tests/competition/test_bootstrap.py", "tests/competition/test_scoring.py"],
     ),
     "decision": (
         [f"lib/inference/{name}.py" for name in ("decision", "fitting", "gate", "priors", "weights", "moves")],
-        ["tests/inference/test_decision.py", "tests/inference/test_fitting.py", "tests/inference/test_whole_maps.py",
-         "tests/inference/test_objects.py", "tests/inference/test_constant.py"],
+        ["tests/inference/test_decision.py", "tests/decision/test_fit.py", "tests/decision/test_whole_maps.py",
+         "tests/decision/test_postprocess.py", "tests/inference/test_constant.py"],
     ),
     "stage keys": (
         ["lib/stage.py", "lib/stages.py", "lib/config/affects.py", "lib/digests.py"],

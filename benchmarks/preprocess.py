@@ -49,7 +49,7 @@ from joblib import Parallel, delayed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.competition.demo import PATIENTS, make_scene, write_slide
-from lib.parallel import parallel
+from lib.system.parallel import parallel
 from lib.workspace import replacing_dir
 
 REPOSITORY = Path(__file__).resolve().parents[1]

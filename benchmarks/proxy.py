@@ -45,7 +45,7 @@ from lib.competition import metrics
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.errors import UserError
-from lib.training.encoder_weights import package_file
+from lib.models.encoder_weights import package_file
 from lib.workspace import Workspace, file_fingerprint
 
 LOG = trials.Log(trials.RESULTS / "proxy.jsonl")

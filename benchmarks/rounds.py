@@ -56,11 +56,11 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
-from lib.forecast import scoring_seconds
-from lib.inference.score import images_of_fold
 from lib.inference.tta import cost
+from lib.oof.score_images import images_of_fold
 from lib.plugins import load_plugins
-from lib.training.device import pick_device
+from lib.preflight.forecast import scoring_seconds
+from lib.system.device import pick_device
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment
 
 LOG = trials.Log(trials.RESULTS / "rounds.jsonl")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.trials import Values, cross_entropy, trained_side
 from lib.config import Config
-from lib.precision import candidates
-from lib.training.device import pick_device
+from lib.system.device import pick_device
+from lib.system.precision import candidates
 
 Need = tuple[str, Callable[[Config], bool]]
 

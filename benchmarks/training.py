@@ -44,15 +44,15 @@ from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.data.dataset import read_planes, read_rgb
+from lib.models.network import build_network
 from lib.plugins import load_plugins
-from lib.precision import autocast, finished, scaler
-from lib.training.device import layout_of, loading_processes, pick_device
-from lib.training.loop import Data
+from lib.system.device import layout_of, loading_processes, pick_device
+from lib.system.precision import autocast, finished, scaler
+from lib.training.autotune import settle
 from lib.training.losses import build_loss
 from lib.training.member import make_data, make_trainer, training_tiles
-from lib.training.model import build_network
-from lib.training.optim import build_optimizer
-from lib.training.settle import settle
+from lib.training.optimizers import build_optimizer
+from lib.training.trainer import Data
 from lib.workspace import Member, Workspace
 
 SEED = 42

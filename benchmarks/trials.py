@@ -26,11 +26,11 @@ from lib import tables
 from lib.competition import metrics
 from lib.config import Config, flat, load
 from lib.config.load import workspace_of
+from lib.decision.decision import fit_decision
 from lib.errors import UserError
-from lib.inference.decision import fit_decision
-from lib.inference.evaluate import Evaluation
 from lib.inference.members import Session, parts_of
-from lib.inference.out_of_fold import out_of_fold
+from lib.oof.evaluate import Evaluation
+from lib.oof.out_of_fold import out_of_fold
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, short_hash
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -1,1 +1,28 @@
-"""The rooms behind the numbered scripts; each sub-package's docstring says what it knows about."""
+"""The rooms behind the numbered scripts. Each imports only from those before it in `ORDER`; a test holds that.
+
+errors, files, digests, choices   sentences for the user; files that are never half-written; hashes; measured choices
+tables, plugins                   columns of the tables that stages hand on; the registries of families
+config                            every option: default, meaning, legal range, and which stages it affects
+system                            processes, devices, memory, precision, the terminal
+imaging                           huge images: readers, grids of windows, stitching, connected components
+models                            networks and their weight files
+stage, workspace                  manifests: what a piece of work was made from; where every file lives
+competition                       the organiser's side: images, labels, answers, metrics, run-lengths, the demo
+stages, session                   what each stage is made from; what every stage works with
+data                              tiles, folds, leaks between images, sampler, augmentation
+training                          the trainer, losses, averaging, one member from start to end, `autotune`, rounds
+propose                           `python -m lib init`
+inference                         sliding window, multi-scale ensemble, test-time augmentation, backends
+oof                               out-of-fold maps: predicted, counted, sampled, kept
+pseudo, label_cleaning            pseudo-labels of unlabeled images; labels that look wrong
+decision                          ensemble weights, hysteresis threshold, gates, post-processing: cross-fitted
+submissions                       the ledger of answers, Kaggle's scores, the final choice
+predict                           test images to answers, within a time limit where there is one
+preflight, package, report        rehearsal and forecast; a folder for an offline notebook; pages, tables and pictures
+"""
+
+ORDER = (
+    "errors", "files", "digests", "choices", "tables", "plugins", "config", "system", "imaging", "models", "stage",
+    "workspace", "competition", "stages", "session", "data", "training", "propose", "inference", "oof", "pseudo",
+    "decision", "label_cleaning", "submissions", "predict", "preflight", "package", "report",
+)  # fmt: skip

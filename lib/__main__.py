@@ -54,7 +54,7 @@ def demo(argv: list[str]) -> None:
 
 
 def init(argv: list[str]) -> None:
-    from lib.init.propose import propose
+    from lib.propose.propose import propose
 
     (path, *more), flags = split(argv)
     if more or (flags and (flags[0] != "--name" or len(flags) != 2)):
@@ -73,21 +73,21 @@ def get(argv: list[str]) -> None:
 
 
 def another_round(argv: list[str]) -> None:
-    from lib.pseudo.rounds import goes_on, round_scores
+    from lib.training.rounds import goes_on, round_scores
 
     config = load(argv[0], argv[1:])
     print("yes" if goes_on(round_scores(config, Workspace(workspace_of(config))), config) else "no")
 
 
 def best_round(argv: list[str]) -> None:
-    from lib.pseudo.rounds import chosen_round, round_scores
+    from lib.training.rounds import chosen_round, round_scores
 
     config = load(argv[0], argv[1:])
     print(chosen_round(round_scores(config, Workspace(workspace_of(config))), config))
 
 
 def preflight(argv: list[str]) -> None:
-    from lib.preflight import preflight as run
+    from lib.preflight.rehearse import preflight as run
 
     run(argv[0], argv[1:])
 
@@ -142,7 +142,7 @@ def compare(argv: list[str]) -> None:
 
 
 def submit(argv: list[str]) -> None:
-    from lib.competition.kaggle import submit as run
+    from lib.submissions.kaggle import submit as run
 
     if argv.count("-m") != 1 or argv[-1] == "-m":
         raise UserError('python -m lib submit needs a message: -m "what is new in it"')
@@ -154,9 +154,9 @@ def submit(argv: list[str]) -> None:
 
 
 def ledger(argv: list[str]) -> None:
-    from lib.competition.kaggle import refresh
-    from lib.ledger import fill, name_of, read
-    from lib.report.leaderboard import ledger_text
+    from lib.submissions.kaggle import refresh
+    from lib.submissions.leaderboard import ledger_text
+    from lib.submissions.ledger import fill, name_of, read
 
     (path, *given), flags = split(argv)
     if len(given) not in (0, 2, 3):
@@ -173,8 +173,8 @@ def ledger(argv: list[str]) -> None:
 
 def select(argv: list[str]) -> None:
     from lib.competition.dataset import Competition
-    from lib.competition.selection import WITHIN, choose
-    from lib.report.leaderboard import choice_text
+    from lib.submissions.leaderboard import choice_text
+    from lib.submissions.select import WITHIN, choose
 
     (path, *given), flags = split(argv)
     config = load(path, flags)
@@ -207,8 +207,8 @@ def number(text: str, name: str) -> float:
 
 
 def boxes(argv: list[str]) -> None:
-    from lib.inference.coarse import write_objects
     from lib.inference.members import Session
+    from lib.predict.coarse_to_fine import write_objects
 
     (path, *given), flags = split(argv)
     if len(given) != 1:

@@ -11,7 +11,7 @@ A file `mine.py`, which the YAML names as `plugins: [mine.py]`, and which `train
         return summed((wrong * weight).sum()) / summed(weight.sum()).clamp_min(1e-6)
 
     @register("metric", "recall")
-    def recall(counts, classes, rules):  # counts (N, C, 3): lib/competition/metrics.py
+    def recall(counts, classes, rules):  # counts (N, C, 3): lib/competition/metrics/pixels.py
         return counts[:, classes, 0].sum() / counts[:, classes, 1].sum()
 
 What each family's entries are called with is said where the built-in ones are: `grep -rn "@register" lib`.

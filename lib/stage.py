@@ -17,7 +17,7 @@ from pathlib import Path
 from lib.config.affects import default_of
 from lib.config.config import Config
 from lib.files import file_fingerprint, read_json, stamp, write_json
-from lib.memory import peak_gib
+from lib.system.memory import peak_gib
 
 FORMAT = 2
 EXTERNAL = "competition.external."

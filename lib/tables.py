@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.competition.texts import tidy
+from lib.competition.organiser_text import tidy
 from lib.errors import UserError
 
 IGNORE = 255  # label index of pixels that are neither trained on nor scored
@@ -151,7 +151,7 @@ def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
 def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
     """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
 
-    Heads and cells are tidied (lib/competition/texts.py); `raw`: only the heads. `attrs["separator"]`: what parts its
+    Heads and cells are tidied (lib/competition/organiser_text.py); `raw`: only the heads. `attrs["separator"]`: what parts its
     cells, a comma or one of `SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
     """
     if not path.is_file():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.config import Config, load
-from lib.report.figures import save_picture
+from lib.imaging.draw import save_picture
 from lib.workspace import Workspace, write_json, write_table
 
 

@@ -16,8 +16,8 @@ from benchmarks import ablation, effects, ensemble, external, mutants, proxy, ro
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config.load import workspace_of
+from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.inference.decision import Decision
 from lib.inference.members import Session, named_parts
 from lib.training.member import training_tiles
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, write_json

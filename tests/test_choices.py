@@ -8,11 +8,11 @@ import pytest
 import torch
 from writers import EACH, WRITERS, measure_once, write_much
 
-from lib import ledger
 from lib.config import load
-from lib.training import device as devices
-from lib.training.budget import Budget
-from lib.training.device import machine_of
+from lib.submissions import ledger
+from lib.system import device as devices
+from lib.system.device import machine_of
+from lib.training.time_limit import Budget
 from lib.workspace import Member, Workspace
 
 

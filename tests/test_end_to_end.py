@@ -190,7 +190,7 @@ def test_a_users_model_loss_sampler_augmentation_and_codec_need_no_change_of_lib
 
 
 def test_preflight_passes_all_stages_and_leaves_nothing_but_its_stamp(tiny, capsys):
-    from lib.preflight import preflight
+    from lib.preflight.rehearse import preflight
 
     preflight(str(tiny), [])
     assert "all stages passed" in capsys.readouterr().out

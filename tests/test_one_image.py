@@ -49,7 +49,7 @@ def test_one_image_is_trained_on_and_answered_without_a_score(one, capsys):
 
 
 def test_one_image_passes_preflight_where_nothing_is_validated(one, capsys):
-    from lib.preflight import preflight
+    from lib.preflight.rehearse import preflight
 
     with pytest.raises(UserError, match="one image or one group cannot be validated"):
         preflight(str(one), [])
@@ -58,8 +58,8 @@ def test_one_image_passes_preflight_where_nothing_is_validated(one, capsys):
 
 
 def test_init_proposes_what_one_group_can_do_and_tries_it(one):
-    from lib.init.choose import folds
-    from lib.init.trial import what_fails
+    from lib.propose.choose import folds
+    from lib.propose.trial import what_fails
 
     assert [choice.key for choice in folds(2, 9)] == ["folds.k"] and folds(2, 9)[0].value == 2
     assert "one image or one group cannot be validated" in what_fails(one)

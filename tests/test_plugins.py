@@ -113,7 +113,7 @@ def test_a_plugin_that_cannot_be_run_is_one_sentence(text, what, tmp_path):
 def test_nothing_needs_a_module_that_windows_lacks():
     code = (
         "import sys; sys.modules['resource'] = sys.modules['fcntl'] = None\n"
-        "import runpy; from lib.memory import peak_gib; assert peak_gib() == 0\n"
+        "import runpy; from lib.system.memory import peak_gib; assert peak_gib() == 0\n"
         "runpy.run_path('03_train.py', run_name='x'); runpy.run_path('05_infer_ensemble.py', run_name='x')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

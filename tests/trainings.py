@@ -7,11 +7,11 @@ from torch import nn
 from lib.config.training import Augment, Model, Sampling, Swa, Train
 from lib.data.augment import Augmentation
 from lib.data.dataset import BalancedSampler, TileDataset
+from lib.models.network import build_network
 from lib.plugins import register
-from lib.training.batches import Data
-from lib.training.loop import Trainer
+from lib.training.loader import Data
 from lib.training.losses import build_loss
-from lib.training.model import build_network
+from lib.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

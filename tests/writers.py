@@ -6,8 +6,8 @@ import json
 import time
 from pathlib import Path
 
-from lib import ledger
 from lib.config import load
+from lib.submissions import ledger
 from lib.workspace import Workspace
 
 WRITERS, EACH = 6, 5

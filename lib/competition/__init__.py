@@ -1,1 +1,4 @@
-"""The outside world: label readers, submission codecs, run-lengths, metrics, the built-in demo."""
+"""The organiser's side: images, labels, submission codecs, run-lengths, metrics, the built-in demo.
+
+Knows how organisers write files and count scores, nothing of tiles, networks or predictions.
+"""

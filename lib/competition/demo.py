@@ -21,7 +21,7 @@ import pandas as pd
 import tifffile
 
 from lib.competition.rle import BandEncoder
-from lib.parallel import parallel
+from lib.system.parallel import parallel
 from lib.workspace import replacing_dir
 
 TILE = 512

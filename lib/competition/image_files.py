@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.competition.labels.template import image_id_of
-from lib.competition.texts import readings, tidy, visible_files
+from lib.competition.organiser_text import readings, tidy, visible_files
 from lib.config.competition import External
 from lib.errors import UserError
 from lib.imaging.reader import SUFFIXES

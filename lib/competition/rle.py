@@ -12,7 +12,7 @@ from tempfile import SpooledTemporaryFile
 import cv2
 import numpy as np
 
-from lib.competition.digits import LongText, pairs_of_text, text_of_numbers
+from lib.competition.integer_text import LongText, pairs_of_text, text_of_numbers
 from lib.errors import UserError
 
 

@@ -9,14 +9,14 @@ import numpy as np
 
 import lib.competition.codecs  # noqa: F401  (registers the codecs)
 from lib.competition import metrics, rle
-from lib.competition.beyond_counts import Case, Object
 from lib.competition.codecs.common import label_of_array
-from lib.competition.codecs.components import Components
 from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
 from lib.competition.labels.rle_csv import RleCsv
+from lib.competition.metrics.objects_and_surfaces import Case, Object
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
+from lib.imaging.components import Components
 from lib.imaging.reader import open_image
 from lib.plugins import find
 from lib.tables import IGNORE

@@ -1,1 +1,4 @@
-"""Tiles, folds, leaks between images, samplers, augmentation, torch datasets."""
+"""Tiles, folds, leaks between images, sampler, augmentation, torch datasets.
+
+Knows images and labels, nothing of networks or predictions.
+"""

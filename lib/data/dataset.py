@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from lib.config.training import Sampling
 from lib.data.augment import Augmentation
-from lib.data.mix import MIXES, Sample
+from lib.data.cutmix import MIXES, Sample
 from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import FULL, IGNORE

@@ -1,7 +1,7 @@
 """Copies and overlaps between images, found by content: they would let validation see training.
 
-Likely pairs (lib/data/lookalikes.py) are matched feature by feature and fitted with one similarity transform, plain and
-mirrored; a pair counts only when the pixels agree after warping one image onto the other.
+Likely pairs (lib/data/leak_candidates.py) are matched feature by feature and fitted with one similarity transform,
+plain and mirrored. A pair counts only when the pixels agree after warping one image onto the other.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from scipy import fft, sparse
 
 from lib.config.competition import Pixels
-from lib.data.lookalikes import likely_pairs
-from lib.data.looks import DEPTHS, MIRROR, Depth, Look, Looks, depth_for, features, unit
+from lib.data.leak_candidates import likely_pairs
+from lib.data.leak_features import DEPTHS, MIRROR, Depth, Look, Looks, depth_for, features, unit
 from lib.imaging.reader import open_image
 from lib.imaging.save import save_image
-from lib.parallel import parallel
+from lib.system.parallel import parallel
 
 __all__ = ["Leak", "compare", "describe", "features", "find_leaks", "save_pair"]
 SIDE = 512  # of pictures, pixels

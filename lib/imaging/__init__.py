@@ -1,4 +1,4 @@
-"""Huge images: windowed reading, grids, blending, bounded-memory stitching, blank maps.
+"""Huge images: windowed reading, grids, blending, bounded-memory stitching, connected components, blank maps.
 
-Knows nothing of label formats or networks.
+Knows pixels and files of images, nothing of label formats, competitions or networks.
 """

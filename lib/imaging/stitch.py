@@ -1,74 +1,24 @@
 """Windows in, finished blocks out: only what later windows still touch is held.
 
 Windows come row by row. A row of them is worked off in panels of columns, from left to right: what no later window
-touches is handed out, and the rest, the rows that the next windows overlap, waits in a `Spool`. So neither the image's
-height nor its width times its classes decides the memory. Each pixel sums its windows in their order, whatever the
+touches is handed out, and the rest, the rows that the next windows overlap, waits in a `DiskCache`. So neither the
+image's height nor its width times its classes decides the memory. Each pixel sums its windows in their order, whatever the
 panels are: the result is the same to the last bit.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 
+from lib.system.disk_cache import DiskCache
+
 Place = tuple[int, int, np.ndarray]
 """y, x and values (C, h, w) of a block."""
-
-
-class Spool:
-    """Arrays by key, in memory while `budget` bytes hold them, beyond that in a nameless file of `folder`."""
-
-    def __init__(self, budget: float = np.inf, folder: Path | None = None):
-        self.budget, self.folder = budget, folder
-        self._held: dict[object, np.ndarray] = {}
-        self._bytes = 0
-        self._file = None
-        self._places: dict[object, tuple[int, tuple[int, ...], np.dtype]] = {}
-        self._free: dict[int, list[int]] = {}  # offsets by size
-        self._end = 0
-
-    def put(self, key: object, array: np.ndarray) -> None:
-        if self._bytes + array.nbytes <= self.budget:
-            self._held[key] = array
-            self._bytes += array.nbytes
-            return
-        self._file = self._file or tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 (the spool's life)
-        free = self._free.get(array.nbytes)
-        offset = free.pop() if free else self._end
-        self._end = max(self._end, offset + array.nbytes)
-        self._file.seek(offset)
-        self._file.write(np.ascontiguousarray(array).data)
-        self._places[key] = offset, array.shape, array.dtype
-
-    def get(self, key: object) -> np.ndarray | None:
-        """The array, not to be written to; None when there is none."""
-        if key in self._held or key not in self._places:
-            return self._held.get(key)
-        offset, shape, dtype = self._places[key]
-        array = np.empty(shape, dtype)
-        self._file.seek(offset)
-        self._file.readinto(array.data)
-        return array
-
-    def pop(self, key: object) -> np.ndarray | None:
-        """The array, which is forgotten; None when there is none."""
-        array = self.get(key)
-        self.forget(key)
-        return array
-
-    def forget(self, key: object) -> None:
-        if key in self._held:
-            self._bytes -= self._held.pop(key).nbytes
-        elif key in self._places:
-            offset, shape, dtype = self._places.pop(key)
-            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            self._free.setdefault(size, []).append(offset)
 
 
 def stitch(
@@ -78,7 +28,7 @@ def stitch(
     weights: np.ndarray,
     fill: np.ndarray,
     panel: int = 0,
-    spool: Spool | None = None,
+    spool: DiskCache | None = None,
 ) -> Iterator[Place]:
     """The weighted mean of overlapping windows, in blocks that cover the image of `size` (h, w) once.
 
@@ -87,7 +37,7 @@ def stitch(
     window's), 0 for all.
     """
     height, width = size
-    spool = spool or Spool()
+    spool = spool or DiskCache()
     window, channels = len(weights), len(fill)
     fill = fill.astype(np.float32)[:, None, None]
     edges = panel_edges(width, max(panel, window) if panel else width)

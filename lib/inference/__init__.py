@@ -1,1 +1,4 @@
-"""Predictors, test-time augmentation, ensembles, decisions. Knows nothing of how a network was trained."""
+"""Networks on windows of huge images: sliding window, multi-scale ensemble, test-time augmentation, backends.
+
+Gives probabilities. Knows nothing of how a network was trained, of truth, or of decisions.
+"""

@@ -8,8 +8,8 @@ import numpy as np
 
 from lib.competition import metrics
 from lib.config.competition import Competition
-from lib.inference.decision import GAIN
-from lib.inference.fitting import Fitted
+from lib.decision.decision import GAIN
+from lib.decision.fit import Fitted
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,16 @@ from lib.config.load import workspace_of
 from lib.data.folds import ONE_GROUP, read_folds
 from lib.errors import UserError
 from lib.imaging.roi import boxes_file
-from lib.inference.backends import Engine
-from lib.inference.engine import Candidate, infer_engine
-from lib.inference.forward import Ensemble
-from lib.inference.predictor import Source, Windows
+from lib.inference.backends.choose import Candidate, infer_engine
+from lib.inference.backends.engines import Engine
+from lib.inference.multi_scale import Group
+from lib.inference.networks import Ensemble
+from lib.inference.sliding_window import Source, Windows
 from lib.inference.sources import source_of, windows_of
-from lib.inference.together import Group
+from lib.models.weight_files import load_network
 from lib.plugins import load_plugins
-from lib.pseudo.rounds import chosen_experiment
-from lib.training.checkpoint import load_network
-from lib.training.device import pick_device
+from lib.system.device import pick_device
+from lib.training.rounds import chosen_experiment
 from lib.workspace import Member, Workspace, file_fingerprint
 
 

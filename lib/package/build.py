@@ -8,15 +8,16 @@ from pathlib import Path
 import yaml
 
 import lib
-from lib import ledger, tables
+from lib import tables
 from lib.config import Config, save
 from lib.errors import UserError
 from lib.inference.members import Part, named_parts, roi_file, unseen_label
 from lib.inference.sources import roi_of
+from lib.models.weight_files import network_files
 from lib.package.kernel import UNKNOWN, metadata, notebook, title_of
 from lib.package.layout import BOXES, DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
 from lib.package.wheels import fetch_wheels
-from lib.training.checkpoint import network_files
+from lib.submissions import ledger
 from lib.workspace import Workspace, file_fingerprint, read_json, replacing_dir, write_json
 
 CODE = Path(lib.__file__).parent

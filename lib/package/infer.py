@@ -20,11 +20,11 @@ from pathlib import Path
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config, load
 from lib.errors import UserError, run_script
-from lib.inference.submit import write_encoded
 from lib.package.job import Job
 from lib.package.layout import BOXES, found_in, split_pattern
 from lib.package.shares import gpus_of, shared_out, write_share
 from lib.plugins import load_plugins
+from lib.predict.write_submission import write_encoded
 
 HERE = Path(__file__).resolve().parent
 

@@ -11,16 +11,16 @@ import pandas as pd
 from lib.competition.dataset import Competition
 from lib.competition.scoring import test_sizes
 from lib.config import Config
+from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.inference.decision import Decision
-from lib.inference.evaluate import background_fill
 from lib.inference.members import Session, groups_of, named_parts
-from lib.inference.plan import Planner, until_of
-from lib.inference.rounds import Answer
-from lib.inference.submit import answers_to
-from lib.inference.workload import sampled_blank_share
+from lib.oof.evaluate import background_fill
 from lib.package.layout import BOXES, MEMBERS
-from lib.training.device import pick_device
+from lib.predict.time_plan import Planner, until_of
+from lib.predict.two_passes import Answer
+from lib.predict.workload import sampled_blank_share
+from lib.predict.write_submission import answers_to
+from lib.system.device import pick_device
 from lib.workspace import Workspace, read_json
 
 

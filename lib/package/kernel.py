@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lib.competition.kaggle import kaggle_user
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config
 from lib.package.layout import NOTEBOOK, WHEELS
+from lib.submissions.kaggle import kaggle_user
 
 UNKNOWN = "YOUR-KAGGLE-NAME"
 ABOUT = """# {title}

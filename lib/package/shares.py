@@ -15,10 +15,10 @@ import torch
 
 from lib.config import Config
 from lib.errors import UserError
-from lib.inference.plan import late_note
-from lib.inference.rounds import Answer, Labels
-from lib.inference.submit import write_encoded
 from lib.package.job import Job
+from lib.predict.time_plan import late_note
+from lib.predict.two_passes import Answer, Labels
+from lib.predict.write_submission import write_encoded
 from lib.workspace import read_json, write_json
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
+from lib.data.pictures import small_label
+from lib.imaging.draw import captioned, overlay, save_picture, sheet
 from lib.imaging.reader import open_image
-from lib.report.figures import captioned, overlay, save_picture, sheet
-from lib.report.survey import small_label
 
 SHOWN = 10  # images
 SIDE = 480  # pixels of a shown image's longer side

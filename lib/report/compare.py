@@ -7,8 +7,8 @@ from lib.competition.scoring import score_submission, with_codecs_suffix
 from lib.config import load
 from lib.config.load import workspace_of
 from lib.plugins import load_plugins
-from lib.report.tables import text_table
-from lib.terminal import begin
+from lib.system.terminal import begin
+from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json
 
 

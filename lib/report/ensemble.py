@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from lib.competition import metrics
-from lib.competition.intervals import paired_gain
+from lib.competition.metrics.bootstrap import paired_gain
 from lib.config import Config
-from lib.inference.decision import NOTHING, Decision, cross_parts, fitted_threshold
-from lib.inference.evaluate import HALF, Evaluation
-from lib.inference.fitting import Fitted, judge_of
+from lib.decision.decision import NOTHING, Decision, cross_parts, fitted_threshold
+from lib.decision.ensemble_weights import Mix, adds, equal
+from lib.decision.fit import Fitted, judge_of
 from lib.inference.members import Part
-from lib.inference.mix import Mix, adds, equal
+from lib.oof.evaluate import HALF, Evaluation
 from lib.workspace import read_json
 
 

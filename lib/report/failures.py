@@ -8,9 +8,9 @@ import pandas as pd
 
 from lib.competition.dataset import Competition
 from lib.competition.metrics import counts_of, parts
+from lib.decision.decision import Decision
 from lib.imaging.grid import map_step
-from lib.inference.decision import Decision
-from lib.inference.evaluate import Evaluation
+from lib.oof.evaluate import Evaluation
 from lib.report.show import small_truth
 from lib.tables import IGNORE
 

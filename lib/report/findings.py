@@ -13,16 +13,16 @@ import pandas as pd
 
 from lib.competition import metrics
 from lib.competition.dataset import Competition
+from lib.decision.decision import Decision
+from lib.decision.ensemble_weights import Mix, equal
+from lib.decision.fit import Fitted
+from lib.imaging.draw import error_map, overlay, save_picture
 from lib.imaging.reader import open_image
-from lib.inference.decision import Decision
-from lib.inference.evaluate import BINS, HALF, Evaluation, to_bins
-from lib.inference.fitting import Fitted
-from lib.inference.glimpse import Glimpse
-from lib.inference.maps import Points
 from lib.inference.members import Session
-from lib.inference.mix import Mix, equal
+from lib.oof.evaluate import BINS, HALF, Evaluation, to_bins
+from lib.oof.map_files import Points
+from lib.oof.previews import Glimpse
 from lib.report.failures import class_rows, size_rows
-from lib.report.figures import error_map, overlay, save_picture
 from lib.report.show import small_image, small_truth
 from lib.workspace import replacing_dir, write_json
 
@@ -39,7 +39,7 @@ def write_findings(
     """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `report.pictures` images of
     each kind.
 
-    `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/inference/settle.py, score of
+    `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/predict/auto_views.py, score of
     the best `constant` answer and `warning` of lib/inference/constant.py. `objects`: of all images. No picture is begun
     after `until`, by the monotonic clock.
     """

@@ -12,19 +12,19 @@ import numpy as np
 from lib.competition import metrics
 from lib.competition.scoring import count_classes
 from lib.config import Config
+from lib.decision.decision import Decision
+from lib.decision.presence_gate import with_presence
 from lib.errors import UserError
+from lib.imaging.draw import error_map, heat, overlay, save_picture
 from lib.imaging.grid import map_step
-from lib.inference.decision import Decision
-from lib.inference.evaluate import HALF, background_fill, quantised
-from lib.inference.gate import with_presence
 from lib.inference.members import Part, Session, chosen_parts, groups_of
-from lib.inference.predictor import Block
-from lib.inference.settle import settled
+from lib.inference.multi_scale import predict_together
+from lib.inference.sliding_window import Block
 from lib.inference.sources import limits_of
-from lib.inference.together import predict_together
-from lib.report.figures import error_map, heat, overlay, save_picture
+from lib.oof.evaluate import HALF, background_fill, quantised
+from lib.predict.auto_views import settled
 from lib.report.show import small_image, small_truth
-from lib.report.tables import text_table
+from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json
 
 GAP, HEAD = 10, 30  # pixels between panels, and above each for its title

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.dataset import Competition
+from lib.data.pictures import small_label
 from lib.imaging.reader import open_image
-from lib.inference.score import Scored
-from lib.report.survey import small_label
+from lib.oof.score_images import Scored
 from lib.report.trackers import Picture
 
 

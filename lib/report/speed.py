@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def speed_rows(speed: dict) -> list[dict]:
-    """Of what `lib.inference.speed.speed_of` tells: what, and how much."""
+    """Of what `lib.predict.speed.speed_of` tells: what, and how much."""
     rows = {f"{part}, seconds": seconds for part, seconds in speed["parts"].items()}
     rows["seconds per test image"] = speed["seconds_per_image"]
     rows["seconds per megapixel"] = speed["seconds_per_megapixel"]

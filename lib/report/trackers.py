@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lib.config import Config, flat
+from lib.imaging.draw import overlay
 from lib.plugins import find, register
-from lib.report.figures import overlay
 from lib.tables import IGNORE
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from lib.precision import autocast
+from lib.system.precision import autocast
 
 
 class WeightAverage:

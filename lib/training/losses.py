@@ -5,14 +5,13 @@
 K = 1 is one class under a sigmoid; otherwise the channels are exclusive, under a softmax. `valid` is 0 on
 ignored pixels. `weight` weighs whole samples (pseudo-labels).
 
-Several processes may share a batch: every sum over its samples goes through lib/training/team.py:summed (or `gathered`,
-for sorted pixels), so that each process computes the loss of the whole batch.
+Several processes may share a batch: every sum over its samples goes through `summed` of lib/training/distributed.py (or
+`gathered`, for sorted pixels), so that each process computes the loss of the whole batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,8 +20,9 @@ import torch.nn.functional as F
 
 from lib.config.training import Loss
 from lib.errors import UserError
+from lib.models.outputs import Outputs
 from lib.plugins import find, register
-from lib.training.team import ALONE, Team, gathered, summed
+from lib.training.distributed import ALONE, Team, gathered, summed
 
 
 def build_loss(config: Loss, channels: int, team: Team = ALONE) -> Callable:
@@ -74,17 +74,6 @@ def build_loss(config: Loss, channels: int, team: Team = ALONE) -> Callable:
         return total
 
     return loss
-
-
-class Outputs(NamedTuple):
-    """What a network with more than one head gives while it is trained."""
-
-    mask: torch.Tensor
-    """(B, K, H, W) logits"""
-    presence: torch.Tensor | None = None
-    """(B, K) logits: is the class there at all"""
-    deep: tuple[torch.Tensor, ...] = ()
-    """(B, K, h, w) logits of the decoder's inner blocks, smaller"""
 
 
 def far_from_borders(target: torch.Tensor, pixels: int, valid: torch.Tensor | None = None) -> torch.Tensor:

@@ -16,12 +16,12 @@ from lib.data.augment import Augmentation, pipeline_file
 from lib.data.dataset import TileDataset, TileFile, keep_fraction
 from lib.data.tiling import foreground_pixels
 from lib.errors import UserError
+from lib.models.network import Network, build_network
+from lib.models.weight_files import load_weights, write_description
 from lib.plugins import find
-from lib.training.checkpoint import load_weights, write_description
-from lib.training.loop import Data, Trainer
+from lib.training.distributed import ALONE, Team
 from lib.training.losses import build_loss
-from lib.training.model import Network, build_network
-from lib.training.team import ALONE, Team
+from lib.training.trainer import Data, Trainer
 from lib.workspace import ALL, Member, Workspace, read_json, round_experiment
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import tifffile
 
-from lib.competition import digits, rle
+from lib.competition import integer_text as digits
+from lib.competition import rle
 from lib.competition.codecs import csv_rows
 from lib.competition.codecs.tif_zip import _check_names
 from lib.competition.scoring import open_codec

@@ -15,9 +15,9 @@ from lib.competition.dataset import Competition
 from lib.competition.external import translation
 from lib.config import for_source, load
 from lib.config.competition import Competition as Settings
-from lib.data.cutting import pick_images
+from lib.data.preprocess import pick_images
 from lib.errors import UserError
-from lib.forecast import sizes_of
+from lib.preflight.forecast import sizes_of
 from lib.training.member import make_data, training_tiles
 from lib.workspace import Workspace
 from tests.conftest import disc_image

@@ -10,8 +10,8 @@ from surface_distance.lookup_tables import (
 )
 
 from lib.competition import metrics
-from lib.competition.beyond_counts import AREAS, Case, object_ious
 from lib.competition.codecs.common import label_of_array
+from lib.competition.metrics.objects_and_surfaces import AREAS, Case, object_ious
 from lib.competition.scoring import components_of, count_classes
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -292,7 +292,7 @@ def surface_dice_of(truth, guess):
 
 @pytest.mark.parametrize("rows", [1, 4, 100])
 def test_surface_dice_of_stacks_is_that_of_whole_volumes(monkeypatch, rows):
-    monkeypatch.setattr("lib.competition.beyond_counts.ROWS", rows)
+    monkeypatch.setattr("lib.competition.metrics.pixels.objects_and_surfaces.ROWS", rows)
     rng = np.random.default_rng(1)
     volumes, pairs = {}, {}
     for name, depth in (("kidney_1_", 11), ("kidney_2_", 3)):

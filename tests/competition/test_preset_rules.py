@@ -6,8 +6,8 @@ import pytest
 import surface_distance
 
 from lib.competition import metrics
-from lib.competition.beyond_counts import Case
 from lib.competition.codecs.common import label_of_array
+from lib.competition.metrics.objects_and_surfaces import Case
 from lib.competition.scoring import components_of, count_classes
 from lib.config import load
 from lib.config.competition import Competition as Settings

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lib.competition import digits, rle
+from lib.competition import integer_text as digits
+from lib.competition import rle
 from lib.errors import UserError
 
 masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.folds import photograph, planted_pair, turned
 from lib.data import leaks
+from lib.data.leak_candidates import best_pairs, learn_words
+from lib.data.leak_features import COARSEST, DEPTHS, MIRROR, Looks, depth_for, features, look_at, unit
 from lib.data.leaks import compare, find_leaks
-from lib.data.lookalikes import best_pairs, learn_words
-from lib.data.looks import COARSEST, DEPTHS, MIRROR, Looks, depth_for, features, look_at, unit
 from lib.errors import UserError
 from lib.imaging.reader import AS_THEY_ARE
 

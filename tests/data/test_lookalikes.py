@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data import leaks, lookalikes
+from lib.data import leak_candidates as lookalikes
+from lib.data import leaks
+from lib.data.leak_candidates import learn_words
+from lib.data.leak_features import COARSEST, DEPTHS, VALUES, depth_for, features, unit
 from lib.data.leaks import agree, best_elsewhere, describe, match, save_pair
-from lib.data.lookalikes import learn_words
-from lib.data.looks import COARSEST, DEPTHS, VALUES, depth_for, features, unit
 from lib.imaging.reader import AS_THEY_ARE
 
 RNG = np.random.default_rng

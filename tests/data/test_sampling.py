@@ -12,8 +12,8 @@ from lib.config import load
 from lib.config.training import Sampling, Swa, Train
 from lib.data.dataset import BalancedSampler, TileDataset, TileFile, keep_fraction
 from lib.errors import UserError
-from lib.training.loop import Data, Trainer
 from lib.training.member import member_inputs, training_tiles
+from lib.training.trainer import Data, Trainer
 from lib.workspace import Workspace, write_json, write_table
 
 
@@ -82,7 +82,7 @@ def asked_of_the_sampler(folder, sampler, dies_at=None):
 
 
 def test_the_sampler_is_told_the_progress_and_again_the_same_after_a_kill(tmp_path, rare, monkeypatch):
-    monkeypatch.setattr("lib.training.loop.SAVED_EVERY", 0)
+    monkeypatch.setattr("lib.training.trainer.SAVED_EVERY", 0)
     options = {"foreground_share": 0.8, "foreground_share_end": 0.4}
     whole = asked_of_the_sampler(tmp_path / "whole", sampler_of(rare, **options))
     assert whole[:4] == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)]

@@ -11,8 +11,8 @@ from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
 from lib.config import load
 from lib.config.preprocess import Preprocess
-from lib.data.cutting import BAND_TILES, Survey, has_object, pick_images
 from lib.data.dataset import read_planes, read_rgb
+from lib.data.preprocess import BAND_TILES, Survey, has_object, pick_images
 from lib.data.tiling import (
     Spot,
     cut,

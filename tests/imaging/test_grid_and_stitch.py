@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, window_starts
-from lib.imaging.stitch import Resizer, Spool, panel_edges, stitch
+from lib.imaging.stitch import Resizer, panel_edges, stitch
+from lib.system.disk_cache import DiskCache
 
 
 @given(st.integers(1, 300), st.integers(1, 60), st.data())
@@ -68,7 +69,7 @@ def test_stitching_gives_the_image_and_panels_change_no_bit(kind, height, width,
     corners = [corner for corner in corners if rng.random() < 0.9]  # blank windows are left out
     windows = [padded[:, y : y + size, x : x + size] for y, x in corners]
     fill = np.array([0.25, 0.75], np.float32)
-    blocks = stitch((height, width), corners, windows, weights, fill, panel, Spool(budget))
+    blocks = stitch((height, width), corners, windows, weights, fill, panel, DiskCache(budget))
     result = put_together(blocks, 2, height, width)
     total = np.zeros((2, height + size, width + size), np.float32)
     weight = np.zeros((height + size, width + size), np.float32)
@@ -99,7 +100,7 @@ def test_a_constant_network_leaves_no_seams():
 
 
 def test_what_a_spool_cannot_hold_waits_in_a_file(tmp_path):
-    spool = Spool(100, tmp_path)
+    spool = DiskCache(100, tmp_path)
     arrays = {key: np.full((5, key + 1), key, np.float32) for key in range(6)}
     for _ in range(3):
         for key, array in arrays.items():

@@ -12,10 +12,11 @@ from lib.errors import UserError
 from lib.imaging.content import content_map
 from lib.imaging.grid import grid
 from lib.imaging.reader import Scaled, open_image
-from lib.imaging.readers import plain, spool, tiff
+from lib.imaging.readers import plain, tiff
+from lib.imaging.readers import tiled_copy as spool
 from lib.imaging.readers.planes import files_of
-from lib.imaging.readers.spool import spooled
 from lib.imaging.readers.tiff import TiffReader
+from lib.imaging.readers.tiled_copy import spooled
 from lib.imaging.roi import regions
 
 PIXELS = np.random.default_rng(3).integers(0, 255, (301, 467, 3)).astype(np.uint8)

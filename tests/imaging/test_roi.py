@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.imaging.grid import grid
-from lib.imaging.roi import windows_around
+from lib.imaging.roi_windows import windows_around
 
 
 def drawn(boxes, height, width):

@@ -11,11 +11,11 @@ import pytest
 from lib.competition import metrics
 from lib.config import load
 from lib.config.competition import Competition
+from lib.decision.decision import NOTHING, Decision, fitted_left_out, fitted_threshold
+from lib.decision.fit import Fitting, fit_ensemble
+from lib.decision.presence_gate import SHUT, fit_gate, presence_counts
 from lib.inference.constant import best_constant, warning_of
-from lib.inference.decision import NOTHING, Decision, fitted_left_out, fitted_threshold
-from lib.inference.evaluate import Evaluation, count
-from lib.inference.fitting import Fitting, fit_ensemble
-from lib.inference.gate import SHUT, fit_gate, presence_counts
+from lib.oof.evaluate import Evaluation, count
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = Competition(classes=["disc"], metric="mean_dice")

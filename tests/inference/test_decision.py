@@ -8,8 +8,8 @@ import pytest
 from lib.competition import metrics
 from lib.config import Config
 from lib.config.competition import Competition
-from lib.inference.decision import cross_parts, fit_decision, fitted_threshold
-from lib.inference.evaluate import Evaluation, count, quantised
+from lib.decision.decision import cross_parts, fit_decision, fitted_threshold
+from lib.oof.evaluate import Evaluation, count, quantised
 from lib.report.ensemble import best_elsewhere
 
 ONE_FOLD = np.zeros(8, int)

@@ -6,7 +6,7 @@ import torch
 
 from lib.config import load
 from lib.errors import UserError
-from lib.inference.forward import Ensemble
+from lib.inference.networks import Ensemble
 from lib.inference.tta import Merge, cost, merge, views
 
 CPU = torch.device("cpu")

@@ -16,14 +16,14 @@ from lib.config.pseudo import Pseudo
 from lib.data.dataset import read_planes, read_rgb, soft_target
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.stitch import panel_edges
-from lib.inference.evaluate import to_bins
-from lib.inference.predictor import Block, Limits
-from lib.pseudo.cut import tiles_of
-from lib.pseudo.rounds import labelers
+from lib.inference.sliding_window import Block, Limits
+from lib.oof.evaluate import to_bins
 from lib.pseudo.select import select, sure_share, unseen_fill
-from lib.pseudo.write import decided, drop_unused, store_tiles, write_planes
+from lib.pseudo.store import decided, drop_unused, store_tiles, write_planes
+from lib.pseudo.tiles import tiles_of
 from lib.tables import PSEUDO_TILES, class_columns
 from lib.training.member import make_data, training_tiles
+from lib.training.rounds import labelers
 from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,7 +193,7 @@ def test_where_images_are_shrunk_whole_their_pseudo_labels_are_too(stored, tmp_p
 
 def test_rounds_end_when_scores_do_and_the_best_ones_members_are_taken(tmp_path, capsys):
     from lib.config import load
-    from lib.pseudo.rounds import chosen_experiment, chosen_round, goes_on, round_scores
+    from lib.training.rounds import chosen_experiment, chosen_round, goes_on, round_scores
     from lib.workspace import Workspace, write_json
 
     config = load(None, ["--pseudo.rounds", "4", "--pseudo.patience", "2"])
@@ -215,7 +215,7 @@ def test_rounds_end_when_scores_do_and_the_best_ones_members_are_taken(tmp_path,
 
 def test_rounds_made_from_members_that_were_trained_again_do_not_count(tmp_path):
     from lib.config import load
-    from lib.pseudo.rounds import round_scores
+    from lib.training.rounds import round_scores
     from lib.workspace import Workspace, file_fingerprint, write_json
 
     workspace = Workspace(tmp_path)

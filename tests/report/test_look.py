@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from lib.__main__ import main
+from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.inference.decision import Decision
-from lib.inference.evaluate import HALF
-from lib.inference.predictor import Block
+from lib.inference.sliding_window import Block
+from lib.oof.evaluate import HALF
 from lib.report.look import small_maps
 
 ROOT = Path(__file__).resolve().parents[2]

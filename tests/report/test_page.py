@@ -18,16 +18,16 @@ from PIL import Image
 
 from lib import tables
 from lib.config import load
+from lib.data.pictures import draw_survey
+from lib.decision.decision import Decision
 from lib.imaging.reader import AS_THEY_ARE
-from lib.inference.decision import Decision
-from lib.inference.evaluate import Evaluation, to_bins
-from lib.inference.glimpse import Glimpser
-from lib.inference.maps import Points
+from lib.oof.evaluate import Evaluation, to_bins
+from lib.oof.map_files import Points
+from lib.oof.previews import Glimpser
 from lib.report import page
 from lib.report.charts import Line, as_file, line_chart, scatter
 from lib.report.findings import correlation, curves, draw_panels, object_points, uncertainty
 from lib.report.sections import folds, overview, pseudo, submissions
-from lib.report.survey import draw_survey
 from lib.workspace import Workspace, write_json, write_table
 
 ROOT = Path(__file__).resolve().parents[2]

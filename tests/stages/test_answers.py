@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.inference import kept, submit
-from lib.inference.kept import KeptAnswers, in_parts
-from lib.inference.predictor import Source, Windows
+from lib.inference.sliding_window import Source, Windows
+from lib.predict import answer_parts as kept
+from lib.predict import write_submission as submit
+from lib.predict.answer_parts import KeptAnswers, in_parts
 from lib.workspace import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]

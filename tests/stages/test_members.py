@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lib.config import load
+from lib.oof import member_scores as scores
 from lib.stage import FORMAT
-from lib.training import places, scores
+from lib.training import member_folder as places
 from lib.workspace import Workspace, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,12 +14,13 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from lib.config.training import Loss, Swa, Train
+from lib.models.outputs import Outputs
 from lib.plugins import names
-from lib.training.batches import Data
-from lib.training.checkpoint import load_resume
-from lib.training.loop import Trainer
-from lib.training.losses import Outputs, build_loss
-from lib.training.team import assemble
+from lib.training.distributed import assemble
+from lib.training.loader import Data
+from lib.training.losses import build_loss
+from lib.training.resume import load_resume
+from lib.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

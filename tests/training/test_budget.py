@@ -9,8 +9,8 @@ import torch
 
 from lib.config.load import load
 from lib.config.units import seconds
-from lib.training.budget import Budget, fitting
-from lib.training.settle import largest_batch, settle
+from lib.training.autotune import largest_batch, settle
+from lib.training.time_limit import Budget, fitting
 from lib.workspace import Member, Workspace, write_json
 
 
@@ -25,8 +25,8 @@ def test_the_largest_batch_is_found_by_trial():
 
 def test_what_auto_comes_to_is_measured_once_and_used_again(tmp_path, monkeypatch):
     from lib.config.load import load
-    from lib.training import settle as settling
-    from lib.training.loop import Data
+    from lib.training import autotune as settling
+    from lib.training.trainer import Data
 
     autos = ["--train.channels_last", "auto", "--train.compile", "auto", "--train.batch_size", "0"]
     config = load(None, ["--model.architecture", "tiny", "--train.epochs", "1", *autos])

@@ -12,10 +12,10 @@ from lib.competition.demo import draw, draw_label, make_scene
 from lib.config.load import load
 from lib.data.augment import Augmentation
 from lib.data.dataset import BalancedSampler, TileDataset, TileFile
+from lib.models.network import build_network
 from lib.tables import FULL
-from lib.training.loop import Data, Trainer
 from lib.training.losses import build_loss
-from lib.training.model import build_network
+from lib.training.trainer import Data, Trainer
 
 GOLDEN = Path(__file__).with_name("golden_demo.json")
 # CPUs round differently, and each step adds to it. Against the committed curve, torch's AVX2 kernels differ by 1e-8,

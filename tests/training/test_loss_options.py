@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lib.config.training import Loss
-from lib.training.losses import Outputs, blurred, build_loss, far_from_borders
+from lib.models.outputs import Outputs
+from lib.training.losses import blurred, build_loss, far_from_borders
 
 ONES = torch.ones(2)
 

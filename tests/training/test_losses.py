@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from lib.config.training import Loss
 from lib.errors import UserError
+from lib.models.outputs import Outputs
 from lib.plugins import names
-from lib.training.losses import Outputs, blurred, boundary, build_loss, far_from_borders, tversky
+from lib.training.losses import blurred, boundary, build_loss, far_from_borders, tversky
 
 torch.manual_seed(0)
 

@@ -5,9 +5,9 @@ import torch
 
 from lib.config.training import Loss, Model
 from lib.errors import UserError
+from lib.models.network import PRESENT, build_network
 from lib.training.averaging import WeightAverage
 from lib.training.losses import build_loss
-from lib.training.model import PRESENT, build_network
 
 ONES = torch.ones(2)
 

@@ -11,13 +11,13 @@ from trainings import data_of, same, trainer_of, weights
 
 from lib.config.load import load
 from lib.config.training import Model, Swa, Train
+from lib.models.network import build_network
 from lib.plugins import register
 from lib.stages import member_stage
-from lib.training import loop
+from lib.training import trainer as loop
+from lib.training.distributed import Team
 from lib.training.losses import build_loss
-from lib.training.model import build_network
-from lib.training.optim import build_optimizer, learning_rate, sgd
-from lib.training.team import Team
+from lib.training.optimizers import build_optimizer, learning_rate, sgd
 from lib.workspace import Member, Workspace
 
 STILL = {"optimizer": "sgd", "lr": 1e-12, "clip": 0, "swa": Swa(start=1), "evaluations": 0}  # weights stay

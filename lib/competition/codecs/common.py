@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.codecs.resize import resized
 from lib.competition.labels.common import Label
 from lib.competition.labels.template import last_number
 from lib.config.competition import Competition, Submission
 from lib.errors import UserError
+from lib.imaging.resize import resized
 from lib.tables import IGNORE
 
 Bands = Iterable[tuple[int, np.ndarray]]

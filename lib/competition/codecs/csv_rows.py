@@ -13,8 +13,8 @@ from tempfile import SpooledTemporaryFile
 import pandas as pd
 
 from lib.competition.codecs.common import Codec, Name
-from lib.competition.digits import LongText
-from lib.competition.texts import tidy
+from lib.competition.integer_text import LongText
+from lib.competition.organiser_text import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
 

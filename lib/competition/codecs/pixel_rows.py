@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.competition.codecs.common import Bands, label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
-from lib.competition.digits import numbers_of_text, text_of_numbers
+from lib.competition.integer_text import numbers_of_text, text_of_numbers
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError

@@ -12,12 +12,12 @@ import pandas as pd
 
 from lib.competition import rle
 from lib.competition.codecs.common import Bands
-from lib.competition.codecs.components import Components
 from lib.competition.codecs.csv_rows import CsvRows
-from lib.competition.digits import LongText
+from lib.competition.integer_text import LongText
 from lib.competition.labels.common import Label, label_of_runs
 from lib.config.competition import Competition
 from lib.errors import UserError
+from lib.imaging.components import Components
 from lib.plugins import register
 
 Runs = tuple[int, np.ndarray, np.ndarray]

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import tifffile
 from PIL import Image
 
-from lib.competition.texts import is_hidden
+from lib.competition.organiser_text import is_hidden
 from lib.errors import UserError
 
 TIFF = (".tif", ".tiff")

@@ -20,7 +20,7 @@ import tifffile
 from lib.competition.codecs.common import Bands, Codec, label_of_array
 from lib.competition.codecs.sample_files import check_like_sample, names_of_files
 from lib.competition.labels.common import Label
-from lib.competition.texts import tidy
+from lib.competition.organiser_text import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register

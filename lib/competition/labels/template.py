@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lib.competition.texts import readings, same_form
+from lib.competition.organiser_text import readings, same_form
 from lib.errors import UserError
 
 HOLES = re.compile(r"(\{id\}|\{path\}|\{number(?::0?\d+)?\}|\{class\}|\*)")

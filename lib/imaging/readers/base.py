@@ -41,7 +41,7 @@ class ImageReader(ABC):
     orientation = 1
     """How the file says (EXIF, or tag 274 of a TIFF) that its pixels must be turned; 1: not at all."""
     undividable = False
-    """Whether a window costs the memory of the whole image; see lib/imaging/readers/spool.py."""
+    """Whether a window costs the memory of the whole image; see lib/imaging/readers/tiled_copy.py."""
 
     @abstractmethod
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:

@@ -8,9 +8,9 @@ import pandas as pd
 
 from lib import tables
 from lib.config import Config
-from lib.pseudo.rounds import round_scores
 from lib.report.charts import Line, line_chart, scatter
 from lib.report.sections.blocks import Chart, Gallery, Section, Shown, Table, beside
+from lib.training.rounds import round_scores
 from lib.workspace import Workspace
 
 SUSPECTS = 200  # rows of a table
@@ -53,7 +53,7 @@ def rounds(workspace: Workspace, config: Config) -> Section | None:
 
 
 def _kept(workspace: Workspace, folder: Path, tiles: pd.DataFrame) -> Gallery:
-    """What a round learns from: its pictures (lib/pseudo/show.py), the surest first."""
+    """What a round learns from: its pictures (lib/pseudo/pictures.py), the surest first."""
     drawn = {path.stem: path for path in (folder / "pictures").glob("*.jpg")}
     shown = tiles[tiles["tile_id"].isin(drawn)].sort_values("confidence", ascending=False, kind="stable")
     items = [

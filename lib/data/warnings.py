@@ -1,0 +1,97 @@
+"""What 01 says about images and labels that do not stop it, but may make a result wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from lib.config import Config
+from lib.config.competition import Pixels
+from lib.data.preprocess import Survey, share_on_blank
+from lib.imaging.readers.base import WHOLE_RANGE
+from lib.imaging.readers.tiff import TIFF_SUFFIXES
+from lib.imaging.roi import MOST_ON_BLANK
+
+
+def concerns(surveys: list[Survey], config: Config) -> Iterator[str]:
+    """Sentences for the user, each with a count and an example. `surveys`: of all images."""
+    yield from _turned(surveys, config.competition.pixels.exif)
+    yield from _of_several_kinds(surveys, config.competition.pixels)
+    yield from _all_blank(surveys)
+    yield from _objects_on_blank(surveys, config)
+    yield from _objects_without_pixel(surveys)
+
+
+def _turned(surveys: list[Survey], exif: bool) -> Iterator[str]:
+    """Images whose file says that its pixels must be turned: labels may be of the turned or of the stored pixels."""
+    turned = [survey.facts.file for survey in surveys if survey.facts.orientation != 1]
+    tiffs = [path for path in turned if path.suffix.lower() in TIFF_SUFFIXES]
+    photographs = [path for path in turned if path not in tiffs]
+    if photographs:
+        what = "are turned as their EXIF orientation says" if exif else "are not turned, although EXIF says so"
+        yield (
+            f"{len(photographs)} of {len(surveys)} images {what} ({photographs[0].name} for one); look at the "
+            "report whether labels lie on their objects, and if they do not, set competition.pixels.exif to "
+            f"{str(not exif).lower()}"
+        )
+    if tiffs:
+        yield (
+            f"{len(tiffs)} of {len(surveys)} images are TIFFs whose tag 274 says to turn them ({tiffs[0].name} "
+            "for one); this is not done: where labels are of the turned images, turn the files first"
+        )
+
+
+def _of_several_kinds(surveys: list[Survey], pixels: Pixels) -> Iterator[str]:
+    """Options of `pixels` are of all files alike, but files may be of several types, or have other channels."""
+    for name, what, option in (("depth", "", pixels.range), ("channels", " channels", pixels.bands)):
+        kinds: dict[object, list[Path]] = {}
+        for survey in surveys:
+            kinds.setdefault(getattr(survey.facts, name), []).append(survey.facts.file)
+        if option and len(kinds) > 1:
+            found = ", ".join(f"{len(paths)} with {kind}{what} ({paths[0].name})" for kind, paths in kinds.items())
+            key = "range" if name == "depth" else "bands"
+            own = "; each is shown from its type's whole range" if name == "depth" and option == WHOLE_RANGE else ""
+            yield f"competition.pixels.{key} {list(option)} is of images of several kinds: {found}{own}"
+
+
+def _all_blank(surveys: list[Survey]) -> Iterator[str]:
+    blank = [survey.facts.file for survey in surveys if survey.row["blank_share"] == 1]
+    if blank:
+        yield (
+            f"{len(blank)} of {len(surveys)} images count as blank all over ({blank[0].name} for one); is "
+            "competition.pixels.range right? preprocess.roi and infer.roi none look at them all the same"
+        )
+
+
+def _objects_on_blank(surveys: list[Survey], config: Config) -> Iterator[str]:
+    share = share_on_blank(surveys)
+    if not share:
+        return
+    worst = max(surveys, key=lambda survey: survey.on_blank[0])
+    known = (
+        f"{share:.1%} of the object pixels lie in tiles that count as blank ({worst.facts.file.name} has the most); 01 "
+        "keeps these tiles"
+    )
+    if config.infer.roi not in ("content", "coarse"):
+        return
+    if share > MOST_ON_BLANK:
+        yield f"{known}, and 03 to 05 look everywhere, as with infer.roi none, because more than {MOST_ON_BLANK:.0%} do"
+    else:
+        yield (
+            f"{known}, but 05 leaves blank windows out; set infer.roi to none to look everywhere, or lower "
+            f"preprocess.blank_tolerance ({config.preprocess.blank_tolerance:g})"
+        )
+
+
+def _objects_without_pixel(surveys: list[Survey]) -> Iterator[str]:
+    unused: Counter[Path] = Counter()
+    for survey in surveys:
+        unused.update(survey.unused)
+    if unused:
+        ((worst, most),) = unused.most_common(1)
+        yield (
+            f"labels hold {unused.total()} object(s) that cover no pixel and do not count: points, lines, outlines of "
+            "fewer than three corners, boxes or key points alone, or objects outside of their image (the most, "
+            f"{most}, in {worst}); draw those that are meant to count as polygons"
+        )

@@ -1,0 +1,3 @@
+"""From the maps of an ensemble to labels: weights, thresholds, gates and post-processing, fitted on out-of-fold maps
+and cross-fitted. Knows counts and maps, never networks or files of images.
+"""

@@ -1,0 +1,91 @@
+"""`infer.precision` and `infer.backend`: `auto` is measured with every kind of network and checked with each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+
+from lib.config import Config
+from lib.inference.backends.engines import Engine, Kind, agreeing, as_images, exact_maps, fastest_engines
+from lib.inference.sliding_window import Source, count_windows, first_windows
+from lib.inference.sources import source_of, windows_of
+from lib.inference.tta import cost
+from lib.plugins import names
+from lib.system.device import machine_of
+from lib.system.precision import candidates
+from lib.workspace import Workspace, short_hash
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that an engine has to run: the configuration that it was made with, how it is loaded, and a `stamp`
+    that changes when it does."""
+
+    config: Config
+    load: Callable[[], nn.Module]
+    stamp: str
+
+    @property
+    def kind(self) -> str:
+        """The same for networks that take the same time."""
+        windows = windows_of(self.config)
+        about = f"{self.config.model.architecture} {self.config.model.encoder} {windows.size}"
+        return f"{about} {short_hash([self.config.model.model_dump(), repr(windows)])}"
+
+
+def infer_engine(
+    networks: list[Candidate], config: Config, workspace: Workspace, device: torch.device, images: pd.DataFrame
+) -> Engine:
+    """One engine that all `networks` can do with; what is `auto` is measured once per workspace, kinds of networks and
+    machine, and each network's maps are checked once.
+
+    `images`: rows of images.csv that they will predict, of which the first gives windows to try.
+    """
+    infer = config.infer
+    precisions = candidates(device) if infer.precision == "auto" else [infer.precision]
+    backends = names("backend") if infer.backend == "auto" else [infer.backend]
+    engines = [Engine(precision, backend) for backend in backends for precision in precisions]
+    if len(engines) == 1:
+        return engines[0]
+    kinds: dict[str, list[Candidate]] = {}
+    for network in networks:
+        kinds.setdefault(network.kind, []).append(network)
+    sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
+
+    def fastest() -> list[list[str]]:
+        tried = [_kind(own, sources, images) for own in kinds.values()]
+        return [[engine.precision, engine.backend] for engine in fastest_engines(engines, tried, device)]
+
+    about = f"{next(iter(kinds))} {machine_of(device)} {short_hash([sorted(kinds), precisions, backends])}"
+    found = workspace.choose_once(f"infer.precision and infer.backend, best first, {about}", fastest)
+    ordered = [Engine(*words) for words in found]
+    for engine in ordered[:-1]:
+        if engine == Engine() or all(_checked(engine, one, sources, workspace, device) for one in networks):
+            return engine
+    return ordered[-1]
+
+
+def _kind(alike: list[Candidate], sources: list[Source], images: pd.DataFrame) -> Kind:
+    """Networks of one kind, to be timed with the first of them."""
+    config = alike[0].config
+    infer, windows = config.infer, windows_of(config)
+    count = sum(count_windows(image.height, image.width, windows) for image in images.itertuples())
+    batches = round(count * cost(infer.tta) / infer.batch_size + 0.5)
+    return Kind(alike[0].load(), first_windows(sources, windows, infer.batch_size), batches, len(alike))
+
+
+def _checked(
+    engine: Engine, network: Candidate, sources: list[Source], workspace: Workspace, device: torch.device
+) -> bool:
+    """Whether a network's maps are those of float32, found out once."""
+
+    def agrees() -> bool:
+        loaded, infer = network.load(), network.config.infer
+        windows = as_images(first_windows(sources, windows_of(network.config), infer.batch_size), device)
+        return agreeing(engine, loaded, windows, exact_maps(loaded, windows, device), device) is not None
+
+    return workspace.choose_once(f"{engine} agrees {network.stamp} {machine_of(device)}", agrees)

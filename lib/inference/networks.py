@@ -1,0 +1,86 @@
+"""From a batch of windows to probabilities: members and test-time augmentation."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from lib.errors import UserError
+from lib.inference.backends.engines import EAGER, Engine, as_images, probabilities
+from lib.inference.tta import merge, views
+
+
+class Ensemble:
+    """Windows (B, h, w, 3) uint8 → probabilities (B, S, K, h, w) float32.
+
+    Probabilities, not logits, are averaged over views (`tta`: lib/inference/tta.py) and members. `groups`
+    are lists of positions in `nets`; each group's mean is one system. By default one group holds all members.
+    `presence`: the networks tell it, behind their masks, K as well; of views the mean is taken.
+    """
+
+    def __init__(
+        self,
+        nets: list[nn.Module],
+        device: torch.device,
+        *,
+        tta: str = "none",
+        engine: Engine = EAGER,
+        groups: list[list[int]] | None = None,
+        presence: bool = False,
+    ):
+        self.names = [getattr(net, "called", f"network {number + 1}") for number, net in enumerate(nets)]
+        self.engine = engine
+        self.parameters = sum(parameter.numel() for net in nets for parameter in net.parameters())
+        self.runs, self.device = [engine.build(net, device) for net in nets], device
+        self.lazy = engine.backend != "eager"
+        self.windows, self.seconds = 0, 0.0  # computed so far, and the time it took
+        self.views, self.merge = views(tta), merge(tta)
+        self.groups, self.presence = groups or [list(range(len(nets)))], presence
+
+    @property
+    def systems(self) -> int:
+        return len(self.groups)
+
+    @torch.inference_mode()
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        started = time.monotonic()
+        images = as_images(windows, self.device)
+        maps = [self.member(network, images) for network in range(len(self.runs))]
+        self.check(dict(enumerate(maps)))
+        systems = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
+        del maps  # a batch of many classes is large: no copy where one system is all
+        probs = (torch.stack(systems, 1) if len(systems) > 1 else systems[0][:, None]).cpu().numpy()
+        self.windows += len(windows)
+        self.seconds += time.monotonic() - started
+        return probs
+
+    def check(self, maps: dict[int, torch.Tensor]) -> None:
+        """Raises UserError, naming the member, where what networks (by position) say of a batch is not finite.
+
+        A sum tells: it is not finite where one number of it is not. Probabilities cannot overflow it.
+        """
+        sums = torch.stack([values.sum() for values in maps.values()]).tolist()
+        for network, total in zip(maps, sums, strict=True):
+            if math.isfinite(total):
+                continue
+            raise UserError(
+                f"{self.names[network]} predicts values that are not finite (NaN or infinite) with "
+                f"{self.engine}; set precision (train.precision in 03, else infer.precision) to fp32, and if that does "
+                "not help, delete the member's folder and run 03_train.py again with a lower train.lr"
+            )
+
+    def member(self, network: int, images: torch.Tensor, views: list[int] | None = None) -> torch.Tensor:
+        """(B, K, h, w): what one network says, merged from all or some of its views."""
+        run, views = self.runs[network], self.views if views is None else [self.views[i] for i in views]
+        if not self.presence:
+            return self.merge(view.deaugment_mask(probabilities(run(view.augment_image(images)))) for view in views)
+        maps, seen = [], []
+        for view in views:
+            logits, presence = run(view.augment_image(images)).chunk(2, 1)
+            maps.append(view.deaugment_mask(probabilities(logits)))
+            seen.append(view.deaugment_mask(presence.float().sigmoid()))
+        return torch.cat([self.merge(maps), torch.stack(seen).mean(0)], 1)

@@ -1,0 +1,273 @@
+"""Huge images through a network: windows read ahead, batched across images, stitched to finished blocks.
+
+Reading and stitching have a thread each, so that the network waits for neither. Memory: what windows still touch, never
+the image's height, and two batches of maps: one is stitched while the next is computed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from lib.imaging.blend import window_weights
+from lib.imaging.grid import grid, whole_size
+from lib.imaging.pad import pad
+from lib.imaging.reader import Scaled
+from lib.imaging.roi import Box, boxes_file, read_boxes, regions
+from lib.imaging.roi_windows import windows_around
+from lib.imaging.stitch import Resizer, stitch
+from lib.imaging.stitch_boxes import paste
+from lib.inference.windows import USUAL, Block, Limits, Source, Windows
+from lib.system.disk_cache import DiskCache
+from lib.system.memory import give_back
+from lib.system.prefetch import ahead, beside
+from lib.system.terminal import progress
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """An image as the reading thread announces it, before its windows. `size`: what its blocks are restored to.
+
+    `boxes`: what each window shows, where windows are boxes of any size, shrunk.
+    """
+
+    image_id: str
+    size: tuple[int, int]
+    scaled: tuple[int, int]
+    corners: list[tuple[int, int]]
+    boxes: list[Box] | None = None
+
+
+_Computed = tuple[list[_Plan], Sequence[np.ndarray]]
+TRIMMED = 8  # blocks after which freed memory is handed back
+
+
+def predict(
+    sources: Iterable[Source],
+    forward: Callable[[np.ndarray], np.ndarray],
+    windows: Windows,
+    fill: np.ndarray,
+    systems: int,
+    limits: Limits = USUAL,
+    description: str = "",
+    restore: bool = True,
+) -> Iterator[Block]:
+    """Blocks of every image, in the order of `sources`; rows of blocks from the top down, each from left to right.
+
+    `forward`: windows (B, h, w, 3) uint8 → (B, S, K, h, w) float32. `fill` (K,): where nothing is
+    computed (blank areas). `restore=False` leaves maps at the windows' scale, unless windows are boxes of any size.
+    """
+    sources = list(sources)
+    work = _Work(sources, windows, description)
+    everywhere = np.tile(np.asarray(fill, np.float32), systems)
+    computed = _computed(_read_ahead(sources, windows, limits), work.counted(forward), limits.batch_size)
+
+    def stitched(items: Iterator[_Computed]) -> Generator[Block, None, None]:
+        for plan, results in _by_image(items):
+            work.planned(len(plan.corners))
+            for y, x, values, size in _stitched(plan, results, windows, everywhere, limits, restore):
+                yield Block(plan.image_id, y, x, values.reshape(systems, -1, *values.shape[1:]), *size)
+
+    yield from beside(stitched, computed)
+    work.bar.close()
+
+
+def _stitched(
+    plan: _Plan, results: Iterator[np.ndarray], windows: Windows, fill: np.ndarray, limits: Limits, restore: bool
+) -> Iterator[tuple[int, int, np.ndarray, tuple[int, int]]]:
+    """(y, x, values (S * K, h, w), (height, width) of the whole map) of one image's blocks."""
+    weights = window_weights(windows.size, windows.blend, windows.margin)
+    column = (len(fill) + 1) * windows.size * 4  # bytes
+    panel = max(windows.size, int(limits.bytes / 16 / column))  # two are worked on
+    spool = DiskCache(limits.bytes / 4, limits.folder)
+    if plan.boxes is not None:
+        row = (len(fill) + 1) * min(panel, plan.size[1]) * 4  # bytes
+        step = max(1, int(limits.bytes / 8 / row))
+        maps = (_unpadded(next(results).reshape(-1, *weights.shape), box, windows) for box in plan.boxes)
+        for place in paste(plan.size, plan.boxes, maps, fill, panel, step, spool):
+            yield *place, plan.size
+        return
+    size = plan.size if restore else plan.scaled
+    resizer = Resizer(plan.scaled, size)
+    grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
+    row = len(fill) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
+    step = max(1, int(limits.bytes / 8 / row))
+    flat = (
+        flipped(next(results).reshape(-1, *weights.shape), turn_of(corner, windows))  # no name keeps it
+        for corner in plan.corners
+    )
+    for number, (y, x, block) in enumerate(stitch(plan.scaled, plan.corners, flat, weights, fill, panel, spool)):
+        if number % TRIMMED == 0:
+            give_back()
+        for place in resizer.push(y, x, block, step):
+            yield *place, size
+
+
+class _Work:
+    """A bar over the windows of some images; how many the later ones have is expected as the first ones turned out."""
+
+    def __init__(self, sources: list[Source], windows: Windows, description: str):
+        self.expected = [count_windows(*source.size, windows) * source.seen for source in sources]
+        self.every = self.left = sum(self.expected)
+        self.images = self.known = 0
+        self.bar = progress(round(self.left), description, "window")
+
+    def planned(self, count: int) -> None:
+        """The next image has so many windows that are not blank."""
+        self.left -= self.expected[self.images]
+        self.images, self.known = self.images + 1, self.known + count
+        before = self.every - self.left
+        self.bar.total = self.known + round(self.left * (self.known / before if before else 1.0))
+
+    def counted(self, forward: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        def counting(batch: np.ndarray) -> np.ndarray:
+            outputs = forward(batch)
+            self.bar.update(len(batch))
+            return outputs
+
+        return counting
+
+
+def turn_of(corner: tuple[int, int], windows: Windows) -> int:
+    """How the window at `corner` is flipped: 0, or 1 (up and down), 2 (left and right), 3 (both) by turns."""
+    if not windows.turns:
+        return 0
+    row, column = (place // windows.stride for place in corner)
+    return row % 2 + 2 * (column % 2)
+
+
+def flipped(values: np.ndarray, turn: int) -> np.ndarray:
+    """(C, h, w) flipped as `turn_of` says, a view; the same again undoes it.
+
+    >>> flipped(np.array([[[1, 2], [3, 4]]]), 3).tolist()
+    [[[4, 3], [2, 1]]]
+    """
+    return values[:, :: -1 if turn & 1 else 1, :: -1 if turn & 2 else 1]
+
+
+def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:
+    """What a window (C, h, w) shows of a box, a copy: on the window hangs a whole batch."""
+    height, width = whole_size(*box[2:], windows.size, windows.whole)
+    return values[:, :height, :width].copy()
+
+
+def full_rows(
+    blocks: Iterable[Block], convert: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[tuple[Block, int, np.ndarray]]:
+    """(the last block of some rows, their y, `convert(probs)` of the rows at full width), from the top down."""
+    pieces: dict[int, list[np.ndarray]] = {}
+    for block in blocks:
+        row = pieces.setdefault(block.y, [])
+        row.append(convert(block.probs))
+        if block.x + block.probs.shape[3] == block.width:
+            yield block, block.y, np.concatenate(pieces.pop(block.y), axis=-1)
+
+
+def count_windows(height: int, width: int, windows: Windows) -> int:
+    """How many windows an image has, blank ones included; 1 where it is shrunk whole, or its boxes are."""
+    if windows.whole:
+        return 1
+    return len(grid(round(height * windows.scale), round(width * windows.scale), windows.size, windows.stride))
+
+
+def image_windows(sources: list[Source], windows: Windows) -> int:
+    """How many windows some images have together, blank ones included."""
+    total = 0
+    for source in sources:
+        if windows.whole and (file := boxes_file(source.roi)):
+            total += len(read_boxes(file[0]).get(source.image_id, []))
+            continue
+        with source.open() as reader:
+            total += count_windows(reader.height, reader.width, windows)
+    return total
+
+
+def first_windows(sources: list[Source], windows: Windows, count: int) -> np.ndarray:
+    """(count, h, w, 3) uint8: the first windows that would be computed, repeated where there are fewer."""
+    feed = (item for item in _read_ahead(sources, windows, Limits(count)) if isinstance(item, np.ndarray))
+    found = list(islice(feed, count))
+    if not found:
+        return np.zeros((count, windows.size, windows.size, 3), np.uint8)
+    return np.stack([found[i % len(found)] for i in range(count)])
+
+
+def _read_ahead(sources: list[Source], windows: Windows, limits: Limits) -> Iterator[_Plan | np.ndarray]:
+    """Plans and their windows from a thread that stays a few batches ahead of the network."""
+    items = (item for source in sources if not limits.over() for item in _read_source(source, windows, limits.over))
+    return ahead(items, 4 * limits.batch_size)
+
+
+def _read_source(source: Source, windows: Windows, over: Callable[[], bool]) -> Iterator[_Plan | np.ndarray]:
+    size, stride = windows.size, windows.stride
+    black = np.zeros((size, size, 3), np.uint8)
+    with source.open() as reader:
+        where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
+        if windows.whole and where.boxes is not None:
+            whole, boxes = (reader.height, reader.width), where.boxes
+            yield _Plan(source.image_id, whole, whole, [box[:2] for box in boxes], boxes)
+            for box in boxes:
+                small = whole_size(*box[2:], size, windows.whole)
+                yield black if over() else pad(reader.shrunk(*small, *box), size)
+            return
+        shape = whole_size(reader.height, reader.width, size, windows.whole) if windows.whole else None
+        scaled = Scaled(reader, windows.scale, shape)
+        if where.boxes is not None:
+            factors = scaled.height / reader.height, scaled.width / reader.width
+            corners = windows_around(where.boxes, factors, (scaled.height, scaled.width), size, stride)
+        else:
+            corners = [
+                (y, x)
+                for y, x in grid(scaled.height, scaled.width, size, stride)
+                if where.keep(*scaled.original(y, x, min(size, scaled.height - y), min(size, scaled.width - x)))
+            ]
+        yield _Plan(source.image_id, (reader.height, reader.width), (scaled.height, scaled.width), corners)
+        for y, x in corners:
+            if over():
+                yield black
+                continue
+            pixels = scaled.read(y, x, min(size, scaled.height - y), min(size, scaled.width - x))
+            yield flipped(pad(pixels, size).transpose(2, 0, 1), turn_of((y, x), windows)).transpose(1, 2, 0)
+
+
+def _computed(feed: Iterator, forward: Callable, batch_size: int) -> Generator[_Computed, None, None]:
+    """Batches that fill across image borders, and the plans of images that begin before they end."""
+    plans: list[_Plan] = []
+    waiting: list[np.ndarray] = []
+    for item in feed:
+        if isinstance(item, _Plan):
+            plans.append(item)
+            continue
+        waiting.append(item)
+        if len(waiting) == batch_size:
+            yield plans, forward(np.stack(waiting))
+            plans, waiting = [], []
+    yield plans, forward(np.stack(waiting)) if waiting else ()
+
+
+def _by_image(items: Iterator[_Computed]) -> Iterator[tuple[_Plan, Iterator[np.ndarray]]]:
+    """(plan, iterator over its windows' outputs) of every image."""
+    plans: deque[_Plan] = deque()
+    ready: deque[np.ndarray] = deque()
+
+    def more() -> bool:
+        """Whether there was another batch."""
+        for begun, outputs in items:
+            plans.extend(begun)
+            ready.extend(outputs)
+            return True
+        return False
+
+    def results(count: int) -> Iterator[np.ndarray]:
+        for _ in range(count):
+            while not ready:
+                more()
+            yield ready.popleft()
+
+    while plans or more():
+        if plans:
+            plan = plans.popleft()
+            yield plan, results(len(plan.corners))

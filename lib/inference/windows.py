@@ -1,0 +1,95 @@
+"""What a prediction is asked for and gives: images, windows, limits of memory and time, and finished blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.config.competition import Pixels
+from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader
+from lib.imaging.readers.tiled_copy import open_divided
+from lib.imaging.roi import Box
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to predict, or only a `part` of it (y, x, height, width). `roi` as in lib/imaging/roi.py.
+
+    `size` (height, width) and `seen`, the share that is not blank, tell how long it may take, where they are known.
+    """
+
+    image_id: str
+    path: Path
+    roi: str = "none"
+    blank_tolerance: float = 6.0
+    pixels: Pixels = AS_THEY_ARE
+    size: tuple[int, int] = (1, 1)
+    seen: float = 1.0
+    part: Box | None = None
+
+    def open(self) -> ImageReader:
+        reader = open_divided(self.path, self.pixels)
+        return Cutout(reader, self.part) if self.part else reader
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of `size` pixels after `scale`; `overlap` is the share that neighbours have in common."""
+
+    size: int
+    overlap: float
+    scale: float
+    blend: str
+    margin: float
+    whole: str = ""
+    """`letterbox` or `stretch`: no windows, but the whole image shrunk to `size`, or each of its boxes."""
+    turns: bool = False
+    """Neighbouring windows are flipped differently, so that overlaps average views at no cost."""
+
+    @property
+    def stride(self) -> int:
+        return max(1, round(self.size * (1 - self.overlap)))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`batch_size` windows a forward pass; `max_gib` is held beside the network and the windows read ahead.
+
+    Overlaps of very wide images that take more than a quarter of it wait in a file of `folder` (None: the system's).
+    Once `over()` no image is begun any more, and windows are not read: they are black.
+    """
+
+    batch_size: int = 8
+    max_gib: float = 0.25
+    folder: Path | None = None
+    over: Callable[[], bool] = bool  # never
+
+    @property
+    def bytes(self) -> float:
+        return self.max_gib * 2**30
+
+
+USUAL = Limits()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Finished probabilities (S, K, h, w) float32, at row `y` and column `x` of the original image."""
+
+    image_id: str
+    y: int
+    x: int
+    probs: np.ndarray
+    height: int
+    width: int
+
+    @property
+    def first(self) -> bool:
+        return self.y == self.x == 0
+
+    @property
+    def last(self) -> bool:
+        return (self.y + self.probs.shape[2], self.x + self.probs.shape[3]) == (self.height, self.width)

@@ -1,0 +1,193 @@
+"""The network: an architecture of segmentation_models_pytorch around an encoder of timm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lib.config.training import Model
+from lib.errors import UserError
+from lib.models.encoder_weights import load_encoder, weight_source
+from lib.models.input_sizes import any_size, input_multiple
+from lib.models.outputs import Outputs
+from lib.plugins import find, names, register
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+PRESENT = 20.0  # logit of each class's presence, as a network without a classification head tells it
+STEM_CHANNELS = 8
+
+
+class Network(nn.Module):
+    """Images (B, 3, H, W) in 0..255, any float or integer type, to logits (B, K, H, W).
+
+    The normalisation lives inside, so that whoever calls the network cannot get it wrong. While it is trained, one
+    with more heads gives `Outputs`.
+    """
+
+    def __init__(self, body: nn.Module, stem: nn.Module | None = None, classifier: bool = False):
+        """`stem` comes before the body and halves the image; with `classifier` the body gives (mask, presence)."""
+        super().__init__()
+        self.body, self.stem, self.classifier = body, stem, classifier
+        self.deep_heads = nn.ModuleList()
+        self.multiple = 1
+        """Images are grown at the bottom and right to sides that are multiples of this, and the answer is cut back."""
+        self.tells_presence = False
+        """Not being trained it then gives (B, 2K, H, W): behind the mask each class's presence in all of the image."""
+        # Not saved: the constants are code, and the averaging must not touch them.
+        mean, std = torch.tensor(IMAGENET_MEAN) * 255, torch.tensor(IMAGENET_STD) * 255
+        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        self._frozen: list[nn.Module] = []
+        self._inner: list[torch.Tensor] = []
+
+    def freeze(self, names: list[str]) -> None:
+        """Keep modules as they are, batch-norm statistics included.
+
+        Raises UserError where there is no such module, or nothing is left to train.
+        """
+        modules = dict(self.body.named_modules())
+        for name in names:
+            if not name or name not in modules:
+                near = [known for known in modules if known.count(".") <= name.count(".")][1:]
+                raise UserError(f"train.frozen: the network has no module {name!r}; it has {', '.join(near[:40])}")
+            self._frozen.append(modules[name].requires_grad_(False))
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise UserError(f"train.frozen: {', '.join(names)} leave nothing to train; name fewer modules")
+        self.train(self.training)
+
+    def checkpoint_encoder(self) -> None:
+        """Recompute the encoder's activations in the backward pass. Raises UserError where it cannot."""
+        encoder = getattr(self.body, "encoder", self.body)
+        inner = getattr(encoder, "model", encoder)
+        if not hasattr(inner, "set_grad_checkpointing"):
+            raise UserError("train.checkpointing: this encoder cannot; timm's (model.encoder tu-…) mostly can")
+        inner.set_grad_checkpointing(True)
+
+    def train(self, mode: bool = True) -> Network:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def supervise(self, blocks: list[nn.Module], channels: int) -> None:
+        """Let each of the decoder's `blocks` predict the mask as well, through a 1 x 1 convolution of its own."""
+        for block in blocks:
+            block.register_forward_hook(self._catch)
+        with torch.no_grad():
+            self.train().body.eval()  # batch norm keeps its statistics
+            side = -(-128 // self.multiple) * self.multiple
+            self.body(torch.zeros(2, self.body.encoder.out_channels[0], side, side))  # tells how wide they are
+            self.train()
+        widths, self._inner = [inner.shape[1] for inner in self._inner], []
+        self.deep_heads.extend(nn.Conv2d(width, channels, 1) for width in widths)
+
+    def _catch(self, block: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        if self.training:
+            self._inner.append(output)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | Outputs:
+        height, width = x.shape[-2:]
+        x = (x.to(self.mean.dtype) - self.mean) / self.std
+        bottom, right = -height % self.multiple, -width % self.multiple
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
+        out = self.body(x if self.stem is None else self.stem(x))
+        inner, self._inner = self._inner, []
+        mask, presence = out if self.classifier else (out, None)
+        if self.stem is not None:
+            mask = F.interpolate(mask, scale_factor=2, mode="bilinear", align_corners=False)
+        if bottom or right:
+            mask = mask[..., :height, :width]
+        if self.training and (self.classifier or len(self.deep_heads)):
+            return Outputs(mask, presence, tuple(h(i) for h, i in zip(self.deep_heads, inner, strict=True)))
+        if self.tells_presence and not self.training:
+            told = torch.full_like(mask, PRESENT) if presence is None else presence[:, :, None, None].expand_as(mask)
+            mask = torch.cat([mask, told.to(mask.dtype)], 1)
+        return mask
+
+
+def build_network(config: Model, channels: int, pretrained: bool = True) -> Network:
+    """A network with `channels` outputs. `pretrained=False` when weights will be loaded anyway.
+
+    Raises UserError on an unknown architecture or encoder, or weights that cannot be had.
+    """
+    if config.architecture in names("model"):
+        return Network(find("model", config.architecture, "model.architecture")(config, channels))
+    options = {**any_size(config.encoder), **config.options}
+    if config.stem == "down":
+        options["in_channels"] = STEM_CHANNELS
+    if config.classifier:
+        options["aux_params"] = {"classes": channels, "dropout": 0.2}
+    if config.decoder_channels:
+        options["decoder_channels"] = tuple(config.decoder_channels)
+        options.setdefault("encoder_depth", len(config.decoder_channels))
+    source = weight_source(config) if pretrained else "none"
+    body = _build_body(config, channels, "imagenet" if source == "hub" else None, options)
+    if source not in ("hub", "none"):
+        load_encoder(body.encoder, Path(source))
+    network = Network(body, downsampling() if config.stem == "down" else None, config.classifier)
+    network.multiple = input_multiple(body) * (2 if config.stem == "down" else 1)
+    if config.deep_supervision:
+        network.supervise(decoder_blocks(body, config.architecture), channels)
+    return network
+
+
+def _build_body(config: Model, channels: int, weights: str | None, options: dict) -> nn.Module:
+    """The library's network. Raises UserError with the library's reason when it cannot be built."""
+    try:
+        return smp.create_model(
+            config.architecture, encoder_name=config.encoder, encoder_weights=weights, classes=channels, **options
+        )
+    except (KeyError, ValueError, TypeError, AssertionError) as error:
+        raise _unknown(config, error) from None
+    except (OSError, RuntimeError) as error:
+        if weights is None or "Unknown model" in str(error):
+            raise _unknown(config, error) from None
+        raise UserError(
+            f"model.weights: the hub is out of reach ({type(error).__name__}) for {config.encoder}; "
+            "name a local file, or set model.weights none"
+        ) from None
+
+
+def downsampling() -> nn.Sequential:
+    """The learned stem: it begins as plain colours in every channel, which ImageNet's encoder knows."""
+    convolution = nn.Conv2d(3, STEM_CHANNELS, 3, padding=1)
+    with torch.no_grad():
+        convolution.weight.mul_(0.1)
+        for channel in range(STEM_CHANNELS):
+            convolution.weight[channel, channel % 3, 1, 1] += 1
+    return nn.Sequential(convolution, nn.MaxPool2d(2))
+
+
+def decoder_blocks(body: nn.Module, architecture: str) -> list[nn.Module]:
+    """The decoder's blocks whose maps are smaller than the mask. Raises UserError where it has none."""
+    blocks = getattr(body.decoder, "blocks", None)
+    if not isinstance(blocks, nn.ModuleList | nn.Sequential) or len(blocks) < 2:
+        raise UserError(
+            f"model.deep_supervision: the decoder of {architecture} has no blocks to supervise; unet, linknet and "
+            "manet have"
+        )
+    return list(blocks)[:-1]
+
+
+def _unknown(config: Model, error: Exception) -> UserError:
+    reason = " ".join(str(error).strip("'\"").split())[:300]
+    given = f" with model.options {config.options}" if config.options else ""
+    return UserError(
+        f"model: segmentation_models_pytorch cannot build {config.architecture} around {config.encoder}{given} "
+        f"({reason}); set model.architecture, model.encoder or model.options to what it knows"
+    )
+
+
+@register("model", "tiny")
+def tiny(config: Model, channels: int) -> nn.Module:
+    """A few convolutions: for tests and for measuring everything but the network."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, channels, 3, padding=1)
+    )

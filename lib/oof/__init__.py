@@ -1,0 +1,1 @@
+"""Out-of-fold maps of whole images: predicted, compared with labels, counted, sampled and kept. Decides nothing."""

@@ -1,0 +1,92 @@
+"""Answers of test images that were begun and killed: kept part by part, so that 05 goes on where it was.
+
+A part is a number of images that are predicted together: batches do not reach from one part into the next, so a run
+that goes on computes the same batches, and writes the same bytes, as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from lib.inference.sliding_window import Source, Windows, count_windows
+from lib.workspace import replacing
+
+PART = 1024  # windows of a part, at least; a larger image is a part of its own
+
+Answer = tuple[str, int, int, Iterable[np.ndarray]]
+"""Image id, height, width, and bands of label indices (h, W) from the top down."""
+
+
+def in_parts(sources: list[Source], windows: Windows) -> Iterator[list[Source]]:
+    """The images in their order, as many together as have `PART` windows."""
+    part, count = [], 0
+    for source in sources:
+        part.append(source)
+        count += 1 if windows.whole else count_windows(*source.size, windows)
+        if count >= PART:
+            yield part
+            part, count = [], 0
+    if part:
+        yield part
+
+
+class KeptAnswers:
+    """Files of a folder, one for each finished part. `None` for the folder keeps nothing."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    def has(self, part: int) -> bool:
+        return self.folder is not None and self._path(part).is_file()
+
+    def read(self, part: int) -> Iterator[Answer]:
+        """A part's answers, as they were written; each one's bands must be taken before the next answer."""
+        with gzip.open(self._path(part), "rb") as file:
+            while line := file.readline():
+                image_id, height, width = json.loads(line)
+                yield image_id, height, width, _bands(file, height, width)
+
+    @contextmanager
+    def writing(self, part: int) -> Iterator[Callable[[Answer], Answer]]:
+        """Gives a function that hands an answer on and writes down what is taken of it."""
+        if self.folder is None:
+            yield lambda answer: answer
+            return
+        with replacing(self._path(part)) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
+
+            def noted(answer: Answer) -> Answer:
+                image_id, height, width, bands = answer
+                file.write(json.dumps([image_id, height, width]).encode() + b"\n")
+                return image_id, height, width, _written(bands, file)
+
+            yield noted
+
+    def clear(self) -> None:
+        """The file of answers is written: nothing of this has to be kept."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, part: int) -> Path:
+        return self.folder / f"part{part:06}.gz"
+
+
+def _written(bands: Iterable[np.ndarray], file) -> Iterator[np.ndarray]:
+    for band in bands:
+        file.write(len(band).to_bytes(4, "little"))
+        file.write(np.ascontiguousarray(band, np.uint8))
+        yield band
+
+
+def _bands(file, height: int, width: int) -> Iterator[np.ndarray]:
+    y = 0
+    while y < height:
+        rows = int.from_bytes(file.read(4), "little")
+        yield np.frombuffer(file.read(rows * width), np.uint8).reshape(rows, width)
+        y += rows

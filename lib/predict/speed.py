@@ -1,0 +1,59 @@
+"""How fast 05 is: seconds by part of its work, by image and by megapixel; its networks' size, and memory."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+import torch
+
+from lib.inference.multi_scale import Group
+from lib.predict.time_plan import Planner
+from lib.system.memory import peak_gib
+
+TEST = "test images"
+
+
+class Laps:
+    """Seconds of the parts of a program, one after another."""
+
+    def __init__(self, started: float):
+        """`started`: the time (monotonic) at which the first part began."""
+        self.started = self._last = started
+        self.seconds: dict[str, float] = {}
+
+    def end(self, part: str) -> None:
+        """What was done since the last end was `part`."""
+        now = time.monotonic()
+        self.seconds[part], self._last = round(now - self._last, 3), now
+
+    def total(self) -> float:
+        """Seconds of all parts."""
+        return round(self._last - self.started, 1)
+
+
+def speed_of(
+    laps: Laps, groups: list[Group], images: pd.DataFrame, device: torch.device, planner: Planner | None = None
+) -> dict:
+    """What the groups took for `images` (rows with height and width), kept to a limit by `planner`, and all of 05 so
+    far.
+
+    `gpu_gib` is there on a GPU only. `windows` were computed: blank ones are not among them.
+    """
+    seconds, megapixels = laps.seconds[TEST], float((images["height"] * images["width"]).sum()) / 1e6
+    forwards = [group.forward for group in groups]
+    working = [group.forward for group in (planner.first, *planner.paced)] if planner else forwards
+    windows = planner.first.forward.windows if planner else sum(forward.windows for forward in forwards)
+    speed = {
+        "parts": laps.seconds, "test_seconds": seconds, "images": len(images), "megapixels": round(megapixels, 2),
+        "windows": windows,
+        "network_seconds": round(sum(forward.seconds for forward in working), 3),
+        "seconds_per_image": round(seconds / max(1, len(images)), 4),
+        "seconds_per_megapixel": round(seconds / max(megapixels, 1e-6), 4),
+        "networks": sum(len(forward.runs) for forward in forwards),
+        "parameters": sum(forward.parameters for forward in forwards),
+        "peak_gib": round(peak_gib(), 3),
+    }  # fmt: skip
+    if device.type == "cuda":
+        speed["gpu_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+    return speed

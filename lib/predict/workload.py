@@ -1,0 +1,112 @@
+"""What a prediction will take: seconds of networks and views for a window, and how many windows images will have."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from statistics import mean
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.config import Config
+from lib.imaging.content import content_map
+from lib.imaging.roi import read_boxes
+from lib.inference.backends.engines import as_images
+from lib.inference.members import roi_file
+from lib.inference.multi_scale import Group
+from lib.inference.networks import Ensemble
+from lib.inference.sliding_window import Source, Windows, count_windows
+from lib.inference.sources import roi_of
+from lib.predict.coarse_to_fine import share_looked_at
+from lib.system.precision import finished
+
+LOOKS = 16  # images that a sample looks at
+
+
+def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[list[float]]:
+    """Seconds for one window of every network's every view, on windows (B, h, w, 3).
+
+    The first network of each of the `kinds` is timed: others of its kind take as long, and views as their pixels say.
+    """
+    images = as_images(windows, forward.device)
+
+    @torch.inference_mode()
+    def once(network: int, view: int) -> float:
+        started = time.perf_counter()
+        forward.member(network, images, [view])
+        finished(images.device)
+        return (time.perf_counter() - started) / len(windows)
+
+    sizes = [math.prod(view.augment_image(images).shape) for view in forward.views]
+    firsts = {kind: kinds.index(kind) for kind in kinds}
+    plain = {kind: mean([once(first, 0) for _ in range(3)][1:]) for kind, first in firsts.items()}
+    return [[plain[kind] * size / sizes[0] for size in sizes] for kind in kinds]
+
+
+@torch.inference_mode()
+def warm(forward: Ensemble, windows: np.ndarray) -> None:
+    """Call every network once with each shape that views make of `windows` (B, h, w, 3)."""
+    images = as_images(windows, forward.device)
+    shapes = {view.augment_image(images).shape: i for i, view in enumerate(forward.views)}
+    for network in range(len(forward.runs)):
+        for view in shapes.values():
+            forward.member(network, images, [view])
+
+
+def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> np.ndarray:
+    """(N,): how many windows each of N images will have: those on blank areas, or outside of boxes, are not computed.
+
+    What is not blank is taken for one square: a window that touches its rim is computed too.
+    """
+    boxes = roi_file(config)
+    if boxes and read_boxes(boxes[0]):
+        seen = share_looked_at(boxes[0], images, windows)
+    elif windows.whole or roi_of(config) == "none":
+        seen = 1.0
+    else:
+        content, side = np.sqrt(1 - images["blank_share"]), windows.size / windows.scale
+        seen = ((content + side / images["height"]) * (content + side / images["width"])).clip(upper=1).to_numpy()
+    return np.array([count_windows(image.height, image.width, windows) for image in images.itertuples()]) * seen
+
+
+def sampled_blank_share(sources: list[Source]) -> float:
+    """The mean blank share of some images, evenly spread over all; 0 where windows are computed everywhere."""
+    shares = []
+    for place in np.unique(np.linspace(0, len(sources) - 1, min(LOOKS, len(sources))).round().astype(int)):
+        source = sources[place]
+        if source.roi not in ("content", "coarse"):
+            return 0.0
+        with source.open() as reader:
+            shares.append(content_map(reader, source.blank_tolerance).share)
+    return float(np.mean(shares))
+
+
+def overlapping(windows: Windows, overlap: float) -> Windows:
+    """The same windows with another overlap; whole images stay as they are."""
+    return windows if windows.whole else replace(windows, overlap=overlap)
+
+
+def _ratio(windows: Windows, other: Windows) -> float:
+    """How many of `windows` an image has for one of another kind."""
+    if windows.whole:
+        return 1.0
+    return (windows.scale / windows.stride * other.stride / other.scale) ** 2
+
+
+def enough_images(
+    turns: pd.DataFrame, images: pd.DataFrame, groups: list[Group], kinds: list[str], config: Config, limit: float
+) -> int:
+    """Of how many images `in_turns` one fold's `groups`, of networks of these `kinds`, make maps in `limit` seconds; of
+    one of each fold at least."""
+    rows, windows, each = images.set_index("image_id", drop=False), groups[0].windows, 0.0
+    owners = iter(kinds)
+    for group in groups:
+        own = [next(owners) for _ in group.forward.runs]
+        batch = np.random.default_rng(0).integers(0, 255, (config.infer.batch_size, *[group.windows.size] * 2, 3))
+        seconds = measured(group.forward, batch.astype(np.uint8), own)
+        each += sum(map(sum, seconds)) * _ratio(group.windows, windows)
+    cost = expected_windows(rows.loc[turns["image_id"]], windows, config) * each
+    return max(int((np.cumsum(cost) <= limit).sum()), int((turns["turn"] == 0).sum()))

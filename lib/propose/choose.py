@@ -1,0 +1,142 @@
+"""From what was found to options: the reasons stand beside them."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from lib.propose.found import Choice, choice_if
+from lib.propose.pixels.measure import Objects, Sizes
+
+SEEN_SIDE = 384  # pixels that the shorter side keeps when images are shrunk
+SEEN_OBJECT = 48  # pixels that most objects keep
+SEEN_THICKNESS = 7  # pixels that the thinnest class keeps
+LEAST_KEPT = 0.05  # of the tiles without object
+MANY = 20_000  # tiles beyond which they need not overlap
+ROOM = 4  # GiB of tiles up to which they are stored uncompressed
+FILLED, SPARSE = 0.3, 0.03  # share of object pixels from which, and up to which, sampling differs
+
+
+def scale_of(sizes: Sizes, objects: Objects, answer: int) -> tuple[float, str]:
+    """(power of one half, why). `answer`: the shorter side of the answers, 0 where it is the image's.
+
+    >>> scale_of(Sizes(9, [2336], [3504], 3, ()), Objects(2000, 16, 0.1), 0)[0]
+    0.5
+    """
+    scale = 1.0
+    while (
+        sizes.short * scale / 2 >= max(SEEN_SIDE, answer)
+        and objects.thickness * scale / 2 >= SEEN_THICKNESS
+        and objects.side * scale / 2 >= SEEN_OBJECT
+    ):
+        scale /= 2
+    if scale == 1:
+        if sizes.short / 2 < max(SEEN_SIDE, answer):
+            return scale, "the images are not large"
+        return scale, f"objects are thin or small: {objects.thickness:.0f} and {objects.side:.0f} pixels"
+    return scale, f"objects keep {objects.thickness * scale:.0f} pixels of thickness, and a window shows more"
+
+
+def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
+    """Sizes of crops, tiles and windows: multiples of 32, no larger than most images."""
+    most = -(-int(sizes.long * scale) // 32) * 32
+    small = 1.5 * objects.side * scale <= 128  # an object and its surroundings
+    crop = min(most, 128 if small else 256)
+    tile, window = min(most, crop * 3 // 2), min(max(most, crop), 2 * crop)
+    stride = tile if tile >= most or sizes.tiles(scale, tile) > MANY else tile * 3 // 4
+    whole = window >= max(*sizes.heights, *sizes.widths) * scale
+    gib = sizes.tiles(scale, stride) * tile**2 * 3 / 2**30
+    return [
+        Choice("preprocess.tile_size", tile, "room to crop at random" if tile > crop else "as large as the images"),
+        Choice(
+            "preprocess.stride", stride, "side by side" if stride == tile else "what one tile cuts is whole in the next"
+        ),
+        *choice_if(
+            gib <= ROOM, "preprocess.image_format", "bmp", f"{gib:.1g} GiB if all are kept; read faster than png"
+        ),
+        Choice("train.crop", crop, f"most objects have {objects.side * scale:.0f} pixels at this scale"),
+        Choice("infer.window", window, "more to see than in training" if window > crop else "whole images"),
+        Choice("infer.overlap", 0.0 if whole else 0.25, "one window shows all" if whole else "rims are seen twice"),
+    ]
+
+
+def background_keep(held: float) -> Choice:
+    """About as many tiles without object as with one. `held`: the share of all tiles that holds one.
+
+    >>> [background_keep(held).value for held in (1.0, 0.6, 0.2, 0.01)]
+    [1.0, 1.0, 0.25, 0.05]
+    """
+    if held >= 0.5:
+        return Choice("preprocess.background_keep", 1.0, f"{held:.0%} of the tiles hold an object: no room to drop")
+    keep = round(max(LEAST_KEPT, held / (1 - held)), 2)
+    return Choice("preprocess.background_keep", keep, f"{held:.0%} of the tiles hold an object: about as many others")
+
+
+def folds(groups: int, images: int) -> list[Choice]:
+    """As many folds as groups and machine allow; none where one group cannot be validated."""
+    if groups < 2:
+        why = f"{images} labeled image(s) in one group cannot be validated: no score will tell what is better"
+        return [Choice("train.folds", ["all"], why), Choice("infer.folds", "all", why)]
+    k = min(groups, 3 if images < 100 or not torch.cuda.is_available() else 5)
+    return [Choice("folds.k", k, f"{groups} groups, {images} images")]
+
+
+def training(classes: int, sizes: Sizes, objects: Objects, crop: int) -> list[Choice]:
+    """Network, batch, time and loss, for the machine that this runs on."""
+    gpu = torch.cuda.is_available()
+    fills = classes > 1 and objects.share > FILLED
+    return [
+        *(_fpn(gpu) if fills else _unet()),
+        *(_on_gpu() if gpu else _on_cpu(crop)),
+        Choice("train.lr", 1.0e-3, "usual for AdamW"),
+        Choice("train.evaluations", 0, "members are scored at their end"),
+        *_sampling(sizes, objects),
+        Choice(
+            "train.loss.terms",
+            {"bce" if classes == 1 else "ce": 1, "dice": 1},
+            "one class" if classes == 1 else "classes exclude one another",
+        ),
+        Choice("pseudo.rounds", 0, "1 learns from the test images too, and doubles the time"),
+    ]
+
+
+def _fpn(gpu: bool) -> list[Choice]:
+    pyramid = {"decoder_pyramid_channels": 96, "decoder_segmentation_channels": 64}
+    start = [f"encoder.model.{part}" for part in ("conv_stem", "bn1", "blocks.0", "blocks.1")]
+    return [
+        Choice("model.architecture", "fpn", "regions that fill the image"),
+        Choice("model.options", pyramid, "light"),
+        *choice_if(not gpu, "train.frozen", start, "edges and colours as ImageNet has them: faster steps"),
+        Choice("train.swa.start", 1, "off: it helped such images no more often than not"),
+    ]
+
+
+def _unet() -> list[Choice]:
+    return [
+        Choice("model.architecture", "unet", "keeps fine outlines"),
+        Choice("model.decoder_channels", [96, 64, 48, 32, 16], "half the usual: more steps in the same time"),
+        Choice("train.swa.start", 1, "off: the last weights were as good as their average, or better"),
+    ]
+
+
+def _on_gpu() -> list[Choice]:
+    return [Choice("train.batch_size", 16, "0 finds the largest that fits"), Choice("train.epochs", 40, "a guess")]
+
+
+def _on_cpu(crop: int) -> list[Choice]:
+    return [
+        Choice("train.batch_size", 8 if crop <= 128 else 4, "without GPU more steps beat larger ones"),
+        Choice("train.member_limit", 300, f"seconds per member, on {os.cpu_count()} cores without GPU"),
+    ]
+
+
+def _sampling(sizes: Sizes, objects: Objects) -> list[Choice]:
+    chosen = []
+    if objects.share < SPARSE:
+        chosen.append(
+            Choice("train.sampling.foreground_share", 0.5, f"only {objects.share:.1%} of the pixels are object")
+        )
+    if sizes.uneven:
+        chosen.append(Choice("train.sampling.alike", "images", "large images do not drown small ones"))
+    return chosen

@@ -1,0 +1,290 @@
+"""The files of a raw folder: pictures, masks, tables, JSONs, lists."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from lib.competition.image_files import image_files
+from lib.competition.labels.coco import read_coco
+from lib.competition.labels.mask_file import MaskFile, codes_of
+from lib.config.competition import Pixels
+from lib.errors import UserError
+from lib.imaging.reader import AS_THEY_ARE, SUFFIXES, open_image
+from lib.imaging.readers.array import ARRAY_SUFFIXES
+from lib.imaging.readers.tiff import TIFF_SUFFIXES
+from lib.propose.found import evenly, some
+from lib.propose.ids import find_ids, ids_of, known_of, of_first_band
+from lib.propose.names import Known
+from lib.propose.pixels.depth import middle, span
+from lib.tables import read_csv
+
+TABLES = (".csv", ".csv.gz", ".csv.zip", ".tsv")
+MASK_WORDS = r"(?:masks?|labels?|annotations?|gt|seg|segmentations?|truth|targets?)(?![a-z])"
+VALUES = 64  # a file with more values than this is a picture
+LOOKED = 2048  # side of the middle of a mask that is looked at
+JSONS = 50  # of a folder with more, none is a COCO JSON
+MANY = 12  # folders beside one another whose files are alike
+NAMED = 12  # folders that a pattern names one by one
+UNREAD = {
+    ".dcm": "DICOM", ".h5": "HDF5", ".hdf5": "HDF5", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mat": "MATLAB",
+    ".npz": "archives of arrays", ".zarr": "Zarr", ".nc": "NetCDF", ".parquet": "Parquet", ".tfrecord": "TFRecord",
+    ".geojson": "GeoJSON", ".shp": "shapefiles", ".jsonl": "JSON by line", ".xml": "XML", ".xlsx": "Excel",
+    ".mp4": "video", ".avi": "video", ".zip": "archives", ".tar": "archives", ".gz": "archives", ".7z": "archives",
+}  # fmt: skip
+"""What files of suffixes that no reader takes hold."""
+SOFT = 0.2  # share of a mask's pixels that may be grey edges, between 0 and the largest value
+
+
+@dataclass
+class Folder:
+    """Files by what they are; paths are relative to `root`, with slashes.
+
+    `texts`: JSONs that are no COCO, and lists. `pixels`: how deep pictures are shown. `image_ids`: as the option.
+    `endings`: of the files of an image's channels, where names do not tell red, green and blue. `unread`:
+    files that no reader takes, by suffix. `broken`: pictures that their reader refuses, and why.
+    """
+
+    root: Path
+    pictures: list[str] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    cocos: dict[str, dict] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
+    pixels: Pixels = AS_THEY_ARE
+    image_ids: str = ""
+    endings: list[str] = field(default_factory=list)
+    unread: dict[str, list[str]] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def images(self) -> dict[str, str]:
+        """Image id → picture."""
+        return ids_of(self.pictures, self.image_ids)
+
+    def kinds_unread(self) -> list[str]:
+        """One phrase for each suffix of at least two files that no reader takes, the most frequent first."""
+        kinds = sorted(self.unread.items(), key=lambda item: -len(item[1]))
+        return [
+            f"{len(names)} files {suffix or 'without suffix'} ({UNREAD.get(suffix, 'unknown')}), such as {names[0]}, "
+            "are not read"
+            for suffix, names in kinds
+            if len(names) > 1 or suffix in UNREAD
+        ]
+
+    def known(self) -> Known:
+        """The ids, as texts may name them."""
+        return known_of(self.pictures, self.image_ids)
+
+    def where(self, names: list[str]) -> tuple[str, list[str]]:
+        """(the folder that files share, their names below it)."""
+        base = os.path.commonpath([PurePosixPath(name).parent for name in names]).removeprefix(".")
+        return base, [name[len(base) + 1 :] if base else name for name in names]
+
+
+def look(root: Path) -> Folder:
+    """Sort the files of a folder. Raises UserError when there is none, or no picture in it."""
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}; give the organiser's, for example ../data/competition")
+    folder = Folder(root)
+    images = _sort(folder, sorted(_walk(root)))
+    for (where, suffix, word), own in images.items():
+        if reason := _unusable(root, own):
+            folder.broken |= dict.fromkeys(own, reason)
+            continue
+        masks = _are_masks(root, own, suffix, bool(word or re.search(rf"(?<![a-z]){MASK_WORDS}", where.lower())))
+        (folder.masks if masks else folder.pictures).extend(own)
+    folder.pictures.sort()
+    if not folder.pictures:
+        raise UserError(_no_image(folder))
+    tables = [[list(table[c]) for c in table.columns] for table in folder.tables.values() if len(table)]
+    folder.image_ids, files, folder.endings = find_ids(folder.pictures, tables, folder.masks)
+    folder.pictures = of_first_band(folder.pictures, files)
+    folder.pixels = Pixels(files=files)
+    return folder
+
+
+def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[str]]:
+    """Put tables, JSONs and others where they belong; images by kind."""
+    images: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    parents = {PurePosixPath(name).parent for name in names}
+    beside = Counter(parent.parent for parent in parents)
+    alike = {str(parent): f"{parent.parent}/*" for parent in parents if beside[parent.parent] > MANY}
+    for name in names:
+        suffix = Path(name).suffix.lower()
+        if suffix in SUFFIXES:
+            images[_kind(name, alike)].append(name)
+        elif name.lower().endswith(TABLES):
+            _sort_table(folder, name)
+        elif suffix == ".json":
+            _sort_json(folder, name)
+        elif suffix == ".txt":
+            folder.texts.append(name)
+        else:
+            ending = ".nii.gz" if name.lower().endswith(".nii.gz") else suffix
+            folder.unread.setdefault(ending, []).append(name)
+    return images
+
+
+def _no_image(folder: Folder) -> str:
+    """The sentence for a folder without any picture: what there is, and what to do."""
+    if folder.masks:
+        return (
+            f"{folder.root} holds no image: its {len(folder.masks)} image files ({some(folder.masks, 2)}) hold few "
+            "different values, as masks do; add the images"
+        )
+    what = "; ".join(folder.kinds_unread())
+    if folder.broken:
+        what = next(iter(folder.broken.values()))
+    advice = f"{what}; convert them to TIFF, PNG or .npy" if what else "unpack the organiser's archives there"
+    return f"{folder.root} holds no image that is read ({', '.join(SUFFIXES)}): {advice}"
+
+
+def _unusable(root: Path, names: list[str]) -> str:
+    """Why none of a few files can be opened; empty when one can."""
+    reason = ""
+    for name in evenly(names, 3):
+        try:
+            open_image(root / name, Pixels(range=(0, 255))).close()
+            return ""
+        except UserError as error:
+            reason = str(error)
+    return reason
+
+
+def _walk(root: Path) -> list[str]:
+    names = []
+    for place, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        names += [(Path(place) / f).relative_to(root).as_posix() for f in files if not f.startswith(".")]
+    return names
+
+
+def _kind(name: str, alike: dict[str, str]) -> tuple[str, str, str]:
+    """Images of one folder, one suffix, and one word in their names are masks or pictures together.
+
+    A folder with a part in its path that differs from image to image (`a1b2/masks/`) goes by its last part; `alike`:
+    folders whose files are taken together; files of one name (`band_08`) in them are of one kind.
+    """
+    path = Path(name)
+    word = re.search(rf"(?:^|[_-])({MASK_WORDS})", path.stem.lower())
+    parts = path.parent.as_posix().split("/")
+    where = alike.get("/".join(parts), "/".join(parts)) if len(parts) < 3 else f"{parts[0]}/*/{parts[-1]}"
+    if word and where.endswith("/*"):
+        return where, path.suffix.lower(), path.stem
+    return where, path.suffix.lower(), word[1] if word else ""
+
+
+def _are_masks(root: Path, names: list[str], suffix: str, said: bool) -> bool:
+    """Whether most of a few files hold few values; of JPEGs, whether they say that they are masks."""
+    if suffix in (".jpg", ".jpeg"):
+        return said
+    few = [_has_few_values(root / name) for name in evenly(names, 5)]
+    return sum(few) * 2 > len(few)
+
+
+def _has_few_values(path: Path) -> bool:
+    """Whether few values occur, edges aside; of files deeper than 8 bits, also far from those that a mask has."""
+    if len(values_of(path)) > VALUES:
+        return soft_level(path) > 0
+    if path.suffix.lower() not in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
+        return True
+    with open_image(path, Pixels(range=span(path, AS_THEY_ARE))) as reader:
+        return len(np.unique(codes_of(reader.read(*middle(reader.height, reader.width, LOOKED))))) <= VALUES
+
+
+def soft_level(path: Path) -> int:
+    """The value of objects in a grey mask where only edges hold others than that and 0; 0 for other files."""
+    try:
+        mask = MaskFile(path, coloured=False)
+        pixels = mask.read(*middle(mask.height, mask.width, LOOKED))
+    except UserError:
+        return 0
+    if pixels.ndim == 3 or pixels.max(initial=0) < 128:
+        return 0
+    pixels = np.clip(np.nan_to_num(pixels), 0, 65535).astype(np.uint16)
+    square = np.ones((3, 3), np.uint8)
+    flat = np.unique(pixels[cv2.dilate(pixels, square) == cv2.erode(pixels, square)])
+    top = int(pixels.max())
+    sharp = np.isin(pixels, (0, top)).mean()
+    inside = set(flat.tolist()) == {0, top} and len(np.unique(pixels)) > 2
+    return top if inside and sharp > 1 - SOFT else 0
+
+
+def values_of(path: Path, coloured: bool = False) -> np.ndarray:
+    """The different values, or colours as one number each, in the middle of an image, rising; colours are above 255."""
+    try:
+        mask = MaskFile(path, coloured)
+    except UserError:  # a format that masks never have
+        return np.arange(VALUES + 1)
+    return np.unique(codes_of(mask.read(*middle(mask.height, mask.width, LOOKED))))
+
+
+def _sort_table(folder: Folder, name: str) -> None:
+    try:
+        folder.tables[name] = read_csv(folder.root / name, [])
+    except UserError:
+        folder.texts.append(name)
+
+
+def _sort_json(folder: Folder, name: str) -> None:
+    path = folder.root / name
+    if sum(1 for _ in path.parent.glob("*.json")) > JSONS:
+        folder.texts.append(name)
+        return
+    try:
+        folder.cocos[name] = read_coco(path)
+    except UserError:
+        folder.texts.append(name)
+
+
+def read_json(path: Path) -> object:
+    """What a JSON holds; None for one that cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return None
+
+
+def glob_of(root: Path, names: list[str], aside: set[str]) -> str | None:
+    """The plainest pattern below `root` that matches these pictures and, `aside` from some, no other; else None."""
+    wanted = set(names)
+    for pattern in _patterns(names) if wanted else []:
+        try:
+            found = image_files(root, pattern, "init")
+        except UserError:
+            continue
+        if {path.relative_to(root).as_posix() for path in found} - aside == wanted:
+            return pattern
+    return None
+
+
+def _patterns(names: list[str]) -> list[str]:
+    """Patterns that match all the names, the plainest first: any folder, or folders by their names."""
+    folders = [Path(name).parent.parts for name in names]
+    if len({len(parts) for parts in folders}) != 1:
+        return []
+    levels = [sorted(set(level)) for level in zip(*folders, strict=True)]
+    plain = [glob.escape(level[0]) if len(level) == 1 else "*" for level in levels]
+    nameable = [1 < len(level) <= NAMED and not set("{},") & set("".join(level)) for level in levels]
+    exact = [
+        "{" + ",".join(map(glob.escape, level)) + "}" if named else one
+        for level, one, named in zip(levels, plain, nameable, strict=True)
+    ]
+    suffixes = {Path(name).suffix for name in names}
+    start = os.path.commonprefix([Path(name).name for name in names])
+    end = os.path.commonprefix([Path(name).name[::-1] for name in names])[::-1]
+    ends = ["*", *(f"*{glob.escape(suffix)}" for suffix in suffixes if len(suffixes) == 1)]
+    ends += [f"{glob.escape(start)}*", f"*{glob.escape(end)}"]
+    if len({Path(name).name for name in names}) == 1:
+        ends = [glob.escape(start)]
+    above = [plain] + [exact] * (exact != plain)
+    return ["/".join([*parts, last]) for parts in above for last in ends]

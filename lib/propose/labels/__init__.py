@@ -1,0 +1,1 @@
+"""Recognises labels: masks, run-lengths and JSONs. Knows files and values, nothing of training."""

@@ -1,0 +1,297 @@
+"""`python -m lib init PATH [--name NAME]`: look, say what was found, write `configs/<name>.yaml`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from lib.competition.dataset import Competition
+from lib.config.competition import Competition as Settings
+from lib.config.presets import COMPETITIONS
+from lib.errors import UserError
+from lib.propose import choose, groups, submission
+from lib.propose.folder import Folder, glob_of, look
+from lib.propose.found import Choice, Notes, choice_if, some
+from lib.propose.labels import found as labels
+from lib.propose.labels import jsons as label_jsons
+from lib.propose.labels import masks as label_masks
+from lib.propose.labels import tables as label_tables
+from lib.propose.pixels import bands, measure
+from lib.propose.trial import what_fails
+from lib.propose.write import text_of
+from lib.workspace import replacing
+
+OWN_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison"}
+"""Presets whose columns are nobody else's, so that their metric is certain."""
+
+
+def propose(root: Path, name: str, target: Path) -> None:
+    """Print what was found and what nobody can tell, and write a configuration that loads and fits the folder.
+
+    The configuration is tried before: labels are decoded, groups named and folds made as the stages do. Raises
+    UserError when `target` exists, or when something does not fit; what was found so far is then written beside
+    `target` as a draft, `<name>.draft`, which no script takes for a configuration.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists already; give another name with --name, or remove the file")
+    notes = Notes()
+    try:
+        choices = _choices(root, name, notes)
+    finally:
+        _print(notes)
+    title = f"Proposed by `python -m lib init {root}` from what the folder shows. Not to be told from it:"
+    text = text_of("\n".join([title, *(f"- {line}" for line in dict.fromkeys(notes.unsure))]), choices)
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        problem = next(iter(notes.mend), "") or what_fails(temporary)
+        if problem:
+            draft = target.with_suffix(".draft")
+            draft.write_text(f"# To mend before this is a configuration: {problem}\n{text}", encoding="utf-8")
+            raise UserError(f"no configuration is written: {problem} (what was found is in {draft})")
+    print(f"\nwritten: {target}; next: python -m lib preflight {target}")
+
+
+def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
+    """All options, in the order of the sections; notes are added on the way."""
+    folder = look(root)
+    images = folder.images()
+    notes.found.append(
+        f"{len(images)} pictures, {len(folder.masks)} files that may be masks, tables {some(list(folder.tables))}"
+    )
+    if folder.broken:
+        left, why = sorted(folder.broken), next(iter(folder.broken.values()))
+        notes.found.append(f"{len(left)} files are left out ({some(left, 2)}): {why}")
+    notes.found += folder.kinds_unread()
+    sizes = measure.sizes_of(root, [images[i] for i in sorted(images)], folder.pixels)
+    notes.found.append(
+        f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
+        f"width), {sizes.channels} channels"
+    )
+    notes.unsure += sizes.doubts()
+    folder.pixels = folder.pixels.model_copy(update={"range": sizes.range})
+    if folder.image_ids:
+        notes.found.append(f"ids: {folder.image_ids}, such as {min(images)} of {images[min(images)]}")
+    wanted = submission.recognise(folder, notes)
+    if wanted is None:
+        raise UserError(
+            f"{root} holds no sample submission (a CSV called so) that names its images, nor a folder or list called "
+            "test; add one"
+        )
+    found, wanted = _labels_and_answers(folder, wanted, notes)
+    notes.found.append(f"labels: {found.kind}; {len(found.ids)} images")
+    train, unnamed = _train(images, found.ids, wanted.ids)
+    classes = _classes(found, wanted, notes)
+    splits = _splits(folder, images, train, wanted, set(found.files), notes)
+    tests = next((choice.value for choice in splits if choice.key == "competition.test_images"), "")
+    wanted = submission.with_fixed_folders(wanted, tests, folder.image_ids)
+    measure.physical_scale(folder, list(images.values()), notes)
+    split = train - unnamed if found.whole else train  # those without label take part in no fold
+    grouping = groups.recognise(folder, split, wanted.ids, set(_samples(folder)), notes)
+    pixels = bands.shown(folder, sizes.channels)
+    competition = [
+        Choice("competition.name", name),
+        Choice("competition.root", str(root)),
+        *splits,
+        *[choice for choice in wanted.choices if choice.key == "competition.test_list"],
+        *choice_if(folder.image_ids, "competition.image_ids", folder.image_ids, f"such as {min(images)}"),
+        Choice("competition.classes", classes),
+        *choice_if(not found.background, "competition.background", False, "every scored pixel belongs to a class"),
+        *pixels,
+        *found.choices,
+        *_unnamed(unnamed, found, notes),
+        *[choice for choice in wanted.choices if choice.key != "competition.test_list"],
+        *[choice for choice in grouping.choices if choice.key.startswith("competition.")],
+        *_metric(classes, wanted, notes),
+    ]
+    competition = bands.with_best(folder, sizes.channels, competition, pixels, notes)
+    competition, settings, objects = _measured(competition, found, notes)
+    answer = min(wanted.options.get("size") or (0,))
+    scale, why = choose.scale_of(sizes, objects, answer)
+    windows = choose.windows(sizes, objects, scale)
+    crop = next(choice.value for choice in windows if choice.key == "train.crop")
+    rest = [
+        Choice("preprocess.scale", scale, why),
+        choose.background_keep(_share_with_object(settings, windows, scale, notes)),
+        *windows,
+        *choose.folds(grouping.groups, len(split)),
+        *[choice for choice in grouping.choices if choice.key.startswith("folds.")],
+        *choose.training(len(classes), sizes, objects, crop),
+    ]
+    order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
+    return competition + sorted(rest, key=lambda choice: order.index(choice.key.split(".")[0]))
+
+
+def _labels_and_answers(
+    folder: Folder, wanted: submission.Wanted, notes: Notes
+) -> tuple[labels.Labels, submission.Wanted]:
+    """The labels that are there, those first of which least has to be guessed; how answers are written."""
+    masks = label_masks.from_masks(folder, wanted.ids, notes)
+    coco = label_jsons.from_coco(folder, wanted.ids, notes)
+    runs = label_tables.from_tables(folder, wanted.ids, notes, masks)
+    found = [one for one in (masks, coco, runs, label_jsons.from_labelme(folder, wanted.ids, notes)) if one]
+    if not found:
+        others = "; ".join(folder.kinds_unread())
+        raise UserError(
+            f"{folder.root} holds no labels that are recognised (masks, COCO or labelme JSON, run-lengths)"
+            + (f"; {others}" if others else "")
+            + "; see above, and write competition.labels by hand, as lib/config/competition.py explains, in a copy of "
+            "configs/demo.yaml"
+        )
+    for other in found[1:]:
+        notes.found.append(f"labels too, not used: {other.kind}")
+    return found[0], submission.settle(wanted, found[0], runs, notes)
+
+
+def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> list[str]:
+    """Names from the labels, or, where these have just as many without names, from the sample."""
+    nameless = all(re.fullmatch(r"object|class\d+", name) for name in found.classes) and not _has_palette(found)
+    if nameless and len(wanted.classes) == len(found.classes):
+        return wanted.classes
+    sampled = all(choice.value for choice in wanted.choices if choice.key.endswith(".sample"))
+    if len(found.classes) > 1 and not wanted.classes and wanted.options["codec"] == "rle" and sampled:
+        notes.unsure.append(
+            f"which class the sample's rows ask for: they name none, so only {found.classes[0]} is "
+            "written; a plugin may add a codec"
+        )
+    strangers = set(wanted.classes) - set(found.classes)
+    if strangers:
+        notes.unsure.append(
+            f"what the sample's classes {some(strangers)} are: the labels have {some(found.classes)}; give them the "
+            "sample's names in classes" + (" and labels.palette" if _has_palette(found) else "")
+        )
+    if found.classes == ["object"]:
+        notes.unsure.append("the name of the only class; it is called object (competition.classes)")
+    notes.found.append(f"classes: {some(found.classes, 20)}")
+    return found.classes
+
+
+def _train(stems: dict[str, str], labeled: set[str], test: set[str]) -> tuple[set[str], set[str]]:
+    """(training images, those among them without label): whatever lies beside a labeled image, unless asked for."""
+    labeled = (labeled & set(stems)) - test
+    places = {Path(stems[i]).parent for i in labeled}
+    beside = {i for i, name in stems.items() if Path(name).parent in places} - test - labeled
+    return labeled | beside, beside
+
+
+def _has_palette(found: labels.Labels) -> bool:
+    return any(choice.key.endswith(".palette") for choice in found.choices)
+
+
+def _unnamed(unnamed: set[str], found: labels.Labels, notes: Notes) -> list[Choice]:
+    if not unnamed:
+        return []
+    what = f"{len(unnamed)} images beside the labeled ones have no label ({some(unnamed, 2)})"
+    if found.whole:
+        notes.unsure.append(
+            f"{what}: they are left to pseudo-labeling; where they hold no object, set missing to empty"
+        )
+        return [Choice("competition.labels.missing", "unlabeled", what)]
+    notes.unsure.append(f"{what}: they are taken for images without object")
+    return [Choice("competition.labels.missing", "empty", what)]
+
+
+def _splits(
+    folder: Folder, stems: dict[str, str], train: set[str], wanted: submission.Wanted, masks: set[str], notes: Notes
+) -> list[Choice]:
+    """Patterns of the images; one for both where training and test images share a folder, as the sample parts them."""
+    test = wanted.ids
+    if not train:
+        raise UserError(f"{folder.root} holds no labeled image that the sample submission does not ask for")
+    names = {split: [stems[i] for i in sorted(ids)] for split, ids in (
+        ("train", train), ("test", test), ("unlabeled", set(stems) - train - test)
+    )}  # fmt: skip
+    # Only a sample or a list tells images apart that one pattern matches.
+    parted = wanted.sample or any(choice.key.endswith(".test_list") for choice in wanted.choices)
+    together = glob_of(folder.root, sorted(names["train"] + names["test"]), masks) if parted else None
+    out = []
+    if not test:
+        out.append(_hidden(folder, names["train"]))
+    for split, own in ((split, own) for split, own in names.items() if own):
+        pattern = glob_of(folder.root, own, masks) or (together if split != "unlabeled" else None)
+        if pattern:
+            why = f"{len(own)} images" + (", parted by the sample submission or list" if pattern == together else "")
+            out.append(Choice(f"competition.{split}_images", pattern, why))
+            notes.found.append(f"{split} images: {pattern} ({why})")
+        elif own and split == "unlabeled":
+            notes.unsure.append(f"what {len(own)} more images are for ({some(own, 2)}); they are left out")
+        elif own:
+            raise UserError(
+                f"{folder.root}: no pattern matches the {len(own)} {split} images alone ({some(own, 2)}); put them "
+                "into a folder of their own"
+            )
+    return out
+
+
+def _hidden(folder: Folder, train: list[str]) -> Choice:
+    """Where test images will be that are hidden: where those for training are, as far as names tell."""
+    pattern = glob_of(folder.root, train, set()) or ""
+    there = re.sub(r"(?i)train(ing)?", "test", pattern) if "[" not in pattern else ""
+    there = there if there != pattern else ""
+    return Choice("competition.test_images", there, "a guess: hidden until a notebook is scored")
+
+
+def _samples(folder: Folder) -> list[str]:
+    return [name for name in folder.tables if "submission" in name.lower() or "sample" in name.lower()]
+
+
+def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[Choice]:
+    preset = next((choice.value for choice in wanted.choices if choice.key.endswith(".preset")), "")
+    if preset:  # it sets the organiser's metric and its rules
+        metric = COMPETITIONS[preset].metric
+        notes.found.append(f"answers are scored as {preset}'s were: {metric}")
+        if preset not in OWN_COLUMNS:
+            notes.unsure.append(
+                f"the metric: {metric} is that of {preset}; other competitions have these columns too, so compare it "
+                "with the competition's page (competition.metric, scoring)"
+            )
+        return []
+    metric = "mean_dice" if len(classes) == 1 else "mean_iou"
+    notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows (competition.metric, scoring)")
+    chosen = [Choice("competition.metric", metric, "a guess: look at the competition's page")]
+    if wanted.options["codec"] == "pixels":
+        chosen.append(Choice("competition.score_background", True, "answers name the background's pixels too"))
+    return chosen
+
+
+def _share_with_object(settings: Settings, windows: list[Choice], scale: float, notes: Notes) -> float:
+    """The share of the proposed tiles that holds an object; all of them where labels cannot be read yet."""
+    tile = next(choice.value for choice in windows if choice.key == "preprocess.tile_size")
+    try:
+        return measure.share_with_object(Competition(settings), round(tile / scale))
+    except UserError as error:
+        notes.mend.append(str(error))
+        return 1.0
+
+
+def _measured(
+    competition: list[Choice], found: labels.Labels, notes: Notes
+) -> tuple[list[Choice], Settings, measure.Objects]:
+    """(the choices, classes in the order in which they are painted; as settings; objects as their reader sees them)."""
+    settings = Settings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
+    try:
+        if found.painted and len(settings.classes) > 1:
+            ordered = measure.painting_order(settings, notes)
+            settings = settings.model_copy(update={"classes": ordered})
+            why = "where classes overlap, a later one lies on top"
+            place = [choice.key for choice in competition].index("competition.classes")
+            competition = [*competition[:place], Choice("competition.classes", ordered, why), *competition[place + 1 :]]
+        objects = measure.measure_objects(Competition(settings), notes)
+        if objects.share > 0.5 and any(choice.key.endswith(".threshold") for choice in found.choices):
+            notes.unsure.append(
+                f"whether the bright part of the masks, {objects.share:.0%} of them, is the object; where it is the "
+                f"dark one, put palette: {{{settings.classes[0]}: 0, background: 255}} in the place of threshold"
+            )
+        return competition, settings, objects
+    except UserError as error:
+        notes.mend.append(str(error))
+        return competition, settings, measure.UNKNOWN
+
+
+def _print(notes: Notes) -> None:
+    for title, lines in (("found", notes.found), ("not to be told from the folder", notes.unsure)):
+        if lines:
+            print(f"{title}:")
+        for line in lines:
+            print(f"  {line}")

@@ -1,0 +1,265 @@
+"""Recognising what the organiser wants back: the sample submission's columns, ids and classes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import pandas as pd
+
+from lib.competition.image_files import listed_names
+from lib.competition.labels.rle_csv import NOTHING
+from lib.competition.labels.template import fixed_part
+from lib.config.competition import Submission
+from lib.config.presets import PRESETS
+from lib.errors import UserError
+from lib.propose.folder import Folder
+from lib.propose.found import Choice, Notes, choice_if, some
+from lib.propose.labels.found import Labels
+from lib.propose.names import Form, form_of
+
+DEFAULTS = {"codec": "rle", "id_column": "id", "class_column": "", "rle_column": "predicted"}
+COLUMNS = ("id_column", "class_column", "rle_column")
+OPTIONS = Submission().model_dump()
+FORM = ("order", "base", "relative")
+CLASS = re.compile(r"class|category|^label$", re.IGNORECASE)
+ANSWER = re.compile(r"rle|encod|predict|run.?length|mask|segment|pixels", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample submission: its file and table, the column that names images, and how."""
+
+    name: str
+    table: pd.DataFrame
+    id_column: str
+    form: Form
+    class_column: str
+
+    def answer_column(self, given: str) -> str:
+        """The column that answers are written into. `given`: what the labels call theirs."""
+        others = [c for c in self.table.columns if c not in (self.id_column, self.class_column)]
+        named = [c for c in others if ANSWER.search(c)]
+        alike = [c for c in others if len(set(self.table[c])) == 1]
+        return next((c for c in [given, *named, *alike[::-1], *others[::-1]] if c in others), "")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the organiser asks for: `ids` of images, `classes` as far as rows name them.
+
+    `choices`: of `competition.submission`, and where the test images are listed; `options`: how answers are written.
+    """
+
+    choices: list[Choice]
+    ids: set[str]
+    classes: list[str]
+    options: dict[str, object]
+    sample: Sample | None = None
+
+
+def recognise(folder: Folder, notes: Notes) -> Wanted | None:
+    """The images asked for; None, with the reason noted, when nothing tells. `settle` says how answers are written."""
+    known = folder.known()
+    for name in sorted(folder.tables, key=lambda name: ("sample" not in name.lower(), name)):
+        table = folder.tables[name]
+        if "sample" not in name.lower() and "submission" not in name.lower():
+            break
+        if table.empty and len(table.columns) > 1:
+            return _of_head(name, table, notes)
+        forms = [(c, form) for c in table.columns if (form := form_of(list(table[c]), known))]
+        if forms:
+            return _of_table(name, table, *forms[0])
+        notes.unsure.append(
+            f"{name} is no sample of this folder's images: no column holds names such as {next(iter(known.parts))}"
+        )
+    ids, listed = _test_images(folder)
+    return Wanted(listed, ids, [], dict(DEFAULTS)) if ids else None
+
+
+def _of_head(name: str, table: pd.DataFrame, notes: Notes) -> Wanted:
+    """A sample without rows: the test images are put in when a notebook is scored."""
+    notes.found.append(f"{name} is a head without rows: test images are hidden, `python -m lib package` answers them")
+    class_column = next((column for column in table.columns[1:] if CLASS.search(column)), "")
+    sample = Sample(name, table, table.columns[0], Form("{id}", set(), []), class_column)
+    return Wanted([], set(), [], dict(DEFAULTS), sample)
+
+
+def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form) -> Wanted:
+    others, class_column = [c for c in table.columns if c != id_column], ""
+    if not form.classes and table[id_column].duplicated().any():
+        keyed = [c for c in others if 2 <= table[c].nunique() <= 64 and not table.duplicated([id_column, c]).any()]
+        class_column = keyed[0] if keyed else ""
+    classes = form.classes or (list(dict.fromkeys(table[class_column])) if class_column else [])
+    return Wanted([], form.ids, classes, dict(DEFAULTS), Sample(name, table, id_column, form, class_column))
+
+
+def _test_images(folder: Folder) -> tuple[set[str], list[Choice]]:
+    """The images of a folder called test, or those that a list called so names."""
+    ids = {i for i, name in folder.images().items() if "test" in str(PurePosixPath(name).parent).lower()}
+    if ids:
+        return ids, []
+    for name in [*folder.texts, *folder.tables]:
+        if "test" in PurePosixPath(name).name.lower() and name.lower().endswith((".txt", ".csv")):
+            form = form_of(sorted(listed_names(folder.root / name) - {""}), folder.known())
+            if form and not form.classes:
+                return form.ids, [Choice("competition.test_list", name, "names the test images")]
+    return set(), []
+
+
+def settle(wanted: Wanted, labels: Labels, runs: Labels | None, notes: Notes) -> Wanted:
+    """How answers are written: as the sample shows, and in the form of the labels.
+
+    `runs`: labels that are run-lengths, whether or not others are trained on: they tell how runs are counted. Raises
+    UserError where nothing tells how answers look.
+    """
+    form = runs or labels
+    if wanted.sample is None:
+        return _as_labels(wanted, form if form.answer else labels, notes)
+    sample = wanted.sample
+    columns = {
+        "id_column": sample.id_column,
+        "class_column": sample.class_column,
+        "rle_column": sample.answer_column(str(form.answer.get("rle_column", ""))),
+    }
+    given = {key: form.answer[key] for key in FORM if runs and key in form.answer}
+    word = _only_cell(sample.table, columns["rle_column"])
+    preset = _preset(columns, given, form.rows if runs else "", word, sample)
+    start, options = "competition.submission.", dict(DEFAULTS)
+    if preset:
+        options |= PRESETS[preset]
+        choices = [Choice(start + "preset", preset, f"the columns are {', '.join(sample.table.columns)}")]
+        notes.found.append(f"{sample.name} has the columns of {preset}")
+        notes.unsure.append(f"whether answers are written as there; the settings are those of {preset}")
+    else:
+        choices = [Choice(start + c, columns[c]) for c in COLUMNS if columns[c] != DEFAULTS[c]]
+        notes.unsure.append(
+            f"how {sample.name} wants masks written: its columns, and the form of the labels, are those of no "
+            "competition that is known here"
+        )
+    if sample.name != "sample_submission.csv":
+        choices.append(Choice(start + "sample", sample.name))
+    template = sample.form.template
+    if template != options.get("id_template", "{id}"):
+        example = f"as in {sample.table[sample.id_column].iloc[0]}" if len(sample.table) else ""
+        choices.append(Choice(start + "id_template", template, example))
+    choices += _instances(form, sample, options, preset, notes)
+    choices += [Choice(start + key, given[key], "as the labels") for key in FORM if _differs(key, given, options)]
+    choices += _word_for_empty(sample.name, word, options, notes)
+    if sample.table.attrs["separator"] != ",":
+        notes.found.append(f"{sample.name} is parted by {sample.table.attrs['separator']!r}; answers are too")
+    return replace(wanted, choices=wanted.choices + choices, options=options)
+
+
+def with_fixed_folders(wanted: Wanted, test_images: str, image_ids: str) -> Wanted:
+    """`wanted` with the folders of an image's id written out in `id_template` where `competition.test_images` names
+    them: `{path}` begins at the first wildcard, so that `batch_01/*` leaves `0003` of `batch_01/0003`."""
+    template = wanted.sample.form.template if wanted.sample else ""
+    folders = PurePosixPath(test_images).parent.parts
+    named = fixed_part(test_images).parts[max(0, len(folders) - image_ids.count("/")) :]
+    if "{path}" not in template or not named:
+        return wanted
+    key, whole = "competition.submission.id_template", "/".join([*named, "{path}"])
+    others = [choice for choice in wanted.choices if choice.key != key]
+    why = f"all test images lie in {'/'.join(named)}"
+    return replace(wanted, choices=[*others, Choice(key, template.replace("{path}", whole), why)])
+
+
+def _differs(key: str, given: dict[str, object], options: dict[str, object]) -> bool:
+    return options["codec"] == "rle" and key in given and given[key] != options.get(key, OPTIONS[key])
+
+
+def _preset(columns: dict[str, str], given: dict[str, object], rows: str, word: str, sample: Sample) -> str:
+    """The known competition with the sample's columns, and nothing that the labels speak against; empty for none.
+
+    `given`: order, base and relative of run-lengths in the labels. `rows`: what has a row of its own there.
+    """
+    fitting = []
+    for name, own in PRESETS.items():
+        options = {**OPTIONS, **DEFAULTS, **own}
+        relative, agrees = options["relative"], all(given[key] == options[key] for key in given)
+        speaks = [
+            any(options[column] != columns[column] for column in COLUMNS),
+            relative and given and not agrees,
+            rows == "object" and not options["instances"] and not (relative and agrees),
+            rows == "image" and options["instances"],
+            bool(given) and options["codec"] != "rle",
+            options["empty"] and word and word != options["empty"] and not _placeholder(word),
+            relative and not given and word != options["empty"],
+            options["codec"] == "rle" and options["id_template"] != sample.form.template,
+        ]
+        if not any(speaks):
+            order = options["id_template"] != sample.form.template, options["empty"] != word, not agrees
+            fitting.append((order, name))
+    return min(fitting)[1] if fitting else ""
+
+
+def _placeholder(word: str) -> bool:
+    """Whether a cell is some run, and no word for none."""
+    return word.lower() not in NOTHING
+
+
+def _instances(form: Labels, sample: Sample, options: dict[str, object], preset: str, notes: Notes) -> list[Choice]:
+    """Whether each object has a row of its own."""
+    if options["codec"] != "rle" or not form.rows:
+        return []
+    twice = sample.table[sample.id_column].duplicated().any() and not sample.class_column and not sample.form.classes
+    now = bool(options.get("instances"))
+    wanted = bool(twice) or (now if preset and form.rows == "object" else form.rows == "object")
+    if wanted and form.rows == "object" and not preset:
+        notes.unsure.append(
+            "whether an answer has a row for each object, as the labels have, or one for each image: a row for each "
+            "object is written (submission.instances)"
+        )
+    why = "as the labels: a row for each object" if wanted else "as the labels: a row for each image"
+    return choice_if(wanted != now, "competition.submission.instances", wanted, why)
+
+
+def _as_labels(wanted: Wanted, labels: Labels, notes: Notes) -> Wanted:
+    """Where there is no sample, answers are written as the labels are: files such as the masks, or rows of a CSV."""
+    answer = labels.answer
+    if not answer:
+        raise UserError(
+            f"nothing tells how answers are written: there is no sample submission, and labels such as {labels.kind} "
+            "are no form of an answer; add the organiser's sample submission (a CSV whose name holds the word sample)"
+        )
+    start, by_class = "competition.submission.", len(labels.classes) > 1 and answer["codec"] == "rle"
+    if by_class and "class_column" not in answer and "{class}" not in str(answer.get("id_template", "")):
+        answer = {**answer, "class_column": "class"}
+    files = answer["codec"] != "rle"
+    what = f"a ZIP of files {answer['id_template']}" if files else "a CSV of run-lengths"
+    notes.unsure.append(
+        f"what to hand in: there is no sample submission; answers are written as the labels are: {what} of all test "
+        "images (competition.submission)"
+    )
+    if files and len(labels.classes) > 1:
+        notes.unsure.append(
+            "which numbers stand for the classes in answers: "
+            f"{some([f'{i + labels.background} {name}' for i, name in enumerate(labels.classes)], 12)} are written"
+        )
+    choices = [Choice(start + "sample", "", "there is none")]
+    choices += [
+        Choice(start + key, value, "as the labels")
+        for key, value in answer.items()
+        if value != {**OPTIONS, **DEFAULTS}.get(key)
+    ]
+    return replace(wanted, choices=wanted.choices + choices, options={**DEFAULTS, **answer})
+
+
+def _only_cell(table: pd.DataFrame, column: str) -> str:
+    """What all cells of a column hold; empty where they differ."""
+    cells = set(table[column]) if column else set()
+    return cells.pop() if len(cells) == 1 else ""
+
+
+def _word_for_empty(name: str, word: str, options: dict[str, object], notes: Notes) -> list[Choice]:
+    """`word`: what all cells of a sample hold; taken if it means that there is no object."""
+    if options["codec"] != "rle" or not word or word == options.get("empty"):
+        return []
+    if word.lower() in NOTHING:
+        return [Choice("competition.submission.empty", word, "as the sample's cells")]
+    notes.unsure.append(
+        f"whether {word[:20]!r}, in all rows of {name}, means that there is no object: set submission.empty"
+    )
+    return []

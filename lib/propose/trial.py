@@ -1,0 +1,42 @@
+"""Trying a proposal as the stages will use it, before it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib.competition.dataset import HOME, Competition
+from lib.competition.scoring import open_codec
+from lib.config import load
+from lib.data.split_check import check_split
+from lib.errors import UserError
+from lib.imaging.reader import open_image
+from lib.propose.found import evenly
+
+LOOKED = 24  # images of a split that are opened, and labels that are read
+SIDE = 4096  # pixels of a label that are read
+
+
+def what_fails(path: Path) -> str:
+    """The sentence of the first thing that a configuration's stages would refuse; empty when nothing does."""
+    try:
+        config = load(path)
+        competition = Competition(config.competition)
+        competition.check()
+        open_codec(competition)
+        for split in ("train", "test"):
+            _open_some(competition, split)
+        check_split(config, competition)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _open_some(competition: Competition, split: str) -> None:
+    """Read windows of some images, and of their labels. Raises UserError."""
+    images = [image for image in competition.images if (image.split, image.source) == (split, HOME)]
+    for image in evenly(images, LOOKED):
+        with open_image(image.path, competition.settings.pixels) as reader:
+            height, width = reader.height, reader.width
+            reader.read(0, 0, min(16, height), min(16, width))
+        if split == "train":
+            competition.open_label(image, height, width).read(0, 0, min(SIDE, height), min(SIDE, width))

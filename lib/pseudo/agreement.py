@@ -1,0 +1,45 @@
+"""How far members and TTA views agree: one more plane beside their mean probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lib.errors import UserError
+from lib.inference.backends.engines import as_images, probabilities
+from lib.inference.networks import Ensemble
+
+
+class Votes:
+    """Windows (B, h, w, 3) uint8 → (B, S, K + 1, h, w) float32: each system's probabilities, and last their spread.
+
+    The spread is twice the standard deviation over the votes of a system's members and views (0 where all agree, 1
+    where halves contradict each other), of the class where it is largest.
+    """
+
+    def __init__(self, ensemble: Ensemble):
+        """Raises UserError where a system has a single vote."""
+        self.ensemble = ensemble
+        if min(len(group) for group in ensemble.groups) * len(ensemble.views) < 2:
+            raise UserError(
+                "pseudo.by agreement compares votes, but a fold has one member and one view of it; train more seeds "
+                "(train.seeds 42 43), or set infer.tta to flips or d4"
+            )
+
+    @torch.inference_mode()
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        images = as_images(windows, self.ensemble.device)
+        systems, said = [], {}
+        for group in self.ensemble.groups:
+            count, total, squares = 0, 0.0, 0.0
+            for member in group:
+                for view in self.ensemble.views:
+                    logits = self.ensemble.runs[member](view.augment_image(images))
+                    vote = view.deaugment_mask(probabilities(logits))
+                    said[member] = said.get(member, 0.0) + vote
+                    count, total, squares = count + 1, total + vote, squares + vote**2
+            mean = total / count
+            spread = 2 * (squares / count - mean**2).clamp(min=0).sqrt().amax(1, keepdim=True)
+            systems.append(torch.cat([mean, spread], 1))
+        self.ensemble.check(said)
+        return torch.stack(systems, dim=1).cpu().numpy()

@@ -1,0 +1,146 @@
+"""What `auto` comes to on this machine: measured on real steps before a training, written down, and used again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+
+from lib.config import Config
+from lib.models.network import build_network
+from lib.system.device import layout_of, machine_of
+from lib.system.precision import autocast, fastest, finished
+from lib.training.losses import build_loss
+from lib.training.member import prepare
+from lib.training.trainer import Data
+from lib.workspace import Workspace, short_hash
+
+USUAL_BATCH = 8  # where the batch size is still to be found
+LARGEST = 1024
+
+
+def settle(workspace: Workspace, config: Config, channels: int, data: Data, device: torch.device) -> Config:
+    """`config` with a number or name in place of every `auto` of `train`; `data` gets its batch size.
+
+    Each is measured once per workspace, network, size of the images and kind of device. A precision that does not keep
+    the loss is not taken.
+    """
+    trial = _Trial(config, channels, data, device)
+
+    def chosen(option: str, auto: object, measure: Callable[[], object]) -> None:
+        name = option.removeprefix("train.")
+        if getattr(trial.config.train, name) != auto:
+            return
+        side = trial.batch[0].shape[-1]
+        train = trial.config.train
+        rest = short_hash([config.model.model_dump(), train.frozen, train.checkpointing, train.precision])
+        key = f"{option} {config.model.architecture} {config.model.encoder} {side} {machine_of(device)} {rest}"
+        trial.set(name, workspace.choose_once(key, measure))
+
+    chosen("train.precision", "auto", trial.precision)
+    chosen("train.channels_last", "auto", trial.channels_last)
+    chosen("train.batch_size", 0, trial.batch_size)
+    chosen("train.compile", "auto", trial.compile)
+    return trial.config
+
+
+class _Trial:
+    """Steps of a network that is thrown away, on real samples."""
+
+    def __init__(self, config: Config, channels: int, data: Data, device: torch.device):
+        self.config, self.channels, self.data, self.device = config, channels, data, device
+
+    @cached_property
+    def batch(self) -> list[torch.Tensor]:
+        keys = self.data.sampler.keys(0)[: self.config.train.batch_size or USUAL_BATCH]
+        items = [self.data.dataset[key] for key in keys]
+        return [torch.stack([torch.as_tensor(item[i]) for item in items]).to(self.device) for i in range(4)]
+
+    def set(self, name: str, value: object) -> None:
+        train = self.config.train.model_copy(update={name: value})
+        self.config = self.config.model_copy(update={"train": train})
+        self.data.batch_size = train.batch_size
+
+    def stepper(self, layout: torch.memory_format | None = None, compiled: bool = False) -> Callable[..., float]:
+        """A fresh network as `step(precision, size)`, which gives the loss; `size`: a batch of one sample's copies."""
+        layout = layout or layout_of(self.config.train.channels_last)
+        torch.manual_seed(0)
+        network = build_network(self.config.model, self.channels)
+        prepare(network, self.config)
+        network.to(self.device, memory_format=layout).train()
+        forward = torch.compile(network, dynamic=False) if compiled else network
+        loss_of = build_loss(self.config.train.loss, self.channels)
+
+        def step(precision: str, size: int = 0) -> float:
+            batch = [part[:1].expand(size, *part.shape[1:]) for part in self.batch] if size else self.batch
+            with autocast(self.device, precision):
+                outputs = forward(batch[0].contiguous(memory_format=layout))
+            loss = loss_of(outputs, *batch[1:])
+            network.zero_grad()
+            loss.backward()
+            return float(loss.detach())
+
+        return step
+
+    def precision(self) -> str:
+        return fastest(self.device, self.stepper(), agrees)
+
+    def channels_last(self) -> bool:
+        seconds = {on: self._seconds(self.stepper(layout_of(on))) for on in (True, False)}
+        return seconds[True] <= seconds[False]
+
+    def compile(self) -> bool:
+        """Whether compiling pays within one member's training, building included."""
+        train, plain, compiled = self.config.train, self.stepper(), self.stepper(compiled=True)
+        try:
+            started = time.perf_counter()
+            exact, loss = plain(train.precision), compiled(train.precision)
+            built = time.perf_counter() - started
+            slow, quick = self._seconds(plain), self._seconds(compiled)
+        except Exception as error:  # compilers fail in many ways
+            print(f"train.compile: does not work here ({str(error).splitlines()[0][:200]})")
+            return False
+        steps = train.member_limit / slow if train.member_limit else train.epochs * self.data.steps()
+        return agrees(loss, exact) and built + steps * quick < steps * slow
+
+    def batch_size(self) -> int:
+        step = self.stepper()
+        return largest_batch(lambda size: step(self.config.train.precision, size), self.device, self.data.sampler.size)
+
+    def _seconds(self, step: Callable[..., float]) -> float:
+        step(self.config.train.precision)
+        taken = []
+        for _ in range(3):
+            started = time.perf_counter()
+            step(self.config.train.precision)
+            finished(self.device)
+            taken.append(time.perf_counter() - started)
+        return min(taken)
+
+
+def agrees(loss: float, exact: float) -> bool:
+    return abs(loss - exact) <= 0.05 * abs(exact) + 1e-6
+
+
+def largest_batch(step: Callable[[int], object], device: torch.device, most: int) -> int:
+    """The largest power of two, at most `most`, for which `step(size)` fits.
+
+    Sizes are doubled until the device's memory is not enough or, on a CPU, a sample takes longer than in a smaller
+    batch.
+    """
+    best, size, fastest_sample = 1, 2, float("inf")
+    while size <= min(most, LARGEST):
+        try:
+            step(size)
+            started = time.perf_counter()
+            step(size)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return max(1, best // 2)  # room for what the trial does not hold: averages, fragments
+        each = (time.perf_counter() - started) / size
+        if device.type == "cpu" and each > fastest_sample:
+            break
+        best, size, fastest_sample = size, 2 * size, min(each, fastest_sample)
+    return best
