@@ -19,13 +19,14 @@ from lib import tables
 from lib.competition.dataset import HOME, Competition
 from lib.config import flat, parse_command_line
 from lib.config.load import workspace_of
-from lib.data.folds import check_folds, column_of, folds_of_column, imbalance, make_folds, merge_groups, name_groups
+from lib.data.folds import column_of, folds_of_column, imbalance, make_folds, merge_groups, name_groups
 from lib.data.leaks import find_leaks, save_pair
 from lib.errors import run_script
 from lib.plugins import load_plugins
 from lib.report.page import update_report
 from lib.stages import folds_stage
 from lib.system.terminal import begin
+from lib.tables import check_folds
 from lib.workspace import Workspace, write_json, write_table
 
 SHOWN = 200  # leaks that are printed and drawn; leaks.csv names all

@@ -22,7 +22,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import parse_command_line, save
 from lib.config.load import workspace_of
-from lib.data.folds import ONE_GROUP, read_folds
+from lib.data.folds import ONE_GROUP
 from lib.errors import UserError, run_script
 from lib.oof.member_scores import as_json, note_scores, score_again, scores_of
 from lib.oof.score_images import Scored, images_of_fold, score
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
     workspace = Workspace(workspace_of(config))
     device = pick_device(config.train.device, config.train.threads)
     team = assemble(device)
-    folds = read_folds(workspace.folds, tables.read(workspace.images, tables.IMAGES, "01_preprocess.py"))
+    folds = tables.read_folds(workspace.folds, tables.read(workspace.images, tables.IMAGES, "01_preprocess.py"))
     every_fold = sorted(set(folds["fold"].tolist()) - {-1})
     strangers = sorted(set(config.train.folds) - {*every_fold, "all"})
     if strangers:

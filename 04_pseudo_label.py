@@ -23,7 +23,6 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import for_source, parse_command_line
 from lib.config.load import workspace_of
-from lib.data.folds import read_folds
 from lib.errors import UserError, run_script
 from lib.inference.backends.choose import infer_engine
 from lib.inference.members import loaded
@@ -122,7 +121,7 @@ def clean(config) -> None:
     device = pick_device(config.train.device, config.train.threads)
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
-    folds = read_folds(workspace.folds, images)
+    folds = tables.read_folds(workspace.folds, images)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
     members = workspace.members([round_experiment(config.train.experiment, config.train.round)])
     stage = clean_stage(config, workspace, members)

@@ -151,8 +151,8 @@ def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
 def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
     """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
 
-    Heads and cells are tidied (lib/competition/organiser_text.py); `raw`: only the heads. `attrs["separator"]`: what parts its
-    cells, a comma or one of `SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
+    Heads and cells are tidied (lib/competition/organiser_text.py); `raw`: only the heads. `attrs["separator"]`: what
+    parts its cells, a comma or one of `SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
@@ -176,3 +176,44 @@ def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
         if column not in table.columns:
             raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
     return table
+
+
+def read_folds(path: Path, images: pd.DataFrame) -> pd.DataFrame:
+    """folds.csv, checked against the rows of images.csv. Every stage after 02 reads it here.
+
+    Raises UserError where a training image has no row or two, where a row names no training image, and as
+    `check_folds` does: 01 may have been run again, and users edit this table.
+    """
+    table = read(path, FOLDS, "02_make_folds.py")
+    train = images.loc[images["split"] == "train", "image_id"]
+    twice = table.loc[table["image_id"].duplicated(), "image_id"]
+    strangers = table.loc[~table["image_id"].isin(train), "image_id"]
+    missing = train[~train.isin(table["image_id"])]
+    for wrong, what in (
+        (twice, "has more than one row for image {}"),
+        (strangers, "has a row for {}, which is no training image of images.csv"),
+        (missing, "has no row for the training image {}"),
+    ):
+        if len(wrong):
+            raise UserError(
+                f"{path} {what.format(repr(wrong.iloc[0]))} ({len(wrong)} such images); run 02_make_folds.py again, or "
+                "mend the table if it was edited"
+            )
+    try:
+        check_folds(table)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return table
+
+
+def check_folds(table: pd.DataFrame) -> None:
+    """Raises UserError when a group sits in two folds, or a fold is empty. No fold at all is right: see `ONE_GROUP`."""
+    spread = table.groupby("group")["fold"].nunique()
+    if (spread > 1).any():
+        raise UserError(
+            f"folds: group {spread.index[spread > 1][0]!r} is in more than one fold, so validation would leak; "
+            "mend the column that names the folds, or the groups"
+        )
+    used = sorted(set(table["fold"].tolist()) - {-1})
+    if used != list(range(len(used))):
+        raise UserError(f"folds: the folds in use are {used}; expected 0, 1, … without a gap")

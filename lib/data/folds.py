@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib import tables
 from lib.config.folds import Folds
 from lib.errors import UserError
 
@@ -180,47 +178,6 @@ def _unevenness(filled: np.ndarray, fold: int, weight: np.ndarray, share: np.nda
     after = filled.copy()
     after[fold] += weight
     return float((((after - share[:, None]) / share[:, None]) ** 2).sum())
-
-
-def check_folds(table: pd.DataFrame) -> None:
-    """Raises UserError when a group sits in two folds, or a fold is empty. No fold at all is right: see `ONE_GROUP`."""
-    spread = table.groupby("group")["fold"].nunique()
-    if (spread > 1).any():
-        raise UserError(
-            f"folds: group {spread.index[spread > 1][0]!r} is in more than one fold, so validation would leak; "
-            "mend the column that names the folds, or the groups"
-        )
-    used = sorted(set(table["fold"].tolist()) - {-1})
-    if used != list(range(len(used))):
-        raise UserError(f"folds: the folds in use are {used}; expected 0, 1, … without a gap")
-
-
-def read_folds(path: Path, images: pd.DataFrame) -> pd.DataFrame:
-    """folds.csv, checked against the rows of images.csv. Every stage after 02 reads it here.
-
-    Raises UserError where a training image has no row or two, where a row names no training image, and as
-    `check_folds` does: 01 may have been run again, and users edit this table.
-    """
-    table = tables.read(path, tables.FOLDS, "02_make_folds.py")
-    train = images.loc[images["split"] == "train", "image_id"]
-    twice = table.loc[table["image_id"].duplicated(), "image_id"]
-    strangers = table.loc[~table["image_id"].isin(train), "image_id"]
-    missing = train[~train.isin(table["image_id"])]
-    for wrong, what in (
-        (twice, "has more than one row for image {}"),
-        (strangers, "has a row for {}, which is no training image of images.csv"),
-        (missing, "has no row for the training image {}"),
-    ):
-        if len(wrong):
-            raise UserError(
-                f"{path} {what.format(repr(wrong.iloc[0]))} ({len(wrong)} such images); run 02_make_folds.py again, or "
-                "mend the table if it was edited"
-            )
-    try:
-        check_folds(table)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    return table
 
 
 def imbalance(table: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:

@@ -8,8 +8,9 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
-from lib.data.folds import ONE_GROUP, check_counts, check_folds, column_of, folds_of_column, name_groups
+from lib.data.folds import ONE_GROUP, check_counts, column_of, folds_of_column, name_groups
 from lib.errors import UserError
+from lib.tables import check_folds
 from lib.workspace import Workspace
 
 

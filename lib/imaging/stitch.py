@@ -2,8 +2,8 @@
 
 Windows come row by row. A row of them is worked off in panels of columns, from left to right: what no later window
 touches is handed out, and the rest, the rows that the next windows overlap, waits in a `DiskCache`. So neither the
-image's height nor its width times its classes decides the memory. Each pixel sums its windows in their order, whatever the
-panels are: the result is the same to the last bit.
+image's height nor its width times its classes decides the memory. Each pixel sums its windows in their order, whatever
+the panels are: the result is the same to the last bit.
 """
 
 from __future__ import annotations

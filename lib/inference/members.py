@@ -18,7 +18,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
-from lib.data.folds import ONE_GROUP, read_folds
+from lib.data.folds import ONE_GROUP
 from lib.errors import UserError
 from lib.imaging.roi import boxes_file
 from lib.inference.backends.choose import Candidate, infer_engine
@@ -97,7 +97,7 @@ class Session:
         images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
         return cls(
             config, Competition(config.competition), workspace, pick_device(config.train.device, config.train.threads),
-            images, read_folds(workspace.folds, images),
+            images, tables.read_folds(workspace.folds, images),
         )  # fmt: skip
 
     def with_infer(self, **options: object) -> Session:

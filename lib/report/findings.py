@@ -39,8 +39,8 @@ def write_findings(
     """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `report.pictures` images of
     each kind.
 
-    `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/predict/auto_views.py, score of
-    the best `constant` answer and `warning` of lib/inference/constant.py. `objects`: of all images. No picture is begun
+    `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/predict/auto_views.py, score
+    of the best `constant` answer and `warning` of lib/inference/constant.py. `objects`: of all images. No picture is begun
     after `until`, by the monotonic clock.
     """
     competition, workspace, config = session.competition, session.workspace, session.config.competition

@@ -70,7 +70,7 @@ def test_all_draws_at_once_are_the_draws_one_by_one(metric, monkeypatch):
     counts[:, 3, 2:] = 0  # classes that neither side has
     groups = np.array(list("aabbbcdddefg"))
     config = Competition(classes=list("xyz"), metric=metric)
-    monkeypatch.setattr("lib.competition.metrics.pixels.bootstrap.HELD", 100)  # a few draws at a time
+    monkeypatch.setattr("lib.competition.metrics.bootstrap.HELD", 100)  # a few draws at a time
     gain = paired_gain(config, *counts, groups)
     assert (gain.low, gain.high) == pytest.approx(one_by_one(config, *counts, groups)) and gain.low < gain.high
 

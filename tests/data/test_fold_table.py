@@ -11,9 +11,10 @@ from lib.config.folds import Folds
 from lib.config.pseudo import Pseudo
 from lib.config.training import Sampling
 from lib.data.dataset import BalancedSampler
-from lib.data.folds import assign_folds, folds_of_column, make_folds, merge_groups, name_groups, read_folds
+from lib.data.folds import assign_folds, folds_of_column, make_folds, merge_groups, name_groups
 from lib.errors import UserError
 from lib.pseudo.select import select
+from lib.tables import read_folds
 from lib.workspace import write_table
 
 IDS = ["a", "b", "c", "d", "e", "f"]

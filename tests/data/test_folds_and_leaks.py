@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.config.folds import Folds
-from lib.data.folds import assign_folds, check_folds, merge_groups, name_groups
+from lib.data.folds import assign_folds, merge_groups, name_groups
 from lib.data.leaks import compare, features
 from lib.errors import UserError
+from lib.tables import check_folds
 
 
 @given(st.lists(st.integers(0, 12), min_size=6, max_size=60), st.integers(2, 5), st.integers(0, 99))

@@ -1,0 +1,79 @@
+"""What every stage works with: options, competition, workspace, device, and the tables that earlier stages wrote."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import pandas as pd
+import torch
+
+from lib import tables
+from lib.competition.dataset import Competition
+from lib.config import Config, parse_command_line
+from lib.config.load import workspace_of
+from lib.plugins import load_plugins
+from lib.system.device import pick_device
+from lib.system.terminal import begin
+from lib.workspace import Workspace
+
+
+class Session:
+    """One call of a stage. Everything but `config` is opened when it is first asked for.
+
+        session = Session.open(sys.argv[1:], "03_train.py")
+        session.images.query("split == 'test'")
+
+    `workspace`, `images` and `folds` may be given where they are not those of the configuration's workspace.
+    """
+
+    def __init__(
+        self, config: Config, workspace: Workspace | None = None, images: pd.DataFrame | None = None,
+        folds: pd.DataFrame | None = None,
+    ):  # fmt: skip
+        self.config = config
+        self.workspace = workspace or Workspace(workspace_of(config))
+        if images is not None:
+            self.images = images
+        if folds is not None:
+            self.folds = folds
+
+    @classmethod
+    def open(cls, argv: list[str], script: str) -> Session:
+        """From a command line `[CONFIG.yaml] [--key value …]`. Loads the plugins, and opens the log.
+
+        Raises UserError where an option is wrong.
+        """
+        config = parse_command_line(argv, script)
+        begin(config)
+        load_plugins(config.plugins)
+        return cls(config)
+
+    @cached_property
+    def competition(self) -> Competition:
+        return Competition(self.config.competition)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return pick_device(self.config.train.device, self.config.train.threads)
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """Rows of images.csv. Raises UserError where 01 did not run yet."""
+        return tables.read(self.workspace.images, tables.IMAGES, "01_preprocess.py")
+
+    @cached_property
+    def folds(self) -> pd.DataFrame:
+        """Rows of folds.csv. Raises UserError where 02 did not run yet."""
+        return tables.read_folds(self.workspace.folds, self.images)
+
+    def with_config(self, config: Config) -> Session:
+        """The same with other options. What was opened already stays open."""
+        other = Session(config, self.workspace)
+        opened = {"competition", "device", "images", "folds"} & self.__dict__.keys()
+        other.__dict__.update({name: self.__dict__[name] for name in opened})
+        return other
+
+    def with_infer(self, **options: object) -> Session:
+        """The same with other options of `infer`."""
+        infer = self.config.infer.model_copy(update=options)
+        return self.with_config(self.config.model_copy(update={"infer": infer}))
