@@ -25,11 +25,11 @@ STARTED = time.monotonic()  # the imports below take their seconds, too
 
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config, parse_command_line
+from lib.decision.constant import best_constant, warning_of
 from lib.decision.fit import Fitted, Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.errors import run_script
 from lib.imaging.roi import check_boxes
 from lib.inference.backends.engines import Engine
-from lib.inference.constant import best_constant, warning_of
 from lib.inference.members import (
     Part,
     Session,

@@ -1,7 +1,7 @@
 """The rooms behind the numbered scripts. Each imports only from those before it in `ORDER`; a test holds that.
 
 errors, files, digests, choices   sentences for the user; files that are never half-written; hashes; measured choices
-tables, plugins                   columns of the tables that stages hand on; the registries of families
+organiser_text, tables, plugins   texts that organisers wrote; columns of stages' tables; registries of families
 config                            every option: default, meaning, legal range, and which stages it affects
 system                            processes, devices, memory, precision, the terminal
 imaging                           huge images: readers, grids of windows, stitching, connected components
@@ -22,7 +22,7 @@ preflight, package, report        rehearsal and forecast; a folder for an offlin
 """
 
 ORDER = (
-    "errors", "files", "digests", "choices", "tables", "plugins", "config", "system", "imaging", "models", "stage",
-    "workspace", "competition", "stages", "session", "data", "training", "propose", "inference", "oof", "pseudo",
-    "decision", "label_cleaning", "submissions", "predict", "preflight", "package", "report",
+    "errors", "files", "digests", "choices", "organiser_text", "tables", "plugins", "config", "system", "imaging",
+    "models", "stage", "workspace", "competition", "stages", "session", "data", "training", "propose", "inference",
+    "oof", "pseudo", "decision", "label_cleaning", "submissions", "predict", "preflight", "package", "report",
 )  # fmt: skip

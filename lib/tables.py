@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.competition.organiser_text import tidy
 from lib.errors import UserError
+from lib.organiser_text import tidy
 
 IGNORE = 255  # label index of pixels that are neither trained on nor scored
 FULL = 254  # a stored tile of one class holds its share of every pixel: 0 … FULL, or IGNORE
@@ -151,7 +151,7 @@ def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
 def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
     """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
 
-    Heads and cells are tidied (lib/competition/organiser_text.py); `raw`: only the heads. `attrs["separator"]`: what
+    Heads and cells are tidied (lib/organiser_text.py); `raw`: only the heads. `attrs["separator"]`: what
     parts its cells, a comma or one of `SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
     """
     if not path.is_file():

@@ -16,12 +16,12 @@ from lib.competition.image_files import HOME, ImageInfo, external_images, image_
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.template import Names, image_id_of, path_below
-from lib.competition.organiser_text import same_form, tidy
 from lib.config.competition import Competition as Settings
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.imaging.readers.base import SIDEWAYS
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
+from lib.organiser_text import same_form, tidy
 from lib.plugins import find
 from lib.tables import read_csv
 

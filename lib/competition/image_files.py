@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.competition.labels.template import image_id_of
-from lib.competition.organiser_text import readings, tidy, visible_files
 from lib.config.competition import External
 from lib.errors import UserError
 from lib.imaging.reader import SUFFIXES
+from lib.organiser_text import readings, tidy, visible_files
 from lib.tables import read_csv
 
 HOME = "competition"  # the source of the organiser's own images

@@ -40,8 +40,8 @@ def write_findings(
     each kind.
 
     `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/predict/auto_views.py, score
-    of the best `constant` answer and `warning` of lib/inference/constant.py. `objects`: of all images. No picture is begun
-    after `until`, by the monotonic clock.
+    of the best `constant` answer and `warning` of lib/decision/constant.py. `objects`: of all images. No picture is
+    begun after `until`, by the monotonic clock.
     """
     competition, workspace, config = session.competition, session.workspace, session.config.competition
     decision, counts = fitted.decision, fitted.counts

@@ -14,9 +14,9 @@ import pandas as pd
 
 from lib.competition.codecs.common import Codec, Name
 from lib.competition.integer_text import LongText
-from lib.competition.organiser_text import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
+from lib.organiser_text import tidy
 
 SHORT = 8  # letters; a text may have hundreds of megabytes, of which copies cost
 HELD_BYTES = 16 * 2**20  # texts kept in memory before they go to a file

@@ -11,8 +11,8 @@ from typing import BinaryIO
 import tifffile
 from PIL import Image
 
-from lib.competition.organiser_text import is_hidden
 from lib.errors import UserError
+from lib.organiser_text import is_hidden
 
 TIFF = (".tif", ".tiff")
 

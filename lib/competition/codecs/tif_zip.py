@@ -20,9 +20,9 @@ import tifffile
 from lib.competition.codecs.common import Bands, Codec, label_of_array
 from lib.competition.codecs.sample_files import check_like_sample, names_of_files
 from lib.competition.labels.common import Label
-from lib.competition.organiser_text import tidy
 from lib.config.competition import Competition
 from lib.errors import UserError
+from lib.organiser_text import tidy
 from lib.plugins import register
 
 STRIP = 256  # rows compressed together

@@ -11,9 +11,9 @@ from lib.competition.labels.common import Label, WrongSize, index_of, painted_on
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.pictures import check_no_picture
 from lib.competition.labels.template import Names, ids_by_path
-from lib.competition.organiser_text import same_form, visible_files
 from lib.config.competition import Competition
 from lib.errors import UserError
+from lib.organiser_text import same_form, visible_files
 from lib.plugins import register
 from lib.tables import IGNORE, read_csv
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lib.competition.organiser_text import readings, same_form
 from lib.errors import UserError
+from lib.organiser_text import readings, same_form
 
 HOLES = re.compile(r"(\{id\}|\{path\}|\{number(?::0?\d+)?\}|\{class\}|\*)")
 WILD = re.compile(r"[*?[{]")  # what a glob's fixed part has none of

@@ -11,10 +11,10 @@ import pytest
 from lib.competition import metrics
 from lib.config import load
 from lib.config.competition import Competition
+from lib.decision.constant import best_constant, warning_of
 from lib.decision.decision import NOTHING, Decision, fitted_left_out, fitted_threshold
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.decision.presence_gate import SHUT, fit_gate, presence_counts
-from lib.inference.constant import best_constant, warning_of
 from lib.oof.evaluate import Evaluation, count
 
 ROOT = Path(__file__).resolve().parents[2]
