@@ -13,9 +13,6 @@ LIB = sorted((ROOT / "lib").rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("0*.py"))
 MOST_FILES, MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS, MOST_IN_MAIN, MOST_IN_SCRIPT = 15, 300, 50, 6, 30, 60
 TO_MEND = {  # may only shrink
-    "lib/data/preprocess.py:survey_image",
-    "lib/decision/fit.py:fit_ensemble",
-    "lib/oof/evaluate.py:evaluate",
     "01_preprocess.py, code",
     "01_preprocess.py:main",
     "02_make_folds.py, code",
@@ -33,12 +30,14 @@ TO_MEND = {  # may only shrink
     "lib/competition/rle.py",
     "lib/data/dataset.py:__init__, parameters",
     "lib/data/pictures.py:draw_survey, parameters",
+    "lib/data/preprocess.py:survey_image",
     "lib/data/tiling.py:_spot, parameters",
     "lib/data/tiling.py:survey, parameters",
     "lib/imaging/stitch.py:stitch",
     "lib/imaging/stitch.py:stitch, parameters",
     "lib/imaging/stitch_boxes.py:paste, parameters",
     "lib/inference/sliding_window.py:predict, parameters",
+    "lib/oof/evaluate.py:evaluate",
     "lib/oof/evaluate.py:evaluate, parameters",
     "lib/oof/member_scores.py:score_again, parameters",
     "lib/oof/score_images.py:score, parameters",

@@ -150,7 +150,7 @@ def test_ignored_pixels_do_not_count_and_background_only_when_asked():
 
 
 def test_counts_alone_are_scored_by_a_stand_in_that_is_said(images, capsys):
-    metrics._say_stand_in.cache_clear()
+    metrics.pixels._say_stand_in.cache_clear()
     assert scored(images, "airbus_f2") == scored(images, "mean_dice")
     assert scored(images, "surface_dice") == scored(images, "dice")
     said = capsys.readouterr().out
