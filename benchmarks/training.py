@@ -59,7 +59,7 @@ SEED = 42
 BATCHES = 8  # in memory, for the bare loop
 FIRST_STEP = """
 import os, runpy, sys, time
-from lib.training.loop import Trainer
+from lib.training.trainer import Trainer
 step = Trainer.train_batch
 def timed(self, *args, **kwargs):
     step(self, *args, **kwargs)

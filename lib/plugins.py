@@ -3,7 +3,7 @@
 A file `mine.py`, which the YAML names as `plugins: [mine.py]`, and which `train.loss.terms: {squared: 1}` then uses:
 
     from lib.plugins import register
-    from lib.training.team import summed
+    from lib.training.distributed import summed
 
     @register("loss", "squared")
     def squared(logits, target, valid, weight):

@@ -15,7 +15,7 @@ from lib.submissions import ledger
 from lib.submissions.leaderboard import agreement
 from lib.workspace import Workspace
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(stage, config, *flags):

@@ -9,14 +9,14 @@ import pytest
 
 from lib.system import memory
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 FAULTS = """
 import resource
 import torch
-from lib.memory import give_back
-from lib.training.device import pick_device
+from lib.system.memory import give_back
+from lib.system.device import pick_device
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

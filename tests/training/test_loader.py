@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLED_WHILE_IT_STARTS_A_WORKER = """
 import os, signal, time
 from types import SimpleNamespace
-from lib.training.batches import Data
+from lib.training.loader import Data
 
 def kill_parent():
     parent = os.getppid()
