@@ -8,8 +8,8 @@ import torch
 from lib.config import load
 from lib.config.training import Augment
 from lib.data.augment import STAINS, Augmentation, heavy, medium, restained
+from lib.data.cutmix import copy_paste, cutmix
 from lib.data.dataset import TileDataset, TileFile
-from lib.data.mix import copy_paste, cutmix
 from lib.errors import UserError
 from lib.training.member import make_data, member_inputs
 from lib.workspace import Workspace

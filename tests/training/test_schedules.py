@@ -6,9 +6,9 @@ from torch import nn
 
 from lib.config.training import Model, Swa, Train
 from lib.errors import UserError
+from lib.models.network import build_network
 from lib.training.averaging import WeightAverage, greedy_soup, mean_of
-from lib.training.model import build_network
-from lib.training.optim import build_optimizer, learning_rate
+from lib.training.optimizers import build_optimizer, learning_rate
 
 
 def rates(**options):
