@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.inference.test_decision import GROUPS, ONE_FOLD, odd_group
+from tests.decision.test_decision import GROUPS, ONE_FOLD, odd_group
 
 from lib.config import load
 from lib.decision.fit import Fitting, fit_ensemble
