@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.decision.test_decision import GROUPS, ONE_FOLD, odd_group
 
 from lib.config import load
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.oof.evaluate import Evaluation
 from lib.report.ensemble import ensemble_rows
+from tests.decision.test_decision import GROUPS, ONE_FOLD, odd_group
 
 ROOT = Path(__file__).resolve().parents[2]
 

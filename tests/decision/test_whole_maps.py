@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.inference.test_fitting import FOLDS, HEIGHT, WIDTH, out_of_fold
 
 from lib.competition import metrics
 from lib.competition.scoring import count_classes
@@ -17,6 +16,7 @@ from lib.decision.weight_search import BETWEEN, count_mixtures, neighbours, sear
 from lib.inference.sliding_window import Block
 from lib.oof.evaluate import to_bins
 from lib.oof.map_files import Points, Sampler
+from tests.decision.test_fit import FOLDS, HEIGHT, WIDTH, out_of_fold
 
 RNG = np.random.default_rng
 
