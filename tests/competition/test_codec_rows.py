@@ -242,6 +242,17 @@ def test_tall_tiffs_and_pngs_come_from_bands(tmp_path, height, kind):
     assert (codec.read(tmp_path / "out.zip", {"a": (height, 30)})["a"].read(0, 0, height, 30) == labels).all()
 
 
+@pytest.mark.parametrize("kind", ["tif", "png"])
+def test_images_may_be_added_to_what_was_written(tmp_path, kind):
+    codec, labels = open_codec(Folder(pd.DataFrame(), preset="inria", codec=kind, id_template=f"{{id}}.{kind}")), {}
+    for seed, name in enumerate("ab"):
+        labels[name] = np.random.default_rng(seed).integers(0, 2, (6, 8)).astype(np.uint8)
+        codec.add(name, 6, 8, [(0, labels[name])])
+        codec.write(tmp_path / "out.zip")
+        found = codec.read(tmp_path / "out.zip", dict.fromkeys(labels, (6, 8)))
+        assert all((found[one].read(0, 0, 6, 8) == labels[one]).all() for one in labels)
+
+
 def test_zipped_pngs(tmp_path):
     codec = open_codec(Folder(pd.DataFrame(), preset="inria", codec="png", id_template="{id}.png"))
     good = np.zeros((6, 8), np.uint8)

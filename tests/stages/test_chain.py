@@ -1,5 +1,6 @@
 """Content decides: what was read is noted by what it holds, and a change goes on to the stages behind."""
 
+import hashlib
 import os
 import runpy
 from pathlib import Path
@@ -229,8 +230,13 @@ def test_digests_are_remembered_while_a_file_is_untouched(tmp_path, monkeypatch)
 def test_what_was_just_written_is_hashed_again(tmp_path):
     path, store = tmp_path / "a", Digests(tmp_path / "digests.json")
     path.write_text("1")
-    first = store.of([path])
+    first, now = store.of([path]), path.stat().st_ctime_ns
     assert not store.cache.is_file(), "within the clock's step it may change again"
+    for seconds, settled in ((1.9, False), (2.1, True)):
+        later = Digests(tmp_path / f"{seconds}.json")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(digests.time, "time_ns", lambda seconds=seconds: now + int(seconds * 1e9))
+            assert later.of([path]) == first and later.cache.is_file() == settled
     path.write_text("2")
     assert store.of([path]) != first
 
@@ -242,6 +248,9 @@ def test_large_files_are_sampled_and_their_time_counts(tmp_path, monkeypatch):
     data = bytearray(np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes())
     path.write_bytes(data)
     first = digests.digest(path)
+    pieces = [data[start : start + 10] for start in (4990 * number // 63 for number in range(64))]
+    wanted = f"5000 {hashlib.sha256(b''.join(pieces)).hexdigest()[:16]} {path.stat().st_mtime_ns}"
+    assert first == wanted, "manifests of earlier versions hold it"
     for place in (0, 4999):
         other = data.copy()
         other[place] ^= 1
