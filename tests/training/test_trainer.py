@@ -216,13 +216,21 @@ def test_the_first_steps_tell_how_long_all_members_will_take(tiles, tmp_path, ca
     assert "for 6 members" in "".join(capsys.readouterr())
 
 
-def test_evaluations_are_spread_evenly_and_the_last_checkpoint_is_the_end(tiles, tmp_path):
-    seen = []
+def test_a_training_ends_in_the_middle_of_an_epoch(tiles, tmp_path):
+    trainer = trainer_of(tiles, tmp_path / "run", epochs=1.5)
+    trainer.run(None)
+    assert trainer.step == trainer.total_steps() == 3 and trainer.data.steps() == 2
+
+
+def test_evaluations_are_spread_evenly_and_the_last_checkpoint_is_the_end(tiles, tmp_path, monkeypatch):
+    seen, to_come = [], []
+    aside = loop.Bar.aside
+    monkeypatch.setattr(loop.Bar, "aside", lambda bar, s, more: (to_come.append(more), aside(bar, s, more))[1])
     trainer = trainer_of(
         tiles, tmp_path / "run", epochs=8, evaluations=3, checkpoints=3, checkpoints_from=0.2, swa=Swa(start=1)
     )
     trainer.run(lambda network: seen.append(trainer.progress()) or len(seen))
-    assert seen == [0.25, 0.5, 0.75, 1]
+    assert seen == [0.25, 0.5, 0.75, 1] and to_come == [3, 2, 1, 0], "by which the rest is foretold"
     kept = weights(tmp_path / "run")
     assert same({"a": kept["checkpoint3_weights.pt"]}, {"a": kept["last_weights.pt"]})
     assert not same({"a": kept["checkpoint2_weights.pt"]}, {"a": kept["last_weights.pt"]})
