@@ -68,7 +68,7 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "leaks": (
         ["lib/data/leaks.py", "lib/data/leak_features.py", "lib/data/leak_candidates.py"],
-        ["tests/data/test_lookalikes.py", "tests/data/test_folds_and_leaks.py", "tests/data/test_leaks.py"],
+        ["tests/data/test_leak_candidates.py", "tests/data/test_folds_and_leaks.py", "tests/data/test_leaks.py"],
     ),
     "stitch": (
         ["lib/imaging/stitch.py", "lib/imaging/blend.py"],
@@ -92,9 +92,10 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
          "tests/competition/test_bootstrap.py", "tests/competition/test_scoring.py"],
     ),
     "decision": (
-        [f"lib/inference/{name}.py" for name in ("decision", "fitting", "gate", "priors", "weights", "moves")],
-        ["tests/inference/test_decision.py", "tests/decision/test_fit.py", "tests/decision/test_whole_maps.py",
-         "tests/decision/test_postprocess.py", "tests/inference/test_constant.py"],
+        [f"lib/decision/{name}.py"
+         for name in ("decision", "fit", "presence_gate", "class_factors", "weight_search", "class_search")],
+        ["tests/decision/test_decision.py", "tests/decision/test_fit.py", "tests/decision/test_whole_maps.py",
+         "tests/decision/test_postprocess.py", "tests/decision/test_constant.py"],
     ),
     "stage keys": (
         ["lib/stage.py", "lib/stages.py", "lib/config/affects.py", "lib/digests.py"],

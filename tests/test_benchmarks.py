@@ -421,6 +421,13 @@ def test_faults_are_drawn_by_seed_compile_and_change_what_is_run():
         assert fault.shown()["old"] != fault.shown()["new"]
 
 
+def test_every_subject_has_code_and_tests():
+    """A file that is moved must not leave its faults out."""
+    for subject, (patterns, tests) in mutants.SUBJECTS.items():
+        for pattern in [*patterns, *tests]:
+            assert list(ROOT.glob(pattern)), f"{subject}: {pattern}"
+
+
 def test_annotations_are_no_place_for_a_fault():
     source = "def half(x: int | None = 4) -> int | None:\n    return x // 2\n"
     assert {place for _, _, place in mutants.positions(source)} == {(1, 25), (2, 13), (2, 16)}
