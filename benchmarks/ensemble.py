@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import trials
@@ -46,7 +48,7 @@ from lib.oof.map_files import Maps, MapWriter
 from lib.predict.time_pacer import PacedEnsemble
 from lib.predict.time_plan import order_of
 from lib.predict.workload import overlapping
-from lib.report.charts import Line, as_file, line_chart
+from lib.report.charts import COLOURS, HEIGHT, WIDTH, Line, line_chart
 from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json, write_text
 
@@ -73,10 +75,26 @@ def main(argv: list[str]) -> None:
     marks = [(row["asked"], f"{share:.3g}") for row, share in zip(rows[1:], args.shares, strict=True)]
     curve = Line("score", sorted((row["taken"], row["score"]) for row in rows), dots=True)
     write_text(
-        picture, as_file(line_chart([curve], "seconds of 05 (dashed: limits)", config.competition.metric, marks))
+        picture, svg_file(line_chart([curve], "seconds of 05 (dashed: limits)", config.competition.metric, marks))
     )
     about = {"competition": setting.name, "metric": config.competition.metric, "fresh": args.fresh}
     print(json.dumps({**about, "given": args.given, "runs": rows, "picture": str(picture)}))
+
+
+def svg_file(drawing: Markup) -> str:
+    """The text of an SVG file: a chart without its legend, in the light colours of the report."""
+    page = (REPOSITORY / "lib/report/page.html").read_text(encoding="utf-8")
+    colour = dict(re.findall(r"--(\w+): (#\w+)", page.partition(":root[")[0]))
+    rules = [
+        f"text {{ fill: {colour['soft']}; font: 12px sans-serif }} .grid {{ stroke: {colour['rule']} }}",
+        f".axis, .aid {{ stroke: {colour['soft']}; fill: none }} .aid {{ stroke-dasharray: 4 4 }}",
+        ".line { fill: none; stroke-width: 2 }",
+        *(f".line.c{i} {{ stroke: {colour[f'c{i}']} }} .dot.c{i}, .bar.c{i} {{ fill: {colour[f'c{i}']} }}"
+          for i in range(COLOURS)),
+    ]  # fmt: skip
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" style="background: #fff" '
+    svg = str(drawing).partition("</svg>")[0].replace("<svg ", head, 1)
+    return f"{svg}<style>{' '.join(rules)}</style></svg>\n"
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

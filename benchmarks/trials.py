@@ -26,7 +26,7 @@ from lib import tables
 from lib.competition import metrics
 from lib.config import Config, flat, load
 from lib.config.load import workspace_of
-from lib.decision.decision import fit_decision
+from lib.decision.decision import crossed_by_threshold
 from lib.errors import UserError
 from lib.inference.members import Session, parts_of
 from lib.oof.evaluate import Evaluation
@@ -321,9 +321,13 @@ class Inferred:
         """At threshold 0.5."""
         return metrics.score(self.config.competition, self.oof.class_counts(-1))
 
-    def fitted_score(self) -> float:
-        """One class: every group's images decided by the threshold fitted on the fold's other groups."""
-        return fit_decision(self.oof, -1, self.group_of, self.config.competition, search=True).cross_score
+    def fitted_score(self) -> float | None:
+        """One class: every group's images decided by the threshold fitted on the fold's other groups; None for one
+        group alone. Several classes: by argmax."""
+        if not self.oof.binary:
+            return self.score()
+        crossed = crossed_by_threshold(self.oof, -1, self.group_of, self.config.competition)
+        return None if crossed is None else metrics.score(self.config.competition, crossed)
 
 
 def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Inferred:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lib.config.load import workspace_of
 from lib.decision.decision import Decision
 from lib.errors import UserError
 from lib.inference.members import Session, named_parts
+from lib.report.charts import Line, line_chart
 from lib.training.member import training_tiles
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, write_json
 
@@ -445,3 +447,10 @@ def test_a_fault_is_what_the_tests_of_its_process_import(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["True", "['killed']"], done.stderr
+
+
+def test_a_chart_in_a_file_of_its_own_needs_no_page():
+    drawing = line_chart([Line("score", [(0, 1), (10, 2)], dots=True)], "seconds", "score")
+    file = ElementTree.fromstring(ensemble.svg_file(drawing))
+    assert file.tag.endswith("}svg") and len(file.findall(".//{*}circle")) == 2
+    assert ".line.c0 { stroke: #" in file[-1].text

@@ -47,7 +47,6 @@ TO_MEND = {  # may only shrink
     "lib/preflight/forecast.py:predict_cost",
     "lib/propose/propose.py:_choices",
     "lib/pseudo/store.py:_store, parameters",
-    "lib/report/look.py:look",
     "lib/system/parallel.py:parallel, parameters",
     "lib/system/prefetch.py:beside",
     "lib/training/trainer.py",

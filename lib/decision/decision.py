@@ -61,12 +61,8 @@ class Decision:
             return candidates(probs, self.rules[0] is None)
         return quantised(probs)
 
-    def apply(self, probs: np.ndarray) -> np.ndarray:
-        """Probabilities (K, h, w) → label indices (h, w) uint8, each pixel alone."""
-        return self.labels(quantised(probs))
-
     def labels(self, map_: np.ndarray) -> np.ndarray:
-        """The same of what is already `quantised`, or of label indices (h, w)."""
+        """What is `quantised`, or label indices (h, w) → label indices (h, w) uint8, each pixel alone."""
         if map_.ndim == 3:
             first, other, bins = map_
             lows = np.array([BINS if rule is None else rule.low for rule in self.rules])
@@ -124,18 +120,6 @@ def blended(systems: np.ndarray, mix: Mix | None, told: bool) -> tuple[np.ndarra
     if presence is None:
         return probs, None
     return probs, presence[-1] if mix is None else np.tensordot(mix.weights, presence[:-1], 1)
-
-
-def fit_decision(evaluation: Evaluation, system: int, folds: np.ndarray, config: Competition, search: bool) -> Decision:
-    """The threshold fitted on all of an evaluation's images, and its score on images that it was not fitted on, as
-    `crossed_by_threshold`; `folds` (N,) names each image's fold."""
-    half = metrics.score(config, evaluation.class_counts(system))
-    if not (evaluation.binary and search):
-        return Decision(HALF if evaluation.binary else None, half, half, half)
-    best = fitted_threshold(evaluation, system, np.ones(len(folds), bool), config)
-    score = metrics.score(config, evaluation.class_counts(system, best))
-    crossed = crossed_by_threshold(evaluation, system, folds, config)
-    return Decision(best, score, half, None if crossed is None else metrics.score(config, crossed))
 
 
 def crossed_by_threshold(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from markupsafe import Markup, escape
 
@@ -150,22 +148,6 @@ def matrix(names: Sequence[str], columns: Sequence[str], shares: Sequence[Sequen
         f'<table class="matrix"><thead><tr><td>{escape(corner)}</td>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
     return Markup(f'<div class="wide">{table}</div>')
-
-
-def as_file(drawing: Markup) -> str:
-    """The text of an SVG file: a drawing without its legend, in the page's light colours."""
-    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-    colour = dict(re.findall(r"--(\w+): (#\w+)", page.partition(":root[")[0]))
-    rules = [
-        f"text {{ fill: {colour['soft']}; font: 12px sans-serif }} .grid {{ stroke: {colour['rule']} }}",
-        f".axis, .aid {{ stroke: {colour['soft']}; fill: none }} .aid {{ stroke-dasharray: 4 4 }}",
-        ".line { fill: none; stroke-width: 2 }",
-        *(f".line.c{i} {{ stroke: {colour[f'c{i}']} }} .dot.c{i}, .bar.c{i} {{ fill: {colour[f'c{i}']} }}"
-          for i in range(COLOURS)),
-    ]  # fmt: skip
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" style="background: #fff" '
-    svg = str(drawing).partition("</svg>")[0].replace("<svg ", head, 1)
-    return f"{svg}<style>{' '.join(rules)}</style></svg>\n"
 
 
 def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from lib.competition import metrics
+from lib.competition.dataset import Competition
 from lib.competition.scoring import count_classes
 from lib.config import Config
 from lib.decision.decision import Decision
@@ -32,18 +34,41 @@ COLUMNS = 4
 PANEL = 640  # longest side of a panel, pixels
 
 
-def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
-    """Predict one image with 05's members, windows and decision; (the picture, each one's score where truth is known).
+@dataclass(frozen=True)
+class ImagePrediction:
+    """What is known of one image, on small maps (every `step`th pixel).
 
-    A training image only meets members that never saw it. Whatever the image's size, only small maps are held.
-    Raises UserError for an image that is not in images.csv, or that no member may judge.
+    `maps` (S + 1, h, w) uint8: each model's probability codes or label indices, the ensemble's last, called `names`.
+    `decided` and `truth` (h, w) uint8: label indices; `truth` is None for a test image.
+    """
+
+    names: list[str]
+    maps: np.ndarray
+    decided: np.ndarray
+    image: np.ndarray
+    truth: np.ndarray | None
+    step: int
+
+
+def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
+    """Predict one image with 05's members, windows and decision, and draw it.
+
+    A training image is predicted only by members that never saw it. Only small maps are held in memory, whatever the
+    image's size. Returns the picture's path and, for a training image, a row with the score of each model, of the
+    ensemble and of the decision. Raises UserError for an image that is not in images.csv, or that all members saw.
     """
     session = Session.open(config)
-    competition, workspace, images = session.competition, session.workspace, session.images
-    if image_id not in set(images["image_id"]):
-        some = ", ".join(images["image_id"][:5])
-        raise UserError(f"{workspace.images} has no image {image_id!r}; it has {some}, …")
-    row = images.set_index("image_id").loc[image_id]
+    if image_id not in set(session.images["image_id"]):
+        examples = ", ".join(session.images["image_id"][:5])
+        raise UserError(f"{session.workspace.images} has no image {image_id!r}; it has {examples}, …")
+    predicted = _predict(session, image_id)
+    path = session.workspace.root / "look" / f"{image_id}.jpg"
+    save_picture(path, mosaic(_panels(predicted, image_id, session.competition)))
+    return path, _score_rows(predicted, session.competition)
+
+
+def _predict(session: Session, image_id: str) -> ImagePrediction:
+    row = session.images.set_index("image_id").loc[image_id]
     judged, parts = chosen_parts(session)
     session, _ = settled(session, judged, measure=False)
     if row["split"] == "train":
@@ -51,42 +76,56 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
         parts = [part for part in judged if part.member.fold == fold]
         if not parts:
             raise UserError(f"image {image_id!r} is in fold {fold}, of which no member is trained; all others saw it")
-    binary = competition.channels == 1
-    decision, parts = decision_of(workspace, parts, binary)
+    competition = session.competition
+    decision, parts = decision_of(session.workspace, parts, competition.channels == 1)
     # Networks are asked for presence where the decision looks at it.
     session = session.with_infer(gate="fit" if decision.gates is not None else 0.0)
-    config = session.config
     groups = groups_of(parts, session, session.engine(parts), each=True)
-    fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated)
+    fill = background_fill(competition.channels, len(competition.label_names), session.config.infer.gated)
     sources = session.sources([image_id])
-    blocks = predict_together(sources, groups, fill, limits_of(config), f"look at {image_id}")
+    blocks = predict_together(sources, groups, fill, limits_of(session.config), f"look at {image_id}")
     maps, start = small_maps(blocks, decision)
-    systems = Counter(part.system for part in parts)
-    alone = {part.system: part.name for part in parts if systems[part.system] == 1}
-    names = [*(alone.get(system, f"{system}, mean of folds") for system in systems), "ensemble"]
-    truth = small_truth(image_id, row, competition) if row["split"] == "train" else None
-
-    background = config.competition.background
-    image = small_image(row, maps.shape[1:], competition)
     step = map_step(int(row["height"]), int(row["width"]))
-    guess = np.concatenate(list(decision.shrunken(step).bands([start])))
+    return ImagePrediction(
+        _names(parts), maps, np.concatenate(list(decision.shrunken(step).bands([start]))),
+        small_image(row, maps.shape[1:], competition),
+        small_truth(image_id, row, competition) if row["split"] == "train" else None, step,
+    )  # fmt: skip
+
+
+def _names(parts: list[Part]) -> list[str]:
+    """Of the models and, last, the ensemble."""
+    networks = Counter(part.system for part in parts)
+    alone = {part.system: part.name for part in parts if networks[part.system] == 1}
+    return [*(alone.get(system, f"{system}, mean of folds") for system in networks), "ensemble"]
+
+
+def _panels(predicted: ImagePrediction, image_id: str, competition: Competition) -> dict[str, np.ndarray]:
+    """The pictures (h, w, 3) by their titles: image, truth, decision, errors, the ensemble and its models."""
+    background, image, step = competition.settings.background, predicted.image, predicted.step
     panels = {image_id + (f", one of {step} x {step} pixels" if step > 1 else ""): image}
-    if truth is not None:
-        panels["truth"] = overlay(image, truth, background)
-    panels["decision"] = overlay(image, guess, background)
-    if truth is not None:
-        panels["right, invented (red), missed (blue)"] = error_map(image, truth, guess, background)[0]
-    order = list(zip(names[-1:] + names[:-1], [maps[-1], *maps[:-1]], strict=True))
-    for name, map_ in order[: 1 if len(parts) == 1 else None]:  # of a single member the ensemble is itself
-        panels[name] = heat(map_) if binary else overlay(image, map_, background)
-    path = workspace.root / "look" / f"{image_id}.jpg"
-    save_picture(path, mosaic(panels))
+    if predicted.truth is not None:
+        panels["truth"] = overlay(image, predicted.truth, background)
+    panels["decision"] = overlay(image, predicted.decided, background)
+    if predicted.truth is not None:
+        errors = error_map(image, predicted.truth, predicted.decided, background)[0]
+        panels["right, invented (red), missed (blue)"] = errors
+    *models, ensemble = zip(predicted.names, predicted.maps, strict=True)
+    for name, map_ in [ensemble, *(models if len(models) > 1 else [])]:
+        panels[name] = heat(map_) if competition.channels == 1 else overlay(image, map_, background)
+    return panels
+
+
+def _score_rows(predicted: ImagePrediction, competition: Competition) -> list[dict]:
+    if predicted.truth is None:
+        return []
+    maps = (predicted.maps >= HALF).astype(np.uint8) if competition.channels == 1 else predicted.maps
     rows = []
-    for name, map_ in zip([*names, "decision"], [*maps, None], strict=True) if truth is not None else []:
-        labels = guess if map_ is None else (map_ >= HALF).astype(np.uint8) if binary else map_
-        counts = count_classes(truth, labels, len(competition.label_names))
-        rows.append({"": name, "score on the small map": metrics.image_scores(config.competition, counts[None])[0]})
-    return path, rows
+    for name, labels in zip([*predicted.names, "decision"], [*maps, predicted.decided], strict=True):
+        counts = count_classes(predicted.truth, labels, len(competition.label_names))
+        score = metrics.image_scores(competition.settings, counts[None])[0]
+        rows.append({"": name, "score on the small map": score})
+    return rows
 
 
 def decision_of(workspace: Workspace, parts: list[Part], binary: bool) -> tuple[Decision, list[Part]]:

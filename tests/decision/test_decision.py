@@ -8,12 +8,20 @@ import pytest
 from lib.competition import metrics
 from lib.config import Config
 from lib.config.competition import Competition
-from lib.decision.decision import cross_parts, fit_decision, fitted_threshold
+from lib.decision.decision import Decision, cross_parts, crossed_by_threshold, fitted_threshold
 from lib.oof.evaluate import Evaluation, count, quantised
 from lib.report.ensemble import best_elsewhere
 
 ONE_FOLD = np.zeros(8, int)
 GROUPS = np.array(list("aabbccdd"))
+
+
+def scores_of(oof, folds, config):
+    """The fitted threshold; the scores at one half, with it, and with those fitted on other images."""
+    threshold = fitted_threshold(oof, 0, np.ones(len(folds), bool), config)
+    crossed = crossed_by_threshold(oof, 0, folds, config)
+    scores = [metrics.score(config, oof.class_counts(0, at)) for at in (128, threshold)]
+    return threshold, *scores, None if crossed is None else metrics.score(config, crossed)
 
 
 def odd_group(bin_=77):
@@ -39,12 +47,12 @@ def test_one_fold_is_split_by_groups_always_alike_and_only_where_there_are_two()
 
 def test_a_threshold_of_one_fold_is_not_judged_on_its_own_images():
     oof, config = odd_group(), Competition(metric="mean_dice")
-    decision = fit_decision(oof, 0, ONE_FOLD, config, search=True)
-    assert decision.threshold <= 77 and decision.score > decision.half_score + 0.1
+    threshold, half, score, cross_score = scores_of(oof, ONE_FOLD, config)
+    assert threshold <= 77 and score > half + 0.1
     # Without group a nothing gains at .3: its images are left as they were.
-    assert decision.cross_score < decision.score - 0.1
-    one = fit_decision(Evaluation(oof.image_ids, oof.counts, groups=np.zeros(8)), 0, ONE_FOLD, config, search=True)
-    assert one.threshold == decision.threshold and one.cross_score is None
+    assert cross_score < score - 0.1
+    one_group = Evaluation(oof.image_ids, oof.counts, groups=np.zeros(8))
+    assert scores_of(one_group, ONE_FOLD, config)[::3] == (threshold, None)
 
 
 def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
@@ -54,10 +62,11 @@ def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
     probs = np.where(truth, rng.uniform(0.8, 1, truth.shape), rng.uniform(0, 0.85, truth.shape)).astype(np.float32)
     counts = np.stack([count(t, quantised(p[None]), (2, 256))[None] for t, p in zip(truth, probs, strict=True)])
     evaluation = Evaluation([str(i) for i in range(6)], counts)
-    decision = fit_decision(evaluation, 0, np.array([0, 0, 0, 1, 1, 1]), Competition(), search=True)
-    assert 0.78 < decision.threshold / 255 < 0.87
-    assert decision.half_score + 0.2 < decision.cross_score <= decision.score
-    assert (decision.apply(probs[0][None]) == (np.floor(probs[0] * 255 + 0.5) >= decision.threshold)).all()
+    threshold, half, score, cross_score = scores_of(evaluation, np.array([0, 0, 0, 1, 1, 1]), Competition())
+    assert 0.78 < threshold / 255 < 0.87
+    assert half + 0.2 < cross_score <= score
+    labels = Decision(threshold).labels(quantised(probs[0][None]))
+    assert (labels == (np.floor(probs[0] * 255 + 0.5) >= threshold)).all()
 
 
 def test_the_threshold_decides_as_one_half_where_images_disagree_on_another():
