@@ -97,7 +97,7 @@ def train_in_time(members: list[Member], config, competition, workspace: Workspa
         update = {"member_limit": team.leaders(budget.seconds(member) if team.leads else 0.0)}
         if len(budget.members) == 1 < len(members):
             update["checkpoints"] = max(EPOCHS_KEPT, config.train.checkpoints)
-            print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.weights epochs")
+            print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.checkpoints epochs")
         if member.fold == ALL:
             update |= trained_alike(member, workspace, update["member_limit"])
         train = config.train.model_copy(update=update)

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     forward = ensemble = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
     del nets  # it has its own
     fill = unseen_fill(competition.channels, config.competition.background, roi)
-    if config.pseudo.by == "agreement":
+    if config.pseudo.confidence == "agreement":
         forward, fill = Votes(ensemble), np.append(fill, np.float32(fill.min() > 0))
     check_disk(images, len(folds), competition.channels, config, workspace)
 
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> None:
     update_report(config)
     print(text_table([summary(fold, of_fold[fold], kept[fold]) for fold in folds]))
     if not chosen:
-        print("04: no tile is confident enough; 03 will train without pseudo-labels (see pseudo.by, pseudo.min_sure)")
+        print("04: no tile is confident enough; 03 will train without pseudo-labels (see pseudo.min_confidence)")
     print(f"04: {len(chosen)} of {len(rows)} tiles kept; see {folder / 'tiles.csv'}")
 
 
@@ -130,10 +130,10 @@ def clean(config) -> None:
     stage.begin()
     folder = workspace.clean_dir
     trained = sorted({member.fold for member in members})
-    confirm = config.clean.confirm > 0 and len(trained) > 1
-    if config.clean.confirm and not confirm:
-        print(f"04: only fold {trained[0]} has members, so none that trained on its labels judge them (clean.confirm); "
-              "train another fold to find more, and fewer that are right")  # fmt: skip
+    confirm = config.clean.in_sample_weight > 0 and len(trained) > 1
+    if config.clean.in_sample_weight and not confirm:
+        print(f"04: only fold {trained[0]} has members, so none that trained on its labels judge them "
+              "(clean.in_sample_weight); train another fold to find more, and fewer that are right")  # fmt: skip
 
     def ensemble(fold: int) -> Ensemble:
         own = [member for member in members if member.fold == fold]

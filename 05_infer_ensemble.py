@@ -2,10 +2,11 @@
 
     python 05_infer_ensemble.py configs/aerial.yaml
     python 05_infer_ensemble.py configs/aerial.yaml --infer.tta d4 --infer.window 768
-    python 05_infer_ensemble.py configs/aerial.yaml --infer.experiments base base-r1 --infer.weights swa ema
+    python 05_infer_ensemble.py configs/aerial.yaml --infer.experiments base base-r1 --infer.checkpoints swa ema
 
-    python 05_infer_ensemble.py configs/aerial.yaml --infer.window auto --infer.tta auto --infer.pays 0.002
-    python 05_infer_ensemble.py configs/aerial.yaml --infer.members greedy --infer.decide priors --infer.time_limit 25m
+    python 05_infer_ensemble.py configs/aerial.yaml --infer.window auto --infer.tta auto --infer.min_gain 0.002
+    python 05_infer_ensemble.py configs/aerial.yaml --infer.ensemble_weights greedy --infer.postprocess priors
+    python 05_infer_ensemble.py configs/aerial.yaml --infer.time_limit 25m
 
 First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
 images will get (cached), and fits the mixture and the decision on them. Writes, in work/<name>/: decision.json,

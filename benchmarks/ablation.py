@@ -228,7 +228,7 @@ class Bench:
         weights = ["swa", *(["last"] if base.train.swa.start < 1 else []), *(["ema"] if base.train.ema else [])]
         if home:
             trials.prepare_own_tiles(self.setting, variant.options, home)
-        options = {**variant.options, "infer.weights": f"[{', '.join(weights)}]"}
+        options = {**variant.options, "infer.checkpoints": f"[{', '.join(weights)}]"}
         where = self.experiment(own), self.args.fold, seed, self.args.seconds
         found = trials.train(self.setting, *where, options, home, again and own == name)
         found["scores"].setdefault("last", found["scores"]["swa"])  # the same weights where SWA is off

@@ -123,7 +123,7 @@ def main() -> None:
     content = np.random.default_rng(0).random((args.images, 2))
     folds = timed("folds", lambda: make_folds(groups, content, Folds(k=5)))
     tiles = pd.DataFrame({"image_id": names, "group": groups, "object": folds > 0, "pseudo": False})
-    timed("sampler", lambda: BalancedSampler(tiles, Sampling(alike="images"), 0.0, 1).keys(0))
+    timed("sampler", lambda: BalancedSampler(tiles, Sampling(balance="images"), 0.0, 1).keys(0))
     true = {(2 * i, 2 * i + 1) for i in range(planted)}
     after, gib = used(args.jobs)
     result = {

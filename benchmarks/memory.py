@@ -164,7 +164,7 @@ def write_config(raw: Path, height: int, classes: int) -> Path:
         "train": {"epochs": 300, "evaluations": 0, "batch_size": BATCH, "precision": "fp32"},
         "infer": {"window": WINDOW, "overlap": OVERLAP, "scale": 1.0, "batch_size": BATCH, "precision": "fp32",
                   "backend": "eager"},
-        "pseudo": {"rounds": 1, "min_sure": 0.5, "max_tiles": 100},
+        "pseudo": {"rounds": 1, "min_confidence": 0.5, "max_tiles": 100},
         "report": {"pictures": 1},
     }  # fmt: skip
     settings["competition"]["metadata"] = "metadata.csv"

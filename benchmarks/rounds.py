@@ -65,7 +65,7 @@ from lib.workspace import Workspace, file_fingerprint, read_json, round_experime
 
 LOG = trials.Log(trials.RESULTS / "rounds.jsonl")
 START_SECONDS = 15  # of a script, until it works; a guess for the forecast
-COMMON = {"train.threads": "1", "infer.weights": "[swa]"}
+COMMON = {"train.threads": "1", "infer.checkpoints": "[swa]"}
 SOFT = {"pseudo.source": "per_fold", "pseudo.hard": "false"}
 REFERENCES = "round0", "round0_longer", "round1"
 
@@ -94,8 +94,8 @@ ROUNDS = {
     "round1_ensemble": first_round(source="ensemble"),
 }
 ARMS = ROUNDS | {
-    "round1_entropy": first_round(by="entropy"),
-    "round1_agreement": replace(first_round(by="agreement"), labeling={"infer.tta": "flips"}),
+    "round1_entropy": first_round(confidence="entropy"),
+    "round1_agreement": replace(first_round(confidence="agreement"), labeling={"infer.tta": "flips"}),
     "round1_objects": first_round(background_keep="0"),
     "round1_quota": first_round(class_quota="20"),
     "round1_shifted": first_round(shift="0.5"),

@@ -75,7 +75,7 @@ SWITCHES = {
         "swa_annealed last",
     ),
     "epoch_ensemble": Switch(
-        "train", {"train.checkpoints": "4"}, {}, "05", "baseline", {"infer.weights": "[epochs]"}
+        "train", {"train.checkpoints": "4"}, {}, "05", "baseline", {"infer.checkpoints": "[epochs]"}
     ),
     "resize_ensemble": Switch(
         "train", {"train.scale": "0.75"}, {"train.scale": "1"}, "05", with_baseline=True
@@ -96,7 +96,7 @@ SWITCHES = {
     "foreground_share": Switch(
         "train", {"train.sampling.foreground_share": "0.5"}, {"train.sampling.foreground_share": "0"}, need=BACKGROUND
     ),
-    "alike_images": Switch("train", {"train.sampling.alike": "images"}, {"train.sampling.alike": "tiles"}),
+    "alike_images": Switch("train", {"train.sampling.balance": "images"}, {"train.sampling.balance": "tiles"}),
     "color": Switch("train", {"augment.color": "1"}, {"augment.color": "0"}),
     "heavy_augmentation": Switch("train", {"augment.preset": "heavy"}, {"augment.preset": "medium"}),
     "copy_paste": Switch("train", {"augment.mix": "copypaste"}, {"augment.mix": "none"}),

@@ -129,8 +129,8 @@ def _leaves(values: dict, prefix: str = "") -> list[tuple[str, object]]:
 def _given(words: Iterable[str]) -> list[tuple[str, str]]:
     """The options on a command line, those outside a setting's hash left out.
 
-    >>> _given(["--train.lr", "0.1", "--competition.root", "x", "--infer.weights", "swa", "ema"])
-    [('infer.weights', 'swa ema'), ('train.lr', '0.1')]
+    >>> _given(["--train.lr", "0.1", "--competition.root", "x", "--infer.checkpoints", "swa", "ema"])
+    [('infer.checkpoints', 'swa ema'), ('train.lr', '0.1')]
     """
     values: dict[str, list[str]] = {}
     key = ""
@@ -340,7 +340,7 @@ def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Infer
     members = [m for m in workspace.members(experiments) if (m.fold, m.seed) == (fold, seed)]
     if len(members) != len(experiments):
         raise UserError(f"{experiments} have {len(members)} members of fold {fold} and seed {seed}")
-    parts = parts_of(members, config.infer.weights)
+    parts = parts_of(members, config.infer.checkpoints)
     session = Session.open(config)
     engine, here = session.engine(parts), session.folds[session.folds["fold"] == fold]
     for rows in (here.head(1), here):

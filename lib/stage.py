@@ -16,13 +16,13 @@ from pathlib import Path
 
 from lib.config.affects import default_of
 from lib.config.config import Config
+from lib.config.old_names import OLD_NAMES
 from lib.files import file_fingerprint, read_json, stamp, write_json
 from lib.system.memory import peak_gib
 
 FORMAT = 2
 EXTERNAL = "competition.external."
 THE_IMAGES = "option the images"  # of 01 in format 1: path -> size and seconds
-RENAMED: dict[str, str] = {}  # an option's name in older manifests -> its name now
 
 
 class Stage:
@@ -177,7 +177,7 @@ def renamed(made_from: dict) -> Iterator[tuple[str, object]]:
             for source in value:
                 yield from _flat(source, f"option {EXTERNAL}{source['name']}.")
         else:
-            yield f"option {RENAMED.get(name, name)}", value
+            yield f"option {OLD_NAMES.get(name, name)}", value
 
 
 def _flat(values: dict, prefix: str) -> Iterator[tuple[str, object]]:

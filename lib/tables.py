@@ -61,7 +61,7 @@ ADDED = ("content", "label")  # what tables of older versions lack: an empty tex
 PSEUDO_TILES = {
     **TILES,
     "fold": ("int64", "fold whose members may train on it; -1: any"),
-    "confidence": ("float64", "as pseudo.by says, 0 to 1"),
+    "confidence": ("float64", "as pseudo.confidence says, 0 to 1"),
 }
 
 # Training images beside their prediction, the worst suspects first.
@@ -71,7 +71,7 @@ CLEAN_IMAGES = {
     "short": ("float64", "how much lower it is than the members would expect if the label were right"),
     "seen_miou": ("Float64", "the same of another fold's members, which trained on it; empty where none judged"),
     "seen_short": ("Float64", "how much lower that is than these would expect"),
-    "doubt": ("float64", "mean of both shortfalls, weighed by clean.confirm; the first where there is no other"),
+    "doubt": ("float64", "mean of both shortfalls, by clean.in_sample_weight; the first where there is no other"),
     "object_pixels": ("int64", "pixels, as stored, that label or members take for object"),
     "suspect": ("bool", "whether the label is listed as noisy"),
 }

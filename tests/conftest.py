@@ -69,7 +69,7 @@ def make_tiny(folder: Path) -> Path:
         "model": {"architecture": "tiny"},
         "train": {"epochs": 2, "batch_size": 4, "crop": 64, "lr": 0.01, "workers": 0, "evaluations": 0,
                   "precision": "fp32", "swa": {"start": 0.5, "every": 0.5, "bn_batches": 2}},
-        "pseudo": {"rounds": 1, "min_sure": 0.0, "patience": 0},  # two steps of training need not help
+        "pseudo": {"rounds": 1, "min_confidence": 0.0, "patience": 0},  # two steps of training need not help
         "infer": {"precision": "fp32", "window": 96},
         "report": {"pictures": 1},
         "workspace": str(folder / "work"),

@@ -128,7 +128,7 @@ def test_keys_hold_what_a_score_depends_on_and_nothing_else(tiny):
 
 def test_options_reach_the_scripts_after_the_users_own(tiny):
     setting = trials.Setting.of(str(tiny), ["--train.lr", "0.02"])
-    assert setting.config({"train.lr": "0.5", "infer.weights": "[swa, last]"}).train.lr == 0.5
+    assert setting.config({"train.lr": "0.5", "infer.checkpoints": "[swa, last]"}).train.lr == 0.5
     assert setting.config({"model.options": "{depth: 3}"}).model.options == {"depth": 3}
     assert setting.config().train.lr == 0.02
     assert setting.changes({"train.lr": "0.03"}) and not setting.changes({"train.lr": "0.02"})
@@ -298,8 +298,9 @@ def test_options_of_the_labeling_are_not_the_trainings(pretended, monkeypatch, t
     monkeypatch.setattr(trials, "train", lambda *all_, plain=trials.train: met.update(train=all_[5]) or plain(*all_))
     pretended("--seeds", "1", "--arms", "round1_agreement")
     words = met["04_pseudo_label.py"]
-    assert words[words.index("--infer.tta") + 1] == "flips" and words[words.index("--pseudo.by") + 1] == "agreement"
-    assert met["train"]["pseudo.by"] == "agreement" and "infer.tta" not in met["train"]
+    assert words[words.index("--infer.tta") + 1] == "flips"
+    assert words[words.index("--pseudo.confidence") + 1] == "agreement"
+    assert met["train"]["pseudo.confidence"] == "agreement" and "infer.tta" not in met["train"]
     line = json.loads((tmp_path / "rounds.jsonl").read_text().splitlines()[-1])
     assert line["options"]["infer.tta"] == "flips" and line["kind"] == "round1_agreement"
 

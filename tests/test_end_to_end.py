@@ -224,7 +224,7 @@ def test_masks_as_palette_images_and_several_classes(tmp_path):
         "preprocess": {"tile_size": 64}, "folds": {"k": 2, "leak_check": False}, "model": {"architecture": "tiny"},
         "train": {"epochs": 20, "batch_size": 4, "lr": 0.03, "workers": 0, "evaluations": 1, "precision": "fp32",
                   "loss": {"terms": {"ce": 1}}},
-        "infer": {"precision": "fp32", "weights": ["swa", "best"]}, "report": {"pictures": 1},
+        "infer": {"precision": "fp32", "checkpoints": ["swa", "best"]}, "report": {"pictures": 1},
         "workspace": str(tmp_path / "work"), "jobs": 1,
     }  # fmt: skip
     path = tmp_path / "c.yaml"
@@ -235,9 +235,8 @@ def test_masks_as_palette_images_and_several_classes(tmp_path):
     assert about["oof_score"] > 0.6  # three flat colours are easy; chance is near 0.2
     page = (tmp_path / "work/report/index.html").read_text()
     assert all(f'<section id="{name}">' in page for name in ("oof", "galleries", "ensemble")) and "Confusion" in page
-    run(
-        "05_infer_ensemble", path, "--augment.preset", "light", "--infer.decide", "priors", "--infer.members", "simplex"
-    )
+    fitted = ["--infer.postprocess", "priors", "--infer.ensemble_weights", "simplex"]
+    run("05_infer_ensemble", path, "--augment.preset", "light", *fitted)
     decision = json.loads((tmp_path / "work/decision.json").read_text())
     assert len(decision["factors"]) == 3 and decision["score"] >= about["oof_score"] - 0.01
 
@@ -252,7 +251,8 @@ def test_whole_images_are_shrunk_and_answers_restored_to_the_original_size(tiny,
 
 
 def test_checkpoints_and_experiments_of_other_sizes_make_one_ensemble(tiny, capsys):
-    keeping = ["--train.checkpoints", "2", "--train.soup", "true", "--infer.weights", "epochs", "mean", "soup", "best"]
+    keeping = ["--train.checkpoints", "2", "--train.soup", "true"]
+    keeping += ["--infer.checkpoints", "epochs", "mean", "soup", "best"]
     for stage in ("01_preprocess", "02_make_folds"):
         run(stage, tiny)
     run("03_train", tiny, *keeping)
@@ -260,7 +260,7 @@ def test_checkpoints_and_experiments_of_other_sizes_make_one_ensemble(tiny, caps
     done = json.loads((tiny.parent / "work/runs/half/fold0_seed42/done.json").read_text())
     assert {"swa", "epochs", "mean", "soup", "best"} == done["scores"].keys()  # nothing was scored: `best` is `last`
     assert done["skipped_steps"] == 0
-    ensemble = ["--infer.experiments", "base", "half", "--infer.weights", "epochs", "mean"]
+    ensemble = ["--infer.experiments", "base", "half", "--infer.checkpoints", "epochs", "mean"]
     run("05_infer_ensemble", tiny, *ensemble, "--infer.window", "0")
     about = json.loads(next((tiny.parent / "work/submissions").glob("*.json")).read_text())
     kinds = [name.partition("seed42 ")[2] for name in about["members"] if "fold0" in name]
@@ -285,12 +285,12 @@ def test_another_sample_parts_one_folder_anew(tiny, capsys):
 def test_one_limit_for_all_members_leaves_out_what_it_is_not_enough_for(tiny, capsys):
     for stage in ("01_preprocess", "02_make_folds"):
         run(stage, tiny)
-    limit = ["--train.seeds", "42", "43", "--train.time_limit", "4s", "--train.shortest", "3s"]
+    limit = ["--train.seeds", "42", "43", "--train.time_limit", "4s", "--train.min_member_time", "3s"]
     run("03_train", tiny, *limit)
     out = capsys.readouterr().out
-    assert "enough for 1 of 4 members" in out and "--infer.weights epochs" in out
+    assert "enough for 1 of 4 members" in out and "--infer.checkpoints epochs" in out
     assert [p.parent.name for p in (tiny.parent / "work/runs/base").glob("*/done.json")] == ["fold0_seed42"]
-    run("05_infer_ensemble", tiny, *limit, "--infer.weights", "epochs")
+    run("05_infer_ensemble", tiny, *limit, "--infer.checkpoints", "epochs")
     assert "base seed42 checkpoint4" in capsys.readouterr().out
     run("03_train", tiny, *limit)
     assert "up to date" in capsys.readouterr().out

@@ -22,7 +22,7 @@ class Clean(Section):
     list_below: Annotated[float, Interval(ge=-1, le=1)] = 0.3
     """Tiles and images are suspects whose mean IoU with their label is lower, by more than this, than the calibrated
     probabilities of the members that judge let expect; -1 lists all."""
-    confirm: Share = 0.75
+    in_sample_weight: Share = 0.75
     """Of how far agreement falls short, the share that members of another fold say, which trained on the label; the
     rest those say that never saw it. The former know the stain, place or annotator, and a short training learns no
     single wrong label by heart; a long one may. With 0, or where only one fold has members, the latter judge alone;
@@ -36,8 +36,8 @@ class Clean(Section):
     drop_below: Share = 0.1
     """Mean IoU below which a suspect is hopeless and dropped."""
     relabel_below: Share = 0.3
-    """Mean IoU below which a suspect is bad, and treated as `bad` says."""
-    bad: Literal["relabel", "weigh"] = "relabel"
+    """Mean IoU below which a suspect is bad, and treated as `on_bad_label` says."""
+    on_bad_label: Literal["relabel", "weigh"] = "relabel"
     """Bad tiles get the out-of-fold probabilities as their label, or the weight `weight`."""
     weight: Annotated[Share, Affects("member", when=lambda config: config.clean.use)] = 0.3
     """Weight in the loss of bad tiles that are weighed."""

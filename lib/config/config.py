@@ -56,7 +56,7 @@ class Config(Section):
         for name in (name for name, chosen in wrong.items() if asked and chosen):
             raise ValueError(
                 f"{asked}: {name} by the scores of images that are not trained on, and there are none; leave it out "
-                "(infer.weights mean averages checkpoints without scores)"
+                "(infer.checkpoints mean averages checkpoints without scores)"
             )
         return self
 

@@ -17,7 +17,7 @@ class Infer(Section):
 
     experiments: list[str] = []
     """Experiments whose members are averaged; empty for the best pseudo-label round's."""
-    weights: Annotated[
+    checkpoints: Annotated[
         list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]],
         Affects("score", "answer"),
     ] = ["swa"]
@@ -31,16 +31,17 @@ class Infer(Section):
     network, for competitions that forbid ensembles. It trains as long as a fold's member, under
     `train.time_limit` too. No out-of-fold map can judge it: decision and scores are those of
     the folds' members of the same experiment and seed, trained alike but on fewer images."""
-    members: Literal["equal", "greedy", "simplex"] = "equal"
+    ensemble_weights: Literal["equal", "greedy", "simplex"] = "equal"
     """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with
     replacement, or searched among all shares. Searched on a sample of out-of-fold pixels, decided on whole maps."""
-    mean: Literal["arithmetic", "geometric", "power"] = "arithmetic"
+    averaging: Literal["arithmetic", "geometric", "power"] = "arithmetic"
     """How their maps are averaged; a seed's folds among themselves always arithmetically: no image has maps of two."""
     power: Annotated[float, Gt(0)] = 2.0
     """Exponent of the power mean; above 1 leans to the surer member."""
     window: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects("score", "pseudo", "clean", "answer")] = 0
     """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context. `auto`: 05 tries
-    1, 1.5 and 2 times the size trained on, as far as the images reach, and keeps what `pays`; 03 and 04 take 0."""
+    1, 1.5 and 2 times the size trained on, as far as the images reach, and keeps what gains `min_gain`; 03 and 04
+    take 0."""
     overlap: Annotated[float, Interval(ge=0, lt=1), Affects("score", "pseudo", "clean", "answer")] = 0.5
     """Share of a window that the next one covers again; 0 for none."""
     scale: Annotated[float, Ge(0), Affects("score", "pseudo", "clean", "answer")] = 0
@@ -76,8 +77,8 @@ class Infer(Section):
     `rotate=0,90,180,270`, `scale=1,1.5,2`, `brightness=0.9,1,1.1`; `flips` (4 views), `d4` (all 8 of the square).
     `merge=gmean` (or `max`, `min`, `tsharpen`) in place of their mean. `free`: each window is seen once, but its
     neighbours flipped otherwise, so that their overlaps average views. `auto`: 05 tries none, free, hflip, vflip, flips
-    and d4, and keeps what `pays`; 04 takes none."""
-    pays: Annotated[float, Ge(0), Affects()] = 0.001
+    and d4, and keeps what gains `min_gain`; 04 takes none."""
+    min_gain: Annotated[float, Ge(0), Affects()] = 0.001
     """`auto` of `window` and `tta` keeps what has the highest out-of-fold score after this is taken off for every
     doubling of the seconds; images of one group alone decide nothing."""
     trial_limit: Annotated[Seconds, Gt(0), Affects()] = 180
@@ -98,13 +99,14 @@ class Infer(Section):
     """Threshold of one class: 0.5, or fitted on out-of-fold maps; it leaves 0.5 as far as groups of images agree that
     this gains. Several classes with a background: argmax, and `fit` never answers a class where groups of images agree
     that this gains. Where an empty answer scores best on out-of-fold maps, `fit` leaves all answers empty."""
-    decide: list[Literal["objects", "largest", "holes", "priors"]] = []
+    postprocess: list[Literal["objects", "largest", "holes", "priors"]] = []
     """What else is fitted on out-of-fold maps: `objects` (drawn from a low threshold on, where they reach a high one
     and an area; each of several classes has its own, against background or, without one, the next likely class),
     `largest` (only the largest object of an image and class), of one class `holes` (small ones are filled), of several
     `priors` (a factor for each, before argmax). The table says what it gains on folds it was not fitted on."""
     maps_gib: Annotated[float, Gt(0), Affects()] = 64.0
-    """Disk for out-of-fold maps, before compression, when `members`, `mean` or `decide` needs them whole."""
+    """Disk for out-of-fold maps, before compression, when `ensemble_weights`, `averaging` or `postprocess` needs them
+    whole."""
     time_limit: Seconds = 0
     """Time for all of 05 (`9h`, `25m`, `90s`); 0 for no limit. Every test window gets one pass of the best network that
     there is time for, before any gets a second. Then windows get more networks, the most worthwhile first, and then

@@ -81,9 +81,9 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
                 _put(values, "infer.folds", config.infer.folds)  # no fold has a member
         if config.preflight:
             _put(values, "train.sampling.samples_per_epoch", config.train.batch_size or 8)
-        if {"epochs", "mean", "soup"} & set(config.infer.weights):
+        if {"epochs", "mean", "soup"} & set(config.infer.checkpoints):
             _put(values, "train.checkpoints", max(2, config.train.checkpoints))
-        if config.pseudo.by == "agreement":
+        if config.pseudo.confidence == "agreement":
             _put(values, "infer.tta", "hflip")  # votes to compare
         if config.infer.roi == "coarse":
             _put(values, "infer.roi", "content")

@@ -24,12 +24,13 @@ class Pseudo(Section):
     source: Literal["per_fold", "ensemble"] = "per_fold"
     """Whose predictions become labels: `per_fold` (for a fold, only members that never saw its
     validation groups: the OOF score stays honest) or `ensemble` (all members)."""
-    by: Literal["sure", "entropy", "agreement"] = "sure"
-    """How confident a tile is, 0 to 1: its share of `sure` pixels; 1 less the mean entropy of its pixels, in units of
-    the largest; or 1 less twice the standard deviation of the votes of members and TTA views, mean over its pixels."""
-    sure: Annotated[float, Interval(gt=0.5, lt=1)] = 0.9
+    confidence: Literal["sure", "entropy", "agreement"] = "sure"
+    """How confident a tile is, 0 to 1: its share of pixels above `pixel_confidence`; 1 less the mean entropy of its
+    pixels, in units of the largest; or 1 less twice the standard deviation of the votes of members and TTA views, mean
+    over its pixels."""
+    pixel_confidence: Annotated[float, Interval(gt=0.5, lt=1)] = 0.9
     """Probability above which (or, for its complement, below which) a pixel is sure."""
-    min_sure: Share = 0.9
+    min_confidence: Share = 0.9
     """Confidence from which a tile is kept."""
     background_keep: Share = 0.3
     """Share of the confident tiles without object that is kept; 0 for tiles with object only."""

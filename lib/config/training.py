@@ -79,21 +79,21 @@ class Sampling(Section):
     foreground_share_end: Share | None = None
     """Where `foreground_share` has moved to, evenly, when the training ends (0: the tiles' own share); left out, it
     stays."""
-    alike: Literal["tiles", "images", "groups", "classes"] = "tiles"
+    balance: Literal["tiles", "images", "groups", "classes"] = "tiles"
     """What is drawn equally often: every tile, every image however large it is, every group, or every class: a tile
     comes in the turn of each class that it has a pixel of, and tiles without any have a turn of their own."""
     difficulty: str = ""
     """Name of an experiment, trained before, whose mistakes are drawn more often: images come in proportion to 1.05
-    less their out-of-fold score there, large or small (`alike` has no say). Empty for none."""
+    less their out-of-fold score there, large or small (`balance` has no say). Empty for none."""
     samples_per_epoch: Annotated[int, Ge(0)] = 0
     """Samples of one epoch; 0 means as many as there are tiles."""
 
     @model_validator(mode="after")
     def _consistent(self):
-        if self.difficulty and self.alike in ("groups", "classes"):
+        if self.difficulty and self.balance in ("groups", "classes"):
             raise ValueError(
-                f"train.sampling.difficulty draws image by image, so that {self.alike} cannot come equally often; "
-                "leave out train.sampling.alike or train.sampling.difficulty"
+                f"train.sampling.difficulty draws image by image, so that {self.balance} cannot come equally often; "
+                "leave out train.sampling.balance or train.sampling.difficulty"
             )
         return self
 
@@ -166,8 +166,8 @@ class Train(Section):
     `epochs` is not used. 0 for no limit."""
     time_limit: Annotated[Seconds, Affects()] = 0
     """Time for the whole call, all its members and their evaluation together (`25m`); each gets its share of it as
-    `member_limit`. Where that is less than `shortest`, fewer members are trained: seeds go first, then folds."""
-    shortest: Annotated[Seconds, Affects()] = 60
+    `member_limit`. Where that is less than `min_member_time`, fewer members are trained: seeds go first, then folds."""
+    min_member_time: Annotated[Seconds, Affects()] = 60
     """Training time of a member below which `time_limit` rather leaves members out."""
     scale: Annotated[float, Interval(gt=0, le=1), Affects("member", "pseudo", "clean")] = 1.0
     """Tiles are shrunk by this before they are cropped and trained on, windows alike: smaller images without
@@ -210,18 +210,19 @@ class Train(Section):
     """Decay per step of an exponential moving average of the weights; 0 turns it off."""
     swa: Swa = Swa()
     checkpoints: Annotated[int, Ge(0)] = 0
-    """Weights kept at so many moments, evenly spread over the training's end: `infer.weights epochs` averages their
+    """Weights kept at so many moments, evenly spread over the training's end: `infer.checkpoints epochs` averages their
     maps, `mean` uses the average of their weights."""
     checkpoints_from: Annotated[float, Interval(ge=0, lt=1)] = 0.6
     """Share of the training after which checkpoints are kept."""
     soup: bool = False
-    """Greedy soup (Wortsman et al. 2022, arXiv:2203.05482) of the checkpoints, best first, for `infer.weights soup`:
-    chosen on the fold's own images, which flatters its out-of-fold score."""
+    """Greedy soup (Wortsman et al. 2022, arXiv:2203.05482) of the checkpoints, best first, for
+    `infer.checkpoints soup`: chosen on the fold's own images, which flatters its out-of-fold score."""
     sampling: Sampling = Sampling()
     loss: Loss = Loss()
     evaluations: Annotated[int, Ge(0)] = 1
     """How often the fold's whole images are scored, evenly spread over the training, before its end. At the end they
-    are scored once more, and the best of all these networks is `infer.weights best`. 0: never, and `best` is `last`."""
+    are scored once more, and the best of all these networks is `infer.checkpoints best`. 0: never, and `best` is
+    `last`."""
     workers: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects()] = "auto"
     """Processes that read and augment; 0 for the training's own. `auto`: none where the network computes on the CPU,
     whose cores they would take from it, else one for each core, at most 8."""

@@ -161,7 +161,7 @@ def soft_target(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 class BalancedSampler:
     """Which tiles an epoch sees: object and background by `foreground_share`, pseudo-labels by their own share.
 
-    Within each of them every tile, image, group or class comes equally often, as `alike` says, or images by their
+    Within each of them every tile, image, group or class comes equally often, as `balance` says, or images by their
     difficulty.
 
     A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and
@@ -182,10 +182,10 @@ class BalancedSampler:
             "any": np.flatnonzero(~is_pseudo),
         }
         self.config, self.seed = config, seed
-        owner = {"images": "image_id", "groups": "group"}.get("images" if config.difficulty else config.alike)
+        owner = {"images": "image_id", "groups": "group"}.get("images" if config.difficulty else config.balance)
         self.owners = tiles[owner].to_numpy() if owner else np.zeros(len(tiles))
         self.weights = tiles["difficulty"].to_numpy() + EASIEST if config.difficulty else None
-        self.classes = _classes_held(tiles) if config.alike == "classes" else None
+        self.classes = _classes_held(tiles) if config.balance == "classes" else None
         self.pseudo_share = pseudo_share if is_pseudo.any() else 0.0
         self.size = config.samples_per_epoch or len(self.pools["any"])
 
@@ -230,7 +230,7 @@ class BalancedSampler:
         return np.concatenate([rng.permutation(round_) for round_ in rounds])[:count]
 
     def _decks(self, tiles: np.ndarray) -> list[np.ndarray]:
-        """The tiles of every owner; with `alike: classes`, a tile is owned by all classes that it holds."""
+        """The tiles of every owner; with `balance: classes`, a tile is owned by all classes that it holds."""
         if self.classes is None:
             owners, _ = pd.factorize(self.owners[tiles])  # numbered as they first appear
             return np.split(tiles[np.argsort(owners, kind="stable")], np.cumsum(np.bincount(owners))[:-1])

@@ -63,21 +63,21 @@ class Crossed:
 
 def needs_maps(config: Config, systems: int) -> bool:
     """Whether what is asked for is more than thresholds on the mean of all networks."""
-    return bool(config.infer.decide) or config.infer.gated or mixes(config, systems)
+    return bool(config.infer.postprocess) or config.infer.gated or mixes(config, systems)
 
 
 def mixes(config: Config, systems: int) -> bool:
-    return systems > 1 and (config.infer.members != "equal" or config.infer.mean != "arithmetic")
+    return systems > 1 and (config.infer.ensemble_weights != "equal" or config.infer.averaging != "arithmetic")
 
 
 def check_decide(config: Config, competition: Competition) -> None:
-    """Raises UserError when `infer.decide` asks for what this competition's labels cannot have."""
+    """Raises UserError when `infer.postprocess` asks for what this competition's labels cannot have."""
     one = competition.channels == 1
-    wrong = [word for word in config.infer.decide if word == ("priors" if one else "holes")]
+    wrong = [word for word in config.infer.postprocess if word == ("priors" if one else "holes")]
     if wrong:
         raise UserError(
-            f"infer.decide {wrong[0]}: this is for competitions of {'several classes' if one else 'one class'}, and "
-            f"{config.competition.name} has {'one' if one else 'several'}; leave it out"
+            f"infer.postprocess {wrong[0]}: this is for competitions of {'several classes' if one else 'one class'}, "
+            f"and {config.competition.name} has {'one' if one else 'several'}; leave it out"
         )
 
 
@@ -107,7 +107,7 @@ class Fitting(ObjectRules):
         self.search = oof.binary and config.infer.threshold == "fit"
         self.whole = WholeMaps(oof, maps, n_labels, config)
         # Rules of objects can leave out a class themselves; behind factors the counts of argmax are not those decided.
-        fitted = {"objects", "largest", "priors"} & set(config.infer.decide) or config.infer.threshold == "half"
+        fitted = {"objects", "largest", "priors"} & set(config.infer.postprocess) or config.infer.threshold == "half"
         self.may_leave_out = oof.beside is not None and config.competition.background and not fitted
 
     def fit(self, chosen: list[np.ndarray]) -> list[Decision]:
@@ -116,14 +116,14 @@ class Fitting(ObjectRules):
         mixes = self.mixes(chosen)
         gates = self.gates(mixes, chosen)
         factors = [None] * len(chosen)
-        if not self.oof.binary and "priors" in self.config.infer.decide:
+        if not self.oof.binary and "priors" in self.config.infer.postprocess:
             factors = self.whole.factors(mixes, gates, chosen)
         made = zip(mixes, gates, factors, chosen, strict=True)
         return [self.decision(Decision(None, mix=m, gates=g, factors=f), images) for m, g, f, images in made]
 
     def decision(self, decision: Decision, chosen: np.ndarray) -> Decision:
         """The decision with threshold and rules of objects that are found on the images where `chosen` (N,) is true."""
-        decide = self.config.infer.decide
+        decide = self.config.infer.postprocess
         if self.oof.binary:
             counts = self.counts(decision.mix, decision.gates)
             threshold = fitted_threshold(counts, 0, chosen, self.config.competition) if self.search else HALF
@@ -142,8 +142,8 @@ class Fitting(ObjectRules):
         infer = self.config.infer
         if not mixes(self.config, self.systems):
             return [None] * len(chosen)
-        mix = Mix(equal(self.systems), infer.mean, infer.power)
-        if infer.members == "equal":
+        mix = Mix(equal(self.systems), infer.averaging, infer.power)
+        if infer.ensemble_weights == "equal":
             return [mix] * len(chosen)
         return [replace(mix, weights=weights) for weights in self.whole.weights(mix, chosen)]
 

@@ -117,7 +117,7 @@ class ObjectRules(Counting):
     def trials(self, pieces: Pieces, total: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[Rule, Change, float]]:
         """Rules for a label, what they change, and the score of the chosen images; `total`: counts (N, n, 3) without
         the label's objects."""
-        decide = self.config.infer.decide
+        decide = self.config.infer.postprocess
         for j, low in enumerate(self.lows):
             images, moved, largest, change = pieces.moved(j, (len(self.highs), len(self.areas)), chosen)
             still, here = chosen.copy(), total[images]

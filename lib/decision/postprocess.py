@@ -57,7 +57,7 @@ def find_objects(bands: Iterable[tuple[np.ndarray, np.ndarray]], connectivity: i
         if total > MOST:
             raise UserError(
                 f"a map falls into more than {MOST} objects, too many to be looked at one by one; its members are too "
-                "unsure for infer.decide objects, holes or largest: leave these out"
+                "unsure for infer.postprocess objects, holes or largest: leave these out"
             )
     area, peak, rim = (np.concatenate(column) for column in zip(*columns, strict=True))
     rim[last[last >= 0]] = True

@@ -58,13 +58,13 @@ class WholeMaps:
         return gated(probs, seen, gates or ()), seen
 
     def weights(self, mix: Mix, chosen: list[np.ndarray]) -> list[Weights]:
-        """The systems' weights, as `infer.members` asks for: searched on a sample of pixels, then on whole maps."""
+        """The systems' weights by `infer.ensemble_weights`: searched on a sample of pixels, then on whole maps."""
         infer, competition, systems = self.config.infer, self.config.competition, len(mix.weights)
         starts = []
         for images in chosen:
             judge = Judge(self.oof.points.of(images), self.n_labels, mix, competition, self.search)
             single = [normalised(np.eye(systems)[i]) for i in range(systems)]
-            starts.append([normalised(sampled_weights(judge, systems, infer.members)), *single])
+            starts.append([normalised(sampled_weights(judge, systems, infer.ensemble_weights)), *single])
         told = infer.gated
 
         def count(tried: list[Weights]) -> np.ndarray:

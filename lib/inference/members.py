@@ -63,7 +63,7 @@ def parts_of(members: list[Member], weights: list[str]) -> list[Part]:
         for kind in weights:
             kept = len(list(member.path.glob("checkpoint*_weights.pt"))) if kind == "epochs" else 0
             if kind == "epochs" and not kept:
-                raise UserError(f"infer.weights epochs: {member.name} kept no checkpoints; train it with "
+                raise UserError(f"infer.checkpoints epochs: {member.name} kept no checkpoints; train it with "
                                 "train.checkpoints 4, for example")  # fmt: skip
             parts += [Part(member, f"checkpoint{i + 1}") for i in range(kept)] if kept else [Part(member, kind)]
     return parts
@@ -151,11 +151,11 @@ def chosen_parts(session: Session) -> tuple[list[Part], list[Part]]:
     if (session.folds["fold"] < 0).all():
         if config.infer.folds != "all":
             raise UserError(f"{workspace.folds} has no fold to validate on: {ONE_GROUP}")
-        return [], parts_of(workspace.members(experiments, of_all=True), config.infer.weights)
-    parts = parts_of(workspace.members(experiments), config.infer.weights)
+        return [], parts_of(workspace.members(experiments, of_all=True), config.infer.checkpoints)
+    parts = parts_of(workspace.members(experiments), config.infer.checkpoints)
     if config.infer.folds == "each":
         return parts, parts
-    final = parts_of(workspace.members(experiments, of_all=True), config.infer.weights)
+    final = parts_of(workspace.members(experiments, of_all=True), config.infer.checkpoints)
     judged = {part.system for part in parts}
     like = [part for part in final if part.system in judged]
     if not like:

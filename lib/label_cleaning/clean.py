@@ -122,7 +122,7 @@ class Cleaner:
 
     def _doubt(self, short: float, seen_short: float | None) -> float:
         """How far agreement falls short, of those that never saw a label and, if any, of those that trained on it."""
-        share = self.config.clean.confirm
+        share = self.config.clean.in_sample_weight
         return round(short if seen_short is None else (1 - share) * short + share * seen_short, 4)
 
     def _mended(self, tile_id: str) -> Path:
@@ -167,4 +167,4 @@ def verdict(miou: float, config: Clean) -> str:
     """What happens to a suspect: `drop`, `relabel` or `weigh`, else `keep`."""
     if miou < config.drop_below:
         return "drop"
-    return config.bad if miou < config.relabel_below else "keep"
+    return config.on_bad_label if miou < config.relabel_below else "keep"

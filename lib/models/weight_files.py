@@ -48,7 +48,7 @@ def check_finite(state: dict[str, torch.Tensor], path: Path) -> None:
             raise UserError(
                 f"{path.parent.parent.name}/{path.parent.name}: {path.name} holds values that are not finite (NaN or "
                 f"infinite) in {name}, so it cannot predict; delete {path.parent} and run 03_train.py again with a "
-                "lower train.lr, or leave these weights out of infer.weights"
+                "lower train.lr, or leave these weights out of infer.checkpoints"
             )
 
 
@@ -69,7 +69,7 @@ def network_files(member: Path, which: str) -> tuple[Path, Path]:
     if which in OR_LAST and not weights.is_file():
         weights = Path(member) / "last_weights.pt"
     if not described.is_file() or not weights.is_file():
-        raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.weights")
+        raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.checkpoints")
     return described, weights
 
 

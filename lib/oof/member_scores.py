@@ -23,12 +23,12 @@ KINDS = ("swa", "ema", "best", "last", "mean", "soup", "epochs")
 def scores_of(
     member: Member, config: Config, device: torch.device, scored: Callable[[list[nn.Module]], Scored]
 ) -> dict[str, Scored]:
-    """Kind of weights -> their scores: of `swa`, and of those that `infer.weights` names and the member has."""
+    """Kind of weights -> their scores: of `swa`, and of those that `infer.checkpoints` names and the member has."""
     results: dict[str, Scored] = {}
     for which in KINDS:
         there = which in OR_LAST or (member.path / f"{which}_weights.pt").is_file()
         kept = there or (which == "epochs" and config.train.checkpoints)
-        if which == "swa" or (which in config.infer.weights and kept):
+        if which == "swa" or (which in config.infer.checkpoints and kept):
             networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
             results[which] = scored(networks)
     return results

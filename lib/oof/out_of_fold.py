@@ -113,5 +113,6 @@ def _check_disk(parts: list[Part], session: Session) -> None:
     if gib > min(free, infer.maps_gib):
         raise UserError(
             f"{limit}, and the out-of-fold maps of {len(rows)} images, {maps} to each, may take {gib:.0f} GiB before "
-            "compression; raise that, or leave infer.members, infer.mean, infer.gate and infer.decide at their defaults"
+            "compression; raise that, or leave infer.ensemble_weights, infer.averaging, infer.gate and "
+            "infer.postprocess at their defaults"
         )

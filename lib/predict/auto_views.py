@@ -1,6 +1,6 @@
 """What `auto` of windows and views comes to: tried on out-of-fold images, written down, and used again.
 
-Kept is what has the highest score after `infer.pays` is taken off for every doubling of the seconds; images of one
+Kept is what has the highest score after `infer.min_gain` is taken off for every doubling of the seconds; images of one
 group alone decide nothing. Scores are of the mean of all networks, one class by the threshold fitted on other groups
 (`cross_parts`), or by one half where there are none.
 """
@@ -91,7 +91,7 @@ def _identity(session: Session, trial: list, grids: dict[Member, Windows], parts
         [[file_fingerprint(member.trained), repr(grid)] for member, grid in grids.items()],
         [part.name for part in parts],
         [file_fingerprint(path) for path in (workspace.folds, workspace.images, *roi_file(config))],
-        [infer.tta, infer.pays, infer.gate, infer.roi, infer.threshold, infer.precision, infer.backend],
+        [infer.tta, infer.min_gain, infer.gate, infer.roi, infer.threshold, infer.precision, infer.backend],
         [competition.metric, competition.score_background, flat(competition.scoring)],
         config.preprocess.blank_tolerance,
     ]
@@ -126,9 +126,9 @@ def judged(option: str, values: list, names: list[str], tried: Tried, images: in
         rows.append(row(there, nested, None, ""))
     late, cut = ", ".join(names[len(ratios) :]), " (parts of large ones)" * tried.cut
     note = (
-        f"{option} {names[best]}: the highest score after {config.infer.pays:g} is taken off for every doubling of the "
-        f"seconds, on {len(folds)} of {images} out-of-fold images{cut}. It is chosen on images that are scored below, "
-        f"which flatters these scores; what is {there} does not know its images."
+        f"{option} {names[best]}: the highest score after {config.infer.min_gain:g} is taken off for every doubling of "
+        f"the seconds, on {len(folds)} of {images} out-of-fold images{cut}. It is chosen on images that are scored "
+        f"below, which flatters these scores; what is {there} does not know its images."
     )
     if len(set(groups)) < 2:
         tries = f"{len(folds)} of {images} out-of-fold images{cut}"
@@ -153,7 +153,7 @@ def _kept(
     if len(set(groups)) < 2:
         return 0
     scores = [metrics.score(config.competition, _crossed(one, folds, config)) for one in evaluations]
-    worth = np.array(scores) - config.infer.pays * np.log2(ratios)
+    worth = np.array(scores) - config.infer.min_gain * np.log2(ratios)
     return int(np.argmax(worth >= worth.max() - 1e-9))
 
 

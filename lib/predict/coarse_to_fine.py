@@ -42,7 +42,7 @@ def finders_of(session: Session) -> list[Part]:
         )
     if not config.competition.background:
         raise UserError("infer.coarse finds what is no background, and this competition has none; take another roi")
-    finders = parts_of(session.workspace.members([config.infer.coarse]), config.infer.weights[:1])
+    finders = parts_of(session.workspace.members([config.infer.coarse]), config.infer.checkpoints[:1])
     now = file_fingerprint(folds)
     for part in finders:
         if read_json(part.member.path / "begun.json", {}).get(f"file {folds}", now) != now:
@@ -76,7 +76,7 @@ def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
     config = session.config
     margin = config.infer.coarse_margin * fine.size / fine.scale
     made_from = [
-        [file_fingerprint(part.member.trained) for part in finders], config.infer.weights[0],
+        [file_fingerprint(part.member.trained) for part in finders], config.infer.checkpoints[0],
         file_fingerprint(session.workspace.folds), file_fingerprint(session.workspace.images),
         repr(finding.windows(finders[0])), repr(fine), margin,
         config.infer.coarse_above, config.infer.tta, config.preprocess.blank_tolerance,

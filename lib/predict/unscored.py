@@ -77,9 +77,9 @@ def check_options(session: Session) -> None:
     wrong = {
         "infer.window auto": infer.window == "auto",
         "infer.tta auto": infer.tta == "auto",
-        f"infer.members {infer.members}": infer.members != "equal",
-        f"infer.mean {infer.mean}": infer.mean != "arithmetic",
-        f"infer.decide {' '.join(infer.decide)}": bool(infer.decide),
+        f"infer.ensemble_weights {infer.ensemble_weights}": infer.ensemble_weights != "equal",
+        f"infer.averaging {infer.averaging}": infer.averaging != "arithmetic",
+        f"infer.postprocess {' '.join(infer.postprocess)}": bool(infer.postprocess),
         f"infer.gate {infer.gate}": infer.gated,
         "infer.roi coarse": infer.roi == "coarse",
         "infer.time_limit": bool(infer.time_limit),

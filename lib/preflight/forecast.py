@@ -177,9 +177,9 @@ def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, v
         return seen * sum(window_count(size, grid) for size in images)
 
     # 03 scores whole images without TTA, and on the way without overlap; 04 and 05 predict as configured.
-    grid, kinds = windows_of(config), len(config.infer.weights)
+    grid, kinds = windows_of(config), len(config.infer.checkpoints)
     plain = Windows(grid.size, 0.0, grid.scale, "constant", 0.0, grid.whole)
-    scored = len({"swa", *config.infer.weights})  # 03 asks for SWA's score always
+    scored = len({"swa", *config.infer.checkpoints})  # 03 asks for SWA's score always
     quick = config.train.evaluations + (config.train.evaluations > 0)  # and once at the end
     scores = scored * windows(sizes["train"], grid) + quick * windows(sizes["train"], plain)
     passes = (

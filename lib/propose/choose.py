@@ -138,5 +138,5 @@ def _sampling(sizes: Sizes, objects: Objects) -> list[Choice]:
             Choice("train.sampling.foreground_share", 0.5, f"only {objects.share:.1%} of the pixels are object")
         )
     if sizes.uneven:
-        chosen.append(Choice("train.sampling.alike", "images", "large images do not drown small ones"))
+        chosen.append(Choice("train.sampling.balance", "images", "large images do not drown small ones"))
     return chosen

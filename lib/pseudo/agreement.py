@@ -22,8 +22,8 @@ class Votes:
         self.ensemble = ensemble
         if min(len(group) for group in ensemble.groups) * len(ensemble.views) < 2:
             raise UserError(
-                "pseudo.by agreement compares votes, but a fold has one member and one view of it; train more seeds "
-                "(train.seeds 42 43), or set infer.tta to flips or d4"
+                "pseudo.confidence agreement compares votes, but a fold has one member and one view of it; train more "
+                "seeds (train.seeds 42 43), or set infer.tta to flips or d4"
             )
 
     @torch.inference_mode()

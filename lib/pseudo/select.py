@@ -25,7 +25,7 @@ def unseen_fill(channels: int, background: bool, roi: str) -> np.ndarray:
 
 
 def sure_share(bins: np.ndarray, sure: float) -> float:
-    """Share of pixels whose decision is surer than `sure`; `bins` (K, h, w) uint8.
+    """Share of pixels whose decision is surer than `pixel_confidence`; `bins` (K, h, w) uint8.
 
     >>> sure_share(np.array([[[242, 128, 5, 204]]], np.uint8), 0.9)
     0.5
@@ -49,10 +49,10 @@ def entropy(bins: np.ndarray) -> float:
 
 
 def confidence(bins: np.ndarray, config: Pseudo) -> float:
-    """0 to 1, as `pseudo.by` says; for `agreement` the last plane of `bins` is the spread of votes."""
-    if config.by == "agreement":
+    """0 to 1, as `pseudo.confidence` says; for `agreement` the last plane of `bins` is the spread of votes."""
+    if config.confidence == "agreement":
         return float(1 - bins[-1].mean() / 255)
-    return 1 - entropy(bins) if config.by == "entropy" else sure_share(bins, config.sure)
+    return 1 - entropy(bins) if config.confidence == "entropy" else sure_share(bins, config.pixel_confidence)
 
 
 class Quotas:
@@ -82,7 +82,7 @@ def select(rows: list[dict], config: Pseudo, background: bool, seed: int) -> lis
     Confident ones only; of those without object a seeded share; at most `max_tiles`, the surest first. And the
     `class_quota` surest of every class.
     """
-    confident = [i for i, row in enumerate(rows) if row["confidence"] >= config.min_sure]
+    confident = [i for i, row in enumerate(rows) if row["confidence"] >= config.min_confidence]
     if background:
         rest = [i for i in confident if not rows[i]["has_object"]]
         count = round(len(rest) * config.background_keep)

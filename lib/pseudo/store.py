@@ -41,8 +41,8 @@ def store_tiles(
     """A row of tiles.csv for every tile and system of the blocks; those that may be kept are stored in `folder`.
 
     `paths`: image id → file. `folds`: for which fold each system's labels are. Rows also hold what `select` looks at.
-    Where images are shrunk whole (`preprocess.mode resize`), so must the blocks be; with `pseudo.by agreement` they
-    have the spread of `Votes` as their last plane.
+    Where images are shrunk whole (`preprocess.mode resize`), so must the blocks be; with `pseudo.confidence agreement`
+    they have the spread of `Votes` as their last plane.
     """
     whole = config.preprocess.mode == "resize"
     tile = 2**31 if whole else round(config.preprocess.tile_size / config.preprocess.scale)
@@ -81,7 +81,7 @@ def _store(
     name, suffix = f"{image_id}_y{box[0]}_x{box[1]}", config.preprocess.image_format
     image_path, mask_path = folder / f"{name}.{suffix}", folder / f"{name}_{kind(config)}_fold{fold}.png"
     sure = round(confidence(bins, config.pseudo), 4)
-    planes = shrunken(bins[:-1] if config.pseudo.by == "agreement" else bins, box, config)
+    planes = shrunken(bins[:-1] if config.pseudo.confidence == "agreement" else bins, box, config)
     counts = np.bincount(decided(planes).ravel(), minlength=len(label_names))
     row = {
         "tile_id": f"{name}_fold{fold}",
@@ -99,7 +99,7 @@ def _store(
         "has_object": foreground_pixels(row) >= enough,
         "classes": [label for label in label_names if label != "background" and row[f"px_{label}"] >= enough],
     }
-    stored = quota.admit(row) or sure >= config.pseudo.min_sure
+    stored = quota.admit(row) or sure >= config.pseudo.min_confidence
     if stored:
         write_label(mask_path, tempered(planes, config.pseudo.temperature), config)
         if not image_path.exists():  # the folds share it

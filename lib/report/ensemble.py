@@ -81,9 +81,9 @@ def ensemble_rows(
         rows.append(against("its mean and weights, over equal ones", crossed.mixed, crossed.equal))
     if decision.gates is not None:
         rows.append(against("its class gate, over none", crossed.gated, crossed.mixed))
-    if search or config.infer.decide or config.infer.gated or decision.left_out:
+    if search or config.infer.postprocess or config.infer.gated or decision.left_out:
         rows.append(against("its decision, over 0.5 or argmax", crossed.decided, crossed.mixed_half))
-    if search and config.infer.decide:
+    if search and config.infer.postprocess:
         rows.append(against("the same, over a threshold", crossed.decided, crossed.mixed))
     return rows + _decided(fitted.decision, config)
 

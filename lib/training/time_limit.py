@@ -69,7 +69,7 @@ class Budget:
         """`overhead`: seconds of a member beside its training, as far as known before one is trained; `started`: when
         the call began (monotonic), now if nobody says; `made_from`: the options, data and machine that members are
         trained with. A call that differs in any of them shares its time anew."""
-        self.limit, self.shortest = config.train.time_limit, config.train.shortest
+        self.limit, self.shortest = config.train.time_limit, config.train.min_member_time
         self.started = time.monotonic() if started is None else started
         # What a member does last, its report, takes about as long as what the call did first.
         self.begun = time.monotonic() - self.started

@@ -77,7 +77,7 @@ def test_a_sliver_has_no_time_limit_and_what_its_schedule_needs():
 
 
 def test_a_sliver_needs_nothing_that_only_the_whole_run_has_made():
-    flags = ["--clean.use", "true", "--infer.experiments", "base", "half", "--infer.weights", "epochs"]
+    flags = ["--clean.use", "true", "--infer.experiments", "base", "half", "--infer.checkpoints", "epochs"]
     config = load(None, ["--preflight", "true", *flags])
     assert not config.clean.use and config.infer.experiments == [] and config.train.checkpoints >= 2
 
@@ -96,7 +96,7 @@ PLATEAU = ["--train.schedule", "plateau", "--train.evaluations", "2"]
 @pytest.mark.parametrize("of_all", [["--train.folds", "0", "all"], ["--infer.folds", "all"]])
 def test_members_of_all_images_choose_nothing_by_scores(of_all):
     load(None, PLATEAU)
-    load(None, [*of_all, "--infer.weights", "best"])  # which then are the last ones
+    load(None, [*of_all, "--infer.checkpoints", "best"])  # which then are the last ones
     with pytest.raises(UserError, match="folds all: .* by the scores of images that are not trained on, and there are"):
         load(None, [*of_all, *PLATEAU])
 
@@ -116,7 +116,7 @@ def test_a_sliver_tries_no_windows_and_views():
 
 def test_a_sliver_has_the_votes_that_agreement_compares():
     for flag in ("--preflight", "--debug"):
-        assert load(None, ["--pseudo.by", "agreement", flag]).infer.tta != "none"
+        assert load(None, ["--pseudo.confidence", "agreement", flag]).infer.tta != "none"
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5", "x"])

@@ -153,8 +153,8 @@ def test_samples_are_those_of_earlier_versions():
     tiles["difficulty"] = tiles["image_id"].map(lambda name: int(name[1:]) / 40)
     found = []
     for options in (
-        {}, {"alike": "images"}, {"alike": "groups"}, {"alike": "classes"}, {"difficulty": "base"},
-        {"alike": "images", "foreground_share": 0.5, "foreground_share_end": 0.1, "samples_per_epoch": 333},
+        {}, {"balance": "images"}, {"balance": "groups"}, {"balance": "classes"}, {"difficulty": "base"},
+        {"balance": "images", "foreground_share": 0.5, "foreground_share_end": 0.1, "samples_per_epoch": 333},
     ):  # fmt: skip
         sampler = BalancedSampler(tiles, Sampling(**options), 0.25, 7)
         found += [sampler.keys(0), sampler.keys(3, 0.6)]
@@ -172,7 +172,7 @@ def test_selected_pseudo_labels_are_those_of_earlier_versions():
             }
             for _ in range(200)
         ]  # fmt: skip
-        config = Pseudo(min_sure=0.5, max_tiles=int(rng.integers(0, 60)), class_quota=int(rng.integers(0, 9)))
+        config = Pseudo(min_confidence=0.5, max_tiles=int(rng.integers(0, 60)), class_quota=int(rng.integers(0, 9)))
         found.append(select(rows, config, bool(case % 2), case))
     assert hashed(found) == "54e43dd7b61dfc5d"
 
@@ -203,7 +203,7 @@ def test_folds_and_samples_do_not_compare_every_image_with_every_group(compared)
     names = [Name(f"g{i:05}") for i in range(2000)]
     assign_folds(names * 2, np.ones((4000, 1)), Folds(k=5))
     tiles = pd.DataFrame({"object": False, "pseudo": False, "image_id": pd.Series(names * 2, dtype=object)})
-    BalancedSampler(tiles, Sampling(alike="images"), 0.0, 1).keys(0)
+    BalancedSampler(tiles, Sampling(balance="images"), 0.0, 1).keys(0)
     assert compared() < 100 * 4000
 
 

@@ -98,14 +98,14 @@ def test_every_class_comes_equally_often_and_tiles_without_any_too():
     tiles = tiles.assign(px_background=5, px_wall=common * 7, px_door=rare * 2, px_ignore=1)
 
     def drawn(alike):
-        return Counter(tile for tile, *_ in sampler_of(tiles, alike=alike, samples_per_epoch=300).keys(0))
+        return Counter(tile for tile, *_ in sampler_of(tiles, balance=alike, samples_per_epoch=300).keys(0))
 
     even, classes = drawn("tiles"), drawn("classes")
     assert even[3] + even[4] == 6
     doors, none = classes[3] + classes[4], sum(classes[tile] for tile in range(90, 100))
     assert 100 <= doors <= 104, "their own hundred, and their turn among the walls"
     assert none == 100 and len(classes) == 100
-    pools = sampler_of(tiles, alike="classes", foreground_share=0.5, samples_per_epoch=200).keys(0)
+    pools = sampler_of(tiles, balance="classes", foreground_share=0.5, samples_per_epoch=200).keys(0)
     assert sum(tile in (3, 4) for tile, *_ in pools) >= 50 and sum(tile >= 90 for tile, *_ in pools) == 100
 
 
@@ -183,7 +183,7 @@ def test_difficulty_without_scores_says_what_to_run(workspace):
     with pytest.raises(UserError, match="no score of an image that is trained on here; run 03_train.py again"):
         tiles_of_fold(workspace, 0, "--train.sampling.difficulty", "base")
     with pytest.raises(UserError, match="groups cannot come equally often"):
-        load(None, ["--train.sampling.difficulty", "base", "--train.sampling.alike", "groups"])
+        load(None, ["--train.sampling.difficulty", "base", "--train.sampling.balance", "groups"])
 
 
 def test_members_train_on_a_fraction_of_every_image(workspace):

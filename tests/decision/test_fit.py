@@ -132,7 +132,7 @@ def test_factors_of_classes_are_found_crossed_and_counted_on_whole_maps(tmp_path
     oof, maps = out_of_fold(tmp_path / "maps", images, 3)
     settings = Config.model_validate({
         "competition": {"metric": "mean_iou", "classes": ["a", "b", "c"], "background": False},
-        "infer": {"decide": ["priors"]},
+        "infer": {"postprocess": ["priors"]},
     })  # fmt: skip
     found = fit_ensemble(Fitting(oof, maps, 3, settings), FOLDS)
     factors = np.log(found.decision.factors)
@@ -356,8 +356,8 @@ def test_what_does_not_fit_the_classes_is_one_sentence():
 
     from lib.decision.fit import check_decide
 
-    with pytest.raises(UserError, match="infer.decide priors: this is for competitions of several classes"):
+    with pytest.raises(UserError, match="infer.postprocess priors: this is for competitions of several classes"):
         check_decide(config(decide=["priors"]), SimpleNamespace(channels=1))
-    with pytest.raises(UserError, match="infer.decide holes: this is for competitions of one class"):
+    with pytest.raises(UserError, match="infer.postprocess holes: this is for competitions of one class"):
         check_decide(config(decide=["objects", "holes"]), SimpleNamespace(channels=5))
     check_decide(config(decide=["objects", "largest", "priors"]), SimpleNamespace(channels=5))

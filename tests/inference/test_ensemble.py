@@ -27,7 +27,8 @@ def trained(tiny, capsys):
 
 def test_a_fitted_mixture_and_decision_reach_the_submission(trained, capsys):
     work = trained.parent / "work"
-    flags = ["--infer.members", "greedy", "--infer.mean", "geometric", "--infer.decide", "objects", "holes"]
+    flags = ["--infer.ensemble_weights", "greedy", "--infer.averaging", "geometric"]
+    flags += ["--infer.postprocess", "objects", "holes"]
     run("05_infer_ensemble", trained, *flags)
     out = capsys.readouterr().out
     for line in ("ensemble, over the best member", "its mean and weights, over equal ones", "over a threshold"):
@@ -41,7 +42,7 @@ def test_a_fitted_mixture_and_decision_reach_the_submission(trained, capsys):
     # Another decision takes the same out-of-fold maps; of the same one, the same bytes come out again.
     made = {path: path.stat().st_mtime_ns for path in (work / "oof").iterdir()}
     assert sorted(path.suffix for path in made) == [".maps", ".maps", ".npz", ".npz", ".shown", ".shown"]
-    run("05_infer_ensemble", trained, "--infer.members", "simplex", "--infer.decide", "largest")
+    run("05_infer_ensemble", trained, "--infer.ensemble_weights", "simplex", "--infer.postprocess", "largest")
     run("05_infer_ensemble", trained, *flags, "--infer.max_gib", "0.00001")
     assert made == {path: path.stat().st_mtime_ns for path in (work / "oof").iterdir()}
     assert (work / "submission.csv").read_bytes() == first, "not changed by the memory allowed"
@@ -68,10 +69,10 @@ def test_an_object_that_is_too_small_is_in_no_submission(trained, monkeypatch):
     from lib.decision.postprocess import Rule
 
     monkeypatch.setattr(fitting.Fitting, "rules", lambda *_: (None, Rule(128, high=129, area=400)))
-    run("05_infer_ensemble", trained, "--infer.decide", "objects")
+    run("05_infer_ensemble", trained, "--infer.postprocess", "objects")
     some = pd.read_csv(trained.parent / "work/submission.csv", keep_default_na=False)["predicted"]
     monkeypatch.setattr(fitting.Fitting, "rules", lambda *_: (None, Rule(128, high=129, area=10**6)))
-    run("05_infer_ensemble", trained, "--infer.decide", "objects", "--infer.tag", "none")
+    run("05_infer_ensemble", trained, "--infer.postprocess", "objects", "--infer.tag", "none")
     none = pd.read_csv(trained.parent / "work/submission.csv", keep_default_na=False)["predicted"]
     assert (none == "").all() and (some != "").any()
     import cv2
@@ -83,9 +84,9 @@ def test_an_object_that_is_too_small_is_in_no_submission(trained, monkeypatch):
 
 def test_maps_that_may_not_fit_the_disk_are_refused_at_once(trained):
     with pytest.raises(UserError, match=r"infer.maps_gib is 1e-05, and the out-of-fold maps of 6 images, 3 to each"):
-        run("05_infer_ensemble", trained, "--infer.decide", "holes", "--infer.maps_gib", "0.00001")
+        run("05_infer_ensemble", trained, "--infer.postprocess", "holes", "--infer.maps_gib", "0.00001")
     assert not list((trained.parent / "work").glob("oof/*"))
-    with pytest.raises(UserError, match="infer.decide priors"):
-        run("05_infer_ensemble", trained, "--infer.decide", "priors")
+    with pytest.raises(UserError, match="infer.postprocess priors"):
+        run("05_infer_ensemble", trained, "--infer.postprocess", "priors")
     with pytest.raises(UserError, match="infer.gate fit: no member has a classification head"):
         run("05_infer_ensemble", trained, "--infer.gate", "fit")

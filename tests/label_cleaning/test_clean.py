@@ -128,7 +128,7 @@ def test_members_that_trained_on_a_label_find_what_others_expect_too_little_to_d
     assert list(suspects["doubt"]) == sorted(suspects["doubt"], reverse=True), "the worst first"
     assert table["doubt"].to_numpy() == pytest.approx((table["short"] + 3 * table["seen_short"]) / 4, abs=1e-3)
     assert suspects["mask_path"].any() and all((folder / path).is_file() for path in suspects["mask_path"] if path)
-    assert not suspect_images(noisy, folder, "--clean.confirm", "0.1", network=Dim, familiar=Bright)
+    assert not suspect_images(noisy, folder, "--clean.in_sample_weight", "0.1", network=Dim, familiar=Bright)
     assert not suspect_images(noisy, folder, network=Dim, familiar=Dim)
 
 
@@ -177,7 +177,8 @@ def test_hopeless_tiles_are_dropped_and_bad_ones_get_the_members_label(noisy):
 
 
 def test_bad_tiles_may_be_weighed_instead(noisy):
-    flags = ["--clean.drop_below", "0", "--clean.bad", "weigh", "--clean.weight", "0.25", "--clean.use", "true"]
+    flags = ["--clean.drop_below", "0", "--clean.on_bad_label", "weigh", "--clean.weight", "0.25"]
+    flags += ["--clean.use", "true"]
     config, workspace, table = judge(noisy, Workspace(noisy.parent / "work").clean_dir, *flags)
     folds = tables.read(workspace.folds, tables.FOLDS, "02").assign(fold=-2)
     tiles = training_tiles(workspace, folds, 0, config, Competition(config.competition))
@@ -205,7 +206,7 @@ def test_04_cleans_and_03_uses_it(tiny, capsys):
     assert "04_clean: up to date" in capsys.readouterr().out
     run("03_train", tiny, "--train.experiment", "cleaned", "--clean.use", "true")
     assert "optimistic" in capsys.readouterr().out
-    run("04_pseudo_label", tiny, "--clean", "--clean.confirm", "0")
+    run("04_pseudo_label", tiny, "--clean", "--clean.in_sample_weight", "0")
     assert pd.read_csv(tiny.parent / "work/clean/tiles.csv")["seen_short"].isna().all()
     assert json.loads((tiny.parent / "work/runs/cleaned/fold0_seed42/done.json").read_text())["score"] >= 0
 

@@ -79,7 +79,7 @@ def test_a_package_answers_as_05_did_without_network_and_training_data(tiny, tmp
     # A real encoder, whose pretrained weights a hub would have; two kinds of weights; another window than the default.
     flags = ["--model.architecture", "unet", "--model.encoder", "tu-mobilenetv3_small_050", "--model.weights", "none"]
     flags += ["--model.decoder_channels", "[16, 16, 8, 8, 8]", "--train.ema", "0.5", "--train.epochs", "1"]
-    flags += ["--train.sampling.samples_per_epoch", "8", "--infer.weights", "swa", "ema"]
+    flags += ["--train.sampling.samples_per_epoch", "8", "--infer.checkpoints", "swa", "ema"]
     expected = make_submission(tiny, *flags)
     main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false", "--package.user", "someone"])
     assert "4 networks" in capsys.readouterr().out
@@ -167,8 +167,9 @@ def test_device_threads_backend_and_limit_are_of_the_machine_that_predicts(tiny,
 
 def test_mixtures_and_rules_travel(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
-    flags = ["--infer.weights", "swa", "ema", "--train.ema", "0.5", "--infer.members", "simplex"]
-    expected = make_submission(tiny, *flags, "--infer.mean", "geometric", "--infer.decide", "objects", "holes")
+    flags = ["--infer.checkpoints", "swa", "ema", "--train.ema", "0.5", "--infer.ensemble_weights", "simplex"]
+    flags += ["--infer.averaging", "geometric", "--infer.postprocess", "objects", "holes"]
+    expected = make_submission(tiny, *flags)
     main(["package", str(tiny), str(tiny.parent / "package"), "--package.wheels", "false"])
     package, data = mounted(tiny, folder)
     infer = runpy.run_path(str(package / "infer.py"))["main"]

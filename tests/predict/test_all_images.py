@@ -109,7 +109,7 @@ def test_under_a_time_limit_it_is_trained_as_its_judges_were(tiny, capsys):
     for stage in ("01_preprocess", "02_make_folds"):
         run(stage, tiny)
     # Time for the members of one seed.
-    limit = ["--train.time_limit", "8", "--train.shortest", "3", "--train.seeds", "42", "43"]
+    limit = ["--train.time_limit", "8", "--train.min_member_time", "3", "--train.seeds", "42", "43"]
     run("03_train", tiny, *limit)
     run("03_train", tiny, *limit, "--train.folds", "all")
     members = sorted(path.parent.name for path in (tiny.parent / "work/runs/base").glob("*/done.json"))

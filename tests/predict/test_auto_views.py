@@ -38,7 +38,7 @@ def right(*shares):
 def found(seconds, *scores, pays=0.001, folds=(0, 0, 1, 1), groups="abcd"):
     """What is kept of `scores`, each a list of four images' shares, and the table."""
     config = load(None, ["--competition.classes", "a", "b", "--competition.metric", "pixel_accuracy",
-                         "--infer.pays", str(pays)])  # fmt: skip
+                         "--infer.min_gain", str(pays)])  # fmt: skip
     evaluations = [Evaluation([f"im{i}" for i in range(4)], np.concatenate([right(share) for share in shares]))
                    for shares in scores]  # fmt: skip
     rows = pd.DataFrame({"image_id": evaluations[0].image_ids, "fold": folds, "group": list(groups)})
@@ -208,7 +208,7 @@ def test_views_that_pay_are_kept_and_used_and_the_choice_is_made_once(members, c
     run("05_infer_ensemble", config, *auto)
     assert "infer.tta changed from hflip to vflip" in capsys.readouterr().out
     assert (work / "submission.csv").read_bytes() != first and set((work / "oof").glob("*.npz")) > maps and not met
-    run("05_infer_ensemble", config, *auto, "--infer.pays", "1")
+    run("05_infer_ensemble", config, *auto, "--infer.min_gain", "1")
     assert sorted(chosen(config, "tta")) == ["none", "vflip"] and met
 
 
@@ -245,7 +245,7 @@ def test_windows_that_pay_are_kept(members, capsys, monkeypatch):
     windows = json.loads((work / "manifests/05_infer_ensemble.json").read_text())["facts"]["windows"]
     assert "size=128" in windows[0]
     assert outdated(Workspace(work), load(config, auto)) == {}, "what auto comes to is no other option"
-    run("05_infer_ensemble", config, *auto, "--infer.pays", "9", "--infer.tta", "auto")
+    run("05_infer_ensemble", config, *auto, "--infer.min_gain", "9", "--infer.tta", "auto")
     assert sorted(chosen(config, "window")) == [0, 128] and chosen(config, "tta") == ["none"]
     assert "infer.window changed from 128 to 0" in capsys.readouterr().out
 

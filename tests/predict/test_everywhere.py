@@ -72,7 +72,7 @@ def snowy(tmp_path_factory):
         "preprocess": {"tile_size": 64}, "folds": {"k": 2, "leak_check": False},
         "model": {"architecture": "by_light"},
         "train": {"epochs": 1, "batch_size": 4, "lr": 1e-6, "workers": 0, "evaluations": 0, "precision": "fp32"},
-        "pseudo": {"rounds": 1, "min_sure": 0.0, "background_keep": 1.0},
+        "pseudo": {"rounds": 1, "min_confidence": 0.0, "background_keep": 1.0},
         "infer": {"precision": "fp32", "backend": "eager"},
         "report": {"pictures": 1}, "plugins": ["by_light.py"], "workspace": str(folder / "work"), "jobs": 1,
     }  # fmt: skip

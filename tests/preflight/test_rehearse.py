@@ -34,5 +34,5 @@ def test_what_they_cannot_fill_is_refused_before_anything_is_rehearsed(five_grou
 
 
 def test_a_rehearsal_passes_where_its_images_are_of_one_group_and_of_the_organisers_folds(five_groups, capsys):
-    preflight(str(five_groups), ["--folds.scheme", "column", "--infer.weights", "swa", "best"])
+    preflight(str(five_groups), ["--folds.scheme", "column", "--infer.checkpoints", "swa", "best"])
     assert "all stages passed" in capsys.readouterr().out

@@ -59,7 +59,7 @@ def coin_flips(tmp_path):
                   "swa": {"start": 1}, "weight_decay": 0, "sampling": {"samples_per_epoch": 16},
                   "loss": {"terms": {"bce": 1}}},
         "augment": {"preset": "none"},
-        "pseudo": {"min_sure": 0, "background_keep": 1, "share": 0.5, "hard": True},
+        "pseudo": {"min_confidence": 0, "background_keep": 1, "share": 0.5, "hard": True},
         "infer": {"precision": "fp32", "backend": "eager", "roi": "none"},
         "plugins": ["mine.py"], "workspace": str(tmp_path / "work"), "jobs": 1,
     }  # fmt: skip

@@ -67,13 +67,13 @@ def test_tiles_start_anew_with_every_image():
 
 def test_only_confident_tiles_the_surest_first_and_a_share_of_the_empty_ones():
     rows = [{"confidence": i / 100, "has_object": i % 2 == 0, "classes": [], "stored": True} for i in range(100)]
-    options = Pseudo(min_sure=0.6, background_keep=0.5, max_tiles=0)
+    options = Pseudo(min_confidence=0.6, background_keep=0.5, max_tiles=0)
     kept = select(rows, options, background=True, seed=0)
     assert min(kept) >= 60
     assert sum(rows[i]["has_object"] for i in kept) == 20 and sum(not rows[i]["has_object"] for i in kept) == 10
     assert kept == select(rows, options, background=True, seed=0) != select(rows, options, background=True, seed=1)
-    assert select(rows, Pseudo(min_sure=0.6, max_tiles=5), background=False, seed=0) == [95, 96, 97, 98, 99]
-    assert select(rows, Pseudo(min_sure=1.0), background=True, seed=0) == []
+    assert select(rows, Pseudo(min_confidence=0.6, max_tiles=5), background=False, seed=0) == [95, 96, 97, 98, 99]
+    assert select(rows, Pseudo(min_confidence=1.0), background=True, seed=0) == []
 
 
 def test_many_classes_are_sure_by_their_largest_probability():
@@ -113,7 +113,7 @@ def test_soft_labels_survive_storage_and_hard_ones_are_rounded(tmp_path):
 @pytest.fixture
 def stored(tiny, tmp_path):
     """(rows, folder, config, image, probs) of one test image of the tiny competition; its left half is sure."""
-    flags = {"preprocess.scale": 0.5, "preprocess.tile_size": 48, "preprocess.stride": 0, "pseudo.min_sure": 0.4}
+    flags = {"preprocess.scale": 0.5, "preprocess.tile_size": 48, "preprocess.stride": 0, "pseudo.min_confidence": 0.4}
     config = load(tiny, [text for key, value in flags.items() for text in (f"--{key}", str(value))])
     path = f"{config.competition.root}/test/im6.png"
     image = read_rgb(path)
@@ -177,7 +177,7 @@ def test_tiles_outside_of_the_boxes_are_not_labeled(stored, tmp_path):
 def test_where_images_are_shrunk_whole_their_pseudo_labels_are_too(stored, tmp_path):
     _, _, config, image, probs = stored
     preprocess = config.preprocess.model_copy(update={"mode": "resize"})
-    pseudo = config.pseudo.model_copy(update={"min_sure": 0.0})
+    pseudo = config.pseudo.model_copy(update={"min_confidence": 0.0})
     config = config.model_copy(update={"preprocess": preprocess, "pseudo": pseudo})
     folder = tmp_path / "whole"
     folder.mkdir()

@@ -37,12 +37,12 @@ def run(stage, config, *flags):
 
 def test_a_tile_is_confident_by_its_sure_pixels_by_entropy_or_by_agreement():
     bins = np.array([[[255, 255, 128, 0]], [[0, 0, 127, 255]]], np.uint8)  # one pixel of four is undecided
-    assert confidence(bins, Pseudo(by="sure")) == 0.75
-    assert confidence(bins, Pseudo(by="entropy")) == pytest.approx(0.75, abs=1e-3)
+    assert confidence(bins, Pseudo(confidence="sure")) == 0.75
+    assert confidence(bins, Pseudo(confidence="entropy")) == pytest.approx(0.75, abs=1e-3)
     certain, vague = np.full((1, 4, 4), 250, np.uint8), np.full((1, 4, 4), 200, np.uint8)
-    assert confidence(certain, Pseudo(by="entropy")) > confidence(vague, Pseudo(by="entropy")) > 0
+    assert confidence(certain, Pseudo(confidence="entropy")) > confidence(vague, Pseudo(confidence="entropy")) > 0
     spread = np.concatenate([vague, np.full((1, 4, 4), 51, np.uint8)])
-    assert confidence(spread, Pseudo(by="agreement")) == pytest.approx(0.8)
+    assert confidence(spread, Pseudo(confidence="agreement")) == pytest.approx(0.8)
 
 
 class Constant(nn.Module):
@@ -88,11 +88,11 @@ def test_rare_classes_survive_by_their_quota():
         (0.99, ["road"], True), (0.98, ["road"], True), (0.3, ["well"], True), (0.2, ["well", "road"], True),
         (0.25, ["well"], False), (0.97, [], True),
     )  # fmt: skip
-    without = Pseudo(min_sure=0.9, max_tiles=1)
+    without = Pseudo(min_confidence=0.9, max_tiles=1)
     assert select(rows, without, True, 0) == [0]
     assert select(rows, without.model_copy(update={"class_quota": 1}), True, 0) == [0, 2]
     assert select(rows, without.model_copy(update={"class_quota": 2}), True, 0) == [0, 1, 2, 3], "stored ones only"
-    positive = Pseudo(min_sure=0.9, background_keep=0)
+    positive = Pseudo(min_confidence=0.9, background_keep=0)
     assert select(rows, positive, True, 0) == [0, 1], "only tiles with object"
 
 
@@ -101,7 +101,7 @@ def test_whatever_a_quota_would_choose_in_the_end_was_admitted_as_it_came(tiles,
     rows = rows_of(*((sure / 10, sorted(classes), True) for sure, classes in tiles))
     quotas = Quotas(quota)
     admitted = [quotas.admit(row) for row in rows]
-    kept = select(rows, Pseudo(min_sure=1, class_quota=quota), True, 0)
+    kept = select(rows, Pseudo(min_confidence=1, class_quota=quota), True, 0)
     held = {name: sum(name in row["classes"] for row in rows) for name in "abc"}
     assert all(admitted[i] for i in kept)
     for name, count in held.items():
@@ -170,13 +170,13 @@ def test_each_option_of_04_changes_its_labels(labeled):
     _, center = made("--pseudo.center_only", "true", "--infer.window", "64")
     _, whole = made("--infer.window", "64")
     assert (center[corner] != whole[corner]).any()
-    entropies, _ = made("--pseudo.by", "entropy")
+    entropies, _ = made("--pseudo.confidence", "entropy")
     assert (entropies["confidence"].to_numpy() != table["confidence"].to_numpy()).any()
-    few, _ = made("--pseudo.min_sure", "1", "--pseudo.class_quota", "2")
+    few, _ = made("--pseudo.min_confidence", "1", "--pseudo.class_quota", "2")
     assert few.groupby("fold").size().tolist() == [2, 2] and (few["px_disc"] > 0).all()
     with pytest.raises(UserError, match="agreement compares votes"):
-        made("--pseudo.by", "agreement")
-    votes, _ = made("--pseudo.by", "agreement", "--infer.tta", "flips")
+        made("--pseudo.confidence", "agreement")
+    votes, _ = made("--pseudo.confidence", "agreement", "--infer.tta", "flips")
     assert votes["confidence"].between(0, 1).all() and votes["confidence"].nunique() > 1
 
 

@@ -64,7 +64,7 @@ def test_the_page_grows_with_every_stage_and_is_rewritten_only_when_it_changes(t
         pd.read_csv(raw / name).replace("im1", ODD).to_csv(raw / name, index=False)
     (raw / "train/im1.png").rename(raw / f"train/{ODD}.png")
     flags = ["--report.pictures", "2", "--train.seeds", "42", "43", "--clean.list_below", "-1", "--clean.pictures", "2"]
-    flags += ["--pseudo.min_sure", "0"]
+    flags += ["--pseudo.min_confidence", "0"]
     for stage, more, expected in [
         ("01_preprocess", [], {"data", "costs"}),
         ("02_make_folds", [], {"folds"}),

@@ -124,7 +124,7 @@ V1 = [
     "train.channels_last", "train.compile", "train.ema", "train.swa.start", "train.swa.every",
     "train.swa.schedule", "train.swa.lr", "train.swa.bn_batches", "train.checkpoints", "train.checkpoints_from",
     "train.soup", "train.sampling.sampler", "train.sampling.fraction", "train.sampling.foreground_share",
-    "train.sampling.foreground_share_end", "train.sampling.alike", "train.sampling.difficulty",
+    "train.sampling.foreground_share_end", "train.sampling.balance", "train.sampling.difficulty",
     "train.sampling.samples_per_epoch", "train.loss.terms", "train.loss.then", "train.loss.label_smoothing",
     "train.loss.soft_edges", "train.loss.ignore_border", "train.loss.presence", "train.loss.deep",
     "train.loss.class_weights", "train.evaluations",

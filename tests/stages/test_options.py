@@ -6,7 +6,8 @@ import pytest
 
 from lib.config import Config, flat, load
 from lib.config.affects import STAGES, Affects, default_of, settings_of
-from lib.stage import FORMAT, RENAMED, Stage, differences
+from lib.config.old_names import OLD_NAMES
+from lib.stage import FORMAT, Stage, differences
 from lib.workspace import write_json
 
 ANOTHER = 7  # the value of no option
@@ -20,9 +21,9 @@ OF_SECTION = {
 NONE = (
     "competition.name competition.kaggle competition.answers competition.submission.preset "
     "competition.submission.max_mb train.experiment train.folds train.seeds train.workers train.device train.threads "
-    "train.time_limit train.shortest pseudo.rounds pseudo.patience pseudo.mode pseudo.share pseudo.weight clean.weight "
-    "infer.coarse infer.coarse_above infer.coarse_margin infer.pays infer.trial_limit infer.maps_gib infer.max_gib "
-    "report.tracker report.tracker_mode plugins workspace jobs debug quiet log_file preflight"
+    "train.time_limit train.min_member_time pseudo.rounds pseudo.patience pseudo.mode pseudo.share pseudo.weight "
+    "clean.weight infer.coarse infer.coarse_above infer.coarse_margin infer.min_gain infer.trial_limit infer.maps_gib "
+    "infer.max_gib report.tracker report.tracker_mode plugins workspace jobs debug quiet log_file preflight"
 )
 OTHERS = {
     **dict.fromkeys(NONE.split(), ""),
@@ -37,7 +38,8 @@ OTHERS = {
     "pseudo.hard": "pseudo clean", "clean.use": "member", "report.pictures": "report",
     **{f"infer.{name}": "score pseudo clean answer"
        for name in ("window", "overlap", "scale", "blend", "margin", "roi", "tta")},
-    "infer.precision": "pseudo clean answer", "infer.backend": "pseudo clean answer", "infer.weights": "score answer",
+    "infer.precision": "pseudo clean answer", "infer.backend": "pseudo clean answer",
+    "infer.checkpoints": "score answer",
 }  # fmt: skip
 # Options that another one switches on.
 SWITCHED = [
@@ -115,7 +117,7 @@ def test_a_missing_option_had_its_default_and_one_no_longer_read_changes_nothing
 def test_a_renamed_option_is_the_same_option(tmp_path, monkeypatch):
     stage_of(tmp_path, {"train.rate": 0.1}).finish([])
     assert stage_of(tmp_path, {"train.lr": 0.1}).changes(), "0.1 is not the default"
-    monkeypatch.setitem(RENAMED, "train.rate", "train.lr")
+    monkeypatch.setitem(OLD_NAMES, "train.rate", "train.lr")
     assert stage_of(tmp_path, {"train.lr": 0.1}).changes() == []
     assert stage_of(tmp_path, {"train.lr": 0.2}).changes() == ["train.lr changed from 0.1 to 0.2"]
 

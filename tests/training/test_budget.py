@@ -61,7 +61,7 @@ def test_a_time_limit_leaves_out_seeds_first_then_folds(tmp_path):
 
 def test_a_time_limit_is_shared_and_remembered(tmp_path):
     workspace = Workspace(tmp_path)
-    config = load(None, ["--train.time_limit", "10m", "--train.shortest", "60"])
+    config = load(None, ["--train.time_limit", "10m", "--train.min_member_time", "60"])
     members = members_in(workspace, folds=2, seeds=1)
     budget = Budget(config, workspace, members, overhead=30)
     assert budget.seconds(members[0]) == 270
@@ -73,7 +73,7 @@ def test_a_time_limit_is_shared_and_remembered(tmp_path):
 
 def test_what_a_call_has_taken_and_members_took_beside_training_is_not_given_again(tmp_path):
     workspace = Workspace(tmp_path)
-    config = load(None, ["--train.time_limit", "10m", "--train.shortest", "60"])
+    config = load(None, ["--train.time_limit", "10m", "--train.min_member_time", "60"])
     members = members_in(workspace, folds=3, seeds=1)
     budget = Budget(config, workspace, members, overhead=30, started=time.monotonic() - 12)
     assert budget.seconds(members[0]) == pytest.approx((600 - 12) / 3 - 30 - 12, abs=1)
@@ -87,7 +87,7 @@ def test_what_a_call_has_taken_and_members_took_beside_training_is_not_given_aga
 
 def test_time_is_shared_anew_for_other_members_and_trained_ones_do_not_count(tmp_path):
     workspace = Workspace(tmp_path)
-    config = load(None, ["--train.time_limit", "10m", "--train.shortest", "60"])
+    config = load(None, ["--train.time_limit", "10m", "--train.min_member_time", "60"])
     first, second = members_in(workspace, folds=2, seeds=1)
     assert Budget(config, workspace, [first], overhead=0).members == [first]
     assert Budget(config, workspace, [second], overhead=0).members == [second]

@@ -193,7 +193,7 @@ def test_large_images_and_groups_come_no_more_often_than_small_ones():
     )
 
     def drawn(alike):
-        sampler = BalancedSampler(tiles, Sampling(alike=alike, samples_per_epoch=48), 0.0, seed=1)
+        sampler = BalancedSampler(tiles, Sampling(balance=alike, samples_per_epoch=48), 0.0, seed=1)
         return tiles.iloc[[key[0] for key in sampler.keys(0)]]
 
     assert drawn("tiles").index.nunique() == 48
