@@ -31,10 +31,10 @@ from joblib.externals.loky import get_reusable_executor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.config.folds import Folds
 from lib.config.training import Sampling
-from lib.data.dataset import BalancedSampler
 from lib.data.folds import make_folds, merge_groups
 from lib.data.leak_features import depth_for
 from lib.data.leaks import find_leaks
+from lib.data.sampler import BalancedSampler
 from lib.imaging.reader import AS_THEY_ARE
 from lib.system.parallel import parallel
 

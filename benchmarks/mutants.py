@@ -54,12 +54,12 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
         ["tests/training/test_schedules.py", "tests/training/test_trainer.py", "tests/training/test_steps.py"],
     ),
     "sampler": (
-        ["lib/data/dataset.py"],
+        ["lib/data/dataset.py", "lib/data/sampler.py"],
         ["tests/data/test_dataset.py", "tests/data/test_sampling.py", "tests/data/test_fold_table.py"],
     ),
     "augmentation": (["lib/data/augment.py", "lib/data/cutmix.py"], ["tests/data/test_augment.py"]),
     "tiling": (
-        ["lib/data/tiling.py", "lib/imaging/grid.py"],
+        ["lib/data/preprocess/tiling.py", "lib/data/preprocess/tile_labels.py", "lib/imaging/grid.py"],
         ["tests/data/test_tiling.py", "tests/imaging/test_grid_and_stitch.py"],
     ),
     "folds": (

@@ -49,6 +49,7 @@ from joblib import Parallel, delayed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.competition.demo import PATIENTS, make_scene, write_slide
+from lib.data.preprocess import cut_tiles, survey
 from lib.system.parallel import parallel
 from lib.workspace import replacing_dir
 
@@ -168,13 +169,14 @@ def run_ours(root: Path, options: dict[str, object], jobs: int) -> Seconds:
     script = runpy.run_path(str(REPOSITORY / "01_preprocess.py"))
     spent: Seconds = {}
 
-    def clocked(function: Callable, arguments: list[tuple], jobs: int, description: str, unit: str) -> list:
+    def clocked(function: Callable, arguments: list[tuple], jobs: int, description: str, *others, **options) -> list:
         started = now()
-        done = parallel(function, arguments, jobs, description, unit)
+        done = parallel(function, arguments, jobs, description, *others, **options)
         spent[description] = now() - started
         return done
 
-    script["main"].__globals__["parallel"] = clocked
+    for module in (survey, cut_tiles):
+        module.parallel = clocked
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         started = now()
         script["main"]([str(yaml), "--workspace", str(WORK / "ours"), "--jobs", str(jobs)])

@@ -43,7 +43,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
-from lib.data.dataset import read_planes, read_rgb
+from lib.data.tile_files import read_planes, read_rgb
 from lib.models.network import build_network
 from lib.plugins import load_plugins
 from lib.system.device import layout_of, loading_processes, pick_device

@@ -45,7 +45,7 @@ TILES = {
     "height": ("int64", "original pixels"),
     "width": ("int64", "original pixels"),
     "image_path": ("str", "stored tile, relative to the table's folder"),
-    "mask_path": ("str", "stored label (lib/data/tiling.py:stored_label), relative to the table's folder"),
+    "mask_path": ("str", "stored label (lib/data/preprocess/tile_labels.py), relative to the table's folder"),
     "blank_share": ("float64", "share of blank pixels, 0 to 1"),
     "contrast": ("float64", "standard deviation of the grey levels"),
     "content": ("str", "hash of the stored pixels and label"),
@@ -108,6 +108,15 @@ def class_columns(class_names: list[str]) -> list[str]:
     """
     names = [name for name in class_names if name != "background"]
     return ["px_background", *(f"px_{name}" for name in names), "px_ignore"]
+
+
+def foreground_pixels(row: dict) -> int:
+    """Pixels of a row of tiles.csv that belong to any class but background.
+
+    >>> foreground_pixels({"px_background": 5, "px_road": 2, "px_ignore": 1})
+    2
+    """
+    return sum(n for key, n in row.items() if key.startswith("px_") and key not in ("px_background", "px_ignore"))
 
 
 def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str, mend: str = "") -> pd.DataFrame:

@@ -13,8 +13,6 @@ LIB = sorted((ROOT / "lib").rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("0*.py"))
 MOST_FILES, MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS, MOST_IN_MAIN, MOST_IN_SCRIPT = 15, 300, 50, 6, 30, 60
 TO_MEND = {  # may only shrink
-    "01_preprocess.py, code",
-    "01_preprocess.py:main",
     "02_make_folds.py, code",
     "02_make_folds.py:main",
     "03_train.py, code",
@@ -28,11 +26,6 @@ TO_MEND = {  # may only shrink
     "05_infer_ensemble.py:main",
     "lib/competition/demo.py:_one_slide, parameters",
     "lib/competition/rle.py",
-    "lib/data/dataset.py:__init__, parameters",
-    "lib/data/pictures.py:draw_survey, parameters",
-    "lib/data/preprocess.py:survey_image",
-    "lib/data/tiling.py:_spot, parameters",
-    "lib/data/tiling.py:survey, parameters",
     "lib/imaging/stitch.py:stitch",
     "lib/imaging/stitch.py:stitch, parameters",
     "lib/imaging/stitch_boxes.py:paste, parameters",

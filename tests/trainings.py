@@ -6,7 +6,8 @@ from torch import nn
 
 from lib.config.training import Augment, Model, Sampling, Swa, Train
 from lib.data.augment import Augmentation
-from lib.data.dataset import BalancedSampler, TileDataset
+from lib.data.dataset import TileDataset
+from lib.data.sampler import BalancedSampler
 from lib.models.network import build_network
 from lib.plugins import register
 from lib.training.loader import Data

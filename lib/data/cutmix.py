@@ -1,4 +1,4 @@
-"""Mixing: a part of a second sample is pasted into the first.
+"""CutMix and copy-paste: a part of a second sample replaces that part of the first.
 
 A sample is (image (H, W, 3) uint8, target (K, H, W) float32, valid (1, H, W) float32); both have one size.
 """
@@ -6,16 +6,28 @@ A sample is (image (H, W, 3) uint8, target (K, H, W) float32, valid (1, H, W) fl
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+TileSample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def cutmix(first: Sample, second: Sample, rng: np.random.Generator) -> Sample:
-    """A random rectangle of the second (Yun et al. 2019, arXiv:1905.04899): any share of the area is equally likely.
+@dataclass(frozen=True)
+class Mixing:
+    """How samples are mixed. `method`: none, cutmix or copypaste. `share`: of the samples that are mixed, 0 to 1."""
 
-    There a rectangle that leaves the image is cut off; here it lies inside.
+    method: str
+    share: float
+
+
+NO_MIXING = Mixing("none", 0.0)
+
+
+def cutmix(first: TileSample, second: TileSample, rng: np.random.Generator) -> TileSample:
+    """Replace a random rectangle by that of the second sample. Source: Yun et al. 2019, arXiv:1905.04899.
+
+    Every share of the area is equally likely. Unlike in the paper, the rectangle always lies inside the image.
     """
     height, width = first[0].shape[:2]
     side = math.sqrt(1 - rng.beta(1, 1))
@@ -23,16 +35,16 @@ def cutmix(first: Sample, second: Sample, rng: np.random.Generator) -> Sample:
     y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
     box = np.zeros((height, width), bool)
     box[y : y + h, x : x + w] = True
-    return paste(first, second, box)
+    return mixed(first, second, box)
 
 
-def copy_paste(first: Sample, second: Sample, _rng: np.random.Generator) -> Sample:
-    """All objects of the second (Ghiasi et al. 2021, arXiv:2012.07177): as if both had been photographed together."""
-    return paste(first, second, objects(second[1]))
+def copy_paste(first: TileSample, second: TileSample, _rng: np.random.Generator) -> TileSample:
+    """Paste all objects of the second sample into the first. Source: Ghiasi et al. 2021, arXiv:2012.07177."""
+    return mixed(first, second, objects(second[1]))
 
 
 def objects(target: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of an object. One class: more than half; several: any likeliest class but the first.
+    """Object pixels (H, W) bool of a target (K, H, W): above 0.5 for K = 1, else where the largest is not the first.
 
     >>> objects(np.array([[[0.2, 0.6]]])).tolist(), objects(np.array([[[0.0, 1.0, 0]], [[1.0, 0.0, 0]]])).tolist()
     ([[False, True]], [[True, False, False]])
@@ -40,8 +52,8 @@ def objects(target: np.ndarray) -> np.ndarray:
     return target[0] > 0.5 if len(target) == 1 else target.argmax(0) > 0
 
 
-def paste(first: Sample, second: Sample, where: np.ndarray) -> Sample:
-    """The first sample, and the second `where` (H, W) is true: pixels, target and valid alike."""
+def mixed(first: TileSample, second: TileSample, where: np.ndarray) -> TileSample:
+    """The first sample, replaced by the second where the mask `where` (H, W) is true."""
     image = np.where(where[..., None], second[0], first[0])
     return image, *(np.where(where, new, old) for old, new in zip(first[1:], second[1:], strict=True))
 

@@ -14,7 +14,7 @@ import pandas as pd
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.clean import Clean
-from lib.data.dataset import read_planes
+from lib.data.tile_files import read_planes
 from lib.imaging.draw import save_picture, truth_beside_prediction
 from lib.imaging.reader import open_image
 from lib.inference.networks import Ensemble

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.dataset import read_planes, read_rgb
+from lib.data.tile_files import read_planes, read_rgb
 from lib.imaging.draw import heat, overlay, save_picture
 from lib.pseudo.store import decided
 

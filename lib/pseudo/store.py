@@ -13,7 +13,7 @@ import pandas as pd
 
 from lib.config import Config, for_source
 from lib.config.preprocess import Preprocess
-from lib.data.tiling import foreground_pixels, write_image
+from lib.data.tile_files import write_image
 from lib.errors import UserError
 from lib.imaging.grid import whole_size
 from lib.imaging.pad import pad
@@ -24,7 +24,7 @@ from lib.inference.sliding_window import Block
 from lib.inference.sources import limits_of, roi_of
 from lib.pseudo.select import Quotas, confidence
 from lib.pseudo.tiles import tile_starts, tiles_of
-from lib.tables import class_columns
+from lib.tables import class_columns, foreground_pixels
 from lib.workspace import Workspace, file_fingerprint, free_gib, short_hash
 
 SOFT_SHARE, HARD_SHARE = 0.22, 0.04  # of a label's bytes that its PNG takes: 122 tiles of 64 pixels of the demo

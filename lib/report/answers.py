@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
-from lib.data.pictures import small_label
+from lib.data.preprocess.tile_labels import subsampled_label
 from lib.imaging.draw import captioned, overlay, save_picture, sheet
 from lib.imaging.reader import open_image
 
@@ -58,4 +58,4 @@ def _tiles(
 def at_size(label: Label, size: tuple[int, int], out: tuple[int, int]) -> np.ndarray:
     """The label of `size` (height, width) at the size `out`, (h, w) uint8: the nearest pixels."""
     steps = tuple(max(1, length // shown) for length, shown in zip(size, out, strict=True))
-    return cv2.resize(small_label(label, *size, steps), out[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return cv2.resize(subsampled_label(label, *size, steps), out[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

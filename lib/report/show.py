@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.dataset import Competition
-from lib.data.pictures import small_label
+from lib.data.preprocess.tile_labels import subsampled_label
 from lib.imaging.reader import open_image
 from lib.oof.score_images import Scored
 from lib.report.trackers import Picture
@@ -33,4 +33,4 @@ def small_image(row: pd.Series, size: tuple[int, int], competition: Competition)
 def small_truth(image_id: str, row: pd.Series, competition: Competition) -> np.ndarray:
     """An image's label indices, every so many pixels as in a `Glimpse`; `row`: of images.csv."""
     height, width = int(row["height"]), int(row["width"])
-    return small_label(competition.labels.open(image_id, height, width), height, width)
+    return subsampled_label(competition.labels.open(image_id, height, width), height, width)

@@ -22,7 +22,7 @@ class Data:
     """What a member trains on."""
 
     dataset: TileDataset
-    sampler: Any  # as lib/data/dataset.py:BalancedSampler
+    sampler: Any  # as lib/data/sampler.py:BalancedSampler
     workers: int
     batch_size: int
     pinned: bool = False

@@ -13,12 +13,14 @@ from lib import tables
 from lib.config import Config
 from lib.config.training import Train
 from lib.data.augment import Augmentation, pipeline_file
-from lib.data.dataset import TileDataset, TileFile, keep_fraction
-from lib.data.tiling import foreground_pixels
+from lib.data.cutmix import Mixing
+from lib.data.dataset import TileDataset, TileFile
+from lib.data.sampler import keep_fraction
 from lib.errors import UserError
 from lib.models.network import Network, build_network
 from lib.models.weight_files import load_weights, write_description
 from lib.plugins import find
+from lib.tables import foreground_pixels
 from lib.training.distributed import ALONE, Team
 from lib.training.losses import build_loss
 from lib.training.trainer import Data, Trainer
@@ -162,7 +164,8 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, wor
     ]
     augment = config.augment
     augmentation = Augmentation(augment, config.train.crop)
-    dataset = TileDataset(files, channels, augmentation, seed, augment.mix, augment.mix_share, config.train.scale)
+    mixing = Mixing(augment.mix, augment.mix_share)
+    dataset = TileDataset(files, channels, augmentation, seed, mixing, config.train.scale)
     build = find("sampler", config.train.sampling.sampler, "train.sampling.sampler")
     sampler = build(tiles, config.train.sampling, config.pseudo.share, seed)
     return Data(dataset, sampler, workers, config.train.batch_size)

@@ -15,7 +15,7 @@ from lib.competition.dataset import Competition
 from lib.competition.external import translation
 from lib.config import for_source, load
 from lib.config.competition import Competition as Settings
-from lib.data.preprocess import pick_images
+from lib.data.preprocess.pick_images import pick_images
 from lib.errors import UserError
 from lib.preflight.forecast import sizes_of
 from lib.training.member import make_data, training_tiles

@@ -10,8 +10,8 @@ from lib import tables
 from lib.config.folds import Folds
 from lib.config.pseudo import Pseudo
 from lib.config.training import Sampling
-from lib.data.dataset import BalancedSampler
 from lib.data.folds import assign_folds, folds_of_column, make_folds, merge_groups, name_groups
+from lib.data.sampler import BalancedSampler
 from lib.errors import UserError
 from lib.pseudo.select import select
 from lib.tables import read_folds

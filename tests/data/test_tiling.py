@@ -11,23 +11,16 @@ from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
 from lib.config import load
 from lib.config.preprocess import Preprocess
-from lib.data.dataset import read_planes, read_rgb
-from lib.data.preprocess import BAND_TILES, Survey, has_object, pick_images
-from lib.data.tiling import (
-    Spot,
-    cut,
-    foreground_pixels,
-    keep_tiles,
-    label_shares,
-    nearest_label,
-    stored_label,
-    survey,
-    vanished_objects,
-    write_tile,
-)
+from lib.data.preprocess.cut_tiles import MIN_BAND_TILES, bands_of, cut
+from lib.data.preprocess.pick_images import has_object, pick_images
+from lib.data.preprocess.survey import Survey
+from lib.data.preprocess.tile_labels import label_shares, nearest_label, stored_label, vanished_objects
+from lib.data.preprocess.tiling import LabeledImage, Tile, candidate_tiles, keep_tiles
+from lib.data.tile_files import read_planes, read_rgb, write_tile
 from lib.imaging.content import content_map
 from lib.imaging.reader import open_image
 from lib.imaging.roi import Regions
+from lib.tables import foreground_pixels
 
 
 def whole(mask):
@@ -54,12 +47,13 @@ def tiles(tmp_path, shape, config):
     cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, ::-1])
     names = ["background", "disc"]
     with open_image(tmp_path / "a.png") as reader:
-        spots = survey("a", "competition", reader, whole(mask), Regions(None), content_map(reader), names, config)
-        cuts = [Cut(spot.row, *cut(spot, reader, whole(mask), 2, True, config.tile_size)) for spot in spots]
+        labeled = LabeledImage("a", "competition", reader, whole(mask), content_map(reader), names)
+        found = candidate_tiles(labeled, Regions(None), config)
+        cuts = [Cut(tile.row, *cut(tile, reader, whole(mask), 2, True, config.tile_size)) for tile in found]
     return pixels, mask, cuts
 
 
-def test_tiles_are_cuts_and_count_their_classes(tmp_path):
+def test_foundare_cuts_and_count_their_classes(tmp_path):
     pixels, mask, cuts = tiles(tmp_path, (150, 200), Preprocess(tile_size=64, stride=48))
     assert len(cuts) == 3 * 4
     for tile in cuts:
@@ -118,11 +112,12 @@ def survey_of(folder, mask, regions, config, names=("background", "disc")):
     cv2.imwrite(str(folder / "a.png"), np.zeros((*mask.shape, 3), np.uint8))
     content = SimpleNamespace(blank_share=lambda *box: 0.123456, contrast=lambda *box: 7.128)
     with open_image(folder / "a.png") as reader:
-        spots = survey("a", "web", reader, whole(mask), regions, content, list(names), config)
-    return [spot.row for spot in spots], [spot.size for spot in spots]
+        labeled = LabeledImage("a", "web", reader, whole(mask), content, list(names))
+        found = candidate_tiles(labeled, regions, config)
+    return [tile.row for tile in found], [tile.size for tile in found]
 
 
-def test_of_ground_that_counts_as_blank_tiles_with_object_are_kept_unless_boxes_say_where_to_look(tmp_path):
+def test_of_ground_that_counts_as_blank_foundwith_object_are_kept_unless_boxes_say_where_to_look(tmp_path):
     mask = np.zeros((64, 192), np.uint8)
     mask[3, 3], mask[:, 64:] = 1, 255
     for boxes, kept in ((None, [0, 128]), ([(0, 128, 64, 64)], [128])):
@@ -165,7 +160,8 @@ def test_objects_that_vanish_when_shrunk_are_counted(monkeypatch):
     assert vanished_objects(whole(mask), 100, 100, (20, 20)) == (2, 1)
     mask[80:90] = 255  # ignored: no object
     assert vanished_objects(whole(mask), 100, 100, (100, 100)) == (2, 0)
-    monkeypatch.setattr("lib.data.tiling.OBJECT_SIDE", 50)  # every other row and column, the odd ones, is looked at
+    # Every other row and column, the odd ones, is read.
+    monkeypatch.setattr("lib.data.preprocess.tile_labels.OBJECT_MAP_SIDE", 50)
     assert vanished_objects(whole(mask), 100, 100, (50, 50)) == (2, 0)
     mask[70, 70], mask[71, 71] = 1, 0
     assert vanished_objects(whole(mask), 100, 100, (50, 50)) == (1, 0)
@@ -178,7 +174,7 @@ def test_labels_shrink_as_opencvs_exact_nearest_neighbour_in_bands_too(size, mon
     mask = np.random.default_rng(1).integers(0, 7, (75, 131)).astype(np.uint8)
     expected = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     assert (nearest_label(whole(mask), (0, 0, 75, 131), size) == expected).all()
-    monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 131 * 20)
+    monkeypatch.setattr("lib.data.preprocess.tile_labels.LABEL_READ_PIXELS", 131 * 20)
     label, pixels = watched(mask)
     assert (nearest_label(label, (0, 0, 75, 131), size) == expected).all() and max(pixels) <= 131 * 20
     inner = nearest_label(whole(mask), (5, 7, 60, 100), (20, 50))
@@ -195,11 +191,11 @@ def test_contrast_comes_from_the_thumbnail_and_sorts_like_the_pixels(tmp_path):
 
 
 def test_bands_are_whole_rows_that_together_hold_every_tile_once():
-    spots = [Spot({"y": y, "x": x, "height": 9, "width": 9}, (9, 9)) for y in range(0, 90, 9) for x in range(0, 63, 9)]
-    bands = Survey(None, {}, spots, windowed=True).bands()
-    assert sum(bands, []) == spots and len(bands) == 2 and all(len(band) >= BAND_TILES for band in bands)
+    found = [Tile({"y": y, "x": x, "height": 9, "width": 9}, (9, 9)) for y in range(0, 90, 9) for x in range(0, 63, 9)]
+    bands = bands_of(Survey(None, {}, found, windowed=True))
+    assert sum(bands, []) == found and len(bands) == 2 and all(len(band) >= MIN_BAND_TILES for band in bands)
     assert not {s.row["y"] for s in bands[0]} & {s.row["y"] for s in bands[1]}
-    assert Survey(None, {}, spots, windowed=False).bands() == [spots]
+    assert bands_of(Survey(None, {}, found, windowed=False)) == [found]
 
 
 def test_an_image_shrinks_the_same_whether_it_fits_a_band_or_not(tmp_path, monkeypatch):
@@ -220,7 +216,7 @@ def test_a_shrunken_label_holds_areas_and_every_thin_object_counts(monkeypatch):
     assert np.allclose(shares.sum(0), 1) and shares[1].sum() == pytest.approx(40 / 16)
     assert shares[1, 2, 5:15] == pytest.approx(0.25)
     assert stored_label(shares, True)[2, 5] == round(254 / 4) and (stored_label(shares, True)[10:] == 255).all()
-    monkeypatch.setattr("lib.data.tiling.LABEL_PIXELS", 96 * 12)
+    monkeypatch.setattr("lib.data.preprocess.tile_labels.LABEL_READ_PIXELS", 96 * 12)
     label, pixels = watched(mask)
     assert (label_shares(label, (0, 0, 64, 96), (16, 24), 2) == shares).all() and max(pixels) <= 96 * 12
 
@@ -235,10 +231,10 @@ def test_several_classes_store_the_index_of_the_largest_share():
 def test_two_classes_that_fill_the_image_are_no_background_and_object(tmp_path, scale):
     mask = np.repeat(np.array([[0, 1], [1, 255]], np.uint8), 2 * scale, 0).repeat(2 * scale, 1)
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4 * scale, 4 * scale, 3), np.uint8))
-    spot = Spot({"y": 0, "x": 0, "height": 4 * scale, "width": 4 * scale}, (4, 4))
+    tile = Tile({"y": 0, "x": 0, "height": 4 * scale, "width": 4 * scale}, (4, 4))
     with open_image(tmp_path / "a.png") as reader:
-        assert set(np.unique(cut(spot, reader, whole(mask), 2, False, 4)[1])) == {0, 1, 255}
-        assert set(np.unique(cut(spot, reader, whole(mask), 2, True, 4)[1])) == {0, 254, 255}
+        assert set(np.unique(cut(tile, reader, whole(mask), 2, False, 4)[1])) == {0, 1, 255}
+        assert set(np.unique(cut(tile, reader, whole(mask), 2, True, 4)[1])) == {0, 254, 255}
 
 
 def test_a_sliver_of_the_data_has_objects_where_a_few_looks_find_some(tiny):

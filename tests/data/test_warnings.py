@@ -68,11 +68,11 @@ def test_images_that_exif_turns_are_counted(tmp_path, capsys):
     config = write_config(tmp_path)
     run_01(config)
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 of 4 images are turned as their EXIF orientation says (im1.jpg for one)" in said
+    assert "2 of 4 images are turned as their EXIF orientation says (for example im1.jpg)" in said
     assert "set competition.pixels.exif to false" in said
     run_01(config, "--competition.pixels.exif", "false")
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 of 4 images are not turned, although EXIF says so (im1.jpg for one)" in said
+    assert "2 of 4 images are not turned, although EXIF says so (for example im1.jpg)" in said
 
 
 def test_tags_of_tiffs_are_told_apart_from_exif(tmp_path, capsys):
@@ -84,7 +84,9 @@ def test_tags_of_tiffs_are_told_apart_from_exif(tmp_path, capsys):
     few(tmp_path, save)
     run_01(write_config(tmp_path))
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 of 4 images are TIFFs whose tag 274 says to turn them (im1.tif for one)" in said and "EXIF" not in said
+    assert (
+        "2 of 4 images are TIFFs whose tag 274 says to turn them (for example im1.tif)" in said and "EXIF" not in said
+    )
 
 
 def test_nothing_is_said_of_images_that_lie_as_they_should(tmp_path, capsys):
@@ -134,8 +136,9 @@ def test_files_of_two_depths_are_shown_alike_or_refused_by_name(tmp_path, capsys
     config = write_config(tmp_path, pixels={"range": [0, 65535]})
     run_01(config)
     said = " ".join(capsys.readouterr().out.split())
-    assert "[0, 65535] is of images of several kinds: 2 with uint8 (im0.tif), 2 with uint16 (im1.tif)" in said.replace(
-        ".0", ""
+    assert (
+        "[0, 65535] applies to images of several types: 2 with uint8 (im0.tif), 2 with uint16 (im1.tif)"
+        in said.replace(".0", "")
     )
     competition = Competition(load(config).competition)
     means = []
@@ -171,7 +174,7 @@ def test_images_that_count_as_blank_all_over_are_counted(tmp_path, capsys):
     few(tmp_path, depths(lambda picture: picture // 40))
     run_01(write_config(tmp_path))
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 of 4 images count as blank all over (im1.tif for one)" in said
+    assert "2 of 4 images are blank everywhere (for example im1.tif)" in said
 
 
 def on_dark_ground(share):

@@ -13,7 +13,8 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.pseudo import Pseudo
-from lib.data.dataset import read_planes, read_rgb, soft_target
+from lib.data.dataset import soft_target
+from lib.data.tile_files import read_planes, read_rgb
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.stitch import panel_edges
 from lib.inference.sliding_window import Block, Limits

@@ -17,7 +17,8 @@ from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.pseudo import Pseudo
 from lib.config.training import Sampling
-from lib.data.dataset import BalancedSampler, read_planes
+from lib.data.sampler import BalancedSampler
+from lib.data.tile_files import read_planes
 from lib.errors import UserError
 from lib.inference.networks import Ensemble
 from lib.pseudo.agreement import Votes

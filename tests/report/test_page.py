@@ -17,7 +17,7 @@ from PIL import Image
 
 from lib import tables
 from lib.config import load
-from lib.data.pictures import draw_survey
+from lib.data.preprocess.pictures import Overlay, draw_survey
 from lib.decision.decision import Decision
 from lib.imaging.reader import AS_THEY_ARE
 from lib.oof.evaluate import Evaluation, to_bins
@@ -253,7 +253,7 @@ def test_thumbnails_tell_kept_dropped_and_uncut_ground_apart(tmp_path):
     image, labels = np.full((300, 600, 3), 100, np.uint8), np.zeros((150, 300), np.uint8)
     labels[20:60, 20:60] = 1
     tiles = [(0, 0, 600, 400)], [(0, 300, 600, 400)]
-    draw_survey(tmp_path / "a.png", image, (600, 1200), *tiles, labels, 1)
+    draw_survey(tmp_path / "a.png", image, (600, 1200), Overlay(*tiles, labels, 1))
     drawn = cv2.imread(str(tmp_path / "a.png"))[:, :, ::-1].astype(int)
     kept, dropped, uncut = drawn[150, 100], drawn[150, 300], drawn[150, 500]
     assert kept.tolist() == [100, 100, 100] and uncut.min() == uncut.max() > 190

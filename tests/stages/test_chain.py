@@ -15,7 +15,7 @@ from lib import digests, tables
 from lib.competition import rle
 from lib.competition.dataset import Competition
 from lib.config import load
-from lib.data.preprocess import pick_images
+from lib.data.preprocess.pick_images import pick_images
 from lib.digests import Digests
 from lib.plugins import load_plugins
 from lib.stages import answer_stage, folds_stage, member_stage, tiles_stage

@@ -7,7 +7,7 @@ import pytest
 
 from lib.competition.dataset import Competition
 from lib.config import load
-from lib.data.preprocess import pick_images
+from lib.data.preprocess.pick_images import pick_images
 from lib.stage import FORMAT, Stage, describe, differences, in_words, trained_file
 from lib.stages import (
     adopt_report,

@@ -11,7 +11,8 @@ import torch
 from lib.competition.demo import draw, draw_label, make_scene
 from lib.config.load import load
 from lib.data.augment import Augmentation
-from lib.data.dataset import BalancedSampler, TileDataset, TileFile
+from lib.data.dataset import TileDataset, TileFile
+from lib.data.sampler import BalancedSampler
 from lib.models.network import build_network
 from lib.tables import FULL
 from lib.training.losses import build_loss

@@ -5,7 +5,7 @@ import torch
 from trainings import CPU, data_of, same, trainer_of, weights
 
 from lib.config.training import Model, Sampling, Swa, Train
-from lib.data.dataset import BalancedSampler
+from lib.data.sampler import BalancedSampler
 from lib.models.network import build_network
 from lib.system.precision import autocast, scaler
 from lib.training import trainer as loop

@@ -12,7 +12,7 @@ import numpy as np
 from lib.competition import rle
 from lib.competition.labels.common import label_of_runs
 from lib.config.competition import Pixels
-from lib.data.tiling import label_shares
+from lib.data.preprocess.tile_labels import label_shares
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.propose.found import Choice, Notes, choice_if, evenly

@@ -14,7 +14,7 @@ from lib.competition.dataset import Competition
 from lib.config.competition import Competition as Settings
 from lib.config.competition import Pixels
 from lib.config.preprocess import Preprocess
-from lib.data.tiling import nearest_label
+from lib.data.preprocess.tile_labels import nearest_label
 from lib.errors import UserError
 from lib.imaging.content import content_map
 from lib.imaging.grid import grid

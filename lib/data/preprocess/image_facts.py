@@ -1,4 +1,4 @@
-"""What the organiser's files themselves say of images, before any is decoded."""
+"""What the header of an image file tells, before any pixel is decoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib.imaging.readers.base import ANY_DEPTH, WrongDepth
 
 @dataclass(frozen=True)
 class Facts:
-    """`orientation` and `depth`: as of `ImageReader`."""
+    """`file`: the organiser's. `orientation`, `depth`: as in `ImageReader`."""
 
     file: Path
     orientation: int
@@ -22,18 +22,22 @@ class Facts:
 
 
 def facts_of(image: ImageInfo, competition: Competition) -> Facts:
-    """Raises UserError, naming a file of each kind, where some are of fewer bits than `pixels.range` was made for."""
+    """The facts of an image.
+
+    Raises UserError where `pixels.range` is made for more bits than the file has. The message also names a file that
+    has more.
+    """
     pixels = competition.settings.pixels
     try:
         with open_image(image.path, pixels) as reader:
             return Facts(image.path, reader.orientation, reader.depth, reader.channels)
     except WrongDepth as error:
-        deeper = _deeper(competition)
+        deeper = _deeper_image(competition)
         raise UserError(f"{error}{f'; {deeper} for one is deeper' if deeper else ''}") from None
 
 
-def _deeper(competition: Competition) -> Path | None:
-    """The first image of more than 8 bits a channel."""
+def _deeper_image(competition: Competition) -> Path | None:
+    """The first image of more than 8 bits per channel."""
     pixels = competition.settings.pixels.model_copy(update={"range": ANY_DEPTH.range})
     for image in competition.images:
         with open_image(image.path, pixels) as reader:

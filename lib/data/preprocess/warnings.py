@@ -1,4 +1,4 @@
-"""What 01 says about images and labels that do not stop it, but may make a result wrong."""
+"""What may be wrong with images and labels, and does not stop stage 1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib.config import Config
 from lib.config.competition import Pixels
-from lib.data.preprocess import Survey, share_on_blank
+from lib.data.preprocess.survey import Survey, share_on_blank
 from lib.imaging.readers.base import WHOLE_RANGE
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.imaging.roi import MOST_ON_BLANK
@@ -16,51 +16,63 @@ from lib.imaging.roi import MOST_ON_BLANK
 
 def concerns(surveys: list[Survey], config: Config) -> Iterator[str]:
     """Sentences for the user, each with a count and an example. `surveys`: of all images."""
+    yield from _vanished(surveys, config)
     yield from _turned(surveys, config.competition.pixels.exif)
-    yield from _of_several_kinds(surveys, config.competition.pixels)
+    yield from _mixed_types(surveys, config.competition.pixels)
     yield from _all_blank(surveys)
     yield from _objects_on_blank(surveys, config)
     yield from _objects_without_pixel(surveys)
 
 
+def _vanished(surveys: list[Survey], config: Config) -> Iterator[str]:
+    """Objects that lose all pixels where images are resized whole."""
+    vanished, objects = sum(survey.vanished for survey in surveys), sum(survey.objects for survey in surveys)
+    if vanished:
+        yield (
+            f"at {config.preprocess.tile_size} pixels {vanished} of {objects} objects have no pixel left; "
+            "raise preprocess.tile_size, or set preprocess.mode tiles"
+        )
+
+
 def _turned(surveys: list[Survey], exif: bool) -> Iterator[str]:
-    """Images whose file says that its pixels must be turned: labels may be of the turned or of the stored pixels."""
+    """Images whose file says that they must be rotated: labels may fit the rotated or the stored pixels."""
     turned = [survey.facts.file for survey in surveys if survey.facts.orientation != 1]
     tiffs = [path for path in turned if path.suffix.lower() in TIFF_SUFFIXES]
     photographs = [path for path in turned if path not in tiffs]
     if photographs:
-        what = "are turned as their EXIF orientation says" if exif else "are not turned, although EXIF says so"
+        action = "are turned as their EXIF orientation says" if exif else "are not turned, although EXIF says so"
         yield (
-            f"{len(photographs)} of {len(surveys)} images {what} ({photographs[0].name} for one); look at the "
-            "report whether labels lie on their objects, and if they do not, set competition.pixels.exif to "
+            f"{len(photographs)} of {len(surveys)} images {action} (for example {photographs[0].name}); check in the "
+            "report that labels lie on their objects, and if they do not, set competition.pixels.exif to "
             f"{str(not exif).lower()}"
         )
     if tiffs:
         yield (
-            f"{len(tiffs)} of {len(surveys)} images are TIFFs whose tag 274 says to turn them ({tiffs[0].name} "
-            "for one); this is not done: where labels are of the turned images, turn the files first"
+            f"{len(tiffs)} of {len(surveys)} images are TIFFs whose tag 274 says to turn them (for example "
+            f"{tiffs[0].name}); they are not turned: if labels fit the turned images, turn the files first"
         )
 
 
-def _of_several_kinds(surveys: list[Survey], pixels: Pixels) -> Iterator[str]:
-    """Options of `pixels` are of all files alike, but files may be of several types, or have other channels."""
-    for name, what, option in (("depth", "", pixels.range), ("channels", " channels", pixels.bands)):
-        kinds: dict[object, list[Path]] = {}
+def _mixed_types(surveys: list[Survey], pixels: Pixels) -> Iterator[str]:
+    """`pixels.range` and `pixels.bands` apply to all files, but files have different depths or channels."""
+    options = (("range", pixels.range, "depth", ""), ("bands", pixels.bands, "channels", " channels"))
+    for key, option, attribute, unit in options:
+        files: dict[object, list[Path]] = {}
         for survey in surveys:
-            kinds.setdefault(getattr(survey.facts, name), []).append(survey.facts.file)
-        if option and len(kinds) > 1:
-            found = ", ".join(f"{len(paths)} with {kind}{what} ({paths[0].name})" for kind, paths in kinds.items())
-            key = "range" if name == "depth" else "bands"
-            own = "; each is shown from its type's whole range" if name == "depth" and option == WHOLE_RANGE else ""
-            yield f"competition.pixels.{key} {list(option)} is of images of several kinds: {found}{own}"
+            files.setdefault(getattr(survey.facts, attribute), []).append(survey.facts.file)
+        if option and len(files) > 1:
+            found = ", ".join(f"{len(paths)} with {kind}{unit} ({paths[0].name})" for kind, paths in files.items())
+            scaled = key == "range" and option == WHOLE_RANGE
+            ranges = "; each is scaled from the whole range of its type" if scaled else ""
+            yield f"competition.pixels.{key} {list(option)} applies to images of several types: {found}{ranges}"
 
 
 def _all_blank(surveys: list[Survey]) -> Iterator[str]:
     blank = [survey.facts.file for survey in surveys if survey.row["blank_share"] == 1]
     if blank:
         yield (
-            f"{len(blank)} of {len(surveys)} images count as blank all over ({blank[0].name} for one); is "
-            "competition.pixels.range right? preprocess.roi and infer.roi none look at them all the same"
+            f"{len(blank)} of {len(surveys)} images are blank everywhere (for example {blank[0].name}); check "
+            "competition.pixels.range. With preprocess.roi and infer.roi none they are used anyway"
         )
 
 
