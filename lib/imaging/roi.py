@@ -12,10 +12,10 @@ from lib.config.preprocess import ROI_WORDS
 from lib.errors import UserError
 from lib.files import read_json
 from lib.imaging.content import Content, content_map
+from lib.imaging.geometry import Box
 from lib.imaging.reader import ImageReader
 from lib.tables import read_csv
 
-Box = tuple[int, int, int, int]
 COLUMNS = ["image_id", "y", "x", "height", "width"]
 MOST_ON_BLANK = 0.02  # of the object pixels in tiles that count as blank; with more, windows are computed everywhere
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lib.imaging.geometry import Box
 from lib.imaging.grid import grid, window_starts
-from lib.imaging.roi import Box
 
 ROWS = 8  # down a window's height, at which windows around boxes start: each row of windows is stitched on its own
 

@@ -8,10 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from lib.imaging.geometry import Box
 from lib.imaging.stitch import Axis, Place, mean_of, panel_edges
 from lib.system.disk_cache import DiskCache
-
-Box = tuple[int, int, int, int]
 
 
 def paste(

@@ -14,10 +14,11 @@ from itertools import islice
 import numpy as np
 
 from lib.imaging.blend import window_weights
+from lib.imaging.geometry import Box
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import Scaled
-from lib.imaging.roi import Box, boxes_file, read_boxes, regions
+from lib.imaging.roi import boxes_file, read_boxes, regions
 from lib.imaging.roi_windows import windows_around
 from lib.imaging.stitch import Resizer, stitch
 from lib.imaging.stitch_boxes import paste

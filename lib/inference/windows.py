@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.config.competition import Pixels
+from lib.imaging.geometry import Box
 from lib.imaging.reader import AS_THEY_ARE, Cutout, ImageReader
 from lib.imaging.readers.tiled_copy import open_divided
-from lib.imaging.roi import Box
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from lib.config import Config
 from lib.config.clean import Clean
 from lib.data.tile_files import read_planes
 from lib.imaging.draw import save_picture, truth_beside_prediction
+from lib.imaging.geometry import Box
 from lib.imaging.reader import open_image
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Block, predict
@@ -23,7 +24,7 @@ from lib.inference.sources import limits_of, source_of, windows_of
 from lib.label_cleaning.expected_agreement import Opinion, agreement, calibrated, tally, union
 from lib.oof.evaluate import background_fill, to_bins
 from lib.pseudo.store import decided, kind, shrunken, stored_size, write_label
-from lib.pseudo.tiles import Box, boxes_of
+from lib.pseudo.tiles import boxes_of
 from lib.tables import CLEAN_IMAGES, CLEAN_TILES
 from lib.workspace import write_table
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from lib.config import Config
 from lib.errors import UserError
-from lib.imaging.roi import COLUMNS, Box, read_boxes
+from lib.imaging.geometry import Box
+from lib.imaging.roi import COLUMNS, read_boxes
 from lib.imaging.roi_windows import edges_of, grid_on, windows_around
 from lib.inference.members import Part, Session, groups_of, parts_of
 from lib.inference.sliding_window import Block, Windows, count_windows, predict

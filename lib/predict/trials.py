@@ -14,6 +14,7 @@ import pandas as pd
 from torch import nn
 
 from lib import tables
+from lib.imaging.geometry import Box
 from lib.inference.members import Part, Session, groups_of
 from lib.inference.multi_scale import Group
 from lib.inference.networks import Ensemble
@@ -22,8 +23,6 @@ from lib.oof.evaluate import Evaluation, evaluate
 from lib.oof.score_images import in_turns
 
 REACH = 3  # side of a part of a large image, in windows as trained
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from lib.imaging.geometry import Box
 from lib.imaging.grid import window_starts
 from lib.inference.sliding_window import USUAL, Block, Limits
 from lib.oof.evaluate import to_bins
 from lib.system.disk_cache import DiskCache
-
-Box = tuple[int, int, int, int]
 
 
 def tile_starts(length: int, tile: int, shift: float = 0.0) -> list[int]:

@@ -15,6 +15,7 @@ from lib.competition.labels.common import Label, WrongSize, index_of, painted_on
 from lib.competition.labels.template import written_id
 from lib.config.competition import Competition
 from lib.errors import UserError
+from lib.imaging.geometry import Box
 from lib.plugins import register
 from lib.tables import IGNORE
 
@@ -22,7 +23,6 @@ NEEDED = {"images": ["id"], "annotations": ["image_id", "category_id"], "categor
 CANVAS = 2**26  # pixels of an object painted whole; larger ones are painted on the window alone
 FARTHEST = 1_000_000  # pixels: pycocotools walks along an outline in steps of a fifth of a pixel
 LARGEST = 2**32  # pixels of an image that pycocotools can number
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)

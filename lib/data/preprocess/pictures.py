@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from lib.imaging.draw import PALETTE, save_picture
-from lib.imaging.roi import Box
+from lib.imaging.geometry import Box
 from lib.tables import IGNORE
 
 SURVEY_SIDE = 640  # longest side of a thumbnail, pixels

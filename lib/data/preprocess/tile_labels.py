@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from lib.competition.labels.common import Label
+from lib.imaging.geometry import Box
 from lib.imaging.grid import map_step
-from lib.imaging.roi import Box
 from lib.tables import FULL, IGNORE
 
 LABEL_READ_PIXELS = 2**24  # pixels of a label that are held at once

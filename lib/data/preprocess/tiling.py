@@ -12,9 +12,10 @@ import numpy as np
 from lib.competition.labels.common import Label
 from lib.config.preprocess import Preprocess
 from lib.imaging.content import Content
+from lib.imaging.geometry import Box
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.reader import ImageReader, Scaled
-from lib.imaging.roi import Box, Regions
+from lib.imaging.roi import Regions
 from lib.tables import IGNORE, class_columns, foreground_pixels
 
 
