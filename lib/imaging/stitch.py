@@ -1,15 +1,16 @@
-"""Windows in, finished blocks out: only what later windows still touch is held.
+"""Stitches overlapping windows into a map of any size, in bounded memory: weighted mean, block by block.
 
-Windows come row by row. A row of them is worked off in panels of columns, from left to right: what no later window
-touches is handed out, and the rest, the rows that the next windows overlap, waits in a `DiskCache`. So neither the
-image's height nor its width times its classes decides the memory. Each pixel sums its windows in their order, whatever
-the panels are: the result is the same to the last bit.
+Windows come row by row. A row of windows is processed in panels of columns, from left to right. Rows that no later
+window touches are finished, and are yielded as blocks. The other rows, which the next windows overlap, wait in a
+`DiskCache`. Therefore memory depends neither on the height of the image nor on its width times the classes. Each pixel
+sums its windows in their order, whatever the panels are, so the result is the same to the last bit.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from operator import itemgetter
 
@@ -21,67 +22,93 @@ Place = tuple[int, int, np.ndarray]
 """y, x and values (C, h, w) of a block."""
 
 
-def stitch(
-    size: tuple[int, int],
-    corners: list[tuple[int, int]],
-    windows: Iterable[np.ndarray],
-    weights: np.ndarray,
-    fill: np.ndarray,
-    panel: int = 0,
-    spool: DiskCache | None = None,
-) -> Iterator[Place]:
-    """The weighted mean of overlapping windows, in blocks that cover the image of `size` (h, w) once.
+@dataclass(frozen=True)
+class Canvas:
+    """The map that windows are stitched into, and the memory for it.
 
-    `corners` (y, x) row by row, and their `windows` (C, window, window) in the same order; `weights`
-    (window, window); `fill` (C,): value of pixels without window. `panel`: columns worked on together (at least a
-    window's), 0 for all.
+    `size`: (height, width) in pixels. `outside_value` (C,): the value of pixels that no window covers. `panel`: columns
+    that are processed together, 0 for all. `cache`: holds what later windows need.
     """
-    height, width = size
-    spool = spool or DiskCache()
-    window, channels = len(weights), len(fill)
-    fill = fill.astype(np.float32)[:, None, None]
-    edges = panel_edges(width, max(panel, window) if panel else width)
+
+    size: tuple[int, int]
+    outside_value: np.ndarray
+    panel: int = 0
+    cache: DiskCache = field(default_factory=DiskCache)
+
+    @property
+    def channels(self) -> int:
+        return len(self.outside_value)
+
+    @property
+    def outside(self) -> np.ndarray:
+        """`outside_value` as (C, 1, 1) float32."""
+        return self.outside_value.astype(np.float32)[:, None, None]
+
+    def edges(self, narrowest: int = 1) -> list[int]:
+        """Columns where panels start, and the width; panels are no narrower than `narrowest`."""
+        width = self.size[1]
+        return panel_edges(width, max(self.panel, narrowest) if self.panel else width)
+
+
+def stitch(
+    canvas: Canvas, corners: list[tuple[int, int]], windows: Iterable[np.ndarray], weights: np.ndarray
+) -> Iterator[Place]:
+    """The weighted mean of overlapping windows: blocks (y, x, values) that cover the canvas once, from the top down.
+
+    `corners`: (y, x) of the windows in pixels, row by row. `windows`: their values (C, side, side) float32, in the same
+    order. They may reach beyond the canvas. `weights` (side, side): see `window_weights`.
+
+    >>> windows = [np.full((1, 2, 2), value, np.float32) for value in (0.0, 1.0)]
+    >>> canvas = Canvas(size=(2, 4), outside_value=np.array([0.25]))
+    >>> for y, x, values in stitch(canvas, [(0, 0), (0, 1)], windows, np.ones((2, 2), np.float32)):
+    ...     print(y, x, values[0].tolist())
+    0 0 [[0.0, 0.5, 1.0, 0.25], [0.0, 0.5, 1.0, 0.25]]
+    """
+    (height, width), side = canvas.size, len(weights)
+    edges, outside, cache = canvas.edges(side), canvas.outside, canvas.cache
     rows = [(y, deque(x for _, x in row)) for y, row in groupby(corners, key=itemgetter(0))]
     stops = [*(y for y, _ in rows[1:]), height]
-    windows, scratch = iter(windows), np.empty((channels, window, window), np.float32)  # new memory would cost more
-
-    def untouched(top: int, bottom: int) -> Iterator[Place]:
-        for y in range(top, bottom, window):
-            for x0, x1 in pairwise(edges):
-                yield y, x0, np.broadcast_to(fill, (channels, min(window, bottom - y), x1 - x0))
-
-    def sums(p: int, held: int) -> np.ndarray:
-        """(C + 1, held, columns) of a panel: values times weights, last the weights; what waited is in it."""
-        out = np.zeros((channels + 1, held, edges[p + 1] - edges[p]), np.float32)
-        waited = spool.pop(p)
-        if waited is not None:
-            out[:, : waited.shape[1]] = waited
-        return out
-
-    yield from untouched(0, rows[0][0] if rows else height)
+    windows, scratch = iter(windows), np.empty((canvas.channels, side, side), np.float32)  # new memory would cost more
+    yield from _uncovered(canvas, edges, 0, rows[0][0] if rows else height, side)
     for (y, xs), below in zip(rows, stops, strict=False):
-        held = min(window, height - y)
+        held = min(side, height - y)
         done = min(below - y, held)
-        here = sums(0, held)
-        for p, (x0, x1) in enumerate(pairwise(edges)):
-            there = sums(p + 1, held) if x1 < width else None
+        sums = _panel_sums(canvas, edges, 0, held)
+        for panel, (x0, x1) in enumerate(pairwise(edges)):
+            next_sums = _panel_sums(canvas, edges, panel + 1, held) if x1 < width else None
             while xs and xs[0] < x1:
                 x = xs.popleft()
-                values, columns = next(windows), min(window, width - x)
+                values, columns = next(windows), min(side, width - x)
                 inside = min(columns, x1 - x)
-                _add(here[:, :, x - x0 :], values, weights, scratch, (0, inside))
+                _add(sums[:, :, x - x0 :], values, weights, scratch, (0, inside))
                 if inside < columns:
-                    _add(there, values, weights, scratch, (inside, columns))
-                del values  # on it hangs a whole batch, while the next one is computed
+                    _add(next_sums, values, weights, scratch, (inside, columns))
+                del values  # it keeps a whole batch in memory, while the next one is computed
             if done < held:
-                spool.put(p, here[:, done:].copy())
-            yield y, x0, mean_of(here[:, :done], fill)
-            here = there
-        yield from untouched(y + done, below)
+                cache.put(panel, sums[:, done:].copy())
+            yield y, x0, mean_in_place(sums[:, :done], outside)
+            sums = next_sums
+        yield from _uncovered(canvas, edges, y + done, below, side)
+
+
+def _uncovered(canvas: Canvas, edges: list[int], top: int, bottom: int, step: int) -> Iterator[Place]:
+    """Blocks of at most `step` rows, from `top` to `bottom`, that no window covers."""
+    for y in range(top, bottom, step):
+        for x0, x1 in pairwise(edges):
+            yield y, x0, np.broadcast_to(canvas.outside, (canvas.channels, min(step, bottom - y), x1 - x0))
+
+
+def _panel_sums(canvas: Canvas, edges: list[int], panel: int, rows: int) -> np.ndarray:
+    """(C + 1, rows, columns) of a panel: values times weights, last the weights. Starts from what the cache holds."""
+    sums = np.zeros((canvas.channels + 1, rows, edges[panel + 1] - edges[panel]), np.float32)
+    waited = canvas.cache.pop(panel)
+    if waited is not None:
+        sums[:, : waited.shape[1]] = waited
+    return sums
 
 
 def panel_edges(width: int, panel: int) -> list[int]:
-    """Columns where panels start, and `width`; no panel is narrower than `panel`, except for a narrow image's.
+    """Columns where panels start, and `width`; no panel is narrower than `panel`, unless the image is.
 
     >>> panel_edges(10, 4), panel_edges(3, 4)
     ([0, 4, 10], [0, 3])
@@ -92,37 +119,43 @@ def panel_edges(width: int, panel: int) -> list[int]:
 def _add(
     sums: np.ndarray, values: np.ndarray, weights: np.ndarray, scratch: np.ndarray, columns: tuple[int, int]
 ) -> None:
-    """Add some columns of a window, as many rows as there are, to the first columns of `sums`; `scratch` is theirs."""
-    here = np.s_[: sums.shape[1], columns[0] : columns[1]]
-    target, products = sums[:, :, : columns[1] - columns[0]], scratch[:, *here]
-    np.multiply(values[:, *here], weights[here], out=products)
+    """Add columns from `columns[0]` to before `columns[1]` of a window to the first columns of `sums`.
+
+    Rows of the window that `sums` lacks are left out. `scratch` is overwritten.
+    """
+    part = np.s_[: sums.shape[1], columns[0] : columns[1]]
+    target, products = sums[:, :, : columns[1] - columns[0]], scratch[:, *part]
+    np.multiply(values[:, *part], weights[part], out=products)
     target[:-1] += products
-    target[-1] += weights[here]
+    target[-1] += weights[part]
 
 
-def mean_of(sums: np.ndarray, fill: np.ndarray) -> np.ndarray:
-    """In place of the sums, which are the largest arrays there are."""
+def mean_in_place(sums: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Sums (C + 1, h, w), last the weights → means (C, h, w), `outside` (C, 1, 1) where the weight is 0.
+
+    It overwrites the sums, because they are the largest arrays there are.
+    """
     values, weight = sums[:-1], sums[-1]
     values /= np.maximum(weight, 1e-12)
-    np.copyto(values, fill, where=weight == 0)
+    np.copyto(values, outside, where=weight == 0)
     return values
 
 
 class Resizer:
-    """Bilinear resizing (half-pixel centres) of a map that arrives in blocks, as `stitch` hands them out.
+    """Bilinear resizing (half-pixel centres) of a map that arrives in blocks, in the order of `stitch`.
 
-    The same numbers, however the blocks are cut.
+    The result does not depend on how the map is cut into blocks.
     """
 
     def __init__(self, source: tuple[int, int], target: tuple[int, int]):
         """`source` and `target` (height, width)."""
         self.source, self.target = source, target
-        self._y, self._x = (Axis(s, t) for s, t in zip(source, target, strict=True))
+        self._y, self._x = (LinearAxis(s, t) for s, t in zip(source, target, strict=True))
         self._waiting: dict[int, np.ndarray] = {}  # by panel: rows still needed, resized in width already
         self._left: np.ndarray | None = None  # last column of the block to the left
 
     def push(self, y: int, x: int, block: np.ndarray, step: int) -> Iterator[Place]:
-        """A block (C, h, w) of the source → blocks of the target that are now known, from `step` source rows each."""
+        """A block (C, h, w) of the source → blocks of the target that it completes, each from `step` source rows."""
         if self.source == self.target:
             yield from ((y + row, x, block[:, row : row + step]) for row in range(0, block.shape[1], step))
             return
@@ -138,7 +171,7 @@ class Resizer:
                 yield out[0], across.start, out[1]
 
     def _rows(self, y: int, x: int, piece: np.ndarray) -> tuple[int, np.ndarray] | None:
-        """(target row, values) of the rows that this piece, at source row `y`, makes known."""
+        """(target row, values) of the rows that this piece, at source row `y`, completes; None for none."""
         waiting = self._waiting.pop(x, None)
         first = y - (0 if waiting is None else waiting.shape[1])
         rows = piece if waiting is None else np.concatenate([waiting, piece], axis=1)
@@ -151,8 +184,11 @@ class Resizer:
         return (down.start, out.astype(np.float32, copy=False)) if out.shape[1] else None
 
 
-class Axis:
-    """Which two source pixels a target pixel lies between, and how near the second is."""
+class LinearAxis:
+    """Bilinear resizing along one axis: the source pixels `lower` and `upper` around each target pixel.
+
+    `share`: the weight of `upper`.
+    """
 
     def __init__(self, source: int, target: int):
         position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
@@ -161,5 +197,5 @@ class Axis:
         self.share = (position - self.lower).astype(np.float32)
 
     def known(self, start: int, stop: int) -> slice:
-        """The target pixels for which the source pixels from `start` to `stop` were waited for."""
+        """The target pixels that are known once the source pixels from `start` to before `stop` are, and not before."""
         return slice(int(np.searchsorted(self.upper, start)), int(np.searchsorted(self.upper, stop)))

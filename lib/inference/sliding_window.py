@@ -20,8 +20,8 @@ from lib.imaging.pad import pad
 from lib.imaging.reader import Scaled
 from lib.imaging.roi import boxes_file, read_boxes, regions
 from lib.imaging.roi_windows import windows_around
-from lib.imaging.stitch import Resizer, stitch
-from lib.imaging.stitch_boxes import paste
+from lib.imaging.stitch import Canvas, Resizer, stitch
+from lib.imaging.stitch_boxes import stitch_boxes
 from lib.inference.windows import USUAL, Block, Limits, Source, Windows
 from lib.system.disk_cache import DiskCache
 from lib.system.memory import give_back
@@ -84,12 +84,12 @@ def _stitched(
     weights = window_weights(windows.size, windows.blend, windows.margin)
     column = (len(fill) + 1) * windows.size * 4  # bytes
     panel = max(windows.size, int(limits.bytes / 16 / column))  # two are worked on
-    spool = DiskCache(limits.bytes / 4, limits.folder)
+    cache = DiskCache(limits.bytes / 4, limits.folder)
     if plan.boxes is not None:
         row = (len(fill) + 1) * min(panel, plan.size[1]) * 4  # bytes
         step = max(1, int(limits.bytes / 8 / row))
         maps = (_unpadded(next(results).reshape(-1, *weights.shape), box, windows) for box in plan.boxes)
-        for place in paste(plan.size, plan.boxes, maps, fill, panel, step, spool):
+        for place in stitch_boxes(Canvas(plan.size, fill, panel, cache), plan.boxes, maps, step):
             yield *place, plan.size
         return
     size = plan.size if restore else plan.scaled
@@ -101,7 +101,8 @@ def _stitched(
         flipped(next(results).reshape(-1, *weights.shape), turn_of(corner, windows))  # no name keeps it
         for corner in plan.corners
     )
-    for number, (y, x, block) in enumerate(stitch(plan.scaled, plan.corners, flat, weights, fill, panel, spool)):
+    canvas = Canvas(plan.scaled, fill, panel, cache)
+    for number, (y, x, block) in enumerate(stitch(canvas, plan.corners, flat, weights)):
         if number % TRIMMED == 0:
             give_back()
         for place in resizer.push(y, x, block, step):

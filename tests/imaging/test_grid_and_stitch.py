@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lib.imaging.blend import window_weights
 from lib.imaging.grid import grid, window_starts
-from lib.imaging.stitch import Resizer, panel_edges, stitch
+from lib.imaging.stitch import Canvas, Resizer, panel_edges, stitch
 from lib.system.disk_cache import DiskCache
 
 
@@ -68,23 +68,23 @@ def test_stitching_gives_the_image_and_panels_change_no_bit(kind, height, width,
     corners = grid(height, width, size, stride)
     corners = [corner for corner in corners if rng.random() < 0.9]  # blank windows are left out
     windows = [padded[:, y : y + size, x : x + size] for y, x in corners]
-    fill = np.array([0.25, 0.75], np.float32)
-    blocks = stitch((height, width), corners, windows, weights, fill, panel, DiskCache(budget))
+    outside = np.array([0.25, 0.75], np.float32)
+    blocks = stitch(Canvas((height, width), outside, panel, DiskCache(budget)), corners, windows, weights)
     result = put_together(blocks, 2, height, width)
     total = np.zeros((2, height + size, width + size), np.float32)
     weight = np.zeros((height + size, width + size), np.float32)
     for (y, x), values in zip(corners, windows, strict=True):
         total[:, y : y + size, x : x + size] += values * weights
         weight[y : y + size, x : x + size] += weights
-    whole = np.where(weight > 0, total / np.maximum(weight, 1e-12), fill[:, None, None])[:, :height, :width]
+    whole = np.where(weight > 0, total / np.maximum(weight, 1e-12), outside[:, None, None])[:, :height, :width]
     assert (result == whole).all()
     covered = weight[:height, :width] > 0
     assert np.abs(result - image)[:, covered].max(initial=0) < 1e-5
 
 
-def test_pixels_without_window_get_the_fill():
+def test_pixels_without_window_get_the_outside_value():
     windows = [np.full((2, 8, 8), 0.5, np.float32)]
-    blocks = list(stitch((40, 20), [(16, 4)], windows, window_weights(8, "constant"), np.array([1.0, 0.0])))
+    blocks = list(stitch(Canvas((40, 20), np.array([1.0, 0.0])), [(16, 4)], windows, window_weights(8, "constant")))
     assert max(values.shape[1] for _, _, values in blocks) <= 8, "empty rows must not come all at once"
     expected = np.zeros((2, 40, 20))
     expected[0] = 1
@@ -95,7 +95,7 @@ def test_pixels_without_window_get_the_fill():
 def test_a_constant_network_leaves_no_seams():
     corners = grid(50, 70, 16, 5)
     windows = [np.full((1, 16, 16), 0.3, np.float32)] * len(corners)
-    blocks = stitch((50, 70), corners, windows, window_weights(16, "gaussian"), np.zeros(1), 20)
+    blocks = stitch(Canvas((50, 70), np.zeros(1), 20), corners, windows, window_weights(16, "gaussian"))
     assert np.abs(put_together(blocks, 1, 50, 70) - 0.3).max() < 1e-6
 
 

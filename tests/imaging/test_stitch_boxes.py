@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.imaging.stitch import Resizer
-from lib.imaging.stitch_boxes import paste
+from lib.imaging.stitch import Canvas, Resizer
+from lib.imaging.stitch_boxes import stitch_boxes
 from lib.system.disk_cache import DiskCache
 
 
@@ -39,15 +39,17 @@ def test_every_pixel_is_the_mean_of_the_boxes_over_it_however_blocks_are_cut(dat
         counts[y : y + h, x : x + w] += 1
     expected = np.where(counts, sums / np.maximum(counts, 1), [[[0.25]], [[0.75]]])
     found = []
-    for spool in (DiskCache(), DiskCache(100)):
+    for cache in (DiskCache(), DiskCache(100)):
         panel, step = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 50))
-        found.append(assembled(size, paste(size, boxes, maps, np.array([0.25, 0.75]), panel, step, spool), 2))
+        found.append(
+            assembled(size, stitch_boxes(Canvas(size, np.array([0.25, 0.75]), panel, cache), boxes, maps, step), 2)
+        )
     assert np.allclose(found[0], expected, atol=1e-6)
     assert (found[0] == found[1]).all()
 
 
 def test_maps_are_asked_for_when_their_rows_come_and_let_go_after():
-    spool, asked = DiskCache(), []
+    cache, asked = DiskCache(), []
 
     def maps():
         for number in range(100):
@@ -55,15 +57,15 @@ def test_maps_are_asked_for_when_their_rows_come_and_let_go_after():
             yield np.ones((1, 4, 4), np.float32)
 
     boxes = [(10 * i, 0, 10, 10) for i in range(100)]
-    for y, _, values in paste((1000, 10), boxes, maps(), np.zeros(1), 10, 5, spool):
+    for y, _, values in stitch_boxes(Canvas((1000, 10), np.zeros(1), 10, cache), boxes, maps(), 5):
         assert values.min() == 1
         assert len(asked) == y // 10 + 1
-        assert spool._bytes <= 4 * 4 * 4
+        assert cache._bytes <= 4 * 4 * 4
     assert len(asked) == 100
 
 
 @pytest.mark.parametrize("boxes", [[], [(0, 0, 3, 3)]])
 def test_what_no_box_covers_is_filled(boxes):
     maps = [np.ones((1, 3, 3), np.float32) for _ in boxes]
-    out = assembled((6, 6), paste((6, 6), boxes, maps, np.array([0.5]), 6, 6), 1)
+    out = assembled((6, 6), stitch_boxes(Canvas((6, 6), np.array([0.5]), 6), boxes, maps, 6), 1)
     assert (out[:, 3:] == 0.5).all()

@@ -132,7 +132,7 @@ def test_the_network_computes_while_maps_are_stitched_in_a_thread_of_its_own(ima
     stitching, computing, threads = Event(), Event(), set()
     real = predictor.stitch
 
-    def stitch(size, corners, flat, *rest):
+    def stitch(canvas, corners, flat, weights):
         def watched():
             for number, values in enumerate(flat):
                 threads.add(threading.get_ident())
@@ -141,7 +141,7 @@ def test_the_network_computes_while_maps_are_stitched_in_a_thread_of_its_own(ima
                     assert computing.wait(20), "the next batch is not computed before this one is stitched"
                 yield values
 
-        return real(size, corners, watched(), *rest)
+        return real(canvas, corners, watched(), weights)
 
     def forward(windows):
         if forward.calls:
