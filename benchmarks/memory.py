@@ -28,7 +28,7 @@ import tifffile
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lib.competition.demo import TILE, draw, draw_label, make_scene
+from lib.competition.demo import TILE_SIDE, draw, draw_label, make_scene
 from lib.competition.rle import BandEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -184,8 +184,8 @@ def make_competition(height: int) -> Path:
     for name, size in (("small", (4096, 4096)), ("large", (height, WIDTH))):
         scene = make_scene(*size, "P1", seed=3, tissue=0.75)
         encoders = [BandEncoder(*size) for _ in range(16)]
-        for y in range(0, size[0], TILE):
-            label = draw_label(scene, y, 0, min(TILE, size[0] - y), size[1])
+        for y in range(0, size[0], TILE_SIDE):
+            label = draw_label(scene, y, 0, min(TILE_SIDE, size[0] - y), size[1])
             index = np.add.outer(np.arange(y, y + len(label)) // BLOCK, np.arange(size[1]) // BLOCK) % 15
             encoders[0].push(y, label)
             for i, encoder in enumerate(encoders[1:]):
@@ -193,12 +193,12 @@ def make_competition(height: int) -> Path:
         rows.append([name, *(encoder.finish() for encoder in encoders)])
 
         def tiles(scene=scene, size=size):
-            for y in range(0, size[0], TILE):
-                for x in range(0, size[1], TILE):
-                    yield draw(scene, y, x, TILE, TILE)
+            for y in range(0, size[0], TILE_SIDE):
+                for x in range(0, size[1], TILE_SIDE):
+                    yield draw(scene, y, x, TILE_SIDE, TILE_SIDE)
 
         tifffile.imwrite(
-            raw / "train" / f"{name}.tif", tiles(), shape=(*size, 3), dtype=np.uint8, tile=(TILE, TILE),
+            raw / "train" / f"{name}.tif", tiles(), shape=(*size, 3), dtype=np.uint8, tile=(TILE_SIDE, TILE_SIDE),
             photometric="rgb", compression="jpeg", compressionargs={"level": 90}, bigtiff=True, metadata=None,
         )  # fmt: skip
     os.link(raw / "train/large.tif", raw / "test/asked.tif")

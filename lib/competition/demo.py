@@ -1,11 +1,11 @@
-"""The built-in demo competition: kidney-like slides, drawn procedurally, laid out as an organiser would.
+"""The built-in demo competition: slides that look like kidney tissue, drawn procedurally, in an organiser's layout.
 
-Targets are round tufts inside a pale ring, from 90 to 520 pixels across. Look-alikes: tufts without ring (one
-laboratory's annotator counts them, another's does not), vessels, sclerosed tufts (with a dark core, far from all
-targets), and faint tufts that are labeled about every third time. Patients differ much in stain. A laboratory colours
-targets and look-alikes differently, another the other way round: who learns colours from few patients is fooled, and
-who trains on the patients that are validated on knows their laboratory. Every pixel is a function of (scene, y, x), so
-slides of any size are written tile by tile.
+Targets are round tufts inside a pale ring, from 90 to 520 pixels across. Look-alikes are tufts without ring (the
+annotator of one laboratory labels them, that of another does not), vessels, sclerosed tufts (with a dark core, far from
+all targets), and faint tufts, of which about a third is labeled. Patients differ much in stain. One laboratory colours
+targets and look-alikes differently, and another colours them the other way round. A network that learns colours from
+few patients therefore generalises badly, and training on the validation patients leaks their laboratory. Every pixel is
+a function of (scene, y, x), so slides of any size are written tile by tile.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from lib.competition.rle import BandEncoder
 from lib.system.parallel import parallel
 from lib.workspace import replacing_dir
 
-TILE = 512
+TILE_SIDE = 512
 PERIOD = 1024  # textures repeat after so many pixels
 CELL = 64  # pixels per cell of the tissue outline
-KINDS = ("target", "ringless", "vessel", "faint", "sclerosed")
-# Zones by depth, in pixels from the top of a band of cortex, and the shares of KINDS in each; the rest stays empty.
-# Whatever is labeled lies in the cortex, and sclerosed tufts so far from it that hardly a tile shows both: who trains
-# without background tiles has not learned to tell them.
+STRUCTURE_KINDS = ("target", "ringless", "vessel", "faint", "sclerosed")
+# Zones by depth, in pixels from the top of a band of cortex, with the shares of STRUCTURE_KINDS; the rest is empty.
+# All labeled structures lie in the cortex. Sclerosed tufts lie so far from it that hardly a tile shows both: a network
+# that is trained without background tiles does not learn to tell them apart.
 CORTEX, DEEP, BANDS = 2800, (4000, 5200), 6400
 SHARES = {
     "cortex": [0.5, 0.15, 0.1, 0.25, 0.0],
@@ -56,7 +56,7 @@ TEST_PATIENTS = ("P7", "P8")
 
 
 @dataclass(frozen=True)
-class Thing:
+class Structure:
     """A round structure. `phase` shapes its outline; `labeled` tells whether the annotator drew it."""
 
     y: float
@@ -75,13 +75,13 @@ class Scene:
     width: int
     patient: str
     seed: int
-    things: tuple[Thing, ...]
+    structures: tuple[Structure, ...]
     outline: np.ndarray  # tissue thickness per cell, positive inside
 
     @cached_property
     def circles(self) -> np.ndarray:
-        """(3, N): y, x and radius of the things; a slide of 40,000 x 40,000 holds thousands."""
-        return np.array([(t.y, t.x, t.radius) for t in self.things], np.float64).reshape(-1, 3).T
+        """(3, N): y, x and radius of the structures. A slide of 40,000 x 40,000 pixels holds thousands."""
+        return np.array([(s.y, s.x, s.radius) for s in self.structures], np.float64).reshape(-1, 3).T
 
 
 def make_scene(height: int, width: int, patient: str, seed: int, tissue: float = 0.6) -> Scene:
@@ -105,8 +105,10 @@ def _to_border(count: int) -> np.ndarray:
     return np.minimum(np.arange(count), np.arange(count)[::-1]).astype(np.float32)
 
 
-def _scatter(height: int, width: int, patient: str, outline: np.ndarray, rng: np.random.Generator) -> Iterator[Thing]:
-    """Things on tissue that do not touch one another."""
+def _scatter(
+    height: int, width: int, patient: str, outline: np.ndarray, rng: np.random.Generator
+) -> Iterator[Structure]:
+    """Structures on tissue that do not touch one another."""
     counts_ringless = LABORATORIES[PATIENTS[patient][3]][2]
     taken: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
     for _ in range(int(height * width / 45_000)):
@@ -115,7 +117,7 @@ def _scatter(height: int, width: int, patient: str, outline: np.ndarray, rng: np
         depth = (y + 0.6 * x) % BANDS
         zone = "cortex" if depth < CORTEX else "deep" if DEEP[0] <= depth < DEEP[1] else "between"
         shares = SHARES[zone]
-        kind = str(rng.choice([*KINDS, "nothing"], p=[*shares, 1 - sum(shares)]))
+        kind = str(rng.choice([*STRUCTURE_KINDS, "nothing"], p=[*shares, 1 - sum(shares)]))
         phase, draw = rng.uniform(0, 2 * np.pi), rng.random()
         place = int(y // 600), int(x // 600)
         near = [t for dy in (-1, 0, 1) for dx in (-1, 0, 1) for t in taken.get((place[0] + dy, place[1] + dx), [])]
@@ -125,7 +127,7 @@ def _scatter(height: int, width: int, patient: str, outline: np.ndarray, rng: np
             continue
         taken.setdefault(place, []).append((y, x, radius))
         labeled = kind == "target" or (kind == "ringless" and counts_ringless) or (kind == "faint" and draw < 0.35)
-        yield Thing(y, x, radius, kind, phase, labeled)
+        yield Structure(y, x, radius, kind, phase, labeled)
 
 
 def _inside(outline: np.ndarray, y: float, x: float, radius: float, height: int, width: int) -> bool:
@@ -162,13 +164,13 @@ def draw(scene: Scene, y: int, x: int, h: int, w: int) -> np.ndarray:
     _, _, tissue_hue, laboratory = PATIENTS[scene.patient]
     hue_of_targets, hue_of_others, _ = LABORATORIES[laboratory]
     hue = tissue_hue + 0.1 * texture["coarse"]
-    for thing in _near(scene, y, x, h, w):
-        rows, columns, rho = _polar(thing, y, x, h, w, thing.phase)
-        own = hue_of_targets if thing.labeled or thing.kind == "faint" else hue_of_others
-        hue[rows, columns] += (own - hue[rows, columns]) * np.clip((1.12 - rho) * 8, 0, 1)
+    for structure in _near(scene, y, x, h, w):
+        rows, columns, rho = _polar(structure, y, x, h, w, structure.phase)
+        target_hue = hue_of_targets if structure.labeled or structure.kind == "faint" else hue_of_others
+        hue[rows, columns] += (target_hue - hue[rows, columns]) * np.clip((1.12 - rho) * 8, 0, 1)
         part = density[rows, columns]
         grain = texture["nuclei"][rows, columns] * 0.13 + texture["fine"][rows, columns] * 0.03
-        part += (_look(thing.kind, rho, grain) - part) * (rho < 1.12) * (0.45 if thing.kind == "faint" else 1.0)
+        part += (_look(structure.kind, rho, grain) - part) * (rho < 1.12) * (0.45 if structure.kind == "faint" else 1.0)
     tissue = np.clip(_tissue(scene, ys, xs) * 6 + texture["middle"] * 0.25, 0, 1)
     return _stain(density * tissue, hue, scene.patient, tissue)
 
@@ -203,59 +205,64 @@ def _tissue(scene: Scene, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
 
 
 def draw_label(scene: Scene, y: int, x: int, h: int, w: int) -> np.ndarray:
-    """The annotator's mask (h, w) uint8 of a window: a hand's breadth off, and ragged in its own way."""
+    """The annotator's mask (h, w) uint8 of a window. Its outline differs a little from the drawn one."""
     mask = np.zeros((h, w), np.uint8)
-    for thing in _near(scene, y, x, h, w):
-        if thing.labeled:
-            rows, columns, rho = _polar(thing, y, x, h, w, thing.phase + 0.4)
+    for structure in _near(scene, y, x, h, w):
+        if structure.labeled:
+            rows, columns, rho = _polar(structure, y, x, h, w, structure.phase + 0.4)
             mask[rows, columns] |= (rho < 1.03).astype(np.uint8)
     return mask
 
 
-def _near(scene: Scene, y: int, x: int, h: int, w: int) -> list[Thing]:
-    """The things that may show in a window."""
+def _near(scene: Scene, y: int, x: int, h: int, w: int) -> list[Structure]:
+    """The structures that may show in a window."""
     ty, tx, radius = scene.circles
     reach = 1.4 * radius
     near = (ty > y - reach) & (ty < y + h + reach) & (tx > x - reach) & (tx < x + w + reach)
-    return [scene.things[i] for i in np.flatnonzero(near)]
+    return [scene.structures[i] for i in np.flatnonzero(near)]
 
 
-def _polar(thing: Thing, y: int, x: int, h: int, w: int, phase: float) -> tuple[slice, slice, np.ndarray]:
-    """The part of a window around a thing, and there the distance from its middle over its ragged radius."""
-    reach = thing.radius * 1.4
-    y0, y1 = max(y, int(thing.y - reach)), min(y + h, int(thing.y + reach) + 1)
-    x0, x1 = max(x, int(thing.x - reach)), min(x + w, int(thing.x + reach) + 1)
+def _polar(structure: Structure, y: int, x: int, h: int, w: int, phase: float) -> tuple[slice, slice, np.ndarray]:
+    """Rows and columns of a window around a structure, and there the distance from its middle over its radius."""
+    reach = structure.radius * 1.4
+    y0, y1 = max(y, int(structure.y - reach)), min(y + h, int(structure.y + reach) + 1)
+    x0, x1 = max(x, int(structure.x - reach)), min(x + w, int(structure.x + reach) + 1)
     dy, dx = np.mgrid[y0:y1, x0:x1].astype(np.float32)
-    dy, dx = dy - thing.y, dx - thing.x
+    dy, dx = dy - structure.y, dx - structure.x
     angle = np.arctan2(dy, dx)
-    radius = thing.radius * (1 + 0.08 * np.sin(3 * angle + phase) + 0.04 * np.sin(7 * angle + 2 * phase))
+    radius = structure.radius * (1 + 0.08 * np.sin(3 * angle + phase) + 0.04 * np.sin(7 * angle + 2 * phase))
     return slice(y0 - y, y1 - y), slice(x0 - x, x1 - x), np.hypot(dy, dx) / radius
 
 
 def write_slide(path: Path, scene: Scene) -> str:
-    """Write a tiled, JPEG-compressed TIFF, tile by tile; returns the label's run-length."""
+    """Write a tiled, JPEG-compressed TIFF, tile by tile. Returns the label's run-length."""
     encoder = BandEncoder(scene.height, scene.width)
 
     def tiles() -> Iterator[np.ndarray]:
-        for y in range(0, scene.height, TILE):
-            for x in range(0, scene.width, TILE):
-                yield draw(scene, y, x, TILE, TILE)
+        for y in range(0, scene.height, TILE_SIDE):
+            for x in range(0, scene.width, TILE_SIDE):
+                yield draw(scene, y, x, TILE_SIDE, TILE_SIDE)
 
-    for y in range(0, scene.height, TILE):
-        encoder.push(y, draw_label(scene, y, 0, min(TILE, scene.height - y), scene.width))
+    for y in range(0, scene.height, TILE_SIDE):
+        encoder.push(y, draw_label(scene, y, 0, min(TILE_SIDE, scene.height - y), scene.width))
     tifffile.imwrite(
-        path,
-        tiles(),
-        shape=(scene.height, scene.width, 3),
-        dtype=np.uint8,
-        tile=(TILE, TILE),
-        photometric="rgb",
-        compression="jpeg",
-        compressionargs={"level": 90},
+        path, tiles(), shape=(scene.height, scene.width, 3), dtype=np.uint8, tile=(TILE_SIDE, TILE_SIDE),
+        photometric="rgb", compression="jpeg", compressionargs={"level": 90}, metadata=None,
         bigtiff=scene.height * scene.width > 2**30,
-        metadata=None,
-    )
+    )  # fmt: skip
     return encoder.finish()
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """A slide to be drawn; `height` and `width` in pixels."""
+
+    image_id: str
+    patient: str
+    split: str
+    height: int
+    width: int
+    seed: int
 
 
 def make_demo(root: Path, seed: int = 3, per_patient: int = 2, sides: tuple[int, int] = (3000, 6000)) -> None:
@@ -267,24 +274,25 @@ def make_demo(root: Path, seed: int = 3, per_patient: int = 2, sides: tuple[int,
         for number in range(per_patient):
             # Skewed to the small: mostly 3,000 to 4,000 pixels a side.
             height, width = (int(sides[0] + (sides[1] - sides[0]) * rng.random() ** 2.5) for _ in range(2))
-            plans.append(
-                (f"{patient.lower()}_{'abcdefgh'[number]}", patient, split, height, width, int(rng.integers(2**31)))
-            )
+            image_id = f"{patient.lower()}_{'abcdefgh'[number]}"
+            plans.append(SlidePlan(image_id, patient, split, height, width, int(rng.integers(2**31))))
     with replacing_dir(root) as folder:
         for split in ("train", "test"):
             (folder / split).mkdir()
-        encodings = parallel(_one_slide, [(folder, *plan) for plan in plans], 0, "demo slides", "slide")
-        rows = [(plan[0], plan[2], text) for plan, text in zip(plans, encodings, strict=True)]
-        meta = [(i, patient, split, height, width) for i, patient, split, height, width, _ in plans]
-        pd.DataFrame(meta, columns=["id", "patient", "split", "height", "width"]).to_csv(
+        texts = parallel(_write_planned, [(folder, plan) for plan in plans], 0, "demo slides", "slide")
+        encodings = {plan.image_id: text for plan, text in zip(plans, texts, strict=True)}
+        metadata = [(plan.image_id, plan.patient, plan.split, plan.height, plan.width) for plan in plans]
+        pd.DataFrame(metadata, columns=["id", "patient", "split", "height", "width"]).to_csv(
             folder / "metadata.csv", index=False
         )
         for split, name in (("train", "train.csv"), ("test", "test_labels.csv")):
-            table = [(i, text) for i, where, text in rows if where == split]
-            pd.DataFrame(table, columns=["id", "encoding"]).to_csv(folder / name, index=False)
-        sample = [(i, "") for i, where, _ in rows if where == "test"]
+            rows = [(plan.image_id, encodings[plan.image_id]) for plan in plans if plan.split == split]
+            pd.DataFrame(rows, columns=["id", "encoding"]).to_csv(folder / name, index=False)
+        sample = [(plan.image_id, "") for plan in plans if plan.split == "test"]
         pd.DataFrame(sample, columns=["id", "predicted"]).to_csv(folder / "sample_submission.csv", index=False)
 
 
-def _one_slide(folder: Path, image_id: str, patient: str, split: str, height: int, width: int, seed: int) -> str:
-    return write_slide(folder / split / f"{image_id}.tiff", make_scene(height, width, patient, seed))
+def _write_planned(folder: Path, plan: SlidePlan) -> str:
+    """Write one slide. Returns its label's run-length."""
+    scene = make_scene(plan.height, plan.width, plan.patient, plan.seed)
+    return write_slide(folder / plan.split / f"{plan.image_id}.tiff", scene)

@@ -86,7 +86,7 @@ def parse(
 
 
 def _parts(count: int) -> Iterator[slice]:
-    return (slice(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK))
+    return (slice(i, min(i + PIXELS_AT_ONCE, count)) for i in range(0, count, PIXELS_AT_ONCE))
 
 
 def united(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -106,41 +106,7 @@ def united(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.nd
     return starts, ends - starts
 
 
-def runs_of_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """COCO's lengths, in turn of pixels outside and inside, to (starts from 0, lengths); column by column.
-
-    >>> [part.tolist() for part in runs_of_counts(np.array([2, 3, 1, 4]))]
-    [[2, 6], [3, 4]]
-    """
-    lengths = counts[1::2]
-    starts = np.cumsum(counts)[: 2 * len(lengths) : 2] + 0
-    return starts[lengths > 0], lengths[lengths > 0]
-
-
-def counts_of_text(text: str) -> np.ndarray:
-    """COCO's compressed counts, int64: 5 bits a letter, lowest first; from the fourth on less the last but one.
-
-    Raises ValueError when the text is none (pycocotools, common/maskApi.c:rleFrString).
-
-    >>> counts_of_text("52203").tolist()
-    [5, 2, 2, 2, 5]
-    """
-    letters = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
-    if not len(letters):
-        return letters
-    last = letters & 32 == 0  # of a number
-    if letters.min() < 0 or letters.max() > 63 or not last[-1]:
-        raise ValueError("no compressed run-lengths")
-    first = np.flatnonzero(np.concatenate([[True], last[:-1]]))
-    digit = np.arange(len(letters)) - np.repeat(first, np.diff(np.append(first, len(letters))))
-    counts = np.add.reduceat((letters & 31) << 5 * digit, first)
-    counts -= np.where(letters[last] & 16, 1 << 5 * (digit[last] + 1), 0)  # the highest bit is the sign
-    counts[1::2] = np.cumsum(counts[1::2])
-    counts[2::2] = np.cumsum(counts[2::2])
-    return counts
-
-
-STRIP = 256  # columns turned together
+TRANSPOSED_COLUMNS = 256  # columns of a column-major mask that are transposed at once
 
 
 def window_of_runs(
@@ -157,8 +123,8 @@ def window_of_runs(
     if order == "column":  # a row-major mask of the transposed image, a strip at a time: it fits the processor's cache
         y, x, h, w = box
         window = np.empty((h, w), np.uint8)
-        for left in range(0, w, STRIP):
-            right = min(left + STRIP, w)
+        for left in range(0, w, TRANSPOSED_COLUMNS):
+            right = min(left + TRANSPOSED_COLUMNS, w)
             strip = window_of_runs(starts, lengths, shape[::-1], "row", (x + left, y, right - left, h))
             cv2.transpose(strip, dst=window[:, left:right])
         return window
@@ -227,8 +193,8 @@ def _whole_lines(starts: np.ndarray, ends: np.ndarray, first: int, last: int) ->
     return np.repeat((np.arange(len(lengths)) % 2).astype(np.uint8), lengths)
 
 
-CHUNK = 2**20  # pixels or runs looked at together
-HELD_BYTES = 2**22  # of a mask's places that wait in memory
+PIXELS_AT_ONCE = 2**20  # pixels or runs processed at once
+EDGE_BYTES_IN_MEMORY = 2**22  # a mask with more bytes of run edges keeps them in a temporary file
 
 
 class BandEncoder:
@@ -244,14 +210,14 @@ class BandEncoder:
         self._next = 0
         self._step = width if order == "column" else 1  # from a pixel of a band to the one that follows in `order`
         self._before = np.zeros(self._step, np.uint8)  # the pixels before the next band's first, one row or one pixel
-        self._places = SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (lives as long as the encoder, and has no name)
+        self._places = SpooledTemporaryFile(EDGE_BYTES_IN_MEMORY)  # noqa: SIM115 (lives as long as the encoder, and has no name)
         self._kind = np.uint32 if height * width + base < 2**32 else np.int64  # where runs start or end
 
     def push(self, y0: int, band: np.ndarray) -> None:
         """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
         if y0 != self._next or band.shape[1] != self.width:
             raise ValueError(f"band of {band.shape} at row {y0}; expected row {self._next}, width {self.width}")
-        rows = max(1, CHUNK // self.width)
+        rows = max(1, PIXELS_AT_ONCE // self.width)
         for top in range(0, len(band), rows):
             part = band[top : top + rows]
             part = part if part.itemsize == 1 else part != 0

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pycocotools import mask as tool
 
-from lib.competition import rle
+from lib.competition import coco_rle, rle
 from lib.competition.labels.coco import Coco, read_coco, thing_of_coco_polygons
 from lib.config.competition import Competition
 from lib.errors import UserError
@@ -181,7 +181,7 @@ def test_compressed_counts_are_those_of_pycocotools():
             if size[0] > 1000:
                 mask = cv2.dilate(mask, np.ones((31, 31), np.uint8))
             text = tool.encode(np.asfortranarray(mask))["counts"].decode()
-            starts, lengths = rle.runs_of_counts(rle.counts_of_text(text))
+            starts, lengths = coco_rle.runs_of_counts(coco_rle.counts_of_text(text))
             assert (rle.window_of_runs(starts, lengths, size, "column", (0, 0, *size)) == mask).all()
 
 

@@ -32,7 +32,7 @@ def test_the_demo_is_deterministic_complete_and_not_degenerate(tmp_path):
 
 def test_a_window_is_the_cut_of_the_whole():
     scene = demo.make_scene(1400, 1300, "P2", seed=3)
-    assert len(scene.things) > 5
+    assert len(scene.structures) > 5
     whole, label = demo.draw(scene, 0, 0, 1400, 1300), demo.draw_label(scene, 0, 0, 1400, 1300)
     assert label.any() and np.ptp(whole) > 100
     assert (demo.draw(scene, 311, 405, 500, 600) == whole[311:811, 405:1005]).all()

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.competition import rle
+from lib.competition import coco_rle, rle
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
 from lib.competition.labels.template import written_id
 from lib.config.competition import Competition
@@ -195,7 +195,7 @@ def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[
             raise ValueError("an object is too large for pycocotools; set competition.labels.polygon_fill to fillpoly")
     rings = [(ring - (x, y)).ravel().tolist() for ring in polygons]
     text = tool.merge(tool.frPyObjects(rings, height, width))["counts"].decode()
-    thing = _thing_of_runs(index, *rle.runs_of_counts(rle.counts_of_text(text)), (height, width))
+    thing = _thing_of_runs(index, *coco_rle.runs_of_counts(coco_rle.counts_of_text(text)), (height, width))
     if thing is None or (x, y) == (0, 0):
         return thing
     top, left, *sides = thing.box
@@ -205,10 +205,10 @@ def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[
 def _of_counts(index: int, shape: dict, size: tuple[int, int], where: str) -> Thing | None:
     """COCO's run-lengths, column by column, compressed or not."""
     counts = shape["counts"]
-    counts = rle.counts_of_text(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
+    counts = coco_rle.counts_of_text(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
     if tuple(shape["size"]) != size or counts.sum() != size[0] * size[1] or (len(counts) and counts.min() < 0):
         raise UserError(f"{where}: its run-lengths are not those of an image of {size[0]} x {size[1]} pixels")
-    return _thing_of_runs(index, *rle.runs_of_counts(counts), size)
+    return _thing_of_runs(index, *coco_rle.runs_of_counts(counts), size)
 
 
 def _thing_of_runs(index: int, starts: np.ndarray, lengths: np.ndarray, size: tuple[int, int]) -> Thing | None:
