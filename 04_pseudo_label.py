@@ -36,7 +36,7 @@ from lib.plugins import load_plugins
 from lib.pseudo.agreement import Votes
 from lib.pseudo.pictures import draw_kept
 from lib.pseudo.select import select, unseen_fill
-from lib.pseudo.store import check_disk, drop_unused, store_tiles
+from lib.pseudo.store import check_tiles_fit, drop_unused, store_tiles
 from lib.report.page import update_report
 from lib.stages import clean_stage, pseudo_stage
 from lib.system.device import pick_device
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
     fill = unseen_fill(competition.channels, config.competition.background, roi)
     if config.pseudo.confidence == "agreement":
         forward, fill = Votes(ensemble), np.append(fill, np.float32(fill.min() > 0))
-    check_disk(images, len(folds), competition.channels, config, workspace)
+    check_tiles_fit(images, len(folds), competition.channels, config, workspace)
 
     folder, rows = workspace.pseudo_dir(round_), []
     with replacing_dir(folder / "tiles") as temporary:

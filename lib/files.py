@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.errors import UserError
+
 
 def file_fingerprint(path: Path) -> str:
     """Size and hash of a file's content; of a folder, the names and sizes inside; or `missing`."""
@@ -75,8 +77,21 @@ def replacing_dir(path: str | Path) -> Iterator[Path]:
     os.replace(temporary, path)
 
 
+def check_disk(what: str, gib: float, folder: Path, advice: str = "") -> None:
+    """Raises UserError where the disk of `folder` has less than `gib` GiB free.
+
+    `what`: subject and verb of the message, as in "the run needs". `advice`: what the user can do besides making room.
+    """
+    free = free_gib(folder)
+    if gib > free:
+        raise UserError(
+            f"{what} about {gib:.2f} GiB of disk, but {folder} has {free:.2f} GiB free; make room, "
+            f"{advice + ', ' if advice else ''}or set workspace to a folder on another disk"
+        )
+
+
 def free_gib(folder: Path) -> float:
-    """Room on the disk of a folder, which need not exist yet."""
+    """Free GiB of the disk of a folder. The folder need not exist yet."""
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent

@@ -23,7 +23,6 @@ from lib.digests import Digests
 from lib.errors import UserError
 from lib.files import (
     file_fingerprint,
-    free_gib,
     read_json,
     replacing,
     replacing_dir,
@@ -36,7 +35,7 @@ from lib.files import (
 from lib.stage import Stage, describe
 
 __all__ = [
-    "ALL", "Member", "Stage", "Workspace", "describe", "file_fingerprint", "free_gib", "member_name", "read_json",
+    "ALL", "Member", "Stage", "Workspace", "describe", "file_fingerprint", "member_name", "read_json",
     "replacing", "replacing_dir", "round_experiment", "short_hash", "stamp", "write_json", "write_table", "write_text",
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.errors import UserError
+from lib.files import check_disk
 from lib.imaging.grid import MAP_SIDE
 from lib.inference.backends.engines import Engine
 from lib.inference.members import Part, Session, groups_of, roi_file
@@ -17,7 +18,7 @@ from lib.inference.sources import limits_of, roi_of
 from lib.oof.evaluate import Evaluation, evaluate
 from lib.oof.map_files import POINTS, SAMPLED, Maps, MapWriter
 from lib.oof.previews import SPOT, Album, AlbumWriter
-from lib.workspace import file_fingerprint, free_gib, replacing, short_hash
+from lib.workspace import file_fingerprint, replacing, short_hash
 
 
 def out_of_fold(
@@ -105,14 +106,11 @@ def _check_disk(parts: list[Part], session: Session) -> None:
     ]
     maps = (len({part.system for part in parts}) + 1) * session.competition.channels * (1 + infer.gated)
     gib = float((rows["height"] * rows["width"]).sum()) * maps / 2**30
-    free = free_gib(session.workspace.oof_dir)
-    if infer.maps_gib > free:
-        limit = f"{session.workspace.oof_dir} has {free:.1f} GiB free"
-    else:
-        limit = f"infer.maps_gib is {infer.maps_gib:g}"
-    if gib > min(free, infer.maps_gib):
+    what = f"the out-of-fold maps of {len(rows)} images, {maps} to each, may take"
+    advice = "leave infer.ensemble_weights, infer.averaging, infer.gate and infer.postprocess at their defaults"
+    if gib > infer.maps_gib:
         raise UserError(
-            f"{limit}, and the out-of-fold maps of {len(rows)} images, {maps} to each, may take {gib:.0f} GiB before "
-            "compression; raise that, or leave infer.ensemble_weights, infer.averaging, infer.gate and "
-            "infer.postprocess at their defaults"
+            f"infer.maps_gib is {infer.maps_gib:g}, and {what} {gib:.0f} GiB before compression; raise that, or "
+            f"{advice}"
         )
+    check_disk(what, gib, session.workspace.oof_dir, advice)

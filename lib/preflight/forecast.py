@@ -13,17 +13,14 @@ import torch
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
-from lib.config.load import workspace_of
 from lib.config.units import duration
 from lib.data.folds import folds_of_column
-from lib.errors import UserError
-from lib.imaging.grid import window_starts
 from lib.imaging.reader import open_image
 from lib.imaging.roi import read_boxes
 from lib.inference.backends.engines import Engine
 from lib.inference.members import roi_file
 from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Windows, image_windows
+from lib.inference.sliding_window import Windows, count_windows, image_windows
 from lib.inference.sources import source_of, windows_of
 from lib.inference.tta import cost
 from lib.models.network import build_network
@@ -31,11 +28,11 @@ from lib.models.outputs import Outputs
 from lib.system.device import layout_of, loading_processes, pick_device
 from lib.system.memory import peak_gib
 from lib.system.precision import autocast, finished
-from lib.workspace import Workspace, free_gib, read_json
+from lib.workspace import Workspace, read_json
 
 GIB = 2**30
 WORKER_GIB = 0.25  # a loading process: interpreter, libraries and a few tiles
-Sizes = dict[str, list[tuple[int, int]]]  # split → (height, width) of its images, pixels
+ImageSizes = dict[str, list[tuple[int, int]]]  # split → (height, width) of its images, pixels
 
 
 @dataclass(frozen=True)
@@ -131,12 +128,12 @@ def scoring_seconds(validation: list[tuple[str, str]], config: Config, channels:
     return each * windows
 
 
-def sizes_of(competition: Competition) -> Sizes:
+def image_sizes(competition: Competition) -> ImageSizes:
     """Height and width of every image, from the files' heads; `external`: training images that nobody validates on.
 
     Of external sources at the competition's scale.
     """
-    sizes: Sizes = {"train": [], "test": [], "unlabeled": [], "external": []}
+    sizes: ImageSizes = {"train": [], "test": [], "unlabeled": [], "external": []}
     scales = {source.name: source.scale for source in competition.settings.external}
     for image in competition.images:
         external = image.split == "train" and image.source in scales
@@ -161,65 +158,95 @@ def fold_counts(config: Config, competition: Competition) -> tuple[int, float]:
     return scored, min(1.0, scored / every)
 
 
-def predict_cost(config: Config, sizes: Sizes, measured: Measured, folds: int, validated: float) -> Forecast:
-    """Costs of stages 01 to 05 with all rounds. `validated`: share of the training images in the trained folds."""
-    pixels = {split: float(sum(h * w for h, w in images)) for split, images in sizes.items()}
-    unlabeled = sizes["test"] + sizes["unlabeled"]
-    networks, rounds = folds * len(config.train.seeds), config.pseudo.rounds
-    final, of_all = config.infer.folds == "all", "all" in config.train.folds
-    members = networks * (rounds + 1) + len(config.train.seeds) * (of_all * (rounds + 1) or final)
-    answering = len(config.train.seeds) if final else networks
-    seen = 1 - measured.blank_share if config.infer.roi in ("content", "coarse") else 1.0
-    if windows_of(config).whole and (boxes := roi_file(config)):  # a window for each
-        seen = sum(map(len, read_boxes(boxes[0]).values())) / max(1, len(sizes["train"]) + len(sizes["test"]))
+class _Work:
+    """How much work a configuration makes of some images. `folds`, `validated` as of `predict_cost`."""
 
-    def windows(images: list[tuple[int, int]], grid: Windows) -> float:
-        return seen * sum(window_count(size, grid) for size in images)
+    def __init__(self, config: Config, sizes: ImageSizes, measured: Measured, folds: int, validated: float):
+        self.config, self.sizes, self.measured, self.folds, self.validated = config, sizes, measured, folds, validated
+        self.seeds, self.rounds = len(config.train.seeds), config.pseudo.rounds
+        self.networks = folds * self.seeds
+        self.final, self.of_all = config.infer.folds == "all", "all" in config.train.folds
+        self.members = self.networks * (self.rounds + 1)
+        self.members += self.seeds * (self.of_all * (self.rounds + 1) or self.final)
+        self.pixels = {split: float(sum(h * w for h, w in images)) for split, images in sizes.items()}
+        self.tiles = measured.tiles * (self.pixels["train"] + self.pixels["external"])
 
-    # 03 scores whole images without TTA, and on the way without overlap; 04 and 05 predict as configured.
-    grid, kinds = windows_of(config), len(config.infer.checkpoints)
-    plain = Windows(grid.size, 0.0, grid.scale, "constant", 0.0, grid.whole)
-    scored = len({"swa", *config.infer.checkpoints})  # 03 asks for SWA's score always
-    quick = config.train.evaluations + (config.train.evaluations > 0)  # and once at the end
-    scores = scored * windows(sizes["train"], grid) + quick * windows(sizes["train"], plain)
-    passes = (
-        rounds * windows(unlabeled, grid) * networks
-        + validated * windows(sizes["train"], grid) * len(config.train.seeds) * kinds
-        + windows(sizes["test"], grid) * answering * kinds
-    ) * cost(config.infer.tta)
-    trials = config.infer.trial_limit * [config.infer.window, config.infer.tta].count("auto")
+    def windows(self, images: list[tuple[int, int]], grid: Windows) -> float:
+        """Windows of some images that are computed: those on blank areas and outside of boxes are not."""
+        infer, sizes = self.config.infer, self.sizes
+        share = 1 - self.measured.blank_share if infer.roi in ("content", "coarse") else 1.0
+        if windows_of(self.config).whole and (boxes := roi_file(self.config)):  # a window for each
+            share = sum(map(len, read_boxes(boxes[0]).values())) / max(1, len(sizes["train"]) + len(sizes["test"]))
+        return share * sum(count_windows(*size, grid) for size in images)
 
-    # Loading the libraries; an average's batch-norm statistics, at a third of a training step each.
-    starts = 4 + 2 * rounds
-    averages = members * ((config.train.swa.start < 1) + (config.train.ema > 0)) * config.train.swa.bn_batches
-    overhead = starts * measured.start_seconds + averages * usual_batch(config) * measured.sample_seconds / 3
+    def score_seconds(self) -> float:
+        """Stage 03 scores whole images without TTA, and during training also without overlap."""
+        train, grid = self.config.train, windows_of(self.config)
+        plain = Windows(grid.size, 0.0, grid.scale, "constant", 0.0, grid.whole)
+        scored = len({"swa", *self.config.infer.checkpoints})  # 03 always scores SWA
+        quick = train.evaluations + (train.evaluations > 0)  # and once at the end
+        windows = scored * self.windows(self.sizes["train"], grid) + quick * self.windows(self.sizes["train"], plain)
+        return self.validated * self.seeds * (self.rounds + 1) * windows * self.measured.window_seconds
 
-    tiles = measured.tiles * (pixels["train"] + pixels["external"])
-    pseudo = measured.tiles * (pixels["test"] + pixels["unlabeled"]) * folds
-    pseudo = min(pseudo, config.pseudo.max_tiles * folds) if config.pseudo.max_tiles else pseudo
-    workers = loading_processes(config.train.workers, pick_device(config.train.device))
-    disk = (tiles + rounds * pseudo) * measured.tile_bytes + members * measured.member_bytes
-    training = members * member_seconds(config, tiles, measured)
-    scoring = validated * len(config.train.seeds) * (rounds + 1) * scores * measured.window_seconds
-    if config.train.time_limit:  # which holds for both together
-        each = config.train.time_limit
-        last = each / max(1, folds) if final and not of_all else 0.0  # as long as a fold's member, for each seed
-        training = max(0.0, (rounds + 1) * each - scoring) + last
+    def inference_seconds(self) -> float:
+        """Stages 04 and 05 predict as configured; trials of `auto` come on top."""
+        infer, grid = self.config.infer, windows_of(self.config)
+        kinds, answering = len(infer.checkpoints), self.seeds if self.final else self.networks
+        passes = (
+            self.rounds * self.windows(self.sizes["test"] + self.sizes["unlabeled"], grid) * self.networks
+            + self.validated * self.windows(self.sizes["train"], grid) * self.seeds * kinds
+            + self.windows(self.sizes["test"], grid) * answering * kinds
+        ) * cost(infer.tta)
+        return passes * self.measured.window_seconds + infer.trial_limit * [infer.window, infer.tta].count("auto")
+
+    def train_seconds(self, score_seconds: float) -> float:
+        """`train.time_limit` holds for training and scores together."""
+        each = self.config.train.time_limit
+        if not each:
+            return self.members * member_seconds(self.config, self.tiles, self.measured)
+        last = each / max(1, self.folds) if self.final and not self.of_all else 0.0  # as a fold's member, for each seed
+        return max(0.0, (self.rounds + 1) * each - score_seconds) + last
+
+    def overhead_seconds(self) -> float:
+        """Loading the libraries, and batch-norm statistics of averaged weights, at a third of a training step each."""
+        train, starts = self.config.train, 4 + 2 * self.rounds
+        batches = self.members * ((train.swa.start < 1) + (train.ema > 0)) * train.swa.bn_batches
+        return (
+            starts * self.measured.start_seconds + batches * usual_batch(self.config) * self.measured.sample_seconds / 3
+        )
+
+    def disk_gib(self) -> float:
+        most = self.config.pseudo.max_tiles * self.folds
+        pseudo = self.measured.tiles * (self.pixels["test"] + self.pixels["unlabeled"]) * self.folds
+        tiles = self.tiles + self.rounds * (min(pseudo, most) if most else pseudo)
+        return (tiles * self.measured.tile_bytes + self.members * self.measured.member_bytes) / GIB
+
+    def memory_gib(self) -> float:
+        train, infer = self.config.train, self.config.infer
+        workers = loading_processes(train.workers, pick_device(train.device))
+        networks = self.networks * len(infer.checkpoints) * self.measured.network_bytes / GIB
+        return self.measured.peak_gib + infer.max_gib + workers * WORKER_GIB + networks
+
+
+def predict_cost(config: Config, sizes: ImageSizes, measured: Measured, folds: int, validated: float) -> Forecast:
+    """Costs of stages 01 to 05 with all pseudo-label rounds.
+
+    `folds`: how many are trained. `validated`: share of the training images in these folds.
+    """
+    work = _Work(config, sizes, measured, folds, validated)
+    scoring = work.score_seconds()
     return Forecast(
         seconds={
-            "starting and averaging": overhead,
-            "cutting": measured.cut_seconds * sum(pixels.values()),
-            "training": training,
+            "starting and averaging": work.overhead_seconds(),
+            "cutting": measured.cut_seconds * sum(work.pixels.values()),
+            "training": work.train_seconds(scoring),
             "scoring": scoring,
-            "inference": passes * measured.window_seconds + trials,
+            "inference": work.inference_seconds(),
         },
-        members=members,
-        disk_gib=disk / GIB,
-        memory_gib=(
-            measured.peak_gib + config.infer.max_gib + workers * WORKER_GIB
-            + networks * kinds * measured.network_bytes / GIB
-        ),
-    )  # fmt: skip
+        members=work.members,
+        disk_gib=work.disk_gib(),
+        memory_gib=work.memory_gib(),
+    )
 
 
 def usual_batch(config: Config) -> int:
@@ -235,31 +262,6 @@ def member_seconds(config: Config, tiles: float, measured: Measured) -> float:
     sampling = config.train.sampling
     samples = sampling.samples_per_epoch or tiles * (1 - held_out) * sampling.fraction
     return config.train.epochs * max(samples, usual_batch(config)) * measured.sample_seconds
-
-
-def window_count(size: tuple[int, int], windows: Windows) -> int:
-    """Windows over an image of `size` (height, width) in original pixels.
-
-    >>> window_count((1000, 2000), Windows(500, 0.0, 1.0, "constant", 0.0))
-    8
-    >>> window_count((1000, 2000), Windows(500, 0.0, 0.5, "constant", 0.0))
-    2
-    """
-    if windows.whole:
-        return 1
-    rows, columns = (len(window_starts(max(1, round(n * windows.scale)), windows.size, windows.stride)) for n in size)
-    return rows * columns
-
-
-def check_disk(config: Config, forecast: Forecast) -> None:
-    """Raises UserError when the workspace's disk is too small."""
-    folder = workspace_of(config)
-    free = free_gib(folder)
-    if forecast.disk_gib > free:
-        raise UserError(
-            f"the run needs about {forecast.disk_gib:.1f} GiB of disk, but {folder} has {free:.1f} GiB free; "
-            "make room, or set workspace to a folder on another disk"
-        )
 
 
 def _second_call(call: Callable[[], object], device: torch.device) -> float:

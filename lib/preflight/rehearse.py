@@ -16,12 +16,13 @@ from lib.config import Config, flat, load
 from lib.config.load import workspace_of
 from lib.data.split_check import check_split
 from lib.errors import UserError
+from lib.files import check_disk
 from lib.plugins import load_plugins
-from lib.preflight.forecast import Measured, check_disk, fold_counts, measure, predict_cost, sizes_of
+from lib.preflight.forecast import Measured, fold_counts, image_sizes, measure, predict_cost
 from lib.system.terminal import begin
 from lib.workspace import Workspace, file_fingerprint, read_json, short_hash, write_json
 
-HERE = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def preflight(path: str, flags: list[str]) -> None:
@@ -48,16 +49,16 @@ def preflight(path: str, flags: list[str]) -> None:
         passed = {"identity": identity, "seconds": seconds, "measured": asdict(measured)}
         print(f"preflight: all stages passed in {sum(seconds.values()):.0f} s")
     forecast = predict_cost(
-        config, sizes_of(competition), Measured(**passed["measured"]), *fold_counts(config, competition)
+        config, image_sizes(competition), Measured(**passed["measured"]), *fold_counts(config, competition)
     )
-    check_disk(config, forecast)
+    check_disk("the run needs", forecast.disk_gib, workspace_of(config))
     write_json(stamp, {**passed, "forecast": forecast.seconds})  # `compare` shows how right it was
     print(f"forecast: {forecast}")
 
 
 def identity_of(config: Config) -> str:
     """Changes with the configuration, this project's code, and the user's plugins."""
-    files = [*HERE.glob("0*.py"), *HERE.glob("lib/**/*.py"), *map(Path, config.plugins)]
+    files = [*REPOSITORY.glob("0*.py"), *REPOSITORY.glob("lib/**/*.py"), *map(Path, config.plugins)]
     silent = config.model_copy(update={"quiet": False, "log_file": ""})
     return short_hash([flat(silent), [file_fingerprint(file) for file in sorted(files)]])
 
@@ -98,7 +99,7 @@ def steps(rounds: int) -> list[tuple[str, int]]:
 
 def _run_quietly(stage: str, argv: list[str]) -> None:
     """A script as `python stage.py argv` would run it, its output kept unless it fails."""
-    script = runpy.run_path(str(HERE / f"{stage}.py"))
+    script = runpy.run_path(str(REPOSITORY / f"{stage}.py"))
     output = io.StringIO()
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):

@@ -14,7 +14,7 @@ import pandas as pd
 from lib.config import Config, for_source
 from lib.config.preprocess import Preprocess
 from lib.data.tile_files import write_image
-from lib.errors import UserError
+from lib.files import check_disk, free_gib
 from lib.imaging.grid import whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
@@ -25,7 +25,7 @@ from lib.inference.sources import limits_of, roi_of
 from lib.pseudo.select import Quotas, confidence
 from lib.pseudo.tiles import tile_starts, tiles_of
 from lib.tables import class_columns, foreground_pixels
-from lib.workspace import Workspace, file_fingerprint, free_gib, short_hash
+from lib.workspace import Workspace, file_fingerprint, short_hash
 
 SOFT_SHARE, HARD_SHARE = 0.22, 0.04  # of a label's bytes that its PNG takes: 122 tiles of 64 pixels of the demo
 
@@ -165,7 +165,7 @@ def write_planes(path: Path, planes: np.ndarray, hard: bool) -> None:
     save_image(path, planes.reshape(-1, planes.shape[2]), [cv2.IMWRITE_PNG_COMPRESSION, 3])
 
 
-def check_disk(images: pd.DataFrame, folds: int, channels: int, config: Config, workspace: Workspace) -> None:
+def check_tiles_fit(images: pd.DataFrame, folds: int, channels: int, config: Config, workspace: Workspace) -> None:
     """Print about what disk all tiles of `images` (rows of images.csv) take. Raises UserError where that is too much.
 
     Labels are taken to compress as the demo's probabilities do, pictures as 01's tiles.
@@ -182,11 +182,7 @@ def check_disk(images: pd.DataFrame, folds: int, channels: int, config: Config, 
     need = most * (sum(stored) / max(1, len(stored)) + folds * label) / 2**30
     free = free_gib(workspace.root)
     print(f"04: at most about {most:.0f} tiles, {need:.2f} GiB of disk ({free:.2f} GiB free)")
-    if need > free:
-        raise UserError(
-            f"the pseudo-labels need about {need:.2f} GiB of disk, but {workspace.root} has {free:.2f} GiB free; make "
-            "room, set workspace to a folder on another disk, lower pseudo.max_tiles, or use fewer images"
-        )
+    check_disk("the pseudo-labels need", need, workspace.root, "lower pseudo.max_tiles, use fewer images")
 
 
 def drop_unused(folder: Path, rows: list[dict]) -> None:

@@ -1,4 +1,4 @@
-"""Work spread over processes, with a progress bar."""
+"""Calls spread over processes, with a progress bar."""
 
 from __future__ import annotations
 
@@ -12,20 +12,17 @@ from lib.system.terminal import progress
 
 
 def parallel(
-    function: Callable, arguments: Sequence[tuple], jobs: int, description: str, unit: str, batch_size: int | str = 1,
-    work: Sequence[float] = (),
-) -> list:  # fmt: skip
-    """`[function(*a) for a in arguments]`, in order. `jobs`: processes; 0 for one per core.
+    function: Callable, arguments: Sequence[tuple], jobs: int, description: str, unit: str, work: Sequence[float] = ()
+) -> list:
+    """`[function(*a) for a in arguments]`, in order, computed by `jobs` processes; 0 means one process per core.
 
-    `work`: how much each is, where they differ; the bar moves by it. Raises UserError when a process is killed from
-    outside.
+    `description` and `unit` are shown in the progress bar. `work`: the relative cost of each call, where costs differ;
+    the bar moves by it. Raises UserError when a process is killed from outside.
     """
     total, results = sum(work), []
     shares = [len(work) * part / total for part in work] if total else [1] * len(arguments)
     bar = progress(len(arguments), description, unit, parts=bool(total))
-    done = Parallel(n_jobs=jobs or -1, return_as="generator", batch_size=batch_size)(
-        delayed(function)(*a) for a in arguments
-    )
+    done = Parallel(n_jobs=jobs or -1, return_as="generator", batch_size=1)(delayed(function)(*a) for a in arguments)
     try:
         for result, share in zip(done, shares, strict=True):
             results.append(result)

@@ -1,4 +1,4 @@
-"""Values made in a thread, ahead of their use or beside the making of others."""
+"""Values that a thread makes ahead of their use, or while the main thread makes others."""
 
 from __future__ import annotations
 
@@ -18,106 +18,99 @@ class _Unwanted(BaseException):
     """Nobody waits for results any more."""
 
 
-def ahead(values: Generator[Value, None, None], size: int) -> Iterator[Value]:
-    """`values`, at most `size` of them waiting; what making them raises is raised here.
+class _Outbox:
+    """What a thread makes for one reader, in order; at most `size` items wait."""
 
-    They are made by one thread, which ends when nobody wants more of them: the iterator was closed or forgotten.
-    """
-    buffer: queue.Queue = queue.Queue(maxsize=size)
-    stop = threading.Event()
+    def __init__(self, size: int):
+        self.items: queue.Queue = queue.Queue(maxsize=size)
+        self.closed = threading.Event()
 
-    def put(*item: object) -> bool:
-        """Whether it is still wanted."""
-        while not stop.is_set():
+    def put(self, *item: object) -> bool:
+        """(value, error) for the reader. Returns whether the reader still wants it."""
+        while not self.closed.is_set():
             try:
-                buffer.put(item, timeout=0.2)
+                self.items.put(item, timeout=0.2)
                 return True
             except queue.Full:
                 continue
         return False
 
-    def work() -> None:
+    def put_all(self, values: Generator[object, None, None]) -> None:
+        """Everything that `values` yields, then END; or the error that it raises. Runs in the thread."""
         try:
             for value in values:
-                if not put(value, None):
+                if not self.put(value, None):
                     return
-            put(END, None)
-        except BaseException as error:  # handed over to whoever waits for a value
-            put(None, error)
+            self.put(END, None)
+        except BaseException as error:  # the reader raises it
+            self.put(None, error)
         finally:
-            values.close()  # what it holds is let go
+            values.close()  # frees what it holds
 
-    threading.Thread(target=work, daemon=True).start()
+    def get(self) -> object:
+        """The next value, or END. Raises what making it raised."""
+        value, error = self.items.get()
+        if error is not None:
+            raise error
+        return value
+
+
+def ahead(values: Generator[Value, None, None], size: int) -> Iterator[Value]:
+    """`values`, made ahead of their use by one thread; at most `size` of them wait. Raises what making them raises.
+
+    The thread ends when nobody wants more values, because the iterator was closed or deleted.
+
+    >>> list(ahead((n * n for n in range(4)), size=2))
+    [0, 1, 4, 9]
+    """
+    outbox = _Outbox(size)
+    threading.Thread(target=outbox.put_all, args=(values,), daemon=True).start()
     try:
-        while (item := buffer.get())[0] is not END:
-            value, error = item
-            if error is not None:
-                raise error
+        while (value := outbox.get()) is not END:
             yield value
     finally:
-        stop.set()
+        outbox.closed.set()
 
 
 def beside(
     work: Callable[[Iterator[Value]], Generator[Result, None, None]], values: Generator[Value, None, None]
 ) -> Iterator[Result]:
-    """What `work(values)` yields, in its order: `work` runs in a thread while the next of `values` is made in this one.
+    """What `work(values)` yields, in its order: `work` runs in a thread while this thread makes the next of `values`.
 
-    One value is worked on while the next one is made, and one result waits. Whatever either side raises is raised here.
-    The thread ends when nobody wants more results: the iterator was closed or forgotten.
+    One value is worked on while the next one is made, and one result waits. Raises what either side raises. The thread
+    ends when nobody wants more results, because the iterator was closed or deleted.
+
+    >>> list(beside(lambda numbers: (n * n for n in numbers), (n for n in range(4))))
+    [0, 1, 4, 9]
     """
-    inbox, outbox, stop = queue.SimpleQueue(), queue.Queue(maxsize=1), threading.Event()
-
-    def put(*item: object) -> bool:
-        """Whether it is still wanted."""
-        while not stop.is_set():
-            try:
-                outbox.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
+    inbox, outbox = queue.SimpleQueue(), _Outbox(1)
 
     def arriving() -> Iterator[Value]:
         while (box := inbox.get()) is not END:
             yield box.pop()  # no name keeps it
-            put(USED, None)
-        if stop.is_set():  # not all values came
+            outbox.put(USED, None)
+        if outbox.closed.is_set():  # not all values came
             raise _Unwanted
 
-    def run() -> None:
-        results = work(arriving())
-        try:
-            for result in results:
-                if not put(result, None):
-                    return
-            put(END, None)
-        except BaseException as error:  # handed over to whoever waits for a result
-            put(None, error)
-        finally:
-            results.close()  # what it holds is let go
-
-    threading.Thread(target=run, daemon=True).start()
-    given = ended = 0  # values that were not used up, whether there are no more
+    threading.Thread(target=lambda: outbox.put_all(work(arriving())), daemon=True).start()
+    waiting, exhausted = 0, False  # values that are not used up; whether there are no more
     try:
         while True:
-            if given < 2 and not ended and outbox.empty():
+            if waiting < 2 and not exhausted and outbox.items.empty():
                 box = list(islice(values, 1))
-                given, ended = given + len(box), not box
+                waiting, exhausted = waiting + len(box), not box
                 inbox.put(box or END)
                 del box
                 continue
-            result, error = outbox.get()
-            if error is not None:
-                raise error
+            result = outbox.get()
             if result is END:
                 return
             if result is USED:
-                given -= 1
+                waiting -= 1
             else:
                 yield result
             del result
     finally:
-        stop.set()
+        outbox.closed.set()
         inbox.put(END)
         values.close()

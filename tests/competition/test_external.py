@@ -17,7 +17,7 @@ from lib.config import for_source, load
 from lib.config.competition import Competition as Settings
 from lib.data.preprocess.pick_images import pick_images
 from lib.errors import UserError
-from lib.preflight.forecast import sizes_of
+from lib.preflight.forecast import image_sizes
 from lib.training.member import make_data, training_tiles
 from lib.workspace import Workspace
 from tests.conftest import disc_image
@@ -149,7 +149,7 @@ def test_a_sliver_and_a_forecast_know_all_sources(mixed):
     competition = Competition(config.competition)
     picked = [(image.split, image.source) for image in pick_images(competition, 2)]
     assert picked.count(("train", "competition")) == 2 and picked.count(("train", "web")) == 2
-    sizes = sizes_of(competition)
+    sizes = image_sizes(competition)
     assert (160, 170) in sizes["external"] and len(sizes["external"]) == 3 and sizes["unlabeled"] == [(200, 140)]
     assert for_source(config, "web").preprocess.scale == 0.5 and for_source(config, "competition") is config
 

@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 
 from lib.config import load
-from lib.errors import UserError
-from lib.preflight.forecast import Measured, check_disk, fold_counts, predict_cost
+from lib.preflight.forecast import Measured, fold_counts, predict_cost
 
 MEASURED = Measured(
     start_seconds=5, cut_seconds=1e-7, sample_seconds=0.1, window_seconds=0.2, tiles=1e-5, tile_bytes=1e6,
@@ -80,12 +79,3 @@ def test_03_scores_with_the_windows_of_05_and_on_the_way_without_overlap():
     assert final == pytest.approx(4 * 3 * 7 * 0.2)
     on_the_way = cost("--infer.roi", "none", "--infer.overlap", "0.5", "--train.evaluations", "2").seconds["scoring"]
     assert on_the_way == pytest.approx(final + 3 * 4 * 8 * 0.2), "two on the way, and the end competes"
-
-
-def test_a_disk_that_is_too_small_is_refused(tmp_path):
-    forecast = cost("--train.member_limit", "1")
-    config = load(None, ["--workspace", str(tmp_path / "w")])
-    check_disk(config, forecast)
-    huge = type(forecast)(forecast.seconds, forecast.members, 1e9, 1.0)
-    with pytest.raises(UserError, match="GiB of disk"):
-        check_disk(config, huge)

@@ -23,7 +23,7 @@ from lib.errors import UserError
 from lib.inference.networks import Ensemble
 from lib.pseudo.agreement import Votes
 from lib.pseudo.select import Quotas, confidence, select
-from lib.pseudo.store import check_disk, tempered
+from lib.pseudo.store import check_tiles_fit, tempered
 from lib.pseudo.tiles import tile_starts
 from lib.training.member import make_data, make_trainer, pretraining, training_tiles
 from lib.workspace import Member, Workspace
@@ -197,15 +197,15 @@ def test_disk_need_is_told_and_a_short_disk_is_refused_before_anything_is_writte
     files = len(list((workspace.pseudo_dir(1) / "tiles").glob("im*.png")))
     assert "GiB free)" in out and files == 3 * told, "a picture, and a label for each of two folds"
     before = sorted(path.name for path in (workspace.pseudo_dir(1) / "tiles").iterdir())
-    monkeypatch.setattr("lib.pseudo.store.free_gib", lambda folder: 1e-5)
+    monkeypatch.setattr("lib.files.free_gib", lambda folder: 1e-5)
     with pytest.raises(UserError, match=r"need about .* GiB of disk, but .* has 0\.00 GiB free; make room"):
         run("04_pseudo_label", tiny, "--train.round", "1", "--pseudo.hard", "true")
     assert sorted(path.name for path in (workspace.pseudo_dir(1) / "tiles").iterdir()) == before
     images = tables.read(workspace.images, tables.IMAGES, "01")
     large = images[images["split"] == "test"].assign(height=3000)
     capsys.readouterr()
-    monkeypatch.setattr("lib.pseudo.store.free_gib", lambda folder: 1.0)
-    check_disk(large, 2, 1, config, workspace)
+    monkeypatch.setattr("lib.files.free_gib", lambda folder: 1.0)
+    check_tiles_fit(large, 2, 1, config, workspace)
     assert float(capsys.readouterr().out.partition("about ")[2].partition(" tiles")[0]) > 8 * told
 
 
