@@ -31,6 +31,8 @@ def whole_size(height: int, width: int, side: int, fit: str) -> tuple[int, int]:
 
     >>> whole_size(100, 200, 64, "letterbox"), whole_size(100, 200, 64, "stretch")
     ((32, 64), (64, 64))
+    >>> whole_size(1, 1000, 64, "letterbox"), whole_size(1000, 1, 64, "letterbox")
+    ((1, 64), (64, 1))
     """
     if fit == "stretch":
         return side, side

@@ -7,7 +7,7 @@ import torch
 
 from lib.config import load
 from lib.config.training import Augment
-from lib.data.augment import STAINS, Augmentation, heavy, medium, restained
+from lib.data.augment import STAINS, Augmentation, StainJitter, heavy, medium, restained
 from lib.data.cutmix import Mixing, copy_paste, cutmix
 from lib.data.dataset import TileDataset, TileFile
 from lib.errors import UserError
@@ -93,6 +93,16 @@ def test_restaining_changes_one_stain_and_leaves_the_others():
     after = restained(before, np.array([1.4, 1, 1]), np.array([0, 0.1, 0]))
     wanted = stained([[0.7, 0.3, 0], [0, 0.7, 0], [0.42, 0.4, 0.3]])
     assert np.abs(after.astype(int) - wanted).max() <= 2 and np.abs(after.astype(int) - before).max() > 20
+
+
+def test_stain_jitter_draws_evenly_around_no_change():
+    jitter = StainJitter(0.5)
+    jitter.set_random_seed(0)
+    drawn = [jitter.get_params() for _ in range(200)]
+    for name, middle, reach in (("factors", 1, 0.1), ("shifts", 0, 0.025)):
+        values = np.array([params[name] for params in drawn])
+        assert values.shape == (200, 3) and np.allclose(values.min(0), middle - reach, atol=reach / 10)
+        assert np.allclose(values.max(0), middle + reach, atol=reach / 10)
 
 
 @pytest.mark.parametrize("preset", ["medium", "heavy"])

@@ -112,6 +112,12 @@ def test_a_threshold_has_to_gain_half_its_standard_error(groups, times):
     assert (found <= 77) == (times > 1)
 
 
+def test_of_a_plateau_the_middle_is_taken():
+    """Every bin from 1 to 200 decides alike: of 5, 10, … 200 the middle is 105, and of those around it, 105 again."""
+    evaluation = gaining([0] * 4)
+    assert fitted_threshold(evaluation, 0, np.ones(4, bool), Competition()) == 105
+
+
 def test_what_one_group_alone_gains_is_no_reason():
     evaluation, everything = gaining([0.02] * 4 + [-0.008] * 4), np.ones(8, bool)
     assert fitted_threshold(evaluation, 0, everything, Competition()) <= 77, "half of all images gain"
