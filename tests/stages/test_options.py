@@ -1,4 +1,4 @@
-"""Each option makes exactly the stages run again that docs/files.md names, and manifests of other versions are read."""
+"""Each option makes the stages run again that docs/reference/files.md names; manifests of other versions are read."""
 
 import json
 
