@@ -84,8 +84,8 @@ def fitted(tmp_path, images, n_labels, **infer):
 def test_objects_and_holes_are_fitted_crossed_by_fold_and_applied_as_they_were_counted(tmp_path):
     images = [with_specks(i) for i in range(6)]
     plain, _ = fitted(tmp_path, images, 2)
-    some, _ = fitted(tmp_path, images, 2, decide=["objects"])
-    both, fitting = fitted(tmp_path, images, 2, decide=["objects", "holes"])
+    some, _ = fitted(tmp_path, images, 2, postprocess=["objects"])
+    both, fitting = fitted(tmp_path, images, 2, postprocess=["objects", "holes"])
     scores = [found.decision.cross_score for found in (plain, some, both)]
     assert scores[0] + 0.05 < scores[1] and scores[1] + 0.005 < scores[2] and scores[2] > 0.99
     rule = both.decision.rules[1]
@@ -102,9 +102,9 @@ def test_a_fold_is_decided_by_what_the_others_say(tmp_path):
     images = [with_specks(i) for i in range(6)]
     for probs, truth in images[3:]:
         truth[:] = probs[0, 0] == np.float32(0.7)
-    found, _ = fitted(tmp_path, images, 2, decide=["objects"])
+    found, _ = fitted(tmp_path, images, 2, postprocess=["objects"])
     assert found.decision.cross_score < found.decision.score - 0.02
-    clean, _ = fitted(tmp_path, images[:3] * 2, 2, decide=["objects"])
+    clean, _ = fitted(tmp_path, images[:3] * 2, 2, postprocess=["objects"])
     assert clean.decision.cross_score == pytest.approx(clean.decision.score, abs=0.01)
 
 
@@ -113,7 +113,7 @@ def test_the_largest_object_alone(tmp_path):
     for probs, truth in images:
         truth[3:6, 3:6] = 0
         probs[:, :, 2:10, 2:10] = 0.99  # small, but surer than the disc
-    found, _ = fitted(tmp_path, images, 2, decide=["largest"])
+    found, _ = fitted(tmp_path, images, 2, postprocess=["largest"])
     assert found.decision.rules[1].largest and found.decision.cross_score > 0.97 > scored(found.crossed.mixed)
 
 
@@ -180,7 +180,7 @@ def test_each_of_several_classes_has_its_own_objects(tmp_path, background):
     images = [dots(i) for i in range(6)]
     oof, maps = out_of_fold(tmp_path / "maps", images, 3)
     plain = fit_ensemble(Fitting(oof, maps, 3, classes(background), tmp_path), FOLDS)
-    found = fit_ensemble(Fitting(oof, maps, 3, classes(background, decide=["objects"]), tmp_path), FOLDS)
+    found = fit_ensemble(Fitting(oof, maps, 3, classes(background, postprocess=["objects"]), tmp_path), FOLDS)
     assert plain.decision.cross_score + 0.05 < found.decision.cross_score and found.decision.score > 0.98
     ground, a, b = found.decision.rules
     assert (ground is None) == background and a.area < 13 < b.area
@@ -197,7 +197,7 @@ def test_what_several_classes_gain_is_judged_on_other_folds(tmp_path):
     for probs, truth in images[3:]:  # in fold 1 the dots of b are there
         truth[(probs[0, 2] > 0.5) & (truth == 0)] = 2
     oof, maps = out_of_fold(tmp_path / "maps", images, 3)
-    found = fit_ensemble(Fitting(oof, maps, 3, classes(decide=["objects"]), tmp_path), FOLDS)
+    found = fit_ensemble(Fitting(oof, maps, 3, classes(postprocess=["objects"]), tmp_path), FOLDS)
     assert found.decision.cross_score < found.decision.score - 0.02
 
 
@@ -263,7 +263,7 @@ def test_presence_is_weighed_as_the_members_are(tmp_path):
         noise[:, 1] = 1.0
         images.append((np.concatenate([probs, noise]), truth))
     oof, maps = out_of_fold(tmp_path / "maps", images, 2, presence=True)
-    found = fit_ensemble(Fitting(oof, maps, 2, config(gate="fit", members="greedy"), tmp_path), FOLDS)
+    found = fit_ensemble(Fitting(oof, maps, 2, config(gate="fit", ensemble_weights="greedy"), tmp_path), FOLDS)
     assert found.decision.mix.weights == (1.0, 0.0) and found.decision.cross_score > 0.99
     assert 0.08 < found.decision.gates[0] <= 0.6
 
@@ -280,7 +280,7 @@ def members(seed):
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric", "power"])
 def test_weights_leave_noise_out_and_gain_on_other_folds(tmp_path, how, mean):
     images = [members(i) for i in range(6)]
-    found, fitting = fitted(tmp_path, images, 2, members=how, mean=mean)
+    found, fitting = fitted(tmp_path, images, 2, ensemble_weights=how, averaging=mean)
     weights = found.decision.mix.weights
     assert sum(weights) == pytest.approx(1) and weights[2] < 0.12 and min(weights[:2]) > 0.25
     assert len(found.crossed.weights) == 2 and all(w[2] < 0.12 for w in found.crossed.weights)
@@ -298,7 +298,7 @@ def test_weights_of_a_fold_never_see_its_images(tmp_path):
     images = [members(i) for i in range(6)]
     for probs, _ in images[3:]:  # in fold 1 the systems change places
         probs[:] = probs[::-1].copy()
-    found, _ = fitted(tmp_path, images, 2, members="greedy")
+    found, _ = fitted(tmp_path, images, 2, ensemble_weights="greedy")
     fold0, fold1 = found.crossed.weights  # what the images of fold 0 met was found on fold 1
     assert fold0[0] < 0.12 and fold1[2] < 0.12
     assert found.decision.cross_score < found.decision.score - 0.01
@@ -357,7 +357,7 @@ def test_what_does_not_fit_the_classes_is_one_sentence():
     from lib.decision.fit import check_decide
 
     with pytest.raises(UserError, match="infer.postprocess priors: this is for competitions of several classes"):
-        check_decide(config(decide=["priors"]), SimpleNamespace(channels=1))
+        check_decide(config(postprocess=["priors"]), SimpleNamespace(channels=1))
     with pytest.raises(UserError, match="infer.postprocess holes: this is for competitions of one class"):
-        check_decide(config(decide=["objects", "holes"]), SimpleNamespace(channels=5))
-    check_decide(config(decide=["objects", "largest", "priors"]), SimpleNamespace(channels=5))
+        check_decide(config(postprocess=["objects", "holes"]), SimpleNamespace(channels=5))
+    check_decide(config(postprocess=["objects", "largest", "priors"]), SimpleNamespace(channels=5))

@@ -79,7 +79,7 @@ def test_a_factor_that_only_a_speck_asks_for(tmp_path, sparse):
     planes, speck = ([[0.9, 0.05, 0.05]], [[0.1, 0.8, 0.1]]), [[0.4, 0.5, 0.1]]
     oof, maps = out_of_fold(tmp_path / "maps", scenes(planes, speck), 3)
     sparse(oof, speck)
-    config = settings(["a", "b"], decide=["priors"])
+    config = settings(["a", "b"], postprocess=["priors"])
     assert sampled_places(oof.points, oof.points.bins[:, 0].T / 255, config.competition) == (30, 30, 30)
     found = fit_ensemble(Fitting(oof, maps, 3, config, tmp_path), FOLDS)
     ground, a, _ = found.decision.factors
@@ -100,7 +100,7 @@ def test_a_weight_that_only_a_speck_asks_for(tmp_path, sparse, labels, how):
             maps[:, :, truth == 1] = np.where(np.arange((truth == 1).sum()) % 2, maps[:, :, truth == 1], 0.56)
     oof, maps = out_of_fold(tmp_path / "maps", images, labels)
     sparse(oof, speck)
-    config = settings(["a", "b"][: labels - 1], members=how)
+    config = settings(["a", "b"][: labels - 1], ensemble_weights=how)
     judge = Judge(oof.points, labels, Mix(equal(2)), config.competition, True)
     assert sampled_weights(judge, 2, how) == (0.5, 0.5), "the sample knows no better"
     plain = fit_ensemble(Fitting(oof, maps, labels, settings(config.competition.classes), tmp_path), FOLDS)
@@ -225,7 +225,7 @@ def test_weights_and_factors_are_the_same_however_many_states_are_counted_togeth
         good[2] *= 0.6  # the last class is underrated
         images.append((np.stack([good / good.sum(0), bad / bad.sum(0)]).astype(np.float32), truth))
     oof, maps = out_of_fold(tmp_path / "maps", images, 3)
-    config = settings(["a", "b"], members="greedy", decide=["priors"])
+    config = settings(["a", "b"], ensemble_weights="greedy", postprocess=["priors"])
     decision = fit_ensemble(Fitting(oof, maps, 3, config, tmp_path), FOLDS).decision
     assert decision.mix.weights[0] > 0.5 and decision.factors[2] > decision.factors[1]
     for module in ("weights", "moves"):
