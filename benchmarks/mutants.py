@@ -40,8 +40,7 @@ LIBRARIES = (
 SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     "losses": (["lib/training/losses.py"], ["tests/training/test_losses.py", "tests/training/test_loss_options.py"]),
     "trainer": (
-        ["lib/training/trainer.py", "lib/training/finite_guard.py", "lib/training/loader.py",
-         "lib/training/final_weights.py"],
+        ["lib/training/trainer.py", "lib/training/finite_guard.py", "lib/training/loader.py"],
         ["tests/training/test_steps.py", "tests/training/test_trainer.py", "tests/training/test_finite_guard.py",
          "tests/data/test_sampling.py", "tests/training/test_golden.py"],
     ),

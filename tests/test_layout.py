@@ -15,10 +15,6 @@ MOST_FILES, MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS, MOST_IN_MAIN, MOST_IN
 TO_MEND = {  # may only shrink
     "02_make_folds.py, code",
     "02_make_folds.py:main",
-    "03_train.py, code",
-    "03_train.py:run_training, parameters",
-    "03_train.py:train_in_time, parameters",
-    "03_train.py:train_member, parameters",
     "04_pseudo_label.py, code",
     "04_pseudo_label.py:main",
     "05_infer_ensemble.py, code",

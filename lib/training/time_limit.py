@@ -3,15 +3,82 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
 
 from lib.config import Config
 from lib.config.units import duration
-from lib.workspace import ALL, Member, Workspace, read_json, short_hash
+from lib.data.folds import ONE_GROUP
+from lib.errors import UserError
+from lib.session import Session
+from lib.stages import member_stage
+from lib.system.device import machine_of
+from lib.training.distributed import Team
+from lib.training.member import member_inputs
+from lib.training.train_member import TrainingJob
+from lib.workspace import ALL, Member, Workspace, read_json, round_experiment, short_hash
 
 EPOCHS_KEPT = 4  # checkpoints of the only member that time is left for
+
+
+def requested_members(session: Session) -> list[Member]:
+    """The members that `train.folds` and `train.seeds` ask for, seed by seed. Raises UserError on an unknown fold."""
+    train, workspace = session.config.train, session.workspace
+    known = sorted(set(session.folds["fold"].tolist()) - {-1})
+    unknown = sorted(set(train.folds) - {*known, "all"})
+    if unknown:
+        raise UserError(f"train.folds names fold {unknown[0]}, but {workspace.folds} has {known}")
+    if not known and set(train.folds) != {"all"}:
+        raise UserError(f"{workspace.folds} has no fold to validate on: {ONE_GROUP}")
+    experiment = round_experiment(train.experiment, train.round)
+    folds = [ALL if fold == "all" else fold for fold in train.folds or known]
+    return [
+        Member(experiment, fold, seed, workspace.member_dir(experiment, fold, seed))
+        for seed in train.seeds for fold in folds
+    ]  # fmt: skip
+
+
+def training_jobs(
+    session: Session,
+    team: Team,
+    members: list[Member],
+    scoring_time: Callable[[Session, int], float],
+    started: float,
+) -> Iterator[TrainingJob]:
+    """A job for each of `members`; with `train.time_limit` for as many as there is time for, each with its own time.
+
+    Ask for the next job after the one before is finished: its time depends on how long the others took.
+    `scoring_time(session, fold)`: seconds in which a member is scored. `started`: when the process began (monotonic).
+    """
+    if not session.config.train.time_limit:
+        for number, member in enumerate(members):
+            yield TrainingJob(member, session, team, len(members) - number)
+        return
+    members = with_judges(members, session.workspace)
+    with team.leader_first():  # the others read what the main process measured
+        budget = _budget(session, members, scoring_time, started)
+    for number, member in enumerate(budget.members):
+        update = {"member_limit": team.leaders(budget.seconds(member) if team.leads else 0.0)}
+        if len(budget.members) == 1 < len(members):
+            update["checkpoints"] = max(EPOCHS_KEPT, session.config.train.checkpoints)
+            print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.checkpoints epochs")
+        if member.fold == ALL:
+            update |= trained_alike(member, session.workspace, update["member_limit"])
+        train = session.config.train.model_copy(update=update)
+        own = session.with_config(session.config.model_copy(update={"train": train}))
+        yield TrainingJob(member, own, team, len(budget.members) - number)
+
+
+def _budget(
+    session: Session, members: list[Member], scoring_time: Callable[[Session, int], float], started: float
+) -> Budget:
+    config, workspace = session.config, session.workspace
+    scoring = scoring_time(session, max(member.fold for member in members))  # members of `ALL` images are not scored
+    inputs = member_inputs(workspace, config)
+    made_from = [member_stage(member, config, workspace, inputs).now for member in members]
+    return Budget(config, workspace, members, scoring, started, [*made_from, machine_of(session.device)])
 
 
 def fitting(members: list[Member], limit: float, overhead: float, shortest: float) -> list[Member]:

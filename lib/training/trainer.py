@@ -17,9 +17,8 @@ from lib.models.weight_files import save_weights
 from lib.system.device import layout_of
 from lib.system.precision import autocast, scaler
 from lib.system.terminal import Bar, progress
-from lib.training.averaging import WeightAverage
+from lib.training.averaging import WeightAverage, write_weights
 from lib.training.distributed import ALONE, Team, unused_parameters
-from lib.training.final_weights import write_weights
 from lib.training.finite_guard import Guard
 from lib.training.loader import Data
 from lib.training.optimizers import build_optimizer, learning_rate, set_lr

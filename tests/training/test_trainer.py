@@ -9,8 +9,7 @@ from lib.data.sampler import BalancedSampler
 from lib.models.network import build_network
 from lib.system.precision import autocast, scaler
 from lib.training import trainer as loop
-from lib.training.averaging import WeightAverage, update_bn
-from lib.training.final_weights import calm_batches
+from lib.training.averaging import WeightAverage, calm_batches, update_bn
 from lib.training.optimizers import learning_rate
 
 
