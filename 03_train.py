@@ -34,7 +34,7 @@ from lib.report.evaluate_member import MemberEvaluation
 from lib.report.page import update_report
 from lib.session import Session
 from lib.system.text_table import text_table
-from lib.training.distributed import assemble
+from lib.training.distributed import join_process_group
 from lib.training.time_limit import requested_members, training_jobs
 from lib.training.train_member import train_member
 from lib.workspace import Member, read_json
@@ -42,21 +42,21 @@ from lib.workspace import Member, read_json
 
 def main(argv: list[str]) -> None:
     session = Session.open(argv, "03_train.py")
-    team = assemble(session.device)
+    processes = join_process_group(session.device)
     members = requested_members(session)
-    for job in training_jobs(session, team, members, scoring_time, STARTED):
+    for job in training_jobs(session, processes, members, scoring_time, STARTED):
         if job.is_finished():
-            if team.leads:
+            if processes.is_main:
                 score_again(
                     job.member, job.session.config, session.competition, session.workspace, session.folds,
                     session.images, session.device,
                 )  # fmt: skip
             continue
         train_member(job, MemberEvaluation)
-        if team.leads:
+        if processes.is_main:
             note_scores(job.member, job.session.config, session.workspace, session.folds, session.images)
             update_report(job.session.config)
-    team.part()
+    processes.close()
     print(text_table([table_row(member) for member in members if (member.path / "done.json").is_file()]))
 
 

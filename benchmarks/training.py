@@ -49,10 +49,11 @@ from lib.plugins import load_plugins
 from lib.system.device import layout_of, loading_processes, pick_device
 from lib.system.precision import autocast, finished, scaler
 from lib.training.autotune import settle
+from lib.training.distributed import ProcessGroup
+from lib.training.loader import Data
 from lib.training.losses import build_loss
 from lib.training.member import make_data, make_trainer, training_tiles
 from lib.training.optimizers import build_optimizer
-from lib.training.trainer import Data
 from lib.workspace import Member, Workspace
 
 SEED = 42
@@ -152,7 +153,7 @@ class Bench:
         """Steps per second of a whole short training."""
         with tempfile.TemporaryDirectory() as folder:
             member = Member("bench", self.fold, SEED, Path(folder))
-            trainer = make_trainer(member, self.config, self.channels, self.data, self.device)
+            trainer = make_trainer(member, self.config, self.channels, self.data, ProcessGroup(device=self.device))
             started = time.perf_counter()
             trainer.run(None)
             return trainer.step / (time.perf_counter() - started)

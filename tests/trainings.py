@@ -13,6 +13,7 @@ from lib.plugins import register
 from lib.training.loader import Data
 from lib.training.losses import build_loss
 from lib.training.trainer import Trainer
+from lib.workspace import Member
 
 CPU = torch.device("cpu")
 
@@ -36,7 +37,7 @@ def trainer_of(tiles, folder, architecture="tiny", **options):
     )
     torch.manual_seed(3)
     network = build_network(Model(architecture=architecture), 1)
-    return Trainer(config, network, build_loss(config.loss, 1), data_of(tiles), folder, seed=3, device=CPU)
+    return Trainer(config, network, build_loss(config.loss, 1), data_of(tiles), Member("test", 0, 3, folder))
 
 
 def weights(folder):

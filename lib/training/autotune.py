@@ -12,9 +12,9 @@ from lib.config import Config
 from lib.models.network import build_network
 from lib.system.device import layout_of, machine_of
 from lib.system.precision import autocast, fastest, finished
+from lib.training.loader import Data
 from lib.training.losses import build_loss
 from lib.training.member import prepare
-from lib.training.trainer import Data
 from lib.workspace import Workspace, short_hash
 
 USUAL_BATCH = 8  # where the batch size is still to be found

@@ -1,9 +1,9 @@
-"""Processes that train one member together, as `torchrun` starts them: each on its share of every batch.
+"""Distributed training of one member: processes that `torchrun` starts, each with its part of every batch.
 
-The batch, the steps, the schedule and the loss stay those of one process. A loss sums over the samples of all processes
-(`summed`, `gathered`), so each process knows the loss of the whole batch. torch's DistributedDataParallel averages the
-gradients. One process leads: it alone scores, writes and prints. Without torchrun a team is one process, and nothing is
-sent.
+The batch, the steps, the learning rate and the loss are those of one process. A loss sums over the samples of all
+processes (`summed`, `gathered`), so each process knows the loss of the whole batch. DistributedDataParallel averages
+the gradients. Only the main process (rank 0) scores, writes and prints. Without torchrun there is one process and no
+communication.
 """
 
 from __future__ import annotations
@@ -22,27 +22,34 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lib.errors import UserError
 
-PATIENCE = timedelta(days=1)  # the others wait while the leader scores whole images
+BARRIER_TIMEOUT = timedelta(days=1)  # the other processes wait while the main one scores whole images
 
 
 @dataclass(frozen=True)
-class Team:
-    """This process's place among `size` processes."""
+class ProcessGroup:
+    """The processes that train one member together, seen from one of them.
+
+    `rank`: of this process, 0 to `size` - 1. `device`: where this process computes.
+    """
 
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def share(self, batch: list) -> list:
-        """What this process takes of a batch's samples."""
+    def shard(self, batch: list) -> list:
+        """The samples of a batch that belong to this process.
+
+        >>> ProcessGroup(rank=1, size=2).shard(["a", "b", "c", "d"])
+        ['b', 'd']
+        """
         return batch[self.rank :: self.size]
 
-    def check(self, batch_size: int) -> None:
-        """Raises UserError where a batch cannot be shared evenly."""
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises UserError where the processes cannot get equally many samples of a batch."""
         if batch_size % self.size:
             raise UserError(
                 f"batches of {batch_size} samples cannot be shared evenly by {self.size} processes; make "
@@ -50,85 +57,89 @@ class Team:
             )
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network whose backward pass averages gradients over the team."""
+        """The network, with a backward pass that averages the gradients over all processes."""
         if self.size == 1:
             return network
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
 
-    def unsent(self, replica: nn.Module, last: bool) -> AbstractContextManager:
-        """Keeps gradients here until the `last` of the batches that are accumulated."""
+    def no_sync(self, replica: nn.Module, last: bool) -> AbstractContextManager:
+        """Inside, gradients are not averaged, except for the `last` of the accumulated batches.
+
+        `replica`: what `wrap` returned.
+        """
         return nullcontext() if last or self.size == 1 else replica.no_sync()
 
     @contextmanager
     def one_batch(self) -> Iterator[None]:
-        """Inside, `summed` and `gathered` join what the processes hold of one batch. All of them must go through it."""
-        global _joined
-        before, _joined = _joined, self
+        """Inside, `summed` and `gathered` join the processes' parts of one batch. All processes must enter it."""
+        global _active
+        before, _active = _active, self
         try:
             yield
         finally:
-            _joined = before
+            _active = before
 
-    def all(self, here: bool) -> bool:
-        """Whether it is true on every process."""
+    def all(self, value: bool) -> bool:
+        """Whether `value` is true in every process."""
         if self.size == 1:
-            return here
-        shared = torch.tensor(float(here), device=self.device)
+            return value
+        shared = torch.tensor(float(value), device=self.device)
         dist.all_reduce(shared, dist.ReduceOp.MIN)
         return bool(shared)
 
-    def of_all(self, names: list[str]) -> list[str]:
-        """Those of `names` that every process has, in the leader's order."""
+    def common(self, names: list[str]) -> list[str]:
+        """Those of `names` that every process gives, in the order of the main process."""
         each: list = [None] * self.size
         dist.all_gather_object(each, names)
         return [name for name in each[0] if all(name in other for other in each)]
 
-    def leaders(self, value: float) -> float:
-        """The leader's value, on all processes."""
+    def broadcast(self, value: float) -> float:
+        """The main process's value, in all processes."""
         if self.size == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.broadcast(shared, 0)
         return float(shared)
 
-    def wait(self) -> None:
-        """For all to come here."""
-        self.leaders(0.0)
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.broadcast(0.0)
 
-    def part(self) -> None:
-        """The work is done: nothing is sent any more."""
+    def close(self) -> None:
+        """End the communication."""
         if self.size > 1:
             dist.destroy_process_group()
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """The leader goes through alone, then the others: what it wrote down is there for them to read."""
-        if not self.leads:
-            self.wait()
+    def main_first(self) -> Iterator[None]:
+        """The main process runs the block first, then the others, which can read the files that it wrote."""
+        if not self.is_main:
+            self.barrier()
         yield
-        if self.leads:
-            self.wait()
+        if self.is_main:
+            self.barrier()
 
 
-ALONE = Team()
-_joined = ALONE  # the team whose processes hold one batch together, while its loss is computed
+SINGLE_PROCESS = ProcessGroup()
+_active = SINGLE_PROCESS  # whose processes share the batch of which a loss is computed just now
 
 
 def summed(values: torch.Tensor) -> torch.Tensor:
     """`values` (any shape), summed over the processes that share the batch; with one process, the values themselves.
 
-    Every sum over a batch in a loss goes through this, or each process would weigh its own samples alone. Gradients
-    come out such that their mean over the processes, which DistributedDataParallel takes, is that of one process.
+    A loss must pass every sum over a batch through this function, else each process normalises by its own samples
+    only. DistributedDataParallel takes the mean of the processes' gradients. The gradients are scaled so that this mean
+    is the gradient of one process with the whole batch.
     """
-    return values if _joined.size == 1 else _Sum.apply(values, _joined.size)
+    return values if _active.size == 1 else _Sum.apply(values, _active.size)
 
 
 def gathered(values: torch.Tensor) -> torch.Tensor:
-    """`values` (N, ...) of all processes that share the batch, one after another; N may differ between processes.
+    """`values` (N, ...) of all processes that share the batch, concatenated. N may differ between processes.
 
     For losses that sort or count pixels of the whole batch. Gradients are as in `summed`.
     """
-    return values if _joined.size == 1 else _Gather.apply(values, _joined)
+    return values if _active.size == 1 else _Gather.apply(values, _active)
 
 
 class _Sum(torch.autograd.Function):
@@ -146,43 +157,46 @@ class _Sum(torch.autograd.Function):
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values: torch.Tensor, team: Team) -> torch.Tensor:
-        lengths = torch.zeros(team.size, dtype=torch.int64, device=values.device)
-        lengths[team.rank] = len(values)
+    def forward(ctx, values: torch.Tensor, processes: ProcessGroup) -> torch.Tensor:
+        lengths = torch.zeros(processes.size, dtype=torch.int64, device=values.device)
+        lengths[processes.rank] = len(values)
         dist.all_reduce(lengths)
         lengths = lengths.tolist()
-        ctx.size, start = team.size, sum(lengths[: team.rank])
-        ctx.own = slice(start, start + len(values))
-        padded = values.new_zeros(max(lengths), *values.shape[1:])  # pieces of one shape are sent
+        ctx.size, start = processes.size, sum(lengths[: processes.rank])
+        ctx.part = slice(start, start + len(values))
+        padded = values.new_zeros(max(lengths), *values.shape[1:])  # all_gather needs equal shapes
         padded[: len(values)] = values.detach()
-        parts = [torch.empty_like(padded) for _ in range(team.size)]
+        parts = [torch.empty_like(padded) for _ in range(processes.size)]
         dist.all_gather(parts, padded)
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple:
-        return gradient[ctx.own] * ctx.size, None
+        return gradient[ctx.part] * ctx.size, None
 
 
-def assemble(device: torch.device) -> Team:
-    """The team that torchrun started this process in, or one of a single process. Each takes a GPU of its own."""
+def join_process_group(device: torch.device) -> ProcessGroup:
+    """The processes that torchrun started together with this one; without torchrun, this process alone.
+
+    Each process uses one GPU where `device` is CUDA. Raises UserError where there are more processes than GPUs.
+    """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
-        return ALONE
+        return ProcessGroup(device=device)
     if device.type == "cuda":
-        local, here = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= here:
-            raise UserError(f"torchrun started more processes here than there are GPUs ({here}); each needs its own")
+        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= gpus:
+            raise UserError(f"torchrun started more processes here than there are GPUs ({gpus}); each needs its own")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    return Team(dist.get_rank(), size, device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=BARRIER_TIMEOUT)
+    return ProcessGroup(dist.get_rank(), size, device)
 
 
 def unused_parameters(network: nn.Module, loss_of: Callable[[nn.Module], torch.Tensor]) -> list[str]:
-    """Names of parameters that the loss does not depend on, found in a copy of the network.
+    """Names of the parameters that the loss does not depend on. A copy of the network is tried on one batch.
 
-    DistributedDataParallel would wait for their gradients.
+    DistributedDataParallel would wait for gradients of these parameters for ever.
     """
     probe = copy.deepcopy(network).train()
     loss_of(probe).backward()

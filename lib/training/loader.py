@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lib.data.dataset import TileDataset
-from lib.training.distributed import ALONE, Team
+from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass
@@ -36,14 +36,14 @@ class Data:
         return self._load(self._groups(epoch, progress))
 
     def endless(
-        self, epoch: int, progress: Callable[[int], float], team: Team = ALONE
+        self, epoch: int, progress: Callable[[int], float], processes: ProcessGroup = SINGLE_PROCESS
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         """The batches of `epoch` and of all after it, or this process's shares of them, from processes that live on.
 
         `progress(epoch)` is asked as an epoch is drawn, some batches before it begins.
         """
         groups = (group for number in count(epoch) for group in self._groups(number, progress(number)))
-        return self._load(map(team.share, groups))
+        return self._load(map(processes.shard, groups))
 
     def _groups(self, epoch: int, progress: float) -> list[list]:
         keys = self.sampler.keys(epoch, progress)

@@ -22,15 +22,15 @@ from lib.config.training import Loss
 from lib.errors import UserError
 from lib.models.outputs import Outputs
 from lib.plugins import find, register
-from lib.training.distributed import ALONE, Team, gathered, summed
+from lib.training.distributed import SINGLE_PROCESS, ProcessGroup, gathered, summed
 
 
-def build_loss(config: Loss, channels: int, team: Team = ALONE) -> Callable:
+def build_loss(config: Loss, channels: int, processes: ProcessGroup = SINGLE_PROCESS) -> Callable:
     """The weighted sum of `train.loss.terms`, on labels as `train.loss` wants them. Computed in float32.
 
     loss(outputs, target, valid, weight, progress): `outputs` are logits, or `Outputs` of a network with more heads,
-    whose losses are added; `progress` (0 to 1) is the share of the training that is done. The processes of `team` hold
-    one batch together; each gets the loss of all of it.
+    whose losses are added; `progress` (0 to 1) is the share of the training that is done. `processes`
+    share a batch, and each of them gets the loss of the whole batch.
     """
     stages = [(0.0, config.terms), *sorted(config.then.items())]
     stages = [(start, [(find("loss", name, "train.loss.terms"), w) for name, w in terms.items() if w > 0])
@@ -46,7 +46,7 @@ def build_loss(config: Loss, channels: int, team: Team = ALONE) -> Callable:
         return sum(w * term(logits.float(), target, valid, weight) for term, w in terms)
 
     def loss(outputs, target, valid, weight, progress: float = 0.0):
-        with team.one_batch():
+        with processes.one_batch():
             return whole_loss(outputs, target, valid, weight, progress)
 
     def whole_loss(outputs, target, valid, weight, progress):

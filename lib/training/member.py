@@ -21,9 +21,10 @@ from lib.models.network import Network, build_network
 from lib.models.weight_files import load_weights, write_description
 from lib.plugins import find
 from lib.tables import foreground_pixels
-from lib.training.distributed import ALONE, Team
+from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
+from lib.training.loader import Data
 from lib.training.losses import build_loss
-from lib.training.trainer import Data, Trainer
+from lib.training.trainer import Trainer
 from lib.workspace import ALL, Member, Workspace, read_json, round_experiment
 
 
@@ -179,21 +180,21 @@ def prepare(network: Network, config: Config) -> None:
 
 
 def make_trainer(
-    member: Member, config: Config, channels: int, data: Data, device: torch.device, team: Team = ALONE
+    member: Member, config: Config, channels: int, data: Data, processes: ProcessGroup = SINGLE_PROCESS
 ) -> Trainer:
     """A fresh trainer of a member with a settled `config`; the network's first weights depend on the seed alone.
 
-    Raises UserError where its batches cannot be shared by the team.
+    Raises UserError where the processes cannot get equally many samples of a batch.
     """
-    team.check(min(data.batch_size, data.sampler.size))
-    data.pinned = device.type == "cuda"
+    processes.check_batch_size(min(data.batch_size, data.sampler.size))
+    data.pinned = processes.device.type == "cuda"
     torch.manual_seed(member.seed)
     network = build_network(config.model, channels)
     prepare(network, config)
-    if team.leads:
+    if processes.is_main:
         write_description(member.path, config, channels)
-    loss = build_loss(config.train.loss, channels, team)
-    return Trainer(config.train, network, loss, data, member.path, seed=member.seed, device=device, team=team)
+    loss = build_loss(config.train.loss, channels, processes)
+    return Trainer(config.train, network, loss, data, member, processes)
 
 
 @dataclass(frozen=True)
@@ -217,9 +218,9 @@ class Pretraining:
         own = replace(member, path=member.path / "pretrain")
         data = make_data(self.tiles, config, channels, member.seed, trainer.data.workers)
         data.batch_size = trainer.data.batch_size
-        first = make_trainer(own, config, channels, data, trainer.device, trainer.team)
+        first = make_trainer(own, config, channels, data, trainer.processes)
         first.run(None, left)
-        trainer.team.wait()
+        trainer.processes.barrier()
         trainer.network.load_state_dict(load_weights(own.path / "last_weights.pt"))
         return first
 

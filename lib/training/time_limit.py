@@ -15,7 +15,7 @@ from lib.errors import UserError
 from lib.session import Session
 from lib.stages import member_stage
 from lib.system.device import machine_of
-from lib.training.distributed import Team
+from lib.training.distributed import ProcessGroup
 from lib.training.member import member_inputs
 from lib.training.train_member import TrainingJob
 from lib.workspace import ALL, Member, Workspace, read_json, round_experiment, short_hash
@@ -42,7 +42,7 @@ def requested_members(session: Session) -> list[Member]:
 
 def training_jobs(
     session: Session,
-    team: Team,
+    processes: ProcessGroup,
     members: list[Member],
     scoring_time: Callable[[Session, int], float],
     started: float,
@@ -54,13 +54,13 @@ def training_jobs(
     """
     if not session.config.train.time_limit:
         for number, member in enumerate(members):
-            yield TrainingJob(member, session, team, len(members) - number)
+            yield TrainingJob(member, session, processes, len(members) - number)
         return
     members = with_judges(members, session.workspace)
-    with team.leader_first():  # the others read what the main process measured
+    with processes.main_first():  # the others read what the main process measured
         budget = _budget(session, members, scoring_time, started)
     for number, member in enumerate(budget.members):
-        update = {"member_limit": team.leaders(budget.seconds(member) if team.leads else 0.0)}
+        update = {"member_limit": processes.broadcast(budget.seconds(member) if processes.is_main else 0.0)}
         if len(budget.members) == 1 < len(members):
             update["checkpoints"] = max(EPOCHS_KEPT, session.config.train.checkpoints)
             print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.checkpoints epochs")
@@ -68,7 +68,7 @@ def training_jobs(
             update |= trained_alike(member, session.workspace, update["member_limit"])
         train = session.config.train.model_copy(update=update)
         own = session.with_config(session.config.model_copy(update={"train": train}))
-        yield TrainingJob(member, own, team, len(budget.members) - number)
+        yield TrainingJob(member, own, processes, len(budget.members) - number)
 
 
 def _budget(

@@ -17,7 +17,7 @@ from lib.stages import member_stage
 from lib.system.device import loading_processes
 from lib.system.provenance import environment
 from lib.training.autotune import settle
-from lib.training.distributed import Team
+from lib.training.distributed import ProcessGroup
 from lib.training.member import make_data, make_trainer, member_inputs, pretraining, training_tiles
 from lib.training.member_folder import begin, note_training, place_of, take_place
 from lib.training.trainer import Trainer
@@ -31,7 +31,7 @@ class TrainingJob:
     member: Member
     session: Session
     """With the options of this member: under `train.time_limit` each member has its own training time."""
-    team: Team
+    processes: ProcessGroup
     remaining: int
     """Members that are still to be trained, this one included."""
 
@@ -42,7 +42,7 @@ class TrainingJob:
 
     def is_finished(self) -> bool:
         """Whether the member was trained with exactly these options and files. All processes must ask."""
-        return bool(self.team.leaders(self.stage.up_to_date()))
+        return bool(self.processes.broadcast(self.stage.up_to_date()))
 
 
 class Evaluation(Protocol):
@@ -61,18 +61,18 @@ Evaluate = Callable[[Session, Member, Trainer], Evaluation]
 def train_member(job: TrainingJob, evaluate: Evaluate) -> None:
     """Train a member, and put it in the place of an older one when it is complete.
 
-    All processes of `job.team` train. Only the main process scores and writes. `evaluate(session, member, trainer)`
-    makes its evaluation. Raises UserError where there is nothing to train on, or training diverges.
+    All processes train. Only the main process scores and writes. `evaluate(session, member, trainer)` makes the
+    evaluation. Raises UserError where there is nothing to train on, or training diverges.
     """
-    config, workspace, team = job.session.config, job.session.workspace, job.team
-    with team.leader_first():
-        member = (begin if team.leads else place_of)(job.member, job.stage, workspace)
-    if team.leads:
+    config, workspace, processes = job.session.config, job.session.workspace, job.processes
+    with processes.main_first():
+        member = (begin if processes.is_main else place_of)(job.member, job.stage, workspace)
+    if processes.is_main:
         write_json(member.path / "environment.json", environment(job.session.device))
         save(config, member.path / "resolved.yaml")
     facts = run_training(replace(job, member=member), evaluate)
-    team.wait()
-    if not team.leads:
+    processes.barrier()
+    if not processes.is_main:
         return
     job.stage.begin()
     take_place(member.path, job.member.path)
@@ -90,22 +90,22 @@ def run_training(job: TrainingJob, evaluate: Evaluate) -> dict:
     Returns done.json without the scores of single images; {} in a process that is not the main one.
     """
     started = time.monotonic()
-    session, member, team = job.session, job.member, job.team
+    session, member, processes = job.session, job.member, job.processes
     config, channels = session.config, session.competition.channels
     tiles = training_tiles(session.workspace, session.folds, member.fold, config, session.competition)
     first_part = pretraining(tiles, config)  # None where pseudo-labels are mixed with labels
     if first_part is not None:
         tiles, config = tiles[~tiles["pseudo"]], first_part.rest
     data = make_data(tiles, config, channels, member.seed, loading_processes(config.train.workers, session.device))
-    with team.leader_first():
+    with processes.main_first():
         config = settle(session.workspace, config, channels, data, session.device)
     session = session.with_config(config)
-    trainer = make_trainer(member, config, channels, data, session.device, team)
+    trainer = make_trainer(member, config, channels, data, processes)
     trainers = [trainer]
     if first_part is not None:
         trainers.append(first_part.run(trainer, member, channels, job.remaining))
     is_scored = member.fold != ALL
-    if not team.leads:  # the main process broadcasts its score
+    if not processes.is_main:  # the main process broadcasts its score
         trainer.run((lambda network: 0.0) if is_scored else None, job.remaining)
         return {}
     evaluation = evaluate(session, member, trainer)

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,11 +17,12 @@ from lib.system.device import layout_of
 from lib.system.precision import autocast, scaler
 from lib.system.terminal import Bar, progress
 from lib.training.averaging import WeightAverage, write_weights
-from lib.training.distributed import ALONE, Team, unused_parameters
+from lib.training.distributed import SINGLE_PROCESS, ProcessGroup, unused_parameters
 from lib.training.finite_guard import Guard
 from lib.training.loader import Data
 from lib.training.optimizers import build_optimizer, learning_rate, set_lr
 from lib.training.resume import append_line, cut_lines, load_resume, restore, save_resume, state_of
+from lib.workspace import Member
 
 SAVED_EVERY = 20  # seconds, or an epoch where that is longer: what a kill may cost
 FORETOLD = 20  # steps after which the rest is foretold
@@ -37,24 +37,21 @@ class Trainer:
         network: nn.Module,
         loss: Callable,
         data: Data,
-        folder: Path,
-        *,
-        seed: int,
-        device: torch.device,
-        team: Team = ALONE,
+        member: Member,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ):
-        """`config` is settled: no `auto` is left in it. `team`: the processes that train this member together."""
-        self.config, self.loss, self.data, self.folder = config, loss, data, Path(folder)
-        self.name = f"{self.folder.parent.name}/{self.folder.name}"  # the member, as messages call it
-        self.seed, self.precision, self.device = seed, config.precision, device
+        self.config, self.loss, self.data = config, loss, data
+        self.folder, self.seed = member.path, member.seed
+        self.name = f"{self.folder.parent.name}/{self.folder.name}"  # the member, in messages
+        self.precision, self.device = config.precision, processes.device
         self.layout = layout_of(config.channels_last)
-        self.network = network.to(device, memory_format=self.layout)
+        self.network = network.to(self.device, memory_format=self.layout)
         self.network.called = self.name
-        self.team, self.replica = team, self.network  # until `join`
+        self.processes, self.replica = processes, self.network  # until `join_processes`
         self.forward: nn.Module = self.network
         self.unused: list[str] | None = None  # parameters that the loss does not depend on; None: not asked
         self.optimizer = build_optimizer(config, self.network)
-        self.scaler = scaler(device, config.precision)
+        self.scaler = scaler(self.device, config.precision)
         self.swa = WeightAverage(self.network)
         self.ema = WeightAverage(self.network, config.ema) if config.ema else None
         self.guard = Guard(self.network)
@@ -100,32 +97,32 @@ class Trainer:
         if state is not None:
             self.guard.load_state_dict(state.get("guard", {}))
         self.start_from(state)
-        self.join()
+        self.join_processes()
         self.earlier = self.seconds
         total = self.config.member_limit or self.total_steps()
         unit, done = ("s", self.seconds) if self.config.member_limit else ("step", self.step)
         shape = "{l_bar}{bar}| {remaining} left{postfix}"
         bar = progress(total, self.folder.name, unit, shape, parts=True, done=done)
         saved = time.monotonic()
-        batches = self.data.endless(self.epoch, self.progress_at, self.team)
+        batches = self.data.endless(self.epoch, self.progress_at, self.processes)
         while self.progress() < 1:
             self.guard.keep(state_of(self))
             self.run_epoch(batches, bar, members)
             if self.guard.stuck:
                 self.go_back()
-                batches = self.data.endless(self.epoch, self.progress_at, self.team)
+                batches = self.data.endless(self.epoch, self.progress_at, self.processes)
                 continue
             self.epoch += 1
             self.evaluate(evaluate, bar)
             due = time.monotonic() - saved > SAVED_EVERY and not self.guard.in_row
-            if self.team.leads and (due or self.progress() >= 1):
+            if self.processes.is_main and (due or self.progress() >= 1):
                 save_resume(self.folder / "last.pt", state_of(self))
                 saved = time.monotonic()
         bar.close()
         del batches  # its processes end
         if self.guard.skipped and not self.guard.taken:
             raise self.guard.hopeless(self.name, self.step, self.lr())
-        if self.team.leads:
+        if self.processes.is_main:
             write_weights(self, evaluate)
 
     def start_from(self, state: dict | None) -> None:
@@ -133,18 +130,20 @@ class Trainer:
         if state is not None:
             restore(self, state)
         self.waiting.clear()
-        if self.team.leads:
+        if self.processes.is_main:
             cut_lines(self.folder / "metrics.jsonl", self.step)
 
-    def join(self) -> None:
+    def join_processes(self) -> None:
         """Become one of the processes that train this member together."""
-        if self.team.size > 1:
+        if self.processes.size > 1:
             if self.unused is None:
-                first = next(self.data.endless(0, lambda epoch: 0.0, self.team))
-                self.unused = self.team.of_all(unused_parameters(self.network, lambda copy: self.loss_of(copy, first)))
+                first = next(self.data.endless(0, lambda epoch: 0.0, self.processes))
+                self.unused = self.processes.common(
+                    unused_parameters(self.network, lambda copy: self.loss_of(copy, first))
+                )
             for name in self.unused:
                 self.network.get_parameter(name).requires_grad_(False)
-        self.replica = self.team.wrap(self.network)
+        self.replica = self.processes.wrap(self.network)
         self.forward = torch.compile(self.replica, dynamic=False) if self.config.compile else self.replica
 
     def evaluate(self, score: Callable[[nn.Module], float] | None, bar: Bar) -> None:
@@ -158,7 +157,7 @@ class Trainer:
 
     def run_epoch(self, batches: Iterator[tuple[torch.Tensor, ...]], bar: Bar, members: int) -> None:
         """One epoch, or what of it comes before the training's end or before too many skipped steps in a row."""
-        torch.manual_seed((self.seed + self.team.rank) * 100_003 + self.epoch)  # dropout and drop-path
+        torch.manual_seed((self.seed + self.processes.rank) * 100_003 + self.epoch)  # dropout and drop-path
         self.network.train()
         losses, started, steps = [], time.perf_counter(), self.data.steps()
         for number, batch in enumerate(islice(batches, steps)):
@@ -168,7 +167,7 @@ class Trainer:
             group = min(self.config.accumulate, steps - begun)
             losses += self.train_batch(batch, number + 1 == begun + group, group)
             now = time.perf_counter()
-            self.seconds = self.team.leaders(self.seconds + now - started)
+            self.seconds = self.processes.broadcast(self.seconds + now - started)
             bar.update(min(now - started if self.config.member_limit else 1, bar.total - bar.n))
             started = now
             if self.guard.stuck:
@@ -209,7 +208,7 @@ class Trainer:
         """
         if not self.waiting:
             self.guard.begin()
-        with self.team.unsent(self.replica, last):
+        with self.processes.no_sync(self.replica, last):
             loss = self.loss_of(self.forward, batch)
             self.scaler.scale(loss / group).backward()
         self.waiting.append(loss.detach())
@@ -230,16 +229,16 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip or math.inf)
         *losses, norm = torch.stack([*self.waiting, norm]).tolist()
         self.waiting.clear()
-        if self.team.all(all(map(math.isfinite, [*losses, norm]))):
+        if self.processes.all(all(map(math.isfinite, [*losses, norm]))):
             set_lr(self.optimizer, self.lr())
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.ema:
                 self.ema.update(self.network)
             self.guard.took()
-        elif not (self.scale_is_lowered() and self.team.all(all(map(math.isfinite, losses)))):
+        elif not (self.scale_is_lowered() and self.processes.all(all(map(math.isfinite, losses)))):
             self.guard.skip()
-            if self.guard.skipped == 1 and self.team.leads:
+            if self.guard.skipped == 1 and self.processes.is_main:
                 Bar.write(self.guard.first(self.name, self.step))
         self.optimizer.zero_grad(set_to_none=True)
         return losses
@@ -255,7 +254,7 @@ class Trainer:
         clock, at = (self.seconds, self.waited), self.step
         self.start_from(self.guard.go_back(self.name, self.step, self.lr()))
         self.seconds, self.waited = clock  # which do not go back
-        if self.team.leads:
+        if self.processes.is_main:
             Bar.write(self.guard.returned(self.name, at, self.step))
 
     def sample_swa(self) -> None:
@@ -274,23 +273,23 @@ class Trainer:
         # Exactly 1 for the last: a rounded sum might never be reached.
         while self.checkpoints < count and 1 - self.progress() <= (1 - start) * (1 - (self.checkpoints + 1) / count):
             self.checkpoints += 1
-            if self.team.leads:
+            if self.processes.is_main:
                 save_weights(self.folder / f"checkpoint{self.checkpoints}_weights.pt", self.network)
 
     def keep_best(self, evaluate: Callable[[nn.Module], float]) -> None:
         self.network.eval()
-        self.score = score = self.team.leaders(evaluate(self.network))
+        self.score = score = self.processes.broadcast(evaluate(self.network))
         self.log(epoch=self.epoch, step=self.step, score=score)
         if score > self.best:
             self.best = score
-            if self.team.leads:
+            if self.processes.is_main:
                 save_weights(self.folder / "best_weights.pt", self.network)
         else:
             self.plateaus += 1
 
     def log(self, **record: object) -> None:
         """One JSON line."""
-        if self.team.leads:
+        if self.processes.is_main:
             append_line(self.folder / "metrics.jsonl", record)
             self.watch(self.step, {name: value for name, value in record.items() if name != "step"})
 

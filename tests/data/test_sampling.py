@@ -14,9 +14,10 @@ from lib.data.cutmix import Mixing
 from lib.data.dataset import TileDataset, TileFile
 from lib.data.sampler import BalancedSampler, keep_fraction
 from lib.errors import UserError
+from lib.training.loader import Data
 from lib.training.member import member_inputs, training_tiles
-from lib.training.trainer import Data, Trainer
-from lib.workspace import Workspace, write_json, write_table
+from lib.training.trainer import Trainer
+from lib.workspace import Member, Workspace, write_json, write_table
 
 
 def sampler_of(tiles, pseudo_share=0.0, **options):
@@ -65,8 +66,8 @@ def asked_of_the_sampler(folder, sampler, dies_at=None):
     folder.mkdir(exist_ok=True)
     config = Train(epochs=4, precision="fp32", swa=Swa(start=0.5, bn_batches=1))
     trainer = Trainer(
-        config, nn.Conv2d(3, 1, 1), lambda logits, *_: logits.mean(), Data(Samples(), sampler, 0, 25), folder,
-        seed=3, device=torch.device("cpu"),
+        config, nn.Conv2d(3, 1, 1), lambda logits, *_: logits.mean(), Data(Samples(), sampler, 0, 25),
+        Member("test", 0, 3, folder),
     )  # fmt: skip
     train_batch = trainer.train_batch
 

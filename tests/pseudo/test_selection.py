@@ -220,7 +220,7 @@ def test_pretraining_sees_pseudo_labels_alone_and_the_rest_starts_from_its_weigh
     assert set(before.tiles["image_id"]) == {"im6", "im7"} and before.rest.train.epochs == 3
     data = make_data(tiles[~tiles["pseudo"]], before.rest, 1, 42)
     member = Member("tried", 0, 42, workspace.member_dir("tried", 0, 42))
-    trainer = make_trainer(member, before.rest, 1, data, CPU)
+    trainer = make_trainer(member, before.rest, 1, data)
     first = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     before.run(trainer, member, 1, 1)
     kept = torch.load(member.path / "pretrain/last_weights.pt", weights_only=True)

@@ -1,4 +1,4 @@
-"""Run by torchrun (test_team.py): what the processes of a team make of one batch, and of one training.
+"""Run by torchrun (test_distributed.py): the losses of one batch and the weights of one training.
 
     python -m torch.distributed.run --standalone --nproc_per_node 2 ranks.py FOLDER
 
@@ -16,11 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from lib.config.training import Loss, Swa, Train
 from lib.models.outputs import Outputs
 from lib.plugins import names
-from lib.training.distributed import assemble
+from lib.training.distributed import join_process_group
 from lib.training.loader import Data
 from lib.training.losses import build_loss
 from lib.training.resume import load_resume
 from lib.training.trainer import Trainer
+from lib.workspace import Member
 
 CPU = torch.device("cpu")
 
@@ -59,19 +60,19 @@ def network_of(channels: int) -> Net:
     return Net(channels)
 
 
-def one_loss(name: str, channels: int, team) -> tuple[float, dict]:
+def one_loss(name: str, channels: int, processes) -> tuple[float, dict]:
     """A loss, and its gradients as DistributedDataParallel averages them, of a batch of eight."""
     network = network_of(channels)
     network.idle.requires_grad_(False)
-    replica = team.wrap(network.train())
-    batch = [torch.stack(part) for part in zip(*team.share(samples(channels, 8)), strict=True)]
+    replica = processes.wrap(network.train())
+    batch = [torch.stack(part) for part in zip(*processes.shard(samples(channels, 8)), strict=True)]
     options = {"soft_edges": 1.0, "class_weights": [1.0, 3.0] if channels == 1 else [1.0, 2.0, 3.0]}
-    loss = build_loss(Loss(terms={name: 1.0}, **options), channels, team)(replica(batch[0]), *batch[1:])
+    loss = build_loss(Loss(terms={name: 1.0}, **options), channels, processes)(replica(batch[0]), *batch[1:])
     loss.backward()
     return float(loss.detach()), {key: p.grad for key, p in network.named_parameters() if p.grad is not None}
 
 
-def training(folder: Path, team) -> dict:
+def training(folder: Path, processes) -> dict:
     """Weights, skipped steps and unused parameters of a training: five batches an epoch, taken two by two, clipped."""
     keys = [(index, 0, index) for index in range(20)]
     sampler = SimpleNamespace(keys=lambda epoch, progress=0.0: keys, size=20)
@@ -80,10 +81,10 @@ def training(folder: Path, team) -> dict:
         epochs=3, lr=0.05, precision="fp32", optimizer="sgd", accumulate=2, clip=0.05, ema=0.5, evaluations=0,
         swa=Swa(start=1), loss=Loss(terms={"bce": 1.0, "dice": 1.0}),
     )  # fmt: skip
-    loss = build_loss(config.loss, 1, team)
-    trainer = Trainer(config, network_of(1), loss, data, folder, seed=1, device=CPU, team=team)
+    loss = build_loss(config.loss, 1, processes)
+    trainer = Trainer(config, network_of(1), loss, data, Member("ranks", 0, 1, folder), processes)
     trainer.run(None)
-    team.wait()
+    processes.barrier()
     state = load_resume(folder / "last.pt")
     return {"network": state["network"], "ema": state["ema"]["state"], "unused": state["unused"]}
 
@@ -97,14 +98,16 @@ class Keyed(torch.utils.data.Dataset):
 
 
 def main(folder: Path) -> None:
-    team = assemble(CPU)
-    losses = {f"{name} {channels}": one_loss(name, channels, team) for name in names("loss") for channels in (1, 3)}
-    run = folder / f"run{team.size}"
+    processes = join_process_group(CPU)
+    losses = {
+        f"{name} {channels}": one_loss(name, channels, processes) for name in names("loss") for channels in (1, 3)
+    }
+    run = folder / f"run{processes.size}"
     run.mkdir(exist_ok=True)
-    found = {"losses": losses, "training": training(run, team)}
-    if team.rank == team.size - 1:  # the last one knows as much as the leader
-        torch.save(found, folder / f"{team.size}.pt")
-    team.part()
+    found = {"losses": losses, "training": training(run, processes)}
+    if processes.rank == processes.size - 1:  # it knows as much as the main process
+        torch.save(found, folder / f"{processes.size}.pt")
+    processes.close()
 
 
 if __name__ == "__main__":

@@ -12,22 +12,22 @@ import torch
 
 from lib.errors import UserError
 from lib.plugins import names
-from lib.training.distributed import ALONE, Team
+from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
 from lib.training.losses import build_loss  # noqa: F401 (registers the losses)
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_sample_of_a_batch_is_one_processes():
-    shares = [Team(rank, 3).share(list("abcdef")) for rank in range(3)]
+def test_every_sample_of_a_batch_belongs_to_one_process():
+    shares = [ProcessGroup(rank, 3).shard(list("abcdef")) for rank in range(3)]
     assert sorted(sum(shares, [])) == list("abcdef") and {len(share) for share in shares} == {2}
-    assert ALONE.share([1, 2]) == [1, 2] and ALONE.leaders(0.5) == 0.5
+    assert SINGLE_PROCESS.shard([1, 2]) == [1, 2] and SINGLE_PROCESS.broadcast(0.5) == 0.5
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_one_sentence():
-    Team(0, 2).check(4)
+    ProcessGroup(0, 2).check_batch_size(4)
     with pytest.raises(UserError, match=r"batches of 4 .* multiple of 3"):
-        Team(0, 3).check(4)
+        ProcessGroup(0, 3).check_batch_size(4)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,10 @@ from lib.data.dataset import TileDataset, TileFile
 from lib.data.sampler import BalancedSampler
 from lib.models.network import build_network
 from lib.tables import FULL
+from lib.training.loader import Data
 from lib.training.losses import build_loss
-from lib.training.trainer import Data, Trainer
+from lib.training.trainer import Trainer
+from lib.workspace import Member
 
 GOLDEN = Path(__file__).with_name("golden_demo.json")
 # CPUs round differently, and each step adds to it. Against the committed curve, torch's AVX2 kernels differ by 1e-8,
@@ -60,8 +62,6 @@ def losses(folder: Path) -> list[float]:
     torch.manual_seed(1)
     network = build_network(config.model, 1)
     loss = build_loss(config.train.loss, 1)
-    Trainer(
-        config.train, network, loss, data, folder, seed=1, device=torch.device("cpu")
-    ).run(None)  # fmt: skip
+    Trainer(config.train, network, loss, data, Member("golden", 0, 1, folder)).run(None)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines]

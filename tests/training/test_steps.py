@@ -15,7 +15,7 @@ from lib.models.network import build_network
 from lib.plugins import register
 from lib.stages import member_stage
 from lib.training import trainer as loop
-from lib.training.distributed import Team
+from lib.training.distributed import ProcessGroup
 from lib.training.losses import build_loss
 from lib.training.optimizers import build_optimizer, learning_rate, sgd
 from lib.workspace import Member, Workspace
@@ -23,22 +23,22 @@ from lib.workspace import Member, Workspace
 STILL = {"optimizer": "sgd", "lr": 1e-12, "clip": 0, "swa": Swa(start=1), "evaluations": 0}  # weights stay
 
 
-class Pair(Team):
+class Pair(ProcessGroup):
     """One of two processes, without the other one, which would do and say the same."""
 
     def wrap(self, network):
         return network
 
-    def unsent(self, replica, last):
+    def no_sync(self, replica, last):
         return nullcontext()
 
-    def all(self, here):
-        return here
+    def all(self, value):
+        return value
 
-    def of_all(self, names):
+    def common(self, names):
         return names
 
-    def leaders(self, value):
+    def broadcast(self, value):
         return value
 
 
@@ -55,14 +55,14 @@ class Idling(nn.Module):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_of_two_processes_trains_on_its_share_and_only_the_leader_writes(tiles, tmp_path, rank):
+def test_one_of_two_processes_trains_on_its_share_and_only_the_main_one_writes(tiles, tmp_path, rank):
     trainer = trainer_of(tiles, tmp_path / "run", "idling", evaluations=1)
-    trainer.team, asked, sizes = Pair(rank, 2), [], set()
+    trainer.processes, asked, sizes = Pair(rank, 2), [], set()
     endless, loss = trainer.data.endless, trainer.loss
 
-    def batches(epoch, progress, team):
+    def batches(epoch, progress, processes):
         asked.append((epoch, progress(epoch)))
-        return endless(epoch, progress, team)
+        return endless(epoch, progress, processes)
 
     trainer.data.endless = batches
     trainer.loss = lambda logits, *labels: (sizes.add(len(logits)), loss(logits, *labels))[1]
@@ -258,7 +258,7 @@ def test_dropout_is_drawn_anew_each_epoch_and_again_on_resume(tiles, tmp_path, m
     assert not torch.equal(masks(other)[0], whole[0]), "and every seed's"
     pair = [trainer_of(tiles, tmp_path / f"rank{rank}", **still) for rank in (0, 1)]
     for rank, trainer in enumerate(pair):
-        trainer.team = Pair(rank, 2)
+        trainer.processes = Pair(rank, 2)
     assert not torch.equal(masks(pair[0])[0], masks(pair[1])[0]), "and every process's"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
