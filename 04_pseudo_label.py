@@ -25,7 +25,7 @@ from lib.config import for_source, parse_command_line
 from lib.config.load import workspace_of
 from lib.errors import UserError, run_script
 from lib.inference.backends.choose import infer_engine
-from lib.inference.members import loaded
+from lib.inference.members import candidates_in_memory
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Windows, predict
 from lib.inference.sources import limits_of, source_of, windows_of
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
     # One pass over the images: each fold's members are one system of the forward.
     nets = [load_network(member.path, "swa", device) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
-    engine = infer_engine(loaded(members, nets, config), config, workspace, device, images)
+    engine = infer_engine(candidates_in_memory(members, nets, config), config, workspace, device, images)
     forward = ensemble = Ensemble(nets, device, tta=config.infer.tta, engine=engine, groups=groups)
     del nets  # it has its own
     fill = unseen_fill(competition.channels, config.competition.background, roi)
@@ -138,7 +138,8 @@ def clean(config) -> None:
     def ensemble(fold: int) -> Ensemble:
         own = [member for member in members if member.fold == fold]
         nets = [load_network(member.path, "swa", device) for member in own]
-        engine = infer_engine(loaded(own, nets, config), config, workspace, device, images)
+        candidates = candidates_in_memory(own, nets, config)
+        engine = infer_engine(candidates, config, workspace, device, images)
         return Ensemble(nets, device, tta=config.infer.tta, engine=engine)
 
     with replacing_dir(folder) as temporary:

@@ -25,21 +25,14 @@ from pathlib import Path
 STARTED = time.monotonic()  # the imports below take their seconds, too
 
 from lib.competition.scoring import with_codecs_suffix
-from lib.config import Config, parse_command_line
+from lib.config import Config
 from lib.decision.constant import best_constant, warning_of
 from lib.decision.fit import Fitted, Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
 from lib.errors import run_script
 from lib.imaging.roi import check_boxes
 from lib.inference.backends.engines import Engine
-from lib.inference.members import (
-    Part,
-    Session,
-    check_crops,
-    check_gate,
-    check_same_systems,
-    chosen_parts,
-    groups_of,
-)
+from lib.inference.checkpoints import Checkpoint, check_same_models, choose_checkpoints
+from lib.inference.members import check_crops, check_gate, choose_engine, scale_groups, trained_windows
 from lib.oof.evaluate import Evaluation
 from lib.oof.out_of_fold import out_of_fold
 from lib.predict.answer_parts import KeptAnswers
@@ -55,29 +48,27 @@ from lib.report.findings import write_findings
 from lib.report.page import update_report
 from lib.report.speed import speed_rows
 from lib.report.trackers import open_tracker
+from lib.session import Session
 from lib.stage import Stage
 from lib.stages import adopt_report, answer_stage, report_stage
 from lib.submissions import ledger
 from lib.system.provenance import code_version
-from lib.system.terminal import begin
 from lib.system.text_table import text_table
 from lib.workspace import Workspace, file_fingerprint, replacing, short_hash
 
 
 def main(argv: list[str]) -> None:
     laps = Laps(STARTED)
-    asked = parse_command_line(argv, "05_infer_ensemble.py")
-    begin(asked)
-    session = Session.open(asked)
-    competition, workspace = session.competition, session.workspace
+    session = Session.open(argv, "05_infer_ensemble.py")
+    asked, competition, workspace = session.config, session.competition, session.workspace
     ledger.read(workspace)  # a damaged one is told now, not after all the work
     competition.check_sample()  # it may be another one since 01
-    judged, predicting = chosen_parts(session)
+    judged, predicting = choose_checkpoints(session)
     if not judged:
         answer_unscored(session, predicting, laps)
         update_report(asked)
         return
-    systems = check_same_systems(judged)
+    systems = check_same_models(judged)
     check_decide(asked, competition)
     check_gate(judged, asked)
     check_crops([*judged, *predicting], asked)
@@ -98,7 +89,7 @@ def main(argv: list[str]) -> None:
         stage.begin()
 
     # The decision, on out-of-fold maps made as the test maps will be.
-    engine, windows = session.engine(judged), session.windows(judged[0])
+    engine, windows = choose_engine(session, judged), trained_windows(session, judged[0])
     session = with_boxes(session, finders, windows)
     config, whole = session.config, needs_maps(session.config, len(systems))
     laps.end("start")
@@ -137,7 +128,7 @@ def main(argv: list[str]) -> None:
 
 
 def answer_images(
-    session: Session, ensemble: tuple[list[Part], list[Part], list[str]], engine: Engine, oof: Evaluation,
+    session: Session, ensemble: tuple[list[Checkpoint], list[Checkpoint], list[str]], engine: Engine, oof: Evaluation,
     fitted: Fitted, stage: Stage, tables: list[str], laps: Laps,
 ) -> tuple[dict, Path]:  # fmt: skip
     """The answers: predicted, decided, encoded by bands of rows, then read back, and noted in ledger and manifest.
@@ -149,7 +140,7 @@ def answer_images(
     config, competition, workspace = session.config, session.competition, session.workspace
     test = session.images[session.images["split"] == "test"]
     parts, decision = without_idle(predicting, systems, fitted.decision)
-    groups = groups_of(parts, session, engine, each=decision.mix is not None)
+    groups = scale_groups(session, parts, engine, per_model=decision.mix is not None)
     planner = None
     if config.infer.time_limit:
         judge = judge_of(oof, fitted, config)
@@ -166,7 +157,7 @@ def answer_images(
         written.replace(path)
         with replacing(answer) as temporary:
             shutil.copyfile(path, temporary)
-        decided = decision.save(workspace.decision, check_same_systems(parts))
+        decided = decision.save(workspace.decision, check_same_models(parts))
     laps.end(TEST)
     made_from = {part.member.name: file_fingerprint(part.member.trained) for part in [*parts, *judged]}
     speed = speed_of(laps, groups, test, session.device, planner)

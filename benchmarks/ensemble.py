@@ -39,8 +39,9 @@ from lib.config.load import workspace_of
 from lib.decision.decision import Decision
 from lib.decision.fit import Fitting, needs_maps
 from lib.errors import UserError, run_script
-from lib.inference.members import Part, Session, check_same_systems, groups_of, named_parts
-from lib.inference.multi_scale import Group
+from lib.inference.checkpoints import Checkpoint, check_same_models, named_checkpoints
+from lib.inference.members import choose_engine, image_sources, scale_groups
+from lib.inference.multi_scale import ScaleGroup
 from lib.inference.networks import Ensemble
 from lib.inference.sources import limits_of
 from lib.oof.evaluate import Evaluation, background_fill, evaluate
@@ -49,6 +50,7 @@ from lib.predict.time_pacer import PacedEnsemble
 from lib.predict.time_plan import order_of
 from lib.predict.workload import overlapping
 from lib.report.charts import COLOURS, HEIGHT, WIDTH, Line, line_chart
+from lib.session import Session
 from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json, write_text
 
@@ -150,7 +152,7 @@ def limited(setting: Setting, scratch: Workspace, limit: float, fresh: bool) -> 
     if not limit:
         return row
     config = setting.own_config("--workspace", str(scratch.root))
-    session, members = Session.open(config), named_parts(facts["members"], scratch)
+    session, members = Session(config), named_checkpoints(facts["members"], scratch)
     return {
         **row, "expected": plan["expected"], "answered": round(facts["seconds"], 2),
         "score": limited_score(session, members, plan, Decision.load(scratch.decision)),
@@ -219,18 +221,18 @@ class Replayed(PacedEnsemble):
         return super().__call__(windows)
 
 
-def limited_score(session: Session, parts: list[Part], plan: dict, decision: Decision) -> float:
+def limited_score(session: Session, parts: list[Checkpoint], plan: dict, decision: Decision) -> float:
     """The metric of out-of-fold maps made as the plan's test maps became, decided by `decision`."""
-    config, competition, engine = session.config, session.competition, session.engine(parts)
+    config, competition, engine = session.config, session.competition, choose_engine(session, parts)
     labels, folds = len(competition.label_names), sorted({part.member.fold for part in parts})
-    whole = needs_maps(config, len(check_same_systems(parts)))
+    whole = needs_maps(config, len(check_same_models(parts)))
     evaluations, files = [], []
     with tempfile.TemporaryDirectory(dir=session.workspace.root) as folder:
         for fold in folds:
             own = [part for part in parts if part.member.fold == fold]
-            sources = session.sources(session.folds.query("fold == @fold")["image_id"])
+            sources = image_sources(session, session.folds.query("fold == @fold")["image_id"])
             fill = background_fill(competition.channels, labels, config.infer.gated)
-            groups = replayed(groups_of(own, session, engine, each=True), own, plan, len(folds), fill)
+            groups = replayed(scale_groups(session, own, engine, per_model=True), own, plan, len(folds), fill)
             path = Path(folder) / f"{fold}.maps"
             with MapWriter(path) as writer:
                 found = evaluate(
@@ -244,7 +246,9 @@ def limited_score(session: Session, parts: list[Part], plan: dict, decision: Dec
     return round(metrics.score(config.competition, counts), 4)
 
 
-def replayed(groups: list[Group], own: list[Part], plan: dict, folds: int, fill: np.ndarray) -> list[Group]:
+def replayed(
+    groups: list[ScaleGroup], own: list[Checkpoint], plan: dict, folds: int, fill: np.ndarray
+) -> list[ScaleGroup]:
     """One fold's groups, made of the parts `own`, each window with as many passes as the plan's had."""
     owners = iter(own)
     parts = [[next(owners) for _ in group.forward.runs] for group in groups]
@@ -253,7 +257,7 @@ def replayed(groups: list[Group], own: list[Part], plan: dict, folds: int, fill:
         order_of(some, plan["systems"], len(group.forward.views)) for group, some in zip(groups, parts, strict=True)
     ]
     return [
-        Group(overlapping(group.windows, plan["overlap"]), Replayed(group.forward, order, pace, i, fill))
+        ScaleGroup(overlapping(group.windows, plan["overlap"]), Replayed(group.forward, order, pace, i, fill))
         for i, (group, order) in enumerate(zip(groups, orders, strict=True))
     ]
 

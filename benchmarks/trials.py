@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,12 @@ from lib.config import Config, flat, load
 from lib.config.load import workspace_of
 from lib.decision.decision import crossed_by_threshold
 from lib.errors import UserError
-from lib.inference.members import Session, parts_of
+from lib.inference.checkpoints import checkpoints_of
+from lib.inference.members import choose_engine
 from lib.oof.evaluate import Evaluation
 from lib.oof.out_of_fold import out_of_fold
+from lib.plugins import load_plugins
+from lib.session import Session
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, short_hash
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -340,13 +343,14 @@ def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Infer
     members = [m for m in workspace.members(experiments) if (m.fold, m.seed) == (fold, seed)]
     if len(members) != len(experiments):
         raise UserError(f"{experiments} have {len(members)} members of fold {fold} and seed {seed}")
-    parts = parts_of(members, config.infer.checkpoints)
-    session = Session.open(config)
-    engine, here = session.engine(parts), session.folds[session.folds["fold"] == fold]
+    parts = checkpoints_of(members, config.infer.checkpoints)
+    load_plugins(config.plugins)
+    session = Session(config)
+    engine, here = choose_engine(session, parts), session.folds[session.folds["fold"] == fold]
     for rows in (here.head(1), here):
         with tempfile.TemporaryDirectory() as folder:
             session.workspace.oof_dir = Path(folder)
             started = time.perf_counter()
-            oof, *_ = out_of_fold(parts, replace(session, folds=rows), engine)
+            oof, *_ = out_of_fold(parts, session.with_folds(rows), engine)
             seconds = time.perf_counter() - started
     return Inferred(config, oof, here["group"].astype("category").cat.codes.to_numpy(), round(seconds, 2))

@@ -207,13 +207,14 @@ def number(text: str, name: str) -> float:
 
 
 def boxes(argv: list[str]) -> None:
-    from lib.inference.members import Session
     from lib.predict.coarse_to_fine import write_objects
+    from lib.session import Session
 
     (path, *given), flags = split(argv)
     if len(given) != 1:
         raise UserError("expected python -m lib boxes CONFIG CSV")
-    session = Session.open(load(path, flags))
+    session = Session(load(path, flags))
+    load_plugins(session.config.plugins)
     print(f"{write_objects(session, Path(given[0]))} boxes: {given[0]}")
 
 

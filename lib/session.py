@@ -23,19 +23,17 @@ class Session:
         session = Session.open(sys.argv[1:], "03_train.py")
         session.images.query("split == 'test'")
 
-    `workspace`, `images` and `folds` may be given where they are not those of the configuration's workspace.
+    The other arguments replace what would be opened.
     """
 
     def __init__(
         self, config: Config, workspace: Workspace | None = None, images: pd.DataFrame | None = None,
-        folds: pd.DataFrame | None = None,
+        folds: pd.DataFrame | None = None, competition: Competition | None = None,
     ):  # fmt: skip
         self.config = config
         self.workspace = workspace or Workspace(workspace_of(config))
-        if images is not None:
-            self.images = images
-        if folds is not None:
-            self.folds = folds
+        given = {"images": images, "folds": folds, "competition": competition}
+        self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
     @classmethod
     def open(cls, argv: list[str], script: str) -> Session:
@@ -71,6 +69,12 @@ class Session:
         other = Session(config, self.workspace)
         opened = {"competition", "device", "images", "folds"} & self.__dict__.keys()
         other.__dict__.update({name: self.__dict__[name] for name in opened})
+        return other
+
+    def with_folds(self, folds: pd.DataFrame) -> Session:
+        """The same with other rows of folds.csv."""
+        other = self.with_config(self.config)
+        other.folds = folds
         return other
 
     def with_infer(self, **options: object) -> Session:

@@ -19,8 +19,9 @@ from lib.competition.dataset import Competition
 from lib.config.load import workspace_of
 from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.inference.members import Session, named_parts
+from lib.inference.checkpoints import named_checkpoints
 from lib.report.charts import Line, line_chart
+from lib.session import Session
 from lib.training.member import training_tiles
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, write_json
 
@@ -364,7 +365,7 @@ def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypat
     # Fewer passes are seen in the score, and it is that of the maps which they make.
     setting = trials.Setting.of(str(tiny), [*flags, "--workspace", str(scratch.root)])
     facts = read_json(scratch.root / "manifests/05_infer_ensemble.json", {})["facts"]
-    session, parts = Session.open(setting.own_config()), named_parts(facts["members"], scratch)
+    session, parts = Session(setting.own_config()), named_checkpoints(facts["members"], scratch)
     plan, decision = {**facts["plan"], "overlap": 0.5}, Decision.load(scratch.decision)
     scores = [
         ensemble.limited_score(session, parts, {**plan, "windows": [{count: 9}]}, decision) for count in ("4", "1", "0")

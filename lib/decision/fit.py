@@ -23,7 +23,7 @@ from lib.decision.ensemble_weights import Judge, Mix, equal
 from lib.decision.object_rules import ObjectRules
 from lib.decision.whole_maps import WholeMaps
 from lib.errors import UserError
-from lib.inference.members import Part
+from lib.inference.checkpoints import Checkpoint
 from lib.oof.evaluate import HALF, Evaluation
 from lib.oof.map_files import Maps
 from lib.oof.previews import Album, AlbumWriter
@@ -81,13 +81,13 @@ def check_decide(config: Config, competition: Competition) -> None:
         )
 
 
-def without_idle(parts: list[Part], systems: list[str], decision: Decision) -> tuple[list[Part], Decision]:
+def without_idle(parts: list[Checkpoint], systems: list[str], decision: Decision) -> tuple[list[Checkpoint], Decision]:
     """The parts whose system counts, and the decision that mixes these alone."""
     if decision.mix is None:
         return parts, decision
     counting = {name: weight for name, weight in zip(systems, decision.mix.weights, strict=True) if weight}
     mix = replace(decision.mix, weights=tuple(counting.values()))
-    return [part for part in parts if part.system in counting], replace(decision, mix=mix)
+    return [part for part in parts if part.model in counting], replace(decision, mix=mix)
 
 
 def judge_of(oof: Evaluation, fitted: Fitted, config: Config) -> Judge:

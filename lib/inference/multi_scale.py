@@ -14,15 +14,15 @@ from lib.system.disk_cache import DiskCache
 
 
 @dataclass(frozen=True)
-class Group:
+class ScaleGroup:
     """Networks that see the same windows. The last system of `forward` is the mean of them all."""
 
     windows: Windows
     forward: Ensemble
 
 
-def predict_together(
-    sources: list[Source], groups: list[Group], fill: np.ndarray, limits: Limits, description: str = ""
+def predict_multi_scale(
+    sources: list[Source], groups: list[ScaleGroup], fill: np.ndarray, limits: Limits, description: str = ""
 ) -> Iterator[Block]:
     """As `predict`: blocks of (S, K, h, w), the systems of each group but its mean, and last the mean of all networks.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.competition.metrics import counts_of
-from lib.inference.multi_scale import Group, predict_together
+from lib.inference.multi_scale import ScaleGroup, predict_multi_scale
 from lib.inference.sliding_window import USUAL, Limits, Source
 from lib.oof.map_files import MapWriter, Points, Sampler
 from lib.oof.previews import Album, Glimpse, Glimpser
@@ -101,7 +101,7 @@ def _split(counts: np.ndarray, threshold: int) -> np.ndarray:
 
 def evaluate(
     sources: list[Source],
-    groups: list[Group],
+    groups: list[ScaleGroup],
     open_label: Callable,
     n_labels: int,
     channels: int,
@@ -112,7 +112,7 @@ def evaluate(
     writer: MapWriter | None = None,
     presence: bool = False,
 ) -> Evaluation:
-    """Predict whole images and count every system of `predict_together` against their labels at original resolution.
+    """Predict whole images and count every system of `predict_multi_scale` against their labels at original resolution.
 
     `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices. `keep(image_id, glimpse,
     counts)` is given each image as it is finished: the glimpse of the last system, and the counts of all. `sample`:
@@ -128,7 +128,7 @@ def evaluate(
     position = {source.image_id: i for i, source in enumerate(sources)}
     sampler = Sampler(len(sources), systems - 1, channels, presence) if sample else None
     label = glimpser = None
-    for block in predict_together(sources, groups, fill, limits, description):
+    for block in predict_multi_scale(sources, groups, fill, limits, description):
         if block.first:
             label = open_label(block.image_id, block.height, block.width)
             glimpser = Glimpser(block.height, block.width)

@@ -11,7 +11,7 @@ from torch import nn
 
 from lib.competition.dataset import Competition
 from lib.config import Config
-from lib.inference.members import parts_of
+from lib.inference.checkpoints import checkpoints_of
 from lib.models.weight_files import OR_LAST, load_network
 from lib.oof.score_images import Scored, images_of_fold, score
 from lib.stages import score_stage, scored_alike
@@ -29,7 +29,7 @@ def scores_of(
         there = which in OR_LAST or (member.path / f"{which}_weights.pt").is_file()
         kept = there or (which == "epochs" and config.train.checkpoints)
         if which == "swa" or (which in config.infer.checkpoints and kept):
-            networks = [load_network(member.path, part.weights, device) for part in parts_of([member], [which])]
+            networks = [load_network(member.path, part.weights, device) for part in checkpoints_of([member], [which])]
             results[which] = scored(networks)
     return results
 

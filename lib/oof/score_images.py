@@ -14,7 +14,7 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.inference.backends.engines import Engine
-from lib.inference.multi_scale import Group
+from lib.inference.multi_scale import ScaleGroup
 from lib.inference.networks import Ensemble
 from lib.inference.sources import limits_of, source_of, windows_of
 from lib.oof.evaluate import HALF, Evaluation, evaluate
@@ -64,7 +64,7 @@ def score(
     if quick:
         windows = dataclasses.replace(windows, overlap=0.0, blend="constant")
     sources = [source_of(config, i, path) for i, path in validation]
-    groups = [Group(windows, Ensemble(networks, device, engine=Engine(precision)))]
+    groups = [ScaleGroup(windows, Ensemble(networks, device, engine=Engine(precision)))]
     worst: list[tuple[float, str, np.ndarray]] = []
 
     def keep(image_id: str, glimpse: Glimpse, counts: np.ndarray) -> None:

@@ -11,7 +11,9 @@ import lib
 from lib import tables
 from lib.config import Config, save
 from lib.errors import UserError
-from lib.inference.members import Part, named_parts, roi_file, unseen_label
+from lib.imaging.roi import boxes_file
+from lib.inference.checkpoints import Checkpoint, named_checkpoints
+from lib.inference.members import unseen_label
 from lib.inference.sources import roi_of
 from lib.models.weight_files import network_files
 from lib.package.kernel import UNKNOWN, metadata, notebook, title_of
@@ -34,7 +36,7 @@ def package(config: Config, workspace: Workspace, submission: Path, folder: Path
         raise UserError(f"{folder} holds other things; give a new folder, or that of an older package")
     path = ledger.path_of(workspace, ledger.name_of(workspace, submission))
     about, made = read_json(path.with_suffix(".json"), {}), made_with(path)
-    parts = named_parts(about["members"], workspace)
+    parts = named_checkpoints(about["members"], workspace)
     changed = [
         part.member.name
         for part in parts
@@ -97,7 +99,7 @@ def _portable(config: Config, folder: Path) -> Config:
     competition = config.competition.model_copy(update=gone)
     # A package has no table of 01 to look it up in.
     config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": roi_of(config)})})
-    for file in roi_file(config):
+    for file in boxes_file(config.infer.roi):
         if not file.is_file():
             raise UserError(f"infer.roi: {file}, the boxes that the submission was made with, is gone; run 05 again")
         shutil.copyfile(file, folder / BOXES)
@@ -105,7 +107,7 @@ def _portable(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"plugins": plugins, "workspace": "", "competition": competition})
 
 
-def _copy_network(part: Part, package: Workspace) -> None:
+def _copy_network(part: Checkpoint, package: Workspace) -> None:
     """A member's description, and one kind of its weights: half precision, without the optimizer's state."""
     member = part.member
     target = package.member_dir(member.experiment, member.fold, member.seed)

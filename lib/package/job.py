@@ -13,14 +13,15 @@ from lib.competition.scoring import test_sizes
 from lib.config import Config
 from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.inference.members import Session, groups_of, named_parts
+from lib.inference.checkpoints import named_checkpoints
+from lib.inference.members import choose_engine, image_sources, scale_groups
 from lib.oof.evaluate import background_fill
 from lib.package.layout import BOXES, MEMBERS
 from lib.predict.time_plan import Planner, until_of
 from lib.predict.two_passes import Answer
 from lib.predict.workload import sampled_blank_share
 from lib.predict.write_submission import answers_to
-from lib.system.device import pick_device
+from lib.session import Session
 from lib.workspace import Workspace, read_json
 
 
@@ -61,16 +62,18 @@ class Job:
         """The answer to each image, and, under a time limit, what keeps them to it."""
         config, images, competition = self.config, self.images, self.competition
         about, decision = read_json(self.home / MEMBERS, {}), Decision.load(Workspace(self.home).decision)
-        parts = named_parts(about["members"], Workspace(self.home))
-        device = pick_device(config.train.device, config.train.threads)
-        session = Session(config, competition, Workspace(self.folder), device, images, folds=pd.DataFrame())
-        groups, planner = groups_of(parts, session, session.engine(parts), each=decision.mix is not None), None
+        parts = named_checkpoints(about["members"], Workspace(self.home))
+        session = Session(config, Workspace(self.folder), images, folds=pd.DataFrame(), competition=competition)
+        groups, planner = (
+            scale_groups(session, parts, choose_engine(session, parts), per_model=decision.mix is not None),
+            None,
+        )
         if config.infer.time_limit:
-            sources = session.sources(images["image_id"])
+            sources = image_sources(session, images["image_id"])
             images = images.assign(blank_share=sampled_blank_share(sources))
             planner = Planner(groups, parts, config, images, until_of(session, self.started))
             planner.warm(sources)
-            order, label = about["systems"] or list(dict.fromkeys(part.system for part in parts)), about["unseen"]
+            order, label = about["systems"] or list(dict.fromkeys(part.model for part in parts)), about["unseen"]
             fill = background_fill(competition.channels, len(competition.label_names), config.infer.gated, label)
             planner.follow(planner.plan_for(order, planner.measure(sources)), fill, label)
         return answers_to(images, groups, decision, config, competition, planner), planner

@@ -17,10 +17,13 @@ from lib.competition.metrics.bootstrap import paired_gain
 from lib.config import Config, flat
 from lib.config.units import duration
 from lib.decision.decision import cross_parts, crossed_by, crossed_by_threshold, fitted_threshold
-from lib.inference.members import Part, Session, roi_file
+from lib.imaging.roi import boxes_file
+from lib.inference.checkpoints import Checkpoint
+from lib.inference.members import trained_windows
 from lib.inference.sliding_window import Windows
 from lib.oof.evaluate import HALF, Evaluation
 from lib.predict.trials import Trial, Tried
+from lib.session import Session
 from lib.system.device import machine_of
 from lib.workspace import Member, file_fingerprint, short_hash
 
@@ -31,7 +34,7 @@ STEP = 64  # what sides are multiples of
 SHARE = 0.05  # of `infer.time_limit`, that a trial may take
 
 
-def settled(session: Session, parts: list[Part], measure: bool = True) -> tuple[Session, list[dict]]:
+def settled(session: Session, parts: list[Checkpoint], measure: bool = True) -> tuple[Session, list[dict]]:
     """`session` with what is kept in place of `infer.window auto` and `infer.tta auto`, and what their trials found.
 
     Each is measured once for these members, images and options. Without `measure` nothing is: what was not measured yet
@@ -42,7 +45,7 @@ def settled(session: Session, parts: list[Part], measure: bool = True) -> tuple[
         infer = session.config.infer
         if getattr(infer, option) != AUTO:
             continue
-        own = {part.member: session.windows(part) for part in parts}
+        own = {part.member: trained_windows(session, part) for part in parts}
         grids = list(dict.fromkeys(own.values()))
         values = candidates(grids, session.images)
         if len(values) == 1:
@@ -82,7 +85,7 @@ def _words(grids: list[Windows], images: pd.DataFrame) -> list[str]:
     return [word for word in WORDS if word != "free" or overlapping]
 
 
-def _identity(session: Session, trial: list, grids: dict[Member, Windows], parts: list[Part]) -> str:
+def _identity(session: Session, trial: list, grids: dict[Member, Windows], parts: list[Checkpoint]) -> str:
     """What a choice is measured with. `trial`: values and seconds; `grids`: the members' windows."""
     config, workspace = session.config, session.workspace
     infer, competition = config.infer, config.competition
@@ -90,7 +93,7 @@ def _identity(session: Session, trial: list, grids: dict[Member, Windows], parts
         trial,
         [[file_fingerprint(member.trained), repr(grid)] for member, grid in grids.items()],
         [part.name for part in parts],
-        [file_fingerprint(path) for path in (workspace.folds, workspace.images, *roi_file(config))],
+        [file_fingerprint(path) for path in (workspace.folds, workspace.images, *boxes_file(config.infer.roi))],
         [infer.tta, infer.min_gain, infer.gate, infer.roi, infer.threshold, infer.precision, infer.backend],
         [competition.metric, competition.score_background, flat(competition.scoring)],
         config.preprocess.blank_tolerance,

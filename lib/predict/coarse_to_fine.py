@@ -18,22 +18,24 @@ from lib.errors import UserError
 from lib.imaging.geometry import Box
 from lib.imaging.roi import COLUMNS, read_boxes
 from lib.imaging.roi_windows import edges_of, grid_on, windows_around
-from lib.inference.members import Part, Session, groups_of, parts_of
+from lib.inference.checkpoints import Checkpoint, checkpoints_of
+from lib.inference.members import choose_engine, image_sources, scale_groups, trained_windows
 from lib.inference.sliding_window import Block, Windows, count_windows, predict
 from lib.inference.sources import limits_of
 from lib.oof.evaluate import background_fill
+from lib.session import Session
 from lib.workspace import file_fingerprint, read_json, short_hash, write_table
 
 CELLS = 2048  # along an image's longest side, in which regions are noted
 SPECK = 3  # cells that are no object
 
 
-def coarse_members(session: Session) -> list[Part]:
+def coarse_members(session: Session) -> list[Checkpoint]:
     """The members that find regions; none where `infer.roi` is not `coarse`."""
     return finders_of(session) if session.config.infer.roi == "coarse" else []
 
 
-def finders_of(session: Session) -> list[Part]:
+def finders_of(session: Session) -> list[Checkpoint]:
     """The members of `infer.coarse`. Raises UserError where they cannot find, or may have seen what they look at."""
     config, folds = session.config, session.workspace.folds
     if not config.infer.coarse:
@@ -43,7 +45,7 @@ def finders_of(session: Session) -> list[Part]:
         )
     if not config.competition.background:
         raise UserError("infer.coarse finds what is no background, and this competition has none; take another roi")
-    finders = parts_of(session.workspace.members([config.infer.coarse]), config.infer.checkpoints[:1])
+    finders = checkpoints_of(session.workspace.members([config.infer.coarse]), config.infer.checkpoints[:1])
     now = file_fingerprint(folds)
     for part in finders:
         if read_json(part.member.path / "begun.json", {}).get(f"file {folds}", now) != now:
@@ -54,7 +56,7 @@ def finders_of(session: Session) -> list[Part]:
     return finders
 
 
-def check_finders(config: Config, finders: list[Part], parts: list[Part]) -> None:
+def check_finders(config: Config, finders: list[Checkpoint], parts: list[Checkpoint]) -> None:
     """Raises UserError when images of a fold would be judged that no member of `infer.coarse` may look at."""
     unfound = {part.member.fold for part in parts} - {part.member.fold for part in finders} if finders else set()
     if unfound:
@@ -64,7 +66,7 @@ def check_finders(config: Config, finders: list[Part], parts: list[Part]) -> Non
         )
 
 
-def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
+def with_boxes(session: Session, finders: list[Checkpoint], fine: Windows) -> Session:
     """`session` with the CSV of the regions that `finders` find in place of `infer.roi coarse`.
 
     A training image meets only its own fold's finders, a test image all of them. `fine`: the windows that regions are
@@ -79,7 +81,7 @@ def with_boxes(session: Session, finders: list[Part], fine: Windows) -> Session:
     made_from = [
         [file_fingerprint(part.member.trained) for part in finders], config.infer.checkpoints[0],
         file_fingerprint(session.workspace.folds), file_fingerprint(session.workspace.images),
-        repr(finding.windows(finders[0])), repr(fine), margin,
+        repr(trained_windows(finding, finders[0])), repr(fine), margin,
         config.infer.coarse_above, config.infer.tta, config.preprocess.blank_tolerance,
     ]  # fmt: skip
     path = session.workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
@@ -115,10 +117,10 @@ def write_objects(session: Session, path: Path) -> int:
     return _write(path, finding, finders, lambda cells, shares, size: objects_of(cells, shares, size, margin))
 
 
-def _write(path: Path, finding: Session, finders: list[Part], boxed: Callable[..., list[Box]]) -> int:
+def _write(path: Path, finding: Session, finders: list[Checkpoint], boxed: Callable[..., list[Box]]) -> int:
     """Boxes of all labeled and test images as a CSV; returns how many. `boxed`: as `boxes_of`, but for the margin."""
     config, folds, rows = finding.config, finding.folds, finding.images.set_index("image_id")
-    engine = finding.engine(finders)
+    engine = choose_engine(finding, finders)
     work = [
         (list(folds.loc[folds["fold"] == fold, "image_id"]), [part for part in finders if part.member.fold == fold])
         for fold in sorted({part.member.fold for part in finders})
@@ -126,10 +128,10 @@ def _write(path: Path, finding: Session, finders: list[Part], boxed: Callable[..
     work.append((list(rows.index[rows["split"] == "test"]), finders))
     found = []
     for ids, parts in work:
-        (group,) = groups_of(parts, finding, engine)
+        (group,) = scale_groups(finding, parts, engine)
         fill = background_fill(finding.competition.channels, len(finding.competition.label_names))
         found_blocks = predict(
-            finding.sources(ids), group.forward, group.windows, fill, 1, limits_of(config), "regions", False
+            image_sources(finding, ids), group.forward, group.windows, fill, 1, limits_of(config), "regions", False
         )
         for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
             size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])

@@ -7,7 +7,7 @@ import time
 import pandas as pd
 import torch
 
-from lib.inference.multi_scale import Group
+from lib.inference.multi_scale import ScaleGroup
 from lib.predict.time_plan import Planner
 from lib.system.memory import peak_gib
 
@@ -33,7 +33,7 @@ class Laps:
 
 
 def speed_of(
-    laps: Laps, groups: list[Group], images: pd.DataFrame, device: torch.device, planner: Planner | None = None
+    laps: Laps, groups: list[ScaleGroup], images: pd.DataFrame, device: torch.device, planner: Planner | None = None
 ) -> dict:
     """What the groups took for `images` (rows with height and width), kept to a limit by `planner`, and all of 05 so
     far.

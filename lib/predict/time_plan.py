@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,14 +19,16 @@ from lib.config import Config
 from lib.config.units import duration
 from lib.decision.ensemble_weights import Judge
 from lib.inference.backends.engines import Engine
-from lib.inference.members import Part, Session, groups_of
-from lib.inference.multi_scale import Group
+from lib.inference.checkpoints import Checkpoint
+from lib.inference.members import image_sources, scale_groups, unseen_label
+from lib.inference.multi_scale import ScaleGroup
 from lib.inference.sliding_window import Source, first_windows
 from lib.oof.evaluate import background_fill
 from lib.oof.out_of_fold import is_cached, maps_hash
 from lib.oof.score_images import in_turns
 from lib.predict.time_pacer import UNSURE, Clock, FirstPass, Pace, PacedEnsemble, Share
 from lib.predict.workload import enough_images, expected_windows, measured, overlapping, warm
+from lib.session import Session
 from lib.system.device import machine_of
 from lib.workspace import short_hash
 
@@ -60,20 +62,20 @@ class Planner:
     """Keeps the networks of `groups`, made of `parts`, to the time `until` (of `clock`) on some images."""
 
     def __init__(
-        self, groups: list[Group], parts: list[Part], config: Config, images: pd.DataFrame, until: float,
+        self, groups: list[ScaleGroup], parts: list[Checkpoint], config: Config, images: pd.DataFrame, until: float,
         clock: Clock = time.monotonic,
     ):  # fmt: skip
         self.groups, self.config, self.images, self.until, self.clock = groups, config, images, until, clock
         owners = iter(parts)
         self.parts = [[next(owners) for _ in group.forward.runs] for group in groups]
-        self.paced: list[Group] = []
+        self.paced: list[ScaleGroup] = []
         self.deeper = self.unseen = 0
 
     def plan(self, systems: list[str], judge: Judge, sources: list[Source]) -> Plan:
         """Measured and chosen now; `judge` knows the worth of `systems`."""
         seconds = self.measure(sources)
         each = {
-            systems.index(part.system): times[0]
+            systems.index(part.model): times[0]
             for own, network in zip(self.parts, seconds, strict=True)
             for part, times in zip(own, network, strict=True)
         }
@@ -103,14 +105,14 @@ class Planner:
                 break
         return plan
 
-    def follow(self, plan: Plan, fill: np.ndarray, label: int = 0) -> Group:
+    def follow(self, plan: Plan, fill: np.ndarray, label: int = 0) -> ScaleGroup:
         """What all windows get first, `fill` (K,), which is surely `label`, where the time is over; says what is
         planned."""
         self.followed, self.orders, self.label = plan, self._orders(plan), label
         self.place, network, seconds = self._first(plan)
         group, systems = self.groups[self.place], sum(group.forward.systems - 1 for group in self.groups) + 1
         forward = FirstPass(group.forward, network, systems, fill, self.until, self.clock)
-        self.first = Group(overlapping(group.windows, plan.overlap), forward)
+        self.first = ScaleGroup(overlapping(group.windows, plan.overlap), forward)
         pace = self._pace(plan)
         pace.until -= seconds if self.several else 0.0
         self.expected = pace.expected() + (seconds if self.several else 0.0)
@@ -124,7 +126,7 @@ class Planner:
         """Whether there is more than the first pass."""
         return sum(map(len, self.orders)) > 1
 
-    def refine(self) -> tuple[int, list[Group]]:
+    def refine(self) -> tuple[int, list[ScaleGroup]]:
         """After the first pass: of how many images, from the first on, windows get more passes, and the groups that
         make them. The first pass has told how many windows there are, and how long they take."""
         first, plan = self.first.forward, self.followed
@@ -143,7 +145,7 @@ class Planner:
         left = [float(own[: self.deeper].sum()) for own in windows]
         pace = Pace(self.until, list(map(Share, left, passes)), beside * sum(left), slower, self.clock)
         self.paced = [
-            Group(overlapping(group.windows, plan.overlap), PacedEnsemble(group.forward, order, pace, i))
+            ScaleGroup(overlapping(group.windows, plan.overlap), PacedEnsemble(group.forward, order, pace, i))
             for i, (group, order) in enumerate(zip(self.groups, self.orders, strict=True))
         ]
         return self.deeper, self.paced
@@ -180,7 +182,7 @@ class Planner:
         found, windows = [], [float(own.sum()) for own in self._windows(plan)]
         for group, own in enumerate(self.parts):
             for network, part in enumerate(own):
-                place = plan.systems.index(part.system), part.member.fold
+                place = plan.systems.index(part.model), part.member.fold
                 found.append((*place, group, network, windows[group] * plan.seconds[group][network][0]))
         fitting = [one for one in found if one[-1] * UNSURE <= self.until - self.clock()]
         return (min(fitting) if fitting else min(found, key=lambda one: one[-1]))[2:]
@@ -206,11 +208,11 @@ class Planner:
         return Pace(self.until, list(map(Share, windows, self._passes(plan))), clock=self.clock)
 
 
-def order_of(parts: list[Part], order: list[str], views: int) -> list[tuple[int, int]]:
+def order_of(parts: list[Checkpoint], order: list[str], views: int) -> list[tuple[int, int]]:
     """A group's passes (network, view): all its networks before another view, a fold's before the next fold's, these
     in the `order` of systems."""
     folds = sorted({part.member.fold for part in parts})
-    turns = [(folds.index(part.member.fold), order.index(part.system)) for part in parts]
+    turns = [(folds.index(part.member.fold), order.index(part.model)) for part in parts]
     networks = sorted(range(len(parts)), key=turns.__getitem__)
     return [(network, view) for view in range(views) for network in networks]
 
@@ -224,7 +226,7 @@ def late_note(late: int, every: int, name: str) -> str:
     return f"; the time limit left {late} of {every} windows without a prediction, and they are {name}" if late else ""
 
 
-def in_time(session: Session, parts: list[Part], engine: Engine, whole_maps: bool) -> Session:
+def in_time(session: Session, parts: list[Checkpoint], engine: Engine, whole_maps: bool) -> Session:
     """`session` with the images whose out-of-fold maps are made: as many as a part of `infer.time_limit` allows."""
     limit, folds = session.config.infer.time_limit, session.folds
     if not limit or is_cached(parts, session, engine, whole_maps):
@@ -233,7 +235,7 @@ def in_time(session: Session, parts: list[Part], engine: Engine, whole_maps: boo
 
     def measure() -> int:
         own = [part for part in parts if part.member.fold == parts[0].member.fold]
-        groups, kinds = groups_of(own, session, engine), [part.member.experiment for part in own]
+        groups, kinds = scale_groups(session, own, engine), [part.member.experiment for part in own]
         return enough_images(turns, session.images, groups, kinds, session.config, OOF_SHARE * limit)
 
     key = limit_key("out-of-fold images", parts, list(folds["image_id"]), session, engine)
@@ -241,22 +243,22 @@ def in_time(session: Session, parts: list[Part], engine: Engine, whole_maps: boo
     if count == len(turns):
         return session
     print(f"05: out-of-fold maps are made of {count} of {len(turns)} images, for the time limit's sake")
-    return replace(session, folds=folds[folds["image_id"].isin(turns["image_id"][:count])])
+    return session.with_folds(folds[folds["image_id"].isin(turns["image_id"][:count])])
 
 
 def planned(
-    groups: list[Group], parts: list[Part], systems: list[str], judge: Judge, session: Session, engine: Engine,
-    images: pd.DataFrame, started: float,
+    groups: list[ScaleGroup], parts: list[Checkpoint], systems: list[str], judge: Judge, session: Session,
+    engine: Engine, images: pd.DataFrame, started: float,
 ) -> Planner:  # fmt: skip
     """Keeps `groups`, made of `parts`, to `infer.time_limit` on some images; it began to run at the time `started`."""
     config, ids = session.config, list(images["image_id"])
     planner = Planner(groups, parts, config, images, until_of(session, started))
     key = limit_key("plan", parts, ids, session, engine)
-    sources = session.sources(ids)
+    sources = image_sources(session, ids)
     planner.warm(sources)
     plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(systems, judge, sources)))
     competition = session.competition
-    names, label = competition.label_names, session.unseen
+    names, label = competition.label_names, unseen_label(config, session.images)
     planner.follow(Plan(**plan), background_fill(competition.channels, len(names), config.infer.gated, label), label)
     return planner
 
@@ -267,7 +269,7 @@ def until_of(session: Session, started: float) -> float:
     return started + (1 - RESERVE) * limit if limit else math.inf
 
 
-def limit_key(what: str, parts: list[Part], ids: list[str], session: Session, engine: Engine) -> str:
+def limit_key(what: str, parts: list[Checkpoint], ids: list[str], session: Session, engine: Engine) -> str:
     """Names a choice made for a time limit."""
     config = session.config
     about = [maps_hash(parts, ids, session, engine), machine_of(session.device)]

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from lib import tables
 from lib.imaging.geometry import Box
-from lib.inference.members import Part, Session, groups_of
-from lib.inference.multi_scale import Group
+from lib.inference.checkpoints import Checkpoint
+from lib.inference.members import choose_engine, image_sources, load_checkpoint, scale_groups, trained_windows
+from lib.inference.multi_scale import ScaleGroup
 from lib.inference.networks import Ensemble
 from lib.inference.sources import limits_of
 from lib.oof.evaluate import Evaluation, evaluate
 from lib.oof.score_images import in_turns
+from lib.session import Session
 
 REACH = 3  # side of a part of a large image, in windows as trained
 
@@ -36,30 +36,19 @@ class Tried:
     cut: bool
 
 
-@dataclass(frozen=True)
-class Loaded(Session):
-    """A session that knows its networks."""
-
-    networks: Callable[[Part], nn.Module]
-
-    def load(self, part: Part) -> nn.Module:
-        return self.networks(part)
-
-
 class Trial:
     """Predicts in the ways `variants`, sessions that differ in windows or views. An image meets all networks of
     its fold, and them alone. Of an image larger than `REACH` windows as trained a part is taken, where 01 kept a tile.
     """
 
-    def __init__(self, variants: list[Session], parts: list[Part]):
+    def __init__(self, variants: list[Session], parts: list[Checkpoint]):
         first, folds = variants[0], variants[0].folds
         self.parts, self.competition, self.workspace = parts, first.competition, first.workspace
         self.images = first.images.set_index("image_id")
         self.order = in_turns(folds[folds["fold"].isin({part.member.fold for part in parts})])
         # Networks are loaded and built once for all variants.
-        load = cache(first.load)
-        self.variants = [Loaded(**vars(variant), networks=load) for variant in variants]
-        engine = self.variants[0].engine(parts)
+        self.load, self.variants = cache(partial(load_checkpoint, first)), variants
+        engine = choose_engine(first, parts, self.load)
         self.engine = SimpleNamespace(backend=engine.backend, build=cache(engine.build))
         self.groups, self.met = cache(self.groups), {}
 
@@ -90,7 +79,7 @@ class Trial:
         """An image's counts, and the seconds of its windows."""
         session, competition, box = self.variants[variant], self.competition, self.box_of(image_id)
         height, width = self.images.loc[image_id, ["height", "width"]]
-        (source,), groups = session.sources([image_id]), self.groups(fold, variant)
+        (source,), groups = image_sources(session, [image_id]), self.groups(fold, variant)
         label = competition.labels.open(image_id, int(height), int(width))
         if box:  # a CSV of boxes speaks of the whole image
             blank = source.roi != "none" and competition.settings.background  # is not computed
@@ -104,17 +93,17 @@ class Trial:
         )  # fmt: skip
         return evaluation, sum(group.forward.seconds for group in groups) - before
 
-    def groups(self, fold: int, variant: int) -> list[Group]:
+    def groups(self, fold: int, variant: int) -> list[ScaleGroup]:
         """A fold's networks in one of the ways."""
         own = [part for part in self.parts if part.member.fold == fold]
-        groups = groups_of(own, self.variants[variant], self.engine)
+        groups = scale_groups(self.variants[variant], own, self.engine, load=self.load)
         clocked = [Clocked(group.forward, self.met.setdefault((fold, i), set())) for i, group in enumerate(groups)]
         return [replace(group, forward=forward) for group, forward in zip(groups, clocked, strict=True)]
 
     @cached_property
     def side(self) -> int:
         """Of parts, original pixels; 0 for whole images always."""
-        grids = [self.variants[0].windows(part) for part in self.parts]
+        grids = [trained_windows(self.variants[0], part) for part in self.parts]
         return 0 if any(grid.whole for grid in grids) else round(REACH * max(grid.size / grid.scale for grid in grids))
 
     @cached_property

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from lib.inference.multi_scale import Group
+from lib.inference.multi_scale import ScaleGroup
 from lib.inference.sliding_window import Limits, Source
 from lib.predict.time_pacer import TimeOver
 from lib.predict.time_plan import Planner
@@ -25,7 +25,7 @@ BAND = 2**22  # pixels of a band of one label
 
 def in_two_rounds(
     sources: list[Source],
-    decided: Callable[[list[Source], list[Group], Limits, str], Iterator[Answer]],
+    decided: Callable[[list[Source], list[ScaleGroup], Limits, str], Iterator[Answer]],
     planner: Planner,
     limits: Limits,
 ) -> Iterator[Answer]:

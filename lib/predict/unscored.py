@@ -13,10 +13,12 @@ from lib.competition.scoring import with_codecs_suffix
 from lib.decision.decision import Decision
 from lib.errors import UserError
 from lib.imaging.roi import check_boxes
-from lib.inference.members import Part, Session, check_crops, check_gate, check_same_systems, groups_of
+from lib.inference.checkpoints import Checkpoint, check_same_models
+from lib.inference.members import check_crops, check_gate, choose_engine, scale_groups
 from lib.oof.evaluate import HALF
 from lib.predict.speed import TEST, Laps, speed_of
 from lib.predict.write_submission import write_answers
+from lib.session import Session
 from lib.stages import answer_stage
 from lib.submissions import ledger
 from lib.system.provenance import code_version
@@ -28,13 +30,13 @@ NOTE = (
 )
 
 
-def answer_unscored(session: Session, parts: list[Part], laps: Laps) -> None:
+def answer_unscored(session: Session, parts: list[Checkpoint], laps: Laps) -> None:
     """What 05 does where nothing is validated: predict, decide, write the answer, and say that it has no score.
 
     Raises UserError where an option asks for what only scores can tell.
     """
     asked, workspace, competition = session.config, session.workspace, session.competition
-    systems = check_same_systems(parts)
+    systems = check_same_models(parts)
     check_options(session)
     check_gate(parts, asked)
     check_crops(parts, asked)
@@ -45,8 +47,8 @@ def answer_unscored(session: Session, parts: list[Part], laps: Laps) -> None:
         return
     stage.begin()
     test = session.images[session.images["split"] == "test"]
-    engine = session.engine(parts)
-    groups = groups_of(parts, session, engine)
+    engine = choose_engine(session, parts)
+    groups = scale_groups(session, parts, engine)
     decision = Decision(HALF if competition.channels == 1 else None)
     laps.end("networks and plan")
     path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{asked.infer.tag}.csv"

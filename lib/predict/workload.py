@@ -13,10 +13,9 @@ import torch
 
 from lib.config import Config
 from lib.imaging.content import content_map
-from lib.imaging.roi import read_boxes
+from lib.imaging.roi import boxes_file, read_boxes
 from lib.inference.backends.engines import as_images
-from lib.inference.members import roi_file
-from lib.inference.multi_scale import Group
+from lib.inference.multi_scale import ScaleGroup
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Source, Windows, count_windows
 from lib.inference.sources import roi_of
@@ -61,7 +60,7 @@ def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> 
 
     What is not blank is taken for one square: a window that touches its rim is computed too.
     """
-    boxes = roi_file(config)
+    boxes = boxes_file(config.infer.roi)
     if boxes and read_boxes(boxes[0]):
         seen = share_looked_at(boxes[0], images, windows)
     elif windows.whole or roi_of(config) == "none":
@@ -97,7 +96,7 @@ def _ratio(windows: Windows, other: Windows) -> float:
 
 
 def enough_images(
-    turns: pd.DataFrame, images: pd.DataFrame, groups: list[Group], kinds: list[str], config: Config, limit: float
+    turns: pd.DataFrame, images: pd.DataFrame, groups: list[ScaleGroup], kinds: list[str], config: Config, limit: float
 ) -> int:
     """Of how many images `in_turns` one fold's `groups`, of networks of these `kinds`, make maps in `limit` seconds; of
     one of each fold at least."""

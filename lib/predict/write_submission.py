@@ -14,7 +14,7 @@ from lib.competition.scoring import open_codec
 from lib.config import Config
 from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.inference.multi_scale import Group, predict_together
+from lib.inference.multi_scale import ScaleGroup, predict_multi_scale
 from lib.inference.sliding_window import Block, Limits, Source, full_rows
 from lib.inference.sources import limits_of, source_of
 from lib.oof.evaluate import background_fill
@@ -25,7 +25,7 @@ from lib.workspace import replacing
 
 
 def write_answers(
-    path: Path, images: pd.DataFrame, groups: list[Group], decision: Decision, config: Config,
+    path: Path, images: pd.DataFrame, groups: list[ScaleGroup], decision: Decision, config: Config,
     competition: Competition, planner: Planner | None = None, kept: Path | None = None,
 ) -> None:  # fmt: skip
     """Predict images (rows with image_id, path, height, width), write the submission, and read it back.
@@ -67,7 +67,7 @@ def check_answers(path: Path, codec, sizes: dict[str, tuple[int, int]], competit
 
 
 def answers_to(
-    images: pd.DataFrame, groups: list[Group], decision: Decision, config: Config, competition: Competition,
+    images: pd.DataFrame, groups: list[ScaleGroup], decision: Decision, config: Config, competition: Competition,
     planner: Planner | None = None, kept: Path | None = None,
 ) -> Iterator[Answer]:  # fmt: skip
     """Predict images (rows with image_id, path, height, width) and decide, in their order; those that are `kept` are
@@ -80,8 +80,8 @@ def answers_to(
     fill = background_fill(competition.channels, len(competition.label_names), decision.gates is not None)
     limits = limits_of(config)
 
-    def decided(sources: list[Source], groups: list[Group], limits: Limits, description: str) -> Iterator[Answer]:
-        blocks = predict_together(sources, groups, fill, limits, description)
+    def decided(sources: list[Source], groups: list[ScaleGroup], limits: Limits, description: str) -> Iterator[Answer]:
+        blocks = predict_multi_scale(sources, groups, fill, limits, description)
         rows = full_rows(blocks, decision.quantised)
         for block, _, first in rows:
             yield block.image_id, block.height, block.width, decision.bands(_rows(block, first, rows), limits.folder)

@@ -16,9 +16,8 @@ from lib.config import Config
 from lib.config.units import duration
 from lib.data.folds import folds_of_column
 from lib.imaging.reader import open_image
-from lib.imaging.roi import read_boxes
+from lib.imaging.roi import boxes_file, read_boxes
 from lib.inference.backends.engines import Engine
-from lib.inference.members import roi_file
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Windows, count_windows, image_windows
 from lib.inference.sources import source_of, windows_of
@@ -175,7 +174,7 @@ class _Work:
         """Windows of some images that are computed: those on blank areas and outside of boxes are not."""
         infer, sizes = self.config.infer, self.sizes
         share = 1 - self.measured.blank_share if infer.roi in ("content", "coarse") else 1.0
-        if windows_of(self.config).whole and (boxes := roi_file(self.config)):  # a window for each
+        if windows_of(self.config).whole and (boxes := boxes_file(self.config.infer.roi)):  # a window for each
             share = sum(map(len, read_boxes(boxes[0]).values())) / max(1, len(sizes["train"]) + len(sizes["test"]))
         return share * sum(count_windows(*size, grid) for size in images)
 

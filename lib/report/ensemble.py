@@ -10,12 +10,14 @@ from lib.config import Config
 from lib.decision.decision import NOTHING, Decision, cross_parts, fitted_threshold
 from lib.decision.ensemble_weights import Mix, adds, equal
 from lib.decision.fit import Fitted, judge_of
-from lib.inference.members import Part
+from lib.inference.checkpoints import Checkpoint
 from lib.oof.evaluate import HALF, Evaluation
 from lib.workspace import read_json
 
 
-def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: Fitted, config: Config) -> list[dict]:
+def member_rows(
+    parts: list[Checkpoint], systems: list[str], oof: Evaluation, fitted: Fitted, config: Config
+) -> list[dict]:
     """Each system's out-of-fold score over all folds' images, by its own threshold; what it counts; what the mixture
     loses without it, on a sample of pixels; and its training time."""
     rows = []
@@ -25,7 +27,7 @@ def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: 
     added_by = adds(judge_of(oof, fitted, config), mix.weights)
     for i, (system, added) in enumerate(zip(systems, added_by, strict=True)):
         threshold = fitted_threshold(oof, i, everything, config.competition) if search else HALF
-        own = [part for part in parts if part.system == system]
+        own = [part for part in parts if part.model == system]
         seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in own)
         score = metrics.score(config.competition, oof.class_counts(i, threshold))
         rows.append(
@@ -37,7 +39,7 @@ def member_rows(parts: list[Part], systems: list[str], oof: Evaluation, fitted: 
     return rows
 
 
-def all_images_note(judged: list[Part], predicting: list[Part]) -> str:
+def all_images_note(judged: list[Checkpoint], predicting: list[Checkpoint]) -> str:
     """Whose scores the tables show, where others predict the test images."""
     folds = len({part.member.fold for part in judged})
     return (

@@ -18,12 +18,12 @@ from lib.decision.ensemble_weights import Mix, equal
 from lib.decision.fit import Fitted
 from lib.imaging.draw import error_map, overlay, save_picture
 from lib.imaging.reader import open_image
-from lib.inference.members import Session
 from lib.oof.evaluate import BINS, HALF, Evaluation, to_bins
 from lib.oof.map_files import Points
 from lib.oof.previews import Glimpse
 from lib.report.failures import class_rows, size_rows
 from lib.report.show import small_image, small_truth
+from lib.session import Session
 from lib.workspace import replacing_dir, write_json
 
 PANEL = 720  # longest side of a picture, pixels

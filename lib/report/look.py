@@ -19,13 +19,15 @@ from lib.decision.presence_gate import with_presence
 from lib.errors import UserError
 from lib.imaging.draw import error_map, heat, overlay, save_picture
 from lib.imaging.grid import map_step
-from lib.inference.members import Part, Session, chosen_parts, groups_of
-from lib.inference.multi_scale import predict_together
+from lib.inference.checkpoints import Checkpoint, choose_checkpoints
+from lib.inference.members import choose_engine, image_sources, scale_groups
+from lib.inference.multi_scale import predict_multi_scale
 from lib.inference.sliding_window import Block
 from lib.inference.sources import limits_of
 from lib.oof.evaluate import HALF, background_fill, quantised
 from lib.predict.auto_views import settled
 from lib.report.show import small_image, small_truth
+from lib.session import Session
 from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json
 
@@ -57,7 +59,7 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
     image's size. Returns the picture's path and, for a training image, a row with the score of each model, of the
     ensemble and of the decision. Raises UserError for an image that is not in images.csv, or that all members saw.
     """
-    session = Session.open(config)
+    session = Session(config)
     if image_id not in set(session.images["image_id"]):
         examples = ", ".join(session.images["image_id"][:5])
         raise UserError(f"{session.workspace.images} has no image {image_id!r}; it has {examples}, …")
@@ -69,7 +71,7 @@ def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
 
 def _predict(session: Session, image_id: str) -> ImagePrediction:
     row = session.images.set_index("image_id").loc[image_id]
-    judged, parts = chosen_parts(session)
+    judged, parts = choose_checkpoints(session)
     session, _ = settled(session, judged, measure=False)
     if row["split"] == "train":
         fold = int(session.folds.set_index("image_id").loc[image_id, "fold"])
@@ -80,10 +82,10 @@ def _predict(session: Session, image_id: str) -> ImagePrediction:
     decision, parts = decision_of(session.workspace, parts, competition.channels == 1)
     # Networks are asked for presence where the decision looks at it.
     session = session.with_infer(gate="fit" if decision.gates is not None else 0.0)
-    groups = groups_of(parts, session, session.engine(parts), each=True)
+    groups = scale_groups(session, parts, choose_engine(session, parts), per_model=True)
     fill = background_fill(competition.channels, len(competition.label_names), session.config.infer.gated)
-    sources = session.sources([image_id])
-    blocks = predict_together(sources, groups, fill, limits_of(session.config), f"look at {image_id}")
+    sources = image_sources(session, [image_id])
+    blocks = predict_multi_scale(sources, groups, fill, limits_of(session.config), f"look at {image_id}")
     maps, start = small_maps(blocks, decision)
     step = map_step(int(row["height"]), int(row["width"]))
     return ImagePrediction(
@@ -93,10 +95,10 @@ def _predict(session: Session, image_id: str) -> ImagePrediction:
     )  # fmt: skip
 
 
-def _names(parts: list[Part]) -> list[str]:
+def _names(parts: list[Checkpoint]) -> list[str]:
     """Of the models and, last, the ensemble."""
-    networks = Counter(part.system for part in parts)
-    alone = {part.system: part.name for part in parts if networks[part.system] == 1}
+    networks = Counter(part.model for part in parts)
+    alone = {part.model: part.name for part in parts if networks[part.model] == 1}
     return [*(alone.get(system, f"{system}, mean of folds") for system in networks), "ensemble"]
 
 
@@ -128,7 +130,7 @@ def _score_rows(predicted: ImagePrediction, competition: Competition) -> list[di
     return rows
 
 
-def decision_of(workspace: Workspace, parts: list[Part], binary: bool) -> tuple[Decision, list[Part]]:
+def decision_of(workspace: Workspace, parts: list[Checkpoint], binary: bool) -> tuple[Decision, list[Checkpoint]]:
     """What 05 decided by, and the parts that count; one half (argmax) and all of them where 05 has not run yet.
 
     Raises UserError when 05 gave weights to other members.
@@ -138,8 +140,8 @@ def decision_of(workspace: Workspace, parts: list[Part], binary: bool) -> tuple[
     decision, weights = Decision.load(workspace.decision), read_json(workspace.decision, {})["weights"]
     if decision.mix is None:
         return decision, parts
-    counting = [part for part in parts if part.system in weights]
-    if {part.system for part in counting} != set(weights):
+    counting = [part for part in parts if part.model in weights]
+    if {part.model for part in counting} != set(weights):
         raise UserError(
             f"{workspace.decision} weighs {', '.join(weights)}; run 05_infer_ensemble.py with these options"
         )

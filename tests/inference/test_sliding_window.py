@@ -22,7 +22,7 @@ from lib.imaging import grid as grids
 from lib.inference import sliding_window as predictor
 from lib.inference.backends.choose import Candidate, infer_engine
 from lib.inference.backends.engines import Engine, Kind, Unsuited, fastest_engines
-from lib.inference.multi_scale import Group, predict_together
+from lib.inference.multi_scale import ScaleGroup, predict_multi_scale
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Limits, Source, Windows, full_rows, predict
 from lib.oof import evaluate as evaluating
@@ -242,16 +242,16 @@ def test_members_of_different_windows_and_scales_are_joined_at_the_original_size
     path, _ = image
     wide, small = Windows(64, 0.5, 1.0, "gaussian", 0.25), Windows(32, 0.0, 0.5, "constant", 0)
     groups = [
-        Group(wide, Ensemble([Grey(-2.0), Grey(1.0)], CPU, groups=[[0], [1], [0, 1]] if each else None)),
-        Group(small, Ensemble([Grey(2.0)], CPU, groups=[[0], [0]] if each else None)),
+        ScaleGroup(wide, Ensemble([Grey(-2.0), Grey(1.0)], CPU, groups=[[0], [1], [0, 1]] if each else None)),
+        ScaleGroup(small, Ensemble([Grey(2.0)], CPU, groups=[[0], [0]] if each else None)),
     ]
     sources = [Source("a", path), Source("b", path)]
-    blocks = list(predict_together(sources, groups, np.zeros(1), Limits(max_gib=1e-5)))
+    blocks = list(predict_multi_scale(sources, groups, np.zeros(1), Limits(max_gib=1e-5)))
     assert len(blocks) > 4, "too small to be cut"
     alone = [whole(path, Ensemble([net], CPU), windows)[0]
              for net, windows in ((Grey(-2.0), wide), (Grey(1.0), wide), (Grey(2.0), small))]  # fmt: skip
     assert max(block.probs.nbytes for block in blocks) <= 2e-5 * 2**30 / 8, "rows of the whole width"
-    wide_open = list(predict_together(sources, groups, np.zeros(1), Limits(max_gib=1)))
+    wide_open = list(predict_multi_scale(sources, groups, np.zeros(1), Limits(max_gib=1)))
     assert len(wide_open) < len(blocks)
     for image_id in "ab":
         own = [block for block in blocks if block.image_id == image_id]
@@ -272,9 +272,10 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     path, pixels = image
     truth, kept = (pixels[..., 0] > 99).astype(np.uint8), []
     label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])
+    ensemble = Ensemble([Grey(), Grey()], CPU, groups=[[0], [1], [0, 1]])
     found = evaluate(
         [Source("a/b", path), Source("c", path)],
-        [Group(Windows(32, 0.5, 1.0, "gaussian", 0.25), Ensemble([Grey(), Grey()], CPU, groups=[[0], [1], [0, 1]]))],
+        [ScaleGroup(Windows(32, 0.5, 1.0, "gaussian", 0.25), ensemble)],
         lambda *_: label, 2, 1, Limits(max_gib=max_gib),
         keep=lambda image_id, glimpse, counts: kept.append((image_id, glimpse, counts.copy())),
     )  # fmt: skip

@@ -29,7 +29,7 @@ def about(workspace):
 
 
 def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatch):
-    from lib.inference.members import named_parts
+    from lib.inference.checkpoints import named_checkpoints
     from lib.predict import write_submission as submit
 
     workspace = Workspace(tiny.parent / "work")
@@ -66,7 +66,7 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
         seen.extend(groups)
         return plain(sources, groups, *rest)
 
-    monkeypatch.setattr(submit, "predict_together", watched)
+    monkeypatch.setattr(submit, "predict_multi_scale", watched)
     run("05_infer_ensemble", tiny, "--infer.experiments", "base-r1", "--infer.folds", "all", "--infer.tag", "one")
     out = capsys.readouterr().out
     one = about(workspace)
@@ -75,7 +75,7 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
     assert [len(group.forward.runs) for group in seen] == [1], "a single network predicts"
     assert one["decision"] == each["decision"], "what the folds' members say"
     assert workspace.submission.read_bytes() != sent
-    (part,) = named_parts(one["members"], workspace)
+    (part,) = named_checkpoints(one["members"], workspace)
     assert part.member.path == member
     assert np.isfinite(one["oof_score"])
 

@@ -191,13 +191,13 @@ def test_views_that_pay_are_kept_and_used_and_the_choice_is_made_once(members, c
     run("05_infer_ensemble", config, *auto)
     run("05_infer_ensemble", config, *plainly, "--infer.tta", "hflip")
     assert capsys.readouterr().out.count("up to date") == 2 and not met
-    seen, groups_of = [], looking.groups_of
+    seen, scale_groups = [], looking.scale_groups
 
-    def noted(parts, session, *rest, **more):
+    def noted(session, parts, *rest, **more):
         seen.append(session.config.infer.tta)
-        return groups_of(parts, session, *rest, **more)
+        return scale_groups(session, parts, *rest, **more)
 
-    monkeypatch.setattr(looking, "groups_of", noted)
+    monkeypatch.setattr(looking, "scale_groups", noted)
     looking.look(load(config, auto), "im1")
     assert seen == ["hflip"] and not met
 

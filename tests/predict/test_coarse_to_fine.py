@@ -188,10 +188,13 @@ def test_a_fold_meets_only_its_own_finders(sparse, monkeypatch):
     from lib.predict import coarse_to_fine as coarse
 
     met = []
-    plain = coarse.groups_of
-    monkeypatch.setattr(
-        coarse, "groups_of", lambda parts, *rest: (met.append([p.member.fold for p in parts]), plain(parts, *rest))[1]
-    )
+    plain = coarse.scale_groups
+
+    def noted(session, checkpoints, engine):
+        met.append([checkpoint.member.fold for checkpoint in checkpoints])
+        return plain(session, checkpoints, engine)
+
+    monkeypatch.setattr(coarse, "scale_groups", noted)
     run("05_infer_ensemble", sparse, "--infer.roi", "coarse", "--infer.coarse", "small", "--infer.coarse_above", "0.4")
     assert met == [[0], [1], [0, 1]]
 

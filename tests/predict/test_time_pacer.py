@@ -17,8 +17,7 @@ from torch import nn
 
 from lib.config import load
 from lib.imaging.grid import window_starts
-from lib.inference.members import Session
-from lib.inference.multi_scale import Group
+from lib.inference.multi_scale import ScaleGroup
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Windows
 from lib.oof import out_of_fold as maps_of_folds
@@ -28,6 +27,7 @@ from lib.predict import workload
 from lib.predict.time_pacer import FirstPass, Pace, PacedEnsemble, Share, TimeOver
 from lib.predict.time_plan import Planner, worth
 from lib.predict.workload import enough_images, expected_windows, measured, warm
+from lib.session import Session
 from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,7 +298,7 @@ def test_fewer_images_are_whole_folds_apart_and_one_of_each_at_least(monkeypatch
     folds = pd.DataFrame({"image_id": [f"im{i}" for i in range(12)], "group": "g", "fold": [0, 1, 2] * 4})
     images = folds.assign(height=320, width=320, blank_share=0.0)
     monkeypatch.setattr(workload, "measured", lambda *_: [[0.01]])
-    groups = [Group(Windows(32, 0.0, 1.0, "constant", 0), Ensemble([Says(0.5)], CPU))] * 2
+    groups = [ScaleGroup(Windows(32, 0.0, 1.0, "constant", 0), Ensemble([Says(0.5)], CPU))] * 2
     turns = in_turns(folds)
     found = [enough_images(turns, images, groups, ["a", "b"], load(None, []), limit) for limit in (100, 10, 0)]
     assert found == [12, 5, 3]  # an image: 100 windows of two networks, 2 s
@@ -310,9 +310,9 @@ def test_images_are_counted_of_the_folds_that_have_members(monkeypatch, tmp_path
     folds = pd.DataFrame({"image_id": [f"im{i}" for i in range(12)], "group": "g", "fold": [0, 1, 2] * 4})
     monkeypatch.setattr(planning, "is_cached", lambda *_: False)
     monkeypatch.setattr(planning, "limit_key", lambda *_: "key")
-    monkeypatch.setattr(planning, "groups_of", lambda *_: [])
+    monkeypatch.setattr(planning, "scale_groups", lambda *_: [])
     monkeypatch.setattr(planning, "enough_images", lambda turns, *_: 2)
-    session = Session(load(None, ["--infer.time_limit", "9"]), None, Workspace(tmp_path), CPU, folds, folds)
+    session = Session(load(None, ["--infer.time_limit", "9"]), Workspace(tmp_path), folds, folds)
     part = SimpleNamespace(member=SimpleNamespace(fold=1, experiment="a"))
     assert list(planning.in_time(session, [part], None, False).folds["fold"]) == [1, 1]
     assert "of 2 of 4 images" in capsys.readouterr().out
@@ -320,8 +320,8 @@ def test_images_are_counted_of_the_folds_that_have_members(monkeypatch, tmp_path
 
 def test_windows_overlap_less_before_a_network_is_left_out(monkeypatch):
     images = pd.DataFrame({"image_id": ["a"], "height": 320, "width": 320, "blank_share": 0.0})
-    parts = [SimpleNamespace(member=SimpleNamespace(fold=fold, experiment="a"), system="a") for fold in (0, 1)]
-    groups = [Group(Windows(64, 0.5, 1.0, "gaussian", 0), Ensemble([Says(0.5), Says(0.5)], CPU))]
+    parts = [SimpleNamespace(member=SimpleNamespace(fold=fold, experiment="a"), model="a") for fold in (0, 1)]
+    groups = [ScaleGroup(Windows(64, 0.5, 1.0, "gaussian", 0), Ensemble([Says(0.5), Says(0.5)], CPU))]
     monkeypatch.setattr(planning, "measured", lambda *_: [[0.1], [0.1]])
     monkeypatch.setattr(planning, "first_windows", lambda *_: None)
     judge, config = SimpleNamespace(lifted=[0], score=lambda _: 0.5), load(None, [])

@@ -11,7 +11,7 @@ from torch import nn
 
 from lib.config import load
 from lib.decision.decision import Decision
-from lib.inference.multi_scale import Group
+from lib.inference.multi_scale import ScaleGroup
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Windows
 from lib.oof.evaluate import background_fill
@@ -54,8 +54,8 @@ def images(tmp_path):
     return [tmp_path / f"im{number}.png" for number in range(5)]
 
 
-def parts_of(nets):
-    return [SimpleNamespace(member=SimpleNamespace(fold=i, experiment="a"), system="a") for i in range(len(nets))]
+def checkpoints_of(nets):
+    return [SimpleNamespace(member=SimpleNamespace(fold=i, experiment="a"), model="a") for i in range(len(nets))]
 
 
 def answered(images, nets, limit, clock, classes=(), told=0.0, label=0, seconds=1.0, tta="none"):
@@ -64,13 +64,13 @@ def answered(images, nets, limit, clock, classes=(), told=0.0, label=0, seconds=
     if classes:
         options += ["--competition.classes", *classes, "--competition.background", "false"]
     config = load(None, options)
-    groups = [Group(Windows(WINDOW, 0.0, 1.0, "constant", 0.0), Ensemble(nets, CPU, tta=tta))]
+    groups = [ScaleGroup(Windows(WINDOW, 0.0, 1.0, "constant", 0.0), Ensemble(nets, CPU, tta=tta))]
     table = pd.DataFrame({"image_id": [path.stem for path in images], "height": SIZE, "width": SIZE})
     table["blank_share"], table["path"] = told, list(map(str, images))
     names = SimpleNamespace(channels=len(classes) or 1, label_names=classes or ("background", "light"))
     found, calls, planner = {}, [], None
     if limit:
-        planner = Planner(groups, parts_of(nets), config, table, limit, clock)
+        planner = Planner(groups, checkpoints_of(nets), config, table, limit, clock)
         views = len(groups[0].forward.views)
         fill = background_fill(names.channels, len(names.label_names), False, label)
         planner.follow(planner.plan_for(["a"], [[[seconds] * views for _ in nets]]), fill, label)
@@ -151,9 +151,9 @@ def test_the_network_of_the_first_pass_is_the_best_that_there_is_time_for(images
     clock = Clock()
     nets = [Takes(clock, 10.0), Takes(clock, 1.0)]
     config = load(None, ["--infer.overlap", "0"])
-    groups = [Group(Windows(WINDOW, 0.0, 1.0, "constant", 0.0), Ensemble(nets, CPU))]
+    groups = [ScaleGroup(Windows(WINDOW, 0.0, 1.0, "constant", 0.0), Ensemble(nets, CPU))]
     table = pd.DataFrame({"image_id": ["a"], "height": SIZE, "width": SIZE, "blank_share": 0.0})
     for limit, network in ((1000.0, 0), (100.0, 1), (5.0, 1)):
-        planner = Planner(groups, parts_of(nets), config, table, limit, clock)
+        planner = Planner(groups, checkpoints_of(nets), config, table, limit, clock)
         first = planner.follow(Plan(["a"], 0.0, [[[10.0], [1.0]]]), np.zeros(1))
         assert first.forward.network == network

@@ -48,7 +48,7 @@ def test_a_killed_05_goes_on_and_writes_the_same_bytes(trained, monkeypatch):
         predicted.append([source.image_id for source in sources])
         return real(sources, *rest)
 
-    monkeypatch.setattr(submit, "predict_together", together)
+    monkeypatch.setattr(submit, "predict_multi_scale", together)
     run("05_infer_ensemble", trained)
     calm = answers_of(trained)
     assert predicted == [["im6"], ["im7"]] and len(calm) > 100 and not list((work / "answers").iterdir())
@@ -60,22 +60,22 @@ def test_a_killed_05_goes_on_and_writes_the_same_bytes(trained, monkeypatch):
 
     (work / "manifests/05_infer_ensemble.json").unlink()
     (work / "submission.csv").unlink()
-    monkeypatch.setattr(submit, "predict_together", die)
+    monkeypatch.setattr(submit, "predict_multi_scale", die)
     with pytest.raises(Killed):
         run("05_infer_ensemble", trained)
     assert len(submissions(trained)) == 2, "the ledger and the first answer: nothing half-written"
     predicted.clear()
-    monkeypatch.setattr(submit, "predict_together", together)
+    monkeypatch.setattr(submit, "predict_multi_scale", together)
     run("05_infer_ensemble", trained)
     assert predicted == [["im7"]], "im6 was answered before"
     assert answers_of(trained) == calm and not list((work / "answers").iterdir())
 
     # With another decision or window, nothing that was kept is used.
     with pytest.raises(Killed):
-        monkeypatch.setattr(submit, "predict_together", die)
+        monkeypatch.setattr(submit, "predict_multi_scale", die)
         run("05_infer_ensemble", trained, "--infer.overlap", "0.25")
     predicted.clear()
-    monkeypatch.setattr(submit, "predict_together", together)
+    monkeypatch.setattr(submit, "predict_multi_scale", together)
     run("05_infer_ensemble", trained, "--infer.overlap", "0")
     assert predicted == [["im6"], ["im7"]]
 
@@ -89,7 +89,7 @@ def test_the_report_is_made_again_without_another_submission(trained, capsys, mo
     before, names = answers_of(trained), submissions(trained)
     oof = trained.parent / "work/report/oof.json"
     assert worst_drawn(oof) == 1
-    monkeypatch.setattr(submit, "predict_together", lambda *_: pytest.fail("no test image is predicted again"))
+    monkeypatch.setattr(submit, "predict_multi_scale", lambda *_: pytest.fail("no test image is predicted again"))
     capsys.readouterr()
     run("05_infer_ensemble", trained, "--report.pictures", "2")
     out = capsys.readouterr().out
