@@ -113,7 +113,7 @@ def test_05_looks_at_the_sample_before_it_predicts(monkeypatch, tmp_path):
     def check_sample():
         raise UserError("the sample asks for another image")
 
-    session = SimpleNamespace(competition=SimpleNamespace(check_sample=check_sample), workspace=None)
+    session = SimpleNamespace(competition=SimpleNamespace(check_sample=check_sample), workspace=None, config=None)
     monkeypatch.setattr(stage.ledger, "read", lambda _: None)
     monkeypatch.setattr(stage.Session, "open", lambda *_: session)
     with pytest.raises(UserError, match="the sample asks for another image"):

@@ -498,7 +498,7 @@ import faulthandler, gc, os, signal, threading, warnings
 warnings.simplefilter("ignore")
 faulthandler.enable()  # handlers run on the alternative stack from now on
 import torch
-from lib.inference.backends import Engine
+from lib.inference.backends.engines import Engine
 heard = []
 signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
 kept = []
