@@ -39,13 +39,13 @@ class Depth:
 
 # (images up to which a depth is used, depth): time grows with the number of images, so the look becomes coarser.
 DEPTHS = ((1_000, Depth(512, 500, 14, 12)), (20_000, Depth(256, 200, 10, 12)), (60_000, Depth(160, 100, 8, 6)))
-COARSEST = Depth(64, 64, 7, 4, layers=2, blur=1.3)
+COARSEST = Depth(80, 64, 7, 4, layers=2, blur=1.3)
 
 
 def depth_for(images: int) -> Depth:
     """
     >>> depth_for(240).side, depth_for(5_000).side, depth_for(192_000).side
-    (512, 256, 64)
+    (512, 256, 80)
     """
     return next((depth for most, depth in DEPTHS if images <= most), COARSEST)
 
