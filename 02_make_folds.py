@@ -112,10 +112,10 @@ def external_rows(external: list[str], pairs: list[tuple[str, str]], table: pd.D
     fold_of = dict(zip(table["image_id"], table["fold"], strict=True))
     sharing: dict[str, set[int]] = {name: set() for name in external}
     for a, b in pairs:
-        if b in sharing and fold_of[a] >= 0:
+        if b in sharing and fold_of[a] != tables.NOT_VALIDATED:
             sharing[b].add(fold_of[a])
     kept = [" ".join(map(str, sorted(sharing[name]))) for name in external]
-    return pd.DataFrame({"image_id": external, "group": external, "fold": -1, "kept_from": kept})
+    return pd.DataFrame({"image_id": external, "group": external, "fold": tables.NOT_VALIDATED, "kept_from": kept})
 
 
 def content_to_balance(ids: list[str], pixels: pd.DataFrame, competition: Competition, config) -> pd.DataFrame:

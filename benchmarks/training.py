@@ -142,7 +142,7 @@ class Bench:
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-        fold = min(set(folds["fold"]) - {-1})
+        fold = min(tables.validation_folds(folds["fold"]))
         tiles = training_tiles(workspace, folds, fold, config, competition)
         workers = loading_processes(config.train.workers, device)
         data = make_data(tiles, config, competition.channels, SEED, workers)

@@ -114,7 +114,7 @@ class Setting:
         """All that there are, once stage 2 is done."""
         workspace = Workspace(workspace_of(self.config()))
         table = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
-        return sorted(set(table["fold"]) - {-1})
+        return tables.validation_folds(table["fold"])
 
     def changes(self, options: Options) -> bool:
         """Whether `options` change anything. Raises UserError when the configuration rejects them."""

@@ -9,6 +9,7 @@ Class pixel counts stand in columns `px_<class name>`; `px_background` and `px_i
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pandas as pd
 from lib.errors import UserError
 from lib.organiser_text import tidy
 
+NOT_VALIDATED = -1  # `fold` of an image that every member trains on
+ANY_FOLD = -1  # `fold` of a pseudo-labeled tile that every member may train on
 IGNORE = 255  # label index of pixels that are neither trained on nor scored
 FULL = 254  # a stored tile of one class holds its share of every pixel: 0 … FULL, or IGNORE
 SEPARATORS = (";", "\t", "|")  # tried where commas part nothing
@@ -53,14 +56,14 @@ TILES = {
 FOLDS = {
     "image_id": ("str", "training image"),
     "group": ("str", "images of one group share a fold"),
-    "fold": ("int64", "validation fold; -1: always trained on"),
+    "fold": ("int64", f"validation fold; {NOT_VALIDATED}: always trained on"),
     "kept_from": ("str", "folds, with spaces between, that do not train on it: they validate on a copy"),
 }
 ADDED = ("content", "label")  # what tables of older versions lack: an empty text
 # A pseudo-labeled tile also says for which fold it may be used, and how confident it is.
 PSEUDO_TILES = {
     **TILES,
-    "fold": ("int64", "fold whose members may train on it; -1: any"),
+    "fold": ("int64", f"fold whose members may train on it; {ANY_FOLD}: any"),
     "confidence": ("float64", "as pseudo.confidence says, 0 to 1"),
 }
 
@@ -223,6 +226,15 @@ def check_folds(table: pd.DataFrame) -> None:
             f"folds: group {spread.index[spread > 1][0]!r} is in more than one fold, so validation would leak; "
             "mend the column that names the folds, or the groups"
         )
-    used = sorted(set(table["fold"].tolist()) - {-1})
+    used = validation_folds(table["fold"])
     if used != list(range(len(used))):
         raise UserError(f"folds: the folds in use are {used}; expected 0, 1, … without a gap")
+
+
+def validation_folds(fold: Iterable[int]) -> list[int]:
+    """The folds that images are validated in, in order. `fold`: of each image.
+
+    >>> validation_folds([1, NOT_VALIDATED, 0, 1])
+    [0, 1]
+    """
+    return sorted(set(fold) - {NOT_VALIDATED})

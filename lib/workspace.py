@@ -35,11 +35,11 @@ from lib.files import (
 from lib.stage import Stage, describe
 
 __all__ = [
-    "ALL", "Member", "Stage", "Workspace", "describe", "file_fingerprint", "member_name", "read_json",
+    "ALL_FOLDS", "Member", "Stage", "Workspace", "describe", "file_fingerprint", "member_name", "read_json",
     "replacing", "replacing_dir", "round_experiment", "short_hash", "stamp", "write_json", "write_table", "write_text",
 ]  # fmt: skip
 
-ALL = -2  # in place of a fold: trained on all images (-1 in folds.csv: never validated)
+ALL_FOLDS = -2  # the `fold` of a member that is trained on all images
 
 
 class Workspace:
@@ -75,7 +75,7 @@ class Workspace:
             here = []
             for done in self.runs.glob(f"{experiment}/{pattern}/done.json"):
                 fold, seed = done.parent.name.removeprefix("fold").split("_seed")
-                here.append(Member(experiment, ALL if of_all else int(fold), int(seed), done.parent))
+                here.append(Member(experiment, ALL_FOLDS if of_all else int(fold), int(seed), done.parent))
             if not here:
                 what, how = ("member of all images", " --train.folds all") if of_all else ("trained member", "")
                 raise UserError(
@@ -154,10 +154,10 @@ class Member:
 
 def member_name(fold: int, seed: int) -> str:
     """
-    >>> member_name(0, 42), member_name(ALL, 42)
+    >>> member_name(0, 42), member_name(ALL_FOLDS, 42)
     ('fold0_seed42', 'all_seed42')
     """
-    return f"{'all' if fold == ALL else f'fold{fold}'}_seed{seed}"
+    return f"{'all' if fold == ALL_FOLDS else f'fold{fold}'}_seed{seed}"
 
 
 def round_experiment(experiment: str, round_: int) -> str:

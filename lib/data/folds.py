@@ -10,6 +10,7 @@ import pandas as pd
 
 from lib.config.folds import Folds
 from lib.errors import UserError
+from lib.tables import NOT_VALIDATED
 
 ONE_GROUP = (
     "one image or one group cannot be validated: label more images, or check folds.group_column, folds.group_regex and "
@@ -125,7 +126,7 @@ def make_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.ndar
     if len(set(groups)) > 1:
         return assign_folds(groups, content, config)
     print(f"warning: every image gets fold -1 (never validated), because {ONE_GROUP}")
-    return np.full(len(groups), -1)
+    return np.full(len(groups), NOT_VALIDATED)
 
 
 def assign_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.ndarray:
@@ -154,7 +155,7 @@ def assign_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.nd
         filled[fold] += weight[name]
         fold_of[name] = fold
     folds = fold_of[group]
-    return np.where(folds == 0, 0, -1) if config.scheme == "holdout" else folds
+    return np.where(folds == 0, 0, NOT_VALIDATED) if config.scheme == "holdout" else folds
 
 
 def check_counts(groups: int, config: Folds) -> None:

@@ -10,7 +10,7 @@ from lib.config import Config
 from lib.config.load import workspace_of
 from lib.data.folds import ONE_GROUP, check_counts, column_of, folds_of_column, name_groups
 from lib.errors import UserError
-from lib.tables import check_folds
+from lib.tables import check_folds, validation_folds
 from lib.workspace import Workspace
 
 
@@ -38,7 +38,7 @@ def folds_asked(config: Config, competition: Competition, ids: list[str], groups
     if config.folds.scheme == "column":
         fold = folds_of_column(competition.metadata, config.folds.column, ids)
         check_folds(pd.DataFrame({"image_id": ids, "group": groups, "fold": fold}))
-        return sorted(set(fold.tolist()) - {-1})
+        return validation_folds(fold.tolist())
     if len(set(groups)) == 1:
         return []
     check_counts(len(set(groups)), config.folds)

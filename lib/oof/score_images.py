@@ -40,7 +40,7 @@ def in_turns(folds: pd.DataFrame) -> pd.DataFrame:
 
 
 def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
-    """(image id, path) of a fold's validation images; none for a member of `ALL` images."""
+    """(image id, path) of a fold's validation images; none for a member of all images."""
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py").set_index("image_id")
     return [(i, images.loc[i, "path"]) for i in folds.loc[folds["fold"] == fold, "image_id"]]
 

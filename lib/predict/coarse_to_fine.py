@@ -24,6 +24,7 @@ from lib.inference.sliding_window import Block, Windows, count_windows, predict
 from lib.inference.sources import limits_of
 from lib.oof.evaluate import background_fill
 from lib.session import Session
+from lib.tables import NOT_VALIDATED, validation_folds
 from lib.workspace import file_fingerprint, read_json, short_hash, write_table
 
 CELLS = 2048  # along an image's longest side, in which regions are noted
@@ -100,7 +101,7 @@ def write_objects(session: Session, path: Path) -> int:
     if path.exists():
         read_boxes(path)
     finders = finders_of(session)
-    judged = set(session.folds.loc[session.folds["fold"] >= 0, "image_id"])
+    judged = set(session.folds.loc[session.folds["fold"] != NOT_VALIDATED, "image_id"])
     lost = rows[(rows["split"] == "train") & ~rows["image_id"].isin(judged)]
     external = lost["source"].isin({source.name for source in config.competition.external})
     if not external.all():
@@ -108,7 +109,7 @@ def write_objects(session: Session, path: Path) -> int:
             f"training image {lost.loc[~external, 'image_id'].iloc[0]} is in no fold, so that every member has seen "
             "it; folds.scheme kfold gives each image to one"
         )
-    if unfound := set(session.folds["fold"]) - {-1} - {part.member.fold for part in finders}:
+    if unfound := set(validation_folds(session.folds["fold"])) - {part.member.fold for part in finders}:
         raise UserError(f"infer.coarse: {config.infer.coarse} has no member of fold {min(unfound)}; train it for all")
     if len(lost):
         print(f"warning: no boxes are written of {len(lost)} external images, which no member may look at; add theirs")

@@ -151,7 +151,7 @@ def fold_counts(config: Config, competition: Competition) -> tuple[int, float]:
     every = folds.k
     if folds.scheme == "column" and folds.column in competition.metadata:
         fold = folds_of_column(competition.metadata, folds.column, competition.ids("train"))
-        every = max(1, len(set(fold.tolist()) - {-1}))
+        every = max(1, len(tables.validation_folds(fold.tolist())))
     chosen = [fold for fold in config.train.folds if fold != "all"]
     scored = len(chosen) if config.train.folds else every
     return scored, min(1.0, scored / every)

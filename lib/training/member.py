@@ -25,7 +25,7 @@ from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
 from lib.training.loader import Data
 from lib.training.losses import build_loss
 from lib.training.trainer import Trainer
-from lib.workspace import ALL, Member, Workspace, read_json, round_experiment
+from lib.workspace import ALL_FOLDS, Member, Workspace, read_json, round_experiment
 
 
 def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
@@ -82,7 +82,7 @@ def difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
 
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
     """Tiles that a member of `fold` trains on: other folds' and external images, and pseudo-labels meant for it. One of
-    `ALL` images takes every fold's: of a tile so many labels, whose mean is the ensemble's.
+    `ALL_FOLDS` takes every fold's: of a tile so many labels, whose mean is the ensemble's.
 
     Adds columns `folder` (where paths start), `group`, `pseudo`, `soft` (label), `weight` and `object`, and, where
     that is asked for, `difficulty`. Raises UserError when none is left.
@@ -93,7 +93,7 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
     if unknown:
         raise UserError(f"{workspace.folds} lacks image {unknown[0]!r} of {workspace.tiles}; run 02_make_folds.py")
     copies = folds.loc[[str(fold) in kept.split() for kept in folds["kept_from"]], "image_id"]
-    if fold != ALL:
+    if fold != ALL_FOLDS:
         tiles = tiles[(tiles["image_id"].map(fold_of) != fold) & ~tiles["image_id"].isin(copies)]
     if tiles.empty:
         raise UserError(
@@ -120,7 +120,7 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
         folder = workspace.pseudo_dir(config.train.round)
         extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
         # None perhaps: then another table's column would add its rows.
-        extra = extra if fold == ALL else extra[extra["fold"].isin([fold, -1])]
+        extra = extra if fold == ALL_FOLDS else extra[extra["fold"].isin([fold, tables.ANY_FOLD])]
         extra = extra.assign(
             folder=str(folder), pseudo=True, soft=True, weight=config.pseudo.weight, group=extra["image_id"]
         )

@@ -7,6 +7,7 @@ from statistics import mean
 
 from lib.config import Config
 from lib.stage import trained_file
+from lib.tables import ANY_FOLD
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment
 
 TRAINED = ("done.json", "trained.json")  # files of members that 04's manifest names
@@ -16,7 +17,7 @@ def labelers(member_folds: list[int], source: str) -> tuple[list[int], list[list
     """For whom labels are made, and by which members (positions in `member_folds`).
 
     `per_fold`: a fold's labels come only from its own members, which never saw its validation images.
-    `ensemble`: from all members, for any fold (-1).
+    `ensemble`: from all members, for any fold (`ANY_FOLD`).
 
     >>> labelers([0, 0, 1], "per_fold")
     ([0, 1], [[0, 1], [2]])
@@ -24,7 +25,7 @@ def labelers(member_folds: list[int], source: str) -> tuple[list[int], list[list
     ([-1], [[0, 1, 2]])
     """
     if source == "ensemble":
-        return [-1], [list(range(len(member_folds)))]
+        return [ANY_FOLD], [list(range(len(member_folds)))]
     folds = sorted(set(member_folds))
     return folds, [[i for i, fold in enumerate(member_folds) if fold == wanted] for wanted in folds]
 

@@ -15,10 +15,11 @@ from lib.errors import UserError
 from lib.session import Session
 from lib.stages import member_stage
 from lib.system.device import machine_of
+from lib.tables import validation_folds
 from lib.training.distributed import ProcessGroup
 from lib.training.member import member_inputs
 from lib.training.train_member import TrainingJob
-from lib.workspace import ALL, Member, Workspace, read_json, round_experiment, short_hash
+from lib.workspace import ALL_FOLDS, Member, Workspace, read_json, round_experiment, short_hash
 
 EPOCHS_KEPT = 4  # checkpoints of the only member that time is left for
 
@@ -26,14 +27,14 @@ EPOCHS_KEPT = 4  # checkpoints of the only member that time is left for
 def requested_members(session: Session) -> list[Member]:
     """The members that `train.folds` and `train.seeds` ask for, seed by seed. Raises UserError on an unknown fold."""
     train, workspace = session.config.train, session.workspace
-    known = sorted(set(session.folds["fold"].tolist()) - {-1})
+    known = validation_folds(session.folds["fold"].tolist())
     unknown = sorted(set(train.folds) - {*known, "all"})
     if unknown:
         raise UserError(f"train.folds names fold {unknown[0]}, but {workspace.folds} has {known}")
     if not known and set(train.folds) != {"all"}:
         raise UserError(f"{workspace.folds} has no fold to validate on: {ONE_GROUP}")
     experiment = round_experiment(train.experiment, train.round)
-    folds = [ALL if fold == "all" else fold for fold in train.folds or known]
+    folds = [ALL_FOLDS if fold == "all" else fold for fold in train.folds or known]
     return [
         Member(experiment, fold, seed, workspace.member_dir(experiment, fold, seed))
         for seed in train.seeds for fold in folds
@@ -64,7 +65,7 @@ def training_jobs(
         if len(budget.members) == 1 < len(members):
             update["checkpoints"] = max(EPOCHS_KEPT, session.config.train.checkpoints)
             print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.checkpoints epochs")
-        if member.fold == ALL:
+        if member.fold == ALL_FOLDS:
             update |= trained_alike(member, session.workspace, update["member_limit"])
         train = session.config.train.model_copy(update=update)
         own = session.with_config(session.config.model_copy(update={"train": train}))
@@ -75,7 +76,7 @@ def _budget(
     session: Session, members: list[Member], scoring_time: Callable[[Session, int], float], started: float
 ) -> Budget:
     config, workspace = session.config, session.workspace
-    scoring = scoring_time(session, max(member.fold for member in members))  # members of `ALL` images are not scored
+    scoring = scoring_time(session, max(member.fold for member in members))  # members of all images are not scored
     inputs = member_inputs(workspace, config)
     made_from = [member_stage(member, config, workspace, inputs).now for member in members]
     return Budget(config, workspace, members, scoring, started, [*made_from, machine_of(session.device)])
@@ -98,8 +99,8 @@ def fitting(members: list[Member], limit: float, overhead: float, shortest: floa
 def with_judges(members: list[Member], workspace: Workspace) -> list[Member]:
     """The members without those of all images that no fold's member of their seed, trained or to be trained, judges;
     all of them where none would be left."""
-    judged = {member.seed for member in members if member.fold != ALL}
-    kept = [m for m in members if m.fold != ALL or m.seed in judged or folds_members(m, workspace)]
+    judged = {member.seed for member in members if member.fold != ALL_FOLDS}
+    kept = [m for m in members if m.fold != ALL_FOLDS or m.seed in judged or folds_members(m, workspace)]
     return kept or members
 
 
@@ -170,7 +171,7 @@ class Budget:
     def _facts(self, member: Member) -> dict:
         """What a member that was trained in the time it was given says; empty where it was not, or by other options."""
         given, begun = self.given[member.name], read_json(member.path / "begun.json", {})
-        ours = member.fold == ALL or begun.get("option train.member_limit", given) == given
+        ours = member.fold == ALL_FOLDS or begun.get("option train.member_limit", given) == given
         return read_json(member.path / "done.json", {}) if given and ours else {}
 
     def _write(self, given: dict[str, float]) -> None:

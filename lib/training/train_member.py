@@ -21,7 +21,7 @@ from lib.training.distributed import ProcessGroup
 from lib.training.member import make_data, make_trainer, member_inputs, pretraining, training_tiles
 from lib.training.member_folder import begin, note_training, place_of, take_place
 from lib.training.trainer import Trainer
-from lib.workspace import ALL, Member, write_json
+from lib.workspace import ALL_FOLDS, Member, write_json
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def run_training(job: TrainingJob, evaluate: Evaluate) -> dict:
     trainers = [trainer]
     if first_part is not None:
         trainers.append(first_part.run(trainer, member, channels, job.remaining))
-    is_scored = member.fold != ALL
+    is_scored = member.fold != ALL_FOLDS
     if not processes.is_main:  # the main process broadcasts its score
         trainer.run((lambda network: 0.0) if is_scored else None, job.remaining)
         return {}

@@ -15,7 +15,7 @@ from lib.config import load
 from lib.errors import UserError
 from lib.report.stale import outdated
 from lib.training.member import training_tiles
-from lib.workspace import ALL, Workspace
+from lib.workspace import ALL_FOLDS, Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +40,7 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
         run(stage, tiny, *flags)
     out = capsys.readouterr().out
     assert "base-r1/all_seed42: all images, so no OOF score of its own" in out
-    member = workspace.member_dir("base-r1", ALL, 42)
+    member = workspace.member_dir("base-r1", ALL_FOLDS, 42)
     done = json.loads((member / "done.json").read_text())
     assert member.name == "all_seed42" and done["score"] is None and done["steps"] > 0
     assert not (member / "best_weights.pt").exists(), "nothing to choose the best by"
@@ -50,7 +50,7 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
 
     config, competition = load(tiny, ["--train.round", "1"]), Competition(load(tiny).competition)
     folds = tables.read(workspace.folds, tables.FOLDS, "02")
-    own, *rest = (training_tiles(workspace, folds, fold, config, competition) for fold in (ALL, 0, 1))
+    own, *rest = (training_tiles(workspace, folds, fold, config, competition) for fold in (ALL_FOLDS, 0, 1))
     true = own[~own["pseudo"]]
     assert set(true["image_id"]) == {f"im{i}" for i in range(6)} and len(true) == len(set(true["tile_id"]))
     assert all(0 < len(set(tiles.loc[~tiles["pseudo"], "image_id"])) < 6 for tiles in rest)
