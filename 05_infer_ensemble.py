@@ -27,7 +27,7 @@ STARTED = time.monotonic()  # the imports below take their seconds, too
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config
 from lib.decision.constant import best_constant, warning_of
-from lib.decision.fit import Fitted, Fitting, check_decide, fit_ensemble, judge_of, needs_maps, without_idle
+from lib.decision.fit import Fitted, Fitting, check_decide, fit_ensemble, mixture_scorer, needs_maps, without_idle
 from lib.errors import run_script
 from lib.imaging.roi import check_boxes
 from lib.inference.backends.engines import Engine
@@ -143,8 +143,8 @@ def answer_images(
     groups = scale_groups(session, parts, engine, per_model=decision.mix is not None)
     planner = None
     if config.infer.time_limit:
-        judge = judge_of(oof, fitted, config)
-        planner = planned(groups, parts, systems, judge, session, engine, test, laps.started)
+        scorer = mixture_scorer(oof, fitted, config)
+        planner = planned(groups, parts, systems, scorer, session, engine, test, laps.started)
     laps.end("networks and plan")
     written = with_codecs_suffix(workspace.submissions / f".{os.getpid()}.csv", config.competition)
     made_of = [stage.now, asdict(decision), [repr(group.windows) for group in groups], repr(engine)]

@@ -1,11 +1,10 @@
-"""Gates and factors of classes, fitted on whole maps: what each class's value changes is counted exactly.
+"""Gates and factors of classes, fitted on whole maps: the effect of every class's value is counted exactly.
 
-A pass over the maps counts, for a state of all classes' values, what every other value of each single class would make
-of every image. So the best change of one class is known exactly, however few pixels decide it. Changes of several
-classes at once are tried on the same counts, which are then only near the truth, and are kept where the next pass over
-the maps confirms them.
+A pass over the maps takes a state, which is one value for each class. It counts what any other value of any single
+class would change in every image. The best change of one class is therefore known exactly, however few pixels decide
+it. Changes of several classes at once are estimated from the same counts, and kept where the next pass confirms them.
 
-Memory: of each image the rows that occur (class, other class, value, whose truth it is); never a map.
+Memory: for each image, the combinations of class, other class, value and truth that occur; never a map.
 """
 
 from __future__ import annotations
@@ -19,45 +18,51 @@ import numpy as np
 
 from lib.competition import metrics
 from lib.config.competition import Competition
-from lib.decision.ensemble_weights import Mix
+from lib.decision.ensemble_weights import EnsembleWeights
+from lib.decision.search import MIN_GAIN, search_in_passes
 
-ROUNDS = 6  # passes over the maps, at most
-GAIN = 1e-6  # of a score, that is no chance of rounding
-TOGETHER = 2**22  # images x classes x states that one pass counts
-CHUNK = 2**18  # pixels looked at together
+CLASS_PASSES = 6  # rounds of passes over the maps, at most
+COUNTS_PER_PASS = 2**22  # images x classes x states that one pass counts
+
+Affected = tuple[int, np.ndarray, np.ndarray, np.ndarray]
+"""(label, the pixels that depend on its value (P,) bool, their labels without it, the index of the value from which on
+they have it)"""
 
 
-class State(NamedTuple):
-    """What a pass counts: the mixture, gates that are fixed already, and the place of each class's value in the
-    grid."""
+class ClassState(NamedTuple):
+    """What a pass counts: the ensemble's weights, gates that are already fixed, and the index of each class's value."""
 
-    mix: Mix | None
+    mix: EnsembleWeights | None
     gates: tuple[float, ...] | None
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
 
-class Space(Protocol):
-    """Values of classes in a grid of `values`, from which on a pixel goes to the class; `neutral`: the place of the one
-    that changes nothing."""
+class ValueGrid(Protocol):
+    """The `values` that a class may take, in an order in which a pixel that has the class keeps it at all later values.
+
+    `neutral` is the index of the value that changes nothing.
+    """
 
     values: np.ndarray
     neutral: int
 
-    def sure(self, probs: np.ndarray, presence: np.ndarray, states: list[State]) -> np.ndarray:
-        """Pixels (P,) of probabilities and presences (K, P) that no value of any class would change."""
+    def unaffected(self, probs: np.ndarray, presence: np.ndarray, states: list[ClassState]) -> np.ndarray:
+        """Pixels (P,) bool that no value of any class would change; `probs` and `presence` are (K, P)."""
 
-    def looks(
-        self, probs: np.ndarray, presence: np.ndarray, places: tuple[int, ...]
-    ) -> tuple[np.ndarray, Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]]:
-        """The decided labels (P,); and for each class that has a value: (label, which pixels depend on it (P,), their
-        label without it, the place in the grid from which on they have it)."""
+    def affected(
+        self, probs: np.ndarray, presence: np.ndarray, indices: tuple[int, ...]
+    ) -> tuple[np.ndarray, Iterator[Affected]]:
+        """The labels (P,) that are decided with the values at `indices`, and the affected pixels of each class."""
 
 
 @dataclass(frozen=True)
-class Moves:
-    """`counts` (N, C, 3) of a state; and in R rows how many `pixels` of an `image` are of the `label` where its value's
-    place is `step` at least, and of the `other` label below. `kind`: 1 where `label` is their truth, 2 where `other`
-    is."""
+class ValueChanges:
+    """The counts of one state, and what other values of its classes would change.
+
+    `counts` (N, C, 3) are the state's own. Each of R rows says: `pixels` of an `image` have the `label` where the index
+    of its value is `step` or more, and the `other` label below. `kind` is 1 where `label` is their truth, 2 where
+    `other` is, else 0.
+    """
 
     counts: np.ndarray
     image: np.ndarray
@@ -67,26 +72,27 @@ class Moves:
     step: np.ndarray
     pixels: np.ndarray
 
-    def of(self, label: int, chosen: np.ndarray) -> Moves:
-        """The rows of one label and of the chosen images (N,)."""
-        here = (self.label == label) & chosen[self.image]
-        return Moves(self.counts, *(column[here] for column in list(vars(self).values())[1:]))
+    def of(self, label: int, chosen: np.ndarray) -> ValueChanges:
+        """The rows of one label and of the chosen images, (N,) bool."""
+        rows = (self.label == label) & chosen[self.image]
+        return ValueChanges(self.counts, *(column[rows] for column in list(vars(self).values())[1:]))
 
-    def changes(self, place: int, steps: int) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-        """Of one label's rows: their images (M,), and how each of the values changes the images' counts (M, C, 3),
-        where the value now is at `place`."""
-        images, at = np.unique(self.image, return_inverse=True)
+    def changes(self, index: int, steps: int) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+        """For rows of one label: their images (M,), and the change of these images' counts (M, C, 3) for each of the
+        `steps` values in turn, where the value now is the one at `index`."""
+        images, position = np.unique(self.image, return_inverse=True)
         change = np.zeros((len(images), *self.counts.shape[1:]), np.int64)
 
         def add(rows: np.ndarray, sign: int) -> None:
-            image, label, other, pixels = at[rows], self.label[rows], self.other[rows], sign * self.pixels[rows]
+            image, label, other = position[rows], self.label[rows], self.other[rows]
+            pixels = sign * self.pixels[rows]
             np.add.at(change, (image, label, 2), pixels)
             np.add.at(change, (image, other, 2), -pixels)
             np.add.at(change, (image, label, 0), pixels * (self.kind[rows] == 1))
             np.add.at(change, (image, other, 0), -pixels * (self.kind[rows] == 2))
 
         def each() -> Iterator[np.ndarray]:
-            add(np.flatnonzero(self.step <= place), -1)
+            add(np.flatnonzero(self.step <= index), -1)
             for step in range(steps):
                 add(np.flatnonzero(self.step == step), 1)
                 yield change.copy()
@@ -94,138 +100,126 @@ class Moves:
         return images, each()
 
 
-class Pass:
-    """Counts one image's `states` of a `space` of values, of `n` labels.
+class ImageCounter:
+    """Counts the value changes of several `states` in one image, block by block, for `n` labels.
 
-    `blend(bins, mix, gates)`: probabilities and presences (K, P) of pixels.
+    `blend(probs_u8, mix, gates)` returns probabilities and presences (K, P) of pixels.
     """
 
-    def __init__(self, blend: Callable, space: Space, states: list[State], n: int):
-        self.blend, self.space, self.states, self.n = blend, space, states, n
-        self.shape = n, n, 3, len(space.values)
+    def __init__(self, blend: Callable, grid: ValueGrid, states: list[ClassState], n: int):
+        self.blend, self.grid, self.states, self.n = blend, grid, states, n
+        self.shape = n, n, 3, len(grid.values)
         self.cells = np.zeros((len(states), np.prod(self.shape)), np.int64)
         self.counts = np.zeros((len(states), n, 3), np.int64)
-        self.alike: dict[tuple, list[int]] = {}
-        for place, state in enumerate(states):
-            self.alike.setdefault((state.mix, state.gates), []).append(place)
+        self.same_blend: dict[tuple, list[int]] = {}
+        for i, state in enumerate(states):
+            self.same_blend.setdefault((state.mix, state.gates), []).append(i)
 
-    def add(self, bins: np.ndarray, truth: np.ndarray) -> None:
-        """A block's bins (S, K, P) and truth (P,)."""
-        for (mix, gates), own in self.alike.items():
-            probs, presence = self.blend(bins, mix, gates)
-            sure = self.space.sure(probs, presence, [self.states[place] for place in own])
-            self.counts[own] += _counts(truth[sure], probs[:, sure].argmax(0), self.n)
-            probs, presence, unsure = probs[:, ~sure], presence[:, ~sure], truth[~sure]
-            for place in own:
-                labels, found = self.space.looks(probs, presence, self.states[place].places)
-                self.counts[place] += _counts(unsure, labels, self.n)
-                for label, depends, other, step in found:
-                    true, other = unsure[depends], other[depends]
+    def add(self, probs_u8: np.ndarray, truth: np.ndarray) -> None:
+        """Count a block: the models' probabilities (S, K, P) uint8 and the truth (P,)."""
+        for (mix, gates), members in self.same_blend.items():
+            probs, presence = self.blend(probs_u8, mix, gates)
+            fixed = self.grid.unaffected(probs, presence, [self.states[i] for i in members])
+            self.counts[members] += class_counts(truth[fixed], probs[:, fixed].argmax(0), self.n)
+            probs, presence, open_truth = probs[:, ~fixed], presence[:, ~fixed], truth[~fixed]
+            for i in members:
+                labels, affected = self.grid.affected(probs, presence, self.states[i].indices)
+                self.counts[i] += class_counts(open_truth, labels, self.n)
+                for label, depends, other, step in affected:
+                    true, other = open_truth[depends], other[depends]
                     kind = np.where(true == label, 1, np.where(true == other, 2, 0))
-                    flat = np.ravel_multi_index((label, other.astype(np.int64), kind, step[depends]), self.shape)
-                    self.cells[place] += np.bincount(flat, minlength=self.cells.shape[1])
+                    cell = np.ravel_multi_index((label, other.astype(np.int64), kind, step[depends]), self.shape)
+                    self.cells[i] += np.bincount(cell, minlength=self.cells.shape[1])
 
-    def rows(self, place: int) -> np.ndarray:
-        """The cells of a state that are not empty, and their pixels, (2, R)."""
-        full = np.flatnonzero(self.cells[place])
-        return np.stack([full, self.cells[place][full]])
+    def rows(self, i: int) -> np.ndarray:
+        """The cells of state i that are not empty, and their pixels, (2, R)."""
+        full = np.flatnonzero(self.cells[i])
+        return np.stack([full, self.cells[i][full]])
 
 
-def count_moves(
-    images: Iterable[Iterable[tuple[np.ndarray, np.ndarray]]], blend: Callable, space: Space, states: list[State],
-    n: int,
-) -> list[Moves]:  # fmt: skip
-    """One pass over the maps; `images`: for each, its blocks' bins and truth; the rest as `Pass` takes it."""
+def count_value_changes(
+    images: Iterable[Iterable[tuple[np.ndarray, np.ndarray]]], blend: Callable, grid: ValueGrid,
+    states: list[ClassState], n: int,
+) -> list[ValueChanges]:  # fmt: skip
+    """One pass over the maps, for all `states`. `images`: each image's blocks, as `ImageCounter.add` takes them."""
     rows, counts = [[] for _ in states], [[] for _ in states]
-    for i, blocks in enumerate(images):
-        one = Pass(blend, space, states, n)
-        for bins, truth in blocks:
-            one.add(bins, truth)
-        for place in range(len(states)):
-            own = one.rows(place)
-            rows[place].append(np.concatenate([np.full((1, own.shape[1]), i), own]))
-            counts[place].append(one.counts[place])
-    made, shape = [], (n, n, 3, len(space.values))
-    for own, total in zip(rows, counts, strict=True):
-        image, cell, pixels = np.concatenate(own, 1)
-        made.append(Moves(np.array(total), image, *np.unravel_index(cell, shape), pixels))
-    return made
+    for number, blocks in enumerate(images):
+        counter = ImageCounter(blend, grid, states, n)
+        for probs_u8, truth in blocks:
+            counter.add(probs_u8, truth)
+        for i in range(len(states)):
+            found = counter.rows(i)
+            rows[i].append(np.concatenate([np.full((1, found.shape[1]), number), found]))
+            counts[i].append(counter.counts[i])
+    changes, shape = [], (n, n, 3, len(grid.values))
+    for parts, total in zip(rows, counts, strict=True):
+        image, cell, pixels = np.concatenate(parts, 1)
+        changes.append(ValueChanges(np.array(total), image, *np.unravel_index(cell, shape), pixels))
+    return changes
 
 
-def _counts(truth: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
-    """(n, 3) of pixels (P,)"""
-    sides = truth[truth == labels], truth, labels
-    return np.stack([np.bincount(side, minlength=n) for side in sides], -1)
+def class_counts(truth: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+    """(n, 3): pixels of each label in the intersection, the truth (P,) and the decided `labels` (P,)."""
+    return np.stack([np.bincount(side, minlength=n) for side in (truth[truth == labels], truth, labels)], -1)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Some `images` (N,) bool, on which values of a `space` are judged; `labels`: those that have values."""
+class ClassObjective:
+    """The score of class values on the chosen `images` (N,) bool; `labels`: those that have a value."""
 
     images: np.ndarray
-    space: Space
+    grid: ValueGrid
     labels: range
     config: Competition
 
-    def score(self, counts: np.ndarray) -> float:
+    def score(self, changes: ValueChanges) -> float:
+        return self._score_of(changes.counts)
+
+    def _score_of(self, counts: np.ndarray) -> float:
         """The metric of counts (N, C, 3) of all images."""
         return metrics.score(self.config, counts[self.images])
 
-    def best_place(self, moves: Moves, counts: np.ndarray, label: int, place: int) -> tuple[float, int]:
-        """(score, place in the grid) of the label's best value, where `counts` (N, C, 3) are what it changes and it now
-        is at `place`; of a plateau the value nearest to the neutral one."""
-        images, changes = moves.of(label, self.images).changes(place, len(self.space.values))
+    def best_value(self, changes: ValueChanges, counts: np.ndarray, label: int, index: int) -> tuple[float, int]:
+        """(score, index) of the label's best value, where it now is the one at `index` and `counts` (N, C, 3) are those
+        that a new value changes. Of equally good values, the one nearest to the neutral value."""
+        images, each = changes.of(label, self.images).changes(index, len(self.grid.values))
         if not len(images):
-            return -np.inf, place
-        still = self.images.copy()
-        still[images] = False
-        score = metrics.changing(self.config, counts[still])
-        scores = np.array([score(np.maximum(counts[images] + each, 0)) for each in changes])
+            return -np.inf, index
+        unchanged = self.images.copy()
+        unchanged[images] = False
+        score = metrics.changing(self.config, counts[unchanged])
+        scores = np.array([score(np.maximum(counts[images] + change, 0)) for change in each])
         top = np.flatnonzero(scores >= scores.max() - 1e-9)
-        best = top[np.argmin(np.abs(top - self.space.neutral))]
+        best = top[np.argmin(np.abs(top - self.grid.neutral))]
         return float(scores[best]), int(best)
 
-    def next_states(self, moves: Moves, state: State) -> list[State]:
+    def proposals(self, state: ClassState, changes: ValueChanges) -> list[ClassState]:
         """The state with the changes of all classes that gain, and that with the best change of one class; none where
         nothing gains."""
-        start, gains = self.score(moves.counts), {}
+        start, gains = self._score_of(changes.counts), {}
         for label in self.labels:
-            score, place = self.best_place(moves, moves.counts, label, state.places[label])
-            if score > start + GAIN:
-                gains[label] = score, place
+            score, index = self.best_value(changes, changes.counts, label, state.indices[label])
+            if score > start + MIN_GAIN:
+                gains[label] = score, index
         if not gains:
             return []
         order = sorted(gains, key=lambda label: -gains[label][0])
-        single, places, working, reached = list(state.places), list(state.places), moves.counts.copy(), start
+        single, several = list(state.indices), list(state.indices)
+        counts, reached = changes.counts.copy(), start
         single[order[0]] = gains[order[0]][1]
         for label in order:
-            score, place = self.best_place(moves, working, label, state.places[label])
-            if score > reached + GAIN:
-                images, changes = moves.of(label, self.images).changes(state.places[label], len(self.space.values))
-                working[images] += next(islice(changes, place, None))
-                reached, places[label] = score, place
-        return list(dict.fromkeys(state._replace(places=tuple(one)) for one in (places, single)))
+            score, index = self.best_value(changes, counts, label, state.indices[label])
+            if score > reached + MIN_GAIN:
+                images, each = changes.of(label, self.images).changes(state.indices[label], len(self.grid.values))
+                counts[images] += next(islice(each, index, None))
+                reached, several[label] = score, index
+        return list(dict.fromkeys(state._replace(indices=tuple(found)) for found in (several, single)))
 
 
-def search(
-    count: Callable[[list[State]], list[Moves]], starts: list[list[State]], choices: list[Choice]
-) -> list[tuple[int, ...]]:
-    """The places of all classes' values that score best on each of the choices of images.
-
-    `starts`: states of each choice, from which the best one is searched; all choices share the passes of `count`.
-    """
-    best: list[tuple[float, State]] = [(-np.inf, own[0]) for own in starts]
-    waiting, n = [list(own) for own in starts], len(starts[0][0].places)
-    together = max(1, TOGETHER // max(1, choices[0].images.size * n))
-    for turn in range(ROUNDS):
-        asked = list(dict.fromkeys(state for own in waiting for state in own))
-        wanted: list[list[State]] = [[] for _ in waiting]
-        for first in range(0, len(asked), together):
-            some = asked[first : first + together]
-            for state, moves in zip(some, count(some), strict=True):
-                for i, choice in enumerate(choices):
-                    if state in waiting[i] and (here := choice.score(moves.counts)) > best[i][0] + GAIN:
-                        best[i] = here, state
-                        wanted[i] = choice.next_states(moves, state) if turn + 1 < ROUNDS else []
-        waiting = wanted
-    return [state.places for _, state in best]
+def search_values(
+    count: Callable[[list[ClassState]], list[ValueChanges]], starts: list[list[ClassState]],
+    objectives: list[ClassObjective],
+) -> list[tuple[int, ...]]:  # fmt: skip
+    """The indices of the classes' values that score best, for each objective, as `search_in_passes` finds them."""
+    per_pass = max(1, COUNTS_PER_PASS // max(1, objectives[0].images.size * len(starts[0][0].indices)))
+    return [state.indices for state in search_in_passes(count, starts, objectives, CLASS_PASSES, per_pass)]

@@ -1,4 +1,4 @@
-"""The best answer without any network, one label everywhere, and whether the ensemble is better than that."""
+"""The best constant answer (one label everywhere), and a warning where the ensemble is no better."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 
 from lib.competition import metrics
 from lib.config.competition import Competition
-from lib.decision.decision import GAIN
+from lib.decision.decision import SCORE_ROUNDING
 from lib.decision.fit import Fitted
 
 
 @dataclass(frozen=True)
 class Constant:
-    """`label`: the index that every pixel of every image gets; `score`: what that scores on out-of-fold images."""
+    """`label` is the index that every pixel of every image gets; `score` is its score on all out-of-fold images."""
 
     label: int
     score: float
 
 
 def best_constant(counts: np.ndarray, config: Competition) -> Constant:
-    """The best one on images with the given counts (N, n, 3), of which only the truth is used; of equals the first."""
+    """The best constant answer for images with counts (N, n, 3), of which only the truth is used."""
     truth, scores = counts[..., 1], []
     for label in range(truth.shape[1]):
         answer = np.zeros_like(counts)
@@ -33,23 +33,23 @@ def best_constant(counts: np.ndarray, config: Competition) -> Constant:
 
 
 def warning_of(constant: Constant, fitted: Fitted, config: Competition) -> str:
-    """The sentence for a decision that scores no better than the best constant answer; else empty.
+    """A sentence where the decision scores no better than the best constant answer, else an empty text.
 
-    Compared is the score on images that the decision was not fitted on, where there is one.
+    The decision's cross-fitted score is compared, where there is one.
     """
     crossed, decision = fitted.crossed, fitted.decision
     score = decision.score if crossed is None else decision.cross_score
-    if score > constant.score + GAIN:
+    if score > constant.score + SCORE_ROUNDING:
         return ""
     metric = metrics.metric_of(config)
     name = getattr(metric, "stand_in", config.metric)
     by = f", fitted on {crossed.by}" if crossed else ""
     names = (["background"] if config.background else []) + config.classes
     empty = config.background and constant.label == 0
-    what = "an empty answer (no object in any image)" if empty else f"{names[constant.label]!r} at every pixel"
-    so = ", so answers are left empty" if config.background and not fitted.counts[:, 1:, 2].any() else ""
+    answer = "an empty answer (no object in any image)" if empty else f"{names[constant.label]!r} at every pixel"
+    consequence = ", so answers are left empty" if config.background and not fitted.counts[:, 1:, 2].any() else ""
     return (
         f"warning: the out-of-fold score is {score:.4f} ({name}{by}), not better than the {constant.score:.4f} of "
-        f"{what}{so}; check the labels on the report's worst images and train longer (train.epochs, "
+        f"{answer}{consequence}; check the labels on the report's worst images and train longer (train.epochs, "
         "train.member_limit) before you upload this"
     )

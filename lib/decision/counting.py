@@ -1,4 +1,4 @@
-"""Counts of decisions over whole out-of-fold maps, an image at a time."""
+"""Counts what decisions make of whole out-of-fold maps, one image at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from lib.competition import metrics
 from lib.config import Config
 from lib.decision.decision import Decision
-from lib.decision.ensemble_weights import Mix
+from lib.decision.ensemble_weights import EnsembleWeights
 from lib.oof.evaluate import BINS, HALF, Evaluation, count
 from lib.oof.map_files import Bands, Maps, in_rows
 from lib.oof.previews import AlbumWriter, Glimpser
@@ -20,9 +20,9 @@ from lib.tables import IGNORE
 
 
 class Counting:
-    """Reads an evaluation's whole `maps`, where there are any, and counts what decisions make of them.
+    """Counts decisions of an evaluation `oof` on its whole `maps`; None where the evaluation has all that is needed.
 
-    Bands of rows wait in files of `folder`.
+    `folder`: where bands of rows are kept in files.
     """
 
     def __init__(self, oof: Evaluation, maps: Maps | None, n_labels: int, config: Config, folder: Path | None = None):
@@ -30,8 +30,8 @@ class Counting:
         self.open = (0.0,) * (1 if oof.binary else n_labels) if config.infer.gated else None
         self.counts = cache(self.counts)
 
-    def counts(self, mix: Mix | None, gates: tuple[float, ...] | None = None) -> Evaluation:
-        """Counts of one system, the mixture behind its gates, over all images' whole maps."""
+    def counts(self, mix: EnsembleWeights | None, gates: tuple[float, ...] | None = None) -> Evaluation:
+        """The evaluation of one model, the gated ensemble, over the whole maps of all images."""
         if mix is None and not any(gates or ()):
             return replace(self.oof, counts=self.oof.counts[:, -1:], points=None, shown=None)
         found = np.zeros((len(self.oof.image_ids), 1, *self.oof.counts.shape[2:]), np.int64)
@@ -40,20 +40,20 @@ class Counting:
         beside = None if self.oof.binary else np.zeros((len(found), self.n_labels), np.int64)
         for i, image_id in enumerate(self.oof.image_ids):
             for _, _, map_, truth in self.blocks(image_id, Decision(None, mix=mix, gates=gates or self.open)):
-                here = count(truth, map_, shape)
-                found[i, 0] += here if self.oof.binary else metrics.counts_of(here)
+                block = count(truth, map_, shape)
+                found[i, 0] += block if self.oof.binary else metrics.counts_of(block)
                 if not self.oof.binary:
-                    matrix += here
-                    beside[i] += here[0]
+                    matrix += block
+                    beside[i] += block[0]
         return Evaluation(self.oof.image_ids, found, groups=self.oof.groups, confusion=matrix, beside=beside)
 
     def blocks(self, image_id: str, decision: Decision) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-        """(y, x, what is `quantised` (…, h, w), truth (h, w)) of an image's blocks, before what is fitted on bins."""
-        for y, x, bins, truth in self.maps.blocks(image_id):
-            yield y, x, decision.quantised(bins / np.float32(BINS - 1)), truth
+        """(y, x, label codes (…, h, w), truth (h, w)) of an image's blocks."""
+        for y, x, probs_u8, truth in self.maps.blocks(image_id):
+            yield y, x, decision.to_label_codes(probs_u8 / np.float32(BINS - 1)), truth
 
     def bands(self, image_id: str, decision: Decision) -> Bands:
-        """Bands (…, h, W): what is `quantised`, and, last, truth."""
+        """An image's bands (…, h, W): label codes and, last, truth."""
         blocks = (
             (y, x, np.concatenate([map_.reshape(-1, *truth.shape), truth[None]]))
             for y, x, map_, truth in self.blocks(image_id, decision)
@@ -63,8 +63,10 @@ class Counting:
     def decide(
         self, decision: Decision, chosen: np.ndarray, shown: AlbumWriter | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Counts (M, n, 3) of the chosen images, and the confusion matrix (n, n) of all of them. Their glimpses go to
-        `shown`: label indices, of one class times 255."""
+        """Decide the chosen images (N,) bool: counts (M, n, 3) of each, and one confusion matrix (n, n).
+
+        Their previews are written to `shown`, if given: label indices, which are multiplied by 255 for one class.
+        """
         rules = decision.rules if self.oof.binary else None
         threshold = rules[1].low if rules else decision.threshold or HALF
         plain = decision.factors is None and decision.by_pixel and (self.oof.binary or decision.rules is None)
@@ -80,12 +82,12 @@ class Counting:
             glimpser = Glimpser(*self.maps.size(image_id))
             several = not self.oof.binary and decision.rules is not None
             labels = decision.bands(bands.channel(slice(3) if several else 0), self.folder)
-            for here, truth in zip(labels, bands.channel(-1), strict=True):
-                total += count(truth, here, shape)
+            for rows, truth in zip(labels, bands.channel(-1), strict=True):
+                total += count(truth, rows, shape)
                 if shown:
-                    shade = here * np.uint8(BINS - 1) if self.oof.binary else here
-                    glimpser.add(y, 0, shade, (truth != IGNORE) & (truth != here))
-                y += len(here)
+                    shade = rows * np.uint8(BINS - 1) if self.oof.binary else rows
+                    glimpser.add(y, 0, shade, (truth != IGNORE) & (truth != rows))
+                y += len(rows)
             found.append(metrics.counts_of(total))
             matrix += total
             if shown:

@@ -1,9 +1,8 @@
-"""Mixture and decision, found on out-of-fold maps, and what they are worth on images they were not found on.
+"""Fits ensemble weights and decision on out-of-fold maps, and scores them by cross-fitting.
 
-Whole maps are gone through an image at a time, and of each only counts stay (lib/decision/counting.py). The decision
-for test images is fitted on all out-of-fold images. Its worth is told by others: the images of each fold are decided by
-what was fitted on the other folds; in a hold-out, those of some groups by what was fitted on its other groups
-(`cross_parts`).
+Whole maps are read one image at a time, and only counts are kept (lib/decision/counting.py). The decision for test
+images is fitted on all out-of-fold images. To score it, the same steps are fitted on the other folds and decide each
+fold's images; in a hold-out of one fold, groups of images take the place of folds (`cross_parts`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.decision.decision import Decision, cross_parts, crossed_by, fitted_left_out, fitted_threshold
-from lib.decision.ensemble_weights import Judge, Mix, equal
+from lib.decision.ensemble_weights import EnsembleWeights, MixtureScorer, equal
 from lib.decision.object_rules import ObjectRules
 from lib.decision.whole_maps import WholeMaps
 from lib.errors import UserError
@@ -31,10 +30,10 @@ from lib.oof.previews import Album, AlbumWriter
 
 @dataclass(frozen=True)
 class Fitted:
-    """The decision, fitted on all images, and what it makes of them: its scores flatter it.
+    """A decision fitted on all images, and its counts on the same images, whose scores therefore flatter it.
 
-    `counts` (N, C, 3), as metrics take them; `confusion` (C, C): truth x decision of all images. `crossed`: the same
-    steps on images that they were not fitted on; None where all images are of one group.
+    `counts` (N, C, 3) are those that metrics take. `confusion` (C, C): truth x decision, over all images. `crossed`:
+    the same steps on images that they were not fitted on; None where all images are of one group.
     """
 
     decision: Decision
@@ -45,11 +44,11 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Crossed:
-    """How the decision and lesser ones do on images they were not fitted on, as `cross_parts` splits them.
+    """Counts (N, C, 3) of the decision and of simpler ones, on images that they were not fitted on (`cross_parts`).
 
-    Counts (N, C, 3). `equal`: the mean of all networks, by a fitted threshold or argmax; `mixed_half`: the mixture, by
-    0.5 or argmax; `mixed`: by a fitted threshold; `gated`: with its class gate; `decided`: everything. `weights`: of
-    the systems, for each part of the images. `by`: what was fitted on, in words.
+    `equal`: the mean of all networks with a fitted threshold, or argmax. `mixed_half`: the weighted ensemble at 0.5, or
+    argmax. `mixed`: with a fitted threshold. `gated`: with its presence gate, too. `decided`: the whole decision.
+    `weights`: the models' weights for each part of the images. `by`: what was fitted on, in words.
     """
 
     equal: np.ndarray
@@ -61,13 +60,14 @@ class Crossed:
     by: str
 
 
-def needs_maps(config: Config, systems: int) -> bool:
-    """Whether what is asked for is more than thresholds on the mean of all networks."""
-    return bool(config.infer.postprocess) or config.infer.gated or mixes(config, systems)
+def needs_maps(config: Config, models: int) -> bool:
+    """Whether the options ask for more than a threshold on the mean of all networks, so that maps must be kept."""
+    return bool(config.infer.postprocess) or config.infer.gated or mixes(config, models)
 
 
-def mixes(config: Config, systems: int) -> bool:
-    return systems > 1 and (config.infer.ensemble_weights != "equal" or config.infer.averaging != "arithmetic")
+def mixes(config: Config, models: int) -> bool:
+    """Whether the options ask for another average than the mean of all networks."""
+    return models > 1 and (config.infer.ensemble_weights != "equal" or config.infer.averaging != "arithmetic")
 
 
 def check_decide(config: Config, competition: Competition) -> None:
@@ -82,7 +82,7 @@ def check_decide(config: Config, competition: Competition) -> None:
 
 
 def without_idle(parts: list[Checkpoint], systems: list[str], decision: Decision) -> tuple[list[Checkpoint], Decision]:
-    """The parts whose system counts, and the decision that mixes these alone."""
+    """The networks whose model has a weight, and the decision with these weights alone."""
     if decision.mix is None:
         return parts, decision
     counting = {name: weight for name, weight in zip(systems, decision.mix.weights, strict=True) if weight}
@@ -90,29 +90,34 @@ def without_idle(parts: list[Checkpoint], systems: list[str], decision: Decision
     return [part for part in parts if part.model in counting], replace(decision, mix=mix)
 
 
-def judge_of(oof: Evaluation, fitted: Fitted, config: Config) -> Judge:
-    """Scores mixtures of the evaluation's systems, averaged as the decision does."""
-    systems = oof.counts.shape[1] - 1
-    mix = fitted.decision.mix or Mix(equal(systems))
+def mixture_scorer(oof: Evaluation, fitted: Fitted, config: Config) -> MixtureScorer:
+    """Scores weights of the evaluation's models, averaged as the decision does."""
+    mix = fitted.decision.mix or EnsembleWeights(equal(oof.counts.shape[1] - 1))
     search = oof.binary and config.infer.threshold == "fit"
-    return Judge(oof.points, oof.counts.shape[2], mix, config.competition, search)
+    return MixtureScorer(oof.points, oof.counts.shape[2], mix, config.competition, search)
 
 
 class Fitting(ObjectRules):
-    """Fits on some images of an evaluation and decides others."""
+    """Fits decisions on some images of an evaluation and decides others.
+
+    Arguments:
+        oof: counts of each model on N images; the mean of all networks comes last.
+        maps: the whole out-of-fold maps; None where `needs_maps` is false.
+        n_labels: how many label indices there are.
+        folder: where large intermediate results are kept in files.
+    """
 
     def __init__(self, oof: Evaluation, maps: Maps | None, n_labels: int, config: Config, folder: Path | None = None):
         super().__init__(oof, maps, n_labels, config, folder)
-        self.systems = oof.counts.shape[1] - 1
+        self.models = oof.counts.shape[1] - 1
         self.search = oof.binary and config.infer.threshold == "fit"
         self.whole = WholeMaps(oof, maps, n_labels, config)
-        # Rules of objects can leave out a class themselves; behind factors the counts of argmax are not those decided.
+        # Rules of objects can leave out a class themselves. With factors, the counts of argmax are not what is decided.
         fitted = {"objects", "largest", "priors"} & set(config.infer.postprocess) or config.infer.threshold == "half"
         self.may_leave_out = oof.beside is not None and config.competition.background and not fitted
 
     def fit(self, chosen: list[np.ndarray]) -> list[Decision]:
-        """The mixtures and decisions found on several choices of images, (N,) bool each, with passes over the maps that
-        serve all of them."""
+        """A decision for each choice of images, (N,) bool; passes over the maps serve all choices."""
         mixes = self.mixes(chosen)
         gates = self.gates(mixes, chosen)
         factors = [None] * len(chosen)
@@ -122,7 +127,7 @@ class Fitting(ObjectRules):
         return [self.decision(Decision(None, mix=m, gates=g, factors=f), images) for m, g, f, images in made]
 
     def decision(self, decision: Decision, chosen: np.ndarray) -> Decision:
-        """The decision with threshold and rules of objects that are found on the images where `chosen` (N,) is true."""
+        """The decision with the threshold and the post-processing rules fitted on the `chosen` images (N,) bool."""
         decide = self.config.infer.postprocess
         if self.oof.binary:
             counts = self.counts(decision.mix, decision.gates)
@@ -137,18 +142,18 @@ class Fitting(ObjectRules):
             decision = replace(decision, rules=(None, self.with_holes(decision, chosen)))
         return decision
 
-    def mixes(self, chosen: list[np.ndarray]) -> list[Mix | None]:
-        """The mixtures found on several choices of images; None for the mean of all networks."""
+    def mixes(self, chosen: list[np.ndarray]) -> list[EnsembleWeights | None]:
+        """The ensemble weights for each choice of images; None for the mean of all networks."""
         infer = self.config.infer
-        if not mixes(self.config, self.systems):
+        if not mixes(self.config, self.models):
             return [None] * len(chosen)
-        mix = Mix(equal(self.systems), infer.averaging, infer.power)
+        mix = EnsembleWeights(equal(self.models), infer.averaging, infer.power)
         if infer.ensemble_weights == "equal":
             return [mix] * len(chosen)
         return [replace(mix, weights=weights) for weights in self.whole.weights(mix, chosen)]
 
-    def gates(self, mixes: list[Mix | None], chosen: list[np.ndarray]) -> list[tuple[float, ...] | None]:
-        """Each class's gate, `infer.gate` or what is best; background has none. None where none is asked for."""
+    def gates(self, mixes: list[EnsembleWeights | None], chosen: list[np.ndarray]) -> list[tuple[float, ...] | None]:
+        """The classes' gates for each choice of images: `infer.gate`, or fitted; 0 for background. None without."""
         if self.open is None:
             return [None] * len(chosen)
         gate, first = self.config.infer.gate, int(self.config.competition.background and not self.oof.binary)
@@ -159,7 +164,7 @@ class Fitting(ObjectRules):
 
 
 def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
-    """Fits on all images, and crosses: `folds` (N,) names each image's fold."""
+    """Fit the decision on all images, and cross-fit it; `folds` (N,): each image's fold."""
     everything = np.ones(len(folds), bool)
     oof, config = fitting.oof, fitting.config
     parts = cross_parts(folds, oof.groups)
@@ -181,18 +186,20 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
 
 
 def cross(fitting: Fitting, parts: list[tuple[np.ndarray, np.ndarray]], decisions: list[Decision], by: str) -> Crossed:
-    """What the `decisions`, each fitted on the other images, make of each of the `parts`; `by`: these images, in
-    words."""
+    """Counts of each part of the images, decided by the decision that was fitted on the other images.
+
+    `by`: those other images, in words.
+    """
     plain, weights, competition = fitting.counts(None), [], fitting.config.competition
     equal_, mixed_half, mixed, gated_, decided = (plain.class_counts(0).copy() for _ in range(5))
-    for (here, others), own in zip(parts, decisions, strict=True):
-        counts, threshold = fitting.counts(own.mix), own.threshold or HALF
-        gated_[here] = fitting.counts(own.mix, own.gates).class_counts(0, threshold)[here]
+    for (images, others), decision in zip(parts, decisions, strict=True):
+        counts, threshold = fitting.counts(decision.mix), decision.threshold or HALF
+        gated_[images] = fitting.counts(decision.mix, decision.gates).class_counts(0, threshold)[images]
         if fitting.search:
-            equal_[here] = plain.class_counts(0, fitted_threshold(plain, 0, others, competition))[here]
+            equal_[images] = plain.class_counts(0, fitted_threshold(plain, 0, others, competition))[images]
             threshold = fitted_threshold(counts, 0, others, competition)
-        mixed_half[here] = counts.class_counts(0)[here]
-        mixed[here] = counts.class_counts(0, threshold)[here]
-        decided[here] = fitting.decide(own, here)[0]
-        weights.append(own.mix.weights if own.mix else equal(fitting.systems))
+        mixed_half[images] = counts.class_counts(0)[images]
+        mixed[images] = counts.class_counts(0, threshold)[images]
+        decided[images] = fitting.decide(decision, images)[0]
+        weights.append(decision.mix.weights if decision.mix else equal(fitting.models))
     return Crossed(equal_, mixed_half, mixed, gated_, decided, weights, by)

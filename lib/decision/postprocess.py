@@ -1,7 +1,9 @@
-"""Objects of masks that are never held whole: found band by band, joined across the bands' borders.
+"""Post-processing of masks: hysteresis threshold, smallest area, filled holes, largest object only.
 
-A first pass over the bands gives every object's area and surest pixel, a second one draws those that are kept.
-Between them stand a few numbers for each object; `MOST` of them at most.
+A hysteresis threshold keeps an object (a connected component of pixels above a low threshold) if one of its pixels
+reaches a high threshold. Masks are never held whole. MaskObjects are found band by band and joined across the bands'
+borders: a first pass measures every object, and a second pass draws those that are kept. Between the passes a few
+numbers are held for each object.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ from scipy.sparse.csgraph import connected_components
 
 from lib.errors import UserError
 
-MOST = 2**24  # pieces of objects in an image
+MAX_COMPONENTS = 2**24  # in all bands of an image together
 
 
 @dataclass(frozen=True)
-class Objects:
-    """The connected parts of a mask; `area`, `peak` and `rim` (M,) are told of each.
+class MaskObjects:
+    """The M connected components of a mask.
 
-    `number`: of each band, the object's number behind every piece that lies in the band, the first of them for piece 1.
-    `peak`: the largest value in it. `rim`: it touches the image's border.
+    `area` (M,): pixels. `peak` (M,): the largest value inside. `rim` (M,): whether it touches the image's border.
+    `number`: for each band, the object that each component of the band belongs to; its first entry is for component 1.
     """
 
     number: list[np.ndarray]
@@ -33,20 +35,20 @@ class Objects:
     rim: np.ndarray
 
     def draw(self, masks: Iterable[np.ndarray], shades: np.ndarray, connectivity: int = 8) -> Iterator[np.ndarray]:
-        """Each object of the same `masks` (h, W) in its shade (of (M,), true or false for instance), band by band."""
+        """The same `masks` (h, W), band by band, with each object drawn in its shade; `shades` (M,) may be bool."""
         for mask, number in zip(masks, self.number, strict=True):
             chosen = np.concatenate([np.zeros(1, shades.dtype), shades[number]])
-            yield chosen[_pieces(mask, connectivity)[1]]
+            yield chosen[_components(mask, connectivity)[1]]
 
 
-def find_objects(bands: Iterable[tuple[np.ndarray, np.ndarray]], connectivity: int = 8) -> Objects:
-    """Objects of bands (mask, values uint8), each (h, W), from the top down.
+def find_objects(bands: Iterable[tuple[np.ndarray, np.ndarray]], connectivity: int = 8) -> MaskObjects:
+    """The objects of bands (mask, values uint8), each (h, W), from the top down.
 
-    Raises UserError when there are more than `MOST` pieces.
+    Raises UserError where there are more than `MAX_COMPONENTS` components.
     """
     counts, edges, columns, above, total = [], [], [], None, 0
     for mask, values in bands:
-        n, at = _pieces(mask, connectivity)
+        n, at = _components(mask, connectivity)
         columns.append(_facts(n, at, values, first=above is None))
         here = np.where(at > 0, at + (total - 1), -1)
         if above is not None:
@@ -54,9 +56,9 @@ def find_objects(bands: Iterable[tuple[np.ndarray, np.ndarray]], connectivity: i
         above, last = here[-1], here[-1]
         counts.append(n - 1)
         total += n - 1
-        if total > MOST:
+        if total > MAX_COMPONENTS:
             raise UserError(
-                f"a map falls into more than {MOST} objects, too many to be looked at one by one; its members are too "
+                f"a map has more than {MAX_COMPONENTS} objects, too many for post-processing; its members are too "
                 "unsure for infer.postprocess objects, holes or largest: leave these out"
             )
     area, peak, rim = (np.concatenate(column) for column in zip(*columns, strict=True))
@@ -67,18 +69,18 @@ def find_objects(bands: Iterable[tuple[np.ndarray, np.ndarray]], connectivity: i
     highest = np.zeros(count, np.uint8)
     np.maximum.at(highest, number, peak)
     area, rim = (np.bincount(number, column, count).astype(np.int64) for column in (area, rim))
-    return Objects(np.split(number, np.cumsum(counts)[:-1]), area, highest, rim > 0)
+    return MaskObjects(np.split(number, np.cumsum(counts)[:-1]), area, highest, rim > 0)
 
 
-def _pieces(mask: np.ndarray, connectivity: int) -> tuple[int, np.ndarray]:
-    """How many pieces the band has, the rest counted too, and the piece of each pixel; 0 is the rest."""
+def _components(mask: np.ndarray, connectivity: int) -> tuple[int, np.ndarray]:
+    """How many components the band has, background included, and the component of each pixel; 0 is background."""
     if not mask.any():
         return 1, np.zeros(mask.shape, np.int32)
     return cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=connectivity)
 
 
 def _facts(n: int, at: np.ndarray, values: np.ndarray, first: bool) -> list[np.ndarray]:
-    """Area, peak and rim of a band's pieces, the rest left out."""
+    """Area, peak and rim of a band's components, without background."""
     area = np.bincount(at.ravel(), minlength=n)
     inside = at > 0
     peak = np.zeros(n, np.uint8)
@@ -90,7 +92,7 @@ def _facts(n: int, at: np.ndarray, values: np.ndarray, first: bool) -> list[np.n
 
 
 def _touching(above: np.ndarray, below: np.ndarray, connectivity: int) -> np.ndarray:
-    """(2, E): pairs of pieces that touch across two rows (W,); -1 is no piece."""
+    """Pairs of components (2, E) that touch across two rows (W,); -1 is background."""
     shifts = (-1, 0, 1) if connectivity == 8 else (0,)
     pairs = []
     for shift in shifts:
@@ -103,10 +105,15 @@ def _touching(above: np.ndarray, below: np.ndarray, connectivity: int) -> np.nda
 
 @dataclass(frozen=True)
 class Rule:
-    """Which pixels of one class are taken.
+    """The post-processing of one class. Thresholds are in 1/255, areas in pixels.
 
-    Objects of pixels of bin `low` and more, where one pixel reaches `high` and the area is `area` pixels at least;
-    `largest`: only the largest of these. Then holes of up to `hole` pixels are filled.
+    Pixels from `low` on form objects. An object is kept if one of its pixels reaches `high` (hysteresis threshold) and
+    its area is at least `area`; with `largest`, only the largest of these is kept. Then holes of up to `hole` pixels
+    are filled.
+
+    >>> row = np.array([[0, 90, 200, 0, 90, 90]], np.uint8)  # a band of one row
+    >>> [mask.astype(int).tolist() for mask in Rule(low=80, high=180).masks([row])]
+    [[[0, 1, 1, 0, 0, 0]]]
     """
 
     low: int
@@ -117,15 +124,15 @@ class Rule:
 
     @property
     def by_pixel(self) -> bool:
-        """Every pixel is decided alone."""
+        """Whether every pixel is decided on its own."""
         return not (self.high > self.low or self.area > 1 or self.hole or self.largest)
 
     def shrunken(self, step: int) -> Rule:
-        """The same for every `step`th row and column."""
+        """The same rule for maps of every `step`th row and column."""
         return replace(self, area=self.area // step**2, hole=self.hole // step**2)
 
     def masks(self, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Bins (h, W) from the top down, which can be gone through again and again → masks (h, W), bool."""
+        """Bands (h, W) uint8 from the top down, which can be iterated again → masks (h, W) bool."""
         above = _masks(bands, self.low)
         if self.high > self.low or self.area > 1 or self.largest:
             found = find_objects((band >= self.low, band) for band in bands)
@@ -135,8 +142,8 @@ class Rule:
         filled = _holes(above(), find_holes(above()), self.hole)
         return (mask | fill for mask, fill in zip(above(), filled, strict=True))
 
-    def kept(self, objects: Objects) -> np.ndarray:
-        """(M,) bool"""
+    def kept(self, objects: MaskObjects) -> np.ndarray:
+        """Which objects are kept, (M,) bool."""
         keep = (objects.peak >= self.high) & (objects.area >= self.area)
         if self.largest and keep.any():
             keep &= np.arange(len(keep)) == np.argmax(np.where(keep, objects.area, -1))
@@ -144,33 +151,33 @@ class Rule:
 
 
 def _masks(
-    bands: Iterable[np.ndarray], low: int, objects: Objects | None = None, keep: np.ndarray | None = None
+    bands: Iterable[np.ndarray], low: int, objects: MaskObjects | None = None, keep: np.ndarray | None = None
 ) -> Callable[[], Iterator[np.ndarray]]:
-    """Masks that can be gone through again and again."""
+    """A function that begins the masks anew at each call."""
     if objects is None:
         return lambda: (band >= low for band in bands)
     return lambda: objects.draw((band >= low for band in bands), keep)
 
 
-def find_holes(masks: Iterable[np.ndarray]) -> Objects:
-    """The connected parts of what masks leave out, corners not enough; a hole is one that touches no border."""
+def find_holes(masks: Iterable[np.ndarray]) -> MaskObjects:
+    """The 4-connected components of the background; those that touch no border are holes."""
     return find_objects(((~mask, mask.view(np.uint8)) for mask in masks), 4)
 
 
-def _holes(masks: Iterable[np.ndarray], holes: Objects, most: int) -> Iterator[np.ndarray]:
+def _holes(masks: Iterable[np.ndarray], holes: MaskObjects, most: int) -> Iterator[np.ndarray]:
     return holes.draw((~mask for mask in masks), ~holes.rim & (holes.area <= most), 4)
 
 
-def candidates(probs: np.ndarray, background: bool) -> np.ndarray:
-    """Probabilities (K, h, w) → (3, h, w) uint8: the label that a pixel may get, the one that it gets otherwise, and
-    how likely the former is against the latter, at 8 bits.
+def label_candidates(probs: np.ndarray, background: bool) -> np.ndarray:
+    """Probabilities (K, h, w) → (3, h, w) uint8: each pixel's candidate label, the label that it gets otherwise, and
+    the candidate's probability against the other label, in 1/255.
 
-    With a `background`, label 0, that is what any other label stands against, however likely it is; without, the
-    likeliest label stands against the next one.
+    With `background`, the candidate is the likeliest label but 0, and the other label is 0. Without, the candidate is
+    the likeliest label, and the other one is the second.
 
-    >>> candidates(np.array([0.6, 0.3, 0.1]).reshape(3, 1, 1), True).ravel().tolist()
+    >>> label_candidates(np.array([0.6, 0.3, 0.1]).reshape(3, 1, 1), True).ravel().tolist()
     [1, 0, 85]
-    >>> candidates(np.array([0.6, 0.3, 0.1]).reshape(3, 1, 1), False).ravel().tolist()
+    >>> label_candidates(np.array([0.6, 0.3, 0.1]).reshape(3, 1, 1), False).ravel().tolist()
     [0, 1, 170]
     """
     rest = probs.copy()
@@ -185,7 +192,7 @@ def candidates(probs: np.ndarray, background: bool) -> np.ndarray:
 
 @dataclass(frozen=True)
 class OfLabel:
-    """Of bands of `candidates` (3, h, W), the bins (h, W) of one label; 0 where another one is the candidate."""
+    """One label's probabilities (h, W) in bands of `label_candidates` (3, h, W); 0 where it is not the candidate."""
 
     bands: Iterable[np.ndarray]
     label: int
@@ -195,13 +202,13 @@ class OfLabel:
 
 
 def draw_labels(bands: Iterable[np.ndarray], rules: tuple[Rule | None, ...]) -> Iterator[np.ndarray]:
-    """Bands of `candidates` (3, h, W), which can be gone through again and again → label indices (h, W) uint8.
+    """Bands of `label_candidates` (3, h, W), which can be iterated again → label indices (h, W) uint8.
 
-    `rules`: of each label's objects; None for background.
+    `rules`: one per label; None for background.
     """
-    own = {label: rule.masks(OfLabel(bands, label)) for label, rule in enumerate(rules) if rule is not None}
-    for band, *masks in zip(bands, *own.values(), strict=True):
+    rule_masks = {label: rule.masks(OfLabel(bands, label)) for label, rule in enumerate(rules) if rule is not None}
+    for band, *masks in zip(bands, *rule_masks.values(), strict=True):
         labels = band[1].copy()
-        for label, mask in zip(own, masks, strict=True):
+        for label, mask in zip(rule_masks, masks, strict=True):
             labels[mask] = label
         yield labels

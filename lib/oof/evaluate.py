@@ -134,7 +134,7 @@ def evaluate(
             glimpser = Glimpser(block.height, block.width)
         truth = label.read(block.y, block.x, *block.probs.shape[2:])
         for s in range(systems):
-            guess = quantised(block.probs[s, :channels])
+            guess = to_label_codes(block.probs[s, :channels])
             here = count(truth, guess, shape)
             counts[position[block.image_id], s] += here if channels == 1 else counts_of(here)
         if channels > 1:
@@ -169,7 +169,7 @@ def to_bins(probs: np.ndarray) -> np.ndarray:
     return (probs * (BINS - 1) + 0.5).astype(np.uint8)
 
 
-def quantised(probs: np.ndarray) -> np.ndarray:
+def to_label_codes(probs: np.ndarray) -> np.ndarray:
     """(K, h, w) → (h, w) uint8: the bin of one class, the argmax of several; decisions are made on these."""
     return to_bins(probs[0]) if len(probs) == 1 else probs.argmax(0).astype(np.uint8)
 

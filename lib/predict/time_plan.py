@@ -17,7 +17,7 @@ import pandas as pd
 
 from lib.config import Config
 from lib.config.units import duration
-from lib.decision.ensemble_weights import Judge
+from lib.decision.ensemble_weights import MixtureScorer
 from lib.inference.backends.engines import Engine
 from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import image_sources, scale_groups, unseen_label
@@ -37,13 +37,13 @@ OOF_SHARE = 0.4  # of the limit at most, for out-of-fold maps that are not there
 OVERLAPS = (0.25, 0.0)  # tried where not every network would get its turn
 
 
-def worth(judge: Judge, seconds: dict[int, float]) -> list[int]:
-    """Places of systems, the best one first, then by what each adds to the mean of those before it, for its seconds."""
-    one, order = np.eye(len(judge.lifted)), []
+def rank_by_gain(scorer: MixtureScorer, seconds: dict[int, float]) -> list[int]:
+    """Order models (by index) greedily by score gain per second of inference; the best one comes first."""
+    one, order = np.eye(len(scorer.values)), []
     while len(order) < len(seconds):
         here = one[order].sum(0)
-        before = judge.score(here) if order else 0.0
-        gain = {i: judge.score(here + one[i]) - before for i in seconds if i not in order}
+        before = scorer.score(here) if order else 0.0
+        gain = {i: scorer.score(here + one[i]) - before for i in seconds if i not in order}
         order.append(max(gain, key=lambda i: gain[i] / seconds[i] if order and gain[i] > 0 else gain[i]))
     return order
 
@@ -71,15 +71,15 @@ class Planner:
         self.paced: list[ScaleGroup] = []
         self.deeper = self.unseen = 0
 
-    def plan(self, systems: list[str], judge: Judge, sources: list[Source]) -> Plan:
-        """Measured and chosen now; `judge` knows the worth of `systems`."""
+    def plan(self, systems: list[str], scorer: MixtureScorer, sources: list[Source]) -> Plan:
+        """Measured and chosen now; `scorer` knows the worth of `systems`."""
         seconds = self.measure(sources)
         each = {
             systems.index(part.model): times[0]
             for own, network in zip(self.parts, seconds, strict=True)
             for part, times in zip(own, network, strict=True)
         }
-        return self.plan_for([systems[i] for i in worth(judge, each)], seconds)
+        return self.plan_for([systems[i] for i in rank_by_gain(scorer, each)], seconds)
 
     def warm(self, sources: list[Source]) -> None:
         """Has what is built at its first call built now, outside of the time that is shared."""
@@ -247,7 +247,7 @@ def in_time(session: Session, parts: list[Checkpoint], engine: Engine, whole_map
 
 
 def planned(
-    groups: list[ScaleGroup], parts: list[Checkpoint], systems: list[str], judge: Judge, session: Session,
+    groups: list[ScaleGroup], parts: list[Checkpoint], systems: list[str], scorer: MixtureScorer, session: Session,
     engine: Engine, images: pd.DataFrame, started: float,
 ) -> Planner:  # fmt: skip
     """Keeps `groups`, made of `parts`, to `infer.time_limit` on some images; it began to run at the time `started`."""
@@ -256,7 +256,7 @@ def planned(
     key = limit_key("plan", parts, ids, session, engine)
     sources = image_sources(session, ids)
     planner.warm(sources)
-    plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(systems, judge, sources)))
+    plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(systems, scorer, sources)))
     competition = session.competition
     names, label = competition.label_names, unseen_label(config, session.images)
     planner.follow(Plan(**plan), background_fill(competition.channels, len(names), config.infer.gated, label), label)

@@ -82,7 +82,7 @@ def answers_to(
 
     def decided(sources: list[Source], groups: list[ScaleGroup], limits: Limits, description: str) -> Iterator[Answer]:
         blocks = predict_multi_scale(sources, groups, fill, limits, description)
-        rows = full_rows(blocks, decision.quantised)
+        rows = full_rows(blocks, decision.to_label_codes)
         for block, _, first in rows:
             yield block.image_id, block.height, block.width, decision.bands(_rows(block, first, rows), limits.folder)
 

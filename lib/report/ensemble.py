@@ -7,9 +7,9 @@ import numpy as np
 from lib.competition import metrics
 from lib.competition.metrics.bootstrap import paired_gain
 from lib.config import Config
-from lib.decision.decision import NOTHING, Decision, cross_parts, fitted_threshold
-from lib.decision.ensemble_weights import Mix, adds, equal
-from lib.decision.fit import Fitted, judge_of
+from lib.decision.decision import EMPTY_THRESHOLD, Decision, cross_parts, fitted_threshold
+from lib.decision.ensemble_weights import EnsembleWeights, equal, leave_one_out_gain
+from lib.decision.fit import Fitted, mixture_scorer
 from lib.inference.checkpoints import Checkpoint
 from lib.oof.evaluate import HALF, Evaluation
 from lib.workspace import read_json
@@ -23,8 +23,8 @@ def member_rows(
     rows = []
     everything = np.ones(len(oof.image_ids), bool)
     search = oof.binary and config.infer.threshold == "fit"
-    mix = fitted.decision.mix or Mix(equal(len(systems)))
-    added_by = adds(judge_of(oof, fitted, config), mix.weights)
+    mix = fitted.decision.mix or EnsembleWeights(equal(len(systems)))
+    added_by = leave_one_out_gain(mixture_scorer(oof, fitted, config), mix.weights)
     for i, (system, added) in enumerate(zip(systems, added_by, strict=True)):
         threshold = fitted_threshold(oof, i, everything, config.competition) if search else HALF
         own = [part for part in parts if part.model == system]
@@ -108,7 +108,7 @@ def _decided(decision: Decision, config: Config) -> list[dict]:
     """The decision's numbers."""
     numbers: dict[str, object] = {}
     if decision.threshold is not None and decision.rules is None:
-        never = decision.threshold == NOTHING
+        never = decision.threshold == EMPTY_THRESHOLD
         numbers["threshold"] = "none: answers are empty" if never else decision.threshold / 255
     rules = [rule for rule in decision.rules or () if rule is not None]
     for name, rule in zip(config.competition.classes, rules, strict=False):

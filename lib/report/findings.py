@@ -14,7 +14,7 @@ import pandas as pd
 from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.decision.decision import Decision
-from lib.decision.ensemble_weights import Mix, equal
+from lib.decision.ensemble_weights import EnsembleWeights, equal
 from lib.decision.fit import Fitted
 from lib.imaging.draw import error_map, overlay, save_picture
 from lib.imaging.reader import open_image
@@ -116,7 +116,7 @@ def curves(oof: Evaluation, decision: Decision, competition: Competition) -> lis
 
 def mixed(points: Points, decision: Decision) -> Iterator[tuple[slice, np.ndarray]]:
     """(some of the points, what the decision's mixture makes of them (K, P)), over all of them."""
-    mix = decision.mix or Mix(equal(points.bins.shape[1]))
+    mix = decision.mix or EnsembleWeights(equal(points.bins.shape[1]))
     for start in range(0, len(points.truth), CHUNK):
         here = slice(start, start + CHUNK)
         yield here, mix(points.bins[here].transpose(1, 2, 0) / np.float32(BINS - 1))

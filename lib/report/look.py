@@ -24,7 +24,7 @@ from lib.inference.members import choose_engine, image_sources, scale_groups
 from lib.inference.multi_scale import predict_multi_scale
 from lib.inference.sliding_window import Block
 from lib.inference.sources import limits_of
-from lib.oof.evaluate import HALF, background_fill, quantised
+from lib.oof.evaluate import HALF, background_fill, to_label_codes
 from lib.predict.auto_views import settled
 from lib.report.show import small_image, small_truth
 from lib.session import Session
@@ -155,10 +155,10 @@ def small_maps(blocks: Iterable[Block], decision: Decision) -> tuple[np.ndarray,
     for block in blocks:
         step = map_step(block.height, block.width)
         probs = block.probs[..., -block.y % step :: step, -block.x % step :: step]
-        start = decision.quantised(probs)
+        start = decision.to_label_codes(probs)
         whole = np.where(start[2] >= HALF, start[0], start[1]) if start.ndim == 3 else start
         masks, _ = with_presence(probs[:-1], decision.gates is not None)
-        maps = np.stack([*(quantised(system) for system in masks), whole])
+        maps = np.stack([*(to_label_codes(system) for system in masks), whole])
         rows.setdefault(block.y, []).append([maps, start])
     both = ([np.concatenate([pair[i] for pair in row], axis=-1) for row in rows.values()] for i in range(2))
     maps, start = (np.concatenate(bands, axis=-2) for bands in both)

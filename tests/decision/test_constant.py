@@ -12,7 +12,7 @@ from lib.competition import metrics
 from lib.config import load
 from lib.config.competition import Competition
 from lib.decision.constant import best_constant, warning_of
-from lib.decision.decision import NOTHING, Decision, fitted_left_out, fitted_threshold
+from lib.decision.decision import EMPTY_THRESHOLD, Decision, fitted_left_out, fitted_threshold
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.decision.presence_gate import SHUT, fit_gate, presence_counts
 from lib.oof.evaluate import Evaluation, count
@@ -68,14 +68,14 @@ def test_a_threshold_falls_back_to_an_empty_answer_where_that_scores_best():
     bins[:, :3, :3] = 255
     everything = np.ones(len(truth), bool)
     oof = binary(truth, bins)
-    assert fitted_threshold(oof, 0, everything, ONE) == NOTHING
-    assert not Decision(NOTHING).labels(bins[0]).any()
+    assert fitted_threshold(oof, 0, everything, ONE) == EMPTY_THRESHOLD
+    assert not Decision(EMPTY_THRESHOLD).labels(bins[0]).any()
     fitted = fit_ensemble(Fitting(oof, None, 2, load(None, ["--competition.classes", "disc"])), np.arange(12) % 3)
     assert fitted.decision.score == best_constant(fitted.counts, ONE).score == pytest.approx(2 / 3)
     good = binary(truth, np.where(truth > 0, 200, bins).astype(np.uint8))
     assert fitted_threshold(good, 0, everything, Competition(metric="dice")) < 200, "hits are worth more there"
     nowhere = binary(truth * 0, bins)  # without any object nothing tells what a network finds
-    assert fitted_threshold(nowhere, 0, everything, ONE) < NOTHING
+    assert fitted_threshold(nowhere, 0, everything, ONE) < EMPTY_THRESHOLD
 
 
 @pytest.mark.parametrize("search", [True, False])

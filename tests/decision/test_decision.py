@@ -9,7 +9,7 @@ from lib.competition import metrics
 from lib.config import Config
 from lib.config.competition import Competition
 from lib.decision.decision import Decision, cross_parts, crossed_by_threshold, fitted_threshold
-from lib.oof.evaluate import Evaluation, count, quantised
+from lib.oof.evaluate import Evaluation, count, to_label_codes
 from lib.report.ensemble import best_elsewhere
 
 ONE_FOLD = np.zeros(8, int)
@@ -60,12 +60,12 @@ def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
     truth = (rng.random((6, 40, 40)) < 0.2).astype(np.uint8)
     # An overconfident network: objects at 0.8 to 1, background anywhere below 0.85.
     probs = np.where(truth, rng.uniform(0.8, 1, truth.shape), rng.uniform(0, 0.85, truth.shape)).astype(np.float32)
-    counts = np.stack([count(t, quantised(p[None]), (2, 256))[None] for t, p in zip(truth, probs, strict=True)])
+    counts = np.stack([count(t, to_label_codes(p[None]), (2, 256))[None] for t, p in zip(truth, probs, strict=True)])
     evaluation = Evaluation([str(i) for i in range(6)], counts)
     threshold, half, score, cross_score = scores_of(evaluation, np.array([0, 0, 0, 1, 1, 1]), Competition())
     assert 0.78 < threshold / 255 < 0.87
     assert half + 0.2 < cross_score <= score
-    labels = Decision(threshold).labels(quantised(probs[0][None]))
+    labels = Decision(threshold).labels(to_label_codes(probs[0][None]))
     assert (labels == (np.floor(probs[0] * 255 + 0.5) >= threshold)).all()
 
 
@@ -75,7 +75,7 @@ def test_the_threshold_decides_as_one_half_where_images_disagree_on_another():
     for number, truth in enumerate((rng.random((20, 32, 32)) < 0.5).astype(np.uint8)):
         unsure = (rng.random(truth.shape) < 0.1) & (truth == (number < 10))
         probs = np.where(unsure, 0.3, np.where(truth, 0.8, 0.1)).astype(np.float32)
-        counts.append(count(truth, quantised(probs[None]), (2, 256))[None])
+        counts.append(count(truth, to_label_codes(probs[None]), (2, 256))[None])
     evaluation = Evaluation([str(i) for i in range(20)], np.stack(counts))
     everything, half = np.ones(20, bool), np.arange(20) < 10
 

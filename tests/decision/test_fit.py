@@ -8,11 +8,11 @@ from lib.competition import metrics
 from lib.competition.scoring import count_classes
 from lib.config import Config
 from lib.decision.decision import Decision
-from lib.decision.ensemble_weights import Judge, Mix, adds, equal, sampled_weights
+from lib.decision.ensemble_weights import EnsembleWeights, MixtureScorer, equal, leave_one_out_gain, sampled_weights
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.errors import UserError
 from lib.inference.sliding_window import Block
-from lib.oof.evaluate import Evaluation, count, quantised
+from lib.oof.evaluate import Evaluation, count, to_label_codes
 from lib.oof.map_files import Maps, MapWriter, Sampler
 
 RNG = np.random.default_rng
@@ -35,7 +35,7 @@ def out_of_fold(path, images, n_labels, presence=False):
     with MapWriter(path) as writer:
         for i, (probs, truth) in enumerate(images):
             everything = np.concatenate([probs, probs.mean(0, keepdims=True)]).astype(np.float32)
-            each = np.array([count(truth, quantised(p[:channels]), shape) for p in everything])
+            each = np.array([count(truth, to_label_codes(p[:channels]), shape) for p in everything])
             counts.append(each if n_labels == 2 else metrics.counts_of(each))
             matrix = matrix + each[-1]
             beside.append(each[-1][0])
@@ -91,7 +91,7 @@ def test_objects_and_holes_are_fitted_crossed_by_fold_and_applied_as_they_were_c
     rule = both.decision.rules[1]
     assert rule.hole >= 5 and (rule.high > 0.7 * 255 or rule.area > 13) and rule.low <= 0.6 * 255
     for i, (probs, truth) in enumerate(images):  # what was counted band by band is what a test image gets
-        rows = [both.decision.quantised(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
+        rows = [both.decision.to_label_codes(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
         labels = np.concatenate(list(both.decision.bands(rows, tmp_path)))
         assert (count_classes(truth, labels, 2) == both.counts[i]).all()
         assert (fitting.oof.shown[f"im{i}"].map == 255 * labels).all(), "what is shown is what was decided"
@@ -185,7 +185,8 @@ def test_each_of_several_classes_has_its_own_objects(tmp_path, background):
     ground, a, b = found.decision.rules
     assert (ground is None) == background and a.area < 13 < b.area
     for i, (probs, truth) in enumerate(images):  # what was counted band by band is what a test image gets
-        rows = [found.decision.quantised(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
+        parts = np.split(probs, [7, 31], axis=2)
+        rows = [found.decision.to_label_codes(np.concatenate([part, part])) for part in parts]
         labels = np.concatenate(list(found.decision.bands(rows, tmp_path)))
         assert (count_classes(truth, labels, 3) == found.counts[i]).all()
     found.decision.save(tmp_path / "decision.json", ["one"])
@@ -233,7 +234,7 @@ def test_a_class_gate_is_fitted_crossed_by_fold_and_applied_as_it_was_counted(tm
     found.decision.save(tmp_path / "decision.json", ["one"])
     again = Decision.load(tmp_path / "decision.json")
     for i, (probs, truth) in enumerate(images):
-        guess = again.labels(again.quantised(np.concatenate([probs, probs])))
+        guess = again.labels(again.to_label_codes(np.concatenate([probs, probs])))
         assert (count_classes(truth, guess, labels) == found.counts[i]).all()
 
     for probs, _ in images[3:]:  # in fold 1 the head knows nothing
@@ -287,10 +288,10 @@ def test_weights_leave_noise_out_and_gain_on_other_folds(tmp_path, how, mean):
     assert scored(found.crossed.mixed) > scored(found.crossed.equal) + 0.005
     for i, (probs, truth) in enumerate(images):  # whole maps, not the sample
         with_mean = np.concatenate([to_bins(probs) / np.float32(255), probs.mean(0, keepdims=True)])
-        labels = found.decision.labels(found.decision.quantised(with_mean))
+        labels = found.decision.labels(found.decision.to_label_codes(with_mean))
         assert (count_classes(truth, labels, 2) == found.counts[i]).all()
-    judge = Judge(fitting.oof.points, 2, found.decision.mix, fitting.config.competition, True)
-    added = adds(judge, equal(3))
+    scorer = MixtureScorer(fitting.oof.points, 2, found.decision.mix, fitting.config.competition, True)
+    added = leave_one_out_gain(scorer, equal(3))
     assert added[0] > 0.005 and added[1] > 0.005 and added[2] < 0
 
 
@@ -306,15 +307,17 @@ def test_weights_of_a_fold_never_see_its_images(tmp_path):
 
 def test_means_of_two_maps():
     probs = np.array([[[0.2, 0.9]], [[0.8, 0.9]]], np.float32)
-    assert np.allclose(Mix((0.5, 0.5))(probs), [[0.5, 0.9]])
-    assert np.allclose(Mix((0.5, 0.5), "geometric")(probs), [[0.5, 0.9]], atol=1e-5), "of odds: both sides alike"
-    assert np.allclose(Mix((0.25, 0.75), "power", 3)(probs)[0, 0], (0.25 * 0.008 + 0.75 * 0.512) ** (1 / 3))
+    assert np.allclose(EnsembleWeights((0.5, 0.5))(probs), [[0.5, 0.9]])
+    assert np.allclose(EnsembleWeights((0.5, 0.5), "geometric")(probs), [[0.5, 0.9]], atol=1e-5), (
+        "of odds: both sides alike"
+    )
+    assert np.allclose(EnsembleWeights((0.25, 0.75), "power", 3)(probs)[0, 0], (0.25 * 0.008 + 0.75 * 0.512) ** (1 / 3))
     three = RNG(0).dirichlet([5, 5, 5], (2, 5)).transpose(0, 2, 1)
-    mixed = Mix((0.3, 0.7), "geometric")(three)
+    mixed = EnsembleWeights((0.3, 0.7), "geometric")(three)
     expected = three[0] ** 0.3 * three[1] ** 0.7
     assert np.allclose(mixed, expected / expected.sum(0), atol=1e-4)
-    assert np.isfinite(Mix((0.5, 0.5), "geometric")(np.array([[[0.0, 1.0]], [[1.0, 1.0]]]))).all()
-    assert np.allclose(Mix((1.0, 0.0))(np.array([[[0.4]], [[np.nan]]])), 0.4), "of no weight: not looked at"
+    assert np.isfinite(EnsembleWeights((0.5, 0.5), "geometric")(np.array([[[0.0, 1.0]], [[1.0, 1.0]]]))).all()
+    assert np.allclose(EnsembleWeights((1.0, 0.0))(np.array([[[0.4]], [[np.nan]]])), 0.4), "of no weight: not looked at"
 
 
 def test_equal_weights_stay_where_nothing_is_better(tmp_path):
@@ -322,8 +325,8 @@ def test_equal_weights_stay_where_nothing_is_better(tmp_path):
     images = [(np.stack([probs[0]] * 2), truth)] * 6
     oof, _ = out_of_fold(tmp_path / "maps", images, 2)
     for how in ("equal", "greedy", "simplex"):
-        judge = Judge(oof.points, 2, Mix(equal(2)), config().competition, True)
-        assert sampled_weights(judge, 2, how) == (0.5, 0.5)
+        scorer = MixtureScorer(oof.points, 2, EnsembleWeights(equal(2)), config().competition, True)
+        assert sampled_weights(scorer, 2, how) == (0.5, 0.5)
 
 
 def test_a_sample_stands_for_the_image_whatever_the_blocks_are(monkeypatch):

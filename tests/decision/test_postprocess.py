@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.decision import postprocess as objects_module
-from lib.decision.postprocess import Rule, candidates, draw_labels, find_objects
+from lib.decision.postprocess import Rule, draw_labels, find_objects, label_candidates
 from lib.errors import UserError
 from lib.oof import map_files as maps_module
 from lib.oof.map_files import Bands
@@ -106,7 +106,7 @@ def test_several_classes_get_their_own_rules_in_bands_of_any_height(background, 
         for label, rule in enumerate(rules):
             if rule:
                 expected[whole(np.where(first == label, bins, 0).astype(np.uint8), rule)] = label
-        planes = [candidates(part, background) for part in np.split(probs, [5, 22, 23], axis=1)]
+        planes = [label_candidates(part, background) for part in np.split(probs, [5, 22, 23], axis=1)]
         found = np.concatenate(list(draw_labels(Bands(planes), rules)))
         assert (found == expected).all()
         changed |= set(np.unique(first[found != probs.argmax(0)]))
@@ -118,7 +118,7 @@ def test_several_classes_get_their_own_rules_in_bands_of_any_height(background, 
 def test_an_empty_map_and_too_many_objects(monkeypatch):
     empty = Bands([np.zeros((5, 9), np.uint8)])
     assert not np.concatenate(list(Rule(9, area=3, hole=4, largest=True).masks(empty))).any()
-    monkeypatch.setattr(objects_module, "MOST", 10)
+    monkeypatch.setattr(objects_module, "MAX_COMPONENTS", 10)
     specks = np.zeros((20, 20), np.uint8)
     specks[::2, ::2] = 255
     with pytest.raises(UserError, match="more than 10 objects"):

@@ -6,13 +6,13 @@ import pytest
 from lib.competition import metrics
 from lib.competition.scoring import count_classes
 from lib.config import Config
-from lib.decision.class_factors import Factors, sampled_places
-from lib.decision.class_search import Choice, State, count_moves
+from lib.decision.class_factors import FactorGrid, sampled_factors
+from lib.decision.class_search import ClassObjective, ClassState, count_value_changes
 from lib.decision.decision import Decision
-from lib.decision.ensemble_weights import CUTS, Judge, Mix, equal, sampled_weights
+from lib.decision.ensemble_weights import THRESHOLD_GRID, EnsembleWeights, MixtureScorer, equal, sampled_weights
 from lib.decision.fit import Fitting, fit_ensemble
-from lib.decision.presence_gate import Gates
-from lib.decision.weight_search import BETWEEN, count_mixtures, neighbours, search_weights
+from lib.decision.presence_gate import GateGrid
+from lib.decision.weight_search import THRESHOLDS_REACHED, WeightObjective, count_mixtures, neighbours, search_weights
 from lib.inference.sliding_window import Block
 from lib.oof.evaluate import to_bins
 from lib.oof.map_files import Points, Sampler
@@ -80,7 +80,7 @@ def test_a_factor_that_only_a_speck_asks_for(tmp_path, sparse):
     oof, maps = out_of_fold(tmp_path / "maps", scenes(planes, speck), 3)
     sparse(oof, speck)
     config = settings(["a", "b"], postprocess=["priors"])
-    assert sampled_places(oof.points, oof.points.bins[:, 0].T / 255, config.competition) == (30, 30, 30)
+    assert sampled_factors(oof.points, oof.points.bins[:, 0].T / 255, config.competition) == (30, 30, 30)
     found = fit_ensemble(Fitting(oof, maps, 3, config, tmp_path), FOLDS)
     ground, a, _ = found.decision.factors
     assert found.decision.half_score < 0.9 and a / ground < 0.8
@@ -101,8 +101,8 @@ def test_a_weight_that_only_a_speck_asks_for(tmp_path, sparse, labels, how):
     oof, maps = out_of_fold(tmp_path / "maps", images, labels)
     sparse(oof, speck)
     config = settings(["a", "b"][: labels - 1], ensemble_weights=how)
-    judge = Judge(oof.points, labels, Mix(equal(2)), config.competition, True)
-    assert sampled_weights(judge, 2, how) == (0.5, 0.5), "the sample knows no better"
+    scorer = MixtureScorer(oof.points, labels, EnsembleWeights(equal(2)), config.competition, True)
+    assert sampled_weights(scorer, 2, how) == (0.5, 0.5), "the sample knows no better"
     plain = fit_ensemble(Fitting(oof, maps, labels, settings(config.competition.classes), tmp_path), FOLDS)
     found = fit_ensemble(Fitting(oof, maps, labels, config, tmp_path), FOLDS)
     assert found.decision.mix.weights[0] > 0.5
@@ -123,7 +123,8 @@ def test_every_value_of_every_class_is_counted_as_the_decision_counts_it(tmp_pat
     nothing = np.ones((1, 8, HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.uint8)
     oof, maps = out_of_fold(tmp_path / "maps", [nothing], 4, True)
     config = settings(["a", "b", "c"], gate="fit")
-    whole, space = Fitting(oof, maps, 4, config, tmp_path).whole, Gates(range(1, 4)) if kind == "gates" else Factors()
+    whole = Fitting(oof, maps, 4, config, tmp_path).whole
+    space = GateGrid(range(1, 4)) if kind == "gates" else FactorGrid()
     images, rng = [noise(seed) for seed in range(3)], RNG(9)
     steps = len(space.values)
 
@@ -133,20 +134,20 @@ def test_every_value_of_every_class_is_counted_as_the_decision_counts_it(tmp_pat
             values = {kind: getattr(space, kind)(places), **({} if kind == "gates" else {"gates": None})}
             decision = Decision(None, **values)
             probs = bins if kind == "gates" else bins[:, :4]
-            found.append(count_classes(truth, decision.quantised(probs[..., None] / np.float32(255))[:, 0], 4))
+            found.append(count_classes(truth, decision.to_label_codes(probs[..., None] / np.float32(255))[:, 0], 4))
         return np.array(found)
 
     for turn in range(4):
         places = [space.neutral] * 4 if turn == 0 else rng.integers(0, steps, 4).tolist()
         if kind == "gates":
             places[0] = space.neutral
-        state = State(None, None, tuple(places))
-        (moves,) = count_moves([[one] for one in images], whole.blend, space, [state], 4)
-        assert (moves.counts == direct(places)).all()
+        state = ClassState(None, None, tuple(places))
+        (counted,) = count_value_changes([[one] for one in images], whole.blend, space, [state], 4)
+        assert (counted.counts == direct(places)).all()
         for label in range(1, 4):
-            changed, changes = moves.of(label, np.ones(3, bool)).changes(places[label], steps)
+            changed, changes = counted.of(label, np.ones(3, bool)).changes(places[label], steps)
             for place, change in enumerate(changes):
-                expected = moves.counts.copy()
+                expected = counted.counts.copy()
                 expected[changed] += change
                 wanted = direct([*places[:label], place, *places[label + 1 :]])
                 assert (expected == wanted).all(), (label, place)
@@ -154,22 +155,22 @@ def test_every_value_of_every_class_is_counted_as_the_decision_counts_it(tmp_pat
 
 def test_changes_of_one_class_leave_other_images_alone_and_name_the_best():
     config = settings(["a", "b", "c"]).competition
-    images, space = [noise(seed)[:2] for seed in range(4)], Factors()
+    images, space = [noise(seed)[:2] for seed in range(4)], FactorGrid()
     blend = lambda bins, mix, gates: (bins[0, :4] / np.float32(255), np.zeros((0, bins.shape[-1])))  # noqa: E731
-    start = State(None, None, (30,) * 4)
-    (moves,) = count_moves([[one] for one in images], blend, space, [start], 4)
+    start = ClassState(None, None, (30,) * 4)
+    (counted,) = count_value_changes([[one] for one in images], blend, space, [start], 4)
     chosen = np.array([True, True, False, True])
-    score, place = Choice(chosen, space, range(4), config).best_place(moves, moves.counts, 2, 30)
-    every = [State(None, None, (30, 30, place, 30)) for place in range(61)]
+    score, place = ClassObjective(chosen, space, range(4), config).best_value(counted, counted.counts, 2, 30)
+    every = [ClassState(None, None, (30, 30, place, 30)) for place in range(61)]
     scores = [metrics.score(config, one.counts[chosen])
-              for one in count_moves([[one] for one in images], blend, space, every, 4)]  # fmt: skip
+              for one in count_value_changes([[one] for one in images], blend, space, every, 4)]  # fmt: skip
     assert score == pytest.approx(max(scores), abs=2e-3) and scores[place] == pytest.approx(max(scores), abs=2e-3)
 
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric", "power"])
 @pytest.mark.parametrize("labels", [2, 4])
 def test_mixtures_are_counted_as_they_decide(mean, labels):
-    mix, tried = Mix(equal(3), mean), [(0.2, 0.5, 0.3), (1.0, 0.0, 0.0), (0.0, 0.6, 0.4)]
+    mix, tried = EnsembleWeights(equal(3), mean), [(0.2, 0.5, 0.3), (1.0, 0.0, 0.0), (0.0, 0.6, 0.4)]
     images = []
     for seed in range(3):
         bins, truth = noise(seed, systems=2)
@@ -177,14 +178,16 @@ def test_mixtures_are_counted_as_they_decide(mean, labels):
     found = count_mixtures([[one] for one in images], mix, tried, labels)
     for i, weights in enumerate(tried):
         for j, (bins, truth) in enumerate(images):
-            probs = Mix(weights, mean)(bins / np.float32(255))
+            probs = EnsembleWeights(weights, mean)(bins / np.float32(255))
             if labels == 4:
                 expected = count_classes(truth, probs.argmax(0), 4)
             else:
-                between = np.searchsorted(CUTS, to_bins(probs[0]), "right")
-                expected = np.array([np.bincount(between[truth == t], minlength=len(CUTS) + 1) for t in (0, 1)])
+                between = np.searchsorted(THRESHOLD_GRID, to_bins(probs[0]), "right")
+                expected = np.array(
+                    [np.bincount(between[truth == t], minlength=len(THRESHOLD_GRID) + 1) for t in (0, 1)]
+                )
             assert (found[i, j] == expected).all()
-    assert BETWEEN[7] == 0 and BETWEEN[8] == 1 and BETWEEN[255] == len(CUTS)
+    assert THRESHOLDS_REACHED[7] == 0 and THRESHOLDS_REACHED[8] == 1 and THRESHOLDS_REACHED[255] == len(THRESHOLD_GRID)
 
 
 def test_weights_are_tried_in_passes_that_all_choices_share():
@@ -198,7 +201,7 @@ def test_weights_are_tried_in_passes_that_all_choices_share():
 
     halves = [np.array([True, True, False, False]), np.array([False, False, True, True])]
     config = Config.model_validate({"competition": {"metric": "dice", "classes": ["a"]}}).competition
-    first, second = search_weights(count, [[(1.0, 0.0)], [(1.0, 0.0)]], halves, config, False)
+    first, second = search_weights(count, [[(1.0, 0.0)]] * 2, [WeightObjective(half, config, False) for half in halves])
     assert first[0] == pytest.approx(0.8) and second == (0.0, 1.0)
     assert len(asked) <= 4 and all(len(set(some)) == len(some) for some in asked)
     assert all(sum(weights) == pytest.approx(1) for some in asked for weights in some)
@@ -228,12 +231,12 @@ def test_weights_and_factors_are_the_same_however_many_states_are_counted_togeth
     config = settings(["a", "b"], ensemble_weights="greedy", postprocess=["priors"])
     decision = fit_ensemble(Fitting(oof, maps, 3, config, tmp_path), FOLDS).decision
     assert decision.mix.weights[0] > 0.5 and decision.factors[2] > decision.factors[1]
-    for module in ("weights", "moves"):
-        monkeypatch.setattr(f"lib.inference.{module}.TOGETHER", 1)
+    monkeypatch.setattr("lib.decision.weight_search.NUMBERS_PER_PASS", 1)
+    monkeypatch.setattr("lib.decision.class_search.COUNTS_PER_PASS", 1)
     assert fit_ensemble(Fitting(oof, maps, 3, config, tmp_path), FOLDS).decision == decision
 
 
 def test_a_sample_of_very_many_images_and_classes_stays_small():
     bins, truth = np.zeros((1, 1, 30), np.uint8), np.zeros(1, np.uint8)
     points = Points(np.array([10**6]), bins, bins[..., :0], truth, np.ones(1, int))
-    assert sampled_places(points, np.full((30, 1), 1 / 30, np.float32), settings(["a"]).competition) == (30,) * 30
+    assert sampled_factors(points, np.full((30, 1), 1 / 30, np.float32), settings(["a"]).competition) == (30,) * 30

@@ -26,7 +26,7 @@ from lib.inference.multi_scale import ScaleGroup, predict_multi_scale
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Limits, Source, Windows, full_rows, predict
 from lib.oof import evaluate as evaluating
-from lib.oof.evaluate import Evaluation, count, evaluate, quantised
+from lib.oof.evaluate import Evaluation, count, evaluate, to_label_codes
 from lib.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -284,9 +284,9 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     probs = whole(path, Ensemble([Grey()], CPU), Windows(32, 0.5, 1.0, "gaussian", 0.25))
     assert [image_id for image_id, *_ in kept] == ["a/b", "c"]
     for (_, glimpse, counts), counted in zip(kept, again.counts, strict=True):
-        assert (glimpse.map == quantised(probs[0])[::4, ::4]).all() and (counts == counted).all()
-        assert (glimpse.spot == quantised(probs[0])).all(), "all of a small image is its worst spot"
-    assert (again.counts[0] == count(truth, quantised(probs[0]), (2, 256))).all()
+        assert (glimpse.map == to_label_codes(probs[0])[::4, ::4]).all() and (counts == counted).all()
+        assert (glimpse.spot == to_label_codes(probs[0])).all(), "all of a small image is its worst spot"
+    assert (again.counts[0] == count(truth, to_label_codes(probs[0]), (2, 256))).all()
 
 
 def test_pixels_are_counted_by_truth_and_guess_in_pieces_of_any_size(monkeypatch):

@@ -25,7 +25,7 @@ from lib.oof.score_images import in_turns
 from lib.predict import time_plan as planning
 from lib.predict import workload
 from lib.predict.time_pacer import FirstPass, Pace, PacedEnsemble, Share, TimeOver
-from lib.predict.time_plan import Planner, worth
+from lib.predict.time_plan import Planner, rank_by_gain
 from lib.predict.workload import enough_images, expected_windows, measured, warm
 from lib.session import Session
 from lib.workspace import Workspace
@@ -139,12 +139,14 @@ def test_the_first_pass_is_one_network_told_as_every_system_until_the_time_is_ov
 
 def test_systems_come_by_what_they_add_for_their_seconds():
     scores = {(0,): 0.8, (1,): 0.7, (2,): 0.75, (3,): 0.2, (0, 1): 0.84, (0, 2): 0.85, (0, 3): 0.6}
-    judge = SimpleNamespace(
-        lifted=[0] * 4, score=lambda w: scores.get(tuple(np.flatnonzero(w).tolist()), 0.86 - 0.2 * (w[3] > 0))
+    scorer = SimpleNamespace(
+        values=[0] * 4, score=lambda w: scores.get(tuple(np.flatnonzero(w).tolist()), 0.86 - 0.2 * (w[3] > 0))
     )
-    assert worth(judge, {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}) == [0, 2, 1, 3]
-    assert worth(judge, {0: 9.0, 1: 1.0, 2: 5.0, 3: 0.1}) == [0, 1, 2, 3], "0.04 a second before 0.01; the best first"
-    assert worth(judge, {0: 1.0, 2: 1.0}) == [0, 2]
+    assert rank_by_gain(scorer, {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}) == [0, 2, 1, 3]
+    assert rank_by_gain(scorer, {0: 9.0, 1: 1.0, 2: 5.0, 3: 0.1}) == [0, 1, 2, 3], (
+        "0.04 a second before 0.01; the best first"
+    )
+    assert rank_by_gain(scorer, {0: 1.0, 2: 1.0}) == [0, 2]
 
 
 def test_one_network_of_each_kind_is_timed_and_views_count_by_their_pixels():
@@ -324,11 +326,11 @@ def test_windows_overlap_less_before_a_network_is_left_out(monkeypatch):
     groups = [ScaleGroup(Windows(64, 0.5, 1.0, "gaussian", 0), Ensemble([Says(0.5), Says(0.5)], CPU))]
     monkeypatch.setattr(planning, "measured", lambda *_: [[0.1], [0.1]])
     monkeypatch.setattr(planning, "first_windows", lambda *_: None)
-    judge, config = SimpleNamespace(lifted=[0], score=lambda _: 0.5), load(None, [])
+    scorer, config = SimpleNamespace(values=[0], score=lambda _: 0.5), load(None, [])
     chosen = {}
     for limit in (60, 16, 11, 2):
         planner = Planner(groups, parts, config, images, limit, Clock())
-        chosen[limit] = planner.plan(["a"], judge, []).overlap
+        chosen[limit] = planner.plan(["a"], scorer, []).overlap
     windows = [len(window_starts(320, 64, stride)) ** 2 for stride in (32, 48, 64)]
     assert windows == [81, 49, 25], "two networks and the first pass: 24, 15 and 8 seconds"
     assert list(chosen.values()) == [0.5, 0.25, 0.0, 0.0]
