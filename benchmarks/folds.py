@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.config.folds import Folds
 from lib.config.training import Sampling
 from lib.data.folds import make_folds, merge_groups
-from lib.data.leak_features import depth_for
-from lib.data.leaks import find_leaks
+from lib.data.leaks.features import detail_for
+from lib.data.leaks.find import find_leaks
 from lib.data.sampler import BalancedSampler
 from lib.imaging.reader import AS_THEY_ARE
 from lib.system.parallel import parallel
@@ -114,9 +114,9 @@ def main() -> None:
         steps = [(folder, range(i, min(i + 64, args.images)), planted, args.side) for i in range(0, args.images, 64)]
         parallel(write_some, steps, args.jobs, "photographs", "part")
         before, _ = used(args.jobs)
-        paths, depth = [folder / f"{name}.jpg" for name in names], depth_for(args.as_if or args.images)
+        paths, detail = [folder / f"{name}.jpg" for name in names], detail_for(args.as_if or args.images)
         leaks = timed(
-            "leak check", lambda: find_leaks(paths, AS_THEY_ARE, args.jobs, folder=folder, depth=depth)
+            "leak check", lambda: find_leaks(paths, AS_THEY_ARE, args.jobs, folder=folder, detail=detail)
         )  # fmt: skip
     found = {(leak.a, leak.b) for leak in leaks}
     groups = timed("groups", lambda: merge_groups(names, sorted(found)))
@@ -128,7 +128,7 @@ def main() -> None:
     after, gib = used(args.jobs)
     result = {
         "images": args.images, "side": args.side, "cores": args.jobs, "load": round(os.getloadavg()[0], 1),
-        "look": [depth.side, depth.features], "seconds": round(sum(parts.values()), 1), "parts": parts,
+        "look": [detail.side, detail.features], "seconds": round(sum(parts.values()), 1), "parts": parts,
         "cpu_seconds": round(after - before, 1), "gib": round(gib, 2), "recall": len(found & true) / planted,
         "false_pairs": len(found - true),
         "seconds_192000": round(sum(parts.values()) * 192_000 / args.images),

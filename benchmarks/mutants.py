@@ -66,7 +66,7 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
         ["tests/data/test_fold_table.py", "tests/data/test_split_check.py", "tests/data/test_folds_and_leaks.py"],
     ),
     "leaks": (
-        ["lib/data/leaks.py", "lib/data/leak_features.py", "lib/data/leak_candidates.py"],
+        ["lib/data/leaks/compare.py", "lib/data/leaks/features.py", "lib/data/leaks/candidates.py"],
         ["tests/data/test_leak_candidates.py", "tests/data/test_folds_and_leaks.py", "tests/data/test_leaks.py"],
     ),
     "stitch": (

@@ -13,8 +13,6 @@ LIB = sorted((ROOT / "lib").rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("0*.py"))
 MOST_FILES, MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS, MOST_IN_MAIN, MOST_IN_SCRIPT = 15, 300, 50, 6, 30, 60
 TO_MEND = {  # may only shrink
-    "02_make_folds.py, code",
-    "02_make_folds.py:main",
     "04_pseudo_label.py, code",
     "04_pseudo_label.py:main",
     "05_infer_ensemble.py, code",

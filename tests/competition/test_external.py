@@ -104,14 +104,14 @@ def test_external_images_are_cut_at_their_scale_and_trained_on_in_every_fold_wit
 
 
 def test_a_copy_of_a_training_image_is_kept_from_the_members_that_validate_on_it(mixed, capsys, monkeypatch):
-    from lib.data.leaks import Leak
+    from lib.data.leaks.find import Leak
 
     def found(paths, pixels, jobs, **_):  # noise and discs have no features to find
         at = {path.name: i for i, path in enumerate(paths)}
         pairs = [(at["copy.png"], at["im0.png"]), (at["copy.png"], at["a.png"]), (at["im6.png"], at["a.png"])]
-        return [Leak(min(pair), max(pair), "copy", 0.99, 50) for pair in pairs]
+        return [Leak(min(pair), max(pair), "copy", 0.99) for pair in pairs]
 
-    monkeypatch.setattr("lib.data.leaks.find_leaks", found)
+    monkeypatch.setattr("lib.data.leaks.report.find_leaks", found)
     run("01_preprocess", mixed)
     run("02_make_folds", mixed, "--folds.leak_check", "true")
     out = capsys.readouterr().out

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from lib.config.folds import Folds
 from lib.data.folds import assign_folds, merge_groups, name_groups
-from lib.data.leaks import compare, features
+from lib.data.leaks.compare import compare
+from lib.data.leaks.features import extract_features
 from lib.errors import UserError
 from lib.tables import check_folds
 
@@ -85,12 +86,12 @@ COPIES = {
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_are_found(kind):
     image = scene(1)
-    assert compare(features(image), features(COPIES[kind](image))) is not None
+    assert compare(extract_features(image), extract_features(COPIES[kind](image))) is not None
 
 
 def test_shared_ground_is_found_and_other_scenes_are_not():
     wide = np.hstack([scene(2), scene(3)])
-    assert compare(features(wide[:, :760]), features(wide[:, 560:])) is not None
-    assert compare(features(wide[:, :640]), features(wide[:, 640:])) is None
-    looks = [features(scene(s)) for s in range(10, 15)]
-    assert not any(compare(a, b) for i, a in enumerate(looks) for b in looks[i + 1 :])
+    assert compare(extract_features(wide[:, :760]), extract_features(wide[:, 560:])) is not None
+    assert compare(extract_features(wide[:, :640]), extract_features(wide[:, 640:])) is None
+    described = [extract_features(scene(s)) for s in range(10, 15)]
+    assert not any(compare(a, b) for i, a in enumerate(described) for b in described[i + 1 :])

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data import leak_candidates as lookalikes
-from lib.data import leaks
-from lib.data.leak_candidates import learn_words
-from lib.data.leak_features import COARSEST, DEPTHS, VALUES, depth_for, features, unit
-from lib.data.leaks import agree, best_elsewhere, describe, match, save_pair
+from lib.data.leaks import candidates, compare
+from lib.data.leaks.candidates import learn_words
+from lib.data.leaks.compare import agreement_of, best_shifted_correlation, describe_leak, match
+from lib.data.leaks.features import COARSEST, DESCRIPTOR_VALUES, DETAILS, detail_for, extract_features, unit_vectors
+from lib.data.leaks.report import save_pair
 from lib.imaging.reader import AS_THEY_ARE
 
 RNG = np.random.default_rng
@@ -18,15 +18,15 @@ RNG = np.random.default_rng
 
 def test_more_images_are_looked_at_less_closely():
     numbers = (2, 1000, 1001, 20_000, 20_001, 60_000, 60_001)
-    depths = [depth for _, depth in DEPTHS for _ in range(2)]
-    assert [depth_for(n) for n in numbers] == [*depths, COARSEST]
-    assert all(a.side > b.side and a.features > b.features for a, b in pairwise([*depths[::2], COARSEST]))
+    details = [detail for _, detail in DETAILS for _ in range(2)]
+    assert [detail_for(n) for n in numbers] == [*details, COARSEST]
+    assert all(a.side > b.side and a.features > b.features for a, b in pairwise([*details[::2], COARSEST]))
 
 
 def test_what_a_transform_is_called():
-    assert describe(1.04, -3.0, 0.9) == "shared ground, 90% of the smaller image"
-    assert describe(1.06, 3.6, 0.91, "mirrored") == "copy, mirrored, 1.06 times the size, rotated by 4 degrees"
-    assert describe(0.94, -91.2, 0.5) == (
+    assert describe_leak(1.04, -3.0, 0.9) == "shared ground, 90% of the smaller image"
+    assert describe_leak(1.06, 3.6, 0.91, "mirrored") == "copy, mirrored, 1.06 times the size, rotated by 4 degrees"
+    assert describe_leak(0.94, -91.2, 0.5) == (
         "shared ground, 0.94 times the size, rotated by 91 degrees, 50% of the smaller image"
     )
 
@@ -46,7 +46,7 @@ def test_matches_are_mutual_and_clearly_nearer_than_the_next():
 
 def test_roots_of_shares_have_length_1():
     values = np.array([[0, 4, 12], [0, 0, 0]], np.uint8)
-    assert np.allclose(unit(values), [[0, 0.5, 0.75**0.5], [0, 0, 0]])
+    assert np.allclose(unit_vectors(values), [[0, 0.5, 0.75**0.5], [0, 0, 0]])
 
 
 def shifted(by):
@@ -55,15 +55,15 @@ def shifted(by):
 
 def test_agreement_is_told_of_enough_shared_ground_and_of_its_share():
     image = cv2.GaussianBlur(RNG(0).integers(0, 256, (100, 200)).astype(np.uint8), (0, 0), 2)
-    whole, share, common = agree(image, image, shifted(0))
+    whole, share, common = agreement_of(image, image, shifted(0))
     assert whole == pytest.approx(1) and (share, common) == (1, 20_000)
     right = np.ascontiguousarray(image[:, 150:])
-    found, share, common = agree(image, right, shifted(-150))
+    found, share, common = agreement_of(image, right, shifted(-150))
     assert found > 0.9 and (share, common) == (1, 5000), "of the smaller image"
-    assert agree(image, image, shifted(150))[1:] == (0.25, 5000)
-    assert agree(image, image, shifted(150))[0] < 0.5
+    assert agreement_of(image, image, shifted(150))[1:] == (0.25, 5000)
+    assert agreement_of(image, image, shifted(150))[0] < 0.5
     for by, enough in ((188, True), (189, False)):  # 12 columns of 100 pixels are 1200
-        found, _, common = agree(np.roll(image, -by, 1), image, shifted(by))
+        found, _, common = agreement_of(np.roll(image, -by, 1), image, shifted(by))
         assert common == (200 - by) * 100 and (found != 0) == enough
 
 
@@ -74,21 +74,21 @@ def test_images_of_very_different_sizes_are_not_compared(side, zoom, enough):
     image = cv2.GaussianBlur(RNG(0).random((side, side)).astype(np.float32), (0, 0), 10 if zoom < 1 else 0.6)
     image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     other = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
-    found, share, _ = agree(image, other, np.array([[zoom, 0, 0], [0, zoom, 0.0]]))
+    found, share, _ = agreement_of(image, other, np.array([[zoom, 0, 0], [0, zoom, 0.0]]))
     assert (found != 0) == enough and share == pytest.approx(1, abs=0.03)
 
 
 def test_a_pattern_agrees_elsewhere_and_chance_does_not():
     y, x = np.mgrid[:96, :128]
     waves, noise, everywhere = np.sin(2 * np.pi * x / 16), RNG(0).normal(size=(96, 128)), np.ones((96, 128), bool)
-    normal = [leaks._normal(values, everywhere) for values in (waves, noise)]
+    normal = [compare._normalized(values, everywhere) for values in (waves, noise)]
     assert all(abs(one.mean()) < 1e-9 and one.std() == pytest.approx(1) for one in normal)
-    assert best_elsewhere(normal[0], normal[0], everywhere) == pytest.approx(1, abs=0.01)
-    assert best_elsewhere(normal[1], normal[1], everywhere) < 0.1
+    assert best_shifted_correlation(normal[0], normal[0], everywhere) == pytest.approx(1, abs=0.01)
+    assert best_shifted_correlation(normal[1], normal[1], everywhere) < 0.1
     half = x < 64
-    part = leaks._normal(noise + 9, half)
+    part = compare._normalized(noise + 9, half)
     assert not part[~half].any() and part[half].mean() == pytest.approx(0) and part[half].std() == pytest.approx(1)
-    assert not leaks._normal(np.full((4, 4), 3.0), np.ones((4, 4), bool)).any()
+    assert not compare._normalized(np.full((4, 4), 3.0), np.ones((4, 4), bool)).any()
 
 
 def test_evidence_shows_both_images_side_by_side(tmp_path):
@@ -109,14 +109,15 @@ def test_the_nearest_entry_of_a_codebook_is_found_in_steps_of_any_size():
     values, book = RNG(0).normal(size=(50, 6)), RNG(1).normal(size=(9, 6))
     wanted = ((values[:, None] - book[None]) ** 2).sum(2).argmin(1)
     for step in (1, 7, 50, 1024):
-        assert (lookalikes._nearest(values, book, step) == wanted).all()
+        assert (candidates._nearest_entry(values, book, step) == wanted).all()
 
 
 @pytest.mark.parametrize(("asked", "size"), [(1, 16), (10_000, 256), (10**9, 1024)])
 def test_books_grow_with_the_features_that_need_rare_words_and_with_the_sample(asked, size):
-    descriptors = RNG(0).integers(0, 256, (3000, VALUES)).astype(np.uint8)
+    descriptors = RNG(0).integers(0, 256, (3000, DESCRIPTOR_VALUES)).astype(np.uint8)
     words = learn_words(descriptors, asked)
-    assert [book.shape for book in words.books] == [(min(size, 188), VALUES // 2)] * 2, "16 of the sample to an entry"
+    shape = min(size, 188), DESCRIPTOR_VALUES // 2
+    assert [book.shape for book in words.books] == [shape] * 2, "16 of the sample to an entry"
     assert words.of(descriptors).max() < len(words.books[0]) * len(words.books[1])
     parts = np.divmod(words.of(descriptors), len(words.books[1]))
     assert all(len(np.unique(part)) == len(book) for part, book in zip(parts, words.books, strict=True))
@@ -126,16 +127,16 @@ def test_words_that_one_image_alone_holds_and_the_commonest_are_left_out(monkeyp
     image = np.array([0, 0, 1, 1, 2, 2, 0, 3])
     word = np.array([5, 5, 5, 8, 8, 7, 8, 3])  # 5 is in two images, 8 in three, 7 and 3 in one each
     for products, held in ((14, [[1], [1], [0], [0]]), (15, [[1, 1], [1, 1], [0, 1], [0, 0]])):
-        monkeypatch.setattr(lookalikes, "PRODUCTS", products)  # 1 + 1 + 4, and 9 more
-        table, weight = lookalikes._table(image, word, 4)
+        monkeypatch.setattr(candidates, "MAX_WORD_PAIRS", products)  # 1 + 1 + 4, and 9 more
+        table, weight = candidates._word_table(image, word, 4)
         assert table.toarray().tolist() == held
         assert np.allclose(weight, np.log([4 / 2, 4 / 3])[: len(held[0])])
 
 
 def test_rows_are_worked_off_in_ranges_of_about_equal_work(monkeypatch):
-    monkeypatch.setattr(lookalikes, "BLOCK", 10)
+    monkeypatch.setattr(candidates, "WORD_PAIRS_PER_BLOCK", 10)
     work = RNG(0).integers(0, 9, 60)
-    ranges = lookalikes._blocks(np.cumsum(work).astype(float))
+    ranges = candidates._row_ranges(np.cumsum(work).astype(float))
     assert ranges[0][0] == 0 and ranges[-1][1] == 60 and all(a[1] == b[0] for a, b in pairwise(ranges))
     assert all(start < stop for start, stop in ranges) and len(ranges) > 20
     assert max(work[start:stop].sum() for start, stop in ranges) <= 10 + 8
@@ -143,10 +144,10 @@ def test_rows_are_worked_off_in_ranges_of_about_equal_work(monkeypatch):
 
 def test_features_are_the_strongest_and_an_even_image_has_none():
     image = cv2.GaussianBlur(RNG(0).integers(0, 256, (200, 200)).astype(np.uint8), (0, 0), 2)
-    few, many = (features(image, depth) for depth in (COARSEST, DEPTHS[0][1]))
+    few, many = (extract_features(image, detail) for detail in (COARSEST, DETAILS[0][1]))
     assert len(few.points) == COARSEST.features < len(many.points)
-    assert few.descriptors.shape == (COARSEST.features, VALUES)
+    assert few.descriptors.shape == (COARSEST.features, DESCRIPTOR_VALUES)
     colours = np.dstack([image, image // 2, image // 3])
-    assert (features(colours).grey == cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)).all()
-    none = features(np.zeros((50, 50), np.uint8))
-    assert none.points.shape == (0, 2) and none.descriptors.shape == (0, VALUES)
+    assert (extract_features(colours).grey == cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)).all()
+    none = extract_features(np.zeros((50, 50), np.uint8))
+    assert none.points.shape == (0, 2) and none.descriptors.shape == (0, DESCRIPTOR_VALUES)
