@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from lib import tables
 from lib.competition.dataset import Competition, ImageInfo
 from lib.competition.labels.sources import label_sources
-from lib.config import Config
+from lib.config import Config, saved_values
 from lib.config.affects import settings_of
 from lib.imaging.readers.planes import files_of
 from lib.imaging.roi import boxes_file
@@ -127,7 +126,7 @@ def options_then(workspace: Workspace) -> dict[str, object]:
 def options_of(folder: Path) -> dict[str, object]:
     """The options that a member was trained with, by dotted name, as its folder says."""
     path = folder / "resolved.yaml"
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    values = saved_values(path) if path.is_file() else {}
     options: dict[str, object] = {}
 
     def add(section: dict, prefix: str) -> None:

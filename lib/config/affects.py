@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lib.config.section import is_section
+
 STAGES = {
     "tiles": "01_preprocess",
     "folds": "02_make_folds",
@@ -89,8 +91,4 @@ def _options(section: BaseModel, prefix: str, outer: tuple[Affects, ...]) -> Ite
 def _section_in(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a field holds: itself, or an item of its list, or one that may be None."""
     kinds = [field.annotation, *get_args(field.annotation)]
-    return next((kind for kind in kinds if _is_section(kind)), None)
-
-
-def _is_section(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    return next((kind for kind in kinds if is_section(kind)), None)

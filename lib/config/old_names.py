@@ -1,4 +1,8 @@
-"""Options that had another name: files that hold old names stay readable."""
+"""Options of earlier versions: a user is told today's name, and files that an earlier version wrote stay readable."""
+
+from __future__ import annotations
+
+import difflib
 
 OLD_NAMES = {
     "train.sampling.alike": "train.sampling.balance",
@@ -14,4 +18,33 @@ OLD_NAMES = {
     "infer.pays": "infer.min_gain",
     "infer.decide": "infer.postprocess",
 }
-"""Old name -> today's name."""
+"""Old name -> today's name, in the same section."""
+
+
+def explained(key: str, legal: list[str]) -> str:
+    """What a user who wrote the unknown option `key` should write. `legal`: every option, by its dotted name.
+
+    >>> explained("infer.pays", ["infer.min_gain"])
+    'it is now called infer.min_gain'
+    >>> explained("train.epoch", ["train.epochs", "folds.k"]), explained("epochs", ["train.epochs", "train.epoch"])
+    ('the nearest legal name is train.epochs', 'the nearest legal name is train.epochs')
+    """
+    if key in OLD_NAMES:
+        return f"it is now called {OLD_NAMES[key]}"
+    # A right word in the wrong section is the commonest mistake.
+    same_word = [name for name in legal if name.split(".")[-1] == key.split(".")[-1]]
+    return f"the nearest legal name is {(same_word or difflib.get_close_matches(key, legal, n=1, cutoff=0.0))[0]}"
+
+
+def with_todays_names(values: dict, prefix: str = "") -> dict:
+    """The options that an earlier version wrote, in nested sections, by today's names.
+
+    >>> with_todays_names({"train": {"lr": 0.1, "sampling": {"alike": "images"}}})
+    {'train': {'lr': 0.1, 'sampling': {'balance': 'images'}}}
+    """
+    renamed = {}
+    for name, value in values.items():
+        key = prefix + name
+        inner = with_todays_names(value, f"{key}.") if isinstance(value, dict) else value
+        renamed[OLD_NAMES.get(key, key).removeprefix(prefix)] = inner
+    return renamed

@@ -12,3 +12,29 @@ class Section(BaseModel):
 
     affects: ClassVar[tuple[str, ...]] = ()
     """Stages that this section's options affect where they do not say otherwise (lib/config/affects.py)."""
+
+
+def is_section(annotation: object) -> bool:
+    """Whether a field of this type is a section of its own."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def flat(section: BaseModel, prefix: str = "") -> dict[str, object]:
+    """All options as one dictionary with dotted names.
+
+    >>> class Folds(Section):
+    ...     k: int = 5
+    >>> class Settings(Section):
+    ...     folds: Folds = Folds()
+    ...     jobs: int = 0
+    >>> flat(Settings())
+    {'folds.k': 5, 'jobs': 0}
+    """
+    options: dict[str, object] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            options.update(flat(value, f"{prefix}{name}."))
+        else:
+            options[prefix + name] = value
+    return options

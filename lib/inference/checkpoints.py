@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import yaml
-
-from lib.config import Config
+from lib.config import Config, saved_values
 from lib.data.folds import ONE_GROUP
 from lib.errors import UserError
 from lib.session import Session
@@ -122,8 +120,8 @@ def trained_with(member: Member, config: Config) -> Config:
     path = member.path / "resolved.yaml"
     if not path.is_file():
         return config
-    resolved = yaml.safe_load(path.read_text(encoding="utf-8"))
+    trained = saved_values(path)
     sections = {
-        name: type(getattr(config, name)).model_validate(resolved[name]) for name in ("preprocess", "model", "train")
+        name: type(getattr(config, name)).model_validate(trained[name]) for name in ("preprocess", "model", "train")
     }
     return config.model_copy(update=sections)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import yaml
-
 import lib
 from lib import tables
-from lib.config import Config, save
+from lib.config import Config, save, saved_config
 from lib.errors import UserError
 from lib.imaging.roi import boxes_file
 from lib.inference.checkpoints import Checkpoint, named_checkpoints
@@ -81,7 +79,7 @@ def made_with(path: Path) -> Config:
     options = path.with_suffix(".yaml")
     if not options.is_file() or not path.with_suffix(".json").is_file():
         raise UserError(f"{path} has no .json and .yaml beside it; only what 05_infer_ensemble.py made is packaged")
-    return Config.model_validate(yaml.safe_load(options.read_text(encoding="utf-8")))
+    return saved_config(options)
 
 
 def _portable(config: Config, folder: Path) -> Config:

@@ -14,10 +14,10 @@ from lib.config.affects import STAGES, settings_of
 from lib.digests import Digests
 from lib.stage import THE_IMAGES, differences, identity, in_words, renamed, trained_file
 from lib.stages import options_then
+from lib.training.time_limit import BY_THE_CLOCK
 from lib.workspace import Workspace, file_fingerprint, read_json
 
 SETTLED = ("infer.window", "infer.tta")  # of which 05 notes what `auto` came to
-BY_THE_CLOCK = ("train.member_limit", "train.checkpoints")  # which `train.time_limit` chooses
 
 
 def outdated(workspace: Workspace, config: Config) -> dict[str, str]:

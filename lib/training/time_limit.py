@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import yaml
-
-from lib.config import Config
+from lib.config import Config, saved_values
 from lib.config.units import duration
 from lib.data.folds import ONE_GROUP
 from lib.errors import UserError
 from lib.session import Session
+from lib.stage import Stage
 from lib.stages import member_stage
 from lib.system.device import machine_of
 from lib.tables import validation_folds
@@ -21,6 +20,7 @@ from lib.training.member import member_inputs
 from lib.training.train_member import TrainingJob
 from lib.workspace import ALL_FOLDS, Member, Workspace, read_json, round_experiment, short_hash
 
+BY_THE_CLOCK = ("train.member_limit", "train.checkpoints")  # options that `train.time_limit` chooses
 EPOCHS_KEPT = 4  # checkpoints of the only member that time is left for
 
 
@@ -78,8 +78,11 @@ def _budget(
     config, workspace = session.config, session.workspace
     scoring = scoring_time(session, max(member.fold for member in members))  # members of all images are not scored
     inputs = member_inputs(workspace, config)
-    made_from = [member_stage(member, config, workspace, inputs).now for member in members]
-    return Budget(config, workspace, members, scoring, started, [*made_from, machine_of(session.device)])
+    stages = {member.name: member_stage(member, config, workspace, inputs) for member in members}
+    made_from = [*(stage.now for stage in stages.values()), machine_of(session.device)]
+    budget = Budget(config, workspace, members, scoring, started, made_from)
+    budget.adopt(stages)
+    return budget
 
 
 def fitting(members: list[Member], limit: float, overhead: float, shortest: float) -> list[Member]:
@@ -107,9 +110,7 @@ def with_judges(members: list[Member], workspace: Workspace) -> list[Member]:
 def trained_alike(member: Member, workspace: Workspace, limit: float) -> dict[str, object]:
     """Options of `train` for a member of all images: those of the folds' members that judge it, as far as `limit`, its
     own seconds, allows."""
-    trained = [
-        yaml.safe_load((path / "resolved.yaml").read_text())["train"] for path in folds_members(member, workspace)
-    ]
+    trained = [saved_values(path / "resolved.yaml")["train"] for path in folds_members(member, workspace)]
     if not trained:
         return {}
     longest = max(options["member_limit"] for options in trained) or limit
@@ -120,6 +121,16 @@ def folds_members(member: Member, workspace: Workspace) -> list[Path]:
     """Folders of the folds' finished members of the same experiment and seed."""
     runs = (workspace.runs / member.experiment).glob(f"fold*_seed{member.seed}/done.json")
     return sorted(done.parent for done in runs)
+
+
+def _trained_for(seconds: float, stage: Stage) -> bool:
+    """Whether a member is finished, and differs from what it would be now by its training time alone."""
+    record = stage.record
+    made_from = record.get("made_from", {})
+    if not made_from or made_from["option train.member_limit"] != seconds:
+        return False
+    chosen = {key: stage.now[key] for key in (f"option {name}" for name in BY_THE_CLOCK)}
+    return not stage.differs_from({**made_from, **chosen}, record.get("format", 1))
 
 
 class Budget:
@@ -144,7 +155,8 @@ class Budget:
         self.overhead = overhead + self.begun
         self.workspace = workspace
         asked = short_hash([[member.name for member in members], self.shortest, made_from])
-        self.key = f"train.time_limit {duration(self.limit)} {members[0].experiment} {asked}"
+        self.about = f"train.time_limit {duration(self.limit)} {members[0].experiment} "
+        self.key = self.about + asked
         self.given: dict[str, float] = dict(workspace.choice(self.key) or {})
         self.members = members
         if not self.given:
@@ -155,6 +167,18 @@ class Budget:
         if len(self.members) < len(members):
             enough = f"enough for {len(self.members)} of {len(members)} members"
             print(f"03: train.time_limit {duration(self.limit)} is {enough}")
+
+    def adopt(self, stages: dict[str, Stage]) -> None:
+        """Give finished members the time that an earlier version gave them, so that they are not trained again.
+
+        Its choice has another name, because options were added or renamed. `stages`: by the members' names.
+        """
+        if any(self.given.values()):
+            return
+        for key, given in self.workspace.choices.all().items():
+            same_members = key.startswith(self.about) and set(given) == set(self.given)
+            if same_members and any(_trained_for(given[name], stages[name]) for name in given):
+                self._write(given)
 
     def seconds(self, member: Member) -> float:
         """Training time of a member: its share of what those before it left."""

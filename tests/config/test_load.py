@@ -1,6 +1,7 @@
 import pytest
 
-from lib.config import flat, help_text, load
+from lib.config import flat, help_text, load, save, saved_config, saved_values
+from lib.config.old_names import OLD_NAMES
 from lib.errors import UserError
 
 
@@ -22,6 +23,8 @@ def test_command_line_beats_yaml_beats_defaults(tmp_path):
         (["--train.precision", "fp8"], "'auto', 'fp32'"),
         (["--infer.window", "large"], "infer.window: found 'large'; input should be a valid integer.* or .*'auto'"),
         (["--infer.window", "-1"], "infer.window: found '-1'; .*greater than or equal to 0"),
+        (["--infer.members", "greedy"], "unknown option --infer.members; it is now called infer.ensemble_weights"),
+        (["--train.sampling.alike", "images"], "it is now called train.sampling.balance"),
         (["--train", "3"], "is a section"),
         (["--train.lr"], "takes one value"),
         (["stray"], "expected an option"),
@@ -47,6 +50,9 @@ def test_unknown_yaml_keys_and_files(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("train: {ephocs: 3}\n")
     with pytest.raises(UserError, match="unknown key train.ephocs; the nearest legal name is train.epochs"):
+        load(path)
+    path.write_text("infer: {weights: [swa]}\n")
+    with pytest.raises(UserError, match="a.yaml: unknown key infer.weights; it is now called infer.checkpoints"):
         load(path)
     path.write_text("a: [")
     with pytest.raises(UserError, match="no valid YAML"):
@@ -141,3 +147,21 @@ def test_a_section_without_options_is_at_its_defaults(tmp_path):
     path.write_text("train:\nfolds: {}\nmodel:\n")
     assert load(path) == load(None)
     assert load(path, ["--train.swa.start", "0.5"]).train.swa.start == 0.5
+
+
+def test_old_names_lead_to_options_of_today():
+    legal = flat(load(None))
+    assert not set(OLD_NAMES) & set(legal) and set(OLD_NAMES.values()) <= set(legal)
+    assert [name for name in OLD_NAMES if name.rpartition(".")[0] != OLD_NAMES[name].rpartition(".")[0]] == []
+
+
+def test_what_was_saved_is_read_again_and_in_error_names_the_file(tmp_path):
+    path = tmp_path / "saved.yaml"
+    config = load(None, ["--train.sampling.balance", "images"])
+    save(config, path)
+    assert saved_config(path) == config
+    path.write_text(path.read_text().replace("balance: images", "alike: groups").replace("averaging:", "mean:"))
+    assert saved_config(path).train.sampling.balance == saved_values(path)["train"]["sampling"]["balance"] == "groups"
+    path.write_text("train: {sampling: {alike: nothing}}")
+    with pytest.raises(UserError, match="saved.yaml: train.sampling.balance: found 'nothing'"):
+        saved_config(path)

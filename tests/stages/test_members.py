@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.config import load
+from lib.config import flat, load
+from lib.config.old_names import OLD_NAMES
 from lib.oof import member_scores as scores
 from lib.stage import FORMAT
 from lib.training import member_folder as places
@@ -124,7 +125,7 @@ V1 = [
     "train.channels_last", "train.compile", "train.ema", "train.swa.start", "train.swa.every",
     "train.swa.schedule", "train.swa.lr", "train.swa.bn_batches", "train.checkpoints", "train.checkpoints_from",
     "train.soup", "train.sampling.sampler", "train.sampling.fraction", "train.sampling.foreground_share",
-    "train.sampling.foreground_share_end", "train.sampling.balance", "train.sampling.difficulty",
+    "train.sampling.foreground_share_end", "train.sampling.alike", "train.sampling.difficulty",
     "train.sampling.samples_per_epoch", "train.loss.terms", "train.loss.then", "train.loss.label_smoothing",
     "train.loss.soft_edges", "train.loss.ignore_border", "train.loss.presence", "train.loss.deep",
     "train.loss.class_weights", "train.evaluations",
@@ -140,9 +141,7 @@ def as_version_1(folder, *flags):
     config = load(folder.parents[3] / "tiny.yaml", list(flags))
     old = {key: value for key, value in made_from.items() if key.startswith("file ")}
     for name in V1:
-        value = config
-        for part in name.split("."):
-            value = getattr(value, part)
+        value = flat(config)[OLD_NAMES.get(name, name)]
         old[f"option {name}"] = json.loads(json.dumps(value))
     outputs = [str(folder / name) for name in ("done.json", "last_weights.pt")]
     kept = {key: value for key, value in record.items() if key != "format"}
@@ -156,6 +155,7 @@ def as_version_1(folder, *flags):
 
 def test_a_member_of_the_first_version_is_up_to_date_and_scored_again_alone(trained, folder, capsys):
     flags = ["--preprocess.min_object_pixels", "3"]  # which that version did not note
+    flags += ["--train.sampling.balance", "images"]  # which it noted under another name
     run("01_preprocess", trained, *flags)
     train(trained, *flags)
     manifest = as_version_1(folder, *flags)
