@@ -40,7 +40,7 @@ from peers.windows import monai_map, toolbelt_map
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.competition import rle
-from lib.competition.demo import draw, make_scene
+from lib.competition.demo_slides import draw, make_scene
 from lib.config.training import Model
 from lib.imaging.blend import window_weights
 from lib.inference.backends.engines import Engine, Kind, as_images, fastest_engines, probabilities

@@ -28,7 +28,8 @@ import tifffile
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lib.competition.demo import TILE_SIDE, draw, draw_label, make_scene
+from lib.competition.demo import TILE_SIDE
+from lib.competition.demo_slides import draw, draw_label, make_scene
 from lib.competition.rle import BandEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]

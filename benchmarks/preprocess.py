@@ -48,7 +48,8 @@ import tifffile
 from joblib import Parallel, delayed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lib.competition.demo import PATIENTS, make_scene, write_slide
+from lib.competition.demo import write_slide
+from lib.competition.demo_slides import PATIENTS, make_scene
 from lib.data.preprocess import cut_tiles, survey
 from lib.system.parallel import parallel
 from lib.workspace import replacing_dir

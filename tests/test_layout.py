@@ -26,7 +26,6 @@ TO_MEND = {  # may only shrink
     "lib/predict/time_plan.py:planned, parameters",
     "lib/predict/write_submission.py:answers_to, parameters",
     "lib/predict/write_submission.py:write_answers, parameters",
-    "lib/propose/propose.py:_choices",
     "lib/pseudo/store.py:_store, parameters",
 }
 EXCEPTIONS: dict[str, str] = {}  # at most five: the place, and why it is right there

@@ -14,12 +14,15 @@ from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
 from lib.competition.labels.rle_csv import RleCsv
 from lib.competition.metrics.objects_and_surfaces import Case, Object
+from lib.config import Config
 from lib.config.competition import Competition as Settings
+from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.imaging.components import Components
 from lib.imaging.reader import open_image
-from lib.plugins import find
+from lib.plugins import find, load_plugins
 from lib.tables import IGNORE
+from lib.workspace import Workspace
 
 ROWS = 1024  # of both labels, held at once
 
@@ -60,6 +63,17 @@ def score_submission(competition: Competition, path: Path) -> float:
         for y, truth in codec.seen(*size, label_bands(reader.open(image_id, *size), *size)):
             counts[i] += count_classes(truth, guess.read(y, 0, *truth.shape), n)
     return metrics.score(settings, counts)
+
+
+def print_score(config: Config, file: str = "") -> None:
+    """Print the score of a submission: `file`, or that of stage 05."""
+    load_plugins(config.plugins)
+    print(f"{score_submission(Competition(config.competition), submission_path(config, file)):.4f}")
+
+
+def submission_path(config: Config, file: str = "") -> Path:
+    """`file`, or where stage 05 writes the submission."""
+    return Path(file) if file else with_codecs_suffix(Workspace(workspace_of(config)).submission, config.competition)
 
 
 def label_bands(label: Label, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:

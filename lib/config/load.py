@@ -13,7 +13,7 @@ from lib.config.command_line import advice, given_options, help_text
 from lib.config.config import Config
 from lib.config.old_names import with_todays_names
 from lib.config.rehearsal import rehearsal_options
-from lib.config.section import is_section
+from lib.config.section import flat, is_section
 from lib.errors import UserError
 from lib.files import write_text
 
@@ -156,3 +156,11 @@ def _option(place: tuple) -> tuple:
         if get_origin(section) in (Union, UnionType):
             return place[: i + 1]
     return place
+
+
+def print_option(key: str, config: Config) -> None:
+    """Raises UserError when there is no such option."""
+    options = flat(config)
+    if key not in options:
+        raise UserError(f"there is no option {key}")
+    print(options[key])

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import lib
 from lib import tables
+from lib.competition.scoring import submission_path
 from lib.config import Config, save, saved_config
+from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.imaging.roi import boxes_file
 from lib.inference.checkpoints import Checkpoint, named_checkpoints
@@ -17,22 +19,24 @@ from lib.models.weight_files import network_files
 from lib.package.kernel import UNKNOWN, metadata, notebook, title_of
 from lib.package.layout import BOXES, DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
 from lib.package.wheels import fetch_wheels
+from lib.plugins import load_plugins
 from lib.submissions import ledger
 from lib.workspace import Workspace, file_fingerprint, read_json, replacing_dir, write_json
 
 CODE = Path(lib.__file__).parent
 
 
-def package(config: Config, workspace: Workspace, submission: Path, folder: Path) -> None:
-    """Write the folder that makes `submission` again wherever it is put, and say what to do with it.
+def package(config: Config, target: str, file: str = "") -> None:
+    """Write the folder `target`, which makes a submission (`file`, or that of stage 05) again wherever it is put.
 
-    Only how it is packaged comes from `config`; all else is as it was when 05 wrote the submission. Raises UserError
-    when that is not known, or has changed since.
+    `config` decides only about the package. All else is as it was when 05 wrote the submission. Raises UserError when
+    that is not known, or has changed since.
     """
-    folder = folder.resolve()
+    load_plugins(config.plugins)
+    folder, workspace = Path(target).resolve(), Workspace(workspace_of(config))
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / KERNEL).is_file())):
         raise UserError(f"{folder} holds other things; give a new folder, or that of an older package")
-    path = ledger.path_of(workspace, ledger.name_of(workspace, submission))
+    path = ledger.path_of(workspace, ledger.name_of(workspace, submission_path(config, file)))
     about, made = read_json(path.with_suffix(".json"), {}), made_with(path)
     parts = named_checkpoints(about["members"], workspace)
     changed = [

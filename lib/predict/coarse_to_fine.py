@@ -23,6 +23,7 @@ from lib.inference.members import choose_engine, image_sources, scale_groups, tr
 from lib.inference.sliding_window import Block, Windows, count_windows, predict
 from lib.inference.sources import limits_of
 from lib.oof.evaluate import background_fill
+from lib.plugins import load_plugins
 from lib.session import Session
 from lib.tables import NOT_VALIDATED, validation_folds
 from lib.workspace import file_fingerprint, read_json, short_hash, write_table
@@ -89,6 +90,12 @@ def with_boxes(session: Session, finders: list[Checkpoint], fine: Windows) -> Se
     if not path.is_file():
         _write(path, finding, finders, lambda cells, shares, size: looks_of(cells, shares, size, margin, fine))
     return session.with_infer(roi=str(path))
+
+
+def write_boxes(config: Config, csv: str) -> None:
+    """Write `csv` as `write_objects` does, and print how many boxes it holds."""
+    load_plugins(config.plugins)
+    print(f"{write_objects(Session(config), Path(csv))} boxes: {csv}")
 
 
 def write_objects(session: Session, path: Path) -> int:

@@ -12,19 +12,30 @@ from lib.config.competition import Competition as Settings
 from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
 from lib.propose import choose, groups, submission
-from lib.propose.folder import Folder, glob_of, look
+from lib.propose.folder import Folder, look
 from lib.propose.found import Choice, Notes, choice_if, some
 from lib.propose.labels import found as labels
 from lib.propose.labels import jsons as label_jsons
 from lib.propose.labels import masks as label_masks
 from lib.propose.labels import tables as label_tables
 from lib.propose.pixels import bands, measure
+from lib.propose.splits import split_choices, training_images, unlabeled_choices
 from lib.propose.trial import what_fails
 from lib.propose.write import text_of
 from lib.workspace import replacing
 
 OWN_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison"}
 """Presets whose columns are nobody else's, so that their metric is certain."""
+
+
+def propose_config(path: str, flags: list[str]) -> None:
+    """Propose `configs/NAME.yaml` for a folder. `flags`: `--name NAME`, or nothing for the name of the folder."""
+    if flags and (flags[0] != "--name" or len(flags) != 2):
+        raise UserError("expected python -m lib init FOLDER [--name NAME]")
+    name = flags[1] if flags else re.sub(r"[^a-z0-9]+", "_", Path(path).resolve().name.lower()).strip("_")
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise UserError(f"{name!r} cannot name a configuration; give letters, digits, _ and - with --name NAME")
+    propose(Path(path), name, Path("configs") / f"{name}.yaml")
 
 
 def propose(root: Path, name: str, target: Path) -> None:
@@ -38,7 +49,7 @@ def propose(root: Path, name: str, target: Path) -> None:
         raise UserError(f"{target} exists already; give another name with --name, or remove the file")
     notes = Notes()
     try:
-        choices = _choices(root, name, notes)
+        choices = _Proposal(root, notes).choices(name)
     finally:
         _print(notes)
     title = f"Proposed by `python -m lib init {root}` from what the folder shows. Not to be told from it:"
@@ -53,18 +64,79 @@ def propose(root: Path, name: str, target: Path) -> None:
     print(f"\nwritten: {target}; next: python -m lib preflight {target}")
 
 
-def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
-    """All options, in the order of the sections; notes are added on the way."""
-    folder = look(root)
-    images = folder.images()
-    notes.found.append(
-        f"{len(images)} pictures, {len(folder.masks)} files that may be masks, tables {some(list(folder.tables))}"
-    )
+class _Proposal:
+    """What is recognised in a folder, from which all options follow. Adds notes on the way."""
+
+    def __init__(self, root: Path, notes: Notes):
+        self.notes, self.folder = notes, look(root)
+        self.images = self.folder.images()
+        self.sizes = _sizes(self.folder, self.images, notes)
+        wanted = submission.recognise(self.folder, notes)
+        if wanted is None:
+            raise UserError(
+                f"{root} holds no sample submission (a CSV called so) that names its images, nor a folder or list "
+                "called test; add one"
+            )
+        self.labels, wanted = _labels_and_answers(self.folder, wanted, notes)
+        notes.found.append(f"labels: {self.labels.kind}; {len(self.labels.ids)} images")
+        self.train, self.unlabeled = training_images(self.images, self.labels.ids, wanted.ids)
+        self.classes = _classes(self.labels, wanted, notes)
+        self.splits = split_choices(self.folder, self.images, self.train, wanted, set(self.labels.files), notes)
+        tests = next((choice.value for choice in self.splits if choice.key == "competition.test_images"), "")
+        self.wanted = submission.with_fixed_folders(wanted, tests, self.folder.image_ids)
+        measure.physical_scale(self.folder, list(self.images.values()), notes)
+        # Where images without label are pseudo-labeled, they take part in no fold.
+        self.split = self.train - self.unlabeled if self.labels.whole else self.train
+        self.grouping = groups.recognise(self.folder, self.split, wanted.ids, set(_samples(self.folder)), notes)
+
+    def competition(self, name: str) -> list[Choice]:
+        """The section `competition`."""
+        folder, labels, notes, wanted = self.folder, self.labels, self.notes, self.wanted.choices
+        pixels = bands.shown(folder, self.sizes.channels)
+        choices = [
+            Choice("competition.name", name),
+            Choice("competition.root", str(folder.root)),
+            *self.splits,
+            *[choice for choice in wanted if choice.key == "competition.test_list"],
+            *choice_if(folder.image_ids, "competition.image_ids", folder.image_ids, f"such as {min(self.images)}"),
+            Choice("competition.classes", self.classes),
+            *choice_if(not labels.background, "competition.background", False, "every scored pixel belongs to a class"),
+            *pixels,
+            *labels.choices,
+            *unlabeled_choices(self.unlabeled, labels, notes),
+            *[choice for choice in wanted if choice.key != "competition.test_list"],
+            *[choice for choice in self.grouping.choices if choice.key.startswith("competition.")],
+            *_metric(self.classes, self.wanted, notes),
+        ]
+        return bands.with_best(folder, self.sizes.channels, choices, pixels, notes)
+
+    def choices(self, name: str) -> list[Choice]:
+        """All options, in the order of the sections."""
+        competition, settings, objects = _measured(self.competition(name), self.labels, self.notes)
+        scale, why = choose.scale_of(self.sizes, objects, min(self.wanted.options.get("size") or (0,)))
+        windows = choose.windows(self.sizes, objects, scale)
+        crop = next(choice.value for choice in windows if choice.key == "train.crop")
+        others = [
+            Choice("preprocess.scale", scale, why),
+            choose.background_keep(_share_with_object(settings, windows, scale, self.notes)),
+            *windows,
+            *choose.folds(self.grouping.groups, len(self.split)),
+            *[choice for choice in self.grouping.choices if choice.key.startswith("folds.")],
+            *choose.training(len(self.classes), self.sizes, objects, crop),
+        ]
+        order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
+        return competition + sorted(others, key=lambda choice: order.index(choice.key.split(".")[0]))
+
+
+def _sizes(folder: Folder, images: dict[str, str], notes: Notes) -> measure.Sizes:
+    """Sizes of the pictures; notes what files there are, and sets the range in which pictures are shown."""
+    tables = some(list(folder.tables))
+    notes.found.append(f"{len(images)} pictures, {len(folder.masks)} files that may be masks, tables {tables}")
     if folder.broken:
         left, why = sorted(folder.broken), next(iter(folder.broken.values()))
         notes.found.append(f"{len(left)} files are left out ({some(left, 2)}): {why}")
     notes.found += folder.kinds_unread()
-    sizes = measure.sizes_of(root, [images[i] for i in sorted(images)], folder.pixels)
+    sizes = measure.sizes_of(folder.root, [images[i] for i in sorted(images)], folder.pixels)
     notes.found.append(
         f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
         f"width), {sizes.channels} channels"
@@ -73,54 +145,7 @@ def _choices(root: Path, name: str, notes: Notes) -> list[Choice]:
     folder.pixels = folder.pixels.model_copy(update={"range": sizes.range})
     if folder.image_ids:
         notes.found.append(f"ids: {folder.image_ids}, such as {min(images)} of {images[min(images)]}")
-    wanted = submission.recognise(folder, notes)
-    if wanted is None:
-        raise UserError(
-            f"{root} holds no sample submission (a CSV called so) that names its images, nor a folder or list called "
-            "test; add one"
-        )
-    found, wanted = _labels_and_answers(folder, wanted, notes)
-    notes.found.append(f"labels: {found.kind}; {len(found.ids)} images")
-    train, unnamed = _train(images, found.ids, wanted.ids)
-    classes = _classes(found, wanted, notes)
-    splits = _splits(folder, images, train, wanted, set(found.files), notes)
-    tests = next((choice.value for choice in splits if choice.key == "competition.test_images"), "")
-    wanted = submission.with_fixed_folders(wanted, tests, folder.image_ids)
-    measure.physical_scale(folder, list(images.values()), notes)
-    split = train - unnamed if found.whole else train  # those without label take part in no fold
-    grouping = groups.recognise(folder, split, wanted.ids, set(_samples(folder)), notes)
-    pixels = bands.shown(folder, sizes.channels)
-    competition = [
-        Choice("competition.name", name),
-        Choice("competition.root", str(root)),
-        *splits,
-        *[choice for choice in wanted.choices if choice.key == "competition.test_list"],
-        *choice_if(folder.image_ids, "competition.image_ids", folder.image_ids, f"such as {min(images)}"),
-        Choice("competition.classes", classes),
-        *choice_if(not found.background, "competition.background", False, "every scored pixel belongs to a class"),
-        *pixels,
-        *found.choices,
-        *_unnamed(unnamed, found, notes),
-        *[choice for choice in wanted.choices if choice.key != "competition.test_list"],
-        *[choice for choice in grouping.choices if choice.key.startswith("competition.")],
-        *_metric(classes, wanted, notes),
-    ]
-    competition = bands.with_best(folder, sizes.channels, competition, pixels, notes)
-    competition, settings, objects = _measured(competition, found, notes)
-    answer = min(wanted.options.get("size") or (0,))
-    scale, why = choose.scale_of(sizes, objects, answer)
-    windows = choose.windows(sizes, objects, scale)
-    crop = next(choice.value for choice in windows if choice.key == "train.crop")
-    rest = [
-        Choice("preprocess.scale", scale, why),
-        choose.background_keep(_share_with_object(settings, windows, scale, notes)),
-        *windows,
-        *choose.folds(grouping.groups, len(split)),
-        *[choice for choice in grouping.choices if choice.key.startswith("folds.")],
-        *choose.training(len(classes), sizes, objects, crop),
-    ]
-    order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
-    return competition + sorted(rest, key=lambda choice: order.index(choice.key.split(".")[0]))
+    return sizes
 
 
 def _labels_and_answers(
@@ -167,69 +192,8 @@ def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> l
     return found.classes
 
 
-def _train(stems: dict[str, str], labeled: set[str], test: set[str]) -> tuple[set[str], set[str]]:
-    """(training images, those among them without label): whatever lies beside a labeled image, unless asked for."""
-    labeled = (labeled & set(stems)) - test
-    places = {Path(stems[i]).parent for i in labeled}
-    beside = {i for i, name in stems.items() if Path(name).parent in places} - test - labeled
-    return labeled | beside, beside
-
-
 def _has_palette(found: labels.Labels) -> bool:
     return any(choice.key.endswith(".palette") for choice in found.choices)
-
-
-def _unnamed(unnamed: set[str], found: labels.Labels, notes: Notes) -> list[Choice]:
-    if not unnamed:
-        return []
-    what = f"{len(unnamed)} images beside the labeled ones have no label ({some(unnamed, 2)})"
-    if found.whole:
-        notes.unsure.append(
-            f"{what}: they are left to pseudo-labeling; where they hold no object, set missing to empty"
-        )
-        return [Choice("competition.labels.missing", "unlabeled", what)]
-    notes.unsure.append(f"{what}: they are taken for images without object")
-    return [Choice("competition.labels.missing", "empty", what)]
-
-
-def _splits(
-    folder: Folder, stems: dict[str, str], train: set[str], wanted: submission.Wanted, masks: set[str], notes: Notes
-) -> list[Choice]:
-    """Patterns of the images; one for both where training and test images share a folder, as the sample parts them."""
-    test = wanted.ids
-    if not train:
-        raise UserError(f"{folder.root} holds no labeled image that the sample submission does not ask for")
-    names = {split: [stems[i] for i in sorted(ids)] for split, ids in (
-        ("train", train), ("test", test), ("unlabeled", set(stems) - train - test)
-    )}  # fmt: skip
-    # Only a sample or a list tells images apart that one pattern matches.
-    parted = wanted.sample or any(choice.key.endswith(".test_list") for choice in wanted.choices)
-    together = glob_of(folder.root, sorted(names["train"] + names["test"]), masks) if parted else None
-    out = []
-    if not test:
-        out.append(_hidden(folder, names["train"]))
-    for split, own in ((split, own) for split, own in names.items() if own):
-        pattern = glob_of(folder.root, own, masks) or (together if split != "unlabeled" else None)
-        if pattern:
-            why = f"{len(own)} images" + (", parted by the sample submission or list" if pattern == together else "")
-            out.append(Choice(f"competition.{split}_images", pattern, why))
-            notes.found.append(f"{split} images: {pattern} ({why})")
-        elif own and split == "unlabeled":
-            notes.unsure.append(f"what {len(own)} more images are for ({some(own, 2)}); they are left out")
-        elif own:
-            raise UserError(
-                f"{folder.root}: no pattern matches the {len(own)} {split} images alone ({some(own, 2)}); put them "
-                "into a folder of their own"
-            )
-    return out
-
-
-def _hidden(folder: Folder, train: list[str]) -> Choice:
-    """Where test images will be that are hidden: where those for training are, as far as names tell."""
-    pattern = glob_of(folder.root, train, set()) or ""
-    there = re.sub(r"(?i)train(ing)?", "test", pattern) if "[" not in pattern else ""
-    there = there if there != pattern else ""
-    return Choice("competition.test_images", there, "a guess: hidden until a notebook is scored")
 
 
 def _samples(folder: Folder) -> list[str]:

@@ -8,14 +8,48 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.competition.codecs.common import check_file_size
 from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
+from lib.competition.scoring import open_codec, submission_path, test_sizes
+from lib.config import Config
+from lib.config.load import workspace_of
 from lib.data.preprocess.tile_labels import subsampled_label
 from lib.imaging.draw import captioned, overlay, save_picture, sheet
 from lib.imaging.reader import open_image
+from lib.plugins import load_plugins
+from lib.submissions.kaggle import submit
+from lib.workspace import Workspace
 
 SHOWN = 10  # images
 SIDE = 480  # pixels of a shown image's longer side
+
+
+def check_submission(config: Config, file: str = "") -> None:
+    """Check a submission, `file` or that of stage 05, against what the organiser asks for; draw some of its masks.
+
+    Raises UserError with the first thing that is wrong.
+    """
+    load_plugins(config.plugins)
+    path, competition = submission_path(config, file), Competition(config.competition)
+    competition.check_sample()
+    check_file_size(path, config.competition.submission)
+    codec, sizes = open_codec(competition), test_sizes(competition)
+    objects = codec.check(path, sizes)
+    if objects is None or not hasattr(codec, "read"):  # a plugin's codec that shows nothing
+        print(f"{path}: as the organiser asks")
+        return
+    picture = Workspace(workspace_of(config)).report / f"check_{path.stem}.jpg"
+    show_answers(codec, path, objects, sizes, competition, picture)
+    with_object = sum(1 for pixels in objects.values() if pixels)
+    print(f"{path}: as the organiser asks; {with_object} of {len(objects)} images hold an object")
+    print(f"{picture}: masks of the file over their images; check that they lie where they should")
+
+
+def check_and_submit(config: Config, file: str = "", message: str = "") -> None:
+    """Check a submission, upload it to Kaggle, and put its public score into the ledger."""
+    check_submission(config, file)
+    submit(Workspace(workspace_of(config)), config.competition.kaggle, submission_path(config, file), message)
 
 
 def show_answers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.competition.dataset import Competition
-from lib.competition.scoring import score_submission, with_codecs_suffix
+from lib.competition.scoring import score_submission, submission_path
 from lib.config import load
 from lib.config.load import workspace_of
 from lib.plugins import load_plugins
@@ -12,7 +12,7 @@ from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json
 
 
-def compare_configs(paths: list[str], flags: list[str]) -> None:
+def compare_configs(*paths: str, flags: list[str]) -> None:
     """Print each config's out-of-fold score, its leaderboard score where the answers are known, and its CSV."""
     rows = []
     for path in paths:
@@ -21,7 +21,7 @@ def compare_configs(paths: list[str], flags: list[str]) -> None:
         load_plugins(config.plugins)
         workspace = Workspace(workspace_of(config))
         manifests = [read_json(p, {}) for p in sorted((workspace.root / "manifests").glob("*.json"))]
-        submission = with_codecs_suffix(workspace.submission, config.competition)
+        submission = submission_path(config)
         done = submission.is_file()
         oof = read_json(workspace.decision, {}).get("score") if done else None
         known = done and config.competition.answers and not config.debug

@@ -25,6 +25,7 @@ from lib.inference.multi_scale import predict_multi_scale
 from lib.inference.sliding_window import Block
 from lib.inference.sources import limits_of
 from lib.oof.evaluate import HALF, background_fill, to_label_codes
+from lib.plugins import load_plugins
 from lib.predict.auto_views import settled
 from lib.report.show import small_image, small_truth
 from lib.session import Session
@@ -184,6 +185,7 @@ def mosaic(panels: dict[str, np.ndarray]) -> np.ndarray:
 
 def look_at(config: Config, image_id: str) -> None:
     """`look`, and say where the picture is."""
+    load_plugins(config.plugins)
     path, rows = look(config, image_id)
     if rows:
         print(text_table(rows))

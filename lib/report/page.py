@@ -64,3 +64,8 @@ def render_page(config: Config) -> Path:
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
     return path
+
+
+def print_page(config: Config) -> None:
+    """Write the page, and print where it is."""
+    print(render_page(config))

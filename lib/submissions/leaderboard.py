@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import pandas as pd
 
-from lib.submissions.select import Choice
+from lib.competition.dataset import Competition
+from lib.config import Config
+from lib.config.load import workspace_of
+from lib.errors import UserError
+from lib.plugins import load_plugins
+from lib.submissions import ledger
+from lib.submissions.kaggle import refresh
+from lib.submissions.select import WITHIN, Choice, choose
 from lib.system.text_table import text_table
+from lib.workspace import Workspace
 
 FEWEST = 4  # submissions with both scores, before their ranks say anything
 PARTED = 0.5  # rank correlation below which out-of-fold scores no longer tell what the leaderboard will say
+
+
+def print_ledger(config: Config, *scored: str) -> None:
+    """Print all submissions and their scores, after asking Kaggle for new ones. `scored`: a file, its public and its
+    private score, which are noted first. Raises UserError when a score is no number."""
+    if len(scored) == 1:
+        raise UserError("expected python -m lib ledger CONFIG, or with CSV PUBLIC [PRIVATE] after it")
+    workspace = Workspace(workspace_of(config))
+    if scored:
+        file, *texts = scored
+        values = {name: number(text, name.upper()) for name, text in zip(("public", "private"), texts, strict=False)}
+        ledger.fill(workspace, ledger.name_of(workspace, Path(file)), **values)
+    refresh(workspace, config.competition.kaggle)
+    print(ledger_text(ledger.read(workspace)))
+
+
+def print_choice(config: Config, count: str = "2", within: str = str(WITHIN)) -> None:
+    """Print `count` submissions for the private leaderboard, see `choose`."""
+    load_plugins(config.plugins)
+    n, margin = number(count, "N"), number(within, "WITHIN")
+    if not (n >= 1 and n % 1 == 0 and margin >= 0):
+        raise UserError(f"expected python -m lib select CONFIG [N [WITHIN]], as in 2 0.01; found {count} {within}")
+    print(choice_text(choose(Competition(config.competition), Workspace(workspace_of(config)), int(n), margin)))
+
+
+def number(text: str, name: str) -> float:
+    """Raises UserError when a text is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{name}: expected a number, found {text!r}")
+    return value
 
 
 def ledger_text(table: pd.DataFrame) -> str:

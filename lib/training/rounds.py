@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import mean
 
 from lib.config import Config
+from lib.config.load import workspace_of
 from lib.stage import trained_file
 from lib.tables import ANY_FOLD
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment
@@ -79,3 +80,11 @@ def chosen_experiment(config: Config, workspace: Workspace) -> str:
         told = ", ".join(f"{score:.4f}" for score in scores)
         print(f"the members of pseudo-label round {chosen} are taken: the rounds' mean OOF scores are {told}")
     return round_experiment(config.train.experiment, chosen)
+
+
+def print_chosen_round(config: Config) -> None:
+    print(chosen_round(round_scores(config, Workspace(workspace_of(config))), config))
+
+
+def print_goes_on(config: Config) -> None:
+    print("yes" if goes_on(round_scores(config, Workspace(workspace_of(config))), config) else "no")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.competition import demo, rle
+from lib.competition import demo, demo_slides, rle
 from lib.imaging.reader import open_image
 
 
@@ -31,19 +31,19 @@ def test_the_demo_is_deterministic_complete_and_not_degenerate(tmp_path):
 
 
 def test_a_window_is_the_cut_of_the_whole():
-    scene = demo.make_scene(1400, 1300, "P2", seed=3)
+    scene = demo_slides.make_scene(1400, 1300, "P2", seed=3)
     assert len(scene.structures) > 5
-    whole, label = demo.draw(scene, 0, 0, 1400, 1300), demo.draw_label(scene, 0, 0, 1400, 1300)
+    whole, label = demo_slides.draw(scene, 0, 0, 1400, 1300), demo_slides.draw_label(scene, 0, 0, 1400, 1300)
     assert label.any() and np.ptp(whole) > 100
-    assert (demo.draw(scene, 311, 405, 500, 600) == whole[311:811, 405:1005]).all()
-    assert (demo.draw_label(scene, 311, 405, 500, 600) == label[311:811, 405:1005]).all()
+    assert (demo_slides.draw(scene, 311, 405, 500, 600) == whole[311:811, 405:1005]).all()
+    assert (demo_slides.draw_label(scene, 311, 405, 500, 600) == label[311:811, 405:1005]).all()
 
 
 SLIDE = """
 import resource, sys
 from pathlib import Path
-from lib.competition import demo
-text = demo.write_slide(Path(sys.argv[1]), demo.make_scene(int(sys.argv[2]), 3000, "P1", seed=1))
+from lib.competition import demo, demo_slides
+text = demo.write_slide(Path(sys.argv[1]), demo_slides.make_scene(int(sys.argv[2]), 3000, "P1", seed=1))
 print(len(text), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -100,9 +100,9 @@ def test_many_boxes_are_looked_through_as_one_by_one():
 
 
 def boxes(argv):
-    from lib.__main__ import boxes as verb
+    from lib.__main__ import main
 
-    verb(argv)
+    main(["boxes", *argv])
 
 
 def run(stage, config, *flags):

@@ -34,7 +34,7 @@ def test_a_training_image_meets_its_own_folds_members_and_a_test_image_all_of_th
     assert known.shape[1] > known.shape[0] and unknown.shape[0] > 0  # 7 panels in two rows: image, decision, 5 maps
     with pytest.raises(UserError, match="'im9'"):
         main(["look", str(tiny), "im9"])
-    with pytest.raises(UserError, match="and an image id"):
+    with pytest.raises(UserError, match="IMAGE_ID"):
         main(["look", str(tiny)])
 
 

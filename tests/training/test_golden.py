@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.competition.demo import draw, draw_label, make_scene
+from lib.competition.demo_slides import draw, draw_label, make_scene
 from lib.config.load import load
 from lib.data.augment import Augmentation
 from lib.data.dataset import TileDataset, TileFile
