@@ -8,7 +8,6 @@ of a 95 % interval.
 from __future__ import annotations
 
 Row = dict[str, str]
-VERDICTS = ("clear gain", "one run", "not clear", "clear loss")
 
 
 def verdict(row: Row) -> str:
@@ -25,17 +24,29 @@ def verdict(row: Row) -> str:
     elif row["error"]:
         clear = int(row["pairs"]) >= 3 and abs(change) > 2 * float(row["error"])
     else:
-        return "one run"
+        return "error unknown"
     return ("clear gain" if change > 0 else "clear loss") if clear else "not clear"
+
+
+def rank(row: Row) -> tuple[int, float]:
+    """Where a row stands: clear gains first, clear losses last, and the largest change first among equals."""
+    order = ["clear gain", "error unknown", "not clear", "error unknown, a loss", "clear loss"]
+    found, figure = verdict(row), float(row["change"])
+    return order.index(found + ", a loss" * (found == "error unknown" and figure < 0)), -figure
 
 
 def change(row: Row) -> str:
     """The figure with its sign and a leading zero, or with its unit."""
-    return f"{row['change']} {row['unit']}" if row["unit"] else f"{float(row['change']):+.{decimals(row['change'])}f}"
+    return f"{row['change']} {row['unit']}" if row["unit"] else shown(row["change"], "+")
 
 
-def decimals(text: str) -> int:
-    return len(text.partition(".")[2])
+def shown(text: str, sign: str = "-") -> str:
+    """A figure with at most four decimals, which is what a log of trials is told with.
+
+    >>> shown("0.023243", "+"), shown("-0.004"), shown("0.50")
+    ('+0.0232', '-0.004', '0.50')
+    """
+    return f"{float(text):{sign}.{min(4, len(text.partition('.')[2]))}f}"
 
 
 def of_technique(name: str, rows: list[Row], settings: dict[str, Row]) -> list[Row]:
@@ -43,11 +54,12 @@ def of_technique(name: str, rows: list[Row], settings: dict[str, Row]) -> list[R
     own = [row for row in rows if row["technique"] == name]
     if not own:
         raise ValueError(f"techniques.csv has no row of {name}")
-    link = "../results/techniques.md#settings"
+    link, costly = "../results/techniques.md#settings", any(row["cost"] for row in own)
     return [
         {
             "variant": row["variant"], "measured on": f"[{settings[row['setting']]['name']}]({link})",
-            "change": change(row), "verdict": "" if row["unit"] else verdict(row), "cost": row["cost"],
+            "change": change(row), "verdict": "" if row["unit"] else verdict(row),
+            **({"cost": row["cost"]} if costly else {}),
         }
         for row in own
     ]  # fmt: skip
@@ -59,8 +71,8 @@ def in_full(rows: list[Row], settings: dict[str, Row], titles: dict[str, str]) -
         {
             "technique": f"[{titles[row['technique']]}](../techniques/{row['technique']}.md)",
             "variant": row["variant"], "setting": settings[row["setting"]]["name"],
-            "change": change(row) + (f" ± {row['error']}" if row["error"] else ""),
-            "95 % interval": f"{float(row['low']):+g} to {float(row['high']):+g}" if row["low"] else "",
+            "change": change(row) + (f" ± {shown(row['error'])}" if row["error"] else ""),
+            "95 % interval": f"{shown(row['low'], '+')} to {shown(row['high'], '+')}" if row["low"] else "",
             "pairs": row["pairs"], "verdict": "" if row["unit"] else verdict(row), "cost": row["cost"],
         }
         for row in sorted(rows, key=lambda row: list(titles).index(row["technique"]))
@@ -68,19 +80,18 @@ def in_full(rows: list[Row], settings: dict[str, Row], titles: dict[str, str]) -
 
 
 def ranking(rows: list[Row], settings: dict[str, Row], titles: dict[str, str]) -> list[Row]:
-    """All techniques by their best verdict, then by the largest change of that verdict; not measured ones last."""
+    """All techniques, each by its best row (see `rank`); those in other units and those not measured come last."""
     ranked = []
     for name, title in titles.items():
         own = [row for row in rows if row["technique"] == name]
-        scores = [row for row in own if not row["unit"]]
-        best = min(scores, key=lambda row: (VERDICTS.index(verdict(row)), -float(row["change"])), default=None)
-        shown = best or (own[0] if own else None)
-        said = verdict(best) if best else "another unit" if own else "not measured"
-        also = "clear loss" in map(verdict, scores) and said != "clear loss"
-        place = [*VERDICTS, "another unit", "not measured"].index(said), -float(best["change"]) if best else 0
-        ranked.append((place, {
-            "technique": f"[{title}]({name}.md)", "change": change(shown) if shown else "", "verdict": said,
-            "measured on": settings[shown["setting"]]["name"] if shown else "",
+        scores = sorted([row for row in own if not row["unit"]], key=rank)
+        best = next(iter(scores or own), None)
+        said = verdict(best) if scores else "another unit" if own else "not measured"
+        also = said != "clear loss" and "clear loss" in map(verdict, scores)
+        line = {
+            "technique": f"[{title}]({name}.md)", "change": change(best) if best else "", "verdict": said,
+            "measured on": settings[best["setting"]]["name"] if best else "",
             "elsewhere": "a clear loss" if also else "",
-        }))  # fmt: skip
-    return [row for _, row in sorted(ranked, key=lambda one: one[0])]
+        }  # fmt: skip
+        ranked.append((rank(best) if scores else (8 if own else 9, 0), line))
+    return [line for _, line in sorted(ranked, key=lambda one: one[0])]

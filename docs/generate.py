@@ -135,7 +135,7 @@ def settings() -> dict[str, dict[str, str]]:
 
 def titles() -> dict[str, str]:
     """Name of a technique's page -> its heading."""
-    pages = sorted((DOCS / "techniques").glob("[!i]*.md"))
+    pages = [page for page in sorted((DOCS / "techniques").glob("*.md")) if page.stem != "index"]
     return {page.stem: page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for page in pages}
 
 

@@ -69,7 +69,7 @@ class Infer(Section):
         Interval(gt=0, lt=1),
         Affects("answer", when=lambda config: config.infer.roi == "coarse"),
     ] = 0.2
-    """Probability of being no background from which a pixel belongs to a region (or to an object: rather .5)."""
+    """Probability of being no background from which a pixel belongs to a region (or to an object: rather 0.5)."""
     coarse_margin: Annotated[float, Ge(0), Affects("answer", when=lambda config: config.infer.roi == "coarse")] = 0.125
     """What is looked at around a region, as a share of a window's side; around an object, of its own longer side."""
     tta: Annotated[str, AfterValidator(tta_words), Affects("score", "pseudo", "clean", "answer")] = "none"

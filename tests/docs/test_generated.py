@@ -2,11 +2,13 @@
 
 import doctest
 import importlib
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import ablation
 from lib import __main__ as verbs
 from lib.config import Config, flat
 
@@ -50,3 +52,38 @@ def test_every_verb_has_a_row():
 def test_examples_hold(generate, name):
     done = doctest.testmod(importlib.import_module(name))
     assert done.attempted and not done.failed
+
+
+def test_figures_are_those_of_the_log(generate):
+    """techniques.csv copies what `benchmarks/ablation.py --table` tells."""
+    logged = [row for row in generate.read_rows(generate.DATA / "techniques.csv") if row["log"]]
+    assert len(logged) > 40
+    for row in logged:
+        competition, seconds = {
+            "fundus-short": ("retina", 60.0), "satellite-short": ("aerial", 60.0), "fundus-steps": ("retina", 0.0),
+        }[row["setting"]]  # fmt: skip
+        lines = ablation.newest(ablation.LOG.lines(seconds=seconds))
+        found = ablation.effect_of(row["log"], [line for line in lines if line["competition"] == competition])
+        assert (float(row["change"]), int(row["pairs"])) == (found["effect"], found["pairs"]), row
+        assert (float(row["error"]) if row["error"] else None) == found["se"], row
+
+
+def test_every_figure_has_a_page_and_a_setting(generate):
+    rows, settings = generate.read_rows(generate.DATA / "techniques.csv"), generate.settings()
+    assert [row for row in rows if row["technique"] not in generate.titles()] == []
+    assert {row["setting"] for row in rows} == set(settings)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "techniques").glob("*.md")), ids=lambda page: page.stem)
+def test_a_technique_says_what_it_is_and_what_it_is_worth(page):
+    text = page.read_text(encoding="utf-8")
+    assert "±" not in text, "errors belong in docs/results/"
+    if page.stem != "index":
+        wanted = ["When to use it", "Options", "What was measured", "Advice"]
+        assert [head for head in wanted if f"\n## {head}\n" not in text] == []
+        assert f"({page.name})" in (page.parent / "index.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_figures_have_leading_zeros(page):
+    assert re.findall(r"(?<![\w./*-])-?\.\d+", page.read_text(encoding="utf-8")) == []
