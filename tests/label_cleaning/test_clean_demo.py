@@ -167,7 +167,7 @@ def test_mending_takes_away_half_of_what_is_wrong_in_the_labels_trained_on(clean
 
 
 def test_training_on_the_mended_labels_regains_half_of_what_was_lost(cleaned):
-    """All are scored by the true labels, with one seed; over three the order is another (docs/results/techniques.md)."""
+    """All are scored by the true labels, one seed; over three the order is another (docs/results/techniques.md)."""
     folder, config, _ = cleaned
     right = ["--workspace", str(folder / "true"), "--competition.labels.path", "true.csv"]
     run("03_train", config, *FOLDS, "--train.experiment", "mended", "--clean.use", "true")
