@@ -25,8 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 import effect_tables  # noqa: E402
 import option_tables  # noqa: E402
 
-from lib import __main__ as verbs  # noqa: E402
 from lib import tables  # noqa: E402
+from lib.__main__ import COMMANDS  # noqa: E402
 
 DOCS = ROOT / "docs"
 DATA = DOCS / "results" / "data"
@@ -89,13 +89,13 @@ def columns_block(page: Path, name: str) -> str:
 
 
 def commands_block(page: Path) -> str:
-    """Every verb of `python -m lib`, from its docstring."""
-    found = re.findall(r"^python -m lib (\w+)(.*?) {2,}(.+)$", verbs.__doc__, re.MULTILINE)
-    missing = set(verbs.VERBS) ^ {verb for verb, *_ in found}
-    if missing:
-        raise ValueError(f"lib/__main__.py: {sorted(missing)} is in VERBS or in the docstring, not in both")
-    rows = [(f"`python -m lib {verb}{arguments}`", meaning) for verb, arguments, meaning in found]
-    return markdown_table([{"command": command, "what it does": meaning} for command, meaning in rows])
+    """Every command of `python -m lib`."""
+    return markdown_table(
+        [
+            {"command": f"`python -m lib {name} {command.words}`", "what it does": command.about}
+            for name, command in COMMANDS.items()
+        ]
+    )
 
 
 def scripts_block(page: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation
-from lib import __main__ as verbs
+from lib.__main__ import COMMANDS
 from lib.config import Config, flat
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,9 +43,9 @@ def test_every_option_has_a_heading():
     assert [name for name in flat(Config()) if f"### `{name}`" not in lines] == []
 
 
-def test_every_verb_has_a_row():
+def test_every_command_has_a_row():
     text = (DOCS / "reference/commands.md").read_text(encoding="utf-8")
-    assert [verb for verb in verbs.VERBS if f"| `python -m lib {verb} " not in text] == []
+    assert [name for name in COMMANDS if f"| `python -m lib {name} " not in text] == []
 
 
 @pytest.mark.parametrize("name", ["generate", "option_tables", "effect_tables"])
