@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
     laps = Laps(STARTED)
     session = Session.open(argv, "05_infer_ensemble.py")
     asked, competition, workspace = session.config, session.competition, session.workspace
-    ledger.read(workspace)  # a damaged one is told now, not after all the work
+    ledger.read_ledger(workspace)  # a damaged one is told now, not after all the work
     competition.check_sample()  # it may be another one since 01
     judged, predicting = choose_checkpoints(session)
     if not judged:
@@ -197,7 +197,7 @@ def track(session: Session, path: Path, about: dict) -> None:
     if about["oof_score_crossed"] is not None:
         scores["OOF score, crossed"] = about["oof_score_crossed"]
     tracker.numbers(0, {**scores, "seconds": about["seconds"]})
-    tracker.table("ledger", ledger.read(session.workspace))
+    tracker.table("ledger", ledger.read_ledger(session.workspace))
     tracker.finish()
 
 

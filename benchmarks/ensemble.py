@@ -49,7 +49,7 @@ from lib.oof.map_files import Maps, MapWriter
 from lib.predict.time_pacer import PacedEnsemble
 from lib.predict.time_plan import order_of
 from lib.predict.workload import overlapping
-from lib.report.charts import COLOURS, HEIGHT, WIDTH, Line, line_chart
+from lib.report.charts import CHART_COLOURS, CHART_HEIGHT, CHART_WIDTH, Line, line_chart
 from lib.session import Session
 from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json, write_text
@@ -92,9 +92,10 @@ def svg_file(drawing: Markup) -> str:
         f".axis, .aid {{ stroke: {colour['soft']}; fill: none }} .aid {{ stroke-dasharray: 4 4 }}",
         ".line { fill: none; stroke-width: 2 }",
         *(f".line.c{i} {{ stroke: {colour[f'c{i}']} }} .dot.c{i}, .bar.c{i} {{ fill: {colour[f'c{i}']} }}"
-          for i in range(COLOURS)),
+          for i in range(CHART_COLOURS)),
     ]  # fmt: skip
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" style="background: #fff" '
+    size = f'width="{CHART_WIDTH}" height="{CHART_HEIGHT}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} style="background: #fff" '
     svg = str(drawing).partition("</svg>")[0].replace("<svg ", head, 1)
     return f"{svg}<style>{' '.join(rules)}</style></svg>\n"
 

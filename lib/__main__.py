@@ -80,7 +80,7 @@ COMMANDS = {
     ),
     "package": Command("lib.package.build:package", "CONFIG FOLDER [CSV]", "a Kaggle notebook that works offline"),
     "boxes": Command("lib.predict.coarse_to_fine:write_boxes", "CONFIG CSV", "a box around each object it finds"),
-    "look": Command("lib.report.look:look_at", "CONFIG IMAGE_ID", "one image: truth, members, decision, errors"),
+    "look": Command("lib.report.look:look_at_image", "CONFIG IMAGE_ID", "one image: truth, members, decision, errors"),
     "report": Command("lib.report.page:print_page", "CONFIG", "draw work/<name>/report/index.html again"),
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ def test_writers_at_once_lose_no_choice_and_no_row(tmp_path):
     at_once(write_much, tmp_path)
     workspace, wanted = Workspace(tmp_path), {(n, i) for n in range(WRITERS) for i in range(EACH)}
     assert workspace.choices.all() == {f"choice {n} {i}": [n, i] for n, i in wanted}
-    table = ledger.read(workspace)
+    table = ledger.read_ledger(workspace)
     assert sorted(table["file"]) == sorted(f"{n}_{i}.csv" for n, i in wanted)
     assert all(row.message == "sent " + row.file[:-4].replace("_", " ") for row in table.itertuples())
 

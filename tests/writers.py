@@ -24,7 +24,7 @@ def write_much(root: Path, number: int) -> None:
         about = {"members": [f"m{number}"], "oof_score": 0.5, "oof_score_crossed": 0.5, "seconds": 1.0, "code": "",
                  "decision": {}}  # fmt: skip
         ledger.record(workspace, workspace.submissions / f"{number}_{i}.csv", load(None), about)
-        ledger.fill(workspace, f"{number}_{i}.csv", message=f"sent {number} {i}")
+        ledger.update_row(workspace, f"{number}_{i}.csv", message=f"sent {number} {i}")
 
 
 def measure_once(root: Path, number: int) -> None:

@@ -17,7 +17,7 @@ LOG_FACTORS = np.linspace(-3, 3, 61)  # logarithms of factors that are tried
 NEUTRAL = len(LOG_FACTORS) // 2  # the index of the factor 1
 FACTOR_SWEEPS = 3  # over the classes, on a sample of pixels
 MAX_COUNTS = 2**26  # counts of a sample; with more images and classes, whole maps are searched from no factors
-ROUNDING = 1e-5  # of sums of logarithms
+LOG_ROUNDING = 1e-5  # of sums of logarithms
 NEVER = 1e-9  # a probability that no factor makes likelier than another class
 
 
@@ -55,7 +55,7 @@ class FactorGrid:
                 mine = labels == label
                 other, needed = np.where(mine, second, labels), np.where(mine, next_, top) - logs[label]
                 # Of equally likely classes argmax takes the first, however logarithms are rounded.
-                step = np.searchsorted(LOG_FACTORS, needed + np.where(label < other, -ROUNDING, ROUNDING))
+                step = np.searchsorted(LOG_FACTORS, needed + np.where(label < other, -LOG_ROUNDING, LOG_ROUNDING))
                 step = np.where(mine, np.minimum(step, index), np.maximum(step, index + 1))
                 yield label, (step > 0) & (step < len(LOG_FACTORS)), other, step
 

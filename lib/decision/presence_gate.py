@@ -20,7 +20,7 @@ from lib.oof.evaluate import HALF, to_bins
 
 SHUT = 1.01  # a presence that no class reaches, so the class is never answered
 GATES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, SHUT)  # presences that are tried
-LEFT = 1e-6  # factor for what is left out: where all classes are, the likeliest one still wins
+LEFT_OUT_FACTOR = 1e-6  # factor for what is left out: where all classes are, the likeliest one still wins
 
 
 def with_presence(values: np.ndarray, has_presence: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -36,7 +36,7 @@ def gated(probs: np.ndarray, presence: np.ndarray, gates: tuple[float, ...]) -> 
     if not any(gates):
         return probs
     least = np.array(gates, np.float32).reshape(-1, *[1] * (probs.ndim - 1))
-    return np.where(presence < least, probs * np.float32(LEFT), probs)
+    return np.where(presence < least, probs * np.float32(LEFT_OUT_FACTOR), probs)
 
 
 def open_gates(presence: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ class GateGrid:
                 # A pixel that has the class leaves it for the next class when the gate closes, if the next class is
                 # then likelier. A pixel whose gate is closed gets the class when the gate opens, if the class is
                 # likelier than all others.
-                shut = probs[label] * np.float32(LEFT)
+                shut = probs[label] * np.float32(LEFT_OUT_FACTOR)
                 leaves = mine & (step <= indices[label]) & ((next_ > shut) | (next_ == shut) & (second < label))
                 equal = (probs[label] == top) & (label < labels)  # argmax takes the first
                 comes = ~mine & (step > indices[label]) & ((probs[label] > top) | equal)

@@ -22,7 +22,7 @@ from lib.oof.evaluate import BINS, Evaluation
 from lib.oof.map_files import Maps
 from lib.tables import IGNORE
 
-PIXELS_AT_ONCE = 2**18  # that are averaged and counted together
+PIXELS_TO_BLEND = 2**18  # that are averaged and counted together
 FittedGates = tuple[float, ...] | None
 
 
@@ -49,9 +49,9 @@ class WholeMaps:
     def _labeled(self, image_id: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for _, _, block, truth in self.maps.blocks(image_id):
             block, truth = block.reshape(*block.shape[:2], -1), truth.ravel()
-            for first in range(0, len(truth), PIXELS_AT_ONCE):
-                part = truth[first : first + PIXELS_AT_ONCE]
-                yield block[:, :, first : first + PIXELS_AT_ONCE][:, :, part != IGNORE], part[part != IGNORE]
+            for first in range(0, len(truth), PIXELS_TO_BLEND):
+                part = truth[first : first + PIXELS_TO_BLEND]
+                yield block[:, :, first : first + PIXELS_TO_BLEND][:, :, part != IGNORE], part[part != IGNORE]
 
     def blend(
         self, probs_u8: np.ndarray, mix: EnsembleWeights | None, gates: FittedGates

@@ -16,14 +16,14 @@ from lib.inference.checkpoints import Checkpoint, named_checkpoints
 from lib.inference.members import unseen_label
 from lib.inference.sources import roi_of
 from lib.models.weight_files import network_files
-from lib.package.kernel import UNKNOWN, metadata, notebook, title_of
+from lib.package.kernel import UNKNOWN_OWNER, metadata, notebook, title_of
 from lib.package.layout import BOXES, DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
 from lib.package.wheels import fetch_wheels
 from lib.plugins import load_plugins
 from lib.submissions import ledger
 from lib.workspace import Workspace, file_fingerprint, read_json, replacing_dir, write_json
 
-CODE = Path(lib.__file__).parent
+LIB_FOLDER = Path(lib.__file__).parent
 
 
 def package(config: Config, target: str, file: str = "") -> None:
@@ -53,8 +53,8 @@ def package(config: Config, target: str, file: str = "") -> None:
         if config.package.wheels:
             (new / WHEELS).mkdir()
             fetch_wheels(new / WHEELS, config.package.python)
-        shutil.copytree(CODE, new / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-        shutil.copyfile(CODE / "package/infer.py", new / "infer.py")
+        shutil.copytree(LIB_FOLDER, new / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copyfile(LIB_FOLDER / "package/infer.py", new / "infer.py")
         save(_portable(made, new), new / "config.yaml")
         for part in parts:
             _copy_network(part, Workspace(new))
@@ -74,8 +74,8 @@ def package(config: Config, target: str, file: str = "") -> None:
         f"{folder}: {len(parts)} networks of {path.name}, {size:.0f} MiB; put it on Kaggle with\n"
         f"  kaggle datasets create -p {folder} --dir-mode zip\n  kaggle kernels push -p {folder}"
     )
-    if UNKNOWN in kernel["id"]:
-        print(f"  first put your name for {UNKNOWN} in {DATASET} and {KERNEL}, or set package.user")
+    if UNKNOWN_OWNER in kernel["id"]:
+        print(f"  first put your name for {UNKNOWN_OWNER} in {DATASET} and {KERNEL}, or set package.user")
 
 
 def made_with(path: Path) -> Config:

@@ -22,11 +22,11 @@ from lib.config import Config, load
 from lib.errors import UserError, run_script
 from lib.package.job import Job
 from lib.package.layout import BOXES, found_in, split_pattern
-from lib.package.shares import gpus_of, shared_out, write_share
+from lib.package.shares import gpus_of, predict_on_devices, write_share
 from lib.plugins import load_plugins
 from lib.predict.write_submission import write_encoded
 
-HERE = Path(__file__).resolve().parent
+PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 
 def main(argv: list[str]) -> None:
@@ -40,14 +40,14 @@ def main(argv: list[str]) -> None:
     arguments, options = parser.parse_known_args(argv)
     if arguments.began:
         started -= max(0.0, time.time() - arguments.began)
-    config = load(HERE / "config.yaml", options)
+    config = load(PACKAGE_FOLDER / "config.yaml", options)
     load_plugins(config.plugins)
     if arguments.input:
-        found = found_in(arguments.input.resolve(), HERE, config.competition)
+        found = found_in(arguments.input.resolve(), PACKAGE_FOLDER, config.competition)
         arguments.images, arguments.sample, arguments.list = found
     with tempfile.TemporaryDirectory(prefix="infer_") as folder:
         config = placed(config, arguments.images, arguments.sample, arguments.list, Path(folder))
-        job = Job.of(config, HERE, Path(folder), started)
+        job = Job.of(config, PACKAGE_FOLDER, Path(folder), started)
         if arguments.share:
             write_share(job, arguments.out, *arguments.share)
             return
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         devices = arguments.devices or gpus_of(config)
         if min(len(devices), len(job.images)) > 1:
-            note = shared_out(job, out, devices[: len(job.images)], command_of(arguments, options, started))
+            note = predict_on_devices(job, out, devices[: len(job.images)], command_of(arguments, options, started))
         else:
             one = job.on(devices[0]) if devices else job
             answers, planner = one.answers()
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
 
 def command_of(arguments: argparse.Namespace, options: list[str], started: float) -> list[str]:
     """What a process that predicts a share of the images is called with."""
-    command = [sys.executable, str(HERE / "infer.py"), *options]
+    command = [sys.executable, str(PACKAGE_FOLDER / "infer.py"), *options]
     command += ["--began", str(time.time() - (time.monotonic() - started))]
     for name in ("images", "sample", "list"):
         if getattr(arguments, name):
@@ -89,7 +89,9 @@ def placed(config: Config, images: Path, sample: Path | None, listed: Path | Non
     if wanted:
         submission = submission.model_copy(update={"sample": str(sample.resolve())})
     if config.infer.roi == BOXES:
-        config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": str(HERE / BOXES)})})
+        config = config.model_copy(
+            update={"infer": config.infer.model_copy(update={"roi": str(PACKAGE_FOLDER / BOXES)})}
+        )
     places = {"root": str(images.resolve()), "test_images": pattern, "submission": submission}
     places["test_list"] = str(listed.resolve()) if by_list else ""
     competition = config.competition.model_copy(update=places)

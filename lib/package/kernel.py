@@ -10,7 +10,7 @@ from lib.config import Config
 from lib.package.layout import NOTEBOOK, WHEELS
 from lib.submissions.kaggle import kaggle_user
 
-UNKNOWN = "YOUR-KAGGLE-NAME"
+UNKNOWN_OWNER = "YOUR-KAGGLE-NAME"
 ABOUT = """# {title}
 
 Predicts the test images with the packaged ensemble ({networks} networks), without internet. Whatever the competition's
@@ -56,7 +56,7 @@ def notebook(config: Config, title: str, networks: int) -> dict:
 
 def metadata(config: Config, title: str) -> tuple[dict, dict]:
     """dataset-metadata.json and kernel-metadata.json, as the `kaggle` package reads them."""
-    owner = config.package.user or kaggle_user() or UNKNOWN
+    owner = config.package.user or kaggle_user() or UNKNOWN_OWNER
     slug = title.replace(" ", "-")
     dataset = {"title": title, "id": f"{owner}/{slug}", "licenses": [{"name": "unknown"}]}
     kernel = {

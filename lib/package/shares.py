@@ -28,7 +28,7 @@ def gpus_of(config: Config) -> list[str]:
     return [f"cuda:{number}" for number in range(count)] if count > 1 else []
 
 
-def share_of(job: Job, number: int, count: int) -> Job:
+def images_of_share(job: Job, number: int, count: int) -> Job:
     """The images that process `number` of `count` predicts: of all, the largest first, each goes to the process that
     has least."""
     pixels = (job.images["height"] * job.images["width"]).to_numpy()
@@ -42,7 +42,7 @@ def share_of(job: Job, number: int, count: int) -> Job:
 
 def write_share(job: Job, path: Path, number: int, count: int) -> None:
     """A process's work: the labels of its images in the file `path`, and a JSON beside it that tells where each is."""
-    answers, planner = share_of(job, number, count).answers()
+    answers, planner = images_of_share(job, number, count).answers()
     with path.open("wb+") as file:
         labels, sizes = Labels(file), {}
         for image_id, height, width, bands in answers:
@@ -52,7 +52,7 @@ def write_share(job: Job, path: Path, number: int, count: int) -> None:
     write_json(path.with_suffix(".json"), {"places": labels.places, "sizes": sizes, "late": late})
 
 
-def shared_out(job: Job, out: Path, devices: list[str], command: list[str]) -> str:
+def predict_on_devices(job: Job, out: Path, devices: list[str], command: list[str]) -> str:
     """Start `command` once for each of `devices`, and write the answers of all; returns what is to be said of windows
     that were left over. Raises UserError where a process fails; the others are ended then."""
     paths = [job.folder / f"share{number}.labels" for number in range(len(devices))]

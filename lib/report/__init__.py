@@ -1,1 +1,1 @@
-"""Tables, pictures and pages of what was made. Reads what the stages left, and never changes a result."""
+"""The report page, its charts and pictures, and experiment trackers. Reads results and never changes them."""

@@ -1,4 +1,4 @@
-"""A submission's masks over the images that they are of."""
+"""Checks a submission before its upload, and draws its masks over their images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from lib.plugins import load_plugins
 from lib.submissions.kaggle import submit
 from lib.workspace import Workspace
 
-SHOWN = 10  # images
-SIDE = 480  # pixels of a shown image's longer side
+ANSWERS_SHOWN = 10  # images in the picture
+ANSWER_SIDE = 480  # longer side of an image in the picture, pixels
 
 
 def check_submission(config: Config, file: str = "") -> None:
@@ -55,9 +55,9 @@ def check_and_submit(config: Config, file: str = "", message: str = "") -> None:
 def show_answers(
     codec, file: Path, objects: dict[str, int], sizes: dict[str, tuple[int, int]], competition: Competition, out: Path
 ) -> None:
-    """`SHOWN` images, each beside its mask as `file` has it, to a picture; `objects`: pixels of each image's object.
+    """Save a picture of `ANSWERS_SHOWN` images, each beside its mask in the submission `file`.
 
-    Images with an object come first, spread over all of them.
+    `objects`: how many pixels of each image are an object. Images with objects are preferred, spread evenly over all.
     """
     shown = spread(list(objects), objects)
     paths = {image.image_id: image.path for image in competition.images}
@@ -65,8 +65,8 @@ def show_answers(
     save_picture(out, sheet(list(_tiles(codec, labels, shown, sizes, paths, competition))))
 
 
-def spread(image_ids: list[str], objects: dict[str, int], count: int = SHOWN) -> list[str]:
-    """`count` images in their order: from all parts of those with an object; the rest is filled up with empty ones.
+def spread(image_ids: list[str], objects: dict[str, int], count: int = ANSWERS_SHOWN) -> list[str]:
+    """`count` images in their order, evenly taken from those with an object, and filled up with empty ones.
 
     >>> spread(["a", "b", "c", "d", "e"], {"a": 0, "b": 3, "c": 0, "d": 1, "e": 2}, 2)
     ['b', 'e']
@@ -84,12 +84,12 @@ def _tiles(
     background = competition.settings.background
     for image_id in shown:
         with open_image(paths[image_id], competition.settings.pixels) as reader:
-            image = reader.thumbnail(SIDE)
+            image = reader.thumbnail(ANSWER_SIDE)
         mask = at_size(labels[image_id], codec.answer_size(*sizes[image_id]), image.shape[:2])
         yield captioned(np.hstack([image, overlay(image, mask, background)]), image_id)
 
 
 def at_size(label: Label, size: tuple[int, int], out: tuple[int, int]) -> np.ndarray:
-    """The label of `size` (height, width) at the size `out`, (h, w) uint8: the nearest pixels."""
+    """The label of `size` (height, width) resized to `out` (h, w) by nearest neighbours, uint8."""
     steps = tuple(max(1, length // shown) for length, shown in zip(size, out, strict=True))
     return cv2.resize(subsampled_label(label, *size, steps), out[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, without a library: lines, bars, points and matrices. Colours come from the page's style."""
+"""Charts as inline SVG: lines, bars, points and matrices. Colours come from the page's style."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 640, 300  # of a chart, in its own units
+CHART_WIDTH, CHART_HEIGHT = 640, 300  # of a chart, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 78, 14, 12, 42
-COLOURS = 8  # classes c0 … c7 of the page's style
-KEPT = 240  # points of a line, at most
+CHART_COLOURS = 8  # classes c0 … c7 of the page's style
+MAX_LINE_POINTS = 240  # points of a line, at most
 
 
 @dataclass(frozen=True)
 class Line:
-    """A named line through points (x, y); `dots` marks each of them."""
+    """A named line through points (x, y); `dots` draws a dot at each of them."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -24,9 +24,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """Maps values from `low` to `high` to places from `start` to `stop`; `log` by their logarithm; `whole`: all of them
-    are whole numbers."""
+class ChartAxis:
+    """Maps values between `low` and `high` to positions between `start` and `stop`, by their logarithm with `log`.
+
+    `whole`: all values are whole numbers, so ticks are, too.
+    """
 
     low: float
     high: float
@@ -46,9 +48,9 @@ class Axis:
         return [10.0**p for p in powers if self.low <= 10.0**p <= self.high] or [self.low, self.high]
 
     def text(self, tick: float) -> str:
-        """With as many decimals as tell neighbouring ticks apart.
+        """A tick's label, with as many decimals as neighbouring ticks need to differ.
 
-        >>> [Axis(0.716, 0.7175, 0, 1).text(t) for t in (0.716, 0.7165)], Axis(0, 4000, 0, 1).text(2000)
+        >>> [ChartAxis(0.716, 0.7175, 0, 1).text(t) for t in (0.716, 0.7165)], ChartAxis(0, 4000, 0, 1).text(2000)
         (['0.7160', '0.7165'], '2,000')
         """
         ticks = self.ticks()
@@ -61,8 +63,8 @@ class Axis:
 def line_chart(
     lines: Iterable[Line], x_name: str, y_name: str, marks: Iterable[tuple[float, str]] = (), diagonal: bool = False
 ) -> Markup:
-    """Lines with a legend. `marks`: (x, text) of dashed uprights. `diagonal`: from one corner to the other."""
-    # A line keeps its colour from chart to chart, also where another one has no points.
+    """Lines with a legend. `marks`: (x, text) of dashed vertical lines. `diagonal` draws one from corner to corner."""
+    # A line has the same colour in all charts, even where another line has no points.
     numbered = [(i, Line(line.name, thinned(_finite(line.points)), line.dots)) for i, line in enumerate(lines)]
     numbered = [(i, line) for i, line in numbered if line.points]
     if not numbered:
@@ -73,20 +75,20 @@ def line_chart(
     if diagonal:
         parts.append(f'<path class="aid" d="M{x(x.low)} {y(x.low)}L{x(x.high)} {y(x.high)}"/>')
     for at, text in marks:
-        parts.append(f'<path class="aid" d="M{x(at)} {TOP}V{HEIGHT - BOTTOM}"/>')
-        shift, anchor = (-5, "end") if x(at) > WIDTH * 0.7 else (5, "start")
-        place = f'x="{x(at) + shift}" y="{HEIGHT - BOTTOM - 8}" text-anchor="{anchor}"'
+        parts.append(f'<path class="aid" d="M{x(at)} {TOP}V{CHART_HEIGHT - BOTTOM}"/>')
+        shift, anchor = (-5, "end") if x(at) > CHART_WIDTH * 0.7 else (5, "start")
+        place = f'x="{x(at) + shift}" y="{CHART_HEIGHT - BOTTOM - 8}" text-anchor="{anchor}"'
         parts.append(f'<text class="mark" {place}>{escape(text)}</text>')
     for i, line in numbered:
         path = "".join(f"{'ML'[k > 0]}{x(px)} {y(py)}" for k, (px, py) in enumerate(line.points))
-        parts.append(f'<path class="line c{i % COLOURS}" d="{path}"><title>{escape(line.name)}</title></path>')
+        parts.append(f'<path class="line c{i % CHART_COLOURS}" d="{path}"><title>{escape(line.name)}</title></path>')
         if line.dots or len(line.points) == 1:
             parts += [_dot(x(px), y(py), i, f"{line.name}: {_number(px)}, {_number(py)}") for px, py in line.points]
     return _svg(parts, f"{y_name} by {x_name}") + _legend({i: line.name for i, line in numbered})
 
 
 def scatter(points: Iterable[tuple[float, float, str]], x_name: str, y_name: str, named: bool = True) -> Markup:
-    """Points (x, y, name); `named` writes the names beside them, the last ones first, where there is room."""
+    """Points (x, y, name); `named` writes the names beside them where there is room, from the last to the first."""
     points = [point for point in points if _known(point[0]) and _known(point[1])]
     if not points:
         return Markup("")
@@ -96,7 +98,7 @@ def scatter(points: Iterable[tuple[float, float, str]], x_name: str, y_name: str
         parts.append(_dot(x(px), y(py), i if named else 0, f"{name}: {_number(px)}, {_number(py)}", 5))
         if named and all(abs(y(py) - other) > 13 for other in written):
             written.append(y(py))
-            right = x(px) < WIDTH * 0.62
+            right = x(px) < CHART_WIDTH * 0.62
             place = x(px) + (9 if right else -9)
             anchor = "start" if right else "end"
             parts.append(f'<text x="{place}" y="{y(py) + 4}" text-anchor="{anchor}">{escape(name)}</text>')
@@ -104,11 +106,11 @@ def scatter(points: Iterable[tuple[float, float, str]], x_name: str, y_name: str
 
 
 def histogram(edges: Sequence[float], series: dict[str, Sequence[float]], x_name: str, y_name: str) -> Markup:
-    """Counts between neighbouring `edges` (n + 1, on a logarithmic axis), the series side by side."""
+    """Counts between neighbouring `edges` (n + 1, on a logarithmic axis), with the series side by side."""
     if not series:
         return Markup("")
-    x = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT, log=True)
-    y = Axis(0, max(1, *(max(counts) for counts in series.values())), HEIGHT - BOTTOM, TOP)
+    x = ChartAxis(edges[0], edges[-1], LEFT, CHART_WIDTH - RIGHT, log=True)
+    y = ChartAxis(0, max(1, *(max(counts) for counts in series.values())), CHART_HEIGHT - BOTTOM, TOP)
     parts = [_frame(x, y, x_name, y_name)]
     for i, (name, counts) in enumerate(series.items()):
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
@@ -119,12 +121,12 @@ def histogram(edges: Sequence[float], series: dict[str, Sequence[float]], x_name
 
 
 def bars(rows: Sequence[tuple[str, float]], unit: str = "") -> Markup:
-    """A lying bar for each (name, value), values from 0 up, the value behind it."""
+    """A horizontal bar for each (name, value); values start at 0 and are written behind the bars."""
     rows = [(name, value) for name, value in rows if _known(value)]
     if not rows:
         return Markup("")
     wide, step = 230, 24
-    x = Axis(0, max(value for _, value in rows) or 1, wide, WIDTH - 74)
+    x = ChartAxis(0, max(value for _, value in rows) or 1, wide, CHART_WIDTH - 74)
     parts = []
     for i, (name, value) in enumerate(rows):
         top = i * step + 4
@@ -136,7 +138,7 @@ def bars(rows: Sequence[tuple[str, float]], unit: str = "") -> Markup:
 
 
 def matrix(names: Sequence[str], columns: Sequence[str], shares: Sequence[Sequence[float]], corner: str = "") -> Markup:
-    """A table whose cells are tinted by their value, 0 to 1 (or -1 to 1)."""
+    """A table whose cells are tinted by their value, 0 to 1 (or -1 to 1); `shares` are its rows."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     body = ""
     for name, row in zip(names, shares, strict=True):
@@ -165,8 +167,8 @@ def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def thinned(points: Sequence[tuple[float, float]], most: int = KEPT) -> Sequence[tuple[float, float]]:
-    """At most `most` of the points, evenly, with the first and the last.
+def thinned(points: Sequence[tuple[float, float]], most: int = MAX_LINE_POINTS) -> Sequence[tuple[float, float]]:
+    """At most `most` of the points, evenly taken, with the first and the last.
 
     >>> thinned([(i, i) for i in range(9)], 3)
     [(0, 0), (4, 4), (8, 8)]
@@ -176,14 +178,14 @@ def thinned(points: Sequence[tuple[float, float]], most: int = KEPT) -> Sequence
     return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
 
 
-def _axes(xs: Sequence[float], ys: Sequence[float], room: float = 0.03) -> tuple[Axis, Axis]:
+def _axes(xs: Sequence[float], ys: Sequence[float], room: float = 0.03) -> tuple[ChartAxis, ChartAxis]:
     (x0, x1), (y0, y1) = (_range(values, room) for values in (xs, ys))
     whole = all(value == round(value) for value in xs)
-    return Axis(x0, x1, LEFT, WIDTH - RIGHT, whole=whole), Axis(y0, y1, HEIGHT - BOTTOM, TOP)
+    return ChartAxis(x0, x1, LEFT, CHART_WIDTH - RIGHT, whole=whole), ChartAxis(y0, y1, CHART_HEIGHT - BOTTOM, TOP)
 
 
 def _range(values: Sequence[float], room: float) -> tuple[float, float]:
-    """What an axis shows: a little more than the values; where these hardly differ, so much that one sees it."""
+    """The range of an axis: a little wider than the values, and clearly wider where they hardly differ."""
     low, high = min(values), max(values)
     spread = (0.02 * abs(high) - (high - low)) / 2
     if high > low and spread > 0:
@@ -192,40 +194,40 @@ def _range(values: Sequence[float], room: float) -> tuple[float, float]:
     return (0.0 if 0 <= low <= (high - low) * 0.25 else low - more), high + more
 
 
-def _frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
-    bottom, parts = HEIGHT - BOTTOM, []
+def _frame(x: ChartAxis, y: ChartAxis, x_name: str, y_name: str) -> str:
+    bottom, parts = CHART_HEIGHT - BOTTOM, []
     for tick in y.ticks():
-        parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{CHART_WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 7}" y="{y(tick) + 4}" text-anchor="end">{y.text(tick)}</text>')
     for tick in x.ticks():
         parts.append(f'<text x="{x(tick)}" y="{bottom + 17}" text-anchor="middle">{x.text(tick)}</text>')
     middle = (TOP + bottom) / 2
-    parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
-    parts.append(f'<text class="name" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
-                 f"{escape(x_name)}</text>")  # fmt: skip
+    parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{CHART_WIDTH - RIGHT}"/>')
+    place = f'x="{(LEFT + CHART_WIDTH - RIGHT) / 2}" y="{CHART_HEIGHT - 6}"'
+    parts.append(f'<text class="name" {place} text-anchor="middle">{escape(x_name)}</text>')
     parts.append(f'<text class="name y" transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">'
                  f"{escape(y_name)}</text>")  # fmt: skip
     return "".join(parts)
 
 
 def _dot(x: float, y: float, colour: int, words: str, radius: float = 3) -> str:
-    colour %= COLOURS
+    colour %= CHART_COLOURS
     return f'<circle class="dot c{colour}" cx="{x}" cy="{y}" r="{radius}"><title>{escape(words)}</title></circle>'
 
 
 def _bar(x: float, y: float, width: float, height: float, colour: int, words: str) -> str:
     box = f'x="{x:.1f}" y="{y:.1f}" width="{max(0.5, width):.1f}" height="{max(0.0, height):.1f}"'
-    return f'<rect class="bar c{colour % COLOURS}" {box} rx="2"><title>{escape(words)}</title></rect>'
+    return f'<rect class="bar c{colour % CHART_COLOURS}" {box} rx="2"><title>{escape(words)}</title></rect>'
 
 
-def _svg(parts: Iterable[str], words: str, height: float = HEIGHT) -> Markup:
+def _svg(parts: Iterable[str], words: str, height: float = CHART_HEIGHT) -> Markup:
     inside = "".join(parts)
-    return Markup(f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(words)}">{inside}</svg>')
+    return Markup(f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" aria-label="{escape(words)}">{inside}</svg>')
 
 
 def _legend(names: dict[int, str]) -> Markup:
     """Names by the number of their colour; nothing for a single one."""
-    items = "".join(f'<li class="c{i % COLOURS}">{escape(name)}</li>' for i, name in names.items())
+    items = "".join(f'<li class="c{i % CHART_COLOURS}">{escape(name)}</li>' for i, name in names.items())
     return Markup(f'<ul class="legend">{items}</ul>' if len(names) > 1 else "")
 
 

@@ -1,4 +1,4 @@
-"""One table over several finished configs."""
+"""One table that compares several finished configs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib.workspace import Workspace, read_json
 
 
 def compare_configs(*paths: str, flags: list[str]) -> None:
-    """Print each config's out-of-fold score, its leaderboard score where the answers are known, and its CSV."""
+    """Print each config's out-of-fold score, its score on the test answers where they are known, and its CSV."""
     rows = []
     for path in paths:
         config = load(path, flags)

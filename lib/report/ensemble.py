@@ -1,4 +1,4 @@
-"""What each member is worth, and what the ensemble adds."""
+"""Tables of the ensemble: the scores of its models, and the gain of each step of the decision."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lib.workspace import read_json
 def member_rows(
     parts: list[Checkpoint], systems: list[str], oof: Evaluation, fitted: Fitted, config: Config
 ) -> list[dict]:
-    """Each system's out-of-fold score over all folds' images, by its own threshold; what it counts; what the mixture
-    loses without it, on a sample of pixels; and its training time."""
+    """A row for each model: its out-of-fold score over all folds' images with its own threshold, its weight, how much
+    the ensemble loses without it (on a sample of pixels), and its training time."""
     rows = []
     everything = np.ones(len(oof.image_ids), bool)
     search = oof.binary and config.infer.threshold == "fit"
@@ -40,7 +40,7 @@ def member_rows(
 
 
 def all_images_note(judged: list[Checkpoint], predicting: list[Checkpoint]) -> str:
-    """Whose scores the tables show, where others predict the test images."""
+    """Says whose scores the tables show, where other networks predict the test images."""
     folds = len({part.member.fold for part in judged})
     return (
         f"test images are predicted by {', '.join(part.name for part in predicting)}, trained on all images, of which "
@@ -52,8 +52,8 @@ def all_images_note(judged: list[Checkpoint], predicting: list[Checkpoint]) -> s
 def ensemble_rows(
     members: list[dict], oof: Evaluation, fitted: Fitted, folds: np.ndarray, config: Config
 ) -> list[dict]:
-    """Best and mean member against the ensemble; what each step gains on images that nothing was fitted on, nor the
-    best member chosen. Nothing is said of that where all images are of one group."""
+    """The ensemble beside its best and mean member, and what each step gains on images that neither the step was fitted
+    on nor the best member chosen on. There are no gains where all images are of one group."""
     scores, competition = [row["OOF score"] for row in members], config.competition
     decision, groups = fitted.decision, oof.groups
     search = oof.binary and config.infer.threshold == "fit"
@@ -73,7 +73,7 @@ def ensemble_rows(
     if crossed is None:
         rows.append(row("all images are of one group: on others nothing was tried", None))
         return rows + _decided(decision, config)
-    alone = best_elsewhere(oof, len(members), folds, config)
+    alone = crossed_best_model(oof, len(members), folds, config)
     rows += [
         row(f"fitted on {crossed.by}:", None),
         row("best member, chosen there", metrics.score(competition, alone)),
@@ -90,9 +90,9 @@ def ensemble_rows(
     return rows + _decided(fitted.decision, config)
 
 
-def best_elsewhere(oof: Evaluation, systems: int, folds: np.ndarray, config: Config) -> np.ndarray:
-    """Counts (N, C, 3) of images by the system, and its threshold, that score best on the other side of
-    `cross_parts`."""
+def crossed_best_model(oof: Evaluation, systems: int, folds: np.ndarray, config: Config) -> np.ndarray:
+    """Counts (N, C, 3) of images, each predicted by the model, and its threshold, that score best on other groups'
+    images (`cross_parts`)."""
     found, search = oof.class_counts(0).copy(), oof.binary and config.infer.threshold == "fit"
     for here, others in cross_parts(folds, oof.groups):
         decided = [
@@ -105,7 +105,7 @@ def best_elsewhere(oof: Evaluation, systems: int, folds: np.ndarray, config: Con
 
 
 def _decided(decision: Decision, config: Config) -> list[dict]:
-    """The decision's numbers."""
+    """Rows of the decision's thresholds, rules, gates and factors."""
     numbers: dict[str, object] = {}
     if decision.threshold is not None and decision.rules is None:
         never = decision.threshold == EMPTY_THRESHOLD

@@ -1,4 +1,4 @@
-"""Where an ensemble fails: by class, and by the size of the objects."""
+"""Where an ensemble fails: scores by class and by the size of the objects."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lib.oof.evaluate import Evaluation
 from lib.report.show import small_truth
 from lib.tables import IGNORE
 
-FOUND = 0.5  # share of an object's pixels that makes it a found one
-SPECK = 4  # pixels of a kept map below which an object is not counted
+FOUND_SHARE = 0.5  # an object is found if this share of its pixels is
+SMALLEST_OBJECT = 4  # in pixels of a down-sampled map; smaller ones are not counted
 
 
 def class_rows(confusion: np.ndarray, names: list[str]) -> list[dict]:
-    """Out-of-fold scores of each class, from one matrix (n, n) over all images."""
+    """Out-of-fold scores of each class, from one confusion matrix (n, n) over all images."""
     rows, total = [], max(1, confusion.sum())
     for i, name in enumerate(names):
         both, truth, guess = (int(part) for part in parts(counts_of(confusion), i))
@@ -34,7 +34,7 @@ def class_rows(confusion: np.ndarray, names: list[str]) -> list[dict]:
 
 
 def size_rows(objects: pd.DataFrame) -> list[dict]:
-    """Thirds of the objects by size (columns `pixels`, `hit`): how many are found, how much of each."""
+    """How many objects are found, and how much of them, by thirds of their size; columns `pixels` and `hit`."""
     if len(objects) < 3:
         return []
     ordered = objects.sort_values("pixels")
@@ -42,14 +42,15 @@ def size_rows(objects: pd.DataFrame) -> list[dict]:
     return [
         {
             "objects": name, "count": len(part), "pixels, median": int(part["pixels"].median()),
-            "found": float((part["hit"] >= FOUND).mean()), "recall": float(part["hit"].mean()),
+            "found": float((part["hit"] >= FOUND_SHARE).mean()), "recall": float(part["hit"].mean()),
         }
         for name, part in zip(("small", "middle", "large"), thirds, strict=True)
     ]  # fmt: skip
 
 
-def objects_of(truth: np.ndarray, guess: np.ndarray, pixels_each: int, background: bool) -> pd.DataFrame:
-    """Connected parts of each class of `truth` (h, w): size in original pixels, and the share that `guess` has."""
+def object_recall(truth: np.ndarray, guess: np.ndarray, pixels_each: int, background: bool) -> pd.DataFrame:
+    """The connected components of each class of `truth` (h, w): `pixels` of the original image, and `hit`, the share of
+    them that `guess` has."""
     rows = []
     for label in np.unique(truth[truth != IGNORE]):
         if background and label == 0:
@@ -58,19 +59,19 @@ def objects_of(truth: np.ndarray, guess: np.ndarray, pixels_each: int, backgroun
         hits = np.bincount(at[guess == label], minlength=count)
         for i in range(1, count):
             area = int(stats[i, cv2.CC_STAT_AREA])
-            if area >= SPECK:
+            if area >= SMALLEST_OBJECT:
                 rows.append({"label": int(label), "pixels": area * pixels_each, "hit": hits[i] / area})
     return pd.DataFrame(rows, columns=["label", "pixels", "hit"])
 
 
 def all_objects(oof: Evaluation, decision: Decision, images: pd.DataFrame, competition: Competition) -> pd.DataFrame:
-    """The objects of all images, as `objects_of`, found on their small maps."""
+    """`object_recall` of all images, measured on their previews."""
     rows, found = images.set_index("image_id"), []
     for image_id in oof.image_ids:
         row, guess = rows.loc[image_id], decision.labels(oof.shown[image_id].map)
         each = map_step(int(row["height"]), int(row["width"])) ** 2
         truth = small_truth(image_id, row, competition)
-        found.append(objects_of(truth, guess, each, competition.settings.background))
+        found.append(object_recall(truth, guess, each, competition.settings.background))
     return pd.concat(found, ignore_index=True)
 
 

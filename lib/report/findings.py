@@ -1,4 +1,4 @@
-"""What 05 leaves for the report: report/oof.json, and pictures of the best, worst and most uncertain images."""
+"""What 05 writes for the report: report/oof.json, and a gallery of the best, worst and most uncertain images."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from lib.report.show import small_image, small_truth
 from lib.session import Session
 from lib.workspace import replacing_dir, write_json
 
-PANEL = 720  # longest side of a picture, pixels
-OBJECTS = 400  # of the chart of objects, at most
-PARTS = 20  # of the calibration curve
-CHUNK = 2**16  # pixels of a sample looked at together
+GALLERY_PANEL_SIDE = 720  # longest side of a picture, pixels
+MAX_CHART_OBJECTS = 400  # points of the chart of objects, at most
+CALIBRATION_PARTS = 20  # points of the calibration curve
+SAMPLE_PIXELS_AT_ONCE = 2**16  # of the sample that are averaged together
 
 
 def write_findings(
     oof: Evaluation, fitted: Fitted, more: dict[str, object], objects: pd.DataFrame, session: Session,
     until: float = math.inf,
 ) -> None:  # fmt: skip
-    """Write the ensemble's scores and tables, curves of the mean of all networks, and draw `report.pictures` images of
-    each kind.
+    """Write report/oof.json, and draw `report.pictures` images of each kind.
 
-    `more`: `members` and `ensemble` as lib/report/ensemble.py makes them, `trials` of lib/predict/auto_views.py, score
-    of the best `constant` answer and `warning` of lib/decision/constant.py. `objects`: of all images. No picture is
-    begun after `until`, by the monotonic clock.
+    The scores and tables are the ensemble's; the curves are those of the mean of all networks. `more`: further entries,
+    which are `members` and `ensemble` from lib/report/ensemble.py, `trials` from lib/predict/auto_views.py, and
+    `constant` (a score) and `warning` from lib/decision/constant.py. `objects`: `object_recall` of all images. No
+    picture is begun after `until`, on the monotonic clock.
     """
     competition, workspace, config = session.competition, session.workspace, session.config.competition
     decision, counts = fitted.decision, fitted.counts
@@ -82,15 +82,15 @@ def write_findings(
 
 
 def uncertainty(oof: Evaluation, decision: Decision) -> np.ndarray:
-    """Of each image (N,), how little is sure.
+    """The uncertainty of each image (N,), 0 to 1.
 
-    One class: the mean nearness of its pixels to the threshold, 0 to 1. Otherwise, of a sample of pixels, that of the
-    likeliest class to the next one.
+    One class: how near its pixels are to the threshold, on average. Several classes: how near the likeliest class is to
+    the second one, on a sample of pixels.
     """
     if not oof.binary:
         points, images = oof.points, len(oof.image_ids)
         doubts = np.zeros(images)
-        for here, probs in mixed(points, decision):
+        for here, probs in mixed_sample(points, decision):
             second, first = np.partition(probs, -2, axis=0)[-2:]
             doubts += np.bincount(points.image[here], (1 - first + second) * points.pixels[here], images)
         return doubts / np.bincount(points.image, points.pixels, images).clip(1)
@@ -102,36 +102,36 @@ def uncertainty(oof: Evaluation, decision: Decision) -> np.ndarray:
 
 
 def curves(oof: Evaluation, decision: Decision, competition: Competition) -> list[dict]:
-    """Rows of `calibration`. Of several classes each one's, named, by the sample of pixels and the mixed systems."""
+    """Rows of `calibration`; for several classes those of each class, from the sample of pixels."""
     if oof.binary:
         return calibration(oof.counts[:, -1].sum(0))
     names, points = competition.label_names, oof.points
     counts = np.zeros((len(names), 2, BINS))
-    for here, probs in mixed(points, decision):
+    for here, probs in mixed_sample(points, decision):
         for i, own in enumerate(to_bins(probs)):
             place = (points.truth[here] == i) * BINS + own
             counts[i] += np.bincount(place, points.pixels[here], 2 * BINS).reshape(2, BINS)
     return [{"class": name, **row} for name, own in zip(names, counts, strict=True) for row in calibration(own)]
 
 
-def mixed(points: Points, decision: Decision) -> Iterator[tuple[slice, np.ndarray]]:
-    """(some of the points, what the decision's mixture makes of them (K, P)), over all of them."""
+def mixed_sample(points: Points, decision: Decision) -> Iterator[tuple[slice, np.ndarray]]:
+    """(a slice of the points, their probabilities (K, P) with the decision's ensemble weights), over all points."""
     mix = decision.mix or EnsembleWeights(equal(points.bins.shape[1]))
-    for start in range(0, len(points.truth), CHUNK):
-        here = slice(start, start + CHUNK)
+    for start in range(0, len(points.truth), SAMPLE_PIXELS_AT_ONCE):
+        here = slice(start, start + SAMPLE_PIXELS_AT_ONCE)
         yield here, mix(points.bins[here].transpose(1, 2, 0) / np.float32(BINS - 1))
 
 
 def calibration(counts: np.ndarray) -> list[dict]:
-    """Of counts (2, BINS), truth x bin: predicted probability and true share, in `PARTS` equal parts.
+    """Predicted probability and true share in `CALIBRATION_PARTS` equal parts, from counts (2, BINS) of truth x code.
 
     >>> counts = np.zeros((2, 256), int); counts[:, 204] = 1, 3
     >>> calibration(counts)
     [{'predicted': 0.8, 'true': 0.75, 'pixels': 4}]
     """
     bins, rows = np.arange(BINS), []
-    part = bins * PARTS // BINS
-    for i in range(PARTS):
+    part = bins * CALIBRATION_PARTS // BINS
+    for i in range(CALIBRATION_PARTS):
         here = counts[:, part == i]
         pixels = int(here.sum())
         if pixels:
@@ -141,7 +141,7 @@ def calibration(counts: np.ndarray) -> list[dict]:
 
 
 def threshold_curve(oof: Evaluation, competition: Competition) -> list[tuple[float, float]]:
-    """(threshold, the metric) of the ensemble."""
+    """(threshold, score) of the mean of all networks."""
     last = oof.counts.shape[1] - 1
     return [
         (t / (BINS - 1), metrics.score(competition.settings, oof.class_counts(last, t))) for t in range(3, BINS - 2, 3)
@@ -149,16 +149,16 @@ def threshold_curve(oof: Evaluation, competition: Competition) -> list[tuple[flo
 
 
 def correlation(scores: np.ndarray) -> list[list[float | None]]:
-    """Of the members' scores (M, N) over the images; None where a member's are all alike."""
+    """Correlation of the models' scores (M, N) over images; None where all scores of a model are equal."""
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.atleast_2d(np.corrcoef(scores))
     return [[None if np.isnan(value) else float(value) for value in row] for row in values]
 
 
 def object_points(objects: pd.DataFrame) -> list[tuple[float, float]]:
-    """(side of the square of an object's area, share found), of at most `OBJECTS`, evenly by size."""
+    """(square root of the area, share found) of at most `MAX_CHART_OBJECTS` objects, evenly taken by size."""
     ordered = objects.sort_values("pixels", ignore_index=True)
-    places = np.unique(np.linspace(0, len(ordered) - 1, min(OBJECTS, len(ordered))).round().astype(int))
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(MAX_CHART_OBJECTS, len(ordered))).round().astype(int))
     chosen = ordered.iloc[places]
     return list(zip(np.sqrt(chosen["pixels"].astype(float)).tolist(), chosen["hit"].tolist(), strict=True))
 
@@ -166,9 +166,9 @@ def object_points(objects: pd.DataFrame) -> list[tuple[float, float]]:
 def draw_gallery(
     table: pd.DataFrame, oof: Evaluation, decision: Decision, session: Session, until: float
 ) -> list[dict]:
-    """Draw `report.pictures` of the worst, best and most uncertain images; `table`: worst first.
+    """Draw `report.pictures` of the worst, best and most uncertain images; `table` lists the worst image first.
 
-    Returns what is drawn, before the time `until`; `places`: kind → the image's place among them.
+    Returns a row for each image drawn before the time `until`; its `places` are its ranks by kind.
     """
     orders = {
         "worst": table["image"], "best": table["image"][::-1],
@@ -193,9 +193,9 @@ def draw_gallery(
 def draw_panels(
     image_id: str, row: pd.Series, glimpse: Glimpse, decision: Decision, competition: Competition, folder: Path
 ) -> str:
-    """Image, truth, prediction and error map beside each other; and of an image that had to be shrunk, the worst spot.
+    """Save image, truth, prediction and error map, and for a down-sampled image also those of its worst region.
 
-    Returns where that is, in words, or an empty text.
+    Returns where the worst region is, in words, or an empty text.
     """
     guess, background = decision.labels(glimpse.map), competition.settings.background
     image, truth = small_image(row, guess.shape, competition), small_truth(image_id, row, competition)
@@ -213,12 +213,12 @@ def draw_panels(
 def save_panels(
     folder: Path, name: str, image: np.ndarray, truth: np.ndarray, guess: np.ndarray, background: bool
 ) -> None:
-    """Four pictures of at most `PANEL` pixels, <name>_{image,truth,prediction,error}.jpg."""
+    """Four pictures of at most `GALLERY_PANEL_SIDE` pixels, <name>_{image,truth,prediction,error}.jpg."""
     panels = {
         "image": image, "truth": overlay(image, truth, background), "prediction": overlay(image, guess, background),
         "error": error_map(image, truth, guess, background)[0],
     }  # fmt: skip
-    shrink = min(1.0, PANEL / max(image.shape[:2]))
+    shrink = min(1.0, GALLERY_PANEL_SIDE / max(image.shape[:2]))
     size = tuple(max(1, round(side * shrink)) for side in image.shape[1::-1])
     for kind, panel in panels.items():
         save_picture(folder / f"{name}_{kind}.jpg", cv2.resize(panel, size, interpolation=cv2.INTER_AREA))

@@ -1,4 +1,4 @@
-"""One image at a glance: itself, its truth, what each member and the ensemble say, what is decided, and errors."""
+"""One picture of an image: truth, decision, errors, and the maps of the ensemble and its models."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from lib.session import Session
 from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json
 
-GAP, HEAD = 10, 30  # pixels between panels, and above each for its title
-COLUMNS = 4
-PANEL = 640  # longest side of a panel, pixels
+PANEL_GAP, TITLE_HEIGHT = 10, 30  # pixels between panels, and above each panel
+PANELS_PER_ROW = 4
+LOOK_PANEL_SIDE = 640  # longest side of a panel, pixels
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ImagePrediction:
     step: int
 
 
-def look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
+def draw_look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
     """Predict one image with 05's members, windows and decision, and draw it.
 
     A training image is predicted only by members that never saw it. Only small maps are held in memory, whatever the
@@ -112,7 +112,7 @@ def _panels(predicted: ImagePrediction, image_id: str, competition: Competition)
     panels["decision"] = overlay(image, predicted.decided, background)
     if predicted.truth is not None:
         errors = error_map(image, predicted.truth, predicted.decided, background)[0]
-        panels["right, invented (red), missed (blue)"] = errors
+        panels["right, false positive (red), missed (blue)"] = errors
     *models, ensemble = zip(predicted.names, predicted.maps, strict=True)
     for name, map_ in [ensemble, *(models if len(models) > 1 else [])]:
         panels[name] = heat(map_) if competition.channels == 1 else overlay(image, map_, background)
@@ -132,9 +132,10 @@ def _score_rows(predicted: ImagePrediction, competition: Competition) -> list[di
 
 
 def decision_of(workspace: Workspace, parts: list[Checkpoint], binary: bool) -> tuple[Decision, list[Checkpoint]]:
-    """What 05 decided by, and the parts that count; one half (argmax) and all of them where 05 has not run yet.
+    """05's decision, and the networks that have a weight in it.
 
-    Raises UserError when 05 gave weights to other members.
+    Where 05 has not run yet: a threshold of one half (argmax), and all networks. Raises UserError where 05 gave weights
+    to other members.
     """
     if not workspace.decision.is_file():
         return Decision(HALF if binary else None), parts
@@ -150,8 +151,8 @@ def decision_of(workspace: Workspace, parts: list[Checkpoint], binary: bool) -> 
 
 
 def small_maps(blocks: Iterable[Block], decision: Decision) -> tuple[np.ndarray, np.ndarray]:
-    """Of one image's blocks, every so many pixels (`map_step`): each system's bins or argmax, and last the ensemble's,
-    (S + 1, h, w) uint8; and what the decision starts from, (…, h, w)."""
+    """One image's blocks, down-sampled by `map_step`: the maps (S + 1, h, w) uint8 of each model and, last, of the
+    ensemble, as probabilities in 1/255 or label indices; and the label codes (…, h, w) of the decision."""
     rows: dict[int, list[list[np.ndarray]]] = {}
     for block in blocks:
         step = map_step(block.height, block.width)
@@ -167,26 +168,26 @@ def small_maps(blocks: Iterable[Block], decision: Decision) -> tuple[np.ndarray,
 
 
 def mosaic(panels: dict[str, np.ndarray]) -> np.ndarray:
-    """Panels of one size (h, w, 3) with their titles, `COLUMNS` beside each other, (H, W, 3)."""
+    """Panels of one size (h, w, 3) with their titles, `PANELS_PER_ROW` in a row, as one picture (H, W, 3)."""
     height, width = next(iter(panels.values())).shape[:2]
-    shrink = PANEL / max(height, width)
+    shrink = LOOK_PANEL_SIDE / max(height, width)
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
     cells = []
     for title, panel in panels.items():
-        cell = np.full((size[1] + HEAD, size[0] + GAP, 3), 255, np.uint8)
+        cell = np.full((size[1] + TITLE_HEIGHT, size[0] + PANEL_GAP, 3), 255, np.uint8)
         how = cv2.INTER_AREA if shrink < 1 else cv2.INTER_NEAREST
-        cell[HEAD:, :-GAP] = cv2.resize(panel, size, interpolation=how)
-        cv2.putText(cell, title, (2, HEAD - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 45, 60), 1, cv2.LINE_AA)
+        cell[TITLE_HEIGHT:, :-PANEL_GAP] = cv2.resize(panel, size, interpolation=how)
+        cv2.putText(cell, title, (2, TITLE_HEIGHT - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 45, 60), 1, cv2.LINE_AA)
         cells.append(cell)
-    columns = min(COLUMNS, len(cells))
+    columns = min(PANELS_PER_ROW, len(cells))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
     return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
 
 
-def look_at(config: Config, image_id: str) -> None:
-    """`look`, and say where the picture is."""
+def look_at_image(config: Config, image_id: str) -> None:
+    """Draw an image as `draw_look` does, and print its scores and the picture's path."""
     load_plugins(config.plugins)
-    path, rows = look(config, image_id)
+    path, rows = draw_look(config, image_id)
     if rows:
         print(text_table(rows))
     print(path)

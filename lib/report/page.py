@@ -1,4 +1,4 @@
-"""The report, work/<name>/report/index.html: what the stages have made so far, on a page that needs no network."""
+"""The report, work/<name>/report/index.html: all results so far, on a page that needs no network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECTIONS = (
 
 
 def update_report(config: Config) -> None:
-    """Draw the page anew after a stage. A fault in it is said, and stops nothing: the stage's work is done."""
+    """Write the page again after a stage. An error in it is printed and stops nothing, since the stage is done."""
     try:
         render_page(config)
     except Exception as error:
@@ -30,7 +30,7 @@ def update_report(config: Config) -> None:
 
 
 def why_stale(made_by: str, done: list[str], old: dict[str, str]) -> str:
-    """What to say above a section: nothing where all that `made_by` matches is up to date.
+    """The note above a section: empty where all manifests that match `made_by` are up to date.
 
     >>> why_stale("03_*", ["03_a", "03_b", "05"], {"03_b": "folds.csv changed", "05": "03_b is outdated"})
     '1 of 2 are outdated. 03_b: folds.csv changed'
@@ -49,7 +49,7 @@ def why_stale(made_by: str, done: list[str], old: dict[str, str]) -> str:
 
 
 def render_page(config: Config) -> Path:
-    """Write the page where it changed, and return its path."""
+    """Write the page if it changed, and return its path."""
     workspace = Workspace(workspace_of(config))
     made = [section for make in SECTIONS if (section := make(workspace, config)) is not None]
     old = outdated(workspace, config)

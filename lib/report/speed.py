@@ -1,10 +1,10 @@
-"""The speed report, as efficiency prizes ask for it."""
+"""The speed report that efficiency prizes ask for."""
 
 from __future__ import annotations
 
 
 def speed_rows(speed: dict) -> list[dict]:
-    """Of what `lib.predict.speed.speed_of` tells: what, and how much."""
+    """The measurements of `lib.predict.speed.speed_of` as rows."""
     rows = {f"{part}, seconds": seconds for part, seconds in speed["parts"].items()}
     rows["seconds per test image"] = speed["seconds_per_image"]
     rows["seconds per megapixel"] = speed["seconds_per_megapixel"]

@@ -1,4 +1,4 @@
-"""Which results were made from other options or data than there are now, and what rests on them."""
+"""Which results are outdated: made from other options or data than today's, or from outdated results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lib.stages import options_then
 from lib.training.time_limit import BY_THE_CLOCK
 from lib.workspace import Workspace, file_fingerprint, read_json
 
-SETTLED = ("infer.window", "infer.tta")  # of which 05 notes what `auto` came to
+SETTLED = ("infer.window", "infer.tta")  # 05 records what `auto` became
 
 
 def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
-    """Finished stages, by the name of their manifest → why they are outdated, in words.
+    """Outdated stages: the name of the manifest → the reason, in words.
 
-    Of trainings only those of `train.experiment`, in any round, are held against the options: others have their own.
+    Only trainings of `train.experiment`, in any round, are compared with the options; other experiments have their own.
     """
     records = {path.stem: read_json(path, {}) for path in workspace.manifests()}
     then = cache(lambda: options_then(workspace))
@@ -42,7 +42,7 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
 
 
 def _options_now(name: str, made_from: dict, config: Config) -> dict[str, object]:
-    """The options that a stage would be made from now; what is not to be held against it, as it was."""
+    """The options that a stage would be made from now; options that must not make it outdated keep their old value."""
     experiment = re.escape(config.train.experiment)
     ours = re.compile(rf"03_{experiment}(-r\d+)?_(fold\d+|all)_seed\d+")
     before = {key: value for key, value in renamed(made_from) if key.startswith("option ") and key != THE_IMAGES}
@@ -50,23 +50,23 @@ def _options_now(name: str, made_from: dict, config: Config) -> dict[str, object
         return before
     stage = next(stage for stage, pattern in STAGES.items() if fnmatchcase(name, pattern))
     options = json.loads(json.dumps(settings_of(_of_round(name, config), stage), default=str))
-    told = {f"option {key}": value for key, value in options.items()}
+    today = {f"option {key}": value for key, value in options.items()}
     clock = BY_THE_CLOCK if config.train.time_limit else ()
     as_it_was = {"train.round", *clock, *(option for option in SETTLED if options.get(option) == "auto")}
-    known = {key for key in before if key.removeprefix("option ") in as_it_was or key not in told}
-    told = {key: value for key, value in told.items() if key.removeprefix("option ") not in as_it_was}
-    return {**told, **{key: before[key] for key in known}}
+    known = {key for key in before if key.removeprefix("option ") in as_it_was or key not in today}
+    today = {key: value for key, value in today.items() if key.removeprefix("option ") not in as_it_was}
+    return {**today, **{key: before[key] for key in known}}
 
 
 def _of_round(name: str, config: Config) -> Config:
-    """The options with the pseudo-label round that a training's name says."""
+    """The options, with the pseudo-label round in a training's name."""
     found = re.search(r"-r(\d+)_(?:fold\d+|all)_seed\d+$", name)
     train = config.train.model_copy(update={"round": int(found[1]) if found else 0})
     return config.model_copy(update={"train": train}) if name.startswith("03_") else config
 
 
 def _files_now(made_from: dict, fingerprint: Callable[[str], str], digests: Digests) -> dict[str, object]:
-    """The same files as they are now."""
+    """Today's fingerprints of the same files."""
     now: dict[str, object] = {}
     for key, before in made_from.items():
         kind, _, name = key.partition(" ")
@@ -78,7 +78,7 @@ def _files_now(made_from: dict, fingerprint: Callable[[str], str], digests: Dige
 
 
 def _resting(records: dict[str, dict], made_by: dict[str, str], found: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """(a stage that is not in `found`, why) where one that is made some file for it."""
+    """(stage, reason) for stages not in `found` that use a file of an outdated stage."""
     for name, record in records.items():
         files = (key.removeprefix("file ") for key in record["made_from"] if key.startswith("file "))
         source = next((made_by[file] for file in map(identity, files) if made_by.get(file) in found), None)

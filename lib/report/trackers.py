@@ -1,4 +1,4 @@
-"""Where a run's numbers, pictures and tables go besides the workspace: Weights & Biases, TensorBoard, or a plugin's."""
+"""Experiment trackers: Weights & Biases, TensorBoard, or a plugin's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lib.tables import IGNORE
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image (h, w, 3) with its label and out-of-fold prediction, both indices (h, w), and its score."""
+class TrackedImage:
+    """An image (h, w, 3) uint8 with its label and out-of-fold prediction, both label indices (h, w), and its score."""
 
     image_id: str
     image: np.ndarray
@@ -28,41 +28,48 @@ class Picture:
 
 
 class Tracker:
-    """One member's training, or one ensemble, watched; this one watches nothing."""
+    """Records one member's training, or one ensemble. This base class records nothing; a tracker overrides its methods.
+
+    >>> class Printer(Tracker):
+    ...     def numbers(self, step, values):
+    ...         print(step, values)
+    >>> Printer().numbers(20, {"loss": 0.5})
+    20 {'loss': 0.5}
+    """
 
     def numbers(self, step: int, values: dict[str, float]) -> None:
-        """Loss, score, learning rate and whatever else is numbers."""
+        """Record loss, score, learning rate and other numbers by name, at a training step."""
 
-    def pictures(self, step: int, pictures: list[Picture]) -> None:
-        """The worst images so far."""
+    def pictures(self, step: int, pictures: list[TrackedImage]) -> None:
+        """Record the images with the lowest scores so far."""
 
     def table(self, name: str, rows: pd.DataFrame) -> None:
-        """The ledger."""
+        """Record a table, such as the ledger."""
 
     def finish(self) -> None:
-        """No more will come."""
+        """Close the run; nothing more is recorded."""
 
 
 def open_tracker(config: Config, run: str, folder: Path, names: list[str]) -> Tracker:
-    """The tracker of `report.tracker` for a member or submission; where it cannot be had, a sentence, and none: work
-    goes on.
+    """The tracker that `report.tracker` names, for a member or submission.
 
-    `names`: of the label indices. `folder`: where files go.
+    Where it cannot be opened, a sentence is printed and nothing is tracked. `run`: its name. `folder`: for its files.
+    `names`: of the label indices.
     """
     if config.report.tracker == "none":
         return Tracker()
     build: Callable = find("tracker", config.report.tracker, "report.tracker")
     try:
         return build(config, run, folder, names)
-    except Exception as error:  # a package that is missing, no key, no network: nothing that a training should end for
+    except Exception as error:  # a missing package, key or network must not end a training
         reason = " ".join(str(error).split())[:200]
-        print(f"report.tracker: {config.report.tracker} cannot be had ({reason}); all goes on without it")
+        print(f"report.tracker: {config.report.tracker} cannot be opened ({reason}); the run continues without it")
         return Tracker()
 
 
 @register("tracker", "wandb")
 class Wandb(Tracker):
-    """Weights & Biases, with masks as overlays that can be switched on and off (`pip install wandb`)."""
+    """Weights & Biases, with masks as overlays (`pip install wandb`)."""
 
     def __init__(self, config: Config, run: str, folder: Path, names: list[str]):
         import wandb
@@ -78,12 +85,12 @@ class Wandb(Tracker):
     def numbers(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
 
-    def pictures(self, step: int, pictures: list[Picture]) -> None:
-        def masks(picture: Picture) -> dict:
+    def pictures(self, step: int, pictures: list[TrackedImage]) -> None:
+        def masks(picture: TrackedImage) -> dict:
             both = {"label": picture.truth, "prediction": picture.guess}
             return {name: {"mask_data": mask, "class_labels": self._names} for name, mask in both.items()}
 
-        # One key for each: what stands under one key is shown at one size.
+        # A key for each image, since all images of one key are shown at the same size.
         shown = [self._image(p.image, masks=masks(p), caption=f"{p.image_id} {p.score:.4f}") for p in pictures]
         self._run.log({f"worst/{number}": image for number, image in enumerate(shown)}, step=step)
 
@@ -96,7 +103,7 @@ class Wandb(Tracker):
 
 @register("tracker", "tensorboard")
 class TensorBoard(Tracker):
-    """TensorBoard's files in the member's folder (`pip install tensorboard`)."""
+    """TensorBoard, with its files in the member's folder (`pip install tensorboard`)."""
 
     def __init__(self, config: Config, run: str, folder: Path, names: list[str]):
         from torch.utils.tensorboard import SummaryWriter
@@ -109,7 +116,7 @@ class TensorBoard(Tracker):
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def pictures(self, step: int, pictures: list[Picture]) -> None:
+    def pictures(self, step: int, pictures: list[TrackedImage]) -> None:
         for number, p in enumerate(pictures):
             sides = [p.image, *(overlay(p.image, labels, self._background) for labels in (p.truth, p.guess))]
             self._writer.add_image(f"worst/{number}", np.hstack(sides), step, dataformats="HWC")

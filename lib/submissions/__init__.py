@@ -1,1 +1,1 @@
-"""Submissions that were made: their ledger, Kaggle's scores of them, and which to choose. Never predicts."""
+"""Submissions: their ledger, their scores on Kaggle, and which ones to choose. Never predicts."""

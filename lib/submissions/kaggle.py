@@ -1,4 +1,4 @@
-"""Kaggle's leaderboard, through the official `kaggle` package: an optional one, with the user's own credentials."""
+"""Kaggle's leaderboard, through the official `kaggle` package, which is optional, and the user's own credentials."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lib.errors import UserError
 from lib.submissions import ledger
 from lib.workspace import Workspace
 
-PATIENCE = 300.0  # seconds to wait for a score
-PAUSE = 5.0  # seconds between two looks
-NEWEST = 200  # submissions that are looked at
+SCORE_TIMEOUT = 300.0  # seconds to wait for a score
+SCORE_PAUSE = 5.0  # seconds between two requests
+NEWEST_SUBMISSIONS = 200  # submissions that are requested
 
 
 class NotConfigured(Exception):
@@ -25,8 +25,8 @@ class NotConfigured(Exception):
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A submission as Kaggle lists it. Scores are None until it has them, `error` says why it never will."""
+class KaggleScore:
+    """A submission as Kaggle lists it. Scores are None until Kaggle has them; `error` says why it never will."""
 
     file: str
     ref: int
@@ -37,14 +37,14 @@ class Scored:
 
 def log_in():
     """The package's client with the user's credentials. Raises NotConfigured."""
-    told = io.StringIO()  # the package prints how to log in, and ends the process
+    printed = io.StringIO()  # the package prints how to log in, and ends the process
     try:
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             from kaggle.api.kaggle_api_extended import KaggleApi
 
             api = KaggleApi()
             api.authenticate()
-    except ImportError as error:  # its releases have forgotten to ask for six
+    except ImportError as error:  # some of its releases do not list six, which they need
         raise NotConfigured(f"the kaggle package cannot be used ({error}; pip install kaggle six)") from None
     except (OSError, SystemExit):
         raise NotConfigured("the kaggle package has no credentials, or cannot log in with them") from None
@@ -52,7 +52,7 @@ def log_in():
 
 
 def kaggle_user() -> str:
-    """The user's name on Kaggle; empty where it is not known."""
+    """The user's name on Kaggle; empty where it is unknown."""
     try:
         api = log_in()
     except NotConfigured:
@@ -70,7 +70,7 @@ class Board:
         self.slug = slug
 
     def upload(self, path: Path, message: str) -> int:
-        """Submit a file; Kaggle's number of the submission, 0 where it tells none. Raises UserError when refused."""
+        """Submit a file. Returns Kaggle's number of the submission, or 0. Raises UserError where Kaggle refuses it."""
         with self._errors(f"refused {path}"):
             answer = self.api.competition_submit(str(path), message, self.slug, quiet=True)
         failed = getattr(self.api, "COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE", "Could not submit")
@@ -78,14 +78,17 @@ class Board:
             raise UserError(f"{path} did not reach Kaggle ({answer.message}); try again")
         return getattr(answer, "ref", 0) or 0
 
-    def scored(self) -> list[Scored]:
-        """The user's submissions, the newest first. Raises UserError when Kaggle does not tell."""
+    def scored(self) -> list[KaggleScore]:
+        """The user's submissions, the newest first. Raises UserError where Kaggle does not list them."""
         with self._errors("does not list submissions"):
-            found = self.api.competition_submissions(self.slug, page_size=NEWEST) or []
+            found = self.api.competition_submissions(self.slug, page_size=NEWEST_SUBMISSIONS) or []
         return [
-            Scored(s.file_name, s.ref, _number(s.public_score), _number(s.private_score), s.error_description or "")
-            for s in found
-        ]
+            KaggleScore(
+                row.file_name, row.ref, _number(row.public_score), _number(row.private_score),
+                row.error_description or "",
+            )
+            for row in found
+        ]  # fmt: skip
 
     @contextlib.contextmanager
     def _errors(self, what: str):
@@ -102,7 +105,7 @@ def submit(workspace: Workspace, slug: str, path: Path, message: str) -> None:
     """Upload a checked CSV and put its public score into the ledger, or say where to upload it by hand."""
     file = ledger.name_of(workspace, path, add=True)
     path = ledger.path_of(workspace, file)
-    ledger.fill(workspace, file, message=message)
+    ledger.update_row(workspace, file, message=message)
     try:
         board = Board(slug)
     except NotConfigured as reason:
@@ -116,18 +119,18 @@ def submit(workspace: Workspace, slug: str, path: Path, message: str) -> None:
     print(f"{path} is uploaded to {slug}; waiting for its score", flush=True)
     scored = _wait(board, path.name, ref)
     if scored is None:
-        print(f"no score after {PATIENCE:.0f} s; python -m lib ledger CONFIG asks again")
+        print(f"no score after {SCORE_TIMEOUT:.0f} s; python -m lib ledger CONFIG asks again")
         return
     _fill(workspace, file, scored)
     print(f"public score {scored.public}")
 
 
 def refresh(workspace: Workspace, slug: str) -> None:
-    """Put the scores that Kaggle knows by now where the ledger has none; where Kaggle cannot be asked, say so.
+    """Fill in the scores that the ledger lacks and Kaggle has; print a sentence where Kaggle cannot be asked.
 
-    Kaggle tells names without folders: files that share theirs are left out.
+    Kaggle lists file names without folders, so files with the same name are left out.
     """
-    table = ledger.read(workspace)
+    table = ledger.read_ledger(workspace)
     unknown = table[table["public"].isna() | table["private"].isna()]
     if not slug or unknown.empty:
         return
@@ -147,17 +150,17 @@ def refresh(workspace: Workspace, slug: str) -> None:
             _fill(workspace, row["file"], found, [board for board in ("public", "private") if pd.isna(row[board])])
 
 
-def _wait(board: Board, name: str, ref: int) -> Scored | None:
-    """The submission with its score; None when `PATIENCE` ends before it has one. Raises UserError if it never will.
+def _wait(board: Board, name: str, ref: int) -> KaggleScore | None:
+    """The submission with its score, or None after `SCORE_TIMEOUT`. Raises UserError where Kaggle cannot score it.
 
-    A look that fails is no reason to fail: the file is uploaded.
+    A failed request does not raise, since the file is already uploaded.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SCORE_TIMEOUT
     while True:
-        listed: list[Scored] = []
+        listed: list[KaggleScore] = []
         with contextlib.suppress(UserError):
             listed = board.scored()
-        # Without a number the newest of that name.
+        # Without a number, the newest file of that name.
         found = next((s for s in listed if (s.ref == ref if ref else s.file == name)), None)
         if found and found.error:
             raise UserError(f"Kaggle could not score {name}: {found.error}")
@@ -165,12 +168,12 @@ def _wait(board: Board, name: str, ref: int) -> Scored | None:
             return found
         if time.monotonic() > end:
             return None
-        time.sleep(PAUSE)
+        time.sleep(SCORE_PAUSE)
 
 
-def _fill(workspace: Workspace, file: str, scored: Scored, boards: Sequence[str] = ("public", "private")) -> None:
+def _fill(workspace: Workspace, file: str, scored: KaggleScore, boards: Sequence[str] = ("public", "private")) -> None:
     values = {board: getattr(scored, board) for board in boards}
-    ledger.fill(workspace, file, **{column: value for column, value in values.items() if value is not None})
+    ledger.update_row(workspace, file, **{column: value for column, value in values.items() if value is not None})
 
 
 def _number(text: str | None) -> float | None:

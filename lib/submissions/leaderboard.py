@@ -1,4 +1,4 @@
-"""The ledger as text, and whether out-of-fold scores still tell what the leaderboard says."""
+"""The ledger as text, and whether out-of-fold scores still predict the leaderboard."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lib.errors import UserError
 from lib.plugins import load_plugins
 from lib.submissions import ledger
 from lib.submissions.kaggle import refresh
-from lib.submissions.select import WITHIN, Choice, choose
+from lib.submissions.select import WITHIN, ChosenSubmission, choose
 from lib.system.text_table import text_table
 from lib.workspace import Workspace
 
-FEWEST = 4  # submissions with both scores, before their ranks say anything
-PARTED = 0.5  # rank correlation below which out-of-fold scores no longer tell what the leaderboard will say
+MIN_SUBMISSIONS = 4  # with both scores, before their ranks say anything
+MIN_RANK_CORRELATION = 0.5  # below it, out-of-fold scores no longer predict the leaderboard
 
 
 def print_ledger(config: Config, *scored: str) -> None:
@@ -31,9 +31,9 @@ def print_ledger(config: Config, *scored: str) -> None:
     if scored:
         file, *texts = scored
         values = {name: number(text, name.upper()) for name, text in zip(("public", "private"), texts, strict=False)}
-        ledger.fill(workspace, ledger.name_of(workspace, Path(file)), **values)
+        ledger.update_row(workspace, ledger.name_of(workspace, Path(file)), **values)
     refresh(workspace, config.competition.kaggle)
-    print(ledger_text(ledger.read(workspace)))
+    print(ledger_text(ledger.read_ledger(workspace)))
 
 
 def print_choice(config: Config, count: str = "2", within: str = str(WITHIN)) -> None:
@@ -57,7 +57,7 @@ def number(text: str, name: str) -> float:
 
 
 def ledger_text(table: pd.DataFrame) -> str:
-    """The ledger (LEDGER) as text, and a line on each board that has scores."""
+    """The ledger (lib.tables.LEDGER) as text, and a line for each board that has scores."""
     rows = [
         {
             "time": row.time, "file": row.file, "members": len(row.members.split("; ")) if row.members else 0,
@@ -67,28 +67,28 @@ def ledger_text(table: pd.DataFrame) -> str:
         }
         for row in table.itertuples()
     ]  # fmt: skip
-    lines = [agreement(table, board) for board in ("public", "private") if table[board].notna().any()]
+    lines = [oof_and_board(table, board) for board in ("public", "private") if table[board].notna().any()]
     return "\n".join([text_table(rows), *lines])
 
 
-def choice_text(choices: list[Choice]) -> str:
+def choice_text(choices: list[ChosenSubmission]) -> str:
     """The chosen submissions as text."""
     rows = [{"file": c.file, "public, known or expected": c.strength, "differs": c.differs} for c in choices]
     return text_table(rows)
 
 
-def agreement(table: pd.DataFrame, board: str = "public") -> str:
-    """Out-of-fold (crossed) scores against a board's: Spearman's rank correlation, and a warning when they part."""
+def oof_and_board(table: pd.DataFrame, board: str = "public") -> str:
+    """Compares cross-fitted out-of-fold scores with a board's: mean difference and Spearman's rank correlation."""
     both = table[["cross", board]].dropna().astype(float)
     said = f"out-of-fold against {board} leaderboard, submissions with both scores: {len(both)}"
     if len(both):
         gap = both[board] - both["cross"]
         said += f"; the leaderboard says {gap.mean():+.4f} on average ({gap.min():+.4f} to {gap.max():+.4f})"
-    if len(both) < FEWEST:
-        return said + f"; from {FEWEST} on, their ranks can be compared"
+    if len(both) < MIN_SUBMISSIONS:
+        return said + f"; from {MIN_SUBMISSIONS} on, their ranks can be compared"
     rank = both["cross"].rank().corr(both[board].rank())  # NaN where one side is all ties
     said += f"; rank correlation {rank:.2f}"
-    if not rank >= PARTED:
+    if not rank >= MIN_RANK_CORRELATION:
         said += (
             "\nWARNING: they part. What gains out-of-fold does not gain there: look for leaks between folds, for test "
             "images unlike the training images, and for choices fitted on few images"

@@ -1,6 +1,6 @@
-"""submissions/ledger.csv: every submission, what it was made from, what it scored out-of-fold and on the leaderboard.
+"""The ledger, submissions/ledger.csv: every submission, its origin, and its out-of-fold and leaderboard scores.
 
-Columns as in lib/tables.py. A score that is not known is an empty field.
+lib/tables.py defines its columns. An unknown score is an empty field.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lib.workspace import Workspace, file_fingerprint, short_hash, write_json, w
 
 
 def record(workspace: Workspace, path: Path, config: Config, about: dict) -> None:
-    """Note a submission of 05: a .json and a .yaml beside it (what it was made from, all options), a row here."""
+    """Record a submission of 05: its origin (.json) and all options (.yaml) beside it, and a row in the ledger."""
     write_json(path.with_suffix(".json"), about)
     save(config, path.with_suffix(".yaml"))
     made = config.model_dump(exclude={"workspace", "jobs"})
@@ -35,8 +35,8 @@ def record(workspace: Workspace, path: Path, config: Config, about: dict) -> Non
     )
 
 
-def read(workspace: Workspace) -> pd.DataFrame:
-    """The ledger, empty when there is none. Raises UserError when it is damaged."""
+def read_ledger(workspace: Workspace) -> pd.DataFrame:
+    """The ledger; empty where there is no file. Raises UserError where the file is damaged."""
     if not workspace.ledger.is_file():
         kinds = {name: kind for name, (kind, _) in tables.LEDGER.items()}
         return pd.DataFrame(columns=list(kinds)).astype(kinds)
@@ -45,17 +45,17 @@ def read(workspace: Workspace) -> pd.DataFrame:
 
 
 def path_of(workspace: Workspace, file: str) -> Path:
-    """Where a file of the ledger lies."""
+    """The path of a file that the ledger lists."""
     return workspace.submissions / file
 
 
 def name_of(workspace: Workspace, path: Path, add: bool = False) -> str:
-    """The ledger's name of a CSV: its own, or that of an equal file (submission.csv is a copy).
+    """The ledger's name of a CSV: its own, or that of a file with the same content (submission.csv is a copy).
 
-    `add`: one that is not listed, made elsewhere, gets a row. Raises UserError on any other.
+    With `add`, a file that is not listed gets a row; without, it raises UserError.
     """
-    files = list(read(workspace)["file"])
-    # `20261125-081500_ensemble.csv` alone is enough.
+    files = list(read_ledger(workspace)["file"])
+    # The file name alone, such as 20261125-081500_ensemble.csv, is enough.
     path = next((p for p in (path, path_of(workspace, path.name)) if p.is_file()), path)
     listed = [file for file in files if path_of(workspace, file).resolve() == path.resolve()]
     if listed:
@@ -74,10 +74,10 @@ def name_of(workspace: Workspace, path: Path, add: bool = False) -> str:
     return str(path.resolve())
 
 
-def fill(workspace: Workspace, file: str, **values: object) -> None:
-    """Put values (`public`, `private`, `message`) into the row of a listed file."""
+def update_row(workspace: Workspace, file: str, **values: object) -> None:
+    """Write values (`public`, `private`, `message`) into the row of a listed file."""
     with workspace.lock("ledger"):
-        table = read(workspace)
+        table = read_ledger(workspace)
         for column, value in values.items():
             table.loc[table["file"] == file, column] = value
         write_table(workspace.ledger, table)
@@ -89,4 +89,4 @@ def _append(workspace: Workspace, **values: object) -> None:
     blank = {name: "" if kind == "str" else None for name, kind in kinds.items()}
     new = pd.DataFrame([{**blank, **row}]).astype(kinds)
     with workspace.lock("ledger"):
-        write_table(workspace.ledger, pd.concat([read(workspace), new], ignore_index=True))
+        write_table(workspace.ledger, pd.concat([read_ledger(workspace), new], ignore_index=True))

@@ -1,4 +1,4 @@
-"""Which submissions to choose for the private leaderboard: strong ones that differ."""
+"""Chooses submissions for the private leaderboard: strong ones that differ from each other."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lib.errors import UserError
 from lib.submissions import ledger
 from lib.workspace import Workspace
 
-Sizes = dict[str, tuple[int, int]]
-TOGETHER = 2**28  # pixels of images whose runs are held at once
-BAND = 2**22  # pixels compared at once
-WITHIN = 0.01  # of the best score: what is chosen for being different is no weaker than that, if it can be
+ImageSizes = dict[str, tuple[int, int]]
+PIXELS_PER_BATCH = 2**28  # of images whose run-lengths are held at once
+PIXELS_PER_BAND = 2**22  # that are compared at once
+WITHIN = 0.01  # a submission chosen because it differs is at most this much below the best score, if possible
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A submission; `strength` as in `strengths`; `differs` from the nearest one chosen before, 0 to 1, if any was."""
+class ChosenSubmission:
+    """A chosen submission. `differs`: from the nearest one chosen before, 0 to 1; None for the first one."""
 
     file: str
     strength: float
@@ -31,10 +31,10 @@ class Choice:
 
 
 def strengths(table: pd.DataFrame) -> pd.Series:
-    """What each submission of the ledger scores on the public board; NaN where nothing is known.
+    """The known or expected public score of each submission of the ledger; NaN where nothing is known.
 
-    Where it was not uploaded, its crossed out-of-fold score (of images of one group alone, which cannot be crossed, the
-    plain one), moved by the median gap of those that have both.
+    What was not uploaded is expected to score its cross-fitted out-of-fold score (the plain one where all images are of
+    one group) plus the median gap of the submissions that have both.
     """
     public, cross = table["public"].astype(float), table["cross"].astype(float)
     cross = cross.fillna(table["oof"].astype(float)) if "oof" in table else cross
@@ -42,14 +42,16 @@ def strengths(table: pd.DataFrame) -> pd.Series:
     return public.fillna(cross + (0.0 if np.isnan(gap) else gap))
 
 
-def choose(competition: Competition, workspace: Workspace, count: int, within: float = WITHIN) -> list[Choice]:
-    """The strongest submission, then, one by one, what differs most from all chosen so far.
+def choose(
+    competition: Competition, workspace: Workspace, count: int, within: float = WITHIN
+) -> list[ChosenSubmission]:
+    """The strongest submission, and then, one by one, the submission that differs most from those already chosen.
 
-    Only what is at most `within` below the strongest, or, where there are too few, the next best. Files that are gone,
-    are no answers (any more), or say the same as a chosen one are left out. Raises UserError when fewer than `count`
-    are left.
+    Only submissions at most `within` below the strongest are considered, or the next best where there are too few.
+    Files that are missing, are no valid answers, or equal a chosen one are left out. Raises UserError where fewer than
+    `count` are left.
     """
-    table = ledger.read(workspace)
+    table = ledger.read_ledger(workspace)
     table = table.assign(strength=strengths(table)).dropna(subset=["strength"])
     table = table[table["file"].map(lambda file: ledger.path_of(workspace, file).is_file()).astype(bool)]
     waiting = table.sort_values("strength", ascending=False, kind="stable").set_index("file")["strength"]
@@ -57,11 +59,11 @@ def choose(competition: Competition, workspace: Workspace, count: int, within: f
     waiting = waiting[[is_answer(competition, ledger.path_of(workspace, file), sizes) for file in waiting.index]]
     differs = pd.Series(1.0, index=waiting.index)
     least = waiting.max() - within
-    chosen: list[Choice] = []
+    chosen: list[ChosenSubmission] = []
     while len(chosen) < count and len(waiting):
         strong = waiting[waiting >= least] if waiting.iloc[0] >= least else waiting[:1]
         file = differs[strong.index].idxmax()  # of equals the first, which is the strongest
-        chosen.append(Choice(file, float(waiting[file]), float(differs[file]) if chosen else None))
+        chosen.append(ChosenSubmission(file, float(waiting[file]), float(differs[file]) if chosen else None))
         waiting = waiting.drop(file)
         for other in waiting.index if len(chosen) < count else []:
             paths = ledger.path_of(workspace, file), ledger.path_of(workspace, other)
@@ -75,8 +77,8 @@ def choose(competition: Competition, workspace: Workspace, count: int, within: f
     return chosen
 
 
-def is_answer(competition: Competition, path: Path, sizes: Sizes) -> bool:
-    """Whether a file is what the organiser asks for, as far as is known now; if not, says why."""
+def is_answer(competition: Competition, path: Path, sizes: ImageSizes) -> bool:
+    """Whether a file has the form that the organiser asks for; if not, prints why."""
     try:
         open_codec(competition).check(path, sizes)
     except UserError as error:
@@ -85,22 +87,22 @@ def is_answer(competition: Competition, path: Path, sizes: Sizes) -> bool:
     return True
 
 
-def difference(competition: Competition, one: Path, other: Path, sizes: Sizes) -> float:
-    """Share of the pixels with an object in either CSV (of all, without background) that get different labels.
+def difference(competition: Competition, one: Path, other: Path, sizes: ImageSizes) -> float:
+    """The share of pixels with different labels, of those with an object in either CSV (without background: of all).
 
-    Both are read by bands of rows, some images at a time. Raises UserError when a codec cannot read its CSVs.
+    Both are read in bands of rows, a batch of images at a time. Raises UserError where the codec cannot read CSVs.
     """
     codec = open_codec(competition)
-    size_of = getattr(codec, "answer_size", lambda height, width: (height, width))  # some write in other pixels
+    size_of = getattr(codec, "answer_size", lambda height, width: (height, width))  # some answers have another size
     if not hasattr(codec, "read"):
         name = competition.settings.submission.codec
         raise UserError(f"the codec {name} has no read(path, sizes), which comparing two submissions needs")
     different, marked = 0, 0
-    for some in _batches(sizes):
-        mine, theirs = codec.read(one, some), codec.read(other, some)
-        for image_id, size in some.items():
+    for batch in _batches(sizes):
+        mine, theirs = codec.read(one, batch), codec.read(other, batch)
+        for image_id, size in batch.items():
             height, width = size_of(*size)
-            rows = max(1, BAND // width)
+            rows = max(1, PIXELS_PER_BAND // width)
             for y in range(0, height, rows):
                 box = (y, 0, min(rows, height - y), width)
                 a, b = mine[image_id].read(*box), theirs[image_id].read(*box)
@@ -110,11 +112,11 @@ def difference(competition: Competition, one: Path, other: Path, sizes: Sizes) -
     return different / marked if marked else 0.0
 
 
-def _batches(sizes: Sizes) -> Iterator[Sizes]:
-    """Images of at most `TOGETHER` pixels, or one alone."""
-    batch: Sizes = {}
+def _batches(sizes: ImageSizes) -> Iterator[ImageSizes]:
+    """Batches of images with at most `PIXELS_PER_BATCH` pixels in all, or of one image."""
+    batch: ImageSizes = {}
     for image_id, (height, width) in sizes.items():
-        if batch and sum(h * w for h, w in batch.values()) + height * width > TOGETHER:
+        if batch and sum(h * w for h, w in batch.values()) + height * width > PIXELS_PER_BATCH:
             yield batch
             batch = {}
         batch[image_id] = (height, width)

@@ -10,7 +10,7 @@ from lib.config import Config
 from lib.config.competition import Competition
 from lib.decision.decision import Decision, cross_parts, crossed_by_threshold, fitted_threshold
 from lib.oof.evaluate import Evaluation, count, to_label_codes
-from lib.report.ensemble import best_elsewhere
+from lib.report.ensemble import crossed_best_model
 
 ONE_FOLD = np.zeros(8, int)
 GROUPS = np.array(list("aabbccdd"))
@@ -130,6 +130,6 @@ def test_the_best_member_is_chosen_on_other_folds_than_it_is_scored_on():
     first = np.concatenate([good[:2], bad[:2]])  # better on fold 0
     second = np.concatenate([bad[:2], good[:2]])
     evaluation = Evaluation([*"abcd"], np.concatenate([first, second, (first + second) // 2], axis=1))
-    found = best_elsewhere(evaluation, 2, np.array([0, 0, 1, 1]), Config())
+    found = crossed_best_model(evaluation, 2, np.array([0, 0, 1, 1]), Config())
     assert metrics.score(Competition(), found) == pytest.approx(0.6, abs=0.001)
     assert (found == Evaluation([], bad).class_counts(0)).all()

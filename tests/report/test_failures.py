@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.report.failures import class_rows, objects_of, size_rows
+from lib.report.failures import class_rows, object_recall, size_rows
 from lib.tables import IGNORE
 
 
@@ -18,7 +18,7 @@ def test_objects_are_found_by_size():
     truth[2:4, 2:4], truth[10:14, 2:6], truth[20:36, 20:36] = 1, 1, 2
     truth[0, 30:34] = IGNORE
     guess[10:14, 2:5], guess[20:36, 20:36], guess[22:24, 22:30] = 1, 2, 1
-    found = objects_of(truth, guess, 9, background=True)
+    found = object_recall(truth, guess, 9, background=True)
     assert found["pixels"].tolist() == [4 * 9, 16 * 9, 256 * 9] and found["label"].tolist() == [1, 1, 2]
     assert found["hit"].tolist() == pytest.approx([0, 0.75, 1 - 16 / 256])
     rows = size_rows(found)
@@ -26,5 +26,5 @@ def test_objects_are_found_by_size():
         ("small", 1, 0), ("middle", 1, 1), ("large", 1, 1),
     ]  # fmt: skip
     assert size_rows(pd.DataFrame({"pixels": [5], "hit": [1.0]})) == []
-    whole = objects_of(np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8), 1, background=False)
+    whole = object_recall(np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8), 1, background=False)
     assert whole["pixels"].tolist() == [64], "without background, index 0 is a class"

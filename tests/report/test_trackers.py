@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib.config import load
 from lib.errors import UserError
-from lib.report.trackers import Picture, Tracker, open_tracker
+from lib.report.trackers import TrackedImage, Tracker, open_tracker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,10 +99,10 @@ def test_without_the_package_training_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb", None)
     config = load(None, ["--report.tracker", "wandb"])
     tracker = open_tracker(config, "base/fold0_seed42", tmp_path, ["background", "disc"])
-    assert type(tracker) is Tracker and "all goes on" in capsys.readouterr().out
+    assert type(tracker) is Tracker and "the run continues" in capsys.readouterr().out
     tracker.numbers(1, {"loss": 1.0})
     picture = np.zeros((4, 4), np.uint8)
-    tracker.pictures(1, [Picture("a", np.zeros((4, 4, 3), np.uint8), picture, picture, 0.5)])
+    tracker.pictures(1, [TrackedImage("a", np.zeros((4, 4, 3), np.uint8), picture, picture, 0.5)])
     tracker.table("ledger", pd.DataFrame({"oof": [0.5]}))
     tracker.finish()
     with pytest.raises(UserError, match=r"report\.tracker"):

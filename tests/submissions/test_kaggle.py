@@ -104,7 +104,7 @@ def board(no_account, monkeypatch):
     server = serve(stand_in)
     stand_in.url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, stand_in.url)
-    monkeypatch.setattr(kaggle, "PAUSE", 0.01)
+    monkeypatch.setattr(kaggle, "SCORE_PAUSE", 0.01)
     yield stand_in
     server.shutdown()
 
@@ -121,7 +121,7 @@ def submit(tiny, answer, *more):
 
 
 def row(tiny):
-    return ledger.read(Workspace(tiny.parent / "work")).iloc[-1]
+    return ledger.read_ledger(Workspace(tiny.parent / "work")).iloc[-1]
 
 
 def test_an_answer_is_uploaded_and_its_score_awaited(tiny, answer, board, capsys):
@@ -150,11 +150,11 @@ def test_without_a_file_the_last_submission_is_uploaded_under_its_own_name(tiny,
     ledger.record(workspace, path, load(tiny), about)
     main(["submit", str(tiny), "--competition.kaggle", "discs", "-m", "--the last--"])
     assert board.submissions[0]["fileName"] == path.name and board.submissions[0]["description"] == "--the last--"
-    assert (row(tiny).cross, row(tiny).public, len(ledger.read(workspace))) == (0.6, 0.61234, 1)
+    assert (row(tiny).cross, row(tiny).public, len(ledger.read_ledger(workspace))) == (0.6, 0.61234, 1)
 
 
 def test_a_score_that_takes_long_is_found_later(tiny, answer, board, capsys, monkeypatch):
-    monkeypatch.setattr(kaggle, "PATIENCE", 0.0)
+    monkeypatch.setattr(kaggle, "SCORE_TIMEOUT", 0.0)
     submit(tiny, answer)
     assert "no score after" in capsys.readouterr().out and row(tiny).isna().public
     board.looks = board.slow
@@ -176,7 +176,7 @@ def test_files_that_share_a_name_and_known_scores_are_left_as_they_are(tiny, ans
     alone.write_text(ANSWER.replace("1 5", "1 7"))
     workspace = Workspace(tiny.parent / "work")
     for path, public in ((answer, 0.70), (other, 0.75), (alone, 0.5)):
-        ledger.fill(workspace, ledger.name_of(workspace, path, add=True), public=public)
+        ledger.update_row(workspace, ledger.name_of(workspace, path, add=True), public=public)
     board.submissions = [
         {"ref": i, "fileName": name, "status": "COMPLETE", "description": "", "date": "2026-01-02T03:04:05Z",
          "publicScore": score, "privateScore": "0.4"}
@@ -184,7 +184,7 @@ def test_files_that_share_a_name_and_known_scores_are_left_as_they_are(tiny, ans
     ]  # fmt: skip
     board.slow = 99
     main(["ledger", str(tiny), "--competition.kaggle", "discs"])
-    table = ledger.read(workspace)
+    table = ledger.read_ledger(workspace)
     assert list(table["public"]) == [0.70, 0.75, 0.5]
     assert list(table["private"].isna()) == [True, True, False] and table["private"][2] == 0.4
     assert capsys.readouterr().out.count("several files are named mine.csv") == 1
@@ -222,7 +222,7 @@ def test_without_the_package_or_a_name_it_says_where_to_upload(tiny, answer, mon
     assert "pip install kaggle" in capsys.readouterr().out
     submit(tiny, answer, "--competition.kaggle", "")
     assert "the organiser's page" in capsys.readouterr().out
-    assert len(ledger.read(Workspace(tiny.parent / "work"))) == 1
+    assert len(ledger.read_ledger(Workspace(tiny.parent / "work"))) == 1
     main(["ledger", str(tiny), str(answer), "0.7"])
     assert (row(tiny).public, row(tiny).message) == (0.7, "two discs")
     with pytest.raises(UserError, match="needs a message"):

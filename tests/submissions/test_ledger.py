@@ -12,7 +12,7 @@ from lib.__main__ import main
 from lib.config import load
 from lib.errors import UserError
 from lib.submissions import ledger
-from lib.submissions.leaderboard import agreement
+from lib.submissions.leaderboard import oof_and_board
 from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,10 +78,10 @@ def test_mistakes_are_sentences_and_change_nothing(tiny, workspace):
 
 def test_a_ledger_that_excel_saved_is_read_or_told_before_any_work(tiny, workspace):
     record(workspace, "1.csv")
-    ledger.fill(workspace, "1.csv", message="größer")
-    before, text = ledger.read(workspace), workspace.ledger.read_text("utf-8")
+    ledger.update_row(workspace, "1.csv", message="größer")
+    before, text = ledger.read_ledger(workspace), workspace.ledger.read_text("utf-8")
     workspace.ledger.write_text(text, "utf-8-sig")
-    assert ledger.read(workspace).equals(before)
+    assert ledger.read_ledger(workspace).equals(before)
     for stage in ("01_preprocess", "02_make_folds"):
         run(stage, tiny)
     for data in (text.encode("cp1252"), b""):
@@ -95,7 +95,7 @@ def test_05_writes_a_row_with_all_options_beside_the_answer(tiny, workspace, cap
     for stage in ("01_preprocess", "02_make_folds", "03_train"):
         run(stage, tiny)
     run("05_infer_ensemble", tiny, "--infer.tta", "flips")
-    table = ledger.read(workspace)
+    table = ledger.read_ledger(workspace)
     row = table.iloc[0]
     assert len(table) == 1 and row.members == "base/fold0_seed42 swa; base/fold1_seed42 swa" and 0 < row.cross <= 1
     path = ledger.path_of(workspace, row.file)
@@ -104,9 +104,9 @@ def test_05_writes_a_row_with_all_options_beside_the_answer(tiny, workspace, cap
     # Where answers are uploaded, and how they are packaged, is no reason to do anything again.
     run("01_preprocess", tiny, "--competition.kaggle", "discs", "--package.wheels", "false")
     run("05_infer_ensemble", tiny, "--infer.tta", "flips", "--competition.kaggle", "discs")
-    assert capsys.readouterr().out.count("nothing to do") == 2 and len(ledger.read(workspace)) == 1
+    assert capsys.readouterr().out.count("nothing to do") == 2 and len(ledger.read_ledger(workspace)) == 1
     run("05_infer_ensemble", tiny)
-    assert len(ledger.read(workspace)) == 2
+    assert len(ledger.read_ledger(workspace)) == 2
 
 
 def scores(cross, public):
@@ -118,11 +118,11 @@ def test_agreement_is_spearmans_and_warns_when_scores_part():
     cross, public = rng.normal(size=20), rng.normal(size=20)
     public[:3] = public[0]  # ties
     table = scores(cross, public)
-    assert f"rank correlation {spearmanr(cross, public).statistic:.2f}" in agreement(table)
-    together = agreement(scores([0.70, 0.71, 0.72, 0.73, 0.9], [0.60, 0.61, 0.63, 0.62, None]))
+    assert f"rank correlation {spearmanr(cross, public).statistic:.2f}" in oof_and_board(table)
+    together = oof_and_board(scores([0.70, 0.71, 0.72, 0.73, 0.9], [0.60, 0.61, 0.63, 0.62, None]))
     assert "both scores: 4" in together and "rank correlation 0.80" in together and "WARNING" not in together
     assert "-0.1000 on average (-0.1100 to -0.0900)" in together
-    assert "WARNING" in agreement(scores([0.70, 0.71, 0.72, 0.73], [0.63, 0.62, 0.61, 0.60]))
-    assert "WARNING" in agreement(scores([0.7, 0.71, 0.72, 0.73], [0.6] * 4))
-    few = agreement(scores([0.70, 0.71, 0.72], [0.63, 0.62, 0.61]))
+    assert "WARNING" in oof_and_board(scores([0.70, 0.71, 0.72, 0.73], [0.63, 0.62, 0.61, 0.60]))
+    assert "WARNING" in oof_and_board(scores([0.7, 0.71, 0.72, 0.73], [0.6] * 4))
+    few = oof_and_board(scores([0.70, 0.71, 0.72], [0.63, 0.62, 0.61]))
     assert "WARNING" not in few and "from 4 on" in few

@@ -11,7 +11,7 @@ from lib.config import load
 from lib.errors import UserError
 from lib.submissions import ledger
 from lib.submissions import select as selection
-from lib.submissions.select import Choice, choose, difference, strengths
+from lib.submissions.select import ChosenSubmission, choose, difference, strengths
 from lib.workspace import Workspace, write_table
 
 
@@ -31,7 +31,7 @@ def write(workspace, name, masks):
 
 def list_scores(workspace, rows):
     """The ledger with (file, cross, public)."""
-    table = ledger.read(workspace)
+    table = ledger.read_ledger(workspace)
     new = pd.DataFrame([{"file": f, "cross": c, "public": p} for f, c, p in rows])
     table = pd.concat([table, new], ignore_index=True)[list(table)]
     texts = table.select_dtypes(exclude="number").columns
@@ -46,8 +46,8 @@ def place(tiny):
 
 @pytest.mark.parametrize("band, together", [(2**22, 2**28), (1000, 1)])
 def test_the_difference_is_the_share_of_marked_pixels_whatever_the_bands(place, masks, monkeypatch, band, together):
-    monkeypatch.setattr(selection, "BAND", band)
-    monkeypatch.setattr(selection, "TOGETHER", together)
+    monkeypatch.setattr(selection, "PIXELS_PER_BAND", band)
+    monkeypatch.setattr(selection, "PIXELS_PER_BATCH", together)
     competition, workspace = place
     other = {image_id: np.roll(mask, 3, axis=1) for image_id, mask in masks.items()}
     paths = write(workspace, "a.csv", masks), write(workspace, "b.csv", other)
@@ -80,7 +80,7 @@ def test_the_second_is_the_most_different_of_the_strong_and_copies_do_not_count(
     list_scores(workspace, [*rows, ("weak.csv", 0.9, 0.5), ("gone.csv", 0.9, 0.9)])
     chosen = choose(competition, workspace, 2)
     assert [choice.file for choice in chosen] == ["best.csv", "far.csv"]
-    assert chosen[1].differs > 0.5 and chosen[0] == Choice("best.csv", 0.70, None)
+    assert chosen[1].differs > 0.5 and chosen[0] == ChosenSubmission("best.csv", 0.70, None)
     # Closer together only the near one is strong enough; with more to choose, the strong ones come first.
     assert [choice.file for choice in choose(competition, workspace, 2, within=0.003)] == ["best.csv", "near.csv"]
     order = ["best.csv", "far.csv", "near.csv", "weak.csv"]

@@ -1,5 +1,5 @@
-"""The report's sections: each reads what stages left in the workspace, and is left out while there is nothing.
+"""The report's sections. Each reads what stages wrote to the workspace, and is left out where there is nothing.
 
-A section is `section(workspace, config) -> Section | None`. It knows tables and figures, never how they are drawn:
-lib/report/page.html does that. None needs torch, so that every stage can draw them.
+A section is a function `section(workspace, config) -> ReportSection | None`. It knows tables and figures, never how
+they are drawn, which lib/report/page.html does. No section needs torch, so that every stage can write the report.
 """

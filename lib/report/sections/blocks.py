@@ -1,4 +1,4 @@
-"""What a section of the report is made of; lib/report/page.html knows how each kind looks."""
+"""The blocks of a report section: tables, charts and galleries. lib/report/page.html draws each kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lib.workspace import Workspace
 
 @dataclass(frozen=True)
 class Picture:
-    """A file beside the page; `path` is relative to it. `words`: what it shows; `caption`: what stands below it."""
+    """An image file; `path` is relative to the page. `words`: what it shows; `caption`: the text below it."""
 
     path: str
     words: str = ""
@@ -29,7 +29,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of equal keys; numbers, texts and pictures. Can be sorted and, when long, filtered."""
+    """Rows with the same keys: numbers, texts and pictures. The page can sort them, and filter long tables."""
 
     title: str
     rows: Sequence[dict]
@@ -41,7 +41,7 @@ class Table:
         return self.rows
 
     def decimals(self, key: str) -> int:
-        """As many as a column's numbers have, at most four, and fewer of large ones.
+        """How many decimals a column shows: as many as its numbers have, at most four, and fewer for large numbers.
 
         >>> table = Table("", [{"score": 0.71, "s": 44.4, "n": 2.0}, {"score": 0.71234, "s": 2.83, "n": None}])
         >>> table.decimals("score"), table.decimals("s"), table.decimals("n")
@@ -68,8 +68,8 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One line of a gallery: pictures side by side. `small`: belongs to the line before."""
+class GalleryLine:
+    """One line of a gallery: pictures side by side. `small`: it belongs to the line before."""
 
     title: str
     pictures: Sequence[Picture]
@@ -79,7 +79,7 @@ class Shown:
 @dataclass(frozen=True)
 class Gallery:
     title: str
-    items: Sequence[Shown]
+    items: Sequence[GalleryLine]
     note: str = ""
     kind: str = "gallery"
 
@@ -89,9 +89,12 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class Section:
-    """`numbers`: a few (name, value) to read first; `note`: a sentence or two under the title; `made_by`: a pattern of
-    the names of the stages' manifests that it shows; `stale`: why it is outdated, which the page finds out by it."""
+class ReportSection:
+    """A section of the report.
+
+    `numbers`: a few (name, value) to read first. `note`: a sentence or two under the title. `made_by`: a pattern of the
+    manifests of the stages that made it. `stale`: why it is outdated, which the page fills in.
+    """
 
     anchor: str
     title: str
@@ -103,23 +106,23 @@ class Section:
 
     @property
     def shown(self) -> list[Table | Chart | Gallery]:
-        """The blocks that hold anything."""
+        """The blocks that have content."""
         return [block for block in self.blocks if block is not None and block.content]
 
 
-def fact(workspace: Workspace, name: str) -> dict:
-    """What a stage left for the report in report/<name>.json; empty where it has not run."""
+def stage_facts(workspace: Workspace, name: str) -> dict:
+    """What a stage wrote to report/<name>.json; empty where it has not run."""
     path = workspace.report / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def picture(workspace: Workspace, path: Path, words: str, caption: str = "") -> Picture | None:
-    """A picture of the report's folder, where it is there."""
+    """A picture in the report's folder, if the file exists."""
     return Picture(path.relative_to(workspace.report).as_posix(), words, caption) if path.is_file() else None
 
 
-def beside(workspace: Workspace, path: Path, folder: str, words: str) -> Picture | None:
-    """A picture of a stage's own folder, copied into report/<folder>: the report can be moved as a whole."""
+def copied_picture(workspace: Workspace, path: Path, folder: str, words: str) -> Picture | None:
+    """A picture copied from a stage's folder into report/<folder>, so that the report can be moved as a whole."""
     if not path.is_file():
         return None
     target = workspace.report / folder / path.name

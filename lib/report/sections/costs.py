@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from lib.config import Config
 from lib.report.charts import bars
-from lib.report.sections.blocks import Chart, Section, Table
+from lib.report.sections.blocks import Chart, ReportSection, Table
 from lib.report.speed import speed_rows
 from lib.workspace import Workspace, read_json
 
 
-def section(workspace: Workspace, config: Config) -> Section | None:
+def section(workspace: Workspace, config: Config) -> ReportSection | None:
     records = [read_json(path, {}) for path in sorted((workspace.root / "manifests").glob("*.json"))]
     if not records:
         return None
@@ -20,11 +20,11 @@ def section(workspace: Workspace, config: Config) -> Section | None:
     ]
     forecast = read_json(workspace.root / "preflight.json", {}).get("forecast", {})
     speeds = [speed for record in records if (speed := record["facts"].get("speed"))]
-    note = "Memory: the most that the stage's main process had held by its end."
+    note = "Peak memory of the stage's main process."
     numbers = [("minutes in all", sum(seconds.values()) / 60)]
     if forecast:
-        numbers.append(("minutes foretold", sum(forecast.values()) / 60))
-    return Section(
+        numbers.append(("minutes forecast", sum(forecast.values()) / 60))
+    return ReportSection(
         "costs", "Time and memory", 
         [
             Chart("Seconds by stage", bars(list(seconds.items()), "s")), Table("Stages", rows, note),

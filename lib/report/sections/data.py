@@ -1,4 +1,4 @@
-"""The data: sizes, classes, objects, what was cut, and what looks alike."""
+"""The data: sizes, classes, objects, tiles, and near-duplicates."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import pandas as pd
 from lib import tables
 from lib.config import Config
 from lib.report.charts import bars, histogram
-from lib.report.sections.blocks import Chart, Section, Table, beside, fact, picture
+from lib.report.sections.blocks import Chart, ReportSection, Table, copied_picture, picture, stage_facts
 from lib.workspace import Workspace, read_json
 
 
-def section(workspace: Workspace, config: Config) -> Section | None:
+def section(workspace: Workspace, config: Config) -> ReportSection | None:
     if not workspace.images.is_file():
         return None
     images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
     groups = _groups(workspace)
     summary = read_json(workspace.fingerprint, {})
-    shares, objects = summary.get("share", {}), fact(workspace, "objects")
+    shares, objects = summary.get("share", {}), stage_facts(workspace, "objects")
     train = images[images["split"] == "train"]
     blocks = [
         Table("Splits", split_rows(images)),
         Chart("Share of labeled pixels", bars([(name, 100 * v) for name, v in shares.items() if v], "%")),
         Chart(
             "Sizes of objects", histogram(objects["edges"], objects["counts"], "pixels", "objects"),
-            "Connected parts of the labels, counted on maps of at most 900 pixels.",
+            "Connected components of the labels, counted on maps of at most 900 pixels.",
         ) if objects.get("edges") else None,
         Table("Images", [_image_row(workspace, row, groups) for row in images.to_dict("records")],
-              "Full colour: in kept tiles. Orange: in dropped ones alone. Pale: never cut. Thin lines: labels."),
-        Table("Near-duplicates", _leak_rows(workspace), "Found by content; of one group where both are to learn from."),
+              "Full colour: kept tiles. Orange: only dropped tiles. Pale: no tile. Thin lines: labels."),
+        Table("Near-duplicates", _leak_rows(workspace), "Found by content. Training images are put into one group."),
     ]  # fmt: skip
-    return Section(
+    return ReportSection(
         "data", "Data", blocks,
         [
-            ("images to learn from", len(train)), ("images to predict", int((images["split"] == "test").sum())),
+            ("training images", len(train)), ("test images", int((images["split"] == "test").sum())),
             ("tiles kept", int(train["n_tiles"].sum())), ("tiles dropped", int(train["n_dropped"].sum())),
             ("largest image", "{} × {}".format(*max(zip(images["height"], images["width"], strict=True), key=_area))),
         ],
@@ -42,7 +42,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
 
 
 def split_rows(images: pd.DataFrame) -> list[dict]:
-    """Of images.csv, a row for each split and source."""
+    """A row for each split and source of images.csv."""
     rows = []
     for (split, source), own in images.groupby(["split", "source"], sort=False):
         pixels = own["height"] * own["width"]
@@ -79,7 +79,12 @@ def _groups(workspace: Workspace) -> dict[str, str]:
 def _leak_rows(workspace: Workspace) -> list[dict]:
     found = read_json(workspace.leaks_dir / "leaks.json", [])
     return [
-        {"": beside(workspace, workspace.leaks_dir / leak.pop("picture"), "leaks", f"{leak['a']}, {leak['b']}"), **leak}
+        {
+            "": copied_picture(
+                workspace, workspace.leaks_dir / leak.pop("picture"), "leaks", f"{leak['a']}, {leak['b']}"
+            ),
+            **leak,
+        }
         for leak in found
     ]
 

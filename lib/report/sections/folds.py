@@ -1,15 +1,15 @@
-"""How the images are split."""
+"""The folds: balance and groups."""
 
 from __future__ import annotations
 
 from lib import tables
 from lib.config import Config
 from lib.data.folds import imbalance
-from lib.report.sections.blocks import Section, Table
+from lib.report.sections.blocks import ReportSection, Table
 from lib.workspace import Workspace
 
 
-def section(workspace: Workspace, config: Config) -> Section | None:
+def section(workspace: Workspace, config: Config) -> ReportSection | None:
     if not (workspace.folds.is_file() and workspace.images.is_file()):
         return None
     folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
@@ -21,10 +21,10 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         {"group": name, "fold": int(own["fold"].iloc[0]), "images": len(own), "ids": ", ".join(own["image_id"][:12])}
         for name, own in folds.groupby("group")
     ]
-    return Section(
+    return ReportSection(
         "folds", "Folds",
         [
-            Table("Balance", balance.to_dict("records"), "Classes: each fold's share of all their pixels."),
+            Table("Balance", balance.to_dict("records"), "Classes: each fold's share of all pixels of the class."),
             Table("Groups", groups, "Images of one group stay in one fold.") if len(groups) < len(folds) else None,
         ],
         [("folds", int(folds["fold"].max()) + 1), ("groups", len(groups))],

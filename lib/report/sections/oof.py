@@ -1,31 +1,31 @@
-"""Out-of-fold scores of the ensemble, and pictures of where it is right and wrong; all made by 05."""
+"""Out-of-fold scores of the ensemble, and galleries of its errors. 05 makes all of it."""
 
 from __future__ import annotations
 
 from lib.config import Config
 from lib.report.charts import Line, line_chart, matrix, scatter
-from lib.report.sections.blocks import Chart, Gallery, Picture, Section, Shown, Table, fact, picture
+from lib.report.sections.blocks import Chart, Gallery, GalleryLine, Picture, ReportSection, Table, picture, stage_facts
 from lib.workspace import Workspace
 
-KINDS = {
+GALLERY_KINDS = {
     "worst": ("Worst", "By the image's own score."),
     "uncertain": (
         "Most uncertain",
-        "Pixels nearest to the threshold; with several classes, the likeliest one nearest to the next.",
+        "Pixels are near the threshold; with several classes, the likeliest one is near the second.",
     ),
     "best": ("Best", ""),
 }
-PANELS = {"image": "image", "truth": "truth", "prediction": "prediction", "error": "error map"}
+PANEL_CAPTIONS = {"image": "image", "truth": "truth", "prediction": "prediction", "error": "error map"}
 
 
-def section(workspace: Workspace, config: Config) -> Section | None:
-    oof = fact(workspace, "oof")
+def section(workspace: Workspace, config: Config) -> ReportSection | None:
+    oof = stage_facts(workspace, "oof")
     if not oof:
         return None
     blocks = [
         Table("Classes", oof["classes"]),
         Table("Found, by size of object", oof["sizes"],
-              "Thirds of the objects; found: more than half of its pixels. On maps of at most 900 pixels."),
+              "Thirds of the objects. Found: at least half of its pixels. On maps of at most 900 pixels."),
         _size_chart(oof["objects"]),
         Chart("Confusion", matrix(oof["names"], oof["names"], _row_shares(oof["confusion"]), "truth \\ decision"),
               "Share of each true class's pixels; the diagonal is recall."),
@@ -33,7 +33,7 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         Table("Folds", oof["folds"]), Table("Groups", oof["groups"]),
         Table("Images, worst first", [_image_row(workspace, row) for row in oof["images"]]),
     ]  # fmt: skip
-    return Section(
+    return ReportSection(
         "oof", "Out-of-fold", blocks,
         [
             (oof["metric"].replace("_", " "), oof["score"]),
@@ -42,33 +42,35 @@ def section(workspace: Workspace, config: Config) -> Section | None:
             *([("threshold 0.5", oof["half_score"])] if oof["threshold"] is not None else []),
             ("threshold", oof["threshold"]), ("images", len(oof["images"])),
         ],
-        "The ensemble on whole training images, each predicted only by members that never saw its group.",
+        "The ensemble on whole training images. Each is predicted only by members that never saw its group.",
         made_by="05_infer_ensemble",
     )  # fmt: skip
 
 
-def galleries(workspace: Workspace, config: Config) -> Section | None:
-    drawn = fact(workspace, "oof").get("gallery", [])
+def galleries(workspace: Workspace, config: Config) -> ReportSection | None:
+    drawn = stage_facts(workspace, "oof").get("gallery", [])
     blocks = []
-    for kind, (title, note) in KINDS.items():
+    for kind, (title, note) in GALLERY_KINDS.items():
         own = sorted((item for item in drawn if kind in item["places"]), key=lambda item: item["places"][kind])
         blocks.append(Gallery(title, [shown for item in own for shown in _shown(workspace, item)], note))
-    note = "Error map: green is right, red is invented, blue is missed; with several classes red is another class."
-    return Section("galleries", "Galleries", blocks, (), note, "05_infer_ensemble") if drawn else None
+    note = "Error map: green is right, red is a false positive, blue is missed. Of several classes, red is a wrong one."
+    return ReportSection("galleries", "Galleries", blocks, (), note, "05_infer_ensemble") if drawn else None
 
 
-def _shown(workspace: Workspace, item: dict) -> list[Shown]:
+def _shown(workspace: Workspace, item: dict) -> list[GalleryLine]:
     name = item["image_id"]
-    lines = [Shown(f"{name}: {item['score']:.4f}, fold {item['fold']}", _panels(workspace, name, name))]
+    lines = [GalleryLine(f"{name}: {item['score']:.4f}, fold {item['fold']}", _panels(workspace, name, name))]
     if item["spot"]:
-        lines.append(Shown(item["spot"], _panels(workspace, f"{name}_spot", f"{name}, {item['spot']}"), small=True))
+        lines.append(
+            GalleryLine(item["spot"], _panels(workspace, f"{name}_spot", f"{name}, {item['spot']}"), small=True)
+        )
     return lines
 
 
 def _panels(workspace: Workspace, stem: str, words: str) -> list[Picture]:
     panels = [
         picture(workspace, workspace.report / f"gallery/{stem}_{kind}.jpg", f"{words}: {text}", text)
-        for kind, text in PANELS.items()
+        for kind, text in PANEL_CAPTIONS.items()
     ]
     return [panel for panel in panels if panel is not None]
 
@@ -87,7 +89,7 @@ def _size_chart(objects: list[list[float]]) -> Chart | None:
         return None
     points = [(size, share, f"{share:.0%} of an object of {size:,.0f} pixels") for size, share in objects]
     drawing = scatter(points, "side of a square of the object's area, pixels", "share found", named=False)
-    return Chart("How much of each object is found", drawing, "At most 400 objects, evenly taken.")
+    return Chart("How much of each object is found", drawing, "At most 400 objects, evenly taken by size.")
 
 
 def _calibration(oof: dict) -> Chart | None:
@@ -97,7 +99,7 @@ def _calibration(oof: dict) -> Chart | None:
     if not points:
         return None
     lines = [Line(name, own, dots=True) for name, own in points.items()]
-    note = "The share of pixels that truly are of the class, by twentieths of its probability; right on the diagonal."
+    note = "The true share of the class in each twentieth of its probability. The diagonal is perfect calibration."
     return Chart("Calibration", line_chart(lines, "predicted probability", "true share", diagonal=True), note)
 
 

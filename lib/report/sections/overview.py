@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from lib.config import Config
-from lib.report.sections.blocks import Section, fact
+from lib.report.sections.blocks import ReportSection, stage_facts
 from lib.workspace import Workspace, read_json
 
 
-def section(workspace: Workspace, config: Config) -> Section | None:
-    oof = fact(workspace, "oof")
+def section(workspace: Workspace, config: Config) -> ReportSection | None:
+    oof = stage_facts(workspace, "oof")
     done = [read_json(path, {}) for path in sorted(workspace.runs.glob("*/*_seed*/done.json"))]
     if not done:
         return None
-    scores = [facts["score"] for facts in done if facts["score"] is not None]  # those of all images have none
+    scores = [facts["score"] for facts in done if facts["score"] is not None]  # members trained on all images have none
     numbers = [("members trained", len(done)), ("best member on its own fold", max(scores, default=None))]
     if oof:
         numbers.append((f"ensemble, out-of-fold {oof['metric'].replace('_', ' ')}", oof["score"]))
@@ -21,4 +21,4 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         if "constant" in oof:  # reports of older versions have none
             numbers.append(("best constant answer", oof["constant"]))
     numbers.append(("submissions written", len(list(workspace.submissions.glob("*_*.json")))))
-    return Section("overview", "Overview", [], numbers, oof.get("warning", ""))
+    return ReportSection("overview", "Overview", [], numbers, oof.get("warning", ""))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lib.config import Config
 from lib.report.charts import Line, line_chart
-from lib.report.sections.blocks import Chart, Section, Table
+from lib.report.sections.blocks import Chart, ReportSection, Table
 from lib.workspace import Workspace, read_json
 
 
-def section(workspace: Workspace, config: Config) -> Section | None:
+def section(workspace: Workspace, config: Config) -> ReportSection | None:
     folders = sorted(path.parent for path in workspace.runs.glob("*/*_seed*/metrics.jsonl"))
     if not folders:
         return None
@@ -28,14 +28,14 @@ def section(workspace: Workspace, config: Config) -> Section | None:
         charts.append(Chart(title, line_chart(lines, "step", axis)))
     rows = [_row(name, log, facts) for (name, log), facts in zip(logs.items(), done, strict=True)]
     scores = [facts["score"] for facts in done if facts and facts["score"] is not None]
-    return Section(
+    return ReportSection(
         "training", "Training", [*charts, Table("Members", rows)],
         [
             ("members trained", sum(map(bool, done))), ("best member", max(scores, default=None)),
             ("mean member", sum(scores) / len(scores) if scores else None),
             ("minutes in all", sum(facts.get("seconds", 0) for facts in done) / 60),
         ],
-        "Scores are of whole images of the member's own fold, at threshold 0.5.",
+        "Scores are those of whole images of the member's own fold, at threshold 0.5.",
         made_by="03_*",
     )  # fmt: skip
 
