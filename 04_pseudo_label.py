@@ -40,7 +40,7 @@ from lib.pseudo.store import check_tiles_fit, drop_unused, store_tiles
 from lib.report.page import update_report
 from lib.stages import clean_stage, pseudo_stage
 from lib.system.device import pick_device
-from lib.system.terminal import begin
+from lib.system.terminal import open_log
 from lib.system.text_table import text_table
 from lib.training.rounds import labelers
 from lib.workspace import Workspace, replacing_dir, round_experiment, write_table
@@ -48,7 +48,7 @@ from lib.workspace import Workspace, replacing_dir, round_experiment, write_tabl
 
 def main(argv: list[str]) -> None:
     config = parse_command_line([word for word in argv if word != "--clean"], "04_pseudo_label.py")
-    begin(config)
+    open_log(config)
     load_plugins(config.plugins)
     if "--clean" in argv:
         clean(config)

@@ -85,7 +85,7 @@ COMMANDS = {
 }  # fmt: skip
 
 
-def help_text() -> str:
+def command_table() -> str:
     """The table of commands, a line each."""
     lines = [f"python -m lib {f'{name} {command.words}':42}{command.about}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "Options follow, as for every script: --train.epochs 3"])
@@ -93,7 +93,7 @@ def help_text() -> str:
 
 def main(argv: list[str]) -> None:
     if argv and argv[0] in ("-h", "--help"):
-        print(help_text())
+        print(command_table())
         return
     if not argv or argv[0] not in COMMANDS:
         raise UserError(f"expected python -m lib COMMAND …, with one of {', '.join(COMMANDS)}")

@@ -13,7 +13,7 @@ from lib.config import Config, parse_command_line
 from lib.config.load import workspace_of
 from lib.plugins import load_plugins
 from lib.system.device import pick_device
-from lib.system.terminal import begin
+from lib.system.terminal import open_log
 from lib.workspace import Workspace
 
 
@@ -42,7 +42,7 @@ class Session:
         Raises UserError where an option is wrong.
         """
         config = parse_command_line(argv, script)
-        begin(config)
+        open_log(config)
         load_plugins(config.plugins)
         return cls(config)
 

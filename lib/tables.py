@@ -22,7 +22,7 @@ NOT_VALIDATED = -1  # `fold` of an image that every member trains on
 ANY_FOLD = -1  # `fold` of a pseudo-labeled tile that every member may train on
 IGNORE = 255  # label index of pixels that are neither trained on nor scored
 FULL = 254  # a stored tile of one class holds its share of every pixel: 0 … FULL, or IGNORE
-SEPARATORS = (";", "\t", "|")  # tried where commas part nothing
+CSV_SEPARATORS = (";", "\t", "|")  # tried where commas part nothing
 
 # column -> (dtype, meaning)
 IMAGES = {
@@ -164,13 +164,13 @@ def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
     """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
 
     Heads and cells are tidied (lib/organiser_text.py); `raw`: only the heads. `attrs["separator"]`: what
-    parts its cells, a comma or one of `SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
+    parts its cells, a comma or one of `CSV_SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
     try:
         head = pd.read_csv(path, nrows=0).columns
-        separator = next((s for s in SEPARATORS if len(head) == 1 and s in head[0]), ",")
+        separator = next((s for s in CSV_SEPARATORS if len(head) == 1 and s in head[0]), ",")
         options = {"sep": separator, "dtype": str, "keep_default_na": False}
         # A quote after a blank is one, too.
         table = pd.read_csv(path, skipinitialspace=not raw, **options)

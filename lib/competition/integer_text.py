@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-CHUNK = 2**20  # letters read together
-NUMBERS = 2**14  # formatted together
+LETTERS_AT_ONCE = 2**20  # letters read together
+NUMBERS_AT_ONCE = 2**14  # formatted together
 # Four bytes each: nothing (row 0), a blank and the number's first 1 to 3 digits (rows to 999), three more (1000 on).
 _DIGITS = [b"", *(b" %d" % i for i in range(1, 1000)), *(b"%03d" % i for i in range(1000))]
 _CELLS = np.frombuffer(b"".join(digits.rjust(4, b"\0") for digits in _DIGITS), np.uint32)
@@ -53,7 +53,7 @@ def _pieces_of_text(text: str | bytes | LongText) -> Iterator[np.ndarray]:
     """The same, of pieces of the text."""
     long = isinstance(text, LongText)
     rest = b"" if long else text[:0]
-    for piece in text.pieces if long else (text[i : i + CHUNK] for i in range(0, len(text), CHUNK)):
+    for piece in text.pieces if long else (text[i : i + LETTERS_AT_ONCE] for i in range(0, len(text), LETTERS_AT_ONCE)):
         piece = rest + piece
         blanks = (" ", "\n", "\t", "\r") if isinstance(piece, str) else (b" ", b"\n", b"\t", b"\r")
         end = max(piece.rfind(blank) for blank in blanks) + 1  # a word may go on in the next piece
@@ -79,13 +79,13 @@ def text_of_numbers(numbers: np.ndarray) -> Iterator[bytes]:
     >>> b"".join(text_of_numbers(np.array([7, 0, 65536])))
     b'7 0 65536'
     """
-    for i in range(0, len(numbers), NUMBERS):
-        rest = numbers[i : i + NUMBERS]
+    for i in range(0, len(numbers), NUMBERS_AT_ONCE):
+        rest = numbers[i : i + NUMBERS_AT_ONCE]
         cells = np.empty((len(rest), (len(str(rest.max())) + 2) // 3), np.uint32)
         for column in reversed(range(cells.shape[1])):
             above = rest // 1000
             cells[:, column] = _CELLS[np.minimum(rest, rest - above * 1000 + 1000)]
             rest = above
-        cells[numbers[i : i + NUMBERS] == 0, -1] = _ZERO
+        cells[numbers[i : i + NUMBERS_AT_ONCE] == 0, -1] = _ZERO
         text = cells.tobytes().translate(None, b"\0")
         yield text if i else text[1:]

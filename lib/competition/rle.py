@@ -86,7 +86,7 @@ def parse(
 
 
 def _parts(count: int) -> Iterator[slice]:
-    return (slice(i, min(i + PIXELS_AT_ONCE, count)) for i in range(0, count, PIXELS_AT_ONCE))
+    return (slice(i, min(i + RUN_PIXELS_AT_ONCE, count)) for i in range(0, count, RUN_PIXELS_AT_ONCE))
 
 
 def united(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +193,7 @@ def _whole_lines(starts: np.ndarray, ends: np.ndarray, first: int, last: int) ->
     return np.repeat((np.arange(len(lengths)) % 2).astype(np.uint8), lengths)
 
 
-PIXELS_AT_ONCE = 2**20  # pixels or runs processed at once
+RUN_PIXELS_AT_ONCE = 2**20  # pixels or runs processed at once
 EDGE_BYTES_IN_MEMORY = 2**22  # a mask with more bytes of run edges keeps them in a temporary file
 
 
@@ -217,7 +217,7 @@ class BandEncoder:
         """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
         if y0 != self._next or band.shape[1] != self.width:
             raise ValueError(f"band of {band.shape} at row {y0}; expected row {self._next}, width {self.width}")
-        rows = max(1, PIXELS_AT_ONCE // self.width)
+        rows = max(1, RUN_PIXELS_AT_ONCE // self.width)
         for top in range(0, len(band), rows):
             part = band[top : top + rows]
             part = part if part.itemsize == 1 else part != 0

@@ -24,7 +24,7 @@ from lib.plugins import find, load_plugins
 from lib.tables import IGNORE
 from lib.workspace import Workspace
 
-ROWS = 1024  # of both labels, held at once
+LABEL_ROWS = 1024  # of both labels, held at once
 
 
 def count_classes(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
@@ -78,8 +78,8 @@ def submission_path(config: Config, file: str = "") -> Path:
 
 def label_bands(label: Label, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
     """(y0, label indices (h, width)) from the top, few rows at a time."""
-    for y in range(0, height, ROWS):
-        yield y, label.read(y, 0, min(ROWS, height - y), width)
+    for y in range(0, height, LABEL_ROWS):
+        yield y, label.read(y, 0, min(LABEL_ROWS, height - y), width)
 
 
 def case_of(reader, codec, image_id: str, size: tuple[int, int], guess: Label, rows: list[Object] | None) -> Case:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-TOGETHER = 2**22  # pixels labeled at once
+COMPONENT_PIXELS_AT_ONCE = 2**22  # pixels labeled at once
 
 
 class Components:
@@ -21,7 +21,7 @@ class Components:
 
     def push(self, y0: int, band: np.ndarray) -> None:
         """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
-        rows = max(1, TOGETHER // self.width)
+        rows = max(1, COMPONENT_PIXELS_AT_ONCE // self.width)
         for top in range(0, len(band), rows):
             self._push(y0 + top, np.ascontiguousarray(band[top : top + rows] != 0).view(np.uint8))
 

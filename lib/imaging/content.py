@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.imaging.reader import ImageReader
 
-SIDE = 1024  # longest side of the map
+CONTENT_MAP_SIDE = 1024  # longest side of the map
 
 
 class Content:
@@ -42,7 +42,7 @@ def content_map(reader: ImageReader, tolerance: float = 6.0) -> Content:
 
     Colours in the middle are never blank, so that a smooth organ, a lake or a roof is kept.
     """
-    small = reader.thumbnail(SIDE)
+    small = reader.thumbnail(CONTENT_MAP_SIDE)
     red, green, blue = cv2.split(small)
     light = cv2.min(cv2.min(red, green), blue) >= 225
     dark = cv2.max(cv2.max(red, green), blue) <= 12

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-TOGETHER = 2**20  # pixels whose areas are summed at once
+AREA_PIXELS_AT_ONCE = 2**20  # pixels whose areas are summed at once
 
 Size = tuple[int, int]
 Bands = Iterable[tuple[int, np.ndarray]]
@@ -62,7 +62,7 @@ def _by_area(bands: Bands, size: Size, out: Size, labels: np.ndarray) -> Iterato
 
 def _small(bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
     for y, band in bands:
-        rows = max(1, TOGETHER // band.shape[1])
+        rows = max(1, AREA_PIXELS_AT_ONCE // band.shape[1])
         for start in range(0, len(band), rows):
             yield y + start, band[start : start + rows]
 

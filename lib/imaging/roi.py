@@ -16,7 +16,7 @@ from lib.imaging.geometry import Box
 from lib.imaging.reader import ImageReader
 from lib.tables import read_csv
 
-COLUMNS = ["image_id", "y", "x", "height", "width"]
+BOX_COLUMNS = ["image_id", "y", "x", "height", "width"]
 MOST_ON_BLANK = 0.02  # of the object pixels in tiles that count as blank; with more, windows are computed everywhere
 
 
@@ -81,16 +81,16 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 @lru_cache(maxsize=2)  # asked for with every image
 def _boxes(path: Path, _changed: int) -> dict[str, list[Box]]:
     table = read_csv(path, [])
-    missing = [column for column in COLUMNS if column not in table.columns]
+    missing = [column for column in BOX_COLUMNS if column not in table.columns]
     if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; expected {','.join(COLUMNS)}")
-    numbers = table[COLUMNS[1:]].apply(pd.to_numeric, errors="coerce").astype(float)
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; expected {','.join(BOX_COLUMNS)}")
+    numbers = table[BOX_COLUMNS[1:]].apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = ~np.isfinite(numbers).all(axis=1) | (table["image_id"] == "")
     if wrong.any():
         row = int(np.argmax(wrong))
         raise UserError(
-            f"{path}: row {row + 2} is {','.join(table.loc[row, COLUMNS])}; an image id and four numbers are expected "
-            "(an image without box has no row)"
+            f"{path}: row {row + 2} is {','.join(table.loc[row, BOX_COLUMNS])}; an image id and four numbers are "
+            "expected (an image without box has no row)"
         )
     boxes: dict[str, list[Box]] = {}
     for image_id, box in zip(table["image_id"], numbers.astype(int).to_numpy().tolist(), strict=True):

@@ -7,7 +7,9 @@ import numpy as np
 from lib.imaging.geometry import Box
 from lib.imaging.grid import grid, window_starts
 
-ROWS = 8  # down a window's height, at which windows around boxes start: each row of windows is stitched on its own
+WINDOW_ROWS = (
+    8  # down a window's height, at which windows around boxes start: each row of windows is stitched on its own
+)
 
 
 def windows_around(
@@ -36,7 +38,7 @@ def windows_around(
         start = starts[int(np.argmax(counts))]
         inside = level[(level[:, 1] >= start) & (level[:, 3] <= start + window)]
         corner = (
-            _start(inside[:, 0].min(), inside[:, 2].max(), window, size[0], stride, max(1, window // ROWS)),
+            _start(inside[:, 0].min(), inside[:, 2].max(), window, size[0], stride, max(1, window // WINDOW_ROWS)),
             _start(inside[:, 1].min(), inside[:, 3].max(), window, size[1], stride, 1),
         )
         found.add(corner)
@@ -71,7 +73,7 @@ def _start(first: int, last: int, window: int, length: int, stride: int, step: i
     """Where a window starts that has `first` to `last` in its middle, as far as the axis goes; at a multiple of `step`
     where that holds them too. Where there is next to no room around them, as the grid's window that holds them."""
     start = min(max(0, (first + last - window) // 2), max(0, length - window))
-    if window - (last - first) <= max(2, window // ROWS):
+    if window - (last - first) <= max(2, window // WINDOW_ROWS):
         holding = [own for own in window_starts(length, window, stride) if own <= first and last <= own + window]
         if holding:
             return min(holding, key=lambda own: abs(own - start))

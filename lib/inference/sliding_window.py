@@ -25,7 +25,7 @@ from lib.imaging.stitch_boxes import stitch_boxes
 from lib.inference.windows import USUAL, Block, Limits, Source, Windows
 from lib.system.disk_cache import DiskCache
 from lib.system.memory import give_back
-from lib.system.prefetch import ahead, beside
+from lib.system.prefetch import ahead, pipelined
 from lib.system.terminal import progress
 
 
@@ -73,7 +73,7 @@ def predict(
             for y, x, values, size in _stitched(plan, results, windows, everywhere, limits, restore):
                 yield Block(plan.image_id, y, x, values.reshape(systems, -1, *values.shape[1:]), *size)
 
-    yield from beside(stitched, computed)
+    yield from pipelined(stitched, computed)
     work.bar.close()
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from lib.config import Config
 from lib.errors import UserError
 from lib.imaging.geometry import Box
-from lib.imaging.roi import COLUMNS, read_boxes
+from lib.imaging.roi import BOX_COLUMNS, read_boxes
 from lib.imaging.roi_windows import edges_of, grid_on, windows_around
 from lib.inference.checkpoints import Checkpoint, checkpoints_of
 from lib.inference.members import choose_engine, image_sources, scale_groups, trained_windows
@@ -144,7 +144,7 @@ def _write(path: Path, finding: Session, finders: list[Checkpoint], boxed: Calla
         for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
             size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])
             found += [(image_id, *box) for box in boxed(*_cells(blocks, config.infer.coarse_above), size)]
-    write_table(path, pd.DataFrame(found, columns=COLUMNS))
+    write_table(path, pd.DataFrame(found, columns=BOX_COLUMNS))
     return len(found)
 
 

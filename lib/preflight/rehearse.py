@@ -19,7 +19,7 @@ from lib.errors import UserError
 from lib.files import check_disk
 from lib.plugins import load_plugins
 from lib.preflight.forecast import Measured, fold_counts, image_sizes, measure, predict_cost
-from lib.system.terminal import begin
+from lib.system.terminal import open_log
 from lib.workspace import Workspace, file_fingerprint, read_json, short_hash, write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def preflight(path: str, flags: list[str]) -> None:
     A debug run is as short as its rehearsal would be: only its configuration and data are checked.
     """
     config = load(path, flags)
-    begin(config)
+    open_log(config)
     load_plugins(config.plugins)
     competition = Competition(config.competition)
     competition.check()

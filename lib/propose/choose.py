@@ -6,22 +6,22 @@ import os
 
 import torch
 
-from lib.propose.found import Choice, choice_if
-from lib.propose.pixels.measure import Objects, Sizes
+from lib.propose.found import OptionChoice, choice_if
+from lib.propose.pixels.measure import ObjectSizes, PictureSizes
 
 SEEN_SIDE = 384  # pixels that the shorter side keeps when images are shrunk
 SEEN_OBJECT = 48  # pixels that most objects keep
 SEEN_THICKNESS = 7  # pixels that the thinnest class keeps
 LEAST_KEPT = 0.05  # of the tiles without object
-MANY = 20_000  # tiles beyond which they need not overlap
+MANY_TILES = 20_000  # tiles beyond which they need not overlap
 ROOM = 4  # GiB of tiles up to which they are stored uncompressed
 FILLED, SPARSE = 0.3, 0.03  # share of object pixels from which, and up to which, sampling differs
 
 
-def scale_of(sizes: Sizes, objects: Objects, answer: int) -> tuple[float, str]:
+def scale_of(sizes: PictureSizes, objects: ObjectSizes, answer: int) -> tuple[float, str]:
     """(power of one half, why). `answer`: the shorter side of the answers, 0 where it is the image's.
 
-    >>> scale_of(Sizes(9, [2336], [3504], 3, ()), Objects(2000, 16, 0.1), 0)[0]
+    >>> scale_of(PictureSizes(9, [2336], [3504], 3, ()), ObjectSizes(2000, 16, 0.1), 0)[0]
     0.5
     """
     scale = 1.0
@@ -38,105 +38,116 @@ def scale_of(sizes: Sizes, objects: Objects, answer: int) -> tuple[float, str]:
     return scale, f"objects keep {objects.thickness * scale:.0f} pixels of thickness, and a window shows more"
 
 
-def windows(sizes: Sizes, objects: Objects, scale: float) -> list[Choice]:
+def windows(sizes: PictureSizes, objects: ObjectSizes, scale: float) -> list[OptionChoice]:
     """Sizes of crops, tiles and windows: multiples of 32, no larger than most images."""
     most = -(-int(sizes.long * scale) // 32) * 32
     small = 1.5 * objects.side * scale <= 128  # an object and its surroundings
     crop = min(most, 128 if small else 256)
     tile, window = min(most, crop * 3 // 2), min(max(most, crop), 2 * crop)
-    stride = tile if tile >= most or sizes.tiles(scale, tile) > MANY else tile * 3 // 4
+    stride = tile if tile >= most or sizes.tiles(scale, tile) > MANY_TILES else tile * 3 // 4
     whole = window >= max(*sizes.heights, *sizes.widths) * scale
     gib = sizes.tiles(scale, stride) * tile**2 * 3 / 2**30
     return [
-        Choice("preprocess.tile_size", tile, "room to crop at random" if tile > crop else "as large as the images"),
-        Choice(
+        OptionChoice(
+            "preprocess.tile_size", tile, "room to crop at random" if tile > crop else "as large as the images"
+        ),
+        OptionChoice(
             "preprocess.stride", stride, "side by side" if stride == tile else "what one tile cuts is whole in the next"
         ),
         *choice_if(
             gib <= ROOM, "preprocess.image_format", "bmp", f"{gib:.1g} GiB if all are kept; read faster than png"
         ),
-        Choice("train.crop", crop, f"most objects have {objects.side * scale:.0f} pixels at this scale"),
-        Choice("infer.window", window, "more to see than in training" if window > crop else "whole images"),
-        Choice("infer.overlap", 0.0 if whole else 0.25, "one window shows all" if whole else "rims are seen twice"),
+        OptionChoice("train.crop", crop, f"most objects have {objects.side * scale:.0f} pixels at this scale"),
+        OptionChoice("infer.window", window, "more to see than in training" if window > crop else "whole images"),
+        OptionChoice(
+            "infer.overlap", 0.0 if whole else 0.25, "one window shows all" if whole else "rims are seen twice"
+        ),
     ]
 
 
-def background_keep(held: float) -> Choice:
+def background_keep(held: float) -> OptionChoice:
     """About as many tiles without object as with one. `held`: the share of all tiles that holds one.
 
     >>> [background_keep(held).value for held in (1.0, 0.6, 0.2, 0.01)]
     [1.0, 1.0, 0.25, 0.05]
     """
     if held >= 0.5:
-        return Choice("preprocess.background_keep", 1.0, f"{held:.0%} of the tiles hold an object: no room to drop")
+        return OptionChoice(
+            "preprocess.background_keep", 1.0, f"{held:.0%} of the tiles hold an object: no room to drop"
+        )
     keep = round(max(LEAST_KEPT, held / (1 - held)), 2)
-    return Choice("preprocess.background_keep", keep, f"{held:.0%} of the tiles hold an object: about as many others")
+    return OptionChoice(
+        "preprocess.background_keep", keep, f"{held:.0%} of the tiles hold an object: about as many others"
+    )
 
 
-def folds(groups: int, images: int) -> list[Choice]:
+def folds(groups: int, images: int) -> list[OptionChoice]:
     """As many folds as groups and machine allow; none where one group cannot be validated."""
     if groups < 2:
         why = f"{images} labeled image(s) in one group cannot be validated: no score will tell what is better"
-        return [Choice("train.folds", ["all"], why), Choice("infer.folds", "all", why)]
+        return [OptionChoice("train.folds", ["all"], why), OptionChoice("infer.folds", "all", why)]
     k = min(groups, 3 if images < 100 or not torch.cuda.is_available() else 5)
-    return [Choice("folds.k", k, f"{groups} groups, {images} images")]
+    return [OptionChoice("folds.k", k, f"{groups} groups, {images} images")]
 
 
-def training(classes: int, sizes: Sizes, objects: Objects, crop: int) -> list[Choice]:
+def training(classes: int, sizes: PictureSizes, objects: ObjectSizes, crop: int) -> list[OptionChoice]:
     """Network, batch, time and loss, for the machine that this runs on."""
     gpu = torch.cuda.is_available()
     fills = classes > 1 and objects.share > FILLED
     return [
         *(_fpn(gpu) if fills else _unet()),
         *(_on_gpu() if gpu else _on_cpu(crop)),
-        Choice("train.lr", 1.0e-3, "usual for AdamW"),
-        Choice("train.evaluations", 0, "members are scored at their end"),
+        OptionChoice("train.lr", 1.0e-3, "usual for AdamW"),
+        OptionChoice("train.evaluations", 0, "members are scored at their end"),
         *_sampling(sizes, objects),
-        Choice(
+        OptionChoice(
             "train.loss.terms",
             {"bce" if classes == 1 else "ce": 1, "dice": 1},
             "one class" if classes == 1 else "classes exclude one another",
         ),
-        Choice("pseudo.rounds", 0, "1 learns from the test images too, and doubles the time"),
+        OptionChoice("pseudo.rounds", 0, "1 learns from the test images too, and doubles the time"),
     ]
 
 
-def _fpn(gpu: bool) -> list[Choice]:
+def _fpn(gpu: bool) -> list[OptionChoice]:
     pyramid = {"decoder_pyramid_channels": 96, "decoder_segmentation_channels": 64}
     start = [f"encoder.model.{part}" for part in ("conv_stem", "bn1", "blocks.0", "blocks.1")]
     return [
-        Choice("model.architecture", "fpn", "regions that fill the image"),
-        Choice("model.options", pyramid, "light"),
+        OptionChoice("model.architecture", "fpn", "regions that fill the image"),
+        OptionChoice("model.options", pyramid, "light"),
         *choice_if(not gpu, "train.frozen", start, "edges and colours as ImageNet has them: faster steps"),
-        Choice("train.swa.start", 1, "off: it helped such images no more often than not"),
+        OptionChoice("train.swa.start", 1, "off: it helped such images no more often than not"),
     ]
 
 
-def _unet() -> list[Choice]:
+def _unet() -> list[OptionChoice]:
     return [
-        Choice("model.architecture", "unet", "keeps fine outlines"),
-        Choice("model.decoder_channels", [96, 64, 48, 32, 16], "half the usual: more steps in the same time"),
-        Choice("train.swa.start", 1, "off: the last weights were as good as their average, or better"),
+        OptionChoice("model.architecture", "unet", "keeps fine outlines"),
+        OptionChoice("model.decoder_channels", [96, 64, 48, 32, 16], "half the usual: more steps in the same time"),
+        OptionChoice("train.swa.start", 1, "off: the last weights were as good as their average, or better"),
     ]
 
 
-def _on_gpu() -> list[Choice]:
-    return [Choice("train.batch_size", 16, "0 finds the largest that fits"), Choice("train.epochs", 40, "a guess")]
-
-
-def _on_cpu(crop: int) -> list[Choice]:
+def _on_gpu() -> list[OptionChoice]:
     return [
-        Choice("train.batch_size", 8 if crop <= 128 else 4, "without GPU more steps beat larger ones"),
-        Choice("train.member_limit", 300, f"seconds per member, on {os.cpu_count()} cores without GPU"),
+        OptionChoice("train.batch_size", 16, "0 finds the largest that fits"),
+        OptionChoice("train.epochs", 40, "a guess"),
     ]
 
 
-def _sampling(sizes: Sizes, objects: Objects) -> list[Choice]:
+def _on_cpu(crop: int) -> list[OptionChoice]:
+    return [
+        OptionChoice("train.batch_size", 8 if crop <= 128 else 4, "without GPU more steps beat larger ones"),
+        OptionChoice("train.member_limit", 300, f"seconds per member, on {os.cpu_count()} cores without GPU"),
+    ]
+
+
+def _sampling(sizes: PictureSizes, objects: ObjectSizes) -> list[OptionChoice]:
     chosen = []
     if objects.share < SPARSE:
         chosen.append(
-            Choice("train.sampling.foreground_share", 0.5, f"only {objects.share:.1%} of the pixels are object")
+            OptionChoice("train.sampling.foreground_share", 0.5, f"only {objects.share:.1%} of the pixels are object")
         )
     if sizes.uneven:
-        chosen.append(Choice("train.sampling.balance", "images", "large images do not drown small ones"))
+        chosen.append(OptionChoice("train.sampling.balance", "images", "large images do not drown small ones"))
     return chosen

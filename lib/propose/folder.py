@@ -30,10 +30,10 @@ from lib.tables import read_csv
 
 TABLES = (".csv", ".csv.gz", ".csv.zip", ".tsv")
 MASK_WORDS = r"(?:masks?|labels?|annotations?|gt|seg|segmentations?|truth|targets?)(?![a-z])"
-VALUES = 64  # a file with more values than this is a picture
-LOOKED = 2048  # side of the middle of a mask that is looked at
+MASK_VALUES = 64  # a file with more values than this is a picture
+MASK_MIDDLE_SIDE = 2048  # side of the middle of a mask that is looked at
 JSONS = 50  # of a folder with more, none is a COCO JSON
-MANY = 12  # folders beside one another whose files are alike
+MANY_FOLDERS = 12  # folders beside one another whose files are alike
 NAMED = 12  # folders that a pattern names one by one
 UNREAD = {
     ".dcm": "DICOM", ".h5": "HDF5", ".hdf5": "HDF5", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mat": "MATLAB",
@@ -90,7 +90,7 @@ class Folder:
         return base, [name[len(base) + 1 :] if base else name for name in names]
 
 
-def look(root: Path) -> Folder:
+def read_folder(root: Path) -> Folder:
     """Sort the files of a folder. Raises UserError when there is none, or no picture in it."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the organiser's, for example ../data/competition")
@@ -117,7 +117,7 @@ def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[s
     images: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     parents = {PurePosixPath(name).parent for name in names}
     beside = Counter(parent.parent for parent in parents)
-    alike = {str(parent): f"{parent.parent}/*" for parent in parents if beside[parent.parent] > MANY}
+    alike = {str(parent): f"{parent.parent}/*" for parent in parents if beside[parent.parent] > MANY_FOLDERS}
     for name in names:
         suffix = Path(name).suffix.lower()
         if suffix in SUFFIXES:
@@ -193,19 +193,21 @@ def _are_masks(root: Path, names: list[str], suffix: str, said: bool) -> bool:
 
 def _has_few_values(path: Path) -> bool:
     """Whether few values occur, edges aside; of files deeper than 8 bits, also far from those that a mask has."""
-    if len(values_of(path)) > VALUES:
+    if len(values_of(path)) > MASK_VALUES:
         return soft_level(path) > 0
     if path.suffix.lower() not in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
         return True
     with open_image(path, Pixels(range=span(path, AS_THEY_ARE))) as reader:
-        return len(np.unique(codes_of(reader.read(*middle(reader.height, reader.width, LOOKED))))) <= VALUES
+        return (
+            len(np.unique(codes_of(reader.read(*middle(reader.height, reader.width, MASK_MIDDLE_SIDE))))) <= MASK_VALUES
+        )
 
 
 def soft_level(path: Path) -> int:
     """The value of objects in a grey mask where only edges hold others than that and 0; 0 for other files."""
     try:
         mask = MaskFile(path, coloured=False)
-        pixels = mask.read(*middle(mask.height, mask.width, LOOKED))
+        pixels = mask.read(*middle(mask.height, mask.width, MASK_MIDDLE_SIDE))
     except UserError:
         return 0
     if pixels.ndim == 3 or pixels.max(initial=0) < 128:
@@ -224,8 +226,8 @@ def values_of(path: Path, coloured: bool = False) -> np.ndarray:
     try:
         mask = MaskFile(path, coloured)
     except UserError:  # a format that masks never have
-        return np.arange(VALUES + 1)
-    return np.unique(codes_of(mask.read(*middle(mask.height, mask.width, LOOKED))))
+        return np.arange(MASK_VALUES + 1)
+    return np.unique(codes_of(mask.read(*middle(mask.height, mask.width, MASK_MIDDLE_SIDE))))
 
 
 def _sort_table(folder: Folder, name: str) -> None:
@@ -246,7 +248,7 @@ def _sort_json(folder: Folder, name: str) -> None:
         folder.texts.append(name)
 
 
-def read_json(path: Path) -> object:
+def read_organiser_json(path: Path) -> object:
     """What a JSON holds; None for one that cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Choice:
+class OptionChoice:
     """An option by its dotted key, its value, and why."""
 
     key: str
@@ -14,9 +14,9 @@ class Choice:
     why: str = ""
 
 
-def choice_if(true: object, key: str, value: object, why: str = "") -> list[Choice]:
+def choice_if(true: object, key: str, value: object, why: str = "") -> list[OptionChoice]:
     """The choice, in a list, or none."""
-    return [Choice(key, value, why)] if true else []
+    return [OptionChoice(key, value, why)] if true else []
 
 
 @dataclass

@@ -11,16 +11,16 @@ import pandas as pd
 
 from lib.competition.labels.template import Names
 from lib.propose.folder import Folder
-from lib.propose.found import Choice, Notes, choice_if, some
+from lib.propose.found import Notes, OptionChoice, choice_if, some
 from lib.propose.names import Known, family, family_pattern, form_of
 
-WORDS = ("patient", "subject", "case", "slide", "donor", "person", "place", "site", "city", "area", "tile", "scene",
-         "video", "study", "group", "location", "source")  # fmt: skip
+GROUP_WORDS = ("patient", "subject", "case", "slide", "donor", "person", "place", "site", "city", "area", "tile",
+               "scene", "video", "study", "group", "location", "source")  # fmt: skip
 NO_GROUP = re.compile(r"split|fold|^set$|file|path|height|width|size|usage|rle|encod|resolution|^age$", re.IGNORECASE)
 RUN_COLUMN = re.compile(r"rle|encod|mask", re.IGNORECASE)
 MIN_GROUPS = 4
 MOST_ALONE = 0.9  # groups for each image, at most: with more, hardly any image shares its group
-MOST = 0.7  # share of the steps between the numbers of frames that are equal
+EQUAL_STEPS = 0.7  # share of the steps between the numbers of frames that are equal
 WORDS_CUT = 8  # at most so many words are cut off a name
 
 
@@ -28,13 +28,13 @@ WORDS_CUT = 8  # at most so many words are cut off a name
 class Grouping:
     """`choices` of `folds` and metadata; how many groups the training images have."""
 
-    choices: list[Choice]
+    choices: list[OptionChoice]
     groups: int
 
 
-def recognise(folder: Folder, train: set[str], test: set[str], taken: set[str], notes: Notes) -> Grouping:
+def find_groups(folder: Folder, train: set[str], test: set[str], taken: set[str], notes: Notes) -> Grouping:
     """`taken`: tables that are no metadata. Those of more columns come first."""
-    choices: list[Choice] = []
+    choices: list[OptionChoice] = []
     known = folder.known()
     for name, table in sorted(folder.tables.items(), key=lambda item: -len(item[1].columns)):
         if name in taken or len(table.columns) < 2 + any(map(RUN_COLUMN.search, table.columns)):
@@ -44,7 +44,7 @@ def recognise(folder: Folder, train: set[str], test: set[str], taken: set[str], 
             continue
         names = Names(template, [], train | test)
         table = table.set_axis([(names.read(cell) or (cell,))[0] for cell in table[key]]).drop(columns=key)
-        choices = [Choice("competition.metadata", name), Choice("competition.metadata_id", key)]
+        choices = [OptionChoice("competition.metadata", name), OptionChoice("competition.metadata_id", key)]
         choices += choice_if(template != "{id}", "competition.metadata_template", template)
         notes.found.append(f"metadata {name}: {some(list(table.columns), 12)}")
         grouping = _of_columns(table, train, test, notes)
@@ -53,7 +53,7 @@ def recognise(folder: Folder, train: set[str], test: set[str], taken: set[str], 
         strata = [c for c in table.columns if _is_stratum(table[c], train)]
         if strata:
             choices.append(
-                Choice("folds.stratify_column", strata[0], f"{some(set(table.loc[sorted(train), strata[0]]))}")
+                OptionChoice("folds.stratify_column", strata[0], f"{some(set(table.loc[sorted(train), strata[0]]))}")
             )
         break
     by_name = _of_folders(folder.images(), train, test, notes) or _of_names(train, test, notes)
@@ -76,18 +76,18 @@ def _key(table: pd.DataFrame, train: set[str], known: Known) -> tuple[str, str]:
 def _of_columns(table: pd.DataFrame, train: set[str], test: set[str], notes: Notes) -> Grouping | None:
     """A column that tells test from training images by its values, or that is called like one."""
     here, there = table.loc[sorted(train)], table.loc[[i for i in sorted(test) if i in table.index]]
-    for column in sorted(table.columns, key=lambda c: not any(word in c.lower() for word in WORDS)):
+    for column in sorted(table.columns, key=lambda c: not any(word in c.lower() for word in GROUP_WORDS)):
         count = here[column].nunique()
         if NO_GROUP.search(column) or not 2 <= count < len(here):
             continue
-        named = any(word in column.lower() for word in WORDS)
+        named = any(word in column.lower() for word in GROUP_WORDS)
         apart = len(there) > 0 and not set(here[column]) & set(there[column]) and 2 * count <= len(here)
         if named or apart:
             why = f"{count} values"
             if apart:
                 why += ", others than the test images have: so folds must not share one either"
             notes.found.append(f"groups: metadata column {column} ({why})")
-            return Grouping([Choice("folds.group_column", column, why)], count)
+            return Grouping([OptionChoice("folds.group_column", column, why)], count)
     return None
 
 
@@ -113,7 +113,7 @@ def _of_folders(files: dict[str, str], train: set[str], test: set[str], notes: N
                 "whether images of one folder belong together: they stay in one fold (folds.group_regex)"
             )
             regex = r"([^/]+)/" + r"[^/]+/" * (level - 1) + r"[^/]+$"
-            return Grouping([Choice("folds.group_regex", regex, why)], len(here))
+            return Grouping([OptionChoice("folds.group_regex", regex, why)], len(here))
     return None
 
 
@@ -137,7 +137,7 @@ def _of_names(train: set[str], test: set[str], notes: Notes) -> Grouping:
                 "whether images whose names start alike belong together: they stay in one fold (folds.group_regex)"
             )
             regex = family_pattern(parts, any(family(name, parts) == name for name in train))
-            return Grouping([Choice("folds.group_regex", regex, why)], len(families))
+            return Grouping([OptionChoice("folds.group_regex", regex, why)], len(families))
     if one_sequence:
         notes.unsure.append(
             "whether neighbouring frames or slices look alike: all names are running numbers of one sequence, so folds "
@@ -183,5 +183,5 @@ def _running(names: set[str]) -> bool:
             return False
         frames.setdefault(found[1], []).append(int(found[2]))
     several = [np.diff(sorted(own)) for own in frames.values() if len(own) > 1]
-    even = [own for own in several if np.mean(own == np.median(own)) >= MOST]
+    even = [own for own in several if np.mean(own == np.median(own)) >= EQUAL_STEPS]
     return len(several) > len(frames) / 2 and len(even) > len(several) / 2

@@ -11,13 +11,13 @@ from pathlib import PurePosixPath
 from lib.competition.labels.template import image_id_of, pattern
 from lib.errors import UserError
 from lib.propose.found import evenly
-from lib.propose.names import SEPARATORS, Known, form_of
+from lib.propose.names import NAME_SEPARATORS, Known, form_of
 
-LOOKED = 60  # cells of a column, and masks, that a template has to explain
+EXPLAINED_CELLS = 60  # cells of a column, and masks, that a template has to explain
 CUT = 6  # words that are cut off a name
-LEVELS = 4  # folders above a file that may name it
+FOLDER_LEVELS = 4  # folders above a file that may name it
 BANDS = 16  # files of one image, at most
-COLOURS = (("B04", "B03", "B02"), ("red", "green", "blue"), ("R", "G", "B"))
+CHANNEL_NAMES = (("B04", "B03", "B02"), ("red", "green", "blue"), ("R", "G", "B"))
 
 
 def find_ids(
@@ -28,15 +28,15 @@ def find_ids(
 
     `columns`: of each table, the cells of its columns. Raises UserError where nothing tells two pictures apart.
     """
-    columns = [[evenly(cells, LOOKED) for cells in table] for table in columns]
-    masks = evenly(masks, LOOKED)
+    columns = [[evenly(cells, EXPLAINED_CELLS) for cells in table] for table in columns]
+    masks = evenly(masks, EXPLAINED_CELLS)
     template, score = _best(pictures, columns, masks)
     bands = _bands(pictures)
     if bands and score < len(columns) + bool(masks) and not _views(bands, columns, masks):
         files = _red_green_blue(bands)
         apart, better = _best(of_first_band(pictures, files), columns, masks)
         if apart is not None and better > score:
-            named = any({name.lower() for name in names} <= {one.lower() for one in files} for names in COLOURS)
+            named = any({name.lower() for name in names} <= {one.lower() for one in files} for names in CHANNEL_NAMES)
             return apart, files, [] if named else sorted(next(iter(bands.values())))
     if template is None:
         names = defaultdict(list)
@@ -90,7 +90,7 @@ def _templates(pictures: list[str]):
     """Templates of `competition.image_ids`, the plainest first."""
     paths = [PurePosixPath(name) for name in pictures]
     names = _names([path.stem for path in paths])
-    depth = min(LEVELS, min(len(path.parts) - 1 for path in paths))
+    depth = min(FOLDER_LEVELS, min(len(path.parts) - 1 for path in paths))
     levels = [{path.parts[-2 - i] for path in paths} for i in range(depth)]  # from the file up
     varied = [i for i, level in enumerate(levels) if len(level) > 1]
     yield from names
@@ -107,8 +107,8 @@ def _templates(pictures: list[str]):
 def _names(stems: list[str]) -> list[str]:
     """Forms of file names: whole, without what all start or end with, without their last words."""
     start, end = os.path.commonprefix(stems), os.path.commonprefix([stem[::-1] for stem in stems])[::-1]
-    start = re.match(rf".*[{re.escape(SEPARATORS)}]|.*[^\W\d](?=\d)|", start)[0]
-    end = re.search(rf"[{re.escape(SEPARATORS)}].*|$", end)[0]
+    start = re.match(rf".*[{re.escape(NAME_SEPARATORS)}]|.*[^\W\d](?=\d)|", start)[0]
+    end = re.search(rf"[{re.escape(NAME_SEPARATORS)}].*|$", end)[0]
     whole = len(start) + len(end) >= min(map(len, stems))
     out = [""] + [f"{a}{{id}}{b}" for a, b in ((start, ""), ("", end), (start, end)) if a + b and not whole]
     words = min(stem.count("_") for stem in stems)
@@ -141,7 +141,7 @@ def _bands(pictures: list[str]) -> dict[str, set[str]]:
 def _red_green_blue(bands: dict[str, set[str]]) -> tuple[str, ...]:
     """How the names of red, green and blue end, as far as names tell."""
     here = {band.lower(): band for band in sorted(next(iter(bands.values()), ()))}
-    usual = next((names for names in COLOURS if all(name.lower() in here for name in names)), None)
+    usual = next((names for names in CHANNEL_NAMES if all(name.lower() in here for name in names)), None)
     return tuple(here[name.lower()] for name in usual) if usual else (*here.values(), *here.values())[:3]
 
 

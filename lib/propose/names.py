@@ -12,7 +12,7 @@ from lib.competition.labels.template import last_number
 
 LONGEST = 1000  # letters of a text that may name an image; run-lengths have millions
 CLASSES = 64  # more different words than this are no classes
-SEPARATORS = "_-./ "
+NAME_SEPARATORS = "_-./ "
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ def _words(name: str) -> list[tuple[int, int]]:
     """(start, end) of all that stands between separators, or starts with a digit behind a letter."""
     starts = [
         0,
-        *(i for i in range(1, len(name)) if name[i - 1] in SEPARATORS or re.match(r"[^\W\d]\d", name[i - 1 :])),
+        *(i for i in range(1, len(name)) if name[i - 1] in NAME_SEPARATORS or re.match(r"[^\W\d]\d", name[i - 1 :])),
     ]
-    ends = [i for i in range(1, len(name) + 1) if i == len(name) or name[i] in SEPARATORS]
+    ends = [i for i in range(1, len(name) + 1) if i == len(name) or name[i] in NAME_SEPARATORS]
     return [(start, end) for start in starts for end in ends if start < end]
 
 
@@ -181,9 +181,9 @@ def _folders_aside(shapes: dict[str, list[str]]) -> dict[str, list[str]]:
 def _differ(texts: list[str]) -> tuple[str, str, list[str]]:
     """What all texts start and end with, cut at separators, and what is between."""
     start = os.path.commonprefix(texts)
-    start = start[: max((i + 1 for i, c in enumerate(start) if c in SEPARATORS + "}"), default=0)]
+    start = start[: max((i + 1 for i, c in enumerate(start) if c in NAME_SEPARATORS + "}"), default=0)]
     backwards = os.path.commonprefix([text[len(start) :][::-1] for text in texts])
-    end = backwards[: max((i + 1 for i, c in enumerate(backwards) if c in SEPARATORS), default=0)][::-1]
+    end = backwards[: max((i + 1 for i, c in enumerate(backwards) if c in NAME_SEPARATORS), default=0)][::-1]
     return start, end, [text[len(start) : len(text) - len(end)] for text in texts]
 
 

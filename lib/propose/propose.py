@@ -12,8 +12,8 @@ from lib.config.competition import Competition as Settings
 from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
 from lib.propose import choose, groups, submission
-from lib.propose.folder import Folder, look
-from lib.propose.found import Choice, Notes, choice_if, some
+from lib.propose.folder import Folder, read_folder
+from lib.propose.found import Notes, OptionChoice, choice_if, some
 from lib.propose.labels import found as labels
 from lib.propose.labels import jsons as label_jsons
 from lib.propose.labels import masks as label_masks
@@ -68,10 +68,10 @@ class _Proposal:
     """What is recognised in a folder, from which all options follow. Adds notes on the way."""
 
     def __init__(self, root: Path, notes: Notes):
-        self.notes, self.folder = notes, look(root)
+        self.notes, self.folder = notes, read_folder(root)
         self.images = self.folder.images()
         self.sizes = _sizes(self.folder, self.images, notes)
-        wanted = submission.recognise(self.folder, notes)
+        wanted = submission.wanted_answers(self.folder, notes)
         if wanted is None:
             raise UserError(
                 f"{root} holds no sample submission (a CSV called so) that names its images, nor a folder or list "
@@ -87,19 +87,19 @@ class _Proposal:
         measure.physical_scale(self.folder, list(self.images.values()), notes)
         # Where images without label are pseudo-labeled, they take part in no fold.
         self.split = self.train - self.unlabeled if self.labels.whole else self.train
-        self.grouping = groups.recognise(self.folder, self.split, wanted.ids, set(_samples(self.folder)), notes)
+        self.grouping = groups.find_groups(self.folder, self.split, wanted.ids, set(_samples(self.folder)), notes)
 
-    def competition(self, name: str) -> list[Choice]:
+    def competition(self, name: str) -> list[OptionChoice]:
         """The section `competition`."""
         folder, labels, notes, wanted = self.folder, self.labels, self.notes, self.wanted.choices
-        pixels = bands.shown(folder, self.sizes.channels)
+        pixels = bands.band_choices(folder, self.sizes.channels)
         choices = [
-            Choice("competition.name", name),
-            Choice("competition.root", str(folder.root)),
+            OptionChoice("competition.name", name),
+            OptionChoice("competition.root", str(folder.root)),
             *self.splits,
             *[choice for choice in wanted if choice.key == "competition.test_list"],
             *choice_if(folder.image_ids, "competition.image_ids", folder.image_ids, f"such as {min(self.images)}"),
-            Choice("competition.classes", self.classes),
+            OptionChoice("competition.classes", self.classes),
             *choice_if(not labels.background, "competition.background", False, "every scored pixel belongs to a class"),
             *pixels,
             *labels.choices,
@@ -110,14 +110,14 @@ class _Proposal:
         ]
         return bands.with_best(folder, self.sizes.channels, choices, pixels, notes)
 
-    def choices(self, name: str) -> list[Choice]:
+    def choices(self, name: str) -> list[OptionChoice]:
         """All options, in the order of the sections."""
         competition, settings, objects = _measured(self.competition(name), self.labels, self.notes)
         scale, why = choose.scale_of(self.sizes, objects, min(self.wanted.options.get("size") or (0,)))
         windows = choose.windows(self.sizes, objects, scale)
         crop = next(choice.value for choice in windows if choice.key == "train.crop")
         others = [
-            Choice("preprocess.scale", scale, why),
+            OptionChoice("preprocess.scale", scale, why),
             choose.background_keep(_share_with_object(settings, windows, scale, self.notes)),
             *windows,
             *choose.folds(self.grouping.groups, len(self.split)),
@@ -128,7 +128,7 @@ class _Proposal:
         return competition + sorted(others, key=lambda choice: order.index(choice.key.split(".")[0]))
 
 
-def _sizes(folder: Folder, images: dict[str, str], notes: Notes) -> measure.Sizes:
+def _sizes(folder: Folder, images: dict[str, str], notes: Notes) -> measure.PictureSizes:
     """Sizes of the pictures; notes what files there are, and sets the range in which pictures are shown."""
     tables = some(list(folder.tables))
     notes.found.append(f"{len(images)} pictures, {len(folder.masks)} files that may be masks, tables {tables}")
@@ -136,7 +136,7 @@ def _sizes(folder: Folder, images: dict[str, str], notes: Notes) -> measure.Size
         left, why = sorted(folder.broken), next(iter(folder.broken.values()))
         notes.found.append(f"{len(left)} files are left out ({some(left, 2)}): {why}")
     notes.found += folder.kinds_unread()
-    sizes = measure.sizes_of(folder.root, [images[i] for i in sorted(images)], folder.pixels)
+    sizes = measure.picture_sizes(folder.root, [images[i] for i in sorted(images)], folder.pixels)
     notes.found.append(
         f"sizes: {min(sizes.heights)} x {min(sizes.widths)} to {max(sizes.heights)} x {max(sizes.widths)} (height x "
         f"width), {sizes.channels} channels"
@@ -150,7 +150,7 @@ def _sizes(folder: Folder, images: dict[str, str], notes: Notes) -> measure.Size
 
 def _labels_and_answers(
     folder: Folder, wanted: submission.Wanted, notes: Notes
-) -> tuple[labels.Labels, submission.Wanted]:
+) -> tuple[labels.FoundLabels, submission.Wanted]:
     """The labels that are there, those first of which least has to be guessed; how answers are written."""
     masks = label_masks.from_masks(folder, wanted.ids, notes)
     coco = label_jsons.from_coco(folder, wanted.ids, notes)
@@ -166,10 +166,10 @@ def _labels_and_answers(
         )
     for other in found[1:]:
         notes.found.append(f"labels too, not used: {other.kind}")
-    return found[0], submission.settle(wanted, found[0], runs, notes)
+    return found[0], submission.answer_form(wanted, found[0], runs, notes)
 
 
-def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> list[str]:
+def _classes(found: labels.FoundLabels, wanted: submission.Wanted, notes: Notes) -> list[str]:
     """Names from the labels, or, where these have just as many without names, from the sample."""
     nameless = all(re.fullmatch(r"object|class\d+", name) for name in found.classes) and not _has_palette(found)
     if nameless and len(wanted.classes) == len(found.classes):
@@ -192,7 +192,7 @@ def _classes(found: labels.Labels, wanted: submission.Wanted, notes: Notes) -> l
     return found.classes
 
 
-def _has_palette(found: labels.Labels) -> bool:
+def _has_palette(found: labels.FoundLabels) -> bool:
     return any(choice.key.endswith(".palette") for choice in found.choices)
 
 
@@ -200,7 +200,7 @@ def _samples(folder: Folder) -> list[str]:
     return [name for name in folder.tables if "submission" in name.lower() or "sample" in name.lower()]
 
 
-def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[Choice]:
+def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[OptionChoice]:
     preset = next((choice.value for choice in wanted.choices if choice.key.endswith(".preset")), "")
     if preset:  # it sets the organiser's metric and its rules
         metric = COMPETITIONS[preset].metric
@@ -213,13 +213,13 @@ def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list
         return []
     metric = "mean_dice" if len(classes) == 1 else "mean_iou"
     notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows (competition.metric, scoring)")
-    chosen = [Choice("competition.metric", metric, "a guess: look at the competition's page")]
+    chosen = [OptionChoice("competition.metric", metric, "a guess: look at the competition's page")]
     if wanted.options["codec"] == "pixels":
-        chosen.append(Choice("competition.score_background", True, "answers name the background's pixels too"))
+        chosen.append(OptionChoice("competition.score_background", True, "answers name the background's pixels too"))
     return chosen
 
 
-def _share_with_object(settings: Settings, windows: list[Choice], scale: float, notes: Notes) -> float:
+def _share_with_object(settings: Settings, windows: list[OptionChoice], scale: float, notes: Notes) -> float:
     """The share of the proposed tiles that holds an object; all of them where labels cannot be read yet."""
     tile = next(choice.value for choice in windows if choice.key == "preprocess.tile_size")
     try:
@@ -230,8 +230,8 @@ def _share_with_object(settings: Settings, windows: list[Choice], scale: float, 
 
 
 def _measured(
-    competition: list[Choice], found: labels.Labels, notes: Notes
-) -> tuple[list[Choice], Settings, measure.Objects]:
+    competition: list[OptionChoice], found: labels.FoundLabels, notes: Notes
+) -> tuple[list[OptionChoice], Settings, measure.ObjectSizes]:
     """(the choices, classes in the order in which they are painted; as settings; objects as their reader sees them)."""
     settings = Settings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
     try:
@@ -240,7 +240,11 @@ def _measured(
             settings = settings.model_copy(update={"classes": ordered})
             why = "where classes overlap, a later one lies on top"
             place = [choice.key for choice in competition].index("competition.classes")
-            competition = [*competition[:place], Choice("competition.classes", ordered, why), *competition[place + 1 :]]
+            competition = [
+                *competition[:place],
+                OptionChoice("competition.classes", ordered, why),
+                *competition[place + 1 :],
+            ]
         objects = measure.measure_objects(Competition(settings), notes)
         if objects.share > 0.5 and any(choice.key.endswith(".threshold") for choice in found.choices):
             notes.unsure.append(
@@ -250,7 +254,7 @@ def _measured(
         return competition, settings, objects
     except UserError as error:
         notes.mend.append(str(error))
-        return competition, settings, measure.UNKNOWN
+        return competition, settings, measure.UNKNOWN_OBJECTS
 
 
 def _print(notes: Notes) -> None:

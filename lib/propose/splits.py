@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lib.errors import UserError
 from lib.propose.folder import Folder, glob_of
-from lib.propose.found import Choice, Notes, some
+from lib.propose.found import Notes, OptionChoice, some
 from lib.propose.labels import found as labels
 from lib.propose.submission import Wanted
 
@@ -20,7 +20,7 @@ def training_images(stems: dict[str, str], labeled: set[str], test: set[str]) ->
     return labeled | beside, beside
 
 
-def unlabeled_choices(unnamed: set[str], found: labels.Labels, notes: Notes) -> list[Choice]:
+def unlabeled_choices(unnamed: set[str], found: labels.FoundLabels, notes: Notes) -> list[OptionChoice]:
     if not unnamed:
         return []
     what = f"{len(unnamed)} images beside the labeled ones have no label ({some(unnamed, 2)})"
@@ -28,14 +28,14 @@ def unlabeled_choices(unnamed: set[str], found: labels.Labels, notes: Notes) -> 
         notes.unsure.append(
             f"{what}: they are left to pseudo-labeling; where they hold no object, set missing to empty"
         )
-        return [Choice("competition.labels.missing", "unlabeled", what)]
+        return [OptionChoice("competition.labels.missing", "unlabeled", what)]
     notes.unsure.append(f"{what}: they are taken for images without object")
-    return [Choice("competition.labels.missing", "empty", what)]
+    return [OptionChoice("competition.labels.missing", "empty", what)]
 
 
 def split_choices(
     folder: Folder, stems: dict[str, str], train: set[str], wanted: Wanted, masks: set[str], notes: Notes
-) -> list[Choice]:
+) -> list[OptionChoice]:
     """Patterns of the images; one for both where training and test images share a folder, as the sample parts them."""
     test = wanted.ids
     if not train:
@@ -53,7 +53,7 @@ def split_choices(
         pattern = glob_of(folder.root, own, masks) or (together if split != "unlabeled" else None)
         if pattern:
             why = f"{len(own)} images" + (", parted by the sample submission or list" if pattern == together else "")
-            out.append(Choice(f"competition.{split}_images", pattern, why))
+            out.append(OptionChoice(f"competition.{split}_images", pattern, why))
             notes.found.append(f"{split} images: {pattern} ({why})")
         elif own and split == "unlabeled":
             notes.unsure.append(f"what {len(own)} more images are for ({some(own, 2)}); they are left out")
@@ -65,9 +65,9 @@ def split_choices(
     return out
 
 
-def _hidden(folder: Folder, train: list[str]) -> Choice:
+def _hidden(folder: Folder, train: list[str]) -> OptionChoice:
     """Where test images will be that are hidden: where those for training are, as far as names tell."""
     pattern = glob_of(folder.root, train, set()) or ""
     there = re.sub(r"(?i)train(ing)?", "test", pattern) if "[" not in pattern else ""
     there = there if there != pattern else ""
-    return Choice("competition.test_images", there, "a guess: hidden until a notebook is scored")
+    return OptionChoice("competition.test_images", there, "a guess: hidden until a notebook is scored")

@@ -15,12 +15,12 @@ from lib.config.competition import Submission
 from lib.config.presets import PRESETS
 from lib.errors import UserError
 from lib.propose.folder import Folder
-from lib.propose.found import Choice, Notes, choice_if, some
-from lib.propose.labels.found import Labels
+from lib.propose.found import Notes, OptionChoice, choice_if, some
+from lib.propose.labels.found import FoundLabels
 from lib.propose.names import Form, form_of
 
 DEFAULTS = {"codec": "rle", "id_column": "id", "class_column": "", "rle_column": "predicted"}
-COLUMNS = ("id_column", "class_column", "rle_column")
+SUBMISSION_COLUMNS = ("id_column", "class_column", "rle_column")
 OPTIONS = Submission().model_dump()
 FORM = ("order", "base", "relative")
 CLASS = re.compile(r"class|category|^label$", re.IGNORECASE)
@@ -28,7 +28,7 @@ ANSWER = re.compile(r"rle|encod|predict|run.?length|mask|segment|pixels", re.IGN
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleSubmission:
     """A sample submission: its file and table, the column that names images, and how."""
 
     name: str
@@ -52,15 +52,15 @@ class Wanted:
     `choices`: of `competition.submission`, and where the test images are listed; `options`: how answers are written.
     """
 
-    choices: list[Choice]
+    choices: list[OptionChoice]
     ids: set[str]
     classes: list[str]
     options: dict[str, object]
-    sample: Sample | None = None
+    sample: SampleSubmission | None = None
 
 
-def recognise(folder: Folder, notes: Notes) -> Wanted | None:
-    """The images asked for; None, with the reason noted, when nothing tells. `settle` says how answers are written."""
+def wanted_answers(folder: Folder, notes: Notes) -> Wanted | None:
+    """The images that the organiser asks for; None, with a note on the reason, when nothing names them."""
     known = folder.known()
     for name in sorted(folder.tables, key=lambda name: ("sample" not in name.lower(), name)):
         table = folder.tables[name]
@@ -82,7 +82,7 @@ def _of_head(name: str, table: pd.DataFrame, notes: Notes) -> Wanted:
     """A sample without rows: the test images are put in when a notebook is scored."""
     notes.found.append(f"{name} is a head without rows: test images are hidden, `python -m lib package` answers them")
     class_column = next((column for column in table.columns[1:] if CLASS.search(column)), "")
-    sample = Sample(name, table, table.columns[0], Form("{id}", set(), []), class_column)
+    sample = SampleSubmission(name, table, table.columns[0], Form("{id}", set(), []), class_column)
     return Wanted([], set(), [], dict(DEFAULTS), sample)
 
 
@@ -92,10 +92,10 @@ def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form) -> Wan
         keyed = [c for c in others if 2 <= table[c].nunique() <= 64 and not table.duplicated([id_column, c]).any()]
         class_column = keyed[0] if keyed else ""
     classes = form.classes or (list(dict.fromkeys(table[class_column])) if class_column else [])
-    return Wanted([], form.ids, classes, dict(DEFAULTS), Sample(name, table, id_column, form, class_column))
+    return Wanted([], form.ids, classes, dict(DEFAULTS), SampleSubmission(name, table, id_column, form, class_column))
 
 
-def _test_images(folder: Folder) -> tuple[set[str], list[Choice]]:
+def _test_images(folder: Folder) -> tuple[set[str], list[OptionChoice]]:
     """The images of a folder called test, or those that a list called so names."""
     ids = {i for i, name in folder.images().items() if "test" in str(PurePosixPath(name).parent).lower()}
     if ids:
@@ -104,11 +104,11 @@ def _test_images(folder: Folder) -> tuple[set[str], list[Choice]]:
         if "test" in PurePosixPath(name).name.lower() and name.lower().endswith((".txt", ".csv")):
             form = form_of(sorted(listed_names(folder.root / name) - {""}), folder.known())
             if form and not form.classes:
-                return form.ids, [Choice("competition.test_list", name, "names the test images")]
+                return form.ids, [OptionChoice("competition.test_list", name, "names the test images")]
     return set(), []
 
 
-def settle(wanted: Wanted, labels: Labels, runs: Labels | None, notes: Notes) -> Wanted:
+def answer_form(wanted: Wanted, labels: FoundLabels, runs: FoundLabels | None, notes: Notes) -> Wanted:
     """How answers are written: as the sample shows, and in the form of the labels.
 
     `runs`: labels that are run-lengths, whether or not others are trained on: they tell how runs are counted. Raises
@@ -129,23 +129,23 @@ def settle(wanted: Wanted, labels: Labels, runs: Labels | None, notes: Notes) ->
     start, options = "competition.submission.", dict(DEFAULTS)
     if preset:
         options |= PRESETS[preset]
-        choices = [Choice(start + "preset", preset, f"the columns are {', '.join(sample.table.columns)}")]
+        choices = [OptionChoice(start + "preset", preset, f"the columns are {', '.join(sample.table.columns)}")]
         notes.found.append(f"{sample.name} has the columns of {preset}")
         notes.unsure.append(f"whether answers are written as there; the settings are those of {preset}")
     else:
-        choices = [Choice(start + c, columns[c]) for c in COLUMNS if columns[c] != DEFAULTS[c]]
+        choices = [OptionChoice(start + c, columns[c]) for c in SUBMISSION_COLUMNS if columns[c] != DEFAULTS[c]]
         notes.unsure.append(
             f"how {sample.name} wants masks written: its columns, and the form of the labels, are those of no "
             "competition that is known here"
         )
     if sample.name != "sample_submission.csv":
-        choices.append(Choice(start + "sample", sample.name))
+        choices.append(OptionChoice(start + "sample", sample.name))
     template = sample.form.template
     if template != options.get("id_template", "{id}"):
         example = f"as in {sample.table[sample.id_column].iloc[0]}" if len(sample.table) else ""
-        choices.append(Choice(start + "id_template", template, example))
+        choices.append(OptionChoice(start + "id_template", template, example))
     choices += _instances(form, sample, options, preset, notes)
-    choices += [Choice(start + key, given[key], "as the labels") for key in FORM if _differs(key, given, options)]
+    choices += [OptionChoice(start + key, given[key], "as the labels") for key in FORM if _differs(key, given, options)]
     choices += _word_for_empty(sample.name, word, options, notes)
     if sample.table.attrs["separator"] != ",":
         notes.found.append(f"{sample.name} is parted by {sample.table.attrs['separator']!r}; answers are too")
@@ -163,14 +163,14 @@ def with_fixed_folders(wanted: Wanted, test_images: str, image_ids: str) -> Want
     key, whole = "competition.submission.id_template", "/".join([*named, "{path}"])
     others = [choice for choice in wanted.choices if choice.key != key]
     why = f"all test images lie in {'/'.join(named)}"
-    return replace(wanted, choices=[*others, Choice(key, template.replace("{path}", whole), why)])
+    return replace(wanted, choices=[*others, OptionChoice(key, template.replace("{path}", whole), why)])
 
 
 def _differs(key: str, given: dict[str, object], options: dict[str, object]) -> bool:
     return options["codec"] == "rle" and key in given and given[key] != options.get(key, OPTIONS[key])
 
 
-def _preset(columns: dict[str, str], given: dict[str, object], rows: str, word: str, sample: Sample) -> str:
+def _preset(columns: dict[str, str], given: dict[str, object], rows: str, word: str, sample: SampleSubmission) -> str:
     """The known competition with the sample's columns, and nothing that the labels speak against; empty for none.
 
     `given`: order, base and relative of run-lengths in the labels. `rows`: what has a row of its own there.
@@ -180,7 +180,7 @@ def _preset(columns: dict[str, str], given: dict[str, object], rows: str, word: 
         options = {**OPTIONS, **DEFAULTS, **own}
         relative, agrees = options["relative"], all(given[key] == options[key] for key in given)
         speaks = [
-            any(options[column] != columns[column] for column in COLUMNS),
+            any(options[column] != columns[column] for column in SUBMISSION_COLUMNS),
             relative and given and not agrees,
             rows == "object" and not options["instances"] and not (relative and agrees),
             rows == "image" and options["instances"],
@@ -200,7 +200,9 @@ def _placeholder(word: str) -> bool:
     return word.lower() not in NOTHING
 
 
-def _instances(form: Labels, sample: Sample, options: dict[str, object], preset: str, notes: Notes) -> list[Choice]:
+def _instances(
+    form: FoundLabels, sample: SampleSubmission, options: dict[str, object], preset: str, notes: Notes
+) -> list[OptionChoice]:
     """Whether each object has a row of its own."""
     if options["codec"] != "rle" or not form.rows:
         return []
@@ -216,7 +218,7 @@ def _instances(form: Labels, sample: Sample, options: dict[str, object], preset:
     return choice_if(wanted != now, "competition.submission.instances", wanted, why)
 
 
-def _as_labels(wanted: Wanted, labels: Labels, notes: Notes) -> Wanted:
+def _as_labels(wanted: Wanted, labels: FoundLabels, notes: Notes) -> Wanted:
     """Where there is no sample, answers are written as the labels are: files such as the masks, or rows of a CSV."""
     answer = labels.answer
     if not answer:
@@ -238,9 +240,9 @@ def _as_labels(wanted: Wanted, labels: Labels, notes: Notes) -> Wanted:
             "which numbers stand for the classes in answers: "
             f"{some([f'{i + labels.background} {name}' for i, name in enumerate(labels.classes)], 12)} are written"
         )
-    choices = [Choice(start + "sample", "", "there is none")]
+    choices = [OptionChoice(start + "sample", "", "there is none")]
     choices += [
-        Choice(start + key, value, "as the labels")
+        OptionChoice(start + key, value, "as the labels")
         for key, value in answer.items()
         if value != {**OPTIONS, **DEFAULTS}.get(key)
     ]
@@ -253,12 +255,12 @@ def _only_cell(table: pd.DataFrame, column: str) -> str:
     return cells.pop() if len(cells) == 1 else ""
 
 
-def _word_for_empty(name: str, word: str, options: dict[str, object], notes: Notes) -> list[Choice]:
+def _word_for_empty(name: str, word: str, options: dict[str, object], notes: Notes) -> list[OptionChoice]:
     """`word`: what all cells of a sample hold; taken if it means that there is no object."""
     if options["codec"] != "rle" or not word or word == options.get("empty"):
         return []
     if word.lower() in NOTHING:
-        return [Choice("competition.submission.empty", word, "as the sample's cells")]
+        return [OptionChoice("competition.submission.empty", word, "as the sample's cells")]
     notes.unsure.append(
         f"whether {word[:20]!r}, in all rows of {name}, means that there is no object: set submission.empty"
     )

@@ -12,8 +12,8 @@ from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.propose.found import evenly
 
-LOOKED = 24  # images of a split that are opened, and labels that are read
-SIDE = 4096  # pixels of a label that are read
+TRIED_IMAGES = 24  # images of a split that are opened, and labels that are read
+LABEL_SIDE_READ = 4096  # pixels of a label that are read
 
 
 def what_fails(path: Path) -> str:
@@ -34,9 +34,11 @@ def what_fails(path: Path) -> str:
 def _open_some(competition: Competition, split: str) -> None:
     """Read windows of some images, and of their labels. Raises UserError."""
     images = [image for image in competition.images if (image.split, image.source) == (split, HOME)]
-    for image in evenly(images, LOOKED):
+    for image in evenly(images, TRIED_IMAGES):
         with open_image(image.path, competition.settings.pixels) as reader:
             height, width = reader.height, reader.width
             reader.read(0, 0, min(16, height), min(16, width))
         if split == "train":
-            competition.open_label(image, height, width).read(0, 0, min(SIDE, height), min(SIDE, width))
+            competition.open_label(image, height, width).read(
+                0, 0, min(LABEL_SIDE_READ, height), min(LABEL_SIDE_READ, width)
+            )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import yaml
 
-from lib.propose.found import Choice
+from lib.propose.found import OptionChoice
 
 COMMENT = 40  # column where comments start
 WIDEST = 60  # longer lines have theirs above
 
 
-def text_of(title: str, choices: list[Choice]) -> str:
+def text_of(title: str, choices: list[OptionChoice]) -> str:
     """The YAML: sections in the order in which they first occur.
 
-    >>> print(text_of("Found.", [Choice("a.b", 1, "why"), Choice("a.c.d", [2]), Choice("e", "x: y")]))
+    >>> print(text_of("Found.", [Choice("a.b", 1, "why"), OptionChoice("a.c.d", [2]), OptionChoice("e", "x: y")]))
     # Found.
     a:
       b: 1                                   # why
@@ -42,7 +42,7 @@ def _lines(tree: dict, depth: int):
         text = f"{start} {_scalar(value.value)}"
         if value.why and len(text) > WIDEST:
             yield f"{'  ' * depth}# {value.why}"
-            value = Choice(value.key, value.value)
+            value = OptionChoice(value.key, value.value)
         yield f"{text:<{COMMENT}} # {value.why}" if value.why else text
 
 

@@ -7,7 +7,7 @@ from lib.competition.scoring import score_submission, submission_path
 from lib.config import load
 from lib.config.load import workspace_of
 from lib.plugins import load_plugins
-from lib.system.terminal import begin
+from lib.system.terminal import open_log
 from lib.system.text_table import text_table
 from lib.workspace import Workspace, read_json
 
@@ -17,7 +17,7 @@ def compare_configs(*paths: str, flags: list[str]) -> None:
     rows = []
     for path in paths:
         config = load(path, flags)
-        begin(config)
+        open_log(config)
         load_plugins(config.plugins)
         workspace = Workspace(workspace_of(config))
         manifests = [read_json(p, {}) for p in sorted((workspace.root / "manifests").glob("*.json"))]

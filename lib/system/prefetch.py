@@ -72,7 +72,7 @@ def ahead(values: Generator[Value, None, None], size: int) -> Iterator[Value]:
         outbox.closed.set()
 
 
-def beside(
+def pipelined(
     work: Callable[[Iterator[Value]], Generator[Result, None, None]], values: Generator[Value, None, None]
 ) -> Iterator[Result]:
     """What `work(values)` yields, in its order: `work` runs in a thread while this thread makes the next of `values`.
@@ -80,7 +80,7 @@ def beside(
     One value is worked on while the next one is made, and one result waits. Raises what either side raises. The thread
     ends when nobody wants more results, because the iterator was closed or deleted.
 
-    >>> list(beside(lambda numbers: (n * n for n in numbers), (n for n in range(4))))
+    >>> list(pipelined(lambda numbers: (n * n for n in numbers), (n for n in range(4))))
     [0, 1, 4, 9]
     """
     inbox, outbox = queue.SimpleQueue(), _Outbox(1)

@@ -44,7 +44,7 @@ class Tee(io.TextIOBase):
         return self.console.isatty()
 
 
-def begin(config: Config) -> None:
+def open_log(config: Config) -> None:
     """Do as `quiet` and `log_file` ask, until the process ends or this is called again.
 
     Of the processes that torchrun starts, the first one alone is heard.

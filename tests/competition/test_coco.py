@@ -50,7 +50,7 @@ def test_polygons_are_what_fillpoly_fills_and_windows_agree(tmp_path, monkeypatc
     annotations += [
         {"category_id": 10, "segmentation": [rng.uniform(-20, 140, 8).tolist()], "area": 1} for _ in range(4)
     ]
-    monkeypatch.setattr("lib.competition.labels.common.KEPT", 0)
+    monkeypatch.setattr("lib.competition.labels.common.PAINTED_ONCE_PIXELS", 0)
     reader = coco(tmp_path, annotations, polygon_fill="fillpoly")
     expected = np.where(fillpoly(STAR, [0, 0, 9, 0, 9, 9]), 1, 0)
     for one in annotations[1:]:
@@ -108,9 +108,9 @@ def test_polygons_of_images_that_pycocotools_cannot_number(monkeypatch):
     rng = np.random.default_rng(3)
     for _ in range(50):
         ring = (rng.integers(100, 400, 8) / 5).tolist()
-        monkeypatch.setattr("lib.competition.labels.coco.LARGEST", 2**32)
+        monkeypatch.setattr("lib.competition.labels.coco.PYCOCOTOOLS_PIXELS", 2**32)
         expected = painted(thing_of_coco_polygons(1, [ring], (H, W)))
-        monkeypatch.setattr("lib.competition.labels.coco.LARGEST", H * W)
+        monkeypatch.setattr("lib.competition.labels.coco.PYCOCOTOOLS_PIXELS", H * W)
         own = thing_of_coco_polygons(1, [ring], (H, W))
         assert own is None or own.box[2:] < (H, W)
         assert (painted(own) == expected).mean() > 0.999

@@ -72,8 +72,8 @@ def test_long_rows_are_read_in_pieces_as_short_ones_are_whole(tmp_path, monkeypa
     assert whole == {name: mask.sum() for name, mask in masks.items()}
     for name, value in (("HELD_BYTES", held), ("PIECE", 5), ("SHORT", 3)):
         monkeypatch.setattr(csv_rows, name, value)
-    monkeypatch.setattr(digits, "CHUNK", 11)
-    monkeypatch.setattr(rle, "CHUNK", 11)
+    monkeypatch.setattr(digits, "LETTERS_AT_ONCE", 11)
+    monkeypatch.setattr(rle, "RUN_PIXELS_AT_ONCE", 11)
     came = []
     plain = rle.parse
     monkeypatch.setattr(rle, "parse", lambda text, *rest: (came.append(type(text)), plain(text, *rest))[1])

@@ -157,7 +157,7 @@ def forms():
 @pytest.mark.parametrize("whole_pixels", [2**25, 10])
 def test_indices_are_read_whole_and_by_window(tmp_path, monkeypatch, form, whole_pixels):
     monkeypatch.setattr("lib.competition.labels.mask_file.WHOLE_PIXELS", whole_pixels)
-    monkeypatch.setattr("lib.competition.labels.common.KEPT", whole_pixels)
+    monkeypatch.setattr("lib.competition.labels.common.PAINTED_ONCE_PIXELS", whole_pixels)
     indices, files = forms()
     suffix = "." + form.split(".")[1]
     label = masks(tmp_path, {f"a{suffix}": files[form]}, classes="12", suffix=suffix).open("a", H, W)
@@ -187,7 +187,7 @@ def test_tiff_masks_with_a_palette_are_named_by_colour_or_by_index(tmp_path):
 
 def test_bits_are_streamed_too(tmp_path, monkeypatch):
     monkeypatch.setattr("lib.competition.labels.mask_file.WHOLE_PIXELS", 10)
-    monkeypatch.setattr("lib.competition.labels.common.KEPT", 10)
+    monkeypatch.setattr("lib.competition.labels.common.PAINTED_ONCE_PIXELS", 10)
     mask = blobs(4)
     bits = Image.fromarray(mask * np.uint8(255)).convert("1")
     label = masks(tmp_path, {"a.png": bits}).open("a", H, W)

@@ -71,7 +71,7 @@ def test_bands_of_a_tall_mask_meet(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "a.png"), indices)
     labels = {"format": "mask_images", "path": "."}
     config = Competition(root=str(tmp_path), classes=["road", "tree"], labels=labels)
-    monkeypatch.setattr("lib.competition.labels.mask_images.BAND", 5)
+    monkeypatch.setattr("lib.competition.labels.mask_images.TRANSLATED_PIXELS", 5)
     assert (reader(config).open("a", 23, 7).read(0, 0, 23, 7) == indices).all()
 
 

@@ -292,7 +292,7 @@ def surface_dice_of(truth, guess):
 
 @pytest.mark.parametrize("rows", [1, 4, 100])
 def test_surface_dice_of_stacks_is_that_of_whole_volumes(monkeypatch, rows):
-    monkeypatch.setattr("lib.competition.metrics.objects_and_surfaces.ROWS", rows)
+    monkeypatch.setattr("lib.competition.metrics.objects_and_surfaces.SURFACE_ROWS", rows)
     rng = np.random.default_rng(1)
     volumes, pairs = {}, {}
     for name, depth in (("kidney_1_", 11), ("kidney_2_", 3)):

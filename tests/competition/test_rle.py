@@ -58,7 +58,7 @@ def test_bands_give_the_same_text(mask, order, data):
 
 @pytest.mark.parametrize("order", ["column", "row"])
 def test_places_that_wait_in_a_file_are_the_same(order, monkeypatch):
-    monkeypatch.setattr(rle, "HELD_BYTES", 64)
+    monkeypatch.setattr(rle, "EDGE_BYTES_IN_MEMORY", 64)
     mask = np.random.default_rng(0).random((60, 40)) < 0.4
     encoder = rle.BandEncoder(*mask.shape, order)
     for y in range(0, 60, 7):
@@ -94,7 +94,15 @@ def test_text_of_numbers(numbers):
 
 
 @pytest.mark.parametrize(
-    "count", [0, 1, digits.NUMBERS - 1, digits.NUMBERS, digits.NUMBERS + 1, 2 * digits.NUMBERS + 1]
+    "count",
+    [
+        0,
+        1,
+        digits.NUMBERS_AT_ONCE - 1,
+        digits.NUMBERS_AT_ONCE,
+        digits.NUMBERS_AT_ONCE + 1,
+        2 * digits.NUMBERS_AT_ONCE + 1,
+    ],
 )
 def test_text_of_numbers_around_a_chunk(count):
     numbers = np.resize([*edges, *edges[::-1]], count)
@@ -219,7 +227,7 @@ def test_places_beyond_four_bytes_are_told_apart():
     ],
 )
 def test_bad_text_is_one_sentence_that_names_the_row(text, what, chunk, monkeypatch):
-    monkeypatch.setattr(rle, "CHUNK", chunk)
+    monkeypatch.setattr(rle, "RUN_PIXELS_AT_ONCE", chunk)
     with pytest.raises(UserError, match=what) as error:
         rle.parse(text, 6, "train.csv, im3")
     assert "train.csv, im3" in str(error.value)

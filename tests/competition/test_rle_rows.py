@@ -151,7 +151,7 @@ def test_a_file_that_is_no_csv_is_named(tmp_path):
 
 @pytest.mark.parametrize("together", [1, 2, 3])
 def test_overlaps_are_found_across_pieces(tmp_path, monkeypatch, together):
-    monkeypatch.setattr(rle_rows, "TOGETHER", together)
+    monkeypatch.setattr(rle_rows, "RUNS_AT_ONCE", together)
     check(tmp_path, rows("1 1 3 1 5 1 7 4 20 2", "2 1 4 1 11 9", "", ""))
     with pytest.raises(UserError, match="in b the class road overlaps tree at pixel 20"):
         check(tmp_path, rows("1 1 3 1 5 1 7 4 20 2", "2 1 4 1 11 10", "", ""))

@@ -75,7 +75,7 @@ def save_plain(path, pixels, **options):
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_large_png_and_jpeg_are_streamed(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(plain, "DECODED_BYTES", 1000)
     monkeypatch.setattr(plain.StreamReader, "HELD_BYTES", 20 * 467 * 3)
     path = save_plain(tmp_path / name, PIXELS)
     whole = np.asarray(Image.open(path))
@@ -153,13 +153,13 @@ def test_what_can_only_be_decoded_whole_is_copied_once(tmp_path, monkeypatch, na
     assert spooled(path, pixels, tmp_path / "spool") == path, "small ones are read as they are"
     with open_image(path, pixels) as image:
         whole = image.read(0, 0, image.height, image.width)
-    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(plain, "DECODED_BYTES", 1000)
     monkeypatch.setattr(TiffReader, "CACHE_BYTES", 1000)
     monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
     with pytest.raises(UserError, match=rf"{name} can only be decoded whole, which takes .* has 0.0 GB left"):
         spooled(path, pixels, tmp_path / "spool")
     monkeypatch.undo()
-    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(plain, "DECODED_BYTES", 1000)
     monkeypatch.setattr(TiffReader, "CACHE_BYTES", 1000)
     copy = spooled(path, pixels, tmp_path / "spool")
     assert copy != path and spooled(path, pixels, tmp_path / "spool") == copy
@@ -171,7 +171,7 @@ def test_what_can_only_be_decoded_whole_is_copied_once(tmp_path, monkeypatch, na
 
 def test_interlaced_png_is_copied(tmp_path, monkeypatch):
     pyvips = pytest.importorskip("pyvips")
-    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(plain, "DECODED_BYTES", 1000)
     pyvips.Image.new_from_array(PIXELS).pngsave(str(tmp_path / "a.png"), interlace=True)
     with open_image(spooled(tmp_path / "a.png", Pixels(), tmp_path)) as image:
         assert isinstance(image, TiffReader)
@@ -184,7 +184,7 @@ def test_interlaced_png_is_copied(tmp_path, monkeypatch):
 
 
 def test_ink_becomes_colours_in_a_copy_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(plain, "DECODED_BYTES", 1000)
     for name, progressive in (("a.jpg", True), ("b.jpg", False)):
         Image.fromarray(PIXELS).convert("CMYK").save(tmp_path / name, progressive=progressive, quality=95)
     with open_image(spooled(tmp_path / "a.jpg", Pixels(), tmp_path)) as copy, open_image(tmp_path / "b.jpg") as stream:
@@ -315,7 +315,7 @@ def test_exif_orientation_turns_size_and_pixels(tmp_path):
 def test_large_photographs_are_copied_turned_or_as_stored(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
     save_plain(path, PIXELS, exif=orientation(6), quality=95)
-    monkeypatch.setattr(plain, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(plain, "DECODED_BYTES", 1000)
     with open_image(path, Pixels(exif=False)) as image:
         assert not image.undividable and (image.height, image.width) == PIXELS.shape[:2]
         stored = image.read(0, 0, *PIXELS.shape[:2]).astype(int)
@@ -484,7 +484,7 @@ def test_channels_in_files_of_their_own(tmp_path, monkeypatch):
         for y in (0, 5):
             assert (reader.read(y, 6, 20, 30) == values[:, y : y + 20, 6:36].transpose(1, 2, 0) // 16).all()
     assert plain._decoded.cache_info().misses == 3, "each file is decoded once, not for every window"
-    monkeypatch.setattr(plain, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(plain, "DECODED_BYTES", 100)
     for band in pixels.files:
         path = tmp_path / f"whole_{band}.jpg"
         cv2.imwrite(str(path), np.zeros((40, 60), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])

@@ -63,7 +63,7 @@ def test_majority_costs_the_memory_of_some_rows(monkeypatch):
     band = np.ones((64, 4000), np.uint8)
     peaks = []
     for count, together in ((20, 2**16), (80, 2**16), (20, 2**20)):  # pixels: 16 rows, or the whole band
-        monkeypatch.setattr(resize, "TOGETHER", together)
+        monkeypatch.setattr(resize, "AREA_PIXELS_AT_ONCE", together)
         tracemalloc.start()
         bands = ((64 * i, band) for i in range(count))
         for _ in resized(bands, (64 * count, 4000), (16 * count, 1000), "majority", [0, 1, 2]):
@@ -95,7 +95,7 @@ def test_components_are_those_of_the_whole_mask(height, width, cuts, seed, order
 
 
 def test_a_spiral_that_crosses_every_band_is_one_object(monkeypatch):
-    monkeypatch.setattr(components, "TOGETHER", 1)
+    monkeypatch.setattr(components, "COMPONENT_PIXELS_AT_ONCE", 1)
     mask = np.zeros((41, 41), np.uint8)
     for i in range(0, 20, 4):
         cv2.rectangle(mask, (i, i), (40 - i, 40 - i), 1)

@@ -18,7 +18,7 @@ from lib.config import flat, load
 from lib.errors import UserError
 from lib.propose.choose import background_keep, windows
 from lib.propose.folder import glob_of
-from lib.propose.pixels.measure import Objects, Sizes, share_with_object
+from lib.propose.pixels.measure import ObjectSizes, PictureSizes, share_with_object
 from lib.propose.propose import propose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,13 +66,13 @@ def test_every_choice_has_its_section_and_most_a_reason(tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "stored"),
     [
-        (Sizes(40, [500] * 40, [500] * 40, 3, ()), "bmp"),
-        (Sizes(40, [20_000] * 40, [20_000] * 40, 3, ()), None),
-        (Sizes(100, [500] * 60 + [20_000] * 40, [500] * 60 + [20_000] * 40, 3, ()), None),  # the median is small
+        (PictureSizes(40, [500] * 40, [500] * 40, 3, ()), "bmp"),
+        (PictureSizes(40, [20_000] * 40, [20_000] * 40, 3, ()), None),
+        (PictureSizes(100, [500] * 60 + [20_000] * 40, [500] * 60 + [20_000] * 40, 3, ()), None),  # the median is small
     ],
 )
 def test_tiles_that_take_little_room_are_stored_uncompressed(sizes, stored):
-    choices = {choice.key: choice.value for choice in windows(sizes, Objects(1000, 200, 0.1), 1.0)}
+    choices = {choice.key: choice.value for choice in windows(sizes, ObjectSizes(1000, 200, 0.1), 1.0)}
     assert choices.get("preprocess.image_format") == stored
 
 

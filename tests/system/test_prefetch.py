@@ -7,7 +7,7 @@ from itertools import count, islice
 import pytest
 
 from lib.errors import UserError
-from lib.system.prefetch import ahead, beside
+from lib.system.prefetch import ahead, pipelined
 
 
 def test_values_come_in_order_and_are_made_before_they_are_asked_for():
@@ -51,9 +51,9 @@ def test_work_beside_keeps_its_order_and_is_one_value_behind():
             yield 2 * value + 1
 
     made = []
-    results = beside(doubled, (made.append(i) or i for i in range(50)))
+    results = pipelined(doubled, (made.append(i) or i for i in range(50)))
     assert list(results) == list(range(100)) and made == list(range(50))
-    assert list(beside(doubled, (i for i in ()))) == []
+    assert list(pipelined(doubled, (i for i in ()))) == []
 
 
 @pytest.mark.parametrize("fails", [0, 3])
@@ -70,9 +70,9 @@ def test_what_either_side_raises_is_raised_where_results_are_wanted(fails):
 
     before = set(threading.enumerate())
     with pytest.raises(UserError, match="the disk is full"):
-        list(beside(failing, (i for i in count())))
+        list(pipelined(failing, (i for i in count())))
     with pytest.raises(UserError, match="no network"):
-        list(beside(failing, values()))
+        list(pipelined(failing, values()))
     wait_for(lambda: not set(threading.enumerate()) - before)
 
 

@@ -14,8 +14,8 @@ from lib.system import terminal
 @pytest.fixture
 def begun():
     """`begin` with some flags; undone afterwards."""
-    yield lambda *flags: terminal.begin(load(None, list(flags)))
-    terminal.begin(load(None))
+    yield lambda *flags: terminal.open_log(load(None, list(flags)))
+    terminal.open_log(load(None))
 
 
 def test_where_nobody_watches_a_bar_is_a_line_for_each_tenth(capsys):

@@ -37,9 +37,9 @@ class Codec:
         """(height, width) in pixels of the answer for an image."""
         return self.config.submission.size or (height, width)
 
-    def fill(self, image_id: str, class_name: str = "", y: int = 0, x: int = 0) -> str:
+    def format_id(self, image_id: str, class_name: str = "", y: int = 0, x: int = 0) -> str:
         """`submission.id_template` of an image, class, and patch."""
-        return fill(self.config.submission, (image_id, self.paths.get(image_id, image_id)), class_name, y, x)
+        return format_id(self.config.submission, (image_id, self.paths.get(image_id, image_id)), class_name, y, x)
 
     def names_of(self, image_id: str) -> dict[Name, str]:
         """The rows that an image has, by name, each with its class."""
@@ -80,15 +80,15 @@ def names_of(config: Competition, image_id: str, path: str) -> dict[Name, str]:
     s = config.submission
     by_class = bool(s.class_column) or "{class" in s.id_template
     classes = config.classes if by_class else config.classes[:1]
-    return {(fill(s, (image_id, path), name), name if s.class_column else ""): name for name in classes}
+    return {(format_id(s, (image_id, path), name), name if s.class_column else ""): name for name in classes}
 
 
-def fill(settings: Submission, image: tuple[str, str], class_name: str = "", y: int = 0, x: int = 0) -> str:
+def format_id(settings: Submission, image: tuple[str, str], class_name: str = "", y: int = 0, x: int = 0) -> str:
     """`submission.id_template` of an image (id, path), class, and patch. Raises UserError for an id without number.
 
-    >>> fill(Submission(id_template="{id}.jpg_{class}"), ("a7", "a7"), "Fish")
+    >>> format_id(Submission(id_template="{id}.jpg_{class}"), ("a7", "a7"), "Fish")
     'a7.jpg_Fish'
-    >>> fill(Submission(codec="patches", id_template="{number:03}_{x}_{y}"), ("test_7", "test_7"), y=16)
+    >>> format_id(Submission(codec="patches", id_template="{number:03}_{x}_{y}"), ("test_7", "test_7"), y=16)
     '007_0_16'
     """
     image_id, path = image

@@ -19,7 +19,7 @@ from lib.errors import UserError
 from lib.organiser_text import tidy
 
 SHORT = 8  # letters; a text may have hundreds of megabytes, of which copies cost
-HELD_BYTES = 16 * 2**20  # texts kept in memory before they go to a file
+TEXT_BYTES_IN_MEMORY = 16 * 2**20  # texts kept in memory before they go to a file
 PIECE = 2**20  # letters of a longer one read at once
 
 
@@ -28,14 +28,14 @@ class CsvRows(Codec):
 
     blank = b""
     streams = False
-    """Whether an answer of more than `HELD_BYTES` may come as a LongText, to be read before the next row."""
+    """Whether an answer of more than `TEXT_BYTES_IN_MEMORY` may come as a LongText, to be read before the next row."""
 
     def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
         self._heads, self.separator = [*sample.columns], sample.attrs.get("separator", ",")
         self.columns = sample.attrs.get("heads", self._heads)  # as they stand in the file
         self.place = self._heads.index(config.submission.rle_column)
-        self._texts = SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (lives as long as the codec, and has no name)
+        self._texts = SpooledTemporaryFile(TEXT_BYTES_IN_MEMORY)  # noqa: SIM115 (lives as long as the codec, and has no name)
         self._where: dict[Name, list[tuple[int, int]]] = {}  # first byte and end of each text
 
     def keep(self, name: Name, pieces: Iterable[bytes]) -> None:
@@ -73,7 +73,7 @@ class CsvRows(Codec):
         file.write(self._line(values[:place]) + self.separator.encode() if place else b"")
         self._texts.seek(start)
         while (left := stop - self._texts.tell()) > 0:
-            file.write(self._texts.read(min(left, HELD_BYTES)))
+            file.write(self._texts.read(min(left, TEXT_BYTES_IN_MEMORY)))
         # An empty text first, for the separator; alone, an empty text would be written with quotes.
         file.write(self._line(["", *values[place + 1 :]]) + b"\n" if values[place + 1 :] else b"\n")
 
@@ -130,7 +130,7 @@ class CsvRows(Codec):
                     raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
             if columns != self.columns:
                 raise UserError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(self.columns)}")
-            while line := file.readline(HELD_BYTES):
+            while line := file.readline(TEXT_BYTES_IN_MEMORY):
                 if not line.isspace():
                     try:
                         fields, text = self._streamed(path, line, file) or self._parts(path, _whole(line, file))
@@ -143,7 +143,7 @@ class CsvRows(Codec):
 
     def _streamed(self, path: Path, line: bytes, file: io.BufferedReader) -> tuple[list[str], LongText] | None:
         """As `_parts`, of a row of which `line` is only the beginning, its answer last; None of others."""
-        whole = len(line) < HELD_BYTES or line.endswith(b"\n")
+        whole = len(line) < TEXT_BYTES_IN_MEMORY or line.endswith(b"\n")
         if whole or not self.streams or b'"' in line or self.place + 1 != len(self.columns):
             return None
         *fields, text = line.split(self.separator.encode(), self.place)

@@ -15,8 +15,8 @@ from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.plugins import register
 
-MOST = 2**20  # patches of an image; a row has a name and a place, of some 500 bytes together
-TOGETHER = 2**20  # pixels counted at once
+MOST_PATCHES = 2**20  # patches of an image; a row has a name and a place, of some 500 bytes together
+PATCH_PIXELS_AT_ONCE = 2**20  # pixels counted at once
 
 
 @register("codec", "patches")
@@ -34,10 +34,10 @@ class PatchRows(CsvRows):
         """(height, width) in patches. Raises UserError for more than are held in memory by name."""
         side = self.config.submission.patch
         rows, columns = -(-height // side), -(-width // side)
-        if rows * columns > MOST:
+        if rows * columns > MOST_PATCHES:
             raise UserError(
                 f"an image of {height} x {width} pixels has {rows * columns} patches of {side}; rows are written "
-                f"for up to {MOST}"
+                f"for up to {MOST_PATCHES}"
             )
         return rows, columns
 
@@ -46,7 +46,7 @@ class PatchRows(CsvRows):
         side = self.config.submission.patch
         rows, columns = self.answer_size(height, width)
         sums = np.zeros((rows, columns), np.int64)
-        step = max(1, TOGETHER // width)
+        step = max(1, PATCH_PIXELS_AT_ONCE // width)
         for y0, band in bands:
             for top in range(0, len(band), step):
                 part = band[top : top + step] == 1
@@ -91,4 +91,4 @@ class PatchRows(CsvRows):
         s = self.config.submission
         for y in range(0, height, s.patch):
             for x in range(0, width, s.patch):
-                yield self.fill(image_id, y=y, x=x), ""
+                yield self.format_id(image_id, y=y, x=x), ""

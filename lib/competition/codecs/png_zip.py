@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from lib.competition.codecs.tif_zip import HELD_BYTES, STRIP, TifZip
+from lib.competition.codecs.tif_zip import FILE_BYTES_IN_MEMORY, ROWS_PER_STRIP, TifZip
 from lib.errors import UserError
 from lib.imaging.readers.base import AS_THEY_ARE
 from lib.imaging.readers.plain import StreamReader, decoded
@@ -53,13 +53,13 @@ class PngZip(TifZip):
             if found != size:
                 raise UserError(f"{where} is {found[0]} x {found[1]}, expected {size[0]} x {size[1]}")
             reader = None
-            if size[0] * size[1] > HELD_BYTES:
+            if size[0] * size[1] > FILE_BYTES_IN_MEMORY:
                 reader = StreamReader(Path(copy.name), AS_THEY_ARE, size, 1)
                 reader.HELD_BYTES = 1  # no row is read again
             else:
                 whole = decoded(Path(copy.name), exif=False)[..., 0]
-            for y in range(0, size[0], STRIP):
-                rows = min(STRIP, size[0] - y)
+            for y in range(0, size[0], ROWS_PER_STRIP):
+                rows = min(ROWS_PER_STRIP, size[0] - y)
                 yield y, 0, whole[y : y + rows] if reader is None else reader.read(y, 0, rows, size[1])[..., 0]
 
 

@@ -22,7 +22,7 @@ from lib.plugins import register
 
 Runs = tuple[int, np.ndarray, np.ndarray]
 """Label index, starts from 0, lengths."""
-TOGETHER = 2**18  # runs of a class compared at once
+RUNS_AT_ONCE = 2**18  # runs of a class compared at once
 
 
 @register("codec", "rle")
@@ -121,7 +121,7 @@ class RleRows(CsvRows):
             return runs
         longest = max((starts for _, starts, _ in runs), key=len)
         last = max((starts[-1] for _, starts, _ in runs if len(starts)), default=0)
-        borders = np.unique([0, *longest[::TOGETHER], last + 1])
+        borders = np.unique([0, *longest[::RUNS_AT_ONCE], last + 1])
         row_before, end_before = 0, 0
         for low, high in pairwise(borders):
             row, starts, ends = [np.array([row_before])], [np.array([0])], [np.array([end_before])]

@@ -25,8 +25,8 @@ from lib.errors import UserError
 from lib.organiser_text import tidy
 from lib.plugins import register
 
-STRIP = 256  # rows compressed together
-HELD_BYTES = 16 * 2**20  # of files, or of a label, kept in memory before they go to a file
+ROWS_PER_STRIP = 256  # rows compressed together
+FILE_BYTES_IN_MEMORY = 16 * 2**20  # of files, or of a label, kept in memory before they go to a file
 MADE = (1980, 1, 1, 0, 0, 0)  # the same answers are the same file, byte for byte
 
 
@@ -38,7 +38,7 @@ class TifZip(Codec):
 
     def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
-        self._files = SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (lives as long as the codec, and has no name)
+        self._files = SpooledTemporaryFile(FILE_BYTES_IN_MEMORY)  # noqa: SIM115 (lives as long as the codec, and has no name)
         self._where: dict[str, tuple[int, int]] = {}  # first byte, end
 
     def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
@@ -49,12 +49,12 @@ class TifZip(Codec):
             file.seek(0)
             start = self._files.tell()
             shutil.copyfileobj(file, self._files)
-        self._where[self.fill(image_id)] = start, self._files.tell()
+        self._where[self.format_id(image_id)] = start, self._files.tell()
 
     def encode(self, file: BinaryIO, size: tuple[int, int], bands: Iterator[np.ndarray]) -> None:
         """Write an image of `size` (height, width), uint8, that comes in bands (h, width) from the top."""
         tifffile.imwrite(
-            file, _strips(bands), shape=size, dtype=np.uint8, rowsperstrip=STRIP, compression="adobe_deflate",
+            file, _strips(bands), shape=size, dtype=np.uint8, rowsperstrip=ROWS_PER_STRIP, compression="adobe_deflate",
             photometric="minisblack", bigtiff=size[0] * size[1] >= 2**32, metadata=None, software=False,
         )  # fmt: skip
 
@@ -69,7 +69,7 @@ class TifZip(Codec):
                 self._files.seek(start)
                 with archive.open(zipfile.ZipInfo(name, MADE), "w", force_zip64=True) as out:
                     while (left := stop - self._files.tell()) > 0:
-                        out.write(self._files.read(min(left, HELD_BYTES)))
+                        out.write(self._files.read(min(left, FILE_BYTES_IN_MEMORY)))
         self._files.seek(0, io.SEEK_END)
 
     def unanswered(self) -> list[str]:
@@ -83,7 +83,7 @@ class TifZip(Codec):
         for image_id, y, x, part in self._parts(path, sizes):
             if image_id not in labels:
                 size = self.answer_size(*sizes[image_id])
-                large = size[0] * size[1] > HELD_BYTES
+                large = size[0] * size[1] > FILE_BYTES_IN_MEMORY
                 labels[image_id] = (
                     np.memmap(TemporaryFile(), np.uint8, shape=size)  # noqa: SIM115 (lives as long as the map)
                     if large
@@ -99,7 +99,7 @@ class TifZip(Codec):
             pixels[image_id] += int(np.count_nonzero(part >= first))
         sample = Path(self.config.root) / self.config.submission.sample
         if self.config.submission.sample and names_of_files(sample) is not None:
-            check_like_sample(path, sample, [self.fill(image_id) for image_id in sizes])
+            check_like_sample(path, sample, [self.format_id(image_id) for image_id in sizes])
         return pixels
 
     def _values(self, labels: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ class TifZip(Codec):
     ) -> Iterator[tuple[str, int, int, np.ndarray]]:
         """(image id, y, x, label indices (h, w)) of all strips or tiles; `alone`: there must be no other images."""
         self.check_file(path)
-        names = {self.fill(image_id): image_id for image_id in sizes}
+        names = {self.format_id(image_id): image_id for image_id in sizes}
         try:
             with zipfile.ZipFile(path) as archive:
                 here = [name for name in archive.namelist() if not name.endswith("/")]
@@ -166,11 +166,11 @@ def _check_names(path: Path, here: list[str], wanted: list[str], alone: bool) ->
 
 
 def _strips(bands: Iterator[np.ndarray]) -> Iterator[bytes]:
-    """Bands (h, w) of any heights as compressed strips of `STRIP` rows; the last may be shorter."""
+    """Bands (h, w) of any heights as compressed strips of `ROWS_PER_STRIP` rows; the last may be shorter."""
     held: list[np.ndarray] = []
     for band in bands:
-        while sum(map(len, held)) + len(band) >= STRIP:
-            cut = STRIP - sum(map(len, held))
+        while sum(map(len, held)) + len(band) >= ROWS_PER_STRIP:
+            cut = ROWS_PER_STRIP - sum(map(len, held))
             yield zlib.compress(np.concatenate([*held, band[:cut]]))
             held, band = [], band[cut:]
         if len(band):

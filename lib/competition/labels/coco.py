@@ -22,11 +22,11 @@ from lib.tables import IGNORE
 NEEDED = {"images": ["id"], "annotations": ["image_id", "category_id"], "categories": ["id", "name"]}
 CANVAS = 2**26  # pixels of an object painted whole; larger ones are painted on the window alone
 FARTHEST = 1_000_000  # pixels: pycocotools walks along an outline in steps of a fifth of a pixel
-LARGEST = 2**32  # pixels of an image that pycocotools can number
+PYCOCOTOOLS_PIXELS = 2**32  # pixels of an image that pycocotools can number
 
 
 @dataclass(frozen=True)
-class Thing:
+class PaintedObject:
     """An object: its label index, the (y, x, h, w) that it lies in, and its mask (h, w) in any window."""
 
     index: int
@@ -106,7 +106,7 @@ class Coco:
             )
         return indices
 
-    def _thing(self, annotation: dict, height: int, width: int) -> Thing | None:
+    def _thing(self, annotation: dict, height: int, width: int) -> PaintedObject | None:
         """None for what covers no pixel of the image, such as a box or key points alone."""
         index = self.indices[annotation["category_id"]]
         if annotation.get("iscrowd") and self.config.labels.crowd == "ignore":
@@ -124,7 +124,9 @@ class Coco:
             raise UserError(f"{where}: its segmentation is neither polygons nor run-lengths ({error})") from None
 
 
-def label_of_things(path: Path | None, found: list[Thing | None], height: int, width: int, background: bool) -> Label:
+def label_of_things(
+    path: Path | None, found: list[PaintedObject | None], height: int, width: int, background: bool
+) -> Label:
     """The label of an image (height, width) on which later things lie on top.
 
     `found`: the objects of the file `path` (None: there is none), None for one that covers no pixel.
@@ -146,7 +148,7 @@ def label_of_things(path: Path | None, found: list[Thing | None], height: int, w
     return painted_once(read, height, width, unused)
 
 
-def thing_of_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> Thing | None:
+def thing_of_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> PaintedObject | None:
     """What cv2.fillPoly fills at rounded vertices, of each polygon, cut at the image."""
     rings = [np.round(np.asarray(ring, np.float64)).reshape(-1, 2).astype(np.int32) for ring in polygons if ring]
     corners = np.concatenate(rings)
@@ -164,10 +166,10 @@ def thing_of_polygons(index: int, polygons: list[list[float]], size: tuple[int, 
             cv2.fillPoly(canvas, [ring], 1, offset=(-canvas_box[1], -canvas_box[0]))
         return canvas[y - canvas_box[0] :, x - canvas_box[1] :][:h, :w]
 
-    return Thing(index, whole, mask)
+    return PaintedObject(index, whole, mask)
 
 
-def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> Thing | None:
+def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> PaintedObject | None:
     """What pycocotools' annToMask gives for polygons [x, y, x, y, …] in an image of `size` (height, width).
 
     Run-lengths of the whole image are made from the outlines: the memory is that of the outlines, not of the image.
@@ -185,13 +187,13 @@ def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[
     if not np.isfinite(corners).all() or np.abs(corners).max() > FARTHEST:
         raise ValueError(f"corners must be numbers up to {FARTHEST}")
     x, y, height, width = 0, 0, *size
-    if height * width >= LARGEST:
+    if height * width >= PYCOCOTOOLS_PIXELS:
         x, y = np.maximum(np.floor(corners.min(0)).astype(int) - 1, 0).tolist()
         right, bottom = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, size[::-1]).tolist()
         height, width = bottom - y, right - x
         if height <= 0 or width <= 0:
             return None
-        if height * width >= LARGEST:
+        if height * width >= PYCOCOTOOLS_PIXELS:
             raise ValueError("an object is too large for pycocotools; set competition.labels.polygon_fill to fillpoly")
     rings = [(ring - (x, y)).ravel().tolist() for ring in polygons]
     text = tool.merge(tool.frPyObjects(rings, height, width))["counts"].decode()
@@ -199,10 +201,12 @@ def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[
     if thing is None or (x, y) == (0, 0):
         return thing
     top, left, *sides = thing.box
-    return Thing(index, (top + y, left + x, *sides), lambda row, column, *box: thing.mask(row - y, column - x, *box))
+    return PaintedObject(
+        index, (top + y, left + x, *sides), lambda row, column, *box: thing.mask(row - y, column - x, *box)
+    )
 
 
-def _of_counts(index: int, shape: dict, size: tuple[int, int], where: str) -> Thing | None:
+def _of_counts(index: int, shape: dict, size: tuple[int, int], where: str) -> PaintedObject | None:
     """COCO's run-lengths, column by column, compressed or not."""
     counts = shape["counts"]
     counts = coco_rle.counts_of_text(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
@@ -211,12 +215,12 @@ def _of_counts(index: int, shape: dict, size: tuple[int, int], where: str) -> Th
     return _thing_of_runs(index, *coco_rle.runs_of_counts(counts), size)
 
 
-def _thing_of_runs(index: int, starts: np.ndarray, lengths: np.ndarray, size: tuple[int, int]) -> Thing | None:
+def _thing_of_runs(index: int, starts: np.ndarray, lengths: np.ndarray, size: tuple[int, int]) -> PaintedObject | None:
     """An object of runs column by column, from 0."""
     if not len(starts):
         return None
     left, right = int(starts[0] // size[0]), int((starts[-1] + lengths[-1] - 1) // size[0]) + 1
-    return Thing(
+    return PaintedObject(
         index,
         (0, left, size[0], right - left),
         lambda *window: rle.window_of_runs(starts, lengths, size, "column", window),

@@ -15,8 +15,8 @@ from lib.errors import UserError
 from lib.tables import IGNORE
 
 INDICES = 256  # a label index is uint8
-COUNTED = 2**24  # pixels of a label looked at together
-KEPT = 2**25  # pixels of a label that is painted once
+COUNTED_PIXELS = 2**24  # pixels of a label looked at together
+PAINTED_ONCE_PIXELS = 2**25  # pixels of a label that is painted once
 
 
 def index_of(name: str, config: Competition) -> int | None:
@@ -61,7 +61,7 @@ class Label:
         if self._count:
             return self._count(y, x, h, w)
         counts = np.zeros(INDICES, np.int64)
-        step = max(1, COUNTED // w)
+        step = max(1, COUNTED_PIXELS // w)
         for top in range(y, y + h, step):
             band = self.read(top, x, min(step, y + h - top), w)
             # Whole numbers up to 2^24 are exact in the histogram's float32.
@@ -73,7 +73,7 @@ def painted_once(
     read: Callable[[int, int, int, int], np.ndarray], height: int, width: int, unused: dict[Path, int] | None = None
 ) -> Label:
     """The label of `read`, which is called but once where the image is small: its windows come one after another."""
-    if height * width > KEPT:
+    if height * width > PAINTED_ONCE_PIXELS:
         return Label(read, unused=unused)
     indices = read(0, 0, height, width)
     return Label(lambda y, x, h, w: indices[y : y + h, x : x + w], unused=unused)

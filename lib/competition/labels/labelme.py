@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lib.competition.labels.coco import Thing, label_of_things, thing_of_polygons
+from lib.competition.labels.coco import PaintedObject, label_of_things, thing_of_polygons
 from lib.competition.labels.common import Label, WrongSize, index_of
 from lib.competition.labels.mask_images import label_files
 from lib.config.competition import Competition
@@ -37,7 +37,7 @@ Shape = tuple[str, list[list[float]] | Patch]
 CORNERS = 64  # of a circle
 OUTLINES = ("polygon", "rectangle", "rotation")
 AREALESS = ("point", "points", "line", "linestrip")
-KINDS = (*OUTLINES, "circle", "mask", *AREALESS)
+SHAPE_KINDS = (*OUTLINES, "circle", "mask", *AREALESS)
 
 
 @register("labels", "labelme")
@@ -85,7 +85,7 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape], int]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         if "shapes" in content:
             size = content["imageHeight"], content["imageWidth"]
-            strange = {s["shape_type"] for s in content["shapes"] if s.get("shape_type")} - {*KINDS}
+            strange = {s["shape_type"] for s in content["shapes"] if s.get("shape_type")} - {*SHAPE_KINDS}
             if strange:
                 raise UserError(f"{path} has a shape of type {min(strange)!r}, which is not read; make it a polygon")
             shapes = [(s["label"], _form(s, s.get("shape_type") or "polygon")) for s in content["shapes"]]
@@ -113,7 +113,7 @@ def _pairs(corners: list[list[float]]) -> list[list[float]]:
 
 
 def _form(shape: dict, kind: str) -> list[list[float]] | Patch:
-    """Corners, or pixels, of a shape of one of the `KINDS`; no corners for one without area."""
+    """Corners, or pixels, of a shape of one of the `SHAPE_KINDS`; no corners for one without area."""
     points = shape["points"]
     if kind == "mask":
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"]))))
@@ -142,14 +142,14 @@ def _area(what: list[list[float]] | Patch) -> float:
     return float(what.mask.sum() if isinstance(what, Patch) else cv2.contourArea(np.array(what, np.float32)))
 
 
-def _thing(index: int, what: list[list[float]] | Patch, size: tuple[int, int]) -> Thing | None:
+def _thing(index: int, what: list[list[float]] | Patch, size: tuple[int, int]) -> PaintedObject | None:
     """None for what lies outside of the image."""
     if isinstance(what, Patch):
         return _thing_of_patch(index, what, size)
     return thing_of_polygons(index, [np.ravel(what).tolist()], size)
 
 
-def _thing_of_patch(index: int, patch: Patch, size: tuple[int, int]) -> Thing | None:
+def _thing_of_patch(index: int, patch: Patch, size: tuple[int, int]) -> PaintedObject | None:
     """A patch, cut at the image."""
     top, left = max(0, patch.y), max(0, patch.x)
     bottom, right = min(size[0], patch.y + patch.mask.shape[0]), min(size[1], patch.x + patch.mask.shape[1])
@@ -159,4 +159,4 @@ def _thing_of_patch(index: int, patch: Patch, size: tuple[int, int]) -> Thing | 
     def mask(y: int, x: int, h: int, w: int) -> np.ndarray:
         return patch.mask[y - patch.y :, x - patch.x :][:h, :w]
 
-    return Thing(index, (top, left, bottom - top, right - left), mask)
+    return PaintedObject(index, (top, left, bottom - top, right - left), mask)

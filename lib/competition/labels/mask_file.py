@@ -17,7 +17,7 @@ from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
 
 Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
 WHOLE_PIXELS = 2**25  # of a mask that is decoded whole, and kept while it is the last one
-COLOURS = Pixels(range=(0, 255))  # of more than 8 bits
+DEEP_MASK_PIXELS = Pixels(range=(0, 255))  # of more than 8 bits
 
 
 class MaskFile:
@@ -56,7 +56,7 @@ class MaskFile:
         try:
             self._reader = kind(self.path, AS_THEY_ARE if self.coloured else None)
         except UserError:  # colours of more than 8 bits, or broken
-            self._reader = kind(self.path, COLOURS)
+            self._reader = kind(self.path, DEEP_MASK_PIXELS)
         self.height, self.width, self.nodata = self._reader.height, self._reader.width, self._reader.nodata
         self._grey, self._of_palette, self._bits = self._reader.channels < 3, None, False
 

@@ -17,7 +17,7 @@ from lib.organiser_text import same_form, visible_files
 from lib.plugins import register
 from lib.tables import IGNORE, read_csv
 
-BAND = 2**22  # pixels translated at once: codes take four times the memory of indices
+TRANSLATED_PIXELS = 2**22  # pixels translated at once: codes take four times the memory of indices
 
 
 @register("labels", "mask_images")
@@ -84,7 +84,7 @@ class MaskImages:
 
         def read(y: int, x: int, h: int, w: int) -> np.ndarray:
             out = np.empty((h, w), np.uint8)
-            step = max(1, BAND // w)
+            step = max(1, TRANSLATED_PIXELS // w)
             for top in range(0, h, step):
                 box = y + top, x, min(step, h - top), w
                 painted = self.binary or not masks

@@ -9,8 +9,8 @@ import numpy as np
 from lib.errors import UserError
 
 LEAST = 1024  # pixels that are judged together, at least
-SAMPLE = 2**18  # pixels of which different values are counted
-FEW = 32  # values that a mask may have whatever they are
+SAMPLED_PIXELS = 2**18  # pixels of which different values are counted
+FEW_VALUES = 32  # values that a mask may have whatever they are
 NEAR = 0.06  # of the largest value: how far JPEG and soft edges lie from 0 or from it
 
 
@@ -26,9 +26,9 @@ def check_no_picture(path: Path, values: np.ndarray) -> None:
     differs = differs.any(-1) if differs.ndim == 3 else differs
     if differs.mean() <= 0.5:
         return
-    pixels = values.reshape(-1, *values.shape[2:])[:: max(1, values.shape[0] * values.shape[1] // SAMPLE)]
+    pixels = values.reshape(-1, *values.shape[2:])[:: max(1, values.shape[0] * values.shape[1] // SAMPLED_PIXELS)]
     different = len(np.unique(pixels, axis=0)) if pixels.ndim == 2 else len(np.unique(pixels))
-    if different <= FEW:
+    if different <= FEW_VALUES:
         return
     level = pixels.max(-1) if pixels.ndim == 2 else pixels
     top = np.nanmax(level)

@@ -10,13 +10,13 @@ from lib.competition import metrics
 from lib.config.competition import Competition
 
 DRAWS = 500
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 HELD = 2**23  # weights of images that are held at once
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What one side's score has over the other's, and the bounds within which `LEVEL` of the draws lie.
+    """What one side's score has over the other's, and the bounds within which `CONFIDENCE_LEVEL` of the draws lie.
 
     The bounds are NaN where there are fewer than two groups.
     """
@@ -46,5 +46,5 @@ def paired_gain(config: Competition, ours: np.ndarray, theirs: np.ndarray, group
         times = [np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) for _ in draws]
         weights = np.stack(times)[:, group]
         drawn.append(metrics.resampled(config, ours, weights) - metrics.resampled(config, theirs, weights))
-    low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(np.concatenate(drawn), [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return Gain(value, float(low), float(high))

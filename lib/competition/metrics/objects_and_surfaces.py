@@ -17,7 +17,7 @@ from lib.plugins import register
 Object = tuple[int, np.ndarray, np.ndarray]
 """Label index, starts of runs, their lengths."""
 THRESHOLDS = np.arange(0.5, 1.0, 0.05).round(2)
-ROWS = 512  # of a slice looked at together
+SURFACE_ROWS = 512  # of a slice looked at together
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _surface_dice(stack: list[str], open_case: Callable[[str], Case], classes: S
         known = case or before
         if before and case and (before.height, before.width) != (case.height, case.width):
             raise UserError(f"slices of {stack[0]} differ in size; competition.metric surface_dice needs one size")
-        for y in range(0, known.height + 1, ROWS):
+        for y in range(0, known.height + 1, SURFACE_ROWS):
             for i, label in enumerate(classes):
                 truth, guess = (AREAS[_codes(before, case, side, label, y, known)] for side in ("truth", "guess"))
                 area = truth + guess
@@ -152,7 +152,7 @@ def _surface_dice(stack: list[str], open_case: Callable[[str], Case], classes: S
 
 def _codes(before: Case | None, case: Case | None, side: str, label: int, y: int, known: Case) -> np.ndarray:
     """Which voxels of each cube are set, a bit for each, of cubes whose lower row is from `y` on."""
-    stop = min(y + ROWS, known.height + 1)
+    stop = min(y + SURFACE_ROWS, known.height + 1)
     slices = []
     for one in (before, case):
         mask = np.zeros((stop - y + 1, known.width + 2), np.uint8)

@@ -8,15 +8,15 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import ImageReader, check, shown
+from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels
 
 ARRAY_SUFFIXES = (".npy",)
-MANY = 32  # channels that an image hardly has
-FEW = 4  # a first axis of no more is that of channels, where the last one is longer
+MOST_CHANNELS = 32  # channels that an image hardly has
+FIRST_AXIS_CHANNELS = 4  # a first axis of no more is that of channels, where the last one is longer
 
 
 class ArrayReader(ImageReader):
-    """(H, W), (H, W, C), or (C, H, W) of up to `FEW` channels; of bool or any number."""
+    """(H, W), (H, W, C), or (C, H, W) of up to `FIRST_AXIS_CHANNELS` channels; of bool or any number."""
 
     windowed = True
 
@@ -30,17 +30,23 @@ class ArrayReader(ImageReader):
             raise UserError(
                 f"{path} is an array {values.shape} of {values.dtype}; numbers (H, W) or (H, W, C) are needed"
             )
-        if values.ndim == 3 and values.shape[2] > max(MANY, values.shape[0]) and values.shape[0] > FEW:
+        if (
+            values.ndim == 3
+            and values.shape[2] > max(MOST_CHANNELS, values.shape[0])
+            and values.shape[0] > FIRST_AXIS_CHANNELS
+        ):
             raise UserError(f"{path} is an array {values.shape}, whose channels must come last; np.moveaxis does that")
         values = values.view(np.uint8) if values.dtype == bool else values
         values = values[..., None] if values.ndim == 2 else values
-        self._values = np.moveaxis(values, 0, -1) if values.shape[0] <= FEW < values.shape[2] else values
+        self._values = (
+            np.moveaxis(values, 0, -1) if values.shape[0] <= FIRST_AXIS_CHANNELS < values.shape[2] else values
+        )
         self.height, self.width, self.channels = self._values.shape
         self.depth = self._values.dtype.name
-        check(path, self.depth, self.channels, pixels)
+        check_pixels(path, self.depth, self.channels, pixels)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        return shown(np.ascontiguousarray(self._values[y : y + h, x : x + w]), self.pixels)
+        return as_rgb(np.ascontiguousarray(self._values[y : y + h, x : x + w]), self.pixels)
 
     def close(self) -> None:
         """The map is given back with the object."""

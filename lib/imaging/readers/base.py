@@ -130,7 +130,7 @@ class WrongDepth(UserError):
     """A file has fewer bits than those that `pixels.range` was made for."""
 
 
-def check(path: Path, depth: str, channels: int, pixels: Pixels | None) -> None:
+def check_pixels(path: Path, depth: str, channels: int, pixels: Pixels | None) -> None:
     """Raises UserError when an image cannot be shown as `pixels` says. `depth`: as of `ImageReader`."""
     if pixels is None:
         return
@@ -149,7 +149,7 @@ def check(path: Path, depth: str, channels: int, pixels: Pixels | None) -> None:
         )
 
 
-def shown(values: np.ndarray, pixels: Pixels | None, nodata: float | None = None) -> np.ndarray:
+def as_rgb(values: np.ndarray, pixels: Pixels | None, nodata: float | None = None) -> np.ndarray:
     """(…, C) of any type → (…, 3) uint8: grey is repeated, alpha and further channels dropped.
 
     `pixels` None: the values as they are stored, for masks.

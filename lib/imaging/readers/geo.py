@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import ImageReader, check, nodata_of, optional, shown
+from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels, nodata_of, optional
 
 GEO_SUFFIXES = (".jp2", ".vrt", ".img")
 CACHE_BYTES = 64_000_000
@@ -32,7 +32,7 @@ class GeoReader(ImageReader):
         self.height, self.width, self.channels = self._raster.height, self._raster.width, self._raster.count
         self.depth = self._raster.dtypes[0]
         self.nodata = nodata_of(self._raster.nodata, np.dtype(self.depth))
-        check(path, self.depth, self.channels, pixels)
+        check_pixels(path, self.depth, self.channels, pixels)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         window = self._rasterio.windows.Window(x, y, w, h)
@@ -41,7 +41,7 @@ class GeoReader(ImageReader):
                 values = self._raster.read(window=window)
         except self._rasterio.errors.RasterioError as error:
             raise UserError(f"{self.path} is damaged ({error}); replace or remove the file") from None
-        return shown(np.ascontiguousarray(np.moveaxis(values, 0, -1)), self.pixels, self.nodata)
+        return as_rgb(np.ascontiguousarray(np.moveaxis(values, 0, -1)), self.pixels, self.nodata)
 
     def close(self) -> None:
         self._raster.close()

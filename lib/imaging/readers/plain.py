@@ -10,13 +10,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import SIDEWAYS, ImageReader, check, optional, shown
+from lib.imaging.readers.base import SIDEWAYS, ImageReader, as_rgb, check_pixels, optional
 
 Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
 STREAMED = (".png", ".jpg", ".jpeg")
 PLAIN_SUFFIXES = (*STREAMED, ".bmp", ".webp", ".ppm", ".pgm", ".gif")
-WHOLE_BYTES = 64e6  # decoded pixels of an image that is not streamed
-DEEP = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}  # Pillow's modes
+DECODED_BYTES = 64e6  # decoded pixels of an image that is not streamed
+DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}  # Pillow's modes
 
 
 def open_plain(path: Path, pixels: Pixels) -> ImageReader:
@@ -29,13 +29,13 @@ def open_plain(path: Path, pixels: Pixels) -> ImageReader:
             orientation = stated if pixels.exif else 1
             plain = path.suffix.lower() in STREAMED
             scattered = not plain or image.info.get("progressive") or image.info.get("interlace") or orientation != 1
-            deep_colour = image.mode not in DEEP and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
+            deep_colour = image.mode not in DEEP_MODES and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
             bands = len(image.getbands())
-            depth = "uint16" if deep_colour else DEEP.get(image.mode, "uint8")
+            depth = "uint16" if deep_colour else DEEP_MODES.get(image.mode, "uint8")
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path} is no readable image ({error}); replace or remove the file") from None
-    check(path, depth, bands, pixels)
-    large = height * width * bands > WHOLE_BYTES
+    check_pixels(path, depth, bands, pixels)
+    large = height * width * bands > DECODED_BYTES
     kind = StreamReader if deep_colour or (large and not scattered) else WholeReader
     size = (width, height) if orientation in SIDEWAYS else (height, width)
     reader = kind(path, pixels, size, bands)
@@ -68,7 +68,7 @@ class WholeReader(PlainReader):
 
 @lru_cache(maxsize=4)
 def _decoded(path: Path, pixels: Pixels) -> np.ndarray:
-    return shown(decoded(path, pixels.exif), pixels)
+    return as_rgb(decoded(path, pixels.exif), pixels)
 
 
 def decoded(path: Path, exif: bool) -> np.ndarray:
@@ -76,7 +76,7 @@ def decoded(path: Path, exif: bool) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image) if exif and "exif" in image.info else image
-            plain = image if image.mode in (*DEEP, "L", "LA", "RGB", "RGBA") else image.convert("RGB")
+            plain = image if image.mode in (*DEEP_MODES, "L", "LA", "RGB", "RGBA") else image.convert("RGB")
             values = np.asarray(plain)
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path} is damaged ({error}); replace or remove the file") from None
@@ -104,7 +104,7 @@ class StreamReader(PlainReader):
             raise self._damaged(error) from None
         self._dtype = {"uchar": np.uint8, "ushort": np.uint16}[image.format]
         self._top = 0
-        self._rows = shown(np.empty((0, self.width, image.bands), self._dtype), self.pixels)
+        self._rows = as_rgb(np.empty((0, self.width, image.bands), self._dtype), self.pixels)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         if y < self._top:
@@ -124,7 +124,7 @@ class StreamReader(PlainReader):
             data = self._region.fetch(0, start, self.width, stop - start)
         except self._vips.Error as error:
             raise self._damaged(error) from None
-        return shown(np.frombuffer(data, self._dtype).reshape(stop - start, self.width, -1), self.pixels)
+        return as_rgb(np.frombuffer(data, self._dtype).reshape(stop - start, self.width, -1), self.pixels)
 
     def _damaged(self, error: Exception) -> UserError:
         return UserError(f"{self.path} is damaged ({' '.join(str(error).split())}); replace or remove the file")

@@ -8,7 +8,7 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import ImageReader, check, optional, shown
+from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels, optional
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
 
@@ -27,7 +27,7 @@ class SlideReader(ImageReader):
         except openslide.OpenSlideError as error:
             raise UserError(f"{path} is no readable slide ({error}); replace or remove the file") from None
         self.width, self.height = self._slide.level_dimensions[level]
-        check(path, self.depth, self.channels, pixels)
+        check_pixels(path, self.depth, self.channels, pixels)
 
     def overview(self, side: int) -> ImageReader:
         """The coarsest level that is large enough."""
@@ -43,7 +43,7 @@ class SlideReader(ImageReader):
         except self._error as error:
             raise UserError(f"{self.path} is damaged ({error}); replace or remove the file") from None
         colour, alpha = values[..., :3], values[..., 3:]
-        return shown(np.where(alpha > 0, colour, np.uint8(255)), self.pixels)
+        return as_rgb(np.where(alpha > 0, colour, np.uint8(255)), self.pixels)
 
     def close(self) -> None:
         self._slide.close()

@@ -14,7 +14,7 @@ import tifffile
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.base import ImageReader, check, nodata_of, shown
+from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels, nodata_of
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 NODATA = 42113  # a tag of GDAL
@@ -84,7 +84,7 @@ class TiffReader(SegmentReader):
         self.depth = "uint8" if coloured else page.dtype.name
         first = self._levels[0].keyframe.tags
         self.nodata = None if coloured else nodata_of(first.valueof(NODATA, ""), page.dtype)
-        check(path, self.depth, self.channels, pixels)
+        check_pixels(path, self.depth, self.channels, pixels)
         end = max(o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True))
         if end > path.stat().st_size:
             raise UserError(
@@ -132,7 +132,7 @@ class TiffReader(SegmentReader):
             values = self._palette[values[..., 0]]
         elif self._page.photometric == WHITE_IS_ZERO and values.dtype.kind in "bu":
             values = values ^ values.dtype.type(2**self._page.bitspersample - 1)
-        return shown(values, self.pixels, self.nodata)
+        return as_rgb(values, self.pixels, self.nodata)
 
     def _stored(self, offset: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """(h, w, samples) of an uncompressed segment at a file's offset; black where the file leaves it out."""
@@ -214,7 +214,7 @@ class ReducedReader(SegmentReader):
         decoded = cv2.imdecode(np.frombuffer(stream, np.uint8), self._flag)
         if decoded is None:
             raise UserError(f"{self.path} is damaged at segment {index}; replace it")
-        return shown(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)[y0:y1, x0:x1], self._full.pixels)
+        return as_rgb(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)[y0:y1, x0:x1], self._full.pixels)
 
     def close(self) -> None:
         self._full.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.propose.folder import Folder, read_json
+from lib.propose.folder import Folder, read_organiser_json
 
 NO_CLASS = ("background", "unlabeled", "unlabelled", "void", "ignore", "other", "none", "unknown", "_background_")
 INDEX = ("index", "id", "value", "class_id", "label_id", "label", "pixel_value", "trainid")
@@ -18,7 +18,7 @@ def names_of_values(folder: Folder, largest: int) -> dict[int, str] | None:
     tables = [_rows(table) for table in folder.tables.values() if len(table) <= 256]
     for rows in [
         *tables,
-        *(_entries(read_json(folder.root / name)) for name in _small(folder, ".json")),
+        *(_entries(read_organiser_json(folder.root / name)) for name in _small(folder, ".json")),
         *_lists(folder),
     ]:
         names = {row["index"]: row["name"] for row in rows if row.get("index") is not None}
@@ -35,7 +35,7 @@ def palette_of(folder: Folder) -> tuple[str, Colours, bool] | None:
             plain = {"name", "r", "g", "b"} <= set(table.columns)
             return name, {row["name"]: row["color"] for row in rows}, plain
     for name in _small(folder, ".json"):
-        rows = _entries(read_json(folder.root / name))
+        rows = _entries(read_organiser_json(folder.root / name))
         if rows and all(row.get("color") for row in rows):
             return name, {row["name"]: row["color"] for row in rows}, False
     return None

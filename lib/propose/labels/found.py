@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lib.propose.found import Choice, Notes, some
+from lib.propose.found import Notes, OptionChoice, some
 
 
 @dataclass(frozen=True)
-class Labels:
+class FoundLabels:
     """`choices`: of `competition.labels`, and of `competition` what comes with it; `ids` of the labeled images.
 
     `files`: masks. `whole`: whether each file is all of an image's label, so that an image without one is unlabeled.
@@ -16,7 +16,7 @@ class Labels:
     """
 
     kind: str
-    choices: list[Choice]
+    choices: list[OptionChoice]
     ids: set[str]
     classes: list[str]
     background: bool = True
@@ -29,10 +29,10 @@ class Labels:
     """Options of `competition.submission` for answers in the form of the labels, as far as these tell."""
 
 
-def surplus(strangers: list[str], notes: Notes) -> list[Choice]:
+def surplus(strangers: list[str], notes: Notes) -> list[OptionChoice]:
     """The choice for labels whose images are not in the folder."""
     if not strangers:
         return []
     what = f"{len(strangers)} labels have no image here ({some(strangers, 2)})"
     notes.found.append(f"{what}; they are left out")
-    return [Choice("competition.labels.surplus", "skip", what)]
+    return [OptionChoice("competition.labels.surplus", "skip", what)]

@@ -9,13 +9,13 @@ from lib.competition.labels.template import written_id
 from lib.config.reserved import meaning_of
 from lib.errors import UserError
 from lib.propose.folder import Folder
-from lib.propose.found import Choice, Notes, some
+from lib.propose.found import Notes, OptionChoice, some
 from lib.propose.labels.classes import NO_CLASS
-from lib.propose.labels.found import Labels
+from lib.propose.labels.found import FoundLabels
 from lib.propose.names import form_of
 
 
-def from_coco(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
+def from_coco(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | None:
     """The COCO JSON that labels the most images."""
     known, fitting = set(folder.images()), {}
     for name, content in folder.cocos.items():
@@ -47,7 +47,7 @@ def _listed(name: str, content: dict, folder: Folder, notes: Notes) -> set[str]:
         return set()
 
 
-def _of_coco(name: str, content: dict, listed: set[str], notes: Notes) -> Labels:
+def _of_coco(name: str, content: dict, listed: set[str], notes: Notes) -> FoundLabels:
     used = {annotation["category_id"] for annotation in content["annotations"]}
     classes = [str(c["name"]) for c in sorted(content["categories"], key=lambda c: c["id"]) if c["id"] in used]
     idle = [str(c["name"]) for c in content["categories"] if c["id"] not in used]
@@ -56,18 +56,18 @@ def _of_coco(name: str, content: dict, listed: set[str], notes: Notes) -> Labels
     start = "competition.labels."
     classes, other = _no_classes(classes, notes)
     choices = [
-        Choice(start + "format", "coco"),
-        Choice(start + "path", name),
-        Choice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
+        OptionChoice(start + "format", "coco"),
+        OptionChoice(start + "path", name),
+        OptionChoice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
         *other,
     ]
     notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
     if any(annotation.get("iscrowd") for annotation in content["annotations"]):
-        choices.append(Choice(start + "crowd", "ignore", "there are crowds: not scored here"))
-    return Labels(f"COCO JSON {name}, {len(content['annotations'])} objects", choices, listed, classes)
+        choices.append(OptionChoice(start + "crowd", "ignore", "there are crowds: not scored here"))
+    return FoundLabels(f"COCO JSON {name}, {len(content['annotations'])} objects", choices, listed, classes)
 
 
-def _no_classes(names: list[str], notes: Notes) -> tuple[list[str], list[Choice]]:
+def _no_classes(names: list[str], notes: Notes) -> tuple[list[str], list[OptionChoice]]:
     """(the names that are classes, what `labels.other` says of those that mean that there is none)."""
     none = [name for name in names if meaning_of(name) or name.strip("_").lower() in NO_CLASS]
     told = [name for name in none if meaning_of(name)]  # readers know these words by themselves
@@ -80,10 +80,10 @@ def _no_classes(names: list[str], notes: Notes) -> tuple[list[str], list[Choice]
     notes.unsure.append(
         f"what {some(others)} means: no class here, its pixels are not scored (competition.labels.other)"
     )
-    return classes, [Choice("competition.labels.other", "ignore", f"{some(others)} is no class")]
+    return classes, [OptionChoice("competition.labels.other", "ignore", f"{some(others)} is no class")]
 
 
-def from_labelme(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
+def from_labelme(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | None:
     """A JSON of polygons per image."""
     names = [name for name in folder.texts if name.lower().endswith(".json")]
     shown = {name: shapes for name in names if (shapes := _shapes(folder.root / name)) is not None}
@@ -97,13 +97,13 @@ def from_labelme(folder: Folder, asked: set[str], notes: Notes) -> Labels | None
     classes, other = _no_classes(classes, notes)
     notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
     choices = [
-        Choice(start + "format", "labelme"),
-        Choice(start + "path", base or "."),
-        Choice(start + "suffix", suffix) if simple else Choice(start + "files", form.template),
-        Choice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
+        OptionChoice(start + "format", "labelme"),
+        OptionChoice(start + "path", base or "."),
+        OptionChoice(start + "suffix", suffix) if simple else OptionChoice(start + "files", form.template),
+        OptionChoice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
         *other,
     ]
-    return Labels(f"polygons {base}/{form.template}", choices, form.ids, classes, whole=True)
+    return FoundLabels(f"polygons {base}/{form.template}", choices, form.ids, classes, whole=True)
 
 
 def _shapes(path: Path) -> list | None:

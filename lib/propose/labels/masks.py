@@ -12,18 +12,18 @@ from lib.competition.labels.mask_file import MaskFile
 from lib.competition.labels.template import Names
 from lib.errors import UserError
 from lib.imaging.reader import open_image
-from lib.propose.folder import VALUES, Folder, soft_level, values_of
-from lib.propose.found import Choice, Notes, evenly, some
+from lib.propose.folder import MASK_VALUES, Folder, soft_level, values_of
+from lib.propose.found import Notes, OptionChoice, evenly, some
 from lib.propose.labels.classes import NO_CLASS, names_of_values, palette_of
-from lib.propose.labels.found import Labels, surplus
+from lib.propose.labels.found import FoundLabels, surplus
 from lib.propose.names import Form, form_of, form_of_most
 from lib.propose.pixels.depth import middle
 
 BLANK, CLEAR = 0.98, 0.02  # share of blank image pixels where a mask says no data, and at most elsewhere
 BLANK_LOOKED, SIDE = 12, 1024  # masks, and pixels of a side of each, that are compared with their images
 BLANK_LEVELS = 8  # that a blank pixel may be away from black or white, as JPEG makes it
-LOOKED = 100  # masks
-COLOURS = 32  # more are no classes
+OPENED_MASKS = 100  # masks
+MOST_COLOURS = 32  # more are no classes
 BY_CLASS, OTHERWISE = r"label|class|semantic|index|mask", r"instance|object|colou?r|panoptic|preview|vis"
 
 
@@ -34,27 +34,27 @@ class Masks:
     folder: Folder
     names: list[str]
     kind: str
-    choices: list[Choice]
+    choices: list[OptionChoice]
     ids: set[str]
 
     def values(self, coloured: bool = False) -> np.ndarray:
         """Different values, or colours, of some masks, rising."""
-        some_of = evenly(self.names, LOOKED)
+        some_of = evenly(self.names, OPENED_MASKS)
         found = np.unique(np.concatenate([values_of(self.folder.root / name, coloured) for name in some_of]))
         return found[found >= 0].astype(np.int64)  # -1 and NaN: see `_with_unknown`
 
     def check_alike(self) -> None:
         """Raises UserError, naming the file, where one or few of the masks hold far more values than the others."""
-        counts = {name: len(values_of(self.folder.root / name, True)) for name in evenly(self.names, LOOKED)}
+        counts = {name: len(values_of(self.folder.root / name, True)) for name in evenly(self.names, OPENED_MASKS)}
         usual = sorted(counts.values())[len(counts) // 2]
-        odd = [name for name, count in counts.items() if count > max(VALUES, 4 * usual)]
-        if odd and usual <= VALUES:
+        odd = [name for name, count in counts.items() if count > max(MASK_VALUES, 4 * usual)]
+        if odd and usual <= MASK_VALUES:
             raise UserError(
                 f"{self.folder.root / odd[0]} holds {counts[odd[0]]} different values or colours, where most masks "
                 f"hold {usual} ({len(odd)} such files); replace it by a mask, or remove it with its image"
             )
 
-    def answer(self, template: str, labels: Labels) -> dict[str, object]:
+    def answer(self, template: str, labels: FoundLabels) -> dict[str, object]:
         """Options of answers that are files such as these masks; none where such cannot be written."""
         suffix = PurePosixPath(template).suffix.lower()
         codec = {".tif": "tif", ".tiff": "tif", ".png": "png"}.get(suffix)
@@ -75,12 +75,16 @@ class Masks:
         names = Names(form.template, form.classes, form.ids)
         return {name: images[names.read(one)[0]] for name, one in zip(self.names, below, strict=True)}
 
-    def labels(self, what: str, choices: list[Choice], classes: list[str], background: bool = True) -> Labels:
+    def labels(
+        self, what: str, choices: list[OptionChoice], classes: list[str], background: bool = True
+    ) -> FoundLabels:
         files = frozenset(self.names)
-        return Labels(self.kind + what, [*self.choices, *choices], self.ids, classes, background, files, whole=True)
+        return FoundLabels(
+            self.kind + what, [*self.choices, *choices], self.ids, classes, background, files, whole=True
+        )
 
 
-def from_masks(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
+def from_masks(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | None:
     if not folder.masks:
         return None
     names, form, strangers = _of_one_kind(folder, notes)
@@ -91,20 +95,24 @@ def from_masks(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
         )
         return None
     start, (base, _) = "competition.labels.", folder.where(names)
-    place = [Choice(start + "format", "mask_images"), Choice(start + "path", base or "."), *surplus(strangers, notes)]
+    place = [
+        OptionChoice(start + "format", "mask_images"),
+        OptionChoice(start + "path", base or "."),
+        *surplus(strangers, notes),
+    ]
     blurred = PurePosixPath(names[0]).suffix.lower() in (".jpg", ".jpeg") or any(
         soft_level(folder.root / name) for name in evenly(names, 5)
     )
-    threshold = [Choice(start + "threshold", 127, "edges are grey between 0 and 255")] if blurred else []
+    threshold = [OptionChoice(start + "threshold", 127, "edges are grey between 0 and 255")] if blurred else []
     suffix, where = form.template.removeprefix("{id}"), f"{base}/{form.template}".removeprefix("/")
     if form.classes or not form.alone:
-        by_file = Choice(start + "files", form.template, "by class" if form.classes else "one mask per object")
+        by_file = OptionChoice(start + "files", form.template, "by class" if form.classes else "one mask per object")
         choices, painted = [*place, by_file, *threshold], bool(form.classes)
         kind, classes = f"masks {where}", form.classes or ["object"]
         rows = "class" if painted else "object"
-        return Labels(kind, choices, form.ids, classes, files=frozenset(names), painted=painted, rows=rows)
+        return FoundLabels(kind, choices, form.ids, classes, files=frozenset(names), painted=painted, rows=rows)
     simple = form.template.startswith("{id}") and not set(suffix) & set("/*{")
-    found = Choice(start + "suffix", suffix) if simple else Choice(start + "files", form.template)
+    found = OptionChoice(start + "suffix", suffix) if simple else OptionChoice(start + "files", form.template)
     masks = Masks(folder, names, f"masks {where}", [*place, found], form.ids)
     if blurred:
         return masks.labels(" with grey edges", threshold, ["object"])
@@ -113,15 +121,15 @@ def from_masks(folder: Folder, asked: set[str], notes: Notes) -> Labels | None:
     return labels and replace(labels, answer=masks.answer(form.template, labels))
 
 
-def _with_unknown(masks: Masks, labels: Labels | None, notes: Notes) -> Labels | None:
+def _with_unknown(masks: Masks, labels: FoundLabels | None, notes: Notes) -> FoundLabels | None:
     """The labels; negative values and NaN in masks stand for pixels that nobody knows, which are ignored."""
-    unknown = any((~(values_of(masks.folder.root / name) >= 0)).any() for name in evenly(masks.names, LOOKED))
+    unknown = any((~(values_of(masks.folder.root / name) >= 0)).any() for name in evenly(masks.names, OPENED_MASKS))
     if not labels or not unknown:
         return labels
     notes.unsure.append("what negative values or NaN in the masks mean: their pixels are not scored (labels.other)")
     if any(choice.key.endswith(".other") for choice in labels.choices):
         return labels
-    ignore = Choice("competition.labels.other", "ignore", "negative values or NaN in masks")
+    ignore = OptionChoice("competition.labels.other", "ignore", "negative values or NaN in masks")
     return replace(labels, choices=[*labels.choices, ignore])
 
 
@@ -168,7 +176,7 @@ def _several_values(folder: Folder, names: list[str]) -> bool:
     return bool(values) and not jpeg and len(np.unique(np.concatenate(values))) > 2
 
 
-def _by_values(masks: Masks, notes: Notes) -> Labels | None:
+def _by_values(masks: Masks, notes: Notes) -> FoundLabels | None:
     """Object against the rest, class indices, grey levels, or colours."""
     start, values = "competition.labels.", masks.values()
     if values[-1] > 255 and values[-1] < 2**16 + 2**8:  # deep grey
@@ -179,18 +187,18 @@ def _by_values(masks: Masks, notes: Notes) -> Labels | None:
     if values[-1] > 255:
         return _coloured(masks, masks.values(coloured=True), notes)
     if len(values[values > 0]) == 1:
-        above = Choice(start + "threshold", 0, f"values 0 and {values[-1]}")
+        above = OptionChoice(start + "threshold", 0, f"values 0 and {values[-1]}")
         return masks.labels(" (object against the rest)", [above], ["object"])
     names = names_of_values(masks.folder, int(max(values[values < 255])))
-    if names is None and max(values[values < 255]) >= 2 * len(values) and len(values) <= COLOURS:
+    if names is None and max(values[values < 255]) >= 2 * len(values) and len(values) <= MOST_COLOURS:
         what = f" of grey levels {some([str(v) for v in values.tolist()], 20)}"
         return _named_by_value(masks, what, values, notes)
     return _indexed(masks, values, names, notes)
 
 
-def _coloured(masks: Masks, values: np.ndarray, notes: Notes) -> Labels | None:
+def _coloured(masks: Masks, values: np.ndarray, notes: Notes) -> FoundLabels | None:
     found = palette_of(masks.folder)
-    if not found and len(values) > COLOURS:
+    if not found and len(values) > MOST_COLOURS:
         notes.unsure.append(
             f"which of {len(values)} colours of the masks are classes: no CSV has columns name,r,g,b, no JSON colours"
         )
@@ -202,17 +210,19 @@ def _coloured(masks: Masks, values: np.ndarray, notes: Notes) -> Labels | None:
     codes = {r << 16 | g << 8 | b for r, g, b in palette.values()}
     background = "background" in palette
     strange = [str(_rgb(v)) for v in values.tolist() if v not in codes]
-    choices = [Choice("competition.labels.palette", where if table else palette, "" if table else f"as {where} says")]
+    choices = [
+        OptionChoice("competition.labels.palette", where if table else palette, "" if table else f"as {where} says")
+    ]
     if strange or len(classes) + background < len(palette):
         why = f"colours of no class: {some(strange)}" if strange else "some colours are of no class"
-        choices.append(Choice("competition.labels.other", "ignore", why))
+        choices.append(OptionChoice("competition.labels.other", "ignore", why))
         notes.found.append(f"{why}; their pixels are ignored")
     if not background:
         notes.unsure.append("whether pixels may belong to no class: the palette names no background, so they may not")
     return masks.labels(f" in the colours of {where}", choices, classes, background)
 
 
-def _named_by_value(masks: Masks, what: str, values: np.ndarray, notes: Notes) -> Labels:
+def _named_by_value(masks: Masks, what: str, values: np.ndarray, notes: Notes) -> FoundLabels:
     """0, or black, is background, the others are classes; who knows their names puts them in."""
     grey = values[-1] <= 255
     names = {
@@ -224,7 +234,7 @@ def _named_by_value(masks: Masks, what: str, values: np.ndarray, notes: Notes) -
         f"what the {'values' if grey else 'colours'} of the masks mean ({some(classes, 12)}): rename them in classes "
         "and palette"
     )
-    palette = Choice("competition.labels.palette", names, "as found: give them their names, here and above")
+    palette = OptionChoice("competition.labels.palette", names, "as found: give them their names, here and above")
     return masks.labels(what, [palette], classes, "background" in names)
 
 
@@ -232,7 +242,7 @@ def _rgb(code: int) -> list[int]:
     return [code >> 16, code >> 8 & 255, code & 255]
 
 
-def _indexed(masks: Masks, values: np.ndarray, names: dict[int, str] | None, notes: Notes) -> Labels:
+def _indexed(masks: Masks, values: np.ndarray, names: dict[int, str] | None, notes: Notes) -> FoundLabels:
     here, start = [v for v in values.tolist() if v < 255 or (names and v in names)], "competition.labels."
     if names is None:
         names = {i: f"class{i}" for i in range(1, max(here) + 1)}
@@ -243,8 +253,8 @@ def _indexed(masks: Masks, values: np.ndarray, names: dict[int, str] | None, not
             notes.unsure.append("whether 0 is a class of background all the same: set background to true then")
             palette = {name: i for i, name in names.items() if i in here}
             choices = [
-                Choice(start + "palette", palette, "values in the masks"),
-                Choice(start + "other", "ignore", "0: no data"),
+                OptionChoice(start + "palette", palette, "values in the masks"),
+                OptionChoice(start + "other", "ignore", "0: no data"),
             ]
             what = f" of class indices {some([str(v) for v in values.tolist()], 20)}"
             return masks.labels(what, choices, list(palette), background=False)
@@ -255,14 +265,14 @@ def _indexed(masks: Masks, values: np.ndarray, names: dict[int, str] | None, not
     choices = []
     if list(classes) != list(range(int(background), len(classes) + background)):
         palette = ({"background": 0} if background else {}) | {name: i for i, name in classes.items()}
-        choices.append(Choice("competition.labels.palette", palette, "values in the masks"))
+        choices.append(OptionChoice("competition.labels.palette", palette, "values in the masks"))
     if absent:
         notes.unsure.append(
             f"whether {some([names[i] for i in absent])} ({some([str(i) for i in absent])}) occur: not in the "
-            f"{min(len(masks.names), LOOKED)} masks that were looked at, so they are left out"
+            f"{min(len(masks.names), OPENED_MASKS)} masks that were looked at, so they are left out"
         )
     if other := [str(v) for v in values.tolist() if v not in classes and (v or not background)]:
-        choices.append(Choice("competition.labels.other", "ignore", f"{some(other)} of no class"))
+        choices.append(OptionChoice("competition.labels.other", "ignore", f"{some(other)} of no class"))
     what = f" of class indices {some([str(v) for v in values.tolist()], 20)}"
     return masks.labels(what, choices, list(classes.values()), background)
 

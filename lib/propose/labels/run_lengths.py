@@ -15,11 +15,11 @@ from lib.config.competition import Pixels
 from lib.data.preprocess.tile_labels import label_shares
 from lib.errors import UserError
 from lib.imaging.reader import open_image
-from lib.propose.found import Choice, Notes, choice_if, evenly
+from lib.propose.found import Notes, OptionChoice, choice_if, evenly
 
-LOOKED = 12  # images
+COMPARED_IMAGES = 12  # images
 ALIKE = 0.8  # intersection over union from which masks confirm how runs are read
-SIDE = 1024  # of the pictures that outlines are compared with
+OUTLINE_SIDE = 1024  # of the pictures that outlines are compared with
 
 
 def read_layout(
@@ -27,12 +27,12 @@ def read_layout(
     pixels: Pixels,
     notes: Notes,
     mask_of: Callable[[Path], np.ndarray | None] | None = None,
-) -> list[Choice]:
+) -> list[OptionChoice]:
     """Options of `competition.labels` from (picture, run-lengths) of many images.
 
     `mask_of`: gives the mask (H, W) of a picture that has one; masks decide, the runs and images alone otherwise.
     """
-    looked = [(path, np.array(text.split(), np.int64)) for path, text in evenly(texts, LOOKED)]
+    looked = [(path, np.array(text.split(), np.int64)) for path, text in evenly(texts, COMPARED_IMAGES)]
     sizes = {path: _size(path, pixels) for path, _ in looked}
     if confirmed := mask_of and _as_masks(looked, mask_of):
         return _layout(*confirmed, ("as the masks show",) * 3)
@@ -52,12 +52,12 @@ def read_layout(
     return _layout(order, base, relative, (how, told_by, "starts do not rise"))
 
 
-def _layout(order: str, base: int, relative: bool, why: tuple[str, str, str]) -> list[Choice]:
+def _layout(order: str, base: int, relative: bool, why: tuple[str, str, str]) -> list[OptionChoice]:
     start = "competition.labels."
     return [
         *choice_if(relative, start + "relative", True, why[2]),
-        Choice(start + "order", order, why[0]),
-        Choice(start + "base", base, why[1]),
+        OptionChoice(start + "order", order, why[0]),
+        OptionChoice(start + "base", base, why[1]),
     ]
 
 
@@ -167,7 +167,7 @@ def _outline_contrast(
         except UserError:
             continue
         with open_image(path, pixels) as reader:
-            picture = cv2.cvtColor(reader.thumbnail(SIDE), cv2.COLOR_RGB2GRAY).astype(np.float32)
+            picture = cv2.cvtColor(reader.thumbnail(OUTLINE_SIDE), cv2.COLOR_RGB2GRAY).astype(np.float32)
         label = label_of_runs([(1, starts, lengths)], *size, order, background=True)
         mask = label_shares(label, (0, 0, *size), picture.shape, 2)[1]
         edges = np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1))

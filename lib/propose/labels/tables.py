@@ -12,16 +12,16 @@ import pandas as pd
 from lib.competition.labels.mask_file import MaskFile
 from lib.competition.labels.template import Names
 from lib.propose.folder import Folder
-from lib.propose.found import Choice, Notes
-from lib.propose.labels.found import Labels, surplus
+from lib.propose.found import Notes, OptionChoice
+from lib.propose.labels.found import FoundLabels, surplus
 from lib.propose.labels.run_lengths import read_layout
 from lib.propose.names import Form, form_of, form_of_most
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*\s*")
-LARGEST = 2**25  # pixels of a mask that run-lengths are compared with
+LARGEST_MASK = 2**25  # pixels of a mask that run-lengths are compared with
 
 
-def from_tables(folder: Folder, asked: set[str], notes: Notes, masks: Labels | None = None) -> Labels | None:
+def from_tables(folder: Folder, asked: set[str], notes: Notes, masks: FoundLabels | None = None) -> FoundLabels | None:
     """Run-lengths of the table that names the most images. `masks`: labels of the same images that confirm them."""
     known, fitting = folder.known(), []
     for name, table in folder.tables.items():
@@ -54,24 +54,33 @@ def _holds_runs(cells: pd.Series) -> bool:
 
 
 def _of_table(
-    folder: Folder, name: str, columns: tuple[str, str], form: Form, notes: Notes, more: tuple[list[str], Labels | None]
-) -> Labels:
+    folder: Folder,
+    name: str,
+    columns: tuple[str, str],
+    form: Form,
+    notes: Notes,
+    more: tuple[list[str], FoundLabels | None],
+) -> FoundLabels:
     """`columns`: of ids and of run-lengths. `more`: cells that name no image, and masks that confirm the runs."""
     start, (column, runs), (strangers, masks) = "competition.labels.", columns, more
     table = folder.tables[name]
     table = table[~table[column].isin(strangers)]
-    choices = [Choice(start + "format", "rle_csv"), Choice(start + "path", name), Choice(start + "id_column", column)]
+    choices = [
+        OptionChoice(start + "format", "rle_csv"),
+        OptionChoice(start + "path", name),
+        OptionChoice(start + "id_column", column),
+    ]
     choices += surplus(strangers, notes)
     if form.template != "{id}":
-        choices.append(Choice(start + "id_template", form.template))
-    choices.append(Choice(start + "rle_column", runs))
+        choices.append(OptionChoice(start + "id_template", form.template))
+    choices.append(OptionChoice(start + "rle_column", runs))
     classes, twice = form.classes, table[column].duplicated().any()
     if not classes and twice:
         others = [c for c in table.columns if c not in (column, runs) and 2 <= table[c].nunique() <= 64]
         keyed = [c for c in others if not table.duplicated([column, c]).any()]
         if keyed:
             classes = sorted(table[keyed[0]].unique())
-            choices.append(Choice(start + "class_column", keyed[0]))
+            choices.append(OptionChoice(start + "class_column", keyed[0]))
     rows = "class" if classes else "object" if twice else "image"
     notes.found.append(f"{name}: one row per {'image and class' if rows == 'class' else rows}")
     names, images = Names(form.template, form.classes, form.ids), folder.images()
@@ -85,10 +94,10 @@ def _of_table(
     answer = {"codec": "rle", "relative": False} | {key: chosen[key] for key in keys if key in chosen}
     answer |= {"relative": True} if chosen.get("relative") else {}
     kind, names = f"run-lengths in {name}", classes or ["object"]
-    return Labels(kind, choices, form.ids, names, painted=bool(classes), rows=rows, answer=answer)
+    return FoundLabels(kind, choices, form.ids, names, painted=bool(classes), rows=rows, answer=answer)
 
 
-def masks_of(folder: Folder, masks: Labels) -> Callable[[Path], np.ndarray | None]:
+def masks_of(folder: Folder, masks: FoundLabels) -> Callable[[Path], np.ndarray | None]:
     """A function from a picture to its mask, where it has one file of it: (H, W) bool."""
     form = form_of(folder.where(sorted(masks.files))[1], folder.known(), files=True)
     if form is None or form.classes or not form.alone:
@@ -103,7 +112,7 @@ def masks_of(folder: Folder, masks: Labels) -> Callable[[Path], np.ndarray | Non
         if path is None:
             return None
         file = MaskFile(path, coloured=False)
-        if file.height * file.width > LARGEST:
+        if file.height * file.width > LARGEST_MASK:
             return None
         values = file.read(0, 0, file.height, file.width)
         return (values if values.ndim == 2 else values.max(axis=-1)) > 0

@@ -13,20 +13,20 @@ from lib.config.competition import Competition as Settings
 from lib.config.competition import Pixels
 from lib.imaging.reader import AS_THEY_ARE, open_image
 from lib.propose.folder import Folder
-from lib.propose.found import Choice, Notes, choice_if, evenly
+from lib.propose.found import Notes, OptionChoice, choice_if, evenly
 from lib.propose.pixels.depth import EVERYTHING, TAIL, has_8_bits, middle, shown_range, span
 from lib.propose.write import text_of
 from lib.tables import IGNORE
 
-LOOKED, RANGED = 12, 4  # images whose labels are compared, and whose values tell a channel's range
+COMPARED_LABELS, RANGED = 12, 4  # images whose labels are compared, and whose values tell a channel's range
 PIXELS = 1000  # of an image, as many of object and of the rest
-MOST = 128  # channels that are compared
+MOST_CHANNELS_COMPARED = 128  # channels that are compared
 NARROW = 1 / 8  # share of the common range that a channel must fill, or it would be seen in a few levels
-Channel = tuple[str, int]
+ChannelChoice = tuple[str, int]
 """How the name of the file ends ("" where there is one file), and the channel in it."""
 
 
-def shown(folder: Folder, channels: int) -> list[Choice]:
+def band_choices(folder: Folder, channels: int) -> list[OptionChoice]:
     """Choices of how pixels are shown; the first three channels where there are many."""
     pixels = folder.pixels
     bands = list(pixels.bands) or [0, 1, 2] * (channels > 4 and not pixels.files)
@@ -38,8 +38,8 @@ def shown(folder: Folder, channels: int) -> list[Choice]:
 
 
 def with_best(
-    folder: Folder, channels: int, competition: list[Choice], pixels: list[Choice], notes: Notes
-) -> list[Choice]:
+    folder: Folder, channels: int, competition: list[OptionChoice], pixels: list[OptionChoice], notes: Notes
+) -> list[OptionChoice]:
     """The choices with the three channels that tell labels best, where there are more; notes say what is shown.
 
     `channels`: of an image, or of one file. `pixels`: the choices of how pixels are shown until now.
@@ -79,16 +79,20 @@ def channels_of(path: Path) -> int:
 
 
 def _replaced(
-    folder: Folder, channels: int, competition: list[Choice], pixels: list[Choice], found: tuple[Settings, Pixels]
-) -> list[Choice]:
+    folder: Folder,
+    channels: int,
+    competition: list[OptionChoice],
+    pixels: list[OptionChoice],
+    found: tuple[Settings, Pixels],
+) -> list[OptionChoice]:
     """The choices with other channels; globs and ids name the file of the first one."""
     settings, best = found
     paths = [_path(image.path, settings, best.files[0] if best.files else "") for image in _images(settings)]
-    black_white = shown_range(evenly(paths, LOOKED), best) if settings.pixels.range else ()
+    black_white = shown_range(evenly(paths, COMPARED_LABELS), best) if settings.pixels.range else ()
     folder.pixels, before = best.model_copy(update={"range": black_white}), settings.pixels.files[:1]
     kept = [choice for choice in competition if choice not in pixels]
     place = min((competition.index(one) for one in pixels), default=len(kept))
-    kept[place:place] = shown(folder, channels)
+    kept[place:place] = band_choices(folder, channels)
     if not before:
         return kept
     named = ("train_images", "test_images", "unlabeled_images", "image_ids")
@@ -107,10 +111,10 @@ def best_channels(settings: Settings, endings: list[str], channels: int) -> Pixe
 
     `endings`: of the names of all files of an image, where channels have files of their own. `channels`: of each file.
     """
-    candidates: list[Channel] = [(ending, i) for i in range(channels) for ending in endings or [""]]
-    if not 3 < len(candidates) <= MOST or not settings.background:
+    candidates: list[ChannelChoice] = [(ending, i) for i in range(channels) for ending in endings or [""]]
+    if not 3 < len(candidates) <= MOST_CHANNELS_COMPARED or not settings.background:
         return None
-    looked = evenly(_images(settings), LOOKED)
+    looked = evenly(_images(settings), COMPARED_LABELS)
     spans = {one: _span([image.path for image in evenly(looked, RANGED)], settings, one) for one in candidates}
     values, target = _sampled(settings, looked, spans)
     if not 0 < target.mean() < 1:
@@ -123,7 +127,7 @@ def best_channels(settings: Settings, endings: list[str], channels: int) -> Pixe
     return Pixels(files=tuple(ending for ending, _ in picked) if endings else (), bands=bands)
 
 
-def _one(settings: Settings, channel: Channel) -> tuple[Pixels, str]:
+def _one(settings: Settings, channel: ChannelChoice) -> tuple[Pixels, str]:
     """(pixels that show a channel three times, how the name of its file ends)."""
     ending, index = channel
     files = (ending,) * 3 if ending else ()
@@ -136,14 +140,14 @@ def _path(path: Path, settings: Settings, ending: str) -> Path:
     return path.with_name(path.stem.removesuffix(first) + ending + path.suffix) if ending else path
 
 
-def _span(paths: list[Path], settings: Settings, channel: Channel) -> tuple[float, float]:
+def _span(paths: list[Path], settings: Settings, channel: ChannelChoice) -> tuple[float, float]:
     pixels, ending = _one(settings, channel)
     pairs = [span(_path(path, settings, ending), pixels, TAIL) for path in paths]
     return min(low for low, _ in pairs), max(high for _, high in pairs)
 
 
 def _sampled(
-    settings: Settings, images: list[ImageInfo], spans: dict[Channel, tuple[float, float]]
+    settings: Settings, images: list[ImageInfo], spans: dict[ChannelChoice, tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(values (N, channels), whether a pixel is object (N,)) of pixels of a few images."""
     competition, rng = Competition(settings), np.random.default_rng(0)
@@ -167,7 +171,11 @@ def _sampled(
 
 
 def _forward(
-    values: np.ndarray, target: np.ndarray, spans: list[tuple[float, float]], candidates: list[Channel], files: bool
+    values: np.ndarray,
+    target: np.ndarray,
+    spans: list[tuple[float, float]],
+    candidates: list[ChannelChoice],
+    files: bool,
 ) -> list[int]:
     """Places of the three channels of the best linear rule, added one by one; of `files` all have one channel number.
 

@@ -10,7 +10,7 @@ from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 
-SIDE = 1024  # of the middle of an image that is looked at
+MIDDLE_SIDE = 1024  # of the middle of an image that is looked at
 WHITE = (1023, 4095, 16383, 65535)  # the largest value of 10, 12, 14 and 16 bits
 EVERYTHING = (-(2.0**31), 2.0**31)
 ZOOMS = 8  # from there to a thousandth of one
@@ -19,7 +19,7 @@ FAR, FEW = 16, 16  # levels of 256 between it and the others at least; levels th
 TAIL = 0.001  # share of the pixels that may be darker than black, and as many brighter than white
 
 
-def middle(height: int, width: int, side: int = SIDE) -> tuple[int, int, int, int]:
+def middle(height: int, width: int, side: int = MIDDLE_SIDE) -> tuple[int, int, int, int]:
     """(y, x, h, w) of the middle of an image."""
     h, w = min(side, height), min(side, width)
     return (height - h) // 2, (width - w) // 2, h, w

@@ -26,15 +26,15 @@ from lib.propose.pixels.depth import shown_range
 from lib.tables import IGNORE
 
 SIZED = 400  # images whose heads are read
-LOOKED = 12  # labels
-SIDE = 2048  # at which labels are looked at
+MEASURED_LABELS = 12  # labels
+MEASURED_SIDE = 2048  # at which labels are looked at
 SCALE_COLUMN = re.compile(r"pixel.?size|mpp|microns|um_?per|gsd|resolution", re.IGNORECASE)
 BLANK_TOLERANCE = Preprocess().blank_tolerance
-DEEP = (0.0, 65535.0)  # a range of which only heads are read
+DEEP_RANGE = (0.0, 65535.0)  # a range of which only heads are read
 
 
 @dataclass(frozen=True)
-class Sizes:
+class PictureSizes:
     """Of `images`, in pixels; `range`: black and white of deep images, () for those of 8 bits; `turned`: names of those
     that were looked at and that EXIF says to turn; `shallow`: of 8-bit images among deep ones."""
 
@@ -70,7 +70,7 @@ class Sizes:
     def tiles(self, scale: float, stride: int) -> float:
         """How many tiles all images have.
 
-        >>> Sizes(4, [100, 200], [100, 300], 3, ()).tiles(0.5, 50)
+        >>> PictureSizes(4, [100, 200], [100, 300], 3, ()).tiles(0.5, 50)
         14.0
         """
         down, across = (np.ceil(np.multiply(sides, scale / stride)) for sides in (self.heights, self.widths))
@@ -84,7 +84,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Objects:
+class ObjectSizes:
     """In pixels of the original image: `side` of the objects that hold nine tenths of the object's pixels, at most;
     `thickness` of the thinnest class; `share` of all pixels that are object."""
 
@@ -93,14 +93,14 @@ class Objects:
     share: float
 
 
-def sizes_of(root: Path, names: list[str], pixels: Pixels) -> Sizes:
+def picture_sizes(root: Path, names: list[str], pixels: Pixels) -> PictureSizes:
     heights, widths, channels, deep, turned, shallow = [], [], set(), [], [], []
     for name in evenly(names, SIZED):
         check_pages(root / name)
         try:
             reader = open_image(root / name, pixels)
         except UserError:
-            reader = open_image(root / name, pixels.model_copy(update={"range": DEEP}))
+            reader = open_image(root / name, pixels.model_copy(update={"range": DEEP_RANGE}))
             deep.append(root / name)
         with reader:
             turned += [name] if reader.orientation != 1 else []
@@ -109,9 +109,9 @@ def sizes_of(root: Path, names: list[str], pixels: Pixels) -> Sizes:
             widths.append(reader.width)
             channels.add(reader.channels)
     if deep and len(deep) < len(heights):  # each type then is shown in its own whole range
-        return Sizes(len(names), heights, widths, max(channels), DEEP, tuple(turned), tuple(shallow))
-    black_white = shown_range(evenly(deep, LOOKED), pixels) if deep else ()
-    return Sizes(len(names), heights, widths, max(channels), black_white, tuple(turned))
+        return PictureSizes(len(names), heights, widths, max(channels), DEEP_RANGE, tuple(turned), tuple(shallow))
+    black_white = shown_range(evenly(deep, MEASURED_LABELS), pixels) if deep else ()
+    return PictureSizes(len(names), heights, widths, max(channels), black_white, tuple(turned))
 
 
 def check_pages(path: Path) -> None:
@@ -160,7 +160,7 @@ def share_with_object(competition: Competition, side: int) -> float:
     """Of the tiles of `side` original pixels of a few images, blank ones left out, the share that holds an object."""
     first, count = int(competition.settings.background), len(competition.label_names)
     held = seen = 0
-    for image in evenly([image for image in competition.images if image.split == "train"], LOOKED):
+    for image in evenly([image for image in competition.images if image.split == "train"], MEASURED_LABELS):
         with open_image(image.path, competition.settings.pixels) as reader:
             content, height, width = content_map(reader, BLANK_TOLERANCE), reader.height, reader.width
         label = competition.labels.open(image.image_id, height, width)
@@ -171,7 +171,7 @@ def share_with_object(competition: Competition, side: int) -> float:
     return held / max(1, seen)
 
 
-UNKNOWN = Objects(64, 16, 0.1)  # where labels cannot be read yet
+UNKNOWN_OBJECTS = ObjectSizes(64, 16, 0.1)  # where labels cannot be read yet
 
 
 def painting_order(settings: Settings, notes: Notes) -> list[str]:
@@ -181,10 +181,10 @@ def painting_order(settings: Settings, notes: Notes) -> list[str]:
     there, here = Competition(back), Competition(settings)
     count = len(settings.classes)
     area, shared = np.zeros(count), 0.0
-    for image in evenly([image for image in here.images if image.split == "train"], LOOKED):
+    for image in evenly([image for image in here.images if image.split == "train"], MEASURED_LABELS):
         with open_image(image.path, settings.pixels) as reader:
             height, width = reader.height, reader.width
-        factor = min(1.0, SIDE / max(height, width))
+        factor = min(1.0, MEASURED_SIDE / max(height, width))
         size = round(height * factor) or 1, round(width * factor) or 1
         first, last = (
             nearest_label(one.labels.open(image.image_id, height, width), (0, 0, height, width), size).astype(int)
@@ -205,18 +205,18 @@ def painting_order(settings: Settings, notes: Notes) -> list[str]:
     return ordered
 
 
-def measure_objects(competition: Competition, notes: Notes) -> Objects:
-    """From the labels of a few images, seen at `SIDE` pixels at most. Raises UserError on a label that is broken."""
+def measure_objects(competition: Competition, notes: Notes) -> ObjectSizes:
+    """From the labels of a few images, shrunk to at most `MEASURED_SIDE` pixels. Raises UserError on a broken label."""
     names = competition.label_names
     first = 1 if competition.settings.background else 0
     sides, areas, thick = [], [], {index: [] for index in range(first, len(names))}
     pixels = np.zeros(256)
     images = [image for image in competition.images if image.split == "train"]
-    for image in evenly(images, LOOKED):
+    for image in evenly(images, MEASURED_LABELS):
         with open_image(image.path, competition.settings.pixels) as reader:
             height, width = reader.height, reader.width
         label = competition.labels.open(image.image_id, height, width)
-        factor = min(1.0, SIDE / max(height, width))
+        factor = min(1.0, MEASURED_SIDE / max(height, width))
         seen = nearest_label(label, (0, 0, height, width), (round(height * factor) or 1, round(width * factor) or 1))
         pixels += np.bincount(seen.ravel(), minlength=256) / factor**2
         for index in thick:
@@ -236,7 +236,7 @@ def measure_objects(competition: Competition, notes: Notes) -> Objects:
     rising = np.argsort(sides)
     held = np.cumsum(np.array(areas)[rising])
     side = np.array(sides)[rising][np.searchsorted(held, 0.9 * held[-1])]
-    objects = Objects(float(side), min(widths), float(1 - pixels[0] / known) if first else 1.0)
+    objects = ObjectSizes(float(side), min(widths), float(1 - pixels[0] / known) if first else 1.0)
     notes.found.append(
         f"objects: nine tenths of their pixels are in such of up to {objects.side:.0f} pixels, the thinnest class is "
         f"about {objects.thickness:.1f} thick, {objects.share:.1%} of the pixels are object"
