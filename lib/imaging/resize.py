@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+from lib.imaging.geometry import LabelBands
 
 AREA_PIXELS_AT_ONCE = 2**20  # pixels whose areas are summed at once
 
 Size = tuple[int, int]
-Bands = Iterable[tuple[int, np.ndarray]]
 
 
-def resized(bands: Bands, size: Size, out: Size, rule: str, labels: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+def resized(
+    bands: LabelBands, size: Size, out: Size, rule: str, labels: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray]]:
     """Bands (y0, labels (h, width)) of an image of `size` (height, width) as bands of one of size `out`.
 
     `rule`: `competition.submission.resize`. `labels`: all that occur. A band of the result comes as soon as the rows
@@ -36,14 +39,14 @@ def _places(length: int, out: int, center: bool) -> np.ndarray:
     return (2 * np.arange(out) + center) * length // (2 * out)
 
 
-def _by_place(bands: Bands, rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _by_place(bands: LabelBands, rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for y, band in bands:
         first, stop = np.searchsorted(rows, (y, y + len(band)))
         if first < stop:
             yield int(first), band[np.ix_(rows[first:stop] - y, columns)]
 
 
-def _by_area(bands: Bands, size: Size, out: Size, labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _by_area(bands: LabelBands, size: Size, out: Size, labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """The label that covers most of a pixel's area; `areas` (labels, rows, columns) are of rows not yet finished."""
     top, left = (np.arange(n + 1) * length / n for n, length in zip(out, size, strict=True))
     done, areas = 0, np.zeros((len(labels), 0, out[1]))
@@ -60,7 +63,7 @@ def _by_area(bands: Bands, size: Size, out: Size, labels: np.ndarray) -> Iterato
             done, areas = int(finished), areas[:, finished - done :]
 
 
-def _small(bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
+def _small(bands: LabelBands) -> Iterator[tuple[int, np.ndarray]]:
     for y, band in bands:
         rows = max(1, AREA_PIXELS_AT_ONCE // band.shape[1])
         for start in range(0, len(band), rows):

@@ -70,7 +70,7 @@ def test_long_rows_are_read_in_pieces_as_short_ones_are_whole(tmp_path, monkeypa
     folder = Folder(pd.DataFrame([("a", ""), ("b", "")], columns=["id", "predicted"]))
     whole = open_codec(folder).check(path, sizes)
     assert whole == {name: mask.sum() for name, mask in masks.items()}
-    for name, value in (("HELD_BYTES", held), ("PIECE", 5), ("SHORT", 3)):
+    for name, value in (("TEXT_BYTES_IN_MEMORY", held), ("PIECE", 5), ("SHORT", 3)):
         monkeypatch.setattr(csv_rows, name, value)
     monkeypatch.setattr(digits, "LETTERS_AT_ONCE", 11)
     monkeypatch.setattr(rle, "RUN_PIXELS_AT_ONCE", 11)

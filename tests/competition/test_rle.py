@@ -72,8 +72,10 @@ def test_chunks_and_strips_of_any_size_give_the_same(order, height, width, size,
     mask = data.draw(arrays(np.uint8, (height, width), elements=st.sampled_from([0, 0, 1, 2, 255])))
     text = naive(mask, order, 1)
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((rle, "CHUNK"), (rle, "STRIP"), (digits, "CHUNK"), (digits, "NUMBERS")):
-            patch.setattr(module, name, size)
+        for name in ("RUN_PIXELS_AT_ONCE", "TRANSPOSED_COLUMNS"):
+            patch.setattr(rle, name, size)
+        for name in ("LETTERS_AT_ONCE", "NUMBERS_AT_ONCE"):
+            patch.setattr(digits, name, size)
         assert rle.encode(mask, order) == text
         assert (rle.decode(text, *mask.shape, order) == (mask > 0)).all()
 
@@ -202,7 +204,7 @@ def test_places_beyond_four_bytes_are_told_apart():
     assert encoder.finish() == f"{5 * height - 3} 2 {5 * height} 1"
 
 
-@pytest.mark.parametrize("chunk", [1, 2, rle.CHUNK])
+@pytest.mark.parametrize("chunk", [1, 2, rle.RUN_PIXELS_AT_ONCE])
 @pytest.mark.parametrize(
     ("text", "what"),
     [

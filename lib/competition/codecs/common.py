@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,10 @@ from lib.competition.labels.common import Label
 from lib.competition.labels.template import last_number
 from lib.config.competition import Competition, Submission
 from lib.errors import UserError
+from lib.imaging.geometry import LabelBands
 from lib.imaging.resize import resized
 from lib.tables import IGNORE
 
-Bands = Iterable[tuple[int, np.ndarray]]
-"""(y0, label indices (h, width)) of one image, in order from the top."""
 Name = tuple[str, str]
 """What stands in a row's id column and in its class column, if it has one."""
 
@@ -45,7 +44,7 @@ class Codec:
         """The rows that an image has, by name, each with its class."""
         return names_of(self.config, image_id, self.paths.get(image_id, image_id))
 
-    def seen(self, height: int, width: int, bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
+    def seen(self, height: int, width: int, bands: LabelBands) -> Iterator[tuple[int, np.ndarray]]:
         """The bands of an image's label, prediction or truth, in pixels of the answer."""
         size = self.answer_size(height, width)
         if size == (height, width):

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.codecs.common import Bands, Name, label_of_array
+from lib.competition.codecs.common import Name, label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
+from lib.imaging.geometry import LabelBands
 from lib.plugins import register
 
 MOST_PATCHES = 2**20  # patches of an image; a row has a name and a place, of some 500 bytes together
@@ -41,7 +42,7 @@ class PatchRows(CsvRows):
             )
         return rows, columns
 
-    def seen(self, height: int, width: int, bands: Bands) -> Iterator[tuple[int, np.ndarray]]:
+    def seen(self, height: int, width: int, bands: LabelBands) -> Iterator[tuple[int, np.ndarray]]:
         """One band of all patches; an ignored pixel counts as none of the object's."""
         side = self.config.submission.patch
         rows, columns = self.answer_size(height, width)
@@ -55,7 +56,7 @@ class PatchRows(CsvRows):
         tall, wide = (np.diff([*range(0, length, side), length]) for length in (height, width))
         yield 0, (sums > self.config.submission.patch_share * np.outer(tall, wide)).astype(np.uint8)
 
-    def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
+    def add(self, image_id: str, height: int, width: int, bands: LabelBands) -> None:
         """`bands`: (y0, label indices (h, width)) in order from the top."""
         ((_, patches),) = self.seen(height, width, bands)
         for name, value in zip(self._names(image_id, height, width), patches.ravel(), strict=True):

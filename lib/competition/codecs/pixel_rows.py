@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.codecs.common import Bands, label_of_array
+from lib.competition.codecs.common import label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.integer_text import numbers_of_text, text_of_numbers
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
+from lib.imaging.geometry import LabelBands
 from lib.plugins import register
 
 
@@ -25,12 +26,12 @@ class PixelRows(CsvRows):
         super().__init__(config, sample, label_names)
         self.blank = b" ".join([b"0"] * int(np.prod(config.submission.size)))
 
-    def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
+    def add(self, image_id: str, height: int, width: int, bands: LabelBands) -> None:
         """`bands`: (y0, label indices (h, width)) in order from the top."""
         (name,) = self.names_of(image_id)
         self.keep(name, self._pieces(height, width, bands))
 
-    def _pieces(self, height: int, width: int, bands: Bands) -> Iterator[bytes]:
+    def _pieces(self, height: int, width: int, bands: LabelBands) -> Iterator[bytes]:
         for y, labels in self.seen(height, width, bands):
             yield b" " if y else b""
             yield from text_of_numbers(labels.ravel().astype(np.int64))

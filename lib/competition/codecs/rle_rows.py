@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from lib.competition import rle
-from lib.competition.codecs.common import Bands
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.integer_text import LongText
 from lib.competition.labels.common import Label, label_of_runs
 from lib.config.competition import Competition
 from lib.errors import UserError
 from lib.imaging.components import Components
+from lib.imaging.geometry import LabelBands
 from lib.plugins import register
 
 Runs = tuple[int, np.ndarray, np.ndarray]
@@ -35,7 +35,7 @@ class RleRows(CsvRows):
         super().__init__(config, sample, label_names)
         self.blank = config.submission.empty.encode()
 
-    def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
+    def add(self, image_id: str, height: int, width: int, bands: LabelBands) -> None:
         """`bands`: (y0, label indices (h, width)) in order from the top."""
         s, size = self.config.submission, self.answer_size(height, width)
         names = self.names_of(image_id)

@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from lib.competition.codecs.common import Bands, Codec, label_of_array
+from lib.competition.codecs.common import Codec, label_of_array
 from lib.competition.codecs.sample_files import check_like_sample, names_of_files
 from lib.competition.labels.common import Label
 from lib.config.competition import Competition
 from lib.errors import UserError
+from lib.imaging.geometry import LabelBands
 from lib.organiser_text import tidy
 from lib.plugins import register
 
@@ -41,7 +42,7 @@ class TifZip(Codec):
         self._files = SpooledTemporaryFile(FILE_BYTES_IN_MEMORY)  # noqa: SIM115 (lives as long as the codec, and has no name)
         self._where: dict[str, tuple[int, int]] = {}  # first byte, end
 
-    def add(self, image_id: str, height: int, width: int, bands: Bands) -> None:
+    def add(self, image_id: str, height: int, width: int, bands: LabelBands) -> None:
         """`bands`: (y0, label indices (h, width)) in order from the top."""
         with NamedTemporaryFile() as file:
             values = (self._values(labels) for _, labels in self.seen(height, width, bands))
