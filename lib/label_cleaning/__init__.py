@@ -1,1 +1,4 @@
-"""Labels that look wrong: what members that never saw them say of them. Changes no label by itself."""
+"""Label cleaning: training labels that look wrong, because predictions contradict them more than expected.
+
+Knows out-of-fold predictions and labels. Never changes the organiser's labels, and never trains.
+"""

@@ -1,4 +1,4 @@
-"""How far members and TTA views agree: one more plane beside their mean probabilities."""
+"""How much members and TTA views agree: one more plane besides their mean probabilities."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lib.inference.networks import Ensemble
 
 
 class Votes:
-    """Windows (B, h, w, 3) uint8 → (B, S, K + 1, h, w) float32: each system's probabilities, and last their spread.
+    """Windows (B, h, w, 3) uint8 → (B, S, K + 1, h, w) float32: K probabilities of each group, then their spread.
 
-    The spread is twice the standard deviation over the votes of a system's members and views (0 where all agree, 1
-    where halves contradict each other), of the class where it is largest.
+    The spread is twice the standard deviation over the votes of a group's members and views, for the class where it is
+    largest. It is 0 where all agree, and 1 where one half contradicts the other.
     """
 
     def __init__(self, ensemble: Ensemble):
-        """Raises UserError where a system has a single vote."""
+        """Raises UserError if a group has a single vote."""
         self.ensemble = ensemble
         if min(len(group) for group in ensemble.groups) * len(ensemble.views) < 2:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Pictures of pseudo-labels, for the report."""
+"""Pictures of pseudo-labels for the report."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import numpy as np
 
 from lib.data.tile_files import read_planes, read_rgb
 from lib.imaging.draw import heat, overlay, save_picture
-from lib.pseudo.store import decided
+from lib.pseudo.soft_labels import most_likely
 
 
 def draw_kept(rows: list[dict], folder: Path, pictures: Path, channels: int, background: bool, count: int) -> None:
-    """Draw the `count` surest and the `count` least sure of kept tiles, stored in `folder`, as pictures/<tile_id>.jpg.
+    """Draw the `count` most and the `count` least confident tiles as `pictures`/<tile_id>.jpg.
 
-    Of tiles with object, where there are any: image | decided label | its probability, the brighter the surer.
+    Each picture shows the image, the most likely label, and its probability (brighter is higher). Tiles with objects
+    are preferred. `rows`: tiles whose files lie in `folder`.
     """
     ordered = sorted([row for row in rows if row["has_object"]] or rows, key=lambda row: row["confidence"])
     for row in [*ordered[:count], *ordered[max(count, len(ordered) - count) :]]:
         image = read_rgb(folder / row["image_path"])
-        planes = np.stack(read_planes(folder / row["mask_path"], channels))
+        probs = np.stack(read_planes(folder / row["mask_path"], channels))
         gap = np.full((len(image), 8, 3), 255, np.uint8)
-        parts = [image, gap, overlay(image, decided(planes), background), gap, heat(planes.max(0))]
+        parts = [image, gap, overlay(image, most_likely(probs), background), gap, heat(probs.max(0))]
         save_picture(pictures / f"{row['tile_id']}.jpg", np.hstack(parts))

@@ -1,4 +1,4 @@
-"""Which predicted tiles are good enough to become labels. Probabilities are at 8 bits: p = value / 255."""
+"""Which predicted tiles become pseudo-labels. Probabilities are uint8 with p = value / 255."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from lib.config.pseudo import Pseudo
 
 
-def unseen_fill(channels: int, background: bool, roi: str) -> np.ndarray:
-    """Probabilities (K,) of pixels that no window covers.
+def outside_probs(channels: int, background: bool, roi: str) -> np.ndarray:
+    """Probabilities (K,) float32 of pixels that no window covers.
 
-    Blank areas surely are background, where there is one. What lies outside of a user's boxes is merely
-    unknown, and so is a blank pixel when no class means background: no side is taken, no pixel is sure.
+    Blank areas are background for sure, if there is a background class. Pixels outside of a user's boxes are unknown,
+    and so are blank pixels without a background class: their probabilities are even, so that none is confident.
 
-    >>> unseen_fill(1, True, "content"), (unseen_fill(1, True, "boxes.csv") * 255).round()
+    >>> outside_probs(1, True, "content"), (outside_probs(1, True, "boxes.csv") * 255).round()
     (array([0.], dtype=float32), array([127.], dtype=float32))
     """
     if not background or roi not in ("none", "content", "coarse"):
@@ -24,45 +24,34 @@ def unseen_fill(channels: int, background: bool, roi: str) -> np.ndarray:
     return np.zeros(1, np.float32) if channels == 1 else np.eye(channels, dtype=np.float32)[0]
 
 
-def sure_share(bins: np.ndarray, sure: float) -> float:
-    """Share of pixels whose decision is surer than `pixel_confidence`; `bins` (K, h, w) uint8.
+def confident_share(probs: np.ndarray, threshold: float) -> float:
+    """Share of pixels whose most likely label is more probable than `threshold`; `probs` (K, h, w) uint8.
 
-    >>> sure_share(np.array([[[242, 128, 5, 204]]], np.uint8), 0.9)
+    >>> confident_share(np.array([[[242, 128, 5, 204]]], np.uint8), 0.9)
     0.5
     """
-    certain = np.maximum(bins[0], 255 - bins[0]) if len(bins) == 1 else bins.max(0)
-    return float((certain > sure * 255).mean())
+    highest = np.maximum(probs[0], 255 - probs[0]) if len(probs) == 1 else probs.max(0)
+    return float((highest > threshold * 255).mean())
 
 
-def entropy(bins: np.ndarray) -> float:
-    """Mean entropy of the pixels of `bins` (K, h, w) uint8, in units of the largest that there can be.
+def confidence(probs: np.ndarray, config: Pseudo) -> float:
+    """Confidence of a tile (K, h, w) uint8, 0 to 1, as `pseudo.confidence` defines it.
 
-    >>> entropy(np.array([[[0, 255]]], np.uint8)), round(entropy(np.array([[[128, 127]]], np.uint8)), 3)
-    (0.0, 1.0)
+    For `agreement` the last plane is the spread of the votes.
     """
-    p = np.arange(256) / 255
-    each = -p * np.log(np.maximum(p, 1e-9))  # by bin: a histogram tells all, however large the tile
-    if len(bins) == 1:
-        each = each + each[::-1]
-    counts = np.bincount(bins.ravel(), minlength=256)
-    return float((counts * each).sum() / bins[0].size / np.log(max(2, len(bins))) + 0.0)
-
-
-def confidence(bins: np.ndarray, config: Pseudo) -> float:
-    """0 to 1, as `pseudo.confidence` says; for `agreement` the last plane of `bins` is the spread of votes."""
     if config.confidence == "agreement":
-        return float(1 - bins[-1].mean() / 255)
-    return 1 - entropy(bins) if config.confidence == "entropy" else sure_share(bins, config.pixel_confidence)
+        return float(1 - probs[-1].mean() / 255)
+    return confident_share(probs, config.pixel_confidence)
 
 
-class Quotas:
-    """Which tiles, of those that came so far, are among the `quota` most confident ones of a class that they hold."""
+class ClassQuota:
+    """The `quota` most confident tiles of every class, among the tiles so far."""
 
     def __init__(self, quota: int):
         self.quota, self._best = quota, defaultdict(list)
 
     def admit(self, row: dict) -> bool:
-        """Whether a tile is among them; it then counts. `row` holds `confidence` and `classes`."""
+        """Count a tile, and return whether it is among them for any of its `classes`. `row` has `confidence`, too."""
         admitted = False
         for name in row["classes"] if self.quota else ():
             best = self._best[name]
@@ -77,10 +66,10 @@ class Quotas:
 
 
 def select(rows: list[dict], config: Pseudo, background: bool, seed: int) -> list[int]:
-    """Positions of the tiles to keep, ascending. Rows hold `confidence`, `has_object`, `classes` (held) and `stored`.
+    """Positions of the tiles to keep, ascending. Rows have `confidence`, `has_object`, `classes` and `stored`.
 
-    Confident ones only; of those without object a seeded share; at most `max_tiles`, the surest first. And the
-    `class_quota` surest of every class.
+    These are the confident tiles, with a seeded share of those without objects, and at most `max_tiles`. The
+    `class_quota` most confident tiles of every class are kept as well.
     """
     confident = [i for i, row in enumerate(rows) if row["confidence"] >= config.min_confidence]
     if background:
@@ -88,14 +77,14 @@ def select(rows: list[dict], config: Pseudo, background: bool, seed: int) -> lis
         count = round(len(rest) * config.background_keep)
         drawn = set(np.random.default_rng(seed).permutation(rest)[:count].tolist()) if rest else set()
         confident = [i for i in confident if rows[i]["has_object"] or i in drawn]
-    surest = sorted(range(len(rows)), key=lambda i: -rows[i]["confidence"])
+    by_confidence = sorted(range(len(rows)), key=lambda i: -rows[i]["confidence"])
     if config.max_tiles and len(confident) > config.max_tiles:
-        asked = set(confident)
-        confident = [i for i in surest if i in asked][: config.max_tiles]
-    kept, of_class = set(confident), defaultdict(int)
-    for i in surest if config.class_quota else ():
+        allowed = set(confident)
+        confident = [i for i in by_confidence if i in allowed][: config.max_tiles]
+    kept, kept_of_class = set(confident), defaultdict(int)
+    for i in by_confidence if config.class_quota else ():
         for name in rows[i]["classes"] if rows[i]["stored"] else ():
-            of_class[name] += 1
-            if of_class[name] <= config.class_quota:
+            kept_of_class[name] += 1
+            if kept_of_class[name] <= config.class_quota:
                 kept.add(i)
     return sorted(kept)

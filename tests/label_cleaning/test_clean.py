@@ -17,8 +17,8 @@ from lib.competition.dataset import Competition
 from lib.config import load
 from lib.errors import UserError
 from lib.inference.networks import Ensemble
-from lib.label_cleaning.clean import Cleaner, verdict
-from lib.label_cleaning.expected_agreement import agreement, calibrated, expectation, tally
+from lib.label_cleaning.expected_agreement import calibrated_rates, count_by_level, expected_iou, mean_iou
+from lib.label_cleaning.judge import FoldImages, LabelJudge, action_for
 from lib.training.member import make_data, training_tiles
 from lib.workspace import Workspace
 
@@ -72,17 +72,18 @@ class BothStains(Bright):
         return super().forward(torch.where(negative, 255 - x, x))
 
 
-def judge(path, folder, *flags, network=Bright, familiar=None):
+def judge(path, folder, *flags, network=Bright, in_sample=None):
     config = load(path, ["--clean.relabel_below", "0.5", *flags])
     workspace = Workspace(config.workspace)
     images = tables.read(workspace.images, tables.IMAGES, "01")
     rows = images[images["split"] == "train"]
-    cleaner = Cleaner(config, Competition(config.competition), folder)
-    forward, familiar = (made and Ensemble([made().eval()], torch.device("cpu")) for made in (network, familiar))
+    labels = LabelJudge(config, Competition(config.competition), folder)
+    forward, in_sample = (made and Ensemble([made().eval()], torch.device("cpu")) for made in (network, in_sample))
     group_of = dict(zip(rows["image_id"], rows["image_id"], strict=True))
-    paths = list(zip(rows["image_id"], rows["path"], strict=True))
-    cleaner.judge(paths, group_of, forward, tables.read(workspace.tiles, tables.TILES, "01"), "", familiar)
-    return config, workspace, cleaner.finish()[0]
+    images = list(zip(rows["image_id"], rows["path"], strict=True))
+    fold = FoldImages.of(images, group_of, tables.read(workspace.tiles, tables.TILES, "01"))
+    labels.judge(fold, forward, in_sample)
+    return config, workspace, labels.finish()[0]
 
 
 def test_shifted_labels_are_listed_worst_first_with_pictures(noisy, tmp_path):
@@ -110,7 +111,7 @@ def test_labels_that_members_which_trained_on_them_confirm_are_cleared(tiny, tmp
     alone = suspect_images(config, tmp_path / "alone")
     assert alone == {"im1"}, "a stain that members never saw is hard, and hides what is wrong"
     folder = tmp_path / "clean"
-    assert suspect_images(config, folder, familiar=BothStains) == set(NOISY)
+    assert suspect_images(config, folder, in_sample=BothStains) == set(NOISY)
     table = pd.read_csv(folder / "tiles.csv").query("object_pixels >= 100").set_index("image_id")
     assert (table.loc["im1", "short"] > 0.3).all() and (table.loc["im1", "seen_short"] < 0.1).all()
     assert (table.loc["im1", "seen_miou"] > 0.8).all() and (table.loc[NOISY, "seen_miou"] < 0.5).all()
@@ -122,14 +123,14 @@ def test_labels_that_members_which_trained_on_them_confirm_are_cleared(tiny, tmp
 def test_members_that_trained_on_a_label_find_what_others_expect_too_little_to_doubt(noisy, tmp_path):
     folder = tmp_path / "clean"
     assert not suspect_images(noisy, folder, network=Dim), "they expect little of themselves"
-    assert suspect_images(noisy, folder, "--clean.drop_below", "0", network=Dim, familiar=Bright) == set(NOISY)
+    assert suspect_images(noisy, folder, "--clean.drop_below", "0", network=Dim, in_sample=Bright) == set(NOISY)
     table = tables.read(folder / "tiles.csv", tables.CLEAN_TILES, "04")
     suspects = table[table["suspect"]]
     assert list(suspects["doubt"]) == sorted(suspects["doubt"], reverse=True), "the worst first"
     assert table["doubt"].to_numpy() == pytest.approx((table["short"] + 3 * table["seen_short"]) / 4, abs=1e-3)
     assert suspects["mask_path"].any() and all((folder / path).is_file() for path in suspects["mask_path"] if path)
-    assert not suspect_images(noisy, folder, "--clean.in_sample_weight", "0.1", network=Dim, familiar=Bright)
-    assert not suspect_images(noisy, folder, network=Dim, familiar=Dim)
+    assert not suspect_images(noisy, folder, "--clean.in_sample_weight", "0.1", network=Dim, in_sample=Bright)
+    assert not suspect_images(noisy, folder, network=Dim, in_sample=Dim)
 
 
 def test_each_bound_of_a_suspect_is_its_own(noisy, tmp_path):
@@ -212,18 +213,18 @@ def test_04_cleans_and_03_uses_it(tiny, capsys):
 
 
 def labeled(truth, guess, p, classes=1):
-    """The `tally` of pixels of which label and members say these classes, the latter with probability `p`."""
+    """Counts of pixels of which label and members say these classes, the latter with probability `p`."""
     truth, guess = np.array([truth], np.uint8), np.array([guess])
     bins = np.round(255 * np.where(guess == np.arange(classes + 1)[:, None, None], p, (1 - p) / classes))
-    return tally(truth, (bins[1:] if classes == 1 else bins).astype(np.uint8), 1)
+    return count_by_level(truth, (bins[1:] if classes == 1 else bins).astype(np.uint8), 1)
 
 
 def test_agreement_counts_the_classes_that_either_has():
-    assert agreement(labeled([0, 0, 1, 1, 255], [0, 0, 1, 1, 1], 0.9)) == 1.0
-    assert agreement(labeled([0, 1, 1, 0], [0, 1, 1, 2], 0.9, 2)) == 0.5, "a class that only the members see"
-    assert agreement(labeled([0, 0], [0, 0], 0.9, 2)) == 1.0
+    assert mean_iou(labeled([0, 0, 1, 1, 255], [0, 0, 1, 1, 1], 0.9)) == 1.0
+    assert mean_iou(labeled([0, 1, 1, 0], [0, 1, 1, 2], 0.9, 2)) == 0.5, "a class that only the members see"
+    assert mean_iou(labeled([0, 0], [0, 0], 0.9, 2)) == 1.0
     config = load(None, ["--clean.drop_below", "0.1", "--clean.relabel_below", "0.3"]).clean
-    assert [verdict(miou, config) for miou in (0.05, 0.2, 0.4)] == ["drop", "relabel", "keep"]
+    assert [action_for(miou, config) for miou in (0.05, 0.2, 0.4)] == ["drop", "relabel", "keep"]
 
 
 def test_members_expect_what_they_were_worth_on_the_other_images_of_the_group():
@@ -232,20 +233,20 @@ def test_members_expect_what_they_were_worth_on_the_other_images_of_the_group():
     wrong = [0] * 100 + [1] * 100
     images = {"a1": sure, "a2": sure, "b1": doubtful, "b2": doubtful, "c": wrong}
     counts = {name: labeled(truth * 50, said * 50, 0.97) for name, truth in images.items()}
-    rates = calibrated(counts, {name: name[0] for name in images})
-    expected = {name: expectation(counts[name], rates[name]) for name in images}
+    rates = calibrated_rates(counts, {name: name[0] for name in images})
+    expected = {name: expected_iou(counts[name], rates[name]) for name in images}
     # Of a1: a2 and the mean of the four others, (90 + 45) / 200 right where object is said, (0 + 25) / 200 where not.
     a, b = 0.675 / 1.125, (45 + 56.25) / 200 / 1.125
     assert expected == pytest.approx({"a1": a, "a2": a, "b1": b, "b2": b, "c": 0.675}, abs=1e-3)
-    alone = expectation(counts["a1"], calibrated({"a1": counts["a1"]}, {"a1": "a"})["a1"])
+    alone = expected_iou(counts["a1"], calibrated_rates({"a1": counts["a1"]}, {"a1": "a"})["a1"])
     assert alone == pytest.approx(243.5 / 266.5, abs=1e-3), "nothing is known but the probability itself, by its level"
     two = labeled([0, 1, 2], [1, 1, 2], 0.97, 2)
-    assert expectation(two, np.ones((2, 2, 16)) * [[[0], [1]]]) == 1.0, "each class by itself"
+    assert expected_iou(two, np.ones((2, 2, 16)) * [[[0], [1]]]) == 1.0, "each class by itself"
     none = labeled([0] * 1000, [0] * 1000, 0.97)
     odd = labeled([1] * 500 + [0] * 500, [0] * 1000, 0.97)  # an object where members surely see none
     few = np.full((1, 2, 16), 0.01)
-    assert expectation(odd, few) == expectation(odd, few, 0) == agreement(odd) == 0 and agreement(none) == 1
-    assert expectation(odd, few, 100) == pytest.approx(100 / 110, abs=1e-3) and agreement(odd, 100) < 0.2
+    assert expected_iou(odd, few) == expected_iou(odd, few, 0) == mean_iou(odd) == 0 and mean_iou(none) == 1
+    assert expected_iou(odd, few, 100) == pytest.approx(100 / 110, abs=1e-3) and mean_iou(odd, 100) < 0.2
 
 
 def test_where_only_one_fold_has_members_it_is_said_that_none_confirm(tiny, capsys):

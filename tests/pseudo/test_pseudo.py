@@ -14,14 +14,15 @@ from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.pseudo import Pseudo
 from lib.data.dataset import soft_target
-from lib.data.tile_files import read_planes, read_rgb
+from lib.data.tile_files import read_planes, read_rgb, write_planes
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.stitch import panel_edges
 from lib.inference.sliding_window import Block, Limits
 from lib.oof.evaluate import to_bins
-from lib.pseudo.select import select, sure_share, unseen_fill
-from lib.pseudo.store import decided, drop_unused, store_tiles, write_planes
-from lib.pseudo.tiles import tiles_of
+from lib.pseudo.select import confident_share, outside_probs, select
+from lib.pseudo.soft_labels import hardened, most_likely
+from lib.pseudo.store import TileStore, drop_unused, store_tiles
+from lib.pseudo.tiles import assemble_tiles
 from lib.tables import PSEUDO_TILES, class_columns
 from lib.training.member import make_data, training_tiles
 from lib.training.rounds import labelers
@@ -50,7 +51,7 @@ def blocks_of(image_id, probs, cuts, columns=2**31):
 )
 def test_tiles_are_cuts_of_the_whole_map(height, width, tile, cuts, columns, max_gib):
     probs = np.random.default_rng(height).random((2, 1, height, width)).astype(np.float32)
-    tiles = list(tiles_of(blocks_of("a", probs, cuts, columns), tile, Limits(max_gib=max_gib)))
+    tiles = list(assemble_tiles(blocks_of("a", probs, cuts, columns), tile, Limits(max_gib=max_gib)))
     boxes = [box for _, box, _ in tiles]
     assert sorted((y, x) for y, x, _, _ in boxes) == grid(height, width, tile, tile)
     for _, (y, x, h, w), bins in tiles:
@@ -62,7 +63,7 @@ def test_tiles_start_anew_with_every_image():
     rng = np.random.default_rng(1)
     maps = {name: rng.random((1, 2, height, 6)).astype(np.float32) for name, height in (("a", 19), ("b", 3), ("c", 30))}
     blocks = [block for name, probs in maps.items() for block in blocks_of(name, probs, [7, 4])]
-    tiles = [(name, y, h) for name, (y, _, h, _), _ in tiles_of(blocks, 10)]
+    tiles = [(name, y, h) for name, (y, _, h, _), _ in assemble_tiles(blocks, 10)]
     assert tiles == [("a", 0, 10), ("a", 9, 10), ("b", 0, 3), ("c", 0, 10), ("c", 10, 10), ("c", 20, 10)]
 
 
@@ -79,17 +80,17 @@ def test_only_confident_tiles_the_surest_first_and_a_share_of_the_empty_ones():
 
 def test_many_classes_are_sure_by_their_largest_probability():
     bins = np.array([[[250, 100]], [[3, 100]], [[2, 55]]], np.uint8)
-    assert sure_share(bins, 0.9) == 0.5
-    assert sure_share(bins, 0.3) == 1.0
+    assert confident_share(bins, 0.9) == 0.5
+    assert confident_share(bins, 0.3) == 1.0
 
 
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize(("background", "roi"), [(True, "boxes.csv"), (False, "content"), (False, "none")])
 def test_what_is_not_predicted_is_not_sure_unless_it_is_blank_background(channels, background, roi):
-    unseen = to_bins(np.broadcast_to(unseen_fill(channels, background, roi)[:, None, None], (channels, 4, 4)))
-    assert sure_share(unseen, 0.51) == 0
-    blank = to_bins(np.broadcast_to(unseen_fill(channels, True, "content")[:, None, None], (channels, 4, 4)))
-    assert sure_share(blank, 0.99) == 1 and not decided(blank).any()
+    unseen = to_bins(np.broadcast_to(outside_probs(channels, background, roi)[:, None, None], (channels, 4, 4)))
+    assert confident_share(unseen, 0.51) == 0
+    blank = to_bins(np.broadcast_to(outside_probs(channels, True, "content")[:, None, None], (channels, 4, 4)))
+    assert confident_share(blank, 0.99) == 1 and not most_likely(blank).any()
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
@@ -103,10 +104,10 @@ def test_a_fold_is_labeled_by_its_own_members_only(member_folds):
 
 def test_soft_labels_survive_storage_and_hard_ones_are_rounded(tmp_path):
     probs = np.random.default_rng(0).dirichlet([1, 1, 1], (6, 7)).transpose(2, 0, 1).astype(np.float32)
-    write_planes(tmp_path / "soft.png", to_bins(probs), hard=False)
+    write_planes(tmp_path / "soft.png", to_bins(probs))
     target, valid = soft_target(read_planes(tmp_path / "soft.png", 3))
     assert np.abs(target - probs).max() < 0.01 and valid.all() and np.allclose(target.sum(0), 1)
-    write_planes(tmp_path / "hard.png", to_bins(probs), hard=True)
+    write_planes(tmp_path / "hard.png", hardened(to_bins(probs)))
     hard, _ = soft_target(read_planes(tmp_path / "hard.png", 3))
     assert (hard.argmax(0) == to_bins(probs).argmax(0)).all() and set(np.unique(hard)) == {0.0, 1.0}
 
@@ -124,7 +125,9 @@ def stored(tiny, tmp_path):
     probs[:, :, :, : width // 2] = rng.random((2, 1, height, width // 2)).round() * 0.98 + 0.01
     folder = tmp_path / "tiles"
     folder.mkdir()
-    rows = store_tiles(blocks_of("im6", probs, [31]), {"im6": path}, [0, 1], folder, config, ["background", "disc"])
+    rows = store_tiles(
+        blocks_of("im6", probs, [31]), {"im6": path}, TileStore(folder, [0, 1], config, ["background", "disc"])
+    )
     return rows, folder, config, image, probs
 
 
@@ -171,7 +174,7 @@ def test_tiles_outside_of_the_boxes_are_not_labeled(stored, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     paths = {"im6": f"{config.competition.root}/test/im6.png"}
-    rows = store_tiles(blocks_of("im6", probs, [64]), paths, [0, 1], other, config, ["background", "disc"])
+    rows = store_tiles(blocks_of("im6", probs, [64]), paths, TileStore(other, [0, 1], config, ["background", "disc"]))
     assert {(row["y"], row["x"]) for row in rows} == {(0, 0)}
 
 
@@ -185,7 +188,7 @@ def test_where_images_are_shrunk_whole_their_pseudo_labels_are_too(stored, tmp_p
     paths = {"im6": f"{config.competition.root}/test/im6.png"}
     height, width = whole_size(*image.shape[:2], 48, "letterbox")
     small = np.stack([cv2.resize(p[0], (width, height), interpolation=cv2.INTER_AREA)[None] for p in probs])
-    rows = store_tiles(blocks_of("im6", small, [13]), paths, [0, 1], folder, config, ["background", "disc"])
+    rows = store_tiles(blocks_of("im6", small, [13]), paths, TileStore(folder, [0, 1], config, ["background", "disc"]))
     assert [(row["y"], row["x"], row["height"], row["width"]) for row in rows] == [(0, 0, *image.shape[:2])] * 2
     target, _ = soft_target(read_planes(folder / Path(rows[1]["mask_path"]).name, 1))
     assert target.shape == (1, 48, 48)

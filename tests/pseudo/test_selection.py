@@ -22,8 +22,10 @@ from lib.data.tile_files import read_planes
 from lib.errors import UserError
 from lib.inference.networks import Ensemble
 from lib.pseudo.agreement import Votes
-from lib.pseudo.select import Quotas, confidence, select
-from lib.pseudo.store import check_tiles_fit, tempered
+from lib.pseudo.label_images import label_windows
+from lib.pseudo.select import ClassQuota, confidence, select
+from lib.pseudo.soft_labels import tempered
+from lib.pseudo.store import check_tiles_fit
 from lib.pseudo.tiles import tile_starts
 from lib.training.member import make_data, make_trainer, pretraining, training_tiles
 from lib.workspace import Member, Workspace
@@ -36,13 +38,10 @@ def run(stage, config, *flags):
     runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(config), *flags])
 
 
-def test_a_tile_is_confident_by_its_sure_pixels_by_entropy_or_by_agreement():
+def test_a_tile_is_confident_by_its_sure_pixels_or_by_agreement():
     bins = np.array([[[255, 255, 128, 0]], [[0, 0, 127, 255]]], np.uint8)  # one pixel of four is undecided
     assert confidence(bins, Pseudo(confidence="sure")) == 0.75
-    assert confidence(bins, Pseudo(confidence="entropy")) == pytest.approx(0.75, abs=1e-3)
-    certain, vague = np.full((1, 4, 4), 250, np.uint8), np.full((1, 4, 4), 200, np.uint8)
-    assert confidence(certain, Pseudo(confidence="entropy")) > confidence(vague, Pseudo(confidence="entropy")) > 0
-    spread = np.concatenate([vague, np.full((1, 4, 4), 51, np.uint8)])
+    spread = np.concatenate([np.full((1, 4, 4), 200, np.uint8), np.full((1, 4, 4), 51, np.uint8)])
     assert confidence(spread, Pseudo(confidence="agreement")) == pytest.approx(0.8)
 
 
@@ -100,7 +99,7 @@ def test_rare_classes_survive_by_their_quota():
 @given(st.lists(st.tuples(st.integers(0, 9), st.sets(st.sampled_from("abc"))), max_size=40), st.integers(0, 4))
 def test_whatever_a_quota_would_choose_in_the_end_was_admitted_as_it_came(tiles, quota):
     rows = rows_of(*((sure / 10, sorted(classes), True) for sure, classes in tiles))
-    quotas = Quotas(quota)
+    quotas = ClassQuota(quota)
     admitted = [quotas.admit(row) for row in rows]
     kept = select(rows, Pseudo(min_confidence=1, class_quota=quota), True, 0)
     held = {name: sum(name in row["classes"] for row in rows) for name in "abc"}
@@ -171,8 +170,6 @@ def test_each_option_of_04_changes_its_labels(labeled):
     _, center = made("--pseudo.center_only", "true", "--infer.window", "64")
     _, whole = made("--infer.window", "64")
     assert (center[corner] != whole[corner]).any()
-    entropies, _ = made("--pseudo.confidence", "entropy")
-    assert (entropies["confidence"].to_numpy() != table["confidence"].to_numpy()).any()
     few, _ = made("--pseudo.min_confidence", "1", "--pseudo.class_quota", "2")
     assert few.groupby("fold").size().tolist() == [2, 2] and (few["px_disc"] > 0).all()
     with pytest.raises(UserError, match="agreement compares votes"):
@@ -182,7 +179,6 @@ def test_each_option_of_04_changes_its_labels(labeled):
 
 
 def test_only_the_middle_of_windows_is_trusted_and_covers_everything():
-    label_windows = runpy.run_path(str(ROOT / "04_pseudo_label.py"))["label_windows"]
     config = load(None, ["--pseudo.center_only", "true", "--infer.overlap", "0", "--infer.margin", "0.3"])
     windows = label_windows(config)
     assert windows.blend == "center" and windows.overlap == 0.6

@@ -1,0 +1,140 @@
+"""One pseudo-label round: the members of the last round predict images, and confident tiles become labels."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import tables
+from lib.config import Config, for_source
+from lib.errors import UserError
+from lib.inference.backends.choose import infer_engine
+from lib.inference.members import candidates_in_memory
+from lib.inference.networks import Ensemble
+from lib.inference.sliding_window import Windows, predict
+from lib.inference.sources import limits_of, source_of, windows_of
+from lib.models.weight_files import load_network
+from lib.pseudo.agreement import Votes
+from lib.pseudo.pictures import draw_kept
+from lib.pseudo.select import outside_probs, select
+from lib.pseudo.store import TileStore, drop_unused, store_tiles
+from lib.session import Session
+from lib.training.rounds import labelers
+from lib.workspace import Member, replacing_dir, round_experiment, write_table
+
+
+@dataclass(frozen=True)
+class Labelers:
+    """The networks that make labels, and for which folds.
+
+    `predict`: windows (B, h, w, 3) uint8 → (B, folds, K, h, w) float32. `outside`: values (K,) of pixels that no window
+    covers. With `pseudo.confidence agreement`, K counts one more plane: the spread of the votes.
+    """
+
+    folds: list[int]
+    predict: Callable[[np.ndarray], np.ndarray]
+    outside: np.ndarray
+
+
+def images_to_label(session: Session) -> pd.DataFrame:
+    """Rows of images.csv without a label. Raises UserError if there are none, or if no round is given."""
+    if session.config.train.round < 1:
+        raise UserError("04_pseudo_label.py needs the round to make labels for (--train.round 1), or --clean")
+    images = session.images[session.images["split"] != "train"]
+    if images.empty:
+        raise UserError("there is no test or unlabeled image to pseudo-label; set competition.unlabeled_images")
+    return images
+
+
+def last_round(session: Session) -> list[Member]:
+    """The members that the round before `train.round` has trained."""
+    train = session.config.train
+    return session.workspace.members([round_experiment(train.experiment, train.round - 1)])
+
+
+def open_labelers(session: Session, members: list[Member], images: pd.DataFrame) -> Labelers:
+    """Load the networks. One pass over the images predicts for all folds, each by its own members."""
+    config, competition = session.config, session.competition
+    networks = [load_network(member.path, "swa", session.device) for member in members]
+    folds, groups = labelers([member.fold for member in members], config.pseudo.source)
+    candidates = candidates_in_memory(members, networks, config)
+    engine = infer_engine(candidates, config, session.workspace, session.device, images)
+    ensemble = Ensemble(networks, session.device, tta=config.infer.tta, engine=engine, groups=groups)
+    outside = outside_probs(competition.channels, config.competition.background, config.infer.roi)
+    if config.pseudo.confidence == "agreement":
+        return Labelers(folds, Votes(ensemble), np.append(outside, np.float32(outside.min() > 0)))
+    return Labelers(folds, ensemble, outside)
+
+
+def label_windows(config: Config) -> Windows:
+    """The windows that labels are made with; with `pseudo.center_only` their centers must cover everything."""
+    windows = windows_of(config)
+    if not config.pseudo.center_only or windows.whole:
+        return windows
+    return replace(windows, blend="center", overlap=max(windows.overlap, 2 * windows.margin))
+
+
+def label_tiles(session: Session, labelers: Labelers, images: pd.DataFrame) -> tuple[list[dict], list[dict]]:
+    """Predict `images` (rows of images.csv) and store the confident tiles in the folder of the round.
+
+    Returns (rows of all predicted tiles, rows of the tiles that are kept).
+    """
+    config = session.config
+    with replacing_dir(session.workspace.pseudo_dir(config.train.round) / "tiles") as folder:
+        rows = []
+        for source, images_of_source in images.groupby("source", sort=False):
+            rows += _predict_tiles(session, labelers, for_source(config, source), images_of_source, folder)
+        kept = [row for fold in labelers.folds for row in confident_tiles(rows, fold, session.config)]
+        drop_unused(folder, kept)
+    return rows, kept
+
+
+def _predict_tiles(
+    session: Session, labelers: Labelers, config: Config, images: pd.DataFrame, folder: Path
+) -> list[dict]:
+    """Rows of all tiles of the `images` of one source, whose options `config` has."""
+    paths = dict(zip(images["image_id"], images["path"], strict=True))
+    blocks = predict(
+        [source_of(config, image_id, path) for image_id, path in paths.items()], labelers.predict,
+        label_windows(config), labelers.outside, len(labelers.folds), limits_of(config),
+        f"04 round {config.train.round}", restore=config.preprocess.mode == "tiles",
+    )  # fmt: skip
+    store = TileStore(folder, labelers.folds, config, session.competition.label_names)
+    return store_tiles(blocks, paths, store)
+
+
+def confident_tiles(rows: list[dict], fold: int, config: Config) -> list[dict]:
+    """The rows of one fold that are kept."""
+    rows = [row for row in rows if row["fold"] == fold]
+    seed = zlib.crc32(f"{fold} {config.train.round}".encode())
+    return [rows[i] for i in select(rows, config.pseudo, config.competition.background, seed)]
+
+
+def write_round(session: Session, kept: list[dict]) -> Path:
+    """Write the table of the tiles that are kept, and draw some of them. Returns the table's path."""
+    config, competition = session.config, session.competition
+    folder = session.workspace.pseudo_dir(config.train.round)
+    columns = [*tables.PSEUDO_TILES, *tables.class_columns(competition.label_names)]
+    rows = [{**row, "source": f"pseudo{config.train.round}"} for row in kept]
+    with replacing_dir(folder / "pictures") as pictures:
+        background, count = config.competition.background, config.report.pictures
+        draw_kept(kept, folder, pictures, competition.channels, background, count)
+    write_table(folder / "tiles.csv", pd.DataFrame(rows, columns=columns))
+    return folder / "tiles.csv"
+
+
+def fold_summary(fold: int, rows: list[dict], kept: list[dict]) -> dict:
+    """A line of 04's printed table: how many tiles of one fold were predicted and kept."""
+    rows, kept = ([row for row in some if row["fold"] == fold] for some in (rows, kept))
+    return {
+        "for fold": "any" if fold < 0 else fold,
+        "tiles": len(rows),
+        "kept": len(kept),
+        "with object": float(np.mean([row["has_object"] for row in kept])) if kept else None,
+        "mean confidence": float(np.mean([row["confidence"] for row in rows])) if rows else None,
+    }
