@@ -48,9 +48,9 @@ from lib.models.network import build_network
 from lib.plugins import load_plugins
 from lib.system.device import layout_of, loading_processes, pick_device
 from lib.system.precision import autocast, finished, scaler
-from lib.training.autotune import settle
+from lib.training.autotune import autotune
 from lib.training.distributed import ProcessGroup
-from lib.training.loader import Data
+from lib.training.loader import TrainingData
 from lib.training.losses import build_loss
 from lib.training.member import make_data, make_trainer, training_tiles
 from lib.training.optimizers import build_optimizer
@@ -83,14 +83,14 @@ def main() -> None:
     summary = {}
     for path in args.configs or ["configs/demo.yaml"]:
         setting = Setting.of(path, given)
-        trials.prepare(setting)
+        trials.apply_train_options(setting)
         summary[setting.name] = measure(setting, args)
     print(json.dumps({"torch_threads": torch.get_num_threads(), **summary}))
 
 
 def measure(setting: Setting, args: argparse.Namespace) -> dict:
     bench = Bench.of(setting, args.seconds)
-    plain = Data(bench.data.dataset, bench.data.sampler, 0, bench.data.batch_size)
+    plain = TrainingData(bench.data.dataset, bench.data.sampler, 0, bench.data.batch_size)
     sides: dict[str, Callable[[], float]] = {
         "trainer": bench.trainer_speed,
         "bare loop": bench.bare_speed,
@@ -125,7 +125,7 @@ class Bench:
     """The parts of a member's training, made as 03 makes them."""
 
     config: Config
-    data: Data
+    data: TrainingData
     channels: int
     precision: str
     device: torch.device
@@ -146,7 +146,7 @@ class Bench:
         tiles = training_tiles(workspace, folds, fold, config, competition)
         workers = loading_processes(config.train.workers, device)
         data = make_data(tiles, config, competition.channels, SEED, workers)
-        config = settle(workspace, config, competition.channels, data, device)
+        config = autotune(workspace, config, competition.channels, data, device)
         return Bench(config, data, competition.channels, config.train.precision, device, fold, seconds)
 
     def trainer_speed(self) -> float:
@@ -197,7 +197,7 @@ class Bench:
 # ---- samples ---------------------------------------------------------------------------------------------------------
 
 
-def loader_speed(data: Data, seconds: float) -> float:
+def loader_speed(data: TrainingData, seconds: float) -> float:
     """Samples per second over whole epochs, at least `seconds` of them."""
     samples, epoch, started = 0, 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
@@ -207,7 +207,7 @@ def loader_speed(data: Data, seconds: float) -> float:
     return samples / (time.perf_counter() - started)
 
 
-def bare_loader_speed(data: Data, seconds: float) -> float:
+def bare_loader_speed(data: TrainingData, seconds: float) -> float:
     """The same of decoding and augmenting alone."""
     dataset, samples, epoch, started = data.dataset, 0, 0, time.perf_counter()
     while time.perf_counter() - started < seconds:

@@ -63,7 +63,7 @@ COMMANDS = {
     "preflight": Command("lib.preflight.rehearse:preflight", "CONFIG", "rehearse all stages; forecast the costs", True),
     "get": Command("lib.config.load:print_option", "KEY CONFIG", "print one option"),
     "chosen_round": Command("lib.training.rounds:print_chosen_round", "CONFIG", "the best pseudo-label round"),
-    "another_round": Command("lib.training.rounds:print_goes_on", "CONFIG", "is another round worth while? yes or no"),
+    "another_round": Command("lib.training.rounds:print_another_round", "CONFIG", "train another round? yes or no"),
     "check": Command("lib.report.answers:check_submission", "CONFIG [CSV]", "check a submission, and draw ten masks"),
     "score": Command("lib.competition.scoring:print_score", "CONFIG [CSV]", "score it, where the answers are known"),
     "compare": Command("lib.report.compare:compare_configs", "CONFIG …", "one table over several configs", True),

@@ -10,7 +10,7 @@ from lib.data.dataset import TileDataset
 from lib.data.sampler import BalancedSampler
 from lib.models.network import build_network
 from lib.plugins import register
-from lib.training.loader import Data
+from lib.training.loader import TrainingData
 from lib.training.losses import build_loss
 from lib.training.trainer import Trainer
 from lib.workspace import Member
@@ -27,7 +27,7 @@ def dropping(config: Model, channels: int) -> nn.Module:
 def data_of(tiles, workers=0, seed=1):
     dataset = TileDataset(tiles, 1, Augmentation(Augment(), 32), seed)
     sampler = BalancedSampler(pd.DataFrame({"object": [True] * 10, "pseudo": False}), Sampling(), 0.0, seed)
-    return Data(dataset, sampler, workers, 4)
+    return TrainingData(dataset, sampler, workers, 4)
 
 
 def trainer_of(tiles, folder, architecture="tiny", **options):

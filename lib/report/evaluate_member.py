@@ -25,7 +25,7 @@ class MemberEvaluation:
         self.validation = images_of_fold(session.workspace, session.folds, member.fold)
         names = session.competition.label_names
         self.tracker = open_tracker(session.config, member.name, member.path, names)
-        trainer.watch = self.tracker.numbers
+        trainer.on_log = self.tracker.numbers
 
     def score(self, network: nn.Module) -> float:
         """A quick score during training: windows do not overlap."""

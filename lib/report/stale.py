@@ -14,7 +14,7 @@ from lib.config.affects import STAGES, settings_of
 from lib.digests import Digests
 from lib.stage import THE_IMAGES, differences, identity, in_words, renamed, trained_file
 from lib.stages import options_then
-from lib.training.time_limit import BY_THE_CLOCK
+from lib.training.time_limit import TIME_OPTIONS
 from lib.workspace import Workspace, file_fingerprint, read_json
 
 SETTLED = ("infer.window", "infer.tta")  # 05 records what `auto` became
@@ -51,7 +51,7 @@ def _options_now(name: str, made_from: dict, config: Config) -> dict[str, object
     stage = next(stage for stage, pattern in STAGES.items() if fnmatchcase(name, pattern))
     options = json.loads(json.dumps(settings_of(_of_round(name, config), stage), default=str))
     today = {f"option {key}": value for key, value in options.items()}
-    clock = BY_THE_CLOCK if config.train.time_limit else ()
+    clock = TIME_OPTIONS if config.train.time_limit else ()
     as_it_was = {"train.round", *clock, *(option for option in SETTLED if options.get(option) == "auto")}
     known = {key for key in before if key.removeprefix("option ") in as_it_was or key not in today}
     today = {key: value for key, value in today.items() if key.removeprefix("option ") not in as_it_was}

@@ -1,4 +1,4 @@
-"""What `auto` comes to on this machine: measured on real steps before a training, written down, and used again."""
+"""Autotune: chooses `train.precision`, `channels_last`, `batch_size` and `compile` by timing real training steps."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lib.config import Config
 from lib.models.network import build_network
 from lib.system.device import layout_of, machine_of
 from lib.system.precision import autocast, fastest, finished
-from lib.training.loader import Data
+from lib.training.loader import TrainingData
 from lib.training.losses import build_loss
-from lib.training.member import prepare
+from lib.training.member import apply_train_options
 from lib.workspace import Workspace, short_hash
 
-USUAL_BATCH = 8  # where the batch size is still to be found
-LARGEST = 1024
+TRIAL_BATCH_SIZE = 8  # while the batch size is not chosen yet
+MAX_BATCH_SIZE = 1024
 
 
-def settle(workspace: Workspace, config: Config, channels: int, data: Data, device: torch.device) -> Config:
-    """`config` with a number or name in place of every `auto` of `train`; `data` gets its batch size.
+def autotune(workspace: Workspace, config: Config, channels: int, data: TrainingData, device: torch.device) -> Config:
+    """`config` with a measured value in place of every `auto` (batch size 0) in `train`. Sets `data.batch_size`, too.
 
-    Each is measured once per workspace, network, size of the images and kind of device. A precision that does not keep
-    the loss is not taken.
+    `channels`: outputs of the network. Each option is measured once per workspace, network, image size and kind of
+    machine. A precision that changes the loss by more than 5 % is not chosen.
     """
     trial = _Trial(config, channels, data, device)
 
@@ -47,14 +47,14 @@ def settle(workspace: Workspace, config: Config, channels: int, data: Data, devi
 
 
 class _Trial:
-    """Steps of a network that is thrown away, on real samples."""
+    """Training steps of a temporary network, on real samples."""
 
-    def __init__(self, config: Config, channels: int, data: Data, device: torch.device):
+    def __init__(self, config: Config, channels: int, data: TrainingData, device: torch.device):
         self.config, self.channels, self.data, self.device = config, channels, data, device
 
     @cached_property
     def batch(self) -> list[torch.Tensor]:
-        keys = self.data.sampler.keys(0)[: self.config.train.batch_size or USUAL_BATCH]
+        keys = self.data.sampler.keys(0)[: self.config.train.batch_size or TRIAL_BATCH_SIZE]
         items = [self.data.dataset[key] for key in keys]
         return [torch.stack([torch.as_tensor(item[i]) for item in items]).to(self.device) for i in range(4)]
 
@@ -64,11 +64,11 @@ class _Trial:
         self.data.batch_size = train.batch_size
 
     def stepper(self, layout: torch.memory_format | None = None, compiled: bool = False) -> Callable[..., float]:
-        """A fresh network as `step(precision, size)`, which gives the loss; `size`: a batch of one sample's copies."""
+        """`step(precision, size) -> loss` of a new network; with `size` > 0, on so many copies of one sample."""
         layout = layout or layout_of(self.config.train.channels_last)
         torch.manual_seed(0)
         network = build_network(self.config.model, self.channels)
-        prepare(network, self.config)
+        apply_train_options(network, self.config)
         network.to(self.device, memory_format=layout).train()
         forward = torch.compile(network, dynamic=False) if compiled else network
         loss_of = build_loss(self.config.train.loss, self.channels)
@@ -85,60 +85,62 @@ class _Trial:
         return step
 
     def precision(self) -> str:
-        return fastest(self.device, self.stepper(), agrees)
+        return fastest(self.device, self.stepper(), losses_agree)
 
     def channels_last(self) -> bool:
         seconds = {on: self._seconds(self.stepper(layout_of(on))) for on in (True, False)}
         return seconds[True] <= seconds[False]
 
     def compile(self) -> bool:
-        """Whether compiling pays within one member's training, building included."""
+        """Whether a compiled network trains one member in less time, compilation included."""
         train, plain, compiled = self.config.train, self.stepper(), self.stepper(compiled=True)
         try:
             started = time.perf_counter()
             exact, loss = plain(train.precision), compiled(train.precision)
-            built = time.perf_counter() - started
-            slow, quick = self._seconds(plain), self._seconds(compiled)
+            build_seconds = time.perf_counter() - started
+            plain_seconds, compiled_seconds = self._seconds(plain), self._seconds(compiled)
         except Exception as error:  # compilers fail in many ways
             print(f"train.compile: does not work here ({str(error).splitlines()[0][:200]})")
             return False
-        steps = train.member_limit / slow if train.member_limit else train.epochs * self.data.steps()
-        return agrees(loss, exact) and built + steps * quick < steps * slow
+        steps = train.member_limit / plain_seconds if train.member_limit else train.epochs * self.data.steps()
+        return losses_agree(loss, exact) and build_seconds + steps * compiled_seconds < steps * plain_seconds
 
     def batch_size(self) -> int:
         step = self.stepper()
-        return largest_batch(lambda size: step(self.config.train.precision, size), self.device, self.data.sampler.size)
+        return largest_batch_size(
+            lambda size: step(self.config.train.precision, size), self.device, self.data.sampler.size
+        )
 
     def _seconds(self, step: Callable[..., float]) -> float:
         step(self.config.train.precision)
-        taken = []
+        measured = []
         for _ in range(3):
             started = time.perf_counter()
             step(self.config.train.precision)
             finished(self.device)
-            taken.append(time.perf_counter() - started)
-        return min(taken)
+            measured.append(time.perf_counter() - started)
+        return min(measured)
 
 
-def agrees(loss: float, exact: float) -> bool:
+def losses_agree(loss: float, exact: float) -> bool:
+    """Whether a loss is within 5 % of the exact one."""
     return abs(loss - exact) <= 0.05 * abs(exact) + 1e-6
 
 
-def largest_batch(step: Callable[[int], object], device: torch.device, most: int) -> int:
-    """The largest power of two, at most `most`, for which `step(size)` fits.
+def largest_batch_size(step: Callable[[int], object], device: torch.device, limit: int) -> int:
+    """The largest power of two, up to `limit`, for which `step(size)` fits into the device's memory.
 
-    Sizes are doubled until the device's memory is not enough or, on a CPU, a sample takes longer than in a smaller
-    batch.
+    On a CPU, the search also ends where a sample takes longer than in a smaller batch.
     """
     best, size, fastest_sample = 1, 2, float("inf")
-    while size <= min(most, LARGEST):
+    while size <= min(limit, MAX_BATCH_SIZE):
         try:
             step(size)
             started = time.perf_counter()
             step(size)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            return max(1, best // 2)  # room for what the trial does not hold: averages, fragments
+            return max(1, best // 2)  # the trial has no weight averages, and memory fragments later
         each = (time.perf_counter() - started) / size
         if device.type == "cpu" and each > fastest_sample:
             break

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradients are not finite: skipped, counted, and after several in a row gone back from."""
+"""Skips training steps whose loss or gradients are not finite; rolls the training back after several in a row."""
 
 from __future__ import annotations
 
@@ -7,77 +7,77 @@ from torch import nn
 
 from lib.errors import UserError
 
-IN_A_ROW = 5  # skipped steps after which a training goes back to where it last was in order
-RETURNS = 3  # after so many it gives up
-SLOWER = 0.5  # learning rate after a return, as a share of that before
+MAX_SKIPPED_IN_ROW = 5  # skipped steps in a row after which a training is rolled back
+MAX_ROLLBACKS = 3  # after these the training fails
+ROLLBACK_LR = 0.5  # factor of the learning rate at each rollback
 
 
-class Guard:
-    """Counts skipped steps and keeps the state to go back to.
+class FiniteGuard:
+    """Counts skipped steps and keeps the state to which a training is rolled back.
 
-    Everything it does follows from the steps alone, not from the clock: a training that was killed goes on alike.
+    All it does depends on the steps, never on the clock. A training that continues after an interruption therefore
+    does the same.
     """
 
     def __init__(self, network: nn.Module):
         self.skipped, self.in_row, self.taken, self.returns = 0, 0, 0, 0
         self._buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-        self._before = [buffer.clone() for buffer in self._buffers]
-        self._good: dict | None = None
+        self._saved_buffers = [buffer.clone() for buffer in self._buffers]
+        self._saved_state: dict | None = None
 
     @property
     def rate(self) -> float:
         """The learning rate as a share of the schedule's."""
-        return SLOWER**self.returns
+        return ROLLBACK_LR**self.returns
 
     @property
     def stuck(self) -> bool:
-        return self.in_row >= IN_A_ROW
+        """Whether the training must be rolled back."""
+        return self.in_row >= MAX_SKIPPED_IN_ROW
 
     @torch.no_grad()
-    def begin(self) -> None:
-        """Before the batches of a step: batch-norm statistics are noted, which a forward pass changes."""
+    def save_buffers(self) -> None:
+        """Copy the batch-norm statistics before the batches of a step, whose forward passes change them."""
         if self._buffers:
-            torch._foreach_copy_(self._before, self._buffers)
+            torch._foreach_copy_(self._saved_buffers, self._buffers)
 
-    def took(self) -> None:
-        """A step was taken."""
+    def count_step(self) -> None:
+        """Count a step that was taken."""
         self.taken, self.in_row = self.taken + 1, 0
 
     @torch.no_grad()
-    def skip(self) -> None:
-        """A step was left out: batch-norm statistics are what they were before it."""
+    def skip_step(self) -> None:
+        """Count a step that was skipped, and restore the batch-norm statistics from before it."""
         self.skipped, self.in_row = self.skipped + 1, self.in_row + 1
         if self._buffers:
-            torch._foreach_copy_(self._buffers, self._before)
+            torch._foreach_copy_(self._buffers, self._saved_buffers)
 
-    def keep(self, state: dict) -> None:
-        """Copy the state of the training to go back to, unless its last steps were skipped."""
+    def save_state(self, state: dict) -> None:
+        """Copy the state of the training for a rollback, unless its last steps were skipped."""
         if not self.in_row:
-            self._good = copied(state, self._good)
+            self._saved_state = copied(state, self._saved_state)
 
-    def go_back(self, member: str, step: int, lr: float) -> dict:
-        """The state that was kept; the learning rate is lower from now on. Raises UserError after `RETURNS`."""
-        if self.returns == RETURNS:
-            raise self.hopeless(member, step, lr)
+    def roll_back(self, member: str, step: int, lr: float) -> dict:
+        """The saved state; the learning rate is lower from now on. Raises UserError after `MAX_ROLLBACKS`."""
+        if self.returns == MAX_ROLLBACKS:
+            raise self.divergence_error(member, step, lr)
         self.returns, self.in_row = self.returns + 1, 0
-        return copied(self._good)
-
-    # What is said of it:
+        return copied(self._saved_state)
 
     @staticmethod
-    def first(member: str, step: int) -> str:
+    def first_warning(member: str, step: int) -> str:
         return (
             f"warning: 03: {member}: the loss or its gradients are not finite (NaN or infinite) at step {step}; such "
             "steps are skipped, and counted in metrics.jsonl and done.json"
         )
 
-    def returned(self, member: str, at: int, step: int) -> str:
+    def rollback_warning(self, member: str, at: int, step: int) -> str:
         return (
-            f"warning: 03: {member}: {IN_A_ROW} steps in a row until step {at} were not finite; the training goes on "
-            f"from step {step} with {self.rate:g} of the learning rate"
+            f"warning: 03: {member}: {MAX_SKIPPED_IN_ROW} steps in a row until step {at} were not finite; the training "
+            f"goes on from step {step} with {self.rate:g} of the learning rate"
         )
 
-    def hopeless(self, member: str, step: int, lr: float) -> UserError:
+    def divergence_error(self, member: str, step: int, lr: float) -> UserError:
         tried = f", after {self.returns} lower learning rates" if self.returns else ""
         return UserError(
             f"03: {member}: the loss or its gradients are not finite (NaN or infinite) at step {step} with learning "
@@ -94,7 +94,7 @@ class Guard:
 
 
 def copied(value: object, old: object = None) -> object:
-    """A deep copy of tensors in dictionaries and lists; the memory of `old`, an earlier copy, is used again.
+    """A deep copy of tensors in dictionaries and lists. The memory of `old`, an earlier copy, is used again.
 
     >>> copied({"a": [torch.ones(1)]}, {"a": [torch.zeros(1)]})
     {'a': [tensor([1.])]}

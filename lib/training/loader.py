@@ -18,58 +18,60 @@ from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass
-class Data:
-    """What a member trains on."""
+class TrainingData:
+    """The samples that a member trains on, in batches."""
 
     dataset: TileDataset
-    sampler: Any  # as lib/data/sampler.py:BalancedSampler
+    sampler: Any  # such as BalancedSampler in lib/data/sampler.py
     workers: int
     batch_size: int
     pinned: bool = False
-    """Whether batches come in memory that a copy to the GPU need not wait for."""
+    """Whether batches are in pinned memory, which is copied to a GPU asynchronously."""
 
     def batches(self, epoch: int, progress: float = 0.0) -> Iterator[tuple[torch.Tensor, ...]]:
-        """The batches of one epoch, whole ones only (batch norm dislikes a batch of one).
+        """The batches of one epoch. An incomplete last batch is dropped: batch norm fails on a batch of one sample.
 
-        `progress`: share of the training that is done.
+        `progress`: finished share of the training, 0 to 1.
         """
-        return self._load(self._groups(epoch, progress))
+        return self._load(self._batch_keys(epoch, progress))
 
-    def endless(
+    def endless_batches(
         self, epoch: int, progress: Callable[[int], float], processes: ProcessGroup = SINGLE_PROCESS
     ) -> Iterator[tuple[torch.Tensor, ...]]:
-        """The batches of `epoch` and of all after it, or this process's shares of them, from processes that live on.
+        """The batches of `epoch` and of all later epochs; of several processes, this process's part of each batch.
 
-        `progress(epoch)` is asked as an epoch is drawn, some batches before it begins.
+        One set of loading processes serves all epochs. `progress(epoch)` is called when the samples of an epoch are
+        drawn, some batches before the epoch begins.
         """
-        groups = (group for number in count(epoch) for group in self._groups(number, progress(number)))
-        return self._load(map(processes.shard, groups))
+        batches = (keys for number in count(epoch) for keys in self._batch_keys(number, progress(number)))
+        return self._load(map(processes.shard, batches))
 
-    def _groups(self, epoch: int, progress: float) -> list[list]:
+    def _batch_keys(self, epoch: int, progress: float) -> list[list]:
         keys = self.sampler.keys(epoch, progress)
         size = min(self.batch_size, len(keys))
         return [keys[i : i + size] for i in range(0, len(keys) - size + 1, size)]
 
-    def _load(self, groups: Iterable[list]) -> Iterator[tuple[torch.Tensor, ...]]:
-        # No torch generator: every sample is seeded by its key, so workers may come and go.
+    def _load(self, batches: Iterable[list]) -> Iterator[tuple[torch.Tensor, ...]]:
+        # No torch generator is needed: each sample is seeded by its key, whichever process loads it.
         return iter(
             DataLoader(
-                self.dataset, batch_sampler=groups, num_workers=self.workers,
+                self.dataset, batch_sampler=batches, num_workers=self.workers,
                 prefetch_factor=4 if self.workers else None, pin_memory=self.pinned,
-                worker_init_fn=end_with_parent,
+                worker_init_fn=exit_with_parent,
             )
         )  # fmt: skip
 
     def steps(self) -> int:
+        """Batches of an epoch."""
         return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
 
 
-def end_with_parent(_worker: int) -> None:
-    """Called in a loading process: it will end when the process that started it ends, however early that is.
+def exit_with_parent(_worker: int) -> None:
+    """Called in a loading process: ends it as soon as the process that started it has ended.
 
-    torch's own check notes the parent's id when the worker begins to wait for batches. If the parent has ended before,
-    the id is that of the process that adopted the worker, and the worker waits for ever. A signal to the process group
-    does not end such a worker either: Python forgets signals that arrive during a fork.
+    torch's own check reads the parent's id when the worker begins to wait for batches. If the parent has ended before,
+    this is the id of the process that adopted the worker, and the worker waits for ever. A signal to the process group
+    does not end such a worker either, because Python loses signals that arrive during a fork.
     """
 
     def wait() -> None:

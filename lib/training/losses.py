@@ -1,12 +1,12 @@
-"""Losses on the mask. Each takes logits and soft targets, so that smoothing and soft labels need no twin.
+"""Losses on the mask. Each takes logits and soft targets, so it also works with label smoothing and soft labels.
 
     loss(logits (B, K, H, W), target (B, K, H, W) in 0..1, valid (B, 1, H, W) in {0, 1}, weight (B,)) -> scalar
 
-K = 1 is one class under a sigmoid; otherwise the channels are exclusive, under a softmax. `valid` is 0 on
-ignored pixels. `weight` weighs whole samples (pseudo-labels).
+K = 1: one class, sigmoid. K > 1: exclusive classes, softmax. `valid` is 0 on ignored pixels. `weight` is the weight of
+each sample (pseudo-labels have a lower one).
 
-Several processes may share a batch: every sum over its samples goes through `summed` of lib/training/distributed.py (or
-`gathered`, for sorted pixels), so that each process computes the loss of the whole batch.
+Several processes may share a batch. Every sum over its samples must go through `summed` of lib/training/distributed.py
+(`gathered` for sorted pixels), so that each process computes the loss of the whole batch.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from lib.training.distributed import SINGLE_PROCESS, ProcessGroup, gathered, sum
 
 
 def build_loss(config: Loss, channels: int, processes: ProcessGroup = SINGLE_PROCESS) -> Callable:
-    """The weighted sum of `train.loss.terms`, on labels as `train.loss` wants them. Computed in float32.
+    """The loss `loss(outputs, target, valid, weight, progress) -> scalar` that `train.loss` describes, in float32.
 
-    loss(outputs, target, valid, weight, progress): `outputs` are logits, or `Outputs` of a network with more heads,
-    whose losses are added; `progress` (0 to 1) is the share of the training that is done. `processes`
-    share a batch, and each of them gets the loss of the whole batch.
+    `outputs`: logits, or `Outputs` of a network with several heads, whose losses are added. `progress`: finished share
+    of the training, 0 to 1. `channels`: outputs of the network. `processes`: those that share a batch; each of them
+    gets the loss of the whole batch. Raises UserError on an unknown term or a wrong number of class weights.
+
+    >>> logits, target = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
+    >>> loss = build_loss(Loss(terms={"bce": 1.0}), channels=1)
+    >>> round(loss(logits, target, torch.ones(1, 1, 4, 4), torch.ones(1)).item(), 4)  # log(2)
+    0.6931
     """
     stages = [(0.0, config.terms), *sorted(config.then.items())]
     stages = [(start, [(find("loss", name, "train.loss.terms"), w) for name, w in terms.items() if w > 0])
               for start, terms in stages]  # fmt: skip
-    class_weights = torch.tensor(config.class_weights) if config.class_weights else None
-    if class_weights is not None and len(class_weights) != max(2, channels):
-        raise UserError(
-            f"train.loss.class_weights has {len(class_weights)} weights, expected {max(2, channels)}: one per class, "
-            "background first when there is one"
-        )
+    class_weights = _class_weights(config, channels)
 
     def mask_loss(logits, target, valid, weight, terms):
         return sum(w * term(logits.float(), target, valid, weight) for term, w in terms)
@@ -64,9 +64,7 @@ def build_loss(config: Loss, channels: int, processes: ProcessGroup = SINGLE_PRO
             valid = valid * (shares * class_weights.to(target).view(1, -1, 1, 1)).sum(1, keepdim=True)
         total = mask_loss(outputs.mask, target, valid, weight, terms)
         if outputs.presence is not None:
-            wrong = F.binary_cross_entropy_with_logits(outputs.presence.float(), present, reduction="none").mean(1)
-            presence = summed((wrong * weight).sum()) / summed(weight.sum()).clamp_min(1e-6)
-            total = total + config.presence * presence
+            total = total + config.presence * _presence_loss(outputs.presence, present, weight)
         for logits in outputs.deep:
             logits = F.interpolate(logits.float(), target.shape[2:], mode="bilinear", align_corners=False)
             share = config.deep / len(outputs.deep)
@@ -74,6 +72,23 @@ def build_loss(config: Loss, channels: int, processes: ProcessGroup = SINGLE_PRO
         return total
 
     return loss
+
+
+def _class_weights(config: Loss, channels: int) -> torch.Tensor | None:
+    if not config.class_weights:
+        return None
+    if len(config.class_weights) != max(2, channels):
+        raise UserError(
+            f"train.loss.class_weights has {len(config.class_weights)} weights, expected {max(2, channels)}: one per "
+            "class, background first when there is one"
+        )
+    return torch.tensor(config.class_weights)
+
+
+def _presence_loss(logits: torch.Tensor, present: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of each class's presence. `logits` and `present`: (B, K); `weight`: (B,)."""
+    per_sample = F.binary_cross_entropy_with_logits(logits.float(), present, reduction="none").mean(1)
+    return summed((per_sample * weight).sum()) / summed(weight.sum()).clamp_min(1e-6)
 
 
 def far_from_borders(target: torch.Tensor, pixels: int, valid: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One member's parts, put together: its tiles, its data, its precision, its trainer."""
+"""The parts of one member's training: its tiles, its dataset and sampler, its trainer, its pretraining."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from lib.models.weight_files import load_weights, write_description
 from lib.plugins import find
 from lib.tables import foreground_pixels
 from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
-from lib.training.loader import Data
+from lib.training.loader import TrainingData
 from lib.training.losses import build_loss
 from lib.training.trainer import Trainer
 from lib.workspace import ALL_FOLDS, Member, Workspace, read_json, round_experiment
 
 
 def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
-    """The files that a member's training reads, tiles aside: a change of any of them trains it again."""
+    """The tables and files that a member's training reads, besides the tiles. A change in one trains it again."""
     inputs = [workspace.tiles, workspace.folds]
     if config.train.round:
         inputs.append(workspace.pseudo_dir(config.train.round) / "tiles.csv")
     if config.clean.use:
         inputs.append(workspace.clean_dir / "tiles.csv")
     pipeline = pipeline_file(config.augment)
-    return [*inputs, *([] if pipeline is None else [pipeline]), *score_files(workspace, config)]
+    return [*inputs, *([] if pipeline is None else [pipeline]), *difficulty_files(workspace, config)]
 
 
-def score_files(workspace: Workspace, config: Config) -> list[Path]:
-    """done.json of every member of the experiment that `train.sampling.difficulty` names.
+def difficulty_files(workspace: Workspace, config: Config) -> list[Path]:
+    """done.json of every fold member of the experiment that `train.sampling.difficulty` names; none without the option.
 
-    Raises UserError when that has none, or is the experiment that is about to be trained.
+    Raises UserError where this experiment has no member, or is the one to be trained.
     """
     experiment = config.train.sampling.difficulty
     if not experiment:
@@ -61,10 +61,11 @@ def score_files(workspace: Workspace, config: Config) -> list[Path]:
     return files
 
 
-def difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
-    """1 - an image's out-of-fold score, mean over the members that scored it, 0 to 1; the mean where none did.
+def image_difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
+    """Difficulty of images, 0 to 1: 1 - the mean out-of-fold score over the members that scored the image.
 
-    `files`: as `score_files` gives them. Raises UserError where they hold no score of these images.
+    An image without a score gets the mean difficulty. `files`: from `difficulty_files`. Raises UserError where they
+    hold no score of these images.
     """
     scores: dict[str, list[float]] = {}
     for file in files:
@@ -81,18 +82,20 @@ def difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
 
 
 def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
-    """Tiles that a member of `fold` trains on: other folds' and external images, and pseudo-labels meant for it. One of
-    `ALL_FOLDS` takes every fold's: of a tile so many labels, whose mean is the ensemble's.
+    """Tiles that a member of `fold` trains on: those of other folds, external images, and pseudo-labels for this fold.
 
-    Adds columns `folder` (where paths start), `group`, `pseudo`, `soft` (label), `weight` and `object`, and, where
-    that is asked for, `difficulty`. Raises UserError when none is left.
+    A member of `ALL_FOLDS` gets the tiles and pseudo-labels of all folds. A pseudo-labeled tile is then in the table
+    several times, and the mean of its labels is that of the ensemble.
+
+    Added columns: `folder` (to which paths are relative), `group`, `pseudo`, `soft` (label), `weight`, `object`, and
+    `difficulty` with `train.sampling.difficulty`. Raises UserError where no tile is left.
     """
     tiles = tables.read(workspace.tiles, tables.TILES, "01_preprocess.py")
     fold_of = dict(zip(folds["image_id"], folds["fold"], strict=True))
     unknown = sorted(set(tiles["image_id"]) - set(fold_of))
     if unknown:
         raise UserError(f"{workspace.folds} lacks image {unknown[0]!r} of {workspace.tiles}; run 02_make_folds.py")
-    copies = folds.loc[[str(fold) in kept.split() for kept in folds["kept_from"]], "image_id"]
+    copies = folds.loc[[str(fold) in text.split() for text in folds["kept_from"]], "image_id"]
     if fold != ALL_FOLDS:
         tiles = tiles[(tiles["image_id"].map(fold_of) != fold) & ~tiles["image_id"].isin(copies)]
     if tiles.empty:
@@ -118,25 +121,28 @@ def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config:
             )
     if config.train.round:
         folder = workspace.pseudo_dir(config.train.round)
-        extra = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
-        # None perhaps: then another table's column would add its rows.
-        extra = extra if fold == ALL_FOLDS else extra[extra["fold"].isin([fold, tables.ANY_FOLD])]
-        extra = extra.assign(
-            folder=str(folder), pseudo=True, soft=True, weight=config.pseudo.weight, group=extra["image_id"]
+        pseudo = tables.read(folder / "tiles.csv", tables.PSEUDO_TILES, "04_pseudo_label.py")
+        # Columns are added after the selection: with no row left, a column of another length would add rows.
+        pseudo = pseudo if fold == ALL_FOLDS else pseudo[pseudo["fold"].isin([fold, tables.ANY_FOLD])]
+        pseudo = pseudo.assign(
+            folder=str(folder), pseudo=True, soft=True, weight=config.pseudo.weight, group=pseudo["image_id"]
         )
-        tiles = pd.concat([tiles, _with_object(extra, config)], ignore_index=True)
-    files = score_files(workspace, config)
-    return tiles.assign(difficulty=difficulty(tiles["image_id"], files)) if files else tiles
+        tiles = pd.concat([tiles, _with_object(pseudo, config)], ignore_index=True)
+    files = difficulty_files(workspace, config)
+    return tiles.assign(difficulty=image_difficulty(tiles["image_id"], files)) if files else tiles
 
 
 def cleaned(tiles: pd.DataFrame, table: pd.DataFrame, folder: Path, weight: float) -> pd.DataFrame:
-    """`tiles` without those that `table` (CLEAN_TILES) drops, and with the bad ones' label or weight changed."""
-    about = tiles[["tile_id"]].merge(table, "left", "tile_id", validate="one_to_one")
-    action = about["action"].fillna("keep").to_numpy()
-    mended = [str(folder.absolute() / path) for path in about["mask_path"].fillna("")]
+    """`tiles` after label cleaning. `table` (CLEAN_TILES) says of each tile: keep, drop, weigh or relabel.
+
+    `folder`: to which the table's paths are relative. `weight`: of tiles to weigh.
+    """
+    cleaning = tiles[["tile_id"]].merge(table, "left", "tile_id", validate="one_to_one")
+    action = cleaning["action"].fillna("keep").to_numpy()
+    new_labels = [str(folder.absolute() / path) for path in cleaning["mask_path"].fillna("")]
     relabeled = action == "relabel"
     return tiles.assign(
-        mask_path=np.where(relabeled, mended, tiles["mask_path"]),
+        mask_path=np.where(relabeled, new_labels, tiles["mask_path"]),
         soft=tiles["soft"].to_numpy() | relabeled,
         weight=np.where(action == "weigh", weight, tiles["weight"]),
     )[action != "drop"]
@@ -147,8 +153,11 @@ def _with_object(tiles: pd.DataFrame, config: Config) -> pd.DataFrame:
     return tiles.assign(object=pixels >= config.preprocess.min_object_pixels)
 
 
-def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, workers: int = 0) -> Data:
-    """Dataset and sampler of a member. Raises UserError where objects are to be pasted and every pixel is one."""
+def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, workers: int = 0) -> TrainingData:
+    """Dataset and sampler of a member. `channels`: outputs of its network.
+
+    Raises UserError where `augment.mix copypaste` cannot work because there is no background.
+    """
     if config.augment.mix == "copypaste" and not config.competition.background:
         raise UserError(
             "augment.mix is copypaste, which pastes objects onto background, but with competition.background false "
@@ -169,20 +178,20 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, wor
     dataset = TileDataset(files, channels, augmentation, seed, mixing, config.train.scale)
     build = find("sampler", config.train.sampling.sampler, "train.sampling.sampler")
     sampler = build(tiles, config.train.sampling, config.pseudo.share, seed)
-    return Data(dataset, sampler, workers, config.train.batch_size)
+    return TrainingData(dataset, sampler, workers, config.train.batch_size)
 
 
-def prepare(network: Network, config: Config) -> None:
-    """What `train` asks of a network before it is trained."""
+def apply_train_options(network: Network, config: Config) -> None:
+    """Freeze modules and switch on activation checkpointing, as `train` says."""
     network.freeze(config.train.frozen)
     if config.train.checkpointing:
         network.checkpoint_encoder()
 
 
 def make_trainer(
-    member: Member, config: Config, channels: int, data: Data, processes: ProcessGroup = SINGLE_PROCESS
+    member: Member, config: Config, channels: int, data: TrainingData, processes: ProcessGroup = SINGLE_PROCESS
 ) -> Trainer:
-    """A fresh trainer of a member with a settled `config`; the network's first weights depend on the seed alone.
+    """A new trainer. `config` has no `auto` left. The initial weights depend only on the member's seed.
 
     Raises UserError where the processes cannot get equally many samples of a batch.
     """
@@ -190,7 +199,7 @@ def make_trainer(
     data.pinned = processes.device.type == "cuda"
     torch.manual_seed(member.seed)
     network = build_network(config.model, channels)
-    prepare(network, config)
+    apply_train_options(network, config)
     if processes.is_main:
         write_description(member.path, config, channels)
     loss = build_loss(config.train.loss, channels, processes)
@@ -199,41 +208,46 @@ def make_trainer(
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A training on pseudo-labels alone, before that on the true labels. `rest`: the configuration of the latter."""
+    """A training on pseudo-labels only, before the training on the true labels."""
 
     tiles: pd.DataFrame
     share: float
+    """Share of the whole training time, 0 to 1."""
     rest: Config
+    """Options of the training on the true labels."""
 
-    def run(self, trainer: Trainer, member: Member, channels: int, left: int) -> Trainer:
-        """Train a network on the pseudo-labels, and start `trainer` (of the true labels) from its weights.
+    def run(self, trainer: Trainer, member: Member, channels: int, remaining: int) -> Trainer:
+        """Train a network on the pseudo-labels, and give its weights to `trainer`, which trains on the true labels.
 
-        Goes on from where it was killed; its files stand in the member's folder `pretrain`.
+        Files are in the member's folder `pretrain`. After an interruption the training continues. `remaining`: members
+        to train, this one included. Returns the trainer of the pseudo-labels.
         """
         samples = self.rest.train.sampling.model_copy(update={"samples_per_epoch": trainer.data.sampler.size})
         off = {"swa": self.rest.train.swa.model_copy(update={"start": 1.0}), "ema": 0.0, "checkpoints": 0}
-        time = share_of(self.rest.train, self.share / (1 - self.share))
-        train = trainer.config.model_copy(update={**off, **time, "sampling": samples, "soup": False, "evaluations": 0})
+        length = scaled_length(self.rest.train, self.share / (1 - self.share))
+        train = trainer.config.model_copy(
+            update={**off, **length, "sampling": samples, "soup": False, "evaluations": 0}
+        )
         config = self.rest.model_copy(update={"train": train})
-        own = replace(member, path=member.path / "pretrain")
+        pretrained = replace(member, path=member.path / "pretrain")
         data = make_data(self.tiles, config, channels, member.seed, trainer.data.workers)
         data.batch_size = trainer.data.batch_size
-        first = make_trainer(own, config, channels, data, trainer.processes)
-        first.run(None, left)
+        first = make_trainer(pretrained, config, channels, data, trainer.processes)
+        first.run(None, remaining)
         trainer.processes.barrier()
-        trainer.network.load_state_dict(load_weights(own.path / "last_weights.pt"))
+        trainer.network.load_state_dict(load_weights(pretrained.path / "last_weights.pt"))
         return first
 
 
 def pretraining(tiles: pd.DataFrame, config: Config) -> Pretraining | None:
-    """What `pseudo.mode pretrain` trains first; None in another mode, or where there are no pseudo-labels."""
+    """The first training of `pseudo.mode pretrain`; None in another mode, or without pseudo-labels."""
     pseudo = tiles[tiles["pseudo"]]
     if config.pseudo.mode != "pretrain" or not config.pseudo.share or pseudo.empty:
         return None
-    train = config.train.model_copy(update=share_of(config.train, 1 - config.pseudo.share))
+    train = config.train.model_copy(update=scaled_length(config.train, 1 - config.pseudo.share))
     return Pretraining(pseudo.assign(pseudo=False), config.pseudo.share, config.model_copy(update={"train": train}))
 
 
-def share_of(train: Train, share: float) -> dict[str, float]:
-    """The length of a training that is `share` times as long."""
+def scaled_length(train: Train, share: float) -> dict[str, float]:
+    """The options for a training that is `share` times as long."""
     return {"epochs": train.epochs * share, "member_limit": train.member_limit * share}

@@ -1,7 +1,7 @@
-"""Where a member is trained: in its folder, or beside a finished one that it will replace.
+"""The folder in which a member is trained: its own, or `runs/.new/<experiment>/<member>` beside a finished one.
 
-A finished member of other options stays until its successor is complete, in `runs/.new/<experiment>/<member>`. What was
-begun there, or in its folder, with exactly these options and files goes on.
+A finished member of other options stays in place until the new member is complete. A training that was interrupted in
+either folder continues if its options and files are exactly the same.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from lib.stage import FORMAT, Stage
 from lib.workspace import Member, Workspace
 
 
-def begin(member: Member, stage: Stage, workspace: Workspace) -> Member:
-    """The member at the place of its training. What was begun there with other options is removed."""
-    own = place_of(member, stage, workspace)
-    if not _goes_on(own.path, stage):
-        shutil.rmtree(own.path, ignore_errors=True)
-        write_json(own.path / "begun.json", {"format": FORMAT, **stage.now})
-    return own
+def start_member(member: Member, stage: Stage, workspace: Workspace) -> Member:
+    """The member with its training folder, which is emptied if it holds a training with other options."""
+    started = training_place(member, stage, workspace)
+    if not _can_continue(started.path, stage):
+        shutil.rmtree(started.path, ignore_errors=True)
+        write_json(started.path / "begun.json", {"format": FORMAT, **stage.now})
+    return started
 
 
-def place_of(member: Member, stage: Stage, workspace: Workspace) -> Member:
-    """The member with the folder in which it is, or will be, trained."""
-    beside = replace(member, path=workspace.runs / ".new" / member.name)
-    if _goes_on(member.path, stage):
+def training_place(member: Member, stage: Stage, workspace: Workspace) -> Member:
+    """The member with the path of the folder in which it is or will be trained."""
+    new = replace(member, path=workspace.runs / ".new" / member.name)
+    if _can_continue(member.path, stage):
         return member
     finished = (member.path / "done.json").is_file()
-    return beside if finished or _goes_on(beside.path, stage) else member
+    return new if finished or _can_continue(new.path, stage) else member
 
 
-def take_place(new: Path, old: Path) -> None:
-    """Put a complete member where the one that it replaces is. Begun and killed, it can be begun again."""
+def replace_member(new: Path, old: Path) -> None:
+    """Move a complete member to the place of the old one. After an interruption it can be called again."""
     if new == old:
         return
-    away = new.with_name(f"{new.name}.old")
-    shutil.rmtree(away, ignore_errors=True)
+    removed = new.with_name(f"{new.name}.old")
+    shutil.rmtree(removed, ignore_errors=True)
     if old.exists():
-        os.replace(old, away)
+        os.replace(old, removed)
     os.replace(new, old)
-    shutil.rmtree(away, ignore_errors=True)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
-def note_training(folder: Path) -> None:
-    """Write trained.json, the identity of a member: what its networks are, however they are scored."""
+def write_identity(folder: Path) -> None:
+    """Write trained.json, the fingerprints of a member's networks. It does not change with the member's scores."""
     files = [folder / "network.yaml", *folder.glob("*_weights.pt")]
     write_json(folder / "trained.json", {path.name: file_fingerprint(path) for path in sorted(files)})
 
 
-def _goes_on(folder: Path, stage: Stage) -> bool:
-    """Whether a training was begun there that differs in nothing."""
-    begun = read_json(folder / "begun.json", {})
-    return bool(begun) and not stage.differs_from(begun, begun.get("format", 1))
+def _can_continue(folder: Path, stage: Stage) -> bool:
+    """Whether the folder holds a training of exactly the stage's options and files."""
+    started = read_json(folder / "begun.json", {})
+    return bool(started) and not stage.differs_from(started, started.get("format", 1))

@@ -1,4 +1,4 @@
-"""`last.pt`, from which a stopped training goes on, and the lines of metrics.jsonl."""
+"""The state of a training in last.pt, from which it continues after an interruption, and the log metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lib.workspace import replacing
 if TYPE_CHECKING:
     from lib.training.trainer import Trainer
 
-NUMBERS = (
+SAVED_ATTRIBUTES = (
     "epoch", "step", "seconds", "waited", "swa_samples", "best", "score", "evaluations", "plateaus", "checkpoints",
     "unused",
 )  # fmt: skip
 
 
-def state_of(trainer: Trainer) -> dict:
-    """All that a training goes on from. Its tensors are those in use."""
+def training_state(trainer: Trainer) -> dict:
+    """Everything that a training continues from. The tensors are not copies."""
     return {
-        **{key: getattr(trainer, key) for key in NUMBERS},
+        **{key: getattr(trainer, key) for key in SAVED_ATTRIBUTES},
         "network": trainer.network.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
@@ -32,9 +32,12 @@ def state_of(trainer: Trainer) -> dict:
     }
 
 
-def restore(trainer: Trainer, state: dict) -> None:
-    """Give a trainer what `state_of` gave, but the guard's counts. What an older version did not save stays."""
-    for key in NUMBERS:
+def restore_state(trainer: Trainer, state: dict) -> None:
+    """Set a trainer to a state from `training_state`, except for the guard's counts.
+
+    Values that an older version did not save stay as they are.
+    """
+    for key in SAVED_ATTRIBUTES:
         setattr(trainer, key, state.get(key, getattr(trainer, key)))
     for part in ("network", "optimizer", "scaler", "swa"):
         getattr(trainer, part).load_state_dict(state[part])
@@ -43,26 +46,26 @@ def restore(trainer: Trainer, state: dict) -> None:
 
 
 def save_resume(path: Path, state: dict) -> None:
-    """Everything that going on needs, in full precision; atomic."""
-    with replacing(path) as temporary, temporary.open("wb") as file:  # whose errors say what is wrong
+    """Write a state in full precision. An interruption leaves the old file."""
+    with replacing(path) as temporary, temporary.open("wb") as file:  # an open file raises clearer errors than a path
         torch.save(state, file)
 
 
 def load_resume(path: Path) -> dict | None:
-    """What `save_resume` wrote, or None when there is nothing (readable) to go on from."""
+    """What `save_resume` wrote, on the CPU; None where there is no file."""
     if not path.is_file():
         return None
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def append_line(path: Path, record: dict) -> None:
+def append_log(path: Path, record: dict) -> None:
     """Add one JSON line."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
-def cut_lines(path: Path, step: int) -> None:
-    """Forget the lines of later steps than `step`: of an epoch that is trained again."""
+def truncate_log(path: Path, step: int) -> None:
+    """Remove the lines of later steps than `step`, which are trained again."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    lines = [line for line in lines if json.loads(line)["step"] <= step]
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

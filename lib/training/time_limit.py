@@ -1,4 +1,4 @@
-"""`train.time_limit`: which members a call trains, and for how long each, so that all of them end in time."""
+"""Which members a call trains, and for how long each, so that all of them finish within `train.time_limit`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lib.training.member import member_inputs
 from lib.training.train_member import TrainingJob
 from lib.workspace import ALL_FOLDS, Member, Workspace, read_json, round_experiment, short_hash
 
-BY_THE_CLOCK = ("train.member_limit", "train.checkpoints")  # options that `train.time_limit` chooses
-EPOCHS_KEPT = 4  # checkpoints of the only member that time is left for
+TIME_OPTIONS = ("train.member_limit", "train.checkpoints")  # that `train.time_limit` sets
+MIN_CHECKPOINTS = 4  # of a member that is the only one that there is time for; 05 averages them
 
 
 def requested_members(session: Session) -> list[Member]:
-    """The members that `train.folds` and `train.seeds` ask for, seed by seed. Raises UserError on an unknown fold."""
+    """The members that `train.folds` and `train.seeds` name, seed by seed. Raises UserError on an unknown fold."""
     train, workspace = session.config.train, session.workspace
     known = validation_folds(session.folds["fold"].tolist())
     unknown = sorted(set(train.folds) - {*known, "all"})
@@ -48,28 +48,29 @@ def training_jobs(
     scoring_time: Callable[[Session, int], float],
     started: float,
 ) -> Iterator[TrainingJob]:
-    """A job for each of `members`; with `train.time_limit` for as many as there is time for, each with its own time.
+    """One job for each of `members`. With `train.time_limit`, only for the members that there is time for.
 
-    Ask for the next job after the one before is finished: its time depends on how long the others took.
-    `scoring_time(session, fold)`: seconds in which a member is scored. `started`: when the process began (monotonic).
+    Finish a job before asking for the next one: its training time depends on how long the earlier ones took.
+    `scoring_time(session, fold)`: estimated seconds in which a trained member is scored. `started`: when the process
+    began (monotonic).
     """
     if not session.config.train.time_limit:
         for number, member in enumerate(members):
             yield TrainingJob(member, session, processes, len(members) - number)
         return
-    members = with_judges(members, session.workspace)
+    members = with_references(members, session.workspace)
     with processes.main_first():  # the others read what the main process measured
         budget = _budget(session, members, scoring_time, started)
     for number, member in enumerate(budget.members):
         update = {"member_limit": processes.broadcast(budget.seconds(member) if processes.is_main else 0.0)}
         if len(budget.members) == 1 < len(members):
-            update["checkpoints"] = max(EPOCHS_KEPT, session.config.train.checkpoints)
+            update["checkpoints"] = max(MIN_CHECKPOINTS, session.config.train.checkpoints)
             print("03: one member is left; it keeps checkpoints, which 05 averages with --infer.checkpoints epochs")
         if member.fold == ALL_FOLDS:
-            update |= trained_alike(member, session.workspace, update["member_limit"])
+            update |= fold_member_options(member, session.workspace, update["member_limit"])
         train = session.config.train.model_copy(update=update)
-        own = session.with_config(session.config.model_copy(update={"train": train}))
-        yield TrainingJob(member, own, processes, len(budget.members) - number)
+        limited = session.with_config(session.config.model_copy(update={"train": train}))
+        yield TrainingJob(member, limited, processes, len(budget.members) - number)
 
 
 def _budget(
@@ -85,56 +86,67 @@ def _budget(
     return budget
 
 
-def fitting(members: list[Member], limit: float, overhead: float, shortest: float) -> list[Member]:
-    """The members that can train for `shortest` seconds each; at least one.
+def members_in_time(members: list[Member], limit: float, overhead: float, min_seconds: float) -> list[Member]:
+    """The members that can train for `min_seconds` each; at least one. `overhead`: seconds beside each training.
 
-    Whole seeds go first, the last one first, since each seed needs all folds to be averaged; then the last folds.
+    Whole seeds are left out first, the last seed first, because a seed is averaged over all its folds. Then the last
+    folds are left out.
     """
-    count = max(1, int(limit // (shortest + overhead)))
+    count = max(1, int(limit // (min_seconds + overhead)))
     if count >= len(members):
         return members
     seeds = list(dict.fromkeys(member.seed for member in members))
     folds = len({member.fold for member in members})
-    kept = seeds[: max(1, count // folds)]
-    return [member for member in members if member.seed in kept][:count]
+    first_seeds = seeds[: max(1, count // folds)]
+    return [member for member in members if member.seed in first_seeds][:count]
 
 
-def with_judges(members: list[Member], workspace: Workspace) -> list[Member]:
-    """The members without those of all images that no fold's member of their seed, trained or to be trained, judges;
-    all of them where none would be left."""
-    judged = {member.seed for member in members if member.fold != ALL_FOLDS}
-    kept = [m for m in members if m.fold != ALL_FOLDS or m.seed in judged or folds_members(m, workspace)]
-    return kept or members
+def with_references(members: list[Member], workspace: Workspace) -> list[Member]:
+    """The members without those of all images whose seed has no fold member, trained or to be trained.
+
+    A member of all images has no score of its own: the fold members of its seed stand for it. All members are returned
+    where none would be left.
+    """
+    seeds = {member.seed for member in members if member.fold != ALL_FOLDS}
+    validated = [m for m in members if m.fold != ALL_FOLDS or m.seed in seeds or fold_members(m, workspace)]
+    return validated or members
 
 
-def trained_alike(member: Member, workspace: Workspace, limit: float) -> dict[str, object]:
-    """Options of `train` for a member of all images: those of the folds' members that judge it, as far as `limit`, its
-    own seconds, allows."""
-    trained = [saved_values(path / "resolved.yaml")["train"] for path in folds_members(member, workspace)]
+def fold_member_options(member: Member, workspace: Workspace, limit: float) -> dict[str, object]:
+    """Training time and checkpoints for a member of all images: those of the fold members of its seed.
+
+    `limit`: seconds that the member may train at most.
+    """
+    trained = [saved_values(path / "resolved.yaml")["train"] for path in fold_members(member, workspace)]
     if not trained:
         return {}
     longest = max(options["member_limit"] for options in trained) or limit
     return {"member_limit": min(limit, longest), "checkpoints": max(options["checkpoints"] for options in trained)}
 
 
-def folds_members(member: Member, workspace: Workspace) -> list[Path]:
-    """Folders of the folds' finished members of the same experiment and seed."""
+def fold_members(member: Member, workspace: Workspace) -> list[Path]:
+    """Folders of the finished fold members of the same experiment and seed."""
     runs = (workspace.runs / member.experiment).glob(f"fold*_seed{member.seed}/done.json")
     return sorted(done.parent for done in runs)
 
 
 def _trained_for(seconds: float, stage: Stage) -> bool:
-    """Whether a member is finished, and differs from what it would be now by its training time alone."""
+    """Whether a member is finished and was made as it would be now, except for options that depend on its time."""
     record = stage.record
     made_from = record.get("made_from", {})
     if not made_from or made_from["option train.member_limit"] != seconds:
         return False
-    chosen = {key: stage.now[key] for key in (f"option {name}" for name in BY_THE_CLOCK)}
+    chosen = {key: stage.now[key] for key in (f"option {name}" for name in TIME_OPTIONS)}
     return not stage.differs_from({**made_from, **chosen}, record.get("format", 1))
 
 
 class Budget:
-    """Shares a call's time among its members; what was given once is written down and given again."""
+    """Divides `train.time_limit` among the members. Training times are saved, and used again by a resumed call.
+
+    budget = Budget(config, workspace, members, overhead=30.0)
+    for member in budget.members:  # those that there is time for
+        budget.seconds(member)
+    """
 
     def __init__(
         self,
@@ -145,23 +157,22 @@ class Budget:
         started: float | None = None,
         made_from: object = None,
     ):
-        """`overhead`: seconds of a member beside its training, as far as known before one is trained; `started`: when
-        the call began (monotonic), now if nobody says; `made_from`: the options, data and machine that members are
-        trained with. A call that differs in any of them shares its time anew."""
-        self.limit, self.shortest = config.train.time_limit, config.train.min_member_time
+        """`overhead`: estimated seconds of a member beside its training. `started`: when the call began (monotonic);
+        None: now. `made_from`: options, data and machine of the members; another value divides the time anew."""
+        self.limit, min_seconds = config.train.time_limit, config.train.min_member_time
         self.started = time.monotonic() if started is None else started
-        # What a member does last, its report, takes about as long as what the call did first.
-        self.begun = time.monotonic() - self.started
-        self.overhead = overhead + self.begun
+        # The report at the end of a member takes about as long as the start of the call.
+        self.startup = time.monotonic() - self.started
+        self.overhead = overhead + self.startup
         self.workspace = workspace
-        asked = short_hash([[member.name for member in members], self.shortest, made_from])
-        self.about = f"train.time_limit {duration(self.limit)} {members[0].experiment} "
-        self.key = self.about + asked
-        self.given: dict[str, float] = dict(workspace.choice(self.key) or {})
+        call = short_hash([[member.name for member in members], min_seconds, made_from])
+        self.key_prefix = f"train.time_limit {duration(self.limit)} {members[0].experiment} "
+        self.key = self.key_prefix + call
+        self.given: dict[str, float] = dict(workspace.choice(self.key) or {})  # member -> seconds; 0: not yet known
         self.members = members
         if not self.given:
-            self.members = fitting(members, self.limit - self.begun, self.overhead, self.shortest)
-            self._write({member.name: 0.0 for member in self.members})
+            self.members = members_in_time(members, self.limit - self.startup, self.overhead, min_seconds)
+            self._save({member.name: 0.0 for member in self.members})
         else:
             self.members = [member for member in members if member.name in self.given]
         if len(self.members) < len(members):
@@ -169,35 +180,36 @@ class Budget:
             print(f"03: train.time_limit {duration(self.limit)} is {enough}")
 
     def adopt(self, stages: dict[str, Stage]) -> None:
-        """Give finished members the time that an earlier version gave them, so that they are not trained again.
+        """Give finished members the time that an earlier version of the code gave them, so that they stay valid.
 
-        Its choice has another name, because options were added or renamed. `stages`: by the members' names.
+        The earlier version saved its choice under another key, because options were added or renamed since.
+        `stages`: member name -> its stage.
         """
         if any(self.given.values()):
             return
         for key, given in self.workspace.choices.all().items():
-            same_members = key.startswith(self.about) and set(given) == set(self.given)
+            same_members = key.startswith(self.key_prefix) and set(given) == set(self.given)
             if same_members and any(_trained_for(given[name], stages[name]) for name in given):
-                self._write(given)
+                self._save(given)
 
     def seconds(self, member: Member) -> float:
-        """Training time of a member: its share of what those before it left."""
+        """Training time of a member: an equal share of the time that the finished members left."""
         if not self.given[member.name]:
-            # A member that this call gave no time to was trained before, or is still to come.
+            # Members that this call gave no time to were trained earlier, or are still to be trained.
             done = [facts for other in self.members if (facts := self._facts(other))]
-            spent = self.begun + sum(facts["seconds"] for facts in done)  # of killed calls, too
+            spent = self.startup + sum(facts["seconds"] for facts in done)  # of interrupted calls, too
             left = self.limit - max(spent, time.monotonic() - self.started)
-            seen = [facts["beside_seconds"] + self.begun for facts in done if "beside_seconds" in facts]
-            share = left / (len(self.members) - len(done)) - max(seen, default=self.overhead)
-            self._write({**self.given, member.name: max(1.0, round(share, 1))})
+            overheads = [facts["beside_seconds"] + self.startup for facts in done if "beside_seconds" in facts]
+            share = left / (len(self.members) - len(done)) - max(overheads, default=self.overhead)
+            self._save({**self.given, member.name: max(1.0, round(share, 1))})
         return self.given[member.name]
 
     def _facts(self, member: Member) -> dict:
-        """What a member that was trained in the time it was given says; empty where it was not, or by other options."""
-        given, begun = self.given[member.name], read_json(member.path / "begun.json", {})
-        ours = member.fold == ALL_FOLDS or begun.get("option train.member_limit", given) == given
-        return read_json(member.path / "done.json", {}) if given and ours else {}
+        """done.json of a member that was trained in the time given to it; {} where it was not."""
+        given, options = self.given[member.name], read_json(member.path / "begun.json", {})
+        same = member.fold == ALL_FOLDS or options.get("option train.member_limit", given) == given
+        return read_json(member.path / "done.json", {}) if given and same else {}
 
-    def _write(self, given: dict[str, float]) -> None:
+    def _save(self, given: dict[str, float]) -> None:
         self.given = given
         self.workspace.choose(self.key, given)

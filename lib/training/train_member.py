@@ -16,10 +16,10 @@ from lib.stage import Stage
 from lib.stages import member_stage
 from lib.system.device import loading_processes
 from lib.system.provenance import environment
-from lib.training.autotune import settle
+from lib.training.autotune import autotune
 from lib.training.distributed import ProcessGroup
 from lib.training.member import make_data, make_trainer, member_inputs, pretraining, training_tiles
-from lib.training.member_folder import begin, note_training, place_of, take_place
+from lib.training.member_folder import replace_member, start_member, training_place, write_identity
 from lib.training.trainer import Trainer
 from lib.workspace import ALL_FOLDS, Member, write_json
 
@@ -66,7 +66,7 @@ def train_member(job: TrainingJob, evaluate: Evaluate) -> None:
     """
     config, workspace, processes = job.session.config, job.session.workspace, job.processes
     with processes.main_first():
-        member = (begin if processes.is_main else place_of)(job.member, job.stage, workspace)
+        member = (start_member if processes.is_main else training_place)(job.member, job.stage, workspace)
     if processes.is_main:
         write_json(member.path / "environment.json", environment(job.session.device))
         save(config, member.path / "resolved.yaml")
@@ -75,7 +75,7 @@ def train_member(job: TrainingJob, evaluate: Evaluate) -> None:
     if not processes.is_main:
         return
     job.stage.begin()
-    take_place(member.path, job.member.path)
+    replace_member(member.path, job.member.path)
     job.stage.finish([job.member.path / name for name in ("done.json", "trained.json", "last_weights.pt")], **facts)
     if config.clean.use and facts["scores"]:
         print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")
@@ -98,7 +98,7 @@ def run_training(job: TrainingJob, evaluate: Evaluate) -> dict:
         tiles, config = tiles[~tiles["pseudo"]], first_part.rest
     data = make_data(tiles, config, channels, member.seed, loading_processes(config.train.workers, session.device))
     with processes.main_first():
-        config = settle(session.workspace, config, channels, data, session.device)
+        config = autotune(session.workspace, config, channels, data, session.device)
     session = session.with_config(config)
     trainer = make_trainer(member, config, channels, data, processes)
     trainers = [trainer]
@@ -112,7 +112,7 @@ def run_training(job: TrainingJob, evaluate: Evaluate) -> dict:
     trainer.run(evaluation.score if is_scored else None, job.remaining)
     scores = evaluation.final_scores()
     facts = training_facts(trainers, time.monotonic() - started)
-    note_training(member.path)
+    write_identity(member.path)
     write_json(member.path / "done.json", {**facts, **scores})
     return {"score": scores["score"], "scores": scores["scores"], **facts}
 
@@ -123,7 +123,7 @@ def training_facts(trainers: list[Trainer], elapsed: float) -> dict[str, object]
     `elapsed`: seconds of this process.
     """
     trainer = trainers[0]
-    seconds = elapsed + sum(one.earlier for one in trainers)
+    seconds = elapsed + sum(one.earlier_seconds for one in trainers)
     return {
         "seconds": round(seconds, 1),
         "beside_seconds": round(seconds - sum(one.seconds for one in trainers), 1),

@@ -14,7 +14,7 @@ from lib.data.cutmix import Mixing
 from lib.data.dataset import TileDataset, TileFile
 from lib.data.sampler import BalancedSampler, keep_fraction
 from lib.errors import UserError
-from lib.training.loader import Data
+from lib.training.loader import TrainingData
 from lib.training.member import member_inputs, training_tiles
 from lib.training.trainer import Trainer
 from lib.workspace import Member, Workspace, write_json, write_table
@@ -66,7 +66,7 @@ def asked_of_the_sampler(folder, sampler, dies_at=None):
     folder.mkdir(exist_ok=True)
     config = Train(epochs=4, precision="fp32", swa=Swa(start=0.5, bn_batches=1))
     trainer = Trainer(
-        config, nn.Conv2d(3, 1, 1), lambda logits, *_: logits.mean(), Data(Samples(), sampler, 0, 25),
+        config, nn.Conv2d(3, 1, 1), lambda logits, *_: logits.mean(), TrainingData(Samples(), sampler, 0, 25),
         Member("test", 0, 3, folder),
     )  # fmt: skip
     train_batch = trainer.train_batch
@@ -85,7 +85,7 @@ def asked_of_the_sampler(folder, sampler, dies_at=None):
 
 
 def test_the_sampler_is_told_the_progress_and_again_the_same_after_a_kill(tmp_path, rare, monkeypatch):
-    monkeypatch.setattr("lib.training.trainer.SAVED_EVERY", 0)
+    monkeypatch.setattr("lib.training.trainer.SAVE_INTERVAL", 0)
     options = {"foreground_share": 0.8, "foreground_share_end": 0.4}
     whole = asked_of_the_sampler(tmp_path / "whole", sampler_of(rare, **options))
     assert whole[:4] == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)]

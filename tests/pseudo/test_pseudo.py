@@ -197,16 +197,16 @@ def test_where_images_are_shrunk_whole_their_pseudo_labels_are_too(stored, tmp_p
 
 def test_rounds_end_when_scores_do_and_the_best_ones_members_are_taken(tmp_path, capsys):
     from lib.config import load
-    from lib.training.rounds import chosen_experiment, chosen_round, goes_on, round_scores
+    from lib.training.rounds import chosen_experiment, chosen_round, needs_another_round, round_scores
     from lib.workspace import Workspace, write_json
 
     config = load(None, ["--pseudo.rounds", "4", "--pseudo.patience", "2"])
     rising, falling = [0.5, 0.6, 0.55], [0.5, 0.6, 0.55, 0.59]
     assert [chosen_round(s, config) for s in (rising, falling)] == [1, 1]
-    assert goes_on(rising, config) and not goes_on(falling, config)
-    assert not goes_on([0.1, 0.2, 0.3, 0.4, 0.5], config), "there are no more"
+    assert needs_another_round(rising, config) and not needs_another_round(falling, config)
+    assert not needs_another_round([0.1, 0.2, 0.3, 0.4, 0.5], config), "there are no more"
     flattering = load(None, ["--pseudo.rounds", "4", "--pseudo.source", "ensemble"])
-    assert chosen_round(falling, flattering) == 3 and goes_on(falling, flattering)
+    assert chosen_round(falling, flattering) == 3 and needs_another_round(falling, flattering)
 
     workspace = Workspace(tmp_path)
     for name, scores in (("base", (0.4, 0.6)), ("base-r1", (0.3, 0.5)), ("base-r3", (0.9, 0.9))):

@@ -17,7 +17,7 @@ from lib.config.training import Loss, Swa, Train
 from lib.models.outputs import Outputs
 from lib.plugins import names
 from lib.training.distributed import join_process_group
-from lib.training.loader import Data
+from lib.training.loader import TrainingData
 from lib.training.losses import build_loss
 from lib.training.resume import load_resume
 from lib.training.trainer import Trainer
@@ -76,7 +76,7 @@ def training(folder: Path, processes) -> dict:
     """Weights, skipped steps and unused parameters of a training: five batches an epoch, taken two by two, clipped."""
     keys = [(index, 0, index) for index in range(20)]
     sampler = SimpleNamespace(keys=lambda epoch, progress=0.0: keys, size=20)
-    data = Data(Keyed(samples(1, 20)), sampler, 0, 4)
+    data = TrainingData(Keyed(samples(1, 20)), sampler, 0, 4)
     config = Train(
         epochs=3, lr=0.05, precision="fp32", optimizer="sgd", accumulate=2, clip=0.05, ema=0.5, evaluations=0,
         swa=Swa(start=1), loss=Loss(terms={"bce": 1.0, "dice": 1.0}),

@@ -9,8 +9,8 @@ import torch
 
 from lib.config.load import load
 from lib.config.units import seconds
-from lib.training.autotune import largest_batch, settle
-from lib.training.time_limit import Budget, fitting
+from lib.training.autotune import autotune, largest_batch_size
+from lib.training.time_limit import Budget, members_in_time
 from lib.workspace import Member, Workspace, write_json
 
 
@@ -19,27 +19,27 @@ def test_the_largest_batch_is_found_by_trial():
         if size > 20:
             raise torch.OutOfMemoryError
 
-    assert largest_batch(cuda, torch.device("cuda"), most=1000) == 8
-    assert largest_batch(lambda size: None, torch.device("cuda"), most=5) == 4
+    assert largest_batch_size(cuda, torch.device("cuda"), limit=1000) == 8
+    assert largest_batch_size(lambda size: None, torch.device("cuda"), limit=5) == 4
 
 
 def test_what_auto_comes_to_is_measured_once_and_used_again(tmp_path, monkeypatch):
     from lib.config.load import load
     from lib.training import autotune as settling
-    from lib.training.trainer import Data
+    from lib.training.trainer import TrainingData
 
     autos = ["--train.channels_last", "auto", "--train.compile", "auto", "--train.batch_size", "0"]
     config = load(None, ["--model.architecture", "tiny", "--train.epochs", "1", *autos])
     item = (torch.zeros(3, 32, 32, dtype=torch.uint8), torch.zeros(1, 32, 32), torch.ones(1, 32, 32), np.float32(1))
     sampler = SimpleNamespace(keys=lambda epoch: [0] * 16, size=16)
-    data = Data([item], sampler, 0, 0)
+    data = TrainingData([item], sampler, 0, 0)
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda network, **_: compiled.append(1) or network)
-    settled = settle(Workspace(tmp_path), config, 1, data, torch.device("cpu")).train
+    settled = autotune(Workspace(tmp_path), config, 1, data, torch.device("cpu")).train
     assert settled.precision in ("fp32", "bf16") and 1 <= settled.batch_size == data.batch_size <= 16
     assert isinstance(settled.channels_last, bool) and isinstance(settled.compile, bool) and compiled
     monkeypatch.setattr(settling, "build_network", lambda *_: pytest.fail("measured again"))
-    assert settle(Workspace(tmp_path), config, 1, data, torch.device("cpu")).train == settled
+    assert autotune(Workspace(tmp_path), config, 1, data, torch.device("cpu")).train == settled
 
 
 def test_durations():
@@ -55,8 +55,8 @@ def members_in(workspace, folds=3, seeds=2):
 def test_a_time_limit_leaves_out_seeds_first_then_folds(tmp_path):
     members = members_in(Workspace(tmp_path))
     for limit, names in ((1000, 6), (500, 3), (320, 3), (200, 2), (50, 1)):
-        assert len(fitting(members, limit, overhead=20, shortest=80)) == names, limit
-    assert {m.seed for m in fitting(members, 500, 20, 80)} == {0}
+        assert len(members_in_time(members, limit, overhead=20, min_seconds=80)) == names, limit
+    assert {m.seed for m in members_in_time(members, 500, 20, 80)} == {0}
 
 
 def test_a_time_limit_is_shared_and_remembered(tmp_path):

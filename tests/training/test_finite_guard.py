@@ -15,7 +15,7 @@ from lib.models.weight_files import load_network, load_weights, save_weights
 from lib.pseudo.agreement import Votes
 from lib.system.precision import scaler
 from lib.training import trainer as loop
-from lib.training.finite_guard import IN_A_ROW, RETURNS, copied
+from lib.training.finite_guard import MAX_ROLLBACKS, MAX_SKIPPED_IN_ROW, copied
 
 
 def spoiled(trainer, when, by=lambda loss: loss * math.nan):
@@ -45,7 +45,7 @@ def infinite_gradients(loss):
 @pytest.mark.parametrize("by", [lambda loss: loss * math.nan, lambda loss: loss + math.inf, infinite_gradients])
 def test_a_step_that_is_not_finite_changes_nothing(tiles, tmp_path, capsys, by):
     trainer = spoiled(trainer_of(tiles, tmp_path / "run", ema=0.9), lambda t: t.step == 3, by)
-    states, take = [], trainer.take_step
+    states, take = [], trainer.optimizer_step
 
     def watched():
         before = copied([trainer.network.state_dict(), trainer.ema.state_dict()])
@@ -53,7 +53,7 @@ def test_a_step_that_is_not_finite_changes_nothing(tiles, tmp_path, capsys, by):
         states.append((before, copied([trainer.network.state_dict(), trainer.ema.state_dict()])))
         return losses
 
-    trainer.take_step = watched
+    trainer.optimizer_step = watched
     trainer.run(None)
     moved = [not torch.equal(was[0]["body.0.weight"], now[0]["body.0.weight"]) for was, now in states]
     assert moved == [True] * 3 + [False] + [True] * 4
@@ -76,15 +76,15 @@ def test_skipped_steps_of_a_group_drop_the_whole_group(tiles, tmp_path):
 
 def test_after_several_in_a_row_it_goes_back_and_learns_slower(tiles, tmp_path, capsys):
     def bad(trainer):
-        return 2 <= trainer.step < 2 + IN_A_ROW and trainer.guard.rate == 1
+        return 2 <= trainer.step < 2 + MAX_SKIPPED_IN_ROW and trainer.guard.rate == 1
 
     trainer = spoiled(trainer_of(tiles, tmp_path / "run", epochs=8), bad)
-    rates, take = {}, trainer.take_step
-    trainer.take_step = lambda: (take(), rates.setdefault(trainer.step, []).append(trainer.lr()))[0]
+    rates, take = {}, trainer.optimizer_step
+    trainer.optimizer_step = lambda: (take(), rates.setdefault(trainer.step, []).append(trainer.lr()))[0]
     trainer.run(None)
     # Epochs have two batches, and the second one's first is the first that fails.
     assert rates[2][1] == pytest.approx(rates[2][0] / 2), "from the start of the epoch, at half the rate"
-    assert (trainer.guard.returns, trainer.guard.skipped, trainer.step) == (1, IN_A_ROW, 16)
+    assert (trainer.guard.returns, trainer.guard.skipped, trainer.step) == (1, MAX_SKIPPED_IN_ROW, 16)
     lines = lines_of(tmp_path / "run")
     assert [line["epoch"] for line in lines] == list(range(8)) and all_finite(tmp_path / "run")
     assert "goes on from step 2 with 0.5 of the learning rate" in capsys.readouterr().out
@@ -92,11 +92,11 @@ def test_after_several_in_a_row_it_goes_back_and_learns_slower(tiles, tmp_path, 
 
 @pytest.mark.parametrize("at", [4, 9, 13])
 def test_a_return_is_the_same_when_the_training_was_killed(tiles, tmp_path, monkeypatch, at):
-    monkeypatch.setattr(loop, "SAVED_EVERY", 0)
+    monkeypatch.setattr(loop, "SAVE_INTERVAL", 0)
 
     def made(name):
         trainer = trainer_of(tiles, tmp_path / name, epochs=8, ema=0.9)
-        return spoiled(trainer, lambda t: 5 <= t.step < 5 + IN_A_ROW and t.guard.rate == 1)
+        return spoiled(trainer, lambda t: 5 <= t.step < 5 + MAX_SKIPPED_IN_ROW and t.guard.rate == 1)
 
     made("whole").run(None)
     killed, batches = made("killed"), []
@@ -114,7 +114,7 @@ def test_a_return_is_the_same_when_the_training_was_killed(tiles, tmp_path, monk
     again = made("killed")
     again.run(None)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
-    assert again.guard.returns == 1 and again.guard.skipped == IN_A_ROW
+    assert again.guard.returns == 1 and again.guard.skipped == MAX_SKIPPED_IN_ROW
     assert [line["loss"] for line in lines_of(tmp_path / "killed")] == [
         line["loss"] for line in lines_of(tmp_path / "whole")
     ]
@@ -126,7 +126,7 @@ def test_what_stays_bad_is_given_up_with_one_sentence(tiles, tmp_path, epochs):
     trainer = spoiled(trainer_of(tiles, tmp_path / "base/fold0_seed3", epochs=epochs), lambda t: True)
     with pytest.raises(UserError, match=r"base/fold0_seed3: the loss or its gradients are not finite .* train\.lr"):
         trainer.run(None)
-    assert trainer.guard.returns == (RETURNS if epochs > 1 else 0)
+    assert trainer.guard.returns == (MAX_ROLLBACKS if epochs > 1 else 0)
     assert not weights(trainer.folder), "nothing to predict with was written"
 
 
@@ -140,13 +140,13 @@ def test_a_scaler_that_lowers_its_scale_is_no_fault_and_one_that_cannot_is(tiles
     assert (trainer.guard.skipped, trainer.guard.returns, trainer.guard.taken) == (0, 0, 40 - 10)
     assert trainer.scaler.get_scale() == 2**10
 
-    hopeless = trainer_of(tiles, tmp_path / "other", epochs=40)
-    hopeless.precision, hopeless.scaler = "fp16", scaler(CPU, "fp16")
-    spoiled(hopeless, lambda t: True, infinite_gradients)
-    scales, skip = [], hopeless.guard.skip
-    hopeless.guard.skip = lambda: (scales.append(hopeless.scaler.get_scale()), skip())
+    diverging = trainer_of(tiles, tmp_path / "other", epochs=40)
+    diverging.precision, diverging.scaler = "fp16", scaler(CPU, "fp16")
+    spoiled(diverging, lambda t: True, infinite_gradients)
+    scales, skip = [], diverging.guard.skip_step
+    diverging.guard.skip_step = lambda: (scales.append(diverging.scaler.get_scale()), skip())
     with pytest.raises(UserError, match="not finite"):
-        hopeless.run(None)
+        diverging.run(None)
     assert scales[0] == 0.5, "a scale of 1 changes no gradient, so what fails with it is at fault"
 
 

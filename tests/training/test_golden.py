@@ -15,7 +15,7 @@ from lib.data.dataset import TileDataset, TileFile
 from lib.data.sampler import BalancedSampler
 from lib.models.network import build_network
 from lib.tables import FULL
-from lib.training.loader import Data
+from lib.training.loader import TrainingData
 from lib.training.losses import build_loss
 from lib.training.trainer import Trainer
 from lib.workspace import Member
@@ -54,7 +54,7 @@ def losses(folder: Path) -> list[float]:
             cv2.imwrite(str(paths[1]), cv2.resize(label * FULL, (64, 64), interpolation=cv2.INTER_AREA))
             files.append(TileFile(*paths, soft=False, weight=1.0))
             rows.append({"object": bool(label.any()), "pseudo": False})
-    data = Data(
+    data = TrainingData(
         TileDataset(files, 1, Augmentation(config.augment, 0), seed=1),
         BalancedSampler(pd.DataFrame(rows), config.train.sampling, 0.0, seed=1),
         workers=0, batch_size=4,

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLED_WHILE_IT_STARTS_A_WORKER = """
 import os, signal, time
 from types import SimpleNamespace
-from lib.training.loader import Data
+from lib.training.loader import TrainingData
 
 def kill_parent():
     parent = os.getppid()
@@ -24,7 +24,7 @@ def kill_parent():
 
 os.register_at_fork(after_in_child=kill_parent)
 sampler = SimpleNamespace(size=1, keys=lambda epoch, progress: [0])
-next(Data([0.0], sampler, workers=1, batch_size=1).batches(0))
+next(TrainingData([0.0], sampler, workers=1, batch_size=1).batches(0))
 """
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from lib.config.training import Model, Swa, Train
 from lib.errors import UserError
 from lib.models.network import build_network
-from lib.training.averaging import WeightAverage, greedy_soup, mean_of
+from lib.training.averaging import WeightAverage, average_weights, greedy_soup
 from lib.training.optimizers import build_optimizer, learning_rate
 
 
@@ -60,7 +60,7 @@ def test_an_average_of_numbers_is_their_mean_or_a_recursion_that_warms_up():
 
 def test_a_soup_keeps_what_does_not_lower_the_score():
     states = [flat(v).state_dict() for v in (1.0, 9.0, 3.0)]
-    assert float(mean_of(states, flat(0.0)).state["weight"]) == pytest.approx(13 / 3)
+    assert float(average_weights(states, flat(0.0)).state["weight"]) == pytest.approx(13 / 3)
 
     def score(average):  # 2 is best
         return -abs(float(average.state["weight"]) - 2)

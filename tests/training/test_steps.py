@@ -58,13 +58,13 @@ class Idling(nn.Module):
 def test_one_of_two_processes_trains_on_its_share_and_only_the_main_one_writes(tiles, tmp_path, rank):
     trainer = trainer_of(tiles, tmp_path / "run", "idling", evaluations=1)
     trainer.processes, asked, sizes = Pair(rank, 2), [], set()
-    endless, loss = trainer.data.endless, trainer.loss
+    endless_batches, loss = trainer.data.endless_batches, trainer.loss
 
     def batches(epoch, progress, processes):
         asked.append((epoch, progress(epoch)))
-        return endless(epoch, progress, processes)
+        return endless_batches(epoch, progress, processes)
 
-    trainer.data.endless = batches
+    trainer.data.endless_batches = batches
     trainer.loss = lambda logits, *labels: (sizes.add(len(logits)), loss(logits, *labels))[1]
     trainer.run(lambda network: 0.5)
     assert asked == [(0, 0.0)] * 2, "the probe for unused parameters sees what the training sees first"
@@ -204,8 +204,8 @@ def test_ema_is_the_recursion_and_swa_the_mean_of_what_they_saw(tiles, tmp_path)
     trainer = trainer_of(tiles, tmp_path / "run", epochs=6, ema=0.3, lr=0.2, swa=Swa(start=0.5, every=1, bn_batches=2))
     name = "body.0.weight"
     seen = [trainer.network.state_dict()[name].clone()]
-    take, update, averaged = trainer.take_step, trainer.swa.update, []
-    trainer.take_step = lambda: (take(), seen.append(trainer.network.state_dict()[name].clone()))[0]
+    take, update, averaged = trainer.optimizer_step, trainer.swa.update, []
+    trainer.optimizer_step = lambda: (take(), seen.append(trainer.network.state_dict()[name].clone()))[0]
     trainer.swa.update = lambda network: (averaged.append(network.state_dict()[name].clone()), update(network))
     trainer.run(None)
     assert len(seen) == 13 and len(averaged) == 3
@@ -220,7 +220,7 @@ def test_ema_is_the_recursion_and_swa_the_mean_of_what_they_saw(tiles, tmp_path)
 
 
 def test_dropout_is_drawn_anew_each_epoch_and_again_on_resume(tiles, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVED_EVERY", 0)
+    monkeypatch.setattr(loop, "SAVE_INTERVAL", 0)
     still = {"architecture": "dropping", **STILL}
 
     def masks(trainer, until=99):

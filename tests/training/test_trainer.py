@@ -9,7 +9,7 @@ from lib.data.sampler import BalancedSampler
 from lib.models.network import build_network
 from lib.system.precision import autocast, scaler
 from lib.training import trainer as loop
-from lib.training.averaging import WeightAverage, calm_batches, update_bn
+from lib.training.averaging import WeightAverage, batch_norm_batches, update_bn
 from lib.training.optimizers import learning_rate
 
 
@@ -28,7 +28,7 @@ def test_one_tile_drawn_twice_in_an_epoch_is_augmented_differently(tiles):
 
 @pytest.mark.parametrize("saved_every", [0, 3600])
 def test_killed_and_resumed_training_ends_with_the_same_bits(tiles, tmp_path, monkeypatch, saved_every):
-    monkeypatch.setattr(loop, "SAVED_EVERY", saved_every)
+    monkeypatch.setattr(loop, "SAVE_INTERVAL", saved_every)
     trainer_of(tiles, tmp_path / "whole", ema=0.9).run(None)
     killed = trainer_of(tiles, tmp_path / "killed", ema=0.9)
     original, steps = killed.train_batch, []
@@ -114,7 +114,7 @@ def test_a_network_without_batch_norm_needs_no_batches():
 
 def test_batches_for_an_averages_statistics_are_as_many_as_asked_for_and_of_no_trained_epoch(tiles, tmp_path):
     trainer = trainer_of(tiles, tmp_path / "run", epochs=9)
-    calm = list(calm_batches(trainer))
+    calm = list(batch_norm_batches(trainer))
     assert len(calm) == 2 == trainer.config.swa.bn_batches
     for epoch in range(9):
         for batch in trainer.data.batches(epoch):
@@ -204,14 +204,14 @@ def test_large_images_and_groups_come_no_more_often_than_small_ones():
 def test_the_first_steps_tell_how_long_all_members_will_take(tiles, tmp_path, capsys):
     trainer = trainer_of(tiles, tmp_path / "run", epochs=20)
     trainer.data.batch_size, trainer.step, trainer.seconds = 4, 20, 10.0
-    assert trainer.foretell(6) == "03: 0.50 s a step: 40 steps, 20.0 epochs in 20 s, 2 min for 6 members, scoring aside"
-    trainer.begun = 1, 5.25  # a GPU's first step takes seconds
-    assert trainer.foretell(1) == "03: 0.25 s a step: 40 steps, 20.0 epochs in 15 s, scoring aside"
-    trainer.begun, trainer.config = (0, 0.0), trainer.config.model_copy(update={"member_limit": 30.0})
-    assert trainer.foretell(1) == "03: 0.50 s a step: 60 steps, 30.0 epochs in 30 s, scoring aside"
+    assert trainer.forecast(6) == "03: 0.50 s a step: 40 steps, 20.0 epochs in 20 s, 2 min for 6 members, scoring aside"
+    trainer.first_step = 1, 5.25  # a GPU's first step takes seconds
+    assert trainer.forecast(1) == "03: 0.25 s a step: 40 steps, 20.0 epochs in 15 s, scoring aside"
+    trainer.first_step, trainer.config = (0, 0.0), trainer.config.model_copy(update={"member_limit": 30.0})
+    assert trainer.forecast(1) == "03: 0.50 s a step: 60 steps, 30.0 epochs in 30 s, scoring aside"
     trainer.step, trainer.config = 0, trainer.config.model_copy(update={"member_limit": 0.0})
     trainer.run(None, members=6)
-    assert trainer.begun[0] == 1
+    assert trainer.first_step[0] == 1
     assert "for 6 members" in "".join(capsys.readouterr())
 
 
