@@ -1,0 +1,103 @@
+"""README and docs: short, plain, and every command, option and piece of YAML in them is real."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib.config import Config, flat, load
+from lib.plugins import find
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+GUIDES = sorted(path for room in ("learn", "how-to", "understand") for path in (ROOT / "docs" / room).glob("*.md"))
+PAGES = [README, ROOT / "CONTRIBUTING.md", *GUIDES]
+OPTIONS = {*flat(Config()), "jobs", "debug", "quiet", "log-file", "workspace"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Code blocks of one language, those inside lists too, without their indent."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", path.read_text(encoding="utf-8"), re.M | re.S)
+    return ["".join(line[len(indent) :] for line in text.splitlines(keepends=True)) for indent, text in found]
+
+
+def prose(text: str) -> str:
+    """The text without code, tables, pictures, headings and the targets of links."""
+    text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith(("|", "#", "!", "[Quick")))
+    return re.sub(r"\]\([^)]*\)", "]", "\n".join(lines))
+
+
+def sentences(text: str) -> list[str]:
+    paragraphs = re.split(r"\n\s*\n|\n\s*(?=[-*]|\d+\.)", prose(text))
+    return [one for part in paragraphs for one in re.split(r"(?<=[.!?:])\s+", " ".join(part.split())) if one]
+
+
+def test_the_readme_is_short():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200 and len(text.split()) <= 1600
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_sentences_are_short_and_numbers_are_plain(path):
+    text = path.read_text(encoding="utf-8")
+    assert [one for one in sentences(text) if len(one.split()) > 30] == []
+    assert "±" not in text
+    assert re.findall(r"(?<![\w./`])\.\d+", prose(text)) == [], "a decimal without its leading zero"
+
+
+def test_sentences_are_found():
+    assert sentences("# A\n\nOne two. Three\nfour!\n\n- five\n- six [link](a.md).\n\n```\nno. no.\n```\n") == [
+        "One two.", "Three four!", "- five", "- six [link]."
+    ]  # fmt: skip
+
+
+def test_a_cell_of_the_readme_holds_one_number():
+    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    cells = [cell for row in rows for cell in re.sub(r"`[^`]*`", "", row).strip("|").split("|")]
+    assert len(cells) > 50
+    assert [cell for cell in cells if len(re.findall(r"\d+(?:\.\d+)?", cell)) > 1] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_commands_name_scripts_verbs_and_options_that_exist(path):
+    verbs = set(re.findall(r"python -m lib (\w+)", (ROOT / "lib/__main__.py").read_text(encoding="utf-8")))
+    for line in "\n".join(blocks(path, "bash")).splitlines():
+        words = shlex.split(line.split("  #")[0])
+        script = next((word for word in words if word.endswith((".py", ".sh"))), None)
+        if script and not script.startswith("package_"):
+            assert (ROOT / script).is_file(), line
+            if script.startswith(("0", "run_all")):
+                named = [word.removeprefix("--") for word in words[words.index(script) :] if word.startswith("--")]
+                assert [name for name in named if name not in OPTIONS and name != "clean"] == [], line
+                configs = [word for word in words if word.startswith("configs/")]
+                assert [one for one in configs if "mycomp" not in one and not (ROOT / one).is_file()] == [], line
+        if words[:3] == ["python", "-m", "lib"]:
+            assert words[3] in verbs, line
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_yaml_is_a_configuration(path, tmp_path):
+    for text in blocks(path, "yaml"):
+        values = yaml.safe_load(text)
+        if set(values) == {"labels"}:
+            values = {"competition": values}
+        values.pop("plugins", None)
+        file = tmp_path / "some.yaml"
+        file.write_text(yaml.safe_dump(values))
+        assert load(file, []).competition
+
+
+def test_the_documented_plugins_register_what_they_say():
+    code = blocks(ROOT / "docs/how-to/extend.md", "python")
+    assert len(code) >= 2
+    for text in code:
+        exec(compile(text, "extend.md", "exec"), {})
+        kind, name = re.search(r'@register\("(\w+)", "(\w+)"\)', text).groups()
+        assert callable(find(kind, name, "a page"))
