@@ -1,4 +1,4 @@
-"""The README's example of more data: what it says is what is run."""
+"""The documentation's example of more data: what it says is what is run."""
 
 import json
 import re
@@ -19,16 +19,18 @@ from lib.workspace import round_experiment
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def readme_block() -> dict:
-    """The YAML of README.md that names an external source."""
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def documented_block() -> dict:
+    """The YAML of docs/how-to/competitions.md that names an external source."""
+    blocks = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "docs/how-to/competitions.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     (block,) = [yaml.safe_load(text) for text in blocks if "external:" in text]
     return block
 
 
 @pytest.fixture
 def retina(tiny):
-    """configs/retina.yaml with the README's lines, a network for tests, and the tiny competition's images as vessels;
+    """configs/retina.yaml with the page's lines, a network for tests, and the tiny competition's images as vessels;
     beside them unlabeled ones, and a folder of half as large ones with masks of indices."""
     raw, web, rng = tiny.parent / "raw", tiny.parent / "web", np.random.default_rng(3)
     for folder in (raw / "unlabeled", web / "images", web / "masks"):
@@ -41,7 +43,7 @@ def retina(tiny):
     places = pd.read_csv(raw / "metadata.csv").rename(columns={"place": "diagnosis"})
     places.to_csv(raw / "metadata.csv", index=False)
     config = yaml.safe_load((ROOT / "configs/retina.yaml").read_text(encoding="utf-8"))
-    for section, values in readme_block().items():
+    for section, values in documented_block().items():
         config[section] |= values
     config["competition"] |= {"root": str(raw)}
     config["competition"]["external"][0] |= {"root": str(web)}
@@ -55,7 +57,7 @@ def retina(tiny):
     return path
 
 
-def test_the_readmes_example_of_external_and_unlabeled_images_runs_to_a_submission(retina):
+def test_the_documented_example_of_external_and_unlabeled_images_runs_to_a_submission(retina):
     assert load(retina).pseudo.rounds == 1
     for stage in ("01_preprocess", "02_make_folds", "03_train"):
         runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(retina)])

@@ -19,7 +19,7 @@ from lib.config.competition import Competition as Settings
 from lib.config.presets import PRESETS
 from lib.plugins import find
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
 
 GOLDEN = Path(__file__).parent / "golden"
 SIZE = (20, 36)
@@ -130,12 +130,13 @@ def test_sizes_of_the_competitions():
     assert Settings(submission={"preset": "clouds", "size": [4, 6]}).submission.size == (4, 6), "own options win"
 
 
-def test_the_readme_names_every_preset_and_its_config_loads_with_it(tmp_path):
-    rows = re.findall(r"^\| `(configs/\w+.yaml)` \| (.*) \|$", README.read_text("utf-8"), re.M)
+def test_the_docs_name_every_preset_and_its_config_loads_with_it(tmp_path):
+    page = (ROOT / "docs/how-to/competitions.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(configs/\w+.yaml)` \| (.*) \|$", page, re.M)
     named = [(config, preset) for config, presets in rows for preset in re.findall(r"`(\w+)`", presets)]
     assert sorted(preset for _, preset in named) == sorted(PRESETS)
     for config, preset in named:
-        options = yaml.safe_load((README.parent / config).read_text("utf-8"))
+        options = yaml.safe_load((ROOT / config).read_text("utf-8"))
         for key in ("metric", "score_background", "answers", "unlabeled_images"):
             options["competition"].pop(key, None)
         options["competition"]["submission"] = {"preset": preset}
