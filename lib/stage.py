@@ -108,7 +108,7 @@ def differences(made_from: dict, now: dict, format_: int, then: dict[str, object
         if key not in old and kind == "option":
             before = jsonable(then[name] if format_ == 1 and name in then else default_of(name, Config))
         if before != value:
-            yield describe(key, before, value)
+            yield describe_change(key, before, value)
     yield from _gone(old, now, format_)
 
 
@@ -118,7 +118,7 @@ def in_words(changes: list[str]) -> str:
     return "; ".join(changes[:3]) + more
 
 
-def describe(key: str, old: object, new: object) -> str:
+def describe_change(key: str, old: object, new: object) -> str:
     """What changed of an entry of `made_from`, in words."""
     kind, _, name = key.partition(" ")
     if kind == "file":

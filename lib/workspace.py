@@ -32,10 +32,10 @@ from lib.files import (
     write_table,
     write_text,
 )
-from lib.stage import Stage, describe
+from lib.stage import Stage
 
 __all__ = [
-    "ALL_FOLDS", "Member", "Stage", "Workspace", "describe", "file_fingerprint", "member_name", "read_json",
+    "ALL_FOLDS", "Member", "Stage", "Workspace", "file_fingerprint", "member_name", "read_json",
     "replacing", "replacing_dir", "round_experiment", "short_hash", "stamp", "write_json", "write_table", "write_text",
 ]  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def runs_of_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """COCO's lengths, in turn of pixels outside and inside, to (starts from 0, lengths); column by column.
+    """COCO's counts of pixels, outside and inside the object in turn, to (starts from 0, lengths); column by column.
 
     >>> [part.tolist() for part in runs_of_counts(np.array([2, 3, 1, 4]))]
     [[2, 6], [3, 4]]
@@ -17,9 +17,10 @@ def runs_of_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def counts_of_text(text: str) -> np.ndarray:
-    """COCO's compressed counts, int64: 5 bits a letter, lowest first; from the fourth on less the last but one.
+    """COCO's compressed text to counts, int64. Raises ValueError for another text.
 
-    Raises ValueError when the text is none (pycocotools, common/maskApi.c:rleFrString).
+    A letter holds 5 bits, the lowest first. From the fourth number on, the text holds the difference to the number two
+    places before. Source: rleFrString of pycocotools, common/maskApi.c.
 
     >>> counts_of_text("52203").tolist()
     [5, 2, 2, 2, 5]

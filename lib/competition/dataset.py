@@ -29,10 +29,10 @@ __all__ = ["HOME", "Competition", "ImageInfo", "check_class_pixels"]
 
 
 class Competition:
-    """What the organiser gave. Raises UserError on a folder that does not hold together."""
+    """The organiser's folder: images, labels, metadata, sample submission. Raises UserError where they do not fit."""
 
     def __init__(self, settings: Settings, only_test: bool = False):
-        """`only_test`: of a folder that may lack all but the test images and what names them, as packages find it."""
+        """`only_test`: the folder may hold nothing but test images and the file that lists them, as in a notebook."""
         self.settings = settings
         self.root = Path(settings.root)
         if not self.root.is_dir():
@@ -75,12 +75,12 @@ class Competition:
 
     @cached_property
     def paths(self) -> dict[str, str]:
-        """What `{path}` of a template is, by image id."""
+        """Value of `{path}` in templates, by image id."""
         return {image.image_id: image.below for image in self.images}
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """Where the organiser's images lie below `root`, by image id."""
+        """Path of each of the organiser's images below `root`, by image id."""
         own = [image for image in self.images if image.source == HOME]
         return {image.image_id: image.path.relative_to(self.root).as_posix() for image in own}
 
@@ -93,7 +93,7 @@ class Competition:
             raise UserError(f"{error}{self._turning(image.image_id)}") from None
 
     def _turning(self, image_id: str) -> str:
-        """What an image's orientation may have to do with a label of another size; empty where it has none."""
+        """Advice where the image's orientation may explain a label of another size; else empty."""
         path, pixels = next(i.path for i in self.images if i.image_id == image_id), self.settings.pixels
         with open_image(path, pixels) as reader:
             orientation = reader.orientation
@@ -158,9 +158,9 @@ class Competition:
 
     @cached_property
     def sample(self) -> pd.DataFrame:
-        """The sample submission, as text, cells as they stand; of a ZIP or folder, a row for each file.
+        """The sample submission as text, with its cells unchanged. A ZIP or folder has a row for each file.
 
-        Where there is none, a row for each answer.
+        Without sample submission, there is a row for each answer.
         """
         s = self.settings.submission
         if not s.sample:
@@ -174,12 +174,12 @@ class Competition:
         return read_csv(self.root / s.sample, [s.id_column, s.class_column, s.rle_column], raw=True)
 
     def check(self) -> None:
-        """Look at labels, metadata and sample submission together. Raises UserError."""
+        """Check that labels, metadata and sample submission fit together. Raises UserError."""
         _ = self.labels, self.external_labels, self.metadata
         self.check_sample()
 
     def check_sample(self) -> None:
-        """Does the sample submission ask for the test images, all of them? Raises UserError."""
+        """Raises UserError unless the sample submission asks for all test images, and no others."""
         s = self.settings.submission
         if not s.sample:
             return
@@ -193,10 +193,12 @@ class Competition:
                         f"competition.submission.id_template {s.id_template} makes {name!r} of two images, "
                         f"{known[name]!r} and {image_id!r}"
                     )
-        if not self.ids("test"):  # they are hidden; rows that are there get the word for empty
+        if not self.ids("test"):  # test images are hidden; existing rows are answered as empty
             return
         wanted = set(self.sample[s.id_column].map(tidy))
-        strangers = sorted(wanted - set(known)) if s.codec != "patches" else []  # whose names depend on image sizes
+        strangers = (
+            sorted(wanted - set(known)) if s.codec != "patches" else []
+        )  # names of patches depend on image sizes
         silent = sorted(set(self.ids("test")) - {known[name] for name in wanted & set(known)})
         if strangers:
             raise UserError(
@@ -207,7 +209,7 @@ class Competition:
             raise UserError(f"test image {silent[0]!r} does not occur in {path} as {s.id_template}")
 
     def _check_rows(self, path: Path) -> None:
-        """Every row of run-lengths asks for another thing, and for a class that is known."""
+        """Raises UserError when two rows of run-lengths ask for the same, or when a row names an unknown class."""
         s = self.settings.submission
         if s.codec != "rle":  # a plugin's rows may mean something else
             return
@@ -224,7 +226,7 @@ class Competition:
             )
 
     def _parted(self, train: list[ImageInfo], test: list[ImageInfo]) -> tuple[list[ImageInfo], list[ImageInfo]]:
-        """Of images that both patterns match, those that the sample submission or the list names are the test's."""
+        """Where both patterns match an image, it is a test image if the sample submission or the list names it."""
         both = {image.path for image in train} & {image.path for image in test}
         if not both or not (self.settings.submission.sample or self.settings.test_list):
             return train, test
@@ -245,7 +247,7 @@ class Competition:
         return {image.path for image in images if rows & {image.image_id, *map(same_form, tails(image.path))}}
 
     def _asks_for_nothing(self) -> bool:
-        """Whether the sample submission is a head alone, as where the test images are hidden."""
+        """Whether the sample submission has a header and no rows, as in competitions with hidden test images."""
         sample = self.settings.submission.sample
         return bool(sample) and (self.root / sample).exists() and self.sample.empty
 

@@ -1,4 +1,4 @@
-"""Labels of external data: read as their source writes them, told in the competition's label indices."""
+"""Labels of external data: read in the format of their source, translated to the competition's label indices."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ExternalLabels:
 
 
 def theirs(source: External, competition: Competition) -> dict[str, str]:
-    """What each label index of a source means here, by its name there.
+    """The competition's class of each class of a source, by its name in the source.
 
     >>> theirs(External(name="web", root=".", classes={"glomerulus": "tuft"}), Competition(classes=["tuft"]))
     {'background': 'background', 'glomerulus': 'tuft'}
@@ -65,7 +65,7 @@ def theirs(source: External, competition: Competition) -> dict[str, str]:
 
 
 def translation(names: dict[str, str], competition: Competition) -> np.ndarray:
-    """(256,) uint8: a source's label index → the competition's, `IGNORE` for what has none."""
+    """(256,) uint8: the competition's label index of each label index of a source; `IGNORE` where there is none."""
     ours = (["background"] if competition.background else []) + competition.classes
     out = np.full(INDICES, IGNORE, np.uint8)
     for index, name in enumerate(names.values()):

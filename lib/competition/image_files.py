@@ -1,4 +1,4 @@
-"""Which files below the organiser's folder are images, and what a list calls them."""
+"""Finds image files below the organiser's folder, and reads lists of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOME = "competition"  # the source of the organiser's own images
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One file of the organiser's, or of an external source; `below`: what `{path}` of a template is for it."""
+    """An image file of the organiser or of an external source. `below`: its value of `{path}` in templates."""
 
     image_id: str
     split: str
@@ -47,7 +47,7 @@ def tails(path: Path) -> set[str]:
 
 
 def listed_names(path: Path) -> set[str]:
-    """What stands in the lines of a text, or in the first column of a CSV; paths from Windows as here, too."""
+    """Names in the lines of a text file, or in the first column of a CSV. Windows paths are also given with slashes."""
     if path.suffix.lower() == ".txt" and path.is_file():
         texts = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     else:

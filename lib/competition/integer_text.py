@@ -1,4 +1,4 @@
-"""Whole numbers to text and back, many millions of them: no Python object for each, and no text held whole."""
+"""Millions of integers to text and back, without a Python object for each, and without the whole text in memory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-LETTERS_AT_ONCE = 2**20  # letters read together
-NUMBERS_AT_ONCE = 2**14  # formatted together
+LETTERS_AT_ONCE = 2**20  # letters parsed at once
+NUMBERS_AT_ONCE = 2**14  # numbers formatted at once
 # Four bytes each: nothing (row 0), a blank and the number's first 1 to 3 digits (rows to 999), three more (1000 on).
 _DIGITS = [b"", *(b" %d" % i for i in range(1, 1000)), *(b"%03d" % i for i in range(1000))]
 _CELLS = np.frombuffer(b"".join(digits.rjust(4, b"\0") for digits in _DIGITS), np.uint32)
@@ -15,7 +15,10 @@ _ZERO = np.frombuffer(b"\0\0 0", np.uint32)
 
 
 class LongText:
-    """A text too long to be held: read once, in `pieces`. `head`: its first letters; `most`: its length, at most."""
+    """A text that is too long for memory. It can be read once, in `pieces`.
+
+    `head`: its first letters. `most`: an upper bound of its length.
+    """
 
     def __init__(self, head: bytes, pieces: Iterable[bytes], most: int):
         self.head, self.pieces, self.most = head, pieces, most

@@ -1,7 +1,7 @@
-"""Run-lengths: text to runs, runs to windows of a mask, row bands of a mask to text.
+"""Run-length encoding (RLE): text to runs, runs to windows of a mask, row bands of a mask to text.
 
-A run is (start, length) over the mask laid out flat in `order`: `column` runs top to bottom first,
-`row` left to right first. Inside the code starts count from 0; in text from `base`.
+A run is (start, length) in the flattened mask. `order`: `column` flattens top to bottom first, `row` left to right
+first. In the code, starts count from 0; in texts they count from `base`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _parts(count: int) -> Iterator[slice]:
 
 
 def united(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Several (starts, lengths) as one, ascending and disjoint: a pixel is in it that is in any of them.
+    """The union of several (starts, lengths): ascending and disjoint runs.
 
     >>> starts, lengths = united([(np.array([8, 20]), np.array([4, 1])), (np.array([0, 10]), np.array([3, 5]))])
     >>> starts.tolist(), lengths.tolist()
@@ -162,7 +162,7 @@ def pixels_in_window(
 
 
 def _reaching(starts: np.ndarray, lengths: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends of the runs with a pixel from `first` to before `last`, and perhaps of one before them."""
+    """Starts and ends of the runs that have a pixel from `first` to before `last`, and perhaps of one earlier run."""
     lo = max(0, np.searchsorted(starts, first, side="right") - 1)  # a run from before may reach in
     hi = np.searchsorted(starts, last, side="left")
     return starts[lo:hi], starts[lo:hi] + lengths[lo:hi]
@@ -198,11 +198,17 @@ EDGE_BYTES_IN_MEMORY = 2**22  # a mask with more bytes of run edges keeps them i
 
 
 class BandEncoder:
-    """Encodes a mask that arrives in bands of rows; keeps the ends of runs, never the mask.
+    """Encodes a mask that arrives in bands of rows. Holds the ends of runs, never the mask.
 
-    Where a pixel differs from the one before it in `order` (the one above, the one to the left), a run starts or ends.
-    Both lie in the band or in the last row of the one before, so a mask is never turned on its side: only the places
-    found are sorted by column, at the end. Until then more than a few of them wait in a file without name.
+    A run starts or ends where a pixel differs from the one before it in `order` (above it, or to its left). Both pixels
+    lie in the band or in the last row of the band before. Therefore masks are never transposed: only the places of the
+    ends are sorted by column, once all are known. Until then they are kept in a temporary file, where they are many.
+
+    >>> encoder = BandEncoder(height=2, width=2)
+    >>> encoder.push(0, np.array([[0, 1]]))
+    >>> encoder.push(1, np.array([[1, 1]]))
+    >>> encoder.finish()
+    '2 3'
     """
 
     def __init__(self, height: int, width: int, order: str = "column", base: int = 1, relative: bool = False):
@@ -214,7 +220,7 @@ class BandEncoder:
         self._kind = np.uint32 if height * width + base < 2**32 else np.int64  # where runs start or end
 
     def push(self, y0: int, band: np.ndarray) -> None:
-        """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
+        """Add rows (h, width) from row `y0` on; values other than 0 are object. Bands come in order."""
         if y0 != self._next or band.shape[1] != self.width:
             raise ValueError(f"band of {band.shape} at row {y0}; expected row {self._next}, width {self.width}")
         rows = max(1, RUN_PIXELS_AT_ONCE // self.width)
@@ -224,7 +230,7 @@ class BandEncoder:
             self._push(np.ascontiguousarray(part).view(np.uint8).ravel())
 
     def _push(self, pixels: np.ndarray) -> None:
-        """Some whole rows, laid out flat; few enough that what is found in them takes little memory."""
+        """Add a few whole rows, flattened. They are few, so the places found in them take little memory."""
         step = self._step
         edge, rest = _changes(pixels[:step], self._before), _changes(pixels[step:], pixels[:-step])
         places = np.concatenate([edge, rest + step])
@@ -238,11 +244,11 @@ class BandEncoder:
         self._next += len(pixels) // self.width
 
     def finish(self) -> str:
-        """The text. Runs that touch, from one column to the next, are one."""
+        """The text. Runs that touch, from one column to the next, are merged."""
         return b"".join(self.pieces()).decode()
 
     def pieces(self) -> Iterator[bytes]:
-        """The same, in pieces that take little memory."""
+        """The text in pieces that take little memory."""
         if self._next != self.height:
             raise ValueError(f"{self._next} of {self.height} rows were pushed")
         # Runs that are still open end with the mask, or with their column.

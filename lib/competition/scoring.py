@@ -1,4 +1,4 @@
-"""The leaderboard of a competition whose answers are known (the demo): the only code that reads them."""
+"""Scores submissions of a competition whose answers are known (the demo). Only this code reads the answers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from lib.plugins import find, load_plugins
 from lib.tables import IGNORE
 from lib.workspace import Workspace
 
-LABEL_ROWS = 1024  # of both labels, held at once
+LABEL_ROWS = 1024  # rows of both labels in memory
 
 
 def count_classes(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
-    """Counts (n, 3), as metrics take them, over the pixels whose truth is not `IGNORE`; a guess that is no label index
-    counts as a miss.
+    """Pixel counts (n, 3) of n label indices (lib/competition/metrics/pixels.py), where the truth is not `IGNORE`.
+
+    A prediction that is no label index counts as a miss.
 
     >>> count_classes(np.array([0, 1, 1, 255, 1]), np.array([0, 1, 0, 1, 255]), 2).tolist()
     [[1, 1, 2], [1, 3, 1]]
@@ -41,7 +42,7 @@ def count_classes(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
 
 
 def score_submission(competition: Competition, path: Path) -> float:
-    """Score a submission against `competition.answers`, in the pixels of the answer."""
+    """Score a submission against `competition.answers`. Raises UserError where the answers are not known."""
     settings = competition.settings
     if not settings.answers:
         raise UserError(f"the answers of {settings.name} are not known here; upload {path} to its leaderboard")
@@ -83,7 +84,7 @@ def label_bands(label: Label, height: int, width: int) -> Iterator[tuple[int, np
 
 
 def case_of(reader, codec, image_id: str, size: tuple[int, int], guess: Label, rows: list[Object] | None) -> Case:
-    """What a metric of more than counts gets; `rows`: the objects of the answer, when its rows are objects."""
+    """An image for a metric that needs more than counts. `rows`: the answer's objects, when its rows are objects."""
     s, labels = codec.config.submission, codec.config.labels
     truth, (height, width) = reader.open(image_id, *size), codec.answer_size(*size)
     if (height, width) != size:

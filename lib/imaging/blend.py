@@ -1,17 +1,17 @@
-"""How much each pixel of a window counts where windows overlap."""
+"""Blending weights: how much each pixel of a window counts where windows overlap."""
 
 from __future__ import annotations
 
 import numpy as np
 
-RIM = 1e-3  # as MONAI; never 0: at the image's border a rim is all there is
+RIM = 1e-3  # as in MONAI; above 0, because at the image's border only the rim of a window covers a pixel
 
 
 def window_weights(size: int, kind: str, margin: float = 0.25) -> np.ndarray:
     """Weights (size, size) float32, all above 0.
 
-    `gaussian` (sigma size/8, as nnU-Net), `constant`, `linear` (falls to the rim), `center` (1 inside,
-    next to nothing within `margin` * size of the rim).
+    `kind`: `gaussian` (sigma size/8, as in nnU-Net), `constant`, `linear` (falls towards the rim), or `center` (1
+    inside, `RIM` within `margin` * size pixels of the rim). Raises ValueError for another kind.
 
     >>> window_weights(4, "center", 0.25)[1].round(2).tolist()
     [0.0, 1.0, 1.0, 0.0]

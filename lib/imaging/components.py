@@ -1,4 +1,4 @@
-"""Connected components of a mask that arrives in bands of rows; holds their runs, never the mask."""
+"""Connected components of a mask that arrives in bands of rows. Holds the runs of the components, never the mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ COMPONENT_PIXELS_AT_ONCE = 2**22  # pixels labeled at once
 
 
 class Components:
-    """Pixels that touch, also by a corner, belong together; across bands too, by union-find."""
+    """Components of 8-connected pixels, joined across bands by union-find.
+
+    >>> components = Components(2, 3, "row")
+    >>> components.push(0, np.array([[1, 0, 1], [1, 0, 0]]))
+    >>> [ends.tolist() for ends in components.finish()]
+    [[0, 1, 3, 4], [2, 3]]
+    """
 
     def __init__(self, height: int, width: int, order: str):
         self.height, self.width, self.order = height, width, order
@@ -20,7 +26,7 @@ class Components:
         self._runs: list[np.ndarray] = []  # (3, n): label, start, end
 
     def push(self, y0: int, band: np.ndarray) -> None:
-        """The rows from `y0` on, (h, width), not 0 where the object is; bands come in order."""
+        """Add rows (h, width) from row `y0` on; values other than 0 are object. Bands come in order."""
         rows = max(1, COMPONENT_PIXELS_AT_ONCE // self.width)
         for top in range(0, len(band), rows):
             self._push(y0 + top, np.ascontiguousarray(band[top : top + rows] != 0).view(np.uint8))
@@ -36,7 +42,7 @@ class Components:
         self._runs.append(self._runs_of(y0, labels))
 
     def _touching(self, row: np.ndarray) -> np.ndarray:
-        """Pairs (n, 2) of labels, of the row before and of this one, that belong together."""
+        """Pairs (n, 2) of labels, of the row before and of this row, that are one component."""
         above = np.pad(self._before, 1)
         pairs = np.concatenate([np.stack([above[i : i + self.width], row], 1) for i in range(3)])
         return np.unique(pairs[(pairs > 0).all(1)], axis=0)
@@ -60,7 +66,7 @@ class Components:
         return np.stack([lines[line, start], start + shift, end + shift])
 
     def finish(self) -> Iterator[np.ndarray]:
-        """Each component as start, end, start, end, … from 0; the one with the first pixel first."""
+        """Each component as start, end, start, end, … of its runs, counted from 0, in the order of first pixels."""
         parent = self._parent
         while (parent[parent] != parent).any():
             parent = parent[parent]

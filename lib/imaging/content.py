@@ -1,4 +1,4 @@
-"""Which parts of an image are blank: glass, scanner background, black borders."""
+"""Finds blank areas of an image: glass, scanner background, black borders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONTENT_MAP_SIDE = 1024  # longest side of the map
 
 
 class Content:
-    """A low-resolution map of blank cells; conservative: a cell with any structure is not blank."""
+    """A low-resolution map of blank cells. It is conservative: a cell with any structure is not blank."""
 
     def __init__(self, blank: np.ndarray, picture: np.ndarray, height: int, width: int):
         """`blank` (rows, columns) bool and `picture` (rows, columns, 3) uint8; `height`, `width` of the image."""
@@ -38,9 +38,10 @@ class Content:
 
 
 def content_map(reader: ImageReader, tolerance: float = 6.0) -> Content:
-    """Find the blank areas: nearly white or black, as flat as glass, and joined to a large flat area.
+    """Find the blank areas: nearly white or nearly black, as flat as glass, and part of a large flat area.
 
-    Colours in the middle are never blank, so that a smooth organ, a lake or a roof is kept.
+    `tolerance`: the largest deviation from the local mean, in grey levels of 255. Other colours are never blank, so
+    smooth organs, lakes and roofs are not lost.
     """
     small = reader.thumbnail(CONTENT_MAP_SIDE)
     red, green, blue = cv2.split(small)

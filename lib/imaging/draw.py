@@ -1,4 +1,4 @@
-"""Pictures of masks over images."""
+"""Draws masks over images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, background: bool, strength: f
 
 
 def captioned(pixels: np.ndarray, text: str) -> np.ndarray:
-    """A picture (h, w, 3) below a line of text, (h + 16, w, 3); of a long text the end is kept."""
+    """A picture (h, w, 3) below a line of text, (h + 16, w, 3). A long text is cut at its start."""
     line = np.full((16, pixels.shape[1], 3), 255, np.uint8)
     letters = max(4, pixels.shape[1] // 8)
     text = text if len(text) <= letters else f"...{text[3 - letters :]}"
@@ -67,9 +67,9 @@ def sheet(pictures: list[np.ndarray], columns: int = 2) -> np.ndarray:
 def error_map(
     image: np.ndarray, truth: np.ndarray, guess: np.ndarray, background: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(picture (h, w, 3), wrong (h, w) bool): objects that are found green, invented red, missed blue, over pale grey.
+    """(picture (h, w, 3), wrong (h, w) bool): true positives green, false positives red, false negatives blue.
 
-    Another class than the true one is red too. Ignored pixels are never wrong.
+    They are drawn over a pale grey image. A wrong class is red too. Ignored pixels are never wrong.
     """
     known = truth != IGNORE
     wrong = known & (truth != guess)
@@ -83,7 +83,7 @@ def error_map(
 
 
 def heat(bins: np.ndarray) -> np.ndarray:
-    """Probabilities at 8 bits (h, w) as colours (h, w, 3), dark for none."""
+    """Probabilities (h, w) uint8 as colours (h, w, 3); 0 is dark."""
     return cv2.cvtColor(cv2.applyColorMap(bins, cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB)
 
 

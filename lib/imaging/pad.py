@@ -1,4 +1,4 @@
-"""Growing images and labels that are smaller than a tile or a window."""
+"""Pads images and labels that are smaller than a tile or a window."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def pad(array: np.ndarray, size: int, value: int | None = None) -> np.ndarray:
-    """Grow (h, w[, C]) to `size` at the bottom and right, with `value`, or with the array mirrored.
+    """Pad an array (h, w[, C]) to `size` pixels a side at the bottom and right, with `value`, else by reflection.
 
     >>> pad(np.array([[1, 2]]), 3).tolist()
     [[1, 2, 2], [1, 2, 2], [1, 2, 2]]

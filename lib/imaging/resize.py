@@ -1,4 +1,4 @@
-"""Labels in another size, from bands of rows to bands of rows."""
+"""Resizes label maps that arrive in bands of rows, without holding a whole map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where tiles are cut (01) and windows computed (04, 05): the same words in both."""
+"""Regions of interest: where stage 01 cuts tiles, and where 04 and 05 compute windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_ON_BLANK = 0.02  # of the object pixels in tiles that count as blank; with 
 
 
 class Regions:
-    """`keep(y, x, h, w)` tells whether a box of original pixels is worth looking at."""
+    """`keep(y, x, h, w)` tells whether a box of original pixels is in a region of interest."""
 
     def __init__(self, content: Content | None, boxes: list[Box] | None = None):
         self.content, self.boxes = content, boxes
@@ -40,10 +40,11 @@ class Regions:
 def regions(
     roi: str, image_id: str, reader: ImageReader, tolerance: float = 6.0, content: Content | None = None
 ) -> Regions:
-    """`none` (everywhere), `content` (not on blank areas) or the path of a CSV of boxes.
+    """Regions of an image. `roi`: `none` (everywhere), `content` (not on blank areas) or the path of a CSV of boxes.
 
-    `coarse` means content here: 05 has boxes found, and names their CSV instead (lib/predict/coarse_to_fine.py).
-    `content`: the reader's map, where it is known already.
+    `coarse` has the meaning of `content` here, because 05 replaces it by a CSV of boxes
+    (lib/predict/coarse_to_fine.py). `content`: the image's map, where it is known already. Raises UserError when a box
+    reaches outside the image.
     """
     if roi == "none":
         return Regions(None)

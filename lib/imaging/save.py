@@ -1,4 +1,4 @@
-"""Images to files."""
+"""Writes images to files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 
 def save_image(path: Path, pixels: np.ndarray, options: Sequence[int] = ()) -> None:
-    """Store BGR or grey (H, W, 3) or (H, W) uint8 as the suffix says; `options` as of cv2.imwrite.
+    """Write BGR (H, W, 3) or grey (H, W) uint8 in the format of the suffix; `options` as of cv2.imwrite.
 
-    Raises OSError where it cannot be written, which cv2.imwrite keeps to itself.
+    Raises OSError where the file cannot be written. (cv2.imwrite does not.)
     """
     path.write_bytes(cv2.imencode(path.suffix, pixels, options)[1])

@@ -31,7 +31,7 @@ from lib.workspace import Workspace, read_json
 
 GIB = 2**30
 WORKER_GIB = 0.25  # a loading process: interpreter, libraries and a few tiles
-ImageSizes = dict[str, list[tuple[int, int]]]  # split → (height, width) of its images, pixels
+SplitSizes = dict[str, list[tuple[int, int]]]  # split → (height, width) of its images, pixels
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,12 @@ def scoring_seconds(validation: list[tuple[str, str]], config: Config, channels:
     return each * windows
 
 
-def image_sizes(competition: Competition) -> ImageSizes:
+def image_sizes(competition: Competition) -> SplitSizes:
     """Height and width of every image, from the files' heads; `external`: training images that nobody validates on.
 
     Of external sources at the competition's scale.
     """
-    sizes: ImageSizes = {"train": [], "test": [], "unlabeled": [], "external": []}
+    sizes: SplitSizes = {"train": [], "test": [], "unlabeled": [], "external": []}
     scales = {source.name: source.scale for source in competition.settings.external}
     for image in competition.images:
         external = image.split == "train" and image.source in scales
@@ -160,7 +160,7 @@ def fold_counts(config: Config, competition: Competition) -> tuple[int, float]:
 class _Work:
     """How much work a configuration makes of some images. `folds`, `validated` as of `predict_cost`."""
 
-    def __init__(self, config: Config, sizes: ImageSizes, measured: Measured, folds: int, validated: float):
+    def __init__(self, config: Config, sizes: SplitSizes, measured: Measured, folds: int, validated: float):
         self.config, self.sizes, self.measured, self.folds, self.validated = config, sizes, measured, folds, validated
         self.seeds, self.rounds = len(config.train.seeds), config.pseudo.rounds
         self.networks = folds * self.seeds
@@ -227,7 +227,7 @@ class _Work:
         return self.measured.peak_gib + infer.max_gib + workers * WORKER_GIB + networks
 
 
-def predict_cost(config: Config, sizes: ImageSizes, measured: Measured, folds: int, validated: float) -> Forecast:
+def predict_cost(config: Config, sizes: SplitSizes, measured: Measured, folds: int, validated: float) -> Forecast:
     """Costs of stages 01 to 05 with all pseudo-label rounds.
 
     `folds`: how many are trained. `validated`: share of the training images in these folds.

@@ -8,7 +8,7 @@ import pytest
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.data.preprocess.pick_images import pick_images
-from lib.stage import FORMAT, Stage, describe, differences, in_words, trained_file
+from lib.stage import FORMAT, Stage, describe_change, differences, in_words, trained_file
 from lib.stages import (
     adopt_report,
     answer_stage,
@@ -36,9 +36,12 @@ def test_three_changes_are_told_and_how_many_more_there_are():
 
 
 def test_a_change_names_the_file_the_option_or_the_option_of_a_source():
-    assert describe("file work/a.csv", "1", "2") == "work/a.csv changed"
-    assert describe("option train.lr", 1, 2) == "train.lr changed from 1 to 2"
-    assert describe("option competition.external.web.labels.path", "a", "b") == "labels.path of web changed from a to b"
+    assert describe_change("file work/a.csv", "1", "2") == "work/a.csv changed"
+    assert describe_change("option train.lr", 1, 2) == "train.lr changed from 1 to 2"
+    assert (
+        describe_change("option competition.external.web.labels.path", "a", "b")
+        == "labels.path of web changed from a to b"
+    )
 
 
 def test_a_stage_says_why_it_runs_again_and_nothing_the_first_time(tmp_path, capsys):

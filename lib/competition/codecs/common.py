@@ -1,4 +1,4 @@
-"""What all codecs share: the pixels of an answer, how rows and files are named, how large these may be."""
+"""The base class of submission codecs: the pixels of an answer, names of rows and files, limits of sizes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,29 @@ Name = tuple[str, str]
 
 
 class Codec:
-    """`suffix`: of the files that the codec writes. `paths`: what `{path}` of `id_template` is, by image id."""
+    """Base class of submission formats, registered under a name: `@register("codec", "mine")`.
+
+    `suffix`: of the files that the codec writes. `paths`: the value of `{path}` in `id_template`, by image id. A
+    subclass has
+
+    - `add(image_id, height, width, bands)`: take the label of an image, see `LabelBands`;
+    - `write(path)`: write the submission;
+    - `check(path, sizes)`: pixels of object of each image, by id; raises UserError on a wrong file;
+    - `read(path, sizes)`: the `Label` of each image, by id, where `sizes` has (height, width) in pixels.
+
+    >>> from lib.competition.codecs.rle_rows import RleRows
+    >>> sample = pd.DataFrame({"id": ["a"], "predicted": [""]})
+    >>> settings = Competition(classes=["cell"], submission={"id_column": "id", "rle_column": "predicted"})
+    >>> codec = RleRows(settings, sample, ["background", "cell"])
+    >>> codec.add("a", 2, 2, [(0, np.array([[0, 1]])), (1, np.array([[1, 1]]))])
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     codec.write(Path(folder, "submission.csv"))
+    ...     print(Path(folder, "submission.csv").read_text())
+    id,predicted
+    a,2 3
+    <BLANKLINE>
+    """
 
     suffix = ".csv"
     paths: Mapping[str, str] = {}
@@ -37,7 +59,7 @@ class Codec:
         return self.config.submission.size or (height, width)
 
     def format_id(self, image_id: str, class_name: str = "", y: int = 0, x: int = 0) -> str:
-        """`submission.id_template` of an image, class, and patch."""
+        """The id of an image, class and patch: `submission.id_template` with its fields filled in."""
         return format_id(self.config.submission, (image_id, self.paths.get(image_id, image_id)), class_name, y, x)
 
     def names_of(self, image_id: str) -> dict[Name, str]:
@@ -45,14 +67,14 @@ class Codec:
         return names_of(self.config, image_id, self.paths.get(image_id, image_id))
 
     def seen(self, height: int, width: int, bands: LabelBands) -> Iterator[tuple[int, np.ndarray]]:
-        """The bands of an image's label, prediction or truth, in pixels of the answer."""
+        """Bands of an image's label (prediction or truth), resized to pixels of the answer."""
         size = self.answer_size(height, width)
         if size == (height, width):
             return iter(bands)
         return resized(bands, (height, width), size, self.config.submission.resize, [*range(self.n_labels), IGNORE])
 
     def unanswered(self) -> list[str]:
-        """Names that the sample submission asks for, and that no image answered."""
+        """Names in the sample submission that no image has answered."""
         return []
 
     def check_file(self, path: Path) -> None:
@@ -83,7 +105,9 @@ def names_of(config: Competition, image_id: str, path: str) -> dict[Name, str]:
 
 
 def format_id(settings: Submission, image: tuple[str, str], class_name: str = "", y: int = 0, x: int = 0) -> str:
-    """`submission.id_template` of an image (id, path), class, and patch. Raises UserError for an id without number.
+    """The id of an image (id, path), class and patch: `submission.id_template` with its fields filled in.
+
+    Raises UserError where the template needs a number, and the image id has none.
 
     >>> format_id(Submission(id_template="{id}.jpg_{class}"), ("a7", "a7"), "Fish")
     'a7.jpg_Fish'

@@ -1,4 +1,4 @@
-"""CSV answers in the rows, order and columns of the sample submission. Only one row's text is in memory at a time."""
+"""CSV submissions with the rows, order and columns of the sample submission. One row's text is in memory at a time."""
 
 from __future__ import annotations
 

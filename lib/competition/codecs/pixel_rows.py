@@ -1,4 +1,4 @@
-"""A label index for each pixel of a small answer, row by row, with blanks between."""
+"""A label index for each pixel of a small answer, row by row, separated by blanks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run-lengths: a row for each image, image and class, or object."""
+"""Run-lengths in a CSV: a row for each image, each image and class, or each object."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUNS_AT_ONCE = 2**18  # runs of a class compared at once
 
 @register("codec", "rle")
 class RleRows(CsvRows):
-    """Run-lengths with the knobs of `competition.submission`; the word for empty where there is no object."""
+    """Run-lengths as `competition.submission` describes them. Images without object get the word `submission.empty`."""
 
     streams = True
 

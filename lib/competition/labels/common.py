@@ -1,4 +1,4 @@
-"""What all label readers share."""
+"""The class of all labels, which are read by window, and what label readers share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lib.errors import UserError
 from lib.tables import IGNORE
 
 INDICES = 256  # a label index is uint8
-COUNTED_PIXELS = 2**24  # pixels of a label looked at together
-PAINTED_ONCE_PIXELS = 2**25  # pixels of a label that is painted once
+COUNTED_PIXELS = 2**24  # pixels of a label counted at once
+PAINTED_ONCE_PIXELS = 2**25  # a label with more pixels is painted window by window
 
 
 def index_of(name: str, config: Competition) -> int | None:
-    """Label index of what labels call `name`; None for what is neither a class nor background nor ignored.
+    """Label index of a class name; None for a name that is neither a class nor background nor ignored.
 
     >>> [index_of(name, Competition(classes=["cell"])) for name in ("cell", "_background_", "__ignore__", "dust")]
     [1, 0, 255, None]
@@ -38,7 +38,16 @@ class WrongSize(UserError):
 
 
 class Label:
-    """One image's label, read by window."""
+    """One image's label, which is read by window.
+
+    A label format is a class with `image_ids` and `open(image_id, height, width) -> Label`, registered under a name:
+    `@register("labels", "masks")`. It gets (config, known image ids), and raises UserError where files are wrong.
+
+    >>> indices = np.array([[0, 0, 1], [0, 2, 1]], np.uint8)
+    >>> label = Label(lambda y, x, h, w: indices[y : y + h, x : x + w])
+    >>> label.read(0, 1, 2, 2).tolist(), label.counts(0, 0, 2, 3)[:3].tolist()
+    ([[0, 1], [2, 1]], [3, 2, 1])
+    """
 
     def __init__(
         self,
@@ -46,14 +55,12 @@ class Label:
         count: Callable[[int, int, int, int], np.ndarray] | None = None,
         unused: dict[Path, int] | None = None,
     ):
-        """`count`: how `counts` are found, where that is quicker than by looking at the pixels.
-
-        `unused`: file -> how many of its objects cover no pixel of the image.
-        """
+        """`read(y, x, h, w)` gives label indices (h, w) uint8. `count(y, x, h, w)`: as `counts`, where it is faster
+        than to count pixels. `unused`: file -> how many of its objects cover no pixel of the image."""
         self._read, self._count, self.unused = read, count, unused or {}
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Label indices (h, w) uint8."""
+        """Label indices (h, w) uint8 of the window at row `y` and column `x`, in pixels of the image."""
         return self._read(y, x, h, w)
 
     def counts(self, y: int, x: int, h: int, w: int) -> np.ndarray:
@@ -72,7 +79,7 @@ class Label:
 def painted_once(
     read: Callable[[int, int, int, int], np.ndarray], height: int, width: int, unused: dict[Path, int] | None = None
 ) -> Label:
-    """The label of `read`, which is called but once where the image is small: its windows come one after another."""
+    """The label of `read`. For small images, `read` is called once, for the whole image."""
     if height * width > PAINTED_ONCE_PIXELS:
         return Label(read, unused=unused)
     indices = read(0, 0, height, width)

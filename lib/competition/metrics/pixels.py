@@ -1,22 +1,28 @@
-"""Metrics; higher is better.
+"""Metrics of pixel counts. Higher is better.
 
-Most are made from counts of pixels, (N, C, 3): for each of N images and C label indices, the pixels of the intersection
+Counts are an array (N, C, 3) int64: for each of N images and C label indices, the number of pixels of the intersection
 of truth and prediction, of the truth, and of the prediction. Ignored pixels are not counted.
 
-Such a metric is `metric(counts, classes, rules) -> float`, with `classes` the label indices that are scored and `rules`
-the section `competition.scoring`:
+A metric is a function `metric(counts, classes, rules) -> float`. `classes`: the label indices that are scored. `rules`:
+the section `competition.scoring`. One image with 10 true pixels, of which 8 of 12 predicted ones are right:
+
+>>> counts = np.array([[[80, 90, 88], [8, 10, 12]]])
+>>> round(find("metric", "mean_dice", "metric")(counts, [1], Scoring()), 4)
+0.7273
+
+A new one, in a plugin:
 
     @register("metric", "recall")
     def recall(counts, classes, rules):
         intersection, truth, _ = parts(counts.sum(0), classes)
         return float((intersection / np.maximum(truth, 1)).mean())
 
-Bootstrap intervals need the metric of hundreds of samples of the images. They take seconds where a metric says how it
-averages: `@per_image` or `@pooled` around a function that returns a value of each image and class, as below.
+Bootstrap intervals need the metric of hundreds of samples of the images. They are fast where a metric says how it
+averages: `@per_image` or `@pooled` around a function that returns a value for each image and class, as below.
 
-A metric that needs more than counts is a class, with `needs` (what, in words), `stand_in` (the metric of counts that
-out-of-fold maps are scored and decided by) and `score(ids, open_case, classes, rules)`, which submissions are scored
-by: see lib/competition/metrics/objects_and_surfaces.py.
+A metric that needs more than counts is a class. `needs` says in words what it needs. `stand_in` is the metric of counts
+that scores out-of-fold maps, and by which decisions are fitted. `score(ids, open_case, classes, rules)` scores
+submissions. See lib/competition/metrics/objects_and_surfaces.py.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ Classes = Sequence[int]
 
 
 def score(config: Competition, counts: np.ndarray) -> float:
-    """The competition's metric of counts (N, C, 3), or its stand-in, which is then said once."""
+    """The competition's metric of counts (N, C, 3), or of its stand-in, about which a line is printed once."""
     return float(_of_counts(config)(counts, scored_classes(config), config.scoring))
 
 
@@ -101,7 +107,7 @@ def scored_classes(config: Competition) -> list[int]:
 @cache
 def _say_stand_in(name: str, needs: str, stand_in: str) -> None:
     print(
-        f"{name} needs {needs}, not only counts of pixels: out-of-fold scores, and what is fitted on them, are "
+        f"{name} needs {needs}, not only counts of pixels: out-of-fold scores, and what is fitted on them, use "
         f"{stand_in}; submissions are scored by {name}",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""Arrays of numpy (.npy), mapped: only the pixels under a window are read."""
+"""NumPy arrays (.npy), memory-mapped: only the pixels under a window are read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lib.errors import UserError
 from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels
 
 ARRAY_SUFFIXES = (".npy",)
-MOST_CHANNELS = 32  # channels that an image hardly has
-FIRST_AXIS_CHANNELS = 4  # a first axis of no more is that of channels, where the last one is longer
+MOST_CHANNELS = 32  # hardly any image has more channels
+FIRST_AXIS_CHANNELS = 4  # a first axis this short holds the channels, where the last axis is longer
 
 
 class ArrayReader(ImageReader):
@@ -49,4 +49,4 @@ class ArrayReader(ImageReader):
         return as_rgb(np.ascontiguousarray(self._values[y : y + h, x : x + w]), self.pixels)
 
     def close(self) -> None:
-        """The map is given back with the object."""
+        """The memory map is closed when the object is deleted."""

@@ -1,4 +1,4 @@
-"""What all readers share: windows as RGB of 8 bits, shrunken or not."""
+"""The base class of all image readers: windows as RGB of 8 bits, at full size or shrunk."""
 
 from __future__ import annotations
 
@@ -13,17 +13,33 @@ import numpy as np
 from lib.config.competition import Pixels
 from lib.errors import UserError
 
-BAND_BYTES = 64e6  # decoded at once when an image is shrunk
+BAND_BYTES = 64e6  # bytes decoded at once when an image is shrunk
 AS_THEY_ARE = Pixels()
-WHOLE_RANGE = (0, 65535)  # as `pixels.range`: each file is shown from its own type's whole range, so 8 bits as they are
+WHOLE_RANGE = (0, 65535)  # as `pixels.range`: the whole range of each file's own type, so 8 bits stay as they are
 ANY_DEPTH = Pixels(range=WHOLE_RANGE)
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 class ImageReader(ABC):
-    """An image as RGB uint8, or, of masks, as it is stored, read by window.
+    """An image that is read by window, as RGB uint8. A mask is read with the values that the file stores.
 
-    `height`, `width` in pixels; `channels` of the file.
+    `height` and `width` in pixels; `channels` of the file. Readers raise UserError where a file is damaged. A subclass
+    needs `read` and `close`; `open_image` (lib/imaging/reader.py) chooses it by the file's suffix.
+
+    >>> class Grey(ImageReader):
+    ...     channels = 1
+    ...
+    ...     def __init__(self, values):
+    ...         self.values, (self.height, self.width) = values, values.shape
+    ...
+    ...     def read(self, y, x, h, w):
+    ...         return np.repeat(self.values[y : y + h, x : x + w, None], 3, axis=2)
+    ...
+    ...     def close(self):
+    ...         pass
+    >>> with Grey(np.array([[0, 10, 20], [30, 40, 50]], np.uint8)) as image:
+    ...     print(image.read(0, 1, 1, 2).tolist(), image.thumbnail(1).shape)
+    [[[10, 10, 10], [20, 20, 20]]] (1, 1, 3)
     """
 
     path: Path
@@ -31,24 +47,24 @@ class ImageReader(ABC):
     width: int
     channels: int
     windowed = False
-    """Whether a window costs only its own pixels."""
+    """Whether reading a window decodes only the pixels of the window."""
     apart = False
-    """Set where windows to come hardly overlap those of the row before: less of what was decoded is kept."""
+    """Set where the next windows hardly overlap those of the row before: fewer decoded pixels are cached then."""
     depth = "uint8"
-    """Type of the file's values, as numpy names it."""
+    """Type of the file's values, as numpy names it, for example uint16."""
     nodata: float | None = None
-    """The value of pixels that were not measured, where the file says one."""
+    """The value of pixels that were not measured; None where the file does not state one."""
     orientation = 1
-    """How the file says (EXIF, or tag 274 of a TIFF) that its pixels must be turned; 1: not at all."""
+    """The orientation that the file states (EXIF, or tag 274 of a TIFF); 1: not rotated."""
     undividable = False
-    """Whether a window costs the memory of the whole image; see lib/imaging/readers/tiled_copy.py."""
+    """Whether reading a window takes the memory of the whole image; see lib/imaging/readers/tiled_copy.py."""
 
     @abstractmethod
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Pixels (h, w, 3) uint8 of a window that lies inside the image."""
+        """Pixels (h, w, 3) uint8 of a window inside the image; its top left corner is at row `y` and column `x`."""
 
     def thumbnail(self, max_side: int) -> np.ndarray:
-        """The image area-averaged to at most `max_side`, from bands: memory does not grow with height."""
+        """The image, area-averaged to at most `max_side` pixels a side. Memory does not grow with its height."""
         factor = min(1.0, max_side / max(self.height, self.width))
         size = max(1, round(self.height * factor)), max(1, round(self.width * factor))
         overview = self.overview(max(size))
@@ -59,11 +75,11 @@ class ImageReader(ABC):
                 overview.close()
 
     def overview(self, side: int) -> ImageReader:
-        """The same image at its own or a smaller size, but no smaller than `side`: the cheapest there is."""
+        """The cheapest reader of the same image, at full size or smaller; its longer side has `side` pixels or more."""
         return self
 
     def shrunk(self, rows: int, columns: int, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """A window (y, x, h, w), area-averaged to (rows, columns, 3) in bands: its height costs no memory."""
+        """A window (y, x, h, w), area-averaged to (rows, columns, 3). Memory does not grow with the window's height."""
         if (rows, columns) == (h, w):
             return self.read(y, x, h, w)
         out = np.empty((rows, columns, 3), np.uint8)
@@ -77,7 +93,7 @@ class ImageReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
 
     def __enter__(self) -> ImageReader:
         return self
@@ -87,7 +103,7 @@ class ImageReader(ABC):
 
 
 class Cutout(ImageReader):
-    """A box (y, x, height, width) of an image as if it were all of it."""
+    """A box (y, x, height, width) of an image, which is read as an image of its own."""
 
     def __init__(self, reader: ImageReader, box: tuple[int, int, int, int]):
         self.inner, self.path, self.channels = reader, reader.path, reader.channels
@@ -104,7 +120,7 @@ class Cutout(ImageReader):
 
 
 class Scaled(ImageReader):
-    """A reader in other coordinates: `scale` 0.5 shows the image at half its size; `size` (h, w) names the size."""
+    """An image at another size: `scale` 0.5 halves it; `size` (height, width) gives the size instead."""
 
     def __init__(self, reader: ImageReader, scale: float = 1.0, size: tuple[int, int] | None = None):
         self.inner, self.path = reader, reader.path
@@ -127,16 +143,16 @@ class Scaled(ImageReader):
 
 
 class WrongDepth(UserError):
-    """A file has fewer bits than those that `pixels.range` was made for."""
+    """A file has 8 bits a channel, while `pixels.range` is for files with more."""
 
 
 def check_pixels(path: Path, depth: str, channels: int, pixels: Pixels | None) -> None:
-    """Raises UserError when an image cannot be shown as `pixels` says. `depth`: as of `ImageReader`."""
+    """Raises UserError when an image does not fit the options `pixels`. `depth`: as of `ImageReader`."""
     if pixels is None:
         return
     if depth != "uint8" and not pixels.range:
         raise UserError(
-            f"{path} has {depth} pixels; say in competition.pixels.range which values become black and white: [0, 4095]"
+            f"{path} has {depth} pixels; set competition.pixels.range to the values of black and white, as in [0, 4095]"
         )
     if depth == "uint8" and pixels.range and pixels.range[1] > 255 and pixels.range != WHOLE_RANGE:
         raise WrongDepth(
@@ -150,11 +166,11 @@ def check_pixels(path: Path, depth: str, channels: int, pixels: Pixels | None) -
 
 
 def as_rgb(values: np.ndarray, pixels: Pixels | None, nodata: float | None = None) -> np.ndarray:
-    """(…, C) of any type → (…, 3) uint8: grey is repeated, alpha and further channels dropped.
+    """Values (…, C) of any type → RGB (…, 3) uint8. Grey is repeated; alpha and further channels are dropped.
 
-    `pixels` None: the values as they are stored, for masks.
-    `nodata`: the value of pixels that were not measured, of the type of `values`; these become black, as do NaN and
-    infinite ones. (Of 8 bits a value may well be measured in one channel alone, so all of a pixel's must be `nodata`.)
+    `pixels`: options of `competition.pixels`; None returns the stored values, for masks. `nodata`: the value of pixels
+    that were not measured, of the type of `values`. These become black, and so do NaN and infinite values. With 8 bits,
+    a single channel may well measure that value, so all channels of a pixel must have it.
     """
     if pixels is None:
         return values
@@ -173,7 +189,7 @@ def as_rgb(values: np.ndarray, pixels: Pixels | None, nodata: float | None = Non
 
 
 def _unmeasured(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    """Which values were not measured; None for none."""
+    """A mask of the values that were not measured; None where all were."""
     void = None if nodata is None else values == nodata
     if void is not None and values.dtype.itemsize == 1:
         void = void.all(-1, keepdims=True)
@@ -183,7 +199,7 @@ def _unmeasured(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
 
 
 def nodata_of(text: object, dtype: np.dtype) -> float | None:
-    """A file's word for "not measured" as one of its values; None where that is no value of its type, or is NaN.
+    """A file's text for "not measured", as a value of its type; None where the type has no such value, and for NaN.
 
     >>> nodata_of("-32768", np.dtype("int16")), nodata_of("-9999", np.dtype("uint16")), nodata_of("nan", np.dtype("f4"))
     (-32768, None, None)
@@ -199,7 +215,7 @@ def nodata_of(text: object, dtype: np.dtype) -> float | None:
 
 
 def optional(module: str, package: str, path: Path) -> ModuleType:
-    """A module that only some formats need. Raises UserError, with the command, where it is missing."""
+    """Import a module that only some formats need. Raises UserError, with the install command, where it is missing."""
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Georeferenced rasters that are no plain TIFF, through rasterio."""
+"""Georeferenced rasters other than TIFF, read with rasterio."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CACHE_BYTES = 64_000_000
 
 
 class GeoReader(ImageReader):
-    """All bands are channels; coordinates are pixels, whatever the raster's own."""
+    """All bands are channels. Coordinates are pixels; the raster's own coordinates are not used."""
 
     windowed = True
 

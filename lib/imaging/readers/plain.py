@@ -1,4 +1,4 @@
-"""PNG, JPEG and their like: small ones are decoded whole, large PNG and JPEG streamed from the top down by libvips."""
+"""PNG, JPEG and similar formats: small files are decoded whole; libvips streams large PNG and JPEG top down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int3
 
 
 def open_plain(path: Path, pixels: Pixels) -> ImageReader:
-    """The reader that suits an image's size and kind."""
+    """The reader for an image's size and format. Raises UserError when the file cannot be read."""
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -46,14 +46,14 @@ def open_plain(path: Path, pixels: Pixels) -> ImageReader:
 
 
 class PlainReader(ImageReader):
-    """What both kinds know of their file."""
+    """What both readers know about their file."""
 
     def __init__(self, path: Path, pixels: Pixels, size: tuple[int, int], channels: int):
         self.path, self.pixels, self.channels = path, pixels, channels
         self.height, self.width = size
 
     def close(self) -> None:
-        """The file is given back with the object."""
+        """The file is closed when the object is deleted."""
 
 
 class WholeReader(PlainReader):
@@ -84,10 +84,10 @@ def decoded(path: Path, exif: bool) -> np.ndarray:
 
 
 class StreamReader(PlainReader):
-    """Decoded from the top down, as far as windows reach. A window above what is still held starts anew."""
+    """Decoded from the top down, as far as windows reach. A window above the rows in memory starts again at the top."""
 
     HELD_BYTES = 64e6
-    """Rows above the last window that are kept as long as they fit."""
+    """Bytes of rows above the last window that stay in memory."""
 
     def __init__(self, path: Path, pixels: Pixels | None, size: tuple[int, int], channels: int):
         super().__init__(path, pixels, size, channels)

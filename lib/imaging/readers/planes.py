@@ -1,4 +1,4 @@
-"""Images whose channels are files of their own: red, green and blue are read from three."""
+"""Images with a file for each channel: red, green and blue are read from three files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole-slide formats of microscope makers, through OpenSlide."""
+"""Whole-slide image formats of microscope vendors, read with OpenSlide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".sv
 
 
 class SlideReader(ImageReader):
-    """One level of the pyramid, 0 for the finest; what was never scanned is white."""
+    """One level of the pyramid; 0 is the finest. Areas that were not scanned are white."""
 
     windowed = True
 
@@ -36,7 +36,7 @@ class SlideReader(ImageReader):
         return self if level == self._level else SlideReader(self.path, self.pixels, level)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        width, height = self._slide.dimensions  # places are told in pixels of the finest level
+        width, height = self._slide.dimensions  # OpenSlide takes positions in pixels of the finest level
         place = round(x * width / self.width), round(y * height / self.height)
         try:
             values = np.asarray(self._slide.read_region(place, self._level, (w, h)))

@@ -20,7 +20,7 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 NODATA = 42113  # a tag of GDAL
 JPEG, WHITE_IS_ZERO, RGB, PALETTE = 7, 0, 2, 3  # numbers of TIFF: a compression, photometric interpretations
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-PASSED_OVER = 16384  # bytes beside a window's row that are read sooner than jumped over
+PASSED_OVER = 16384  # so many bytes beside a window's row are read faster than skipped
 NOT_YCBCR = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # a marker of JPEG
 
 
@@ -29,7 +29,7 @@ class SegmentReader(ImageReader):
 
     _segment: tuple[int, int]
     _wanted = 1
-    """How many decoded segments the windows to come may need again."""
+    """How many decoded segments the next windows may need again."""
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         sh, sw = self._segment
@@ -180,7 +180,7 @@ class TiffReader(SegmentReader):
         return self._left_out(*self._segment) if decoded is None else decoded[0]
 
     def _left_out(self, h: int, w: int) -> np.ndarray:
-        """What stands for pixels that the file leaves out: its value for "not measured", else 0."""
+        """The value of pixels that the file leaves out: its value for "not measured", else 0."""
         return np.full((h, w, self._samples), self.nodata or 0, self._page.dtype)
 
     def jpeg_stream(self, index: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Images that can only be decoded whole become a tiled TIFF, once; memory stays bounded, disk does not.
+"""Copies images that can only be decoded whole to a tiled TIFF, once. Memory stays bounded; disk space does not.
 
 (That of BMP, PPM, WebP and GIF does not while they are copied: libvips lacks a reader of them, or decodes them whole.)
 """
@@ -22,7 +22,7 @@ TILE = 512
 
 
 def open_divided(path: Path, pixels: Pixels) -> ImageReader:
-    """As `open_image`; what can only be decoded whole has a copy in the system's temporary folder until closed."""
+    """As `open_image`. An image that can only be decoded whole is copied to the temporary folder until it is closed."""
     reader = open_image(path, pixels)
     if not reader.undividable:
         return reader
