@@ -41,7 +41,8 @@ class Decision:
         mix: weights of the models in the ensemble; None for the mean of all networks.
         gates: (K,) presence below which a class is left out, 0 for never; None where maps have no presence.
         factors: (K,) by which the classes' probabilities are multiplied before argmax.
-        rules: post-processing of each label's objects, instead of threshold or argmax; None for background.
+        rules: of each label's objects (lib/decision/postprocess.py), instead of threshold or argmax; None for
+            background.
         left_out: label indices that are never answered, because that scores better; their pixels become background.
 
     >>> probs = np.array([[[0.2, 0.6, 0.9]]], np.float32)  # one class, one row of three pixels
@@ -77,7 +78,7 @@ class Decision:
         return to_label_codes(probs)
 
     def labels(self, codes: np.ndarray) -> np.ndarray:
-        """Label codes → label indices (h, w) uint8, each pixel on its own (without post-processing of objects)."""
+        """Label codes → label indices (h, w) uint8, each pixel on its own (without rules of objects)."""
         if codes.ndim == 3:
             first, other, probs_u8 = codes
             lows = np.array([BINS if rule is None else rule.low for rule in self.rules])
@@ -92,7 +93,7 @@ class Decision:
         return all(rule is None or rule.by_pixel for rule in self.rules or ())
 
     def bands(self, rows: Iterable[np.ndarray], folder: Path | None = None) -> Iterator[np.ndarray]:
-        """Post-process an image band by band: label codes (…, h, W) from the top down → label indices (h, W).
+        """Decide an image band by band: label codes (…, h, W) from the top down → label indices (h, W).
 
         Rules of objects need several passes over the bands, which are then kept in a file in `folder`.
         """

@@ -81,11 +81,11 @@ def check_decide(config: Config, competition: Competition) -> None:
         )
 
 
-def without_idle(parts: list[Checkpoint], systems: list[str], decision: Decision) -> tuple[list[Checkpoint], Decision]:
-    """The networks whose model has a weight, and the decision with these weights alone."""
+def without_idle(parts: list[Checkpoint], models: list[str], decision: Decision) -> tuple[list[Checkpoint], Decision]:
+    """The networks whose model has a weight above 0, and the decision with these weights alone."""
     if decision.mix is None:
         return parts, decision
-    counting = {name: weight for name, weight in zip(systems, decision.mix.weights, strict=True) if weight}
+    counting = {name: weight for name, weight in zip(models, decision.mix.weights, strict=True) if weight}
     mix = replace(decision.mix, weights=tuple(counting.values()))
     return [part for part in parts if part.model in counting], replace(decision, mix=mix)
 
@@ -127,7 +127,7 @@ class Fitting(ObjectRules):
         return [self.decision(Decision(None, mix=m, gates=g, factors=f), images) for m, g, f, images in made]
 
     def decision(self, decision: Decision, chosen: np.ndarray) -> Decision:
-        """The decision with the threshold and the post-processing rules fitted on the `chosen` images (N,) bool."""
+        """The decision with the threshold and the rules of objects fitted on the `chosen` images (N,) bool."""
         decide = self.config.infer.postprocess
         if self.oof.binary:
             counts = self.counts(decision.mix, decision.gates)

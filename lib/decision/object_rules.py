@@ -1,4 +1,4 @@
-"""Post-processing rules (lib/decision/postprocess.py), fitted on whole out-of-fold maps.
+"""Rules of objects (lib/decision/postprocess.py), fitted on whole out-of-fold maps.
 
 Only counts of each map are kept: pixels by class, area and surest pixel of their object. The effect of a rule on an
 image is a sum over its counts.

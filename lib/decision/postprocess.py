@@ -50,10 +50,10 @@ def find_objects(bands: Iterable[tuple[np.ndarray, np.ndarray]], connectivity: i
     for mask, values in bands:
         n, at = _components(mask, connectivity)
         columns.append(_facts(n, at, values, first=above is None))
-        here = np.where(at > 0, at + (total - 1), -1)
+        numbered = np.where(at > 0, at + (total - 1), -1)
         if above is not None:
-            edges.append(_touching(above, here[0], connectivity))
-        above, last = here[-1], here[-1]
+            edges.append(_touching(above, numbered[0], connectivity))
+        above, last = numbered[-1], numbered[-1]
         counts.append(n - 1)
         total += n - 1
         if total > MAX_COMPONENTS:

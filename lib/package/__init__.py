@@ -1,1 +1,1 @@
-"""A self-contained folder that predicts images without internet, training data or this repository. Never trains."""
+"""Packages: self-contained folders that predict images without internet, training data or this repository."""

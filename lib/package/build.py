@@ -1,4 +1,4 @@
-"""python -m lib package: from a submission's members, decision and options to a folder that answers new images."""
+"""`python -m lib package`: writes a folder that predicts new images just as a submission was predicted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIB_FOLDER = Path(lib.__file__).parent
 
 
 def package(config: Config, target: str, file: str = "") -> None:
-    """Write the folder `target`, which makes a submission (`file`, or that of stage 05) again wherever it is put.
+    """Write the folder `target`, which can make a submission (`file`, or that of stage 05) again anywhere.
 
     `config` decides only about the package. All else is as it was when 05 wrote the submission. Raises UserError when
     that is not known, or has changed since.
@@ -35,7 +35,7 @@ def package(config: Config, target: str, file: str = "") -> None:
     load_plugins(config.plugins)
     folder, workspace = Path(target).resolve(), Workspace(workspace_of(config))
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / KERNEL).is_file())):
-        raise UserError(f"{folder} holds other things; give a new folder, or that of an older package")
+        raise UserError(f"{folder} holds other files; give a new folder, or that of an older package")
     path = ledger.path_of(workspace, ledger.name_of(workspace, submission_path(config, file)))
     about, made = read_json(path.with_suffix(".json"), {}), made_with(path)
     parts = named_checkpoints(about["members"], workspace)
@@ -60,10 +60,10 @@ def package(config: Config, target: str, file: str = "") -> None:
             _copy_network(part, Workspace(new))
         write_json(new / "decision.json", about["decision"])
         images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
-        known = sorted(images.loc[images["split"] == "test", "image_id"])  # of others no boxes are packaged
+        known = sorted(images.loc[images["split"] == "test", "image_id"])  # there are no boxes of other images
         members = {"members": about["members"], "submission": path.name, "code": about["code"], "images": known}
         members["unseen"] = unseen_label(made, images)
-        members["systems"] = about["plan"]["systems"] if about["plan"] else None  # which, in time, come first
+        members["systems"] = about["plan"]["systems"] if about["plan"] else None  # their order under a time limit
         write_json(new / MEMBERS, members)
         dataset, kernel = metadata(made, title)
         write_json(new / NOTEBOOK, notebook(made, title, len(parts)))
@@ -79,7 +79,7 @@ def package(config: Config, target: str, file: str = "") -> None:
 
 
 def made_with(path: Path) -> Config:
-    """All options that a submission was made with. Raises UserError when 05 did not write them beside it."""
+    """All options that a submission was made with. Raises UserError where 05 did not write them beside it."""
     options = path.with_suffix(".yaml")
     if not options.is_file() or not path.with_suffix(".json").is_file():
         raise UserError(f"{path} has no .json and .yaml beside it; only what 05_infer_ensemble.py made is packaged")
@@ -87,19 +87,19 @@ def made_with(path: Path) -> Config:
 
 
 def _portable(config: Config, folder: Path) -> Config:
-    """Without what only training needs, and with plugins in the folder."""
+    """The options without those that only training needs; plugins and boxes are copied into the folder."""
     plugins = []
     for number, file in enumerate(map(Path, config.plugins)):
         plugins.append(f"plugins/{number}_{file.name}")
         (folder / "plugins").mkdir(exist_ok=True)
         shutil.copyfile(file, folder / plugins[-1])
-    # Of this machine and this run: device, threads and backend are chosen anew where it is put, and it has no limit.
+    # Device, threads and backend are chosen again on the other machine, and there is no time limit.
     anew = {"train": {"device": "auto", "threads": 0}, "infer": {"backend": "auto", "time_limit": 0}}
     for section, fresh in anew.items():
         config = config.model_copy(update={section: getattr(config, section).model_copy(update=fresh)})
     gone = {"root": "", "metadata": "", "unlabeled_images": "", "answers": ""}
     competition = config.competition.model_copy(update=gone)
-    # A package has no table of 01 to look it up in.
+    # A package has no table of 01 from which to read it.
     config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": roi_of(config)})})
     for file in boxes_file(config.infer.roi):
         if not file.is_file():
@@ -110,7 +110,7 @@ def _portable(config: Config, folder: Path) -> Config:
 
 
 def _copy_network(part: Checkpoint, package: Workspace) -> None:
-    """A member's description, and one kind of its weights: half precision, without the optimizer's state."""
+    """Copy a member's options and one kind of its weights (half precision, without the optimizer's state)."""
     member = part.member
     target = package.member_dir(member.experiment, member.fold, member.seed)
     target.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def command_of(arguments: argparse.Namespace, options: list[str], started: float) -> list[str]:
-    """What a process that predicts a share of the images is called with."""
+    """The command of a process that predicts a share of the images."""
     command = [sys.executable, str(PACKAGE_FOLDER / "infer.py"), *options]
     command += ["--began", str(time.time() - (time.monotonic() - started))]
     for name in ("images", "sample", "list"):
@@ -75,7 +75,7 @@ def command_of(arguments: argparse.Namespace, options: list[str], started: float
 
 
 def placed(config: Config, images: Path, sample: Path | None, listed: Path | None, folder: Path) -> Config:
-    """`config` with images, sample submission or list, and boxes where they are here, and its own files in `folder`."""
+    """`config` with this machine's paths of images, sample submission or list, and boxes; `folder` is its workspace."""
     wanted = bool(config.competition.submission.sample)
     by_list = bool(config.competition.test_list) and not wanted
     if wanted and not (sample and sample.exists()):

@@ -1,4 +1,4 @@
-"""What a package predicts, and with what: the images that are there, and the ensemble beside its code."""
+"""A package's job: predict the images that it is given with the ensemble that it contains."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ from lib.workspace import Workspace, read_json
 
 @dataclass(frozen=True)
 class Job:
-    """`images`: rows with image_id, path, height, width and blank_share; `home`: the package; `folder`: for files that
-    are needed meanwhile; `started`: when (monotonic) `infer.time_limit` began."""
+    """Everything a package needs to predict images.
+
+    `images`: rows with image_id, path, height, width and blank_share. `home`: the package's folder. `folder`: for
+    temporary files. `started`: when `infer.time_limit` began, on the monotonic clock.
+    """
 
     config: Config
     competition: Competition
@@ -39,7 +42,7 @@ class Job:
 
     @classmethod
     def of(cls, config: Config, home: Path, folder: Path, started: float) -> Job:
-        """Raises UserError where images and sample do not match, or boxes are missing."""
+        """Finds the test images. Raises UserError where they do not match the sample, or boxes are missing."""
         competition = Competition(config.competition, only_test=True)
         competition.check_sample()
         strangers = set(competition.ids("test")) - set(read_json(home / MEMBERS, {})["images"])
@@ -54,12 +57,12 @@ class Job:
         return cls(config, competition, images, home, folder, started)
 
     def on(self, device: str) -> Job:
-        """The same on another device."""
+        """The same job on another device."""
         train = self.config.train.model_copy(update={"device": device})
         return replace(self, config=self.config.model_copy(update={"train": train}))
 
     def answers(self) -> tuple[Iterator[Answer], Planner | None]:
-        """The answer to each image, and, under a time limit, what keeps them to it."""
+        """The answers to all images, and the planner that keeps them to `infer.time_limit`, if there is one."""
         config, images, competition = self.config, self.images, self.competition
         about, decision = read_json(self.home / MEMBERS, {}), Decision.load(Workspace(self.home).decision)
         parts = named_checkpoints(about["members"], Workspace(self.home))

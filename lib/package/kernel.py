@@ -1,4 +1,4 @@
-"""The notebook that runs a package on Kaggle, and what Kaggle is told of both."""
+"""The notebook that runs a package on Kaggle, and the metadata of both for Kaggle."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lib.submissions.kaggle import kaggle_user
 UNKNOWN_OWNER = "YOUR-KAGGLE-NAME"
 ABOUT = """# {title}
 
-Predicts the test images with the packaged ensemble ({networks} networks), without internet. Whatever the competition's
-sample submission, or where there is none its list or folder, holds is answered, so that hidden test images are too.
+Predicts the test images with the packaged ensemble ({networks} networks), without internet. All images of the
+competition's sample submission (or, without one, of its list or folder) are predicted, so hidden test images are, too.
 """
 LIMIT = """# Time for this notebook, such as "8.5h": Kaggle stops it at the competition's limit, often 9 hours.
 TIME_LIMIT = ""
@@ -39,7 +39,7 @@ subprocess.run(command, check=True)
 
 
 def notebook(config: Config, title: str, networks: int) -> dict:
-    """An .ipynb of four cells: what it is, its time limit, install, predict."""
+    """An .ipynb with four cells: description, time limit, installation, prediction."""
     out = with_codecs_suffix(Path("submission"), config.competition).name
     return {
         "cells": [
@@ -76,7 +76,7 @@ def metadata(config: Config, title: str) -> tuple[dict, dict]:
 
 
 def title_of(config: Config) -> str:
-    """Words that Kaggle turns into an address: lower case, 6 to 40 letters.
+    """A title that Kaggle can turn into an address: lower case, 6 to 40 letters.
 
     >>> title_of(Config())
     'demo ensemble package'

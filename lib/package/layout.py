@@ -1,4 +1,4 @@
-"""What a package's files are called, and where its images are found."""
+"""The names of a package's files, and where a competition's files are found below an input folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOXES = "boxes.csv"
 
 
 def split_pattern(glob: str) -> tuple[str, str]:
-    """`competition.test_images` as (the folder, the pattern inside it).
+    """`competition.test_images` as (folder, pattern inside the folder).
 
     >>> split_pattern("test/images/*"), split_pattern("test/*/images/*.tif")
     (('test/images', '*'), ('test', '*/images/*.tif'))
@@ -34,8 +34,8 @@ DEPTH = 3  # folders between a notebook's input folder and a competition's files
 def found_in(folder: Path, package: Path, competition: Competition) -> tuple[Path, Path | None, Path | None]:
     """(folder of test images, sample submission, list of test images) of a competition somewhere below `folder`.
 
-    Datasets and competitions are mounted none to three folders deep; `package` is not looked through. What holds images
-    goes before what does not. Raises UserError where there is nothing.
+    Kaggle mounts datasets and competitions up to three folders deep. `package` is not searched. A folder with images is
+    preferred to one without. Raises UserError where nothing is found.
     """
     sample = competition.submission.sample
     listed = "" if sample else competition.test_list

@@ -1,4 +1,4 @@
-"""Several devices predict a package's images together: each a share of them, in a process of its own."""
+"""Predicts a package's images on several devices: one process for each, with a share of the images."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from lib.workspace import read_json, write_json
 
 
 def gpus_of(config: Config) -> list[str]:
-    """All GPUs, where `train.device` is auto and there are several."""
+    """All GPUs if `train.device` is auto and there are several, else none."""
     count = torch.cuda.device_count() if config.train.device == "auto" else 0
     return [f"cuda:{number}" for number in range(count)] if count > 1 else []
 
 
 def images_of_share(job: Job, number: int, count: int) -> Job:
-    """The images that process `number` of `count` predicts: of all, the largest first, each goes to the process that
-    has least."""
+    """The job with the images that process `number` of `count` predicts.
+
+    Images are dealt out from the largest to the smallest, each to the process with the fewest pixels so far.
+    """
     pixels = (job.images["height"] * job.images["width"]).to_numpy()
-    load, own = np.zeros(count), []
+    load, mine = np.zeros(count), []
     for place in np.argsort(-pixels, kind="stable"):
         least = int(np.argmin(load))
         load[least] += pixels[place]
-        own += [int(place)] if least == number else []
-    return replace(job, images=job.images.iloc[sorted(own)].reset_index(drop=True))
+        mine += [int(place)] if least == number else []
+    return replace(job, images=job.images.iloc[sorted(mine)].reset_index(drop=True))
 
 
 def write_share(job: Job, path: Path, number: int, count: int) -> None:
-    """A process's work: the labels of its images in the file `path`, and a JSON beside it that tells where each is."""
+    """Predict a share: write the labels of its images to the file `path`, and where each one is to a JSON beside it."""
     answers, planner = images_of_share(job, number, count).answers()
     with path.open("wb+") as file:
         labels, sizes = Labels(file), {}
@@ -53,16 +55,19 @@ def write_share(job: Job, path: Path, number: int, count: int) -> None:
 
 
 def predict_on_devices(job: Job, out: Path, devices: list[str], command: list[str]) -> str:
-    """Start `command` once for each of `devices`, and write the answers of all; returns what is to be said of windows
-    that were left over. Raises UserError where a process fails; the others are ended then."""
+    """Run `command` once for each of `devices`, and write the answers of all to `out`.
+
+    Returns a note on windows that were not predicted in time. Raises UserError where a process fails; the others are
+    then stopped.
+    """
     paths = [job.folder / f"share{number}.labels" for number in range(len(devices))]
     threads = job.config.train.threads or max(1, (os.cpu_count() or 1) // len(devices))
     running = []
     try:
         for number, (device, path) in enumerate(zip(devices, paths, strict=True)):
-            own = ["--train.device", device, "--train.threads", str(threads)]
-            own += ["--share", str(number), str(len(devices)), "--out", str(path)]
-            running.append(subprocess.Popen([*command, *own]))
+            flags = ["--train.device", device, "--train.threads", str(threads)]
+            flags += ["--share", str(number), str(len(devices)), "--out", str(path)]
+            running.append(subprocess.Popen([*command, *flags]))
         _wait(running, devices)
     finally:
         for process in running:
@@ -79,7 +84,7 @@ def predict_on_devices(job: Job, out: Path, devices: list[str], command: list[st
 
 
 def _wait(running: list[subprocess.Popen], devices: list[str]) -> None:
-    """Until all processes have ended well."""
+    """Wait until all processes have ended. Raises UserError as soon as one fails."""
     while any(process.poll() is None for process in running) or any(process.returncode for process in running):
         for process, device in zip(running, devices, strict=True):
             if process.returncode:

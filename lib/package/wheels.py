@@ -1,4 +1,4 @@
-"""Packages that Kaggle's image lacks, as wheels."""
+"""Downloads wheels of the Python packages that Kaggle's image lacks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lib.errors import UserError
 
-# Of requirements.txt, what is in neither Kaggle's own requirements nor the Colab image that it is built on; and timm,
-# whose names for weights change with its version. The rest (torch, pandas, pydantic, …) is there.
+# The part of requirements.txt that is neither in Kaggle's requirements nor in the Colab image below it; and timm, whose
+# names for weights change with its version. The rest (torch, pandas, pydantic, …) is installed there.
 LACKING = ("segmentation-models-pytorch", "timm", "ttach", "imagecodecs", "pyvips-binary")
 SOURCES = ("pyvips",)  # on PyPI without a wheel; plain Python, beside pyvips-binary
 PLATFORMS = ("manylinux1", "manylinux2010", "manylinux2014", *(f"manylinux_2_{i}" for i in (5, 12, 17, 24, 26, 27, 28)))
@@ -21,7 +21,7 @@ PLATFORMS = ("manylinux1", "manylinux2010", "manylinux2014", *(f"manylinux_2_{i}
 def fetch_wheels(folder: Path, python: str) -> None:
     """Download `LACKING` and `SOURCES`, in the versions installed here, for CPython `python` on Linux, x86-64.
 
-    `python`: such as 3.12; empty for the one that runs here. Raises UserError when something cannot be had.
+    `python`: such as 3.12; empty for the version that runs here. Raises UserError where a wheel cannot be downloaded.
     """
     python = python or ".".join(platform.python_version_tuple()[:2])
     target = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
@@ -32,13 +32,13 @@ def fetch_wheels(folder: Path, python: str) -> None:
 
 def _pip(verb: str, *arguments: object) -> None:
     command = [sys.executable, "-m", "pip", verb, "--quiet", "--disable-pip-version-check", "--no-deps"]
-    # Were libvips found here, the wheel would be built against it.
+    # Without these settings, the wheel would be built against a libvips of this machine.
     environment = {**os.environ, "PKG_CONFIG_PATH": "", "PKG_CONFIG_LIBDIR": os.devnull}
     done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, env=environment)
     if done.returncode:
         reason = next((line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr.strip())
         raise UserError(
-            f"the wheels cannot be fetched ({reason.removeprefix('ERROR: ')[:300]}); go online and try again, set "
+            f"the wheels cannot be downloaded ({reason.removeprefix('ERROR: ')[:300]}); go online and try again, set "
             "package.python to the image's version, or leave them out with --package.wheels false"
         )
 

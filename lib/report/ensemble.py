@@ -16,23 +16,23 @@ from lib.workspace import read_json
 
 
 def member_rows(
-    parts: list[Checkpoint], systems: list[str], oof: Evaluation, fitted: Fitted, config: Config
+    parts: list[Checkpoint], models: list[str], oof: Evaluation, fitted: Fitted, config: Config
 ) -> list[dict]:
     """A row for each model: its out-of-fold score over all folds' images with its own threshold, its weight, how much
     the ensemble loses without it (on a sample of pixels), and its training time."""
     rows = []
     everything = np.ones(len(oof.image_ids), bool)
     search = oof.binary and config.infer.threshold == "fit"
-    mix = fitted.decision.mix or EnsembleWeights(equal(len(systems)))
+    mix = fitted.decision.mix or EnsembleWeights(equal(len(models)))
     added_by = leave_one_out_gain(mixture_scorer(oof, fitted, config), mix.weights)
-    for i, (system, added) in enumerate(zip(systems, added_by, strict=True)):
+    for i, (model, added) in enumerate(zip(models, added_by, strict=True)):
         threshold = fitted_threshold(oof, i, everything, config.competition) if search else HALF
-        own = [part for part in parts if part.model == system]
-        seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in own)
+        networks = [part for part in parts if part.model == model]
+        seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in networks)
         score = metrics.score(config.competition, oof.class_counts(i, threshold))
         rows.append(
             {
-                "member": system, "folds": len(own), "OOF score": score, "weight": float(mix.weights[i]),
+                "member": model, "folds": len(networks), "OOF score": score, "weight": float(mix.weights[i]),
                 "adds": added, "seconds": float(seconds),
             }
         )  # fmt: skip
@@ -90,17 +90,17 @@ def ensemble_rows(
     return rows + _decided(fitted.decision, config)
 
 
-def crossed_best_model(oof: Evaluation, systems: int, folds: np.ndarray, config: Config) -> np.ndarray:
+def crossed_best_model(oof: Evaluation, models: int, folds: np.ndarray, config: Config) -> np.ndarray:
     """Counts (N, C, 3) of images, each predicted by the model, and its threshold, that score best on other groups'
     images (`cross_parts`)."""
     found, search = oof.class_counts(0).copy(), oof.binary and config.infer.threshold == "fit"
-    for here, others in cross_parts(folds, oof.groups):
+    for images, others in cross_parts(folds, oof.groups):
         decided = [
             oof.class_counts(i, fitted_threshold(oof, i, others, config.competition) if search else HALF)
-            for i in range(systems)
+            for i in range(models)
         ]
         best = max(decided, key=lambda counts: metrics.score(config.competition, counts[others]))
-        found[here] = best[here]
+        found[images] = best[images]
     return found
 
 

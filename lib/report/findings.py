@@ -67,9 +67,9 @@ def write_findings(
             "objects": object_points(objects), "images": table.to_dict("records"),
             **{
                 f"{name}s": [
-                    {name: value, "images": int(here.sum()), "score": metrics.score(config, counts[here])}
+                    {name: value, "images": int(images.sum()), "score": metrics.score(config, counts[images])}
                     for value in sorted(set(about[name]))
-                    for here in [(about[name] == value).to_numpy()]
+                    for images in [(about[name] == value).to_numpy()]
                 ]
                 for name in ("fold", "group")
             },
@@ -90,9 +90,9 @@ def uncertainty(oof: Evaluation, decision: Decision) -> np.ndarray:
     if not oof.binary:
         points, images = oof.points, len(oof.image_ids)
         doubts = np.zeros(images)
-        for here, probs in mixed_sample(points, decision):
+        for part, probs in mixed_sample(points, decision):
             second, first = np.partition(probs, -2, axis=0)[-2:]
-            doubts += np.bincount(points.image[here], (1 - first + second) * points.pixels[here], images)
+            doubts += np.bincount(points.image[part], (1 - first + second) * points.pixels[part], images)
         return doubts / np.bincount(points.image, points.pixels, images).clip(1)
     middle = HALF if decision.threshold is None else decision.threshold
     bins = np.arange(BINS)
@@ -107,19 +107,19 @@ def curves(oof: Evaluation, decision: Decision, competition: Competition) -> lis
         return calibration(oof.counts[:, -1].sum(0))
     names, points = competition.label_names, oof.points
     counts = np.zeros((len(names), 2, BINS))
-    for here, probs in mixed_sample(points, decision):
-        for i, own in enumerate(to_bins(probs)):
-            place = (points.truth[here] == i) * BINS + own
-            counts[i] += np.bincount(place, points.pixels[here], 2 * BINS).reshape(2, BINS)
-    return [{"class": name, **row} for name, own in zip(names, counts, strict=True) for row in calibration(own)]
+    for part, probs in mixed_sample(points, decision):
+        for i, codes in enumerate(to_bins(probs)):
+            place = (points.truth[part] == i) * BINS + codes
+            counts[i] += np.bincount(place, points.pixels[part], 2 * BINS).reshape(2, BINS)
+    return [{"class": name, **row} for name, pair in zip(names, counts, strict=True) for row in calibration(pair)]
 
 
 def mixed_sample(points: Points, decision: Decision) -> Iterator[tuple[slice, np.ndarray]]:
     """(a slice of the points, their probabilities (K, P) with the decision's ensemble weights), over all points."""
     mix = decision.mix or EnsembleWeights(equal(points.bins.shape[1]))
     for start in range(0, len(points.truth), SAMPLE_PIXELS_AT_ONCE):
-        here = slice(start, start + SAMPLE_PIXELS_AT_ONCE)
-        yield here, mix(points.bins[here].transpose(1, 2, 0) / np.float32(BINS - 1))
+        part = slice(start, start + SAMPLE_PIXELS_AT_ONCE)
+        yield part, mix(points.bins[part].transpose(1, 2, 0) / np.float32(BINS - 1))
 
 
 def calibration(counts: np.ndarray) -> list[dict]:
@@ -132,11 +132,11 @@ def calibration(counts: np.ndarray) -> list[dict]:
     bins, rows = np.arange(BINS), []
     part = bins * CALIBRATION_PARTS // BINS
     for i in range(CALIBRATION_PARTS):
-        here = counts[:, part == i]
-        pixels = int(here.sum())
+        in_part = counts[:, part == i]
+        pixels = int(in_part.sum())
         if pixels:
-            predicted = float((here.sum(0) * bins[part == i]).sum() / pixels / (BINS - 1))
-            rows.append({"predicted": round(predicted, 6), "true": float(here[1].sum() / pixels), "pixels": pixels})
+            predicted = float((in_part.sum(0) * bins[part == i]).sum() / pixels / (BINS - 1))
+            rows.append({"predicted": round(predicted, 6), "true": float(in_part[1].sum() / pixels), "pixels": pixels})
     return rows
 
 

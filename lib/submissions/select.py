@@ -15,7 +15,7 @@ from lib.errors import UserError
 from lib.submissions import ledger
 from lib.workspace import Workspace
 
-ImageSizes = dict[str, tuple[int, int]]
+SizeById = dict[str, tuple[int, int]]
 PIXELS_PER_BATCH = 2**28  # of images whose run-lengths are held at once
 PIXELS_PER_BAND = 2**22  # that are compared at once
 WITHIN = 0.01  # a submission chosen because it differs is at most this much below the best score, if possible
@@ -77,7 +77,7 @@ def choose(
     return chosen
 
 
-def is_answer(competition: Competition, path: Path, sizes: ImageSizes) -> bool:
+def is_answer(competition: Competition, path: Path, sizes: SizeById) -> bool:
     """Whether a file has the form that the organiser asks for; if not, prints why."""
     try:
         open_codec(competition).check(path, sizes)
@@ -87,7 +87,7 @@ def is_answer(competition: Competition, path: Path, sizes: ImageSizes) -> bool:
     return True
 
 
-def difference(competition: Competition, one: Path, other: Path, sizes: ImageSizes) -> float:
+def difference(competition: Competition, one: Path, other: Path, sizes: SizeById) -> float:
     """The share of pixels with different labels, of those with an object in either CSV (without background: of all).
 
     Both are read in bands of rows, a batch of images at a time. Raises UserError where the codec cannot read CSVs.
@@ -112,9 +112,9 @@ def difference(competition: Competition, one: Path, other: Path, sizes: ImageSiz
     return different / marked if marked else 0.0
 
 
-def _batches(sizes: ImageSizes) -> Iterator[ImageSizes]:
+def _batches(sizes: SizeById) -> Iterator[SizeById]:
     """Batches of images with at most `PIXELS_PER_BATCH` pixels in all, or of one image."""
-    batch: ImageSizes = {}
+    batch: SizeById = {}
     for image_id, (height, width) in sizes.items():
         if batch and sum(h * w for h, w in batch.values()) + height * width > PIXELS_PER_BATCH:
             yield batch

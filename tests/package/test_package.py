@@ -281,7 +281,7 @@ def test_what_cannot_be_packaged_is_said_and_nothing_is_overwritten(tiny):
 
     target.mkdir()
     (target / "precious.txt").touch()
-    with pytest.raises(UserError, match="holds other things"):
+    with pytest.raises(UserError, match="holds other files"):
         main(package)
     assert [p.name for p in target.iterdir()] == ["precious.txt"]
     shutil.rmtree(target)

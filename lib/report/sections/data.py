@@ -44,14 +44,15 @@ def section(workspace: Workspace, config: Config) -> ReportSection | None:
 def split_rows(images: pd.DataFrame) -> list[dict]:
     """A row for each split and source of images.csv."""
     rows = []
-    for (split, source), own in images.groupby(["split", "source"], sort=False):
-        pixels = own["height"] * own["width"]
+    for (split, source), subset in images.groupby(["split", "source"], sort=False):
+        pixels = subset["height"] * subset["width"]
         rows.append(
             {
-                "split": split if source == "competition" else f"{split} ({source})", "images": len(own),
-                "height": _span(own["height"]), "width": _span(own["width"]), "megapixels": float(pixels.sum() / 1e6),
-                "blank": float((own["blank_share"] * pixels).sum() / pixels.sum()),
-                "tiles kept": int(own["n_tiles"].sum()), "dropped": int(own["n_dropped"].sum()),
+                "split": split if source == "competition" else f"{split} ({source})", "images": len(subset),
+                "height": _span(subset["height"]), "width": _span(subset["width"]),
+                "megapixels": float(pixels.sum() / 1e6),
+                "blank": float((subset["blank_share"] * pixels).sum() / pixels.sum()),
+                "tiles kept": int(subset["n_tiles"].sum()), "dropped": int(subset["n_dropped"].sum()),
             }
         )  # fmt: skip
     return rows

@@ -18,8 +18,8 @@ def section(workspace: Workspace, config: Config) -> ReportSection | None:
     pixels = images.filter(regex="^px_(?!ignore$)")
     balance = imbalance(folds, pixels).reset_index()
     groups = [
-        {"group": name, "fold": int(own["fold"].iloc[0]), "images": len(own), "ids": ", ".join(own["image_id"][:12])}
-        for name, own in folds.groupby("group")
+        {"group": name, "fold": int(rows["fold"].iloc[0]), "images": len(rows), "ids": ", ".join(rows["image_id"][:12])}
+        for name, rows in folds.groupby("group")
     ]
     return ReportSection(
         "folds", "Folds",

@@ -51,8 +51,8 @@ def galleries(workspace: Workspace, config: Config) -> ReportSection | None:
     drawn = stage_facts(workspace, "oof").get("gallery", [])
     blocks = []
     for kind, (title, note) in GALLERY_KINDS.items():
-        own = sorted((item for item in drawn if kind in item["places"]), key=lambda item: item["places"][kind])
-        blocks.append(Gallery(title, [shown for item in own for shown in _shown(workspace, item)], note))
+        items = sorted((item for item in drawn if kind in item["places"]), key=lambda item: item["places"][kind])
+        blocks.append(Gallery(title, [shown for item in items for shown in _shown(workspace, item)], note))
     note = "Error map: green is right, red is a false positive, blue is missed. Of several classes, red is a wrong one."
     return ReportSection("galleries", "Galleries", blocks, (), note, "05_infer_ensemble") if drawn else None
 
@@ -98,7 +98,7 @@ def _calibration(oof: dict) -> Chart | None:
         points.setdefault(row.get("class", "ensemble"), []).append((row["predicted"], row["true"]))
     if not points:
         return None
-    lines = [Line(name, own, dots=True) for name, own in points.items()]
+    lines = [Line(name, curve, dots=True) for name, curve in points.items()]
     note = "The true share of the class in each twentieth of its probability. The diagonal is perfect calibration."
     return Chart("Calibration", line_chart(lines, "predicted probability", "true share", diagonal=True), note)
 

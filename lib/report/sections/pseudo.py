@@ -28,13 +28,13 @@ def rounds(workspace: Workspace, config: Config) -> ReportSection | None:
     for path in paths:
         tiles = tables.read(path, tables.PSEUDO_TILES, "04_pseudo_label.py")
         pixels = tiles.filter(regex="^px_(?!(background|ignore)$)").sum(axis=1)
-        for fold, own in tiles.groupby("fold"):
+        for fold, of_fold in tiles.groupby("fold"):
             rows.append(
                 {
                     "round": int(path.parent.name[5:]), "for fold": "any" if fold < 0 else int(fold),
-                    "images": own["image_id"].nunique(), "tiles kept": len(own),
-                    "with object": float((pixels[own.index] > 0).mean()),
-                    "mean confidence": float(own["confidence"].mean()),
+                    "images": of_fold["image_id"].nunique(), "tiles kept": len(of_fold),
+                    "with object": float((pixels[of_fold.index] > 0).mean()),
+                    "mean confidence": float(of_fold["confidence"].mean()),
                 }
             )  # fmt: skip
         galleries.append(_kept(workspace, path.parent, tiles))
