@@ -1,4 +1,4 @@
-"""Tiles, folds, leaks between images, sampler, augmentation, torch datasets.
+"""Tiles, folds, the leak check, the sampler, augmentation, and the torch dataset.
 
-Knows images and labels, nothing of networks or predictions.
+Knows images and labels. Never knows networks or predictions.
 """

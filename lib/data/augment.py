@@ -1,7 +1,7 @@
-"""Augmentation: the one module that touches albumentations.
+"""Augmentation of training tiles. The only module that uses albumentations.
 
-albumentations 2.0.8, the last MIT release, draws the same random sequence in every worker and epoch unless
-it is seeded, so every call here is seeded from (seed, epoch, index): the number of workers changes nothing.
+albumentations 2.0.8, the last MIT release, draws the same random sequence in every worker and epoch unless it is
+seeded. Every call here is seeded from (seed, epoch, index), so the number of workers changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lib.tables import IGNORE
 
 
 class Augmentation:
-    """Crop and random changes of one tile, deterministic in `seed`."""
+    """Random crop and augmentation of one tile, deterministic in `seed`."""
 
     def __init__(self, config: Augment, crop: int):
         """`crop`: side of the result; 0 keeps the tile's size."""
@@ -33,7 +33,10 @@ class Augmentation:
         self._tight = A.Compose(_cropped(transforms, crop, self._wide, roomy=False))
 
     def __call__(self, image: np.ndarray, masks: list[np.ndarray], seed: int) -> tuple:
-        """(H, W, 3) uint8 and label planes (H, W) uint8 → the same, cropped and changed together."""
+        """(H, W, 3) uint8 and label planes (H, W) uint8 → both, cropped and augmented together.
+
+        Raises UserError if a custom pipeline does not return uint8.
+        """
         compose = self._roomy if min(image.shape[:2]) >= self._wide else self._tight
         compose.set_random_seed(seed % 2**32)
         out = compose(image=image, masks=masks)
@@ -46,7 +49,7 @@ class Augmentation:
 
 
 def pipeline_file(config: Augment) -> Path | None:
-    """The file of a custom pipeline, where `augment.preset` names one."""
+    """The file of a custom pipeline, if `augment.preset` names one."""
     path = Path(config.preset)
     return path if path.suffix.lower() in (".json", ".yaml", ".yml") else None
 
@@ -71,25 +74,25 @@ def _transforms(config: Augment) -> list:
 
 
 def _turn(transforms: list) -> int | None:
-    """Position of the free rotation; None where there is none."""
+    """Position of the rotation by any angle; None if there is none."""
     return next((i for i, t in enumerate(transforms) if isinstance(t, A.Affine) and any(t.rotate)), None)
 
 
 def _wide_side(transforms: list, crop: int) -> int:
-    """Side of the square that holds all that a crop may show after the rotation and zoom among `transforms`."""
+    """Side of the square that contains all pixels that a crop may show after the rotation and zoom in `transforms`."""
     turn = _turn(transforms)
     if turn is None:
         return crop
     angle = math.radians(min(45, max(map(abs, transforms[turn].rotate))))
     zoom = max(0.1, min(low for low, _ in transforms[turn].scale.values()))
     rim = crop * ((math.cos(angle) + math.sin(angle)) / zoom - 1) / 2
-    return crop + 2 * (math.ceil(rim) + 1)  # as much on either side, and a pixel to interpolate with
+    return crop + 2 * (math.ceil(rim) + 1)  # the same on both sides, and one pixel for interpolation
 
 
 def _cropped(transforms: list, crop: int, wide: int, roomy: bool) -> list:
-    """`transforms` of a random crop. With rotation among them a crop of side `wide` is turned, and its middle kept.
+    """`transforms` after a random crop. With a rotation, a crop of side `wide` is rotated and its center is used.
 
-    `roomy`: the tile holds that; where it does not, its borders are reflected.
+    `roomy`: the tile contains that crop. Otherwise its borders are reflected.
     """
     if not crop:
         return transforms
@@ -129,11 +132,11 @@ def heavy(config: Augment) -> list:
 
 
 def _zoom(config: Augment, rotate: float) -> list:
-    """Zoom and rotation; `rotate`: the preset's own degrees."""
+    """Zoom and rotation. `rotate`: the preset's degrees, unless `augment.rotate` is set."""
     rotate = rotate if config.rotate is None else config.rotate
     if not (config.scale or rotate):
         return []
-    # Reflected borders: black corners would teach the network a texture that no test image has.
+    # Borders are reflected, because no test image has black corners.
     return [
         A.Affine(
             scale=(1 - config.scale, 1 + config.scale),
@@ -158,16 +161,16 @@ def _stain(config: Augment) -> list:
     return [StainJitter(config.stain)] if config.stain else []
 
 
-# Optical densities of red, green and blue of one unit of haematoxylin, eosin and DAB (Ruifrok & Johnston 2001).
+# Optical densities (red, green, blue) of one unit of haematoxylin, eosin and DAB (Ruifrok & Johnston 2001).
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)  # of an 8-bit value; white has none
+_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)  # optical density of each 8-bit value; 0 for white
 
 
 class StainJitter(A.ImageOnlyTransform):
-    """Amounts of stain times 1 ± 0.2 `strength`, plus ± 0.05 `strength` of optical density (base e).
+    """Random amounts of stain: times 1 ± 0.2 `strength`, plus ± 0.05 `strength` of optical density (base e).
 
-    After Tellez et al. 2018, doi:10.1109/TMI.2018.2820199. A.HEStain is no such jitter: it keeps only what two stains
-    explain of a pixel, so that even a change by nothing alters colours.
+    Source: Tellez et al. 2018, doi:10.1109/TMI.2018.2820199. A.HEStain keeps only the part of a pixel that two stains
+    explain, so that it changes colours even where the jitter is zero.
     """
 
     def __init__(self, strength: float, p: float = 1.0):
@@ -184,12 +187,12 @@ class StainJitter(A.ImageOnlyTransform):
 
 
 def restained(image: np.ndarray, factors: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 with each stain's amount multiplied by one of `factors` (3,) and raised by one of `shifts` (3,).
+    """An image (H, W, 3) uint8 whose amounts of stain are multiplied by `factors` (3,) and raised by `shifts` (3,).
 
     >>> restained(np.array([[[10, 120, 255]]], np.uint8), np.ones(3), np.zeros(3)).tolist()
     [[[10, 120, 255]]]
     """
-    # Amounts are linear in densities, so that all of it is one affine change of densities.
+    # Amounts of stain are linear in densities, so the whole change is one affine map of densities.
     mixed = np.linalg.inv(STAINS) @ np.diag(factors) @ STAINS
     change = np.column_stack([mixed.T, shifts @ STAINS])
     density = cv2.transform(cv2.LUT(image, _DENSITY), change)

@@ -16,27 +16,26 @@ ONE_GROUP = (
     "one image or one group cannot be validated: label more images, or check folds.group_column, folds.group_regex and "
     "the merged leaks; or train without a score (03_train.py --train.folds all, 05_infer_ensemble.py --infer.folds all)"
 )
-BLANK = {"", "nan", "none", "null", "<na>", "n/a", "#n/a"}  # cells that name nothing, in lower case
+BLANK_CELLS = {"", "nan", "none", "null", "<na>", "n/a", "#n/a"}  # in lower case
 
 
 def is_blank(cell: object) -> bool:
-    """Whether a cell of a metadata table names nothing.
+    """Whether a cell of a metadata table is empty, or a word for that.
 
     >>> is_blank(" "), is_blank("NaN"), is_blank(float("nan")), is_blank("0")
     (True, True, True, False)
     """
-    return str(cell).strip().lower() in BLANK
+    return str(cell).strip().lower() in BLANK_CELLS
 
 
 def name_groups(
     image_ids: list[str], metadata: pd.DataFrame, config: Folds, files: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The group of every image: from a metadata column, a regular expression on the id or path, or its own.
+    """The group of every image: from a metadata column, from a regular expression on the id or path, or the image.
 
-    `files`: the path of every image below the competition's folder, which a regular expression with a `/` reads.
-
-    An image with a blank cell is a group of its own, and a sentence says how many there are. Raises UserError where the
-    regular expression names no group for an id: that is a wrong option, not a gap in the data.
+    `files`: image id → path below the competition's folder, to which a regular expression with a `/` is applied. Each
+    image with a blank cell becomes a group of its own, and the number of such images is printed. Raises UserError if
+    the regular expression finds no group in an id, because then the option is wrong.
     """
     if config.group_column:
         return _groups_of_column(image_ids, metadata, config.group_column)
@@ -51,16 +50,16 @@ def name_groups(
     groups = [match and (match.group(1) if match.groups() else match.group(0)) for match in matches]
     nameless = [text for text, group in zip(texts, groups, strict=True) if not (group or "").strip()]
     if nameless:
-        what = "id" if texts is image_ids else "path"
+        searched = "id" if texts is image_ids else "path"
         raise UserError(
-            f"folds.group_regex {config.group_regex!r} does not match the {what} {nameless[0]!r}, or names no group "
-            f"for it ({len(nameless)} of {len(image_ids)} images); write a pattern that fits every {what}"
+            f"folds.group_regex {config.group_regex!r} does not match the {searched} {nameless[0]!r}, or names no "
+            f"group for it ({len(nameless)} of {len(image_ids)} images); write a pattern that fits every {searched}"
         )
     return groups
 
 
 def _groups_of_column(image_ids: list[str], metadata: pd.DataFrame, column: str) -> list[str]:
-    """The cells of a column without blanks around them; images with a blank cell get groups of their own."""
+    """The stripped cells of a column. Images with a blank cell get groups of their own."""
     cells = [str(cell).strip() for cell in column_of(metadata, column, image_ids, "folds.group_column")]
     taken, blank = set(cells), 0
     for i, (image_id, cell) in enumerate(zip(image_ids, cells, strict=True)):
@@ -76,8 +75,9 @@ def _groups_of_column(image_ids: list[str], metadata: pd.DataFrame, column: str)
 
 
 def folds_of_column(metadata: pd.DataFrame, column: str, image_ids: list[str]) -> np.ndarray:
-    """Fold numbers (N,) int64 of scheme `column`: whole numbers from 0, as text or as floats ("2.0"); -1 for images
-    that no fold validates. Raises UserError, naming the image, for any other cell.
+    """Fold numbers (N,) int64 from a metadata column: whole numbers from 0, as text or as floats ("2.0").
+
+    -1 is an image that no fold validates on. Raises UserError, naming the image, for any other cell.
     """
     cells = column_of(metadata, column, image_ids, "folds.column")
     numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
@@ -91,7 +91,7 @@ def folds_of_column(metadata: pd.DataFrame, column: str, image_ids: list[str]) -
 
 
 def column_of(metadata: pd.DataFrame, column: str, image_ids: list[str], key: str) -> pd.Series:
-    """A metadata column for these images. Raises UserError when column or image is missing."""
+    """A metadata column for these images. `key`: the option that names it. Raises UserError if either is missing."""
     if column not in metadata.columns:
         have = ", ".join(metadata.columns) or "nothing: set competition.metadata"
         raise UserError(f"{key}: the metadata have no column {column!r}; they have {have}")
@@ -102,7 +102,7 @@ def column_of(metadata: pd.DataFrame, column: str, image_ids: list[str], key: st
 
 
 def merge_groups(groups: list[str], pairs: list[tuple[int, int]]) -> list[str]:
-    """Union of groups over pairs of image positions; the merged group keeps its first name.
+    """Groups after the groups of each pair of image positions are merged. A merged group keeps its first name.
 
     >>> merge_groups(["a", "b", "c", "b"], [(0, 1)])
     ['a', 'a', 'c', 'a']
@@ -111,7 +111,7 @@ def merge_groups(groups: list[str], pairs: list[tuple[int, int]]) -> list[str]:
 
     def root(name: str) -> str:
         while parent[name] != name:
-            parent[name] = parent[parent[name]]  # shorter paths: long chains of copies stay cheap
+            parent[name] = parent[parent[name]]  # path halving keeps long chains of copies cheap
             name = parent[name]
         return name
 
@@ -122,7 +122,7 @@ def merge_groups(groups: list[str], pairs: list[tuple[int, int]]) -> list[str]:
 
 
 def make_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.ndarray:
-    """Fold of every image (N,), as `assign_folds`; -1 for all, and a sentence, when there is one group alone."""
+    """Fold of every image (N,), as `assign_folds`. With a single group all folds are -1, and a warning is printed."""
     if len(set(groups)) > 1:
         return assign_folds(groups, content, config)
     print(f"warning: every image gets fold -1 (never validated), because {ONE_GROUP}")
@@ -130,10 +130,10 @@ def make_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.ndar
 
 
 def assign_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.ndarray:
-    """Fold of every image (N,). `content` (N, F): what is to be spread evenly, any non-negative units.
+    """Fold of every image (N,). `content` (N, F): what to spread evenly over the folds, in any non-negative units.
 
-    Whole groups, largest first, each to the fold that this leaves most even. Raises UserError with fewer groups than
-    folds.
+    Whole groups are assigned, the largest first, each to the fold that leaves the content most even. Raises UserError
+    if there are fewer groups than folds.
     """
     check_counts(len(set(groups)), config)
     k = 2 if config.scheme == "holdout" else config.k
@@ -141,16 +141,16 @@ def assign_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.nd
     features = np.column_stack([np.ones(len(groups)), content]).astype(np.float64)
     features /= np.maximum(features.sum(0), 1e-12)
     names, group, sizes = np.unique(np.asarray(groups, dtype=str), return_inverse=True, return_counts=True)
-    together = features[np.argsort(group, kind="stable")]  # one sort, not one comparison of all images for each group
-    weight = np.stack([own.sum(0) for own in np.split(together, np.cumsum(sizes)[:-1])])
+    by_group = features[np.argsort(group, kind="stable")]  # one sort instead of a comparison for each group
+    weight = np.stack([rows.sum(0) for rows in np.split(by_group, np.cumsum(sizes)[:-1])])
     shuffled = np.random.default_rng(config.seed).permutation(len(names))
     order = shuffled[np.argsort([-weight[name].sum() for name in shuffled], kind="stable")]
     filled, fold_of = np.zeros((k, features.shape[1])), np.empty(len(names), np.int64)
     for position, name in enumerate(order):
         empty = np.flatnonzero(filled[:, 0] == 0)
-        left = len(order) - position
-        # Never leave a fold empty: the last groups go where nothing is yet.
-        choices = empty if len(empty) >= left else range(k)
+        remaining = len(order) - position
+        # No fold may stay empty, so the last groups go to the empty folds.
+        choices = empty if len(empty) >= remaining else range(k)
         fold = min(choices, key=lambda f: _unevenness(filled, f, weight[name], share))
         filled[fold] += weight[name]
         fold_of[name] = fold
@@ -159,7 +159,7 @@ def assign_folds(groups: list[str], content: np.ndarray, config: Folds) -> np.nd
 
 
 def check_counts(groups: int, config: Folds) -> None:
-    """Raises UserError when so many groups cannot fill the folds, with advice that other checks accept."""
+    """Raises UserError if so many groups cannot fill the folds. Its advice passes the other checks."""
     if groups < 2:
         raise UserError(f"folds: {groups} group(s) cannot fill any fold; {ONE_GROUP}")
     if config.scheme == "kfold" and groups < config.k:
@@ -171,18 +171,19 @@ def check_counts(groups: int, config: Folds) -> None:
 
 
 def holdout_shares(config: Folds) -> np.ndarray:
-    """Fold 0 is held out; the rest is always trained on."""
+    """Shares of fold 0, which is held out, and of the images that are always trained on."""
     return np.array([config.holdout_share, 1 - config.holdout_share])
 
 
 def _unevenness(filled: np.ndarray, fold: int, weight: np.ndarray, share: np.ndarray) -> float:
+    """Squared relative deviation from the shares `share` (k,), if a group of `weight` (F,) joins `fold`."""
     after = filled.copy()
     after[fold] += weight
     return float((((after - share[:, None]) / share[:, None]) ** 2).sum())
 
 
 def imbalance(table: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Images, groups and share of each class's pixels by fold."""
+    """By fold: the numbers of images and groups, and the share of each class's pixels."""
     joined = table.merge(pixels, left_on="image_id", right_index=True)
     by_fold = joined.groupby("fold")
     out = pd.DataFrame({"images": by_fold.size(), "groups": by_fold["group"].nunique()})

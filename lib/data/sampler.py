@@ -13,20 +13,25 @@ MIN_DIFFICULTY = 0.05  # added to every image's difficulty, so that images witho
 
 @register("sampler", "balanced")
 class BalancedSampler:
-    """Which tiles an epoch sees: object and background by `foreground_share`, pseudo-labels by their own share.
+    """Samples tiles with and without objects by `foreground_share`, and pseudo-labeled tiles by their own share.
 
-    Within each of them every tile, image, group or class comes equally often, as `balance` says, or images by their
-    difficulty.
+    Within each of these pools every tile, image, group or class (`train.sampling.balance`) is sampled equally often,
+    or images are sampled in proportion to their difficulty.
 
-    A sampler is `Sampler(tiles, config, pseudo_share, seed)`; `size` is the length of an epoch and
-    `keys(epoch, progress)` gives its samples as (tile, epoch, position). `progress`: the share of the training that is
-    done, 0 to 1. The same seed, epoch and progress give the same keys.
+    Every sampler is built as `Sampler(tiles, config, pseudo_share, seed)`. It has `size`, the length of an epoch, and
+    `keys(epoch, progress)`, the samples of an epoch as (tile, epoch, position), where `progress` is the share of the
+    training that is done, 0 to 1. The same seed, epoch and progress give the same keys.
+
+    >>> tiles = pd.DataFrame({"object": [True, False, False, False], "pseudo": False, "group": list("aabb")})
+    >>> sampler = BalancedSampler(tiles, Sampling(foreground_share=0.5), pseudo_share=0.0, seed=1)
+    >>> [tile for tile, epoch, position in sampler.keys(0)].count(0)
+    2
     """
 
     def __init__(self, tiles: pd.DataFrame, config: Sampling, pseudo_share: float, seed: int):
-        """`tiles`: rows of tiles.csv with `group`, and bools `object`, `pseudo`; a sample's tile is its position.
+        """`tiles`: rows of tiles.csv with `group` and the bools `object` and `pseudo`. A key names a tile by position.
 
-        With `config.difficulty` also a column of that name, 0 to 1, the same in all tiles of an image.
+        With `config.difficulty` they also have a column of that name, 0 to 1, equal in all tiles of an image.
         """
         is_object, is_pseudo = tiles["object"].to_numpy(bool), tiles["pseudo"].to_numpy(bool)
         self.pools = {
@@ -39,11 +44,12 @@ class BalancedSampler:
         owner = {"images": "image_id", "groups": "group"}.get("images" if config.difficulty else config.balance)
         self.owners = tiles[owner].to_numpy() if owner else np.zeros(len(tiles))
         self.weights = tiles["difficulty"].to_numpy() + MIN_DIFFICULTY if config.difficulty else None
-        self.classes = _classes_held(tiles) if config.balance == "classes" else None
+        self.classes = _classes_in_tiles(tiles) if config.balance == "classes" else None
         self.pseudo_share = pseudo_share if is_pseudo.any() else 0.0
         self.size = config.samples_per_epoch or len(self.pools["any"])
 
     def keys(self, epoch: int, progress: float = 0.0) -> list[tuple[int, int, int]]:
+        """The samples (tile, epoch, position) of an epoch, in order."""
         rng = np.random.default_rng((self.seed, epoch))
         n_pseudo = round(self.size * self.pseudo_share)
         n_true = self.size - n_pseudo
@@ -55,21 +61,23 @@ class BalancedSampler:
             drawn = [self._draw("any", n_true, rng)]
         order = np.empty(self.size, np.int64)
         pseudo = np.zeros(self.size, bool)
-        pseudo[((np.arange(n_pseudo) + 0.5) * self.size / max(1, n_pseudo)).astype(int)] = True  # every batch its share
+        pseudo[((np.arange(n_pseudo) + 0.5) * self.size / max(1, n_pseudo)).astype(int)] = (
+            True  # evenly spread over the batches
+        )
         order[~pseudo] = rng.permutation(np.concatenate(drawn))
         order[pseudo] = self._draw("pseudo", n_pseudo, rng)
         return [(int(tile), epoch, i) for i, tile in enumerate(order)]
 
     def foreground_share(self, progress: float) -> float:
-        """Share of the true samples to draw from tiles with object; 0 for every tile alike."""
+        """Share of the samples with true labels that have objects. 0 means: all tiles are sampled equally."""
         start, end = self.config.foreground_share, self.config.foreground_share_end
         if end is None:
             return start
-        own = len(self.pools["object"]) / max(1, len(self.pools["any"]))
-        return (start or own) * (1 - progress) + (end or own) * progress
+        natural = len(self.pools["object"]) / max(1, len(self.pools["any"]))
+        return (start or natural) * (1 - progress) + (end or natural) * progress
 
     def _draw(self, pool: str, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` tiles of a pool: owner after owner, and of each no tile twice before all came once."""
+        """`count` tiles of a pool, owner after owner. An owner's tiles repeat only after all were drawn."""
         tiles = self.pools[pool]
         if not count:
             return tiles[:0]
@@ -84,30 +92,30 @@ class BalancedSampler:
         return np.concatenate([rng.permutation(round_) for round_ in rounds])[:count]
 
     def _decks(self, tiles: np.ndarray) -> list[np.ndarray]:
-        """The tiles of every owner; with `balance: classes`, a tile is owned by all classes that it holds."""
+        """The tiles of every owner. With `balance: classes`, all classes in a tile own it."""
         if self.classes is None:
             owners, _ = pd.factorize(self.owners[tiles])  # numbered as they first appear
             return np.split(tiles[np.argsort(owners, kind="stable")], np.cumsum(np.bincount(owners))[:-1])
-        decks = [tiles[held[tiles]] for held in self.classes]
+        decks = [tiles[has_class[tiles]] for has_class in self.classes]
         return [deck for deck in decks if len(deck)]
 
 
 def _deal(deck: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` of a deck's tiles, shuffled anew whenever all came."""
+    """`count` tiles of a deck, which is shuffled again whenever all its tiles were dealt."""
     return np.concatenate([rng.permutation(deck) for _ in range(-(-count // len(deck)))])[:count]
 
 
-def _classes_held(tiles: pd.DataFrame) -> np.ndarray:
-    """(classes + 1, tiles) bool: where each class but background has a pixel, and last, where none has."""
+def _classes_in_tiles(tiles: pd.DataFrame) -> np.ndarray:
+    """(classes + 1, tiles) bool: which tiles have a pixel of each class but background; last, which have none."""
     names = [name for name in tiles if name.startswith("px_") and name not in ("px_background", "px_ignore")]
-    held = (tiles[names] > 0).to_numpy().T
-    return np.vstack([held, ~held.any(0)])
+    has_class = (tiles[names] > 0).to_numpy().T
+    return np.vstack([has_class, ~has_class.any(0)])
 
 
 def keep_fraction(tiles: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """A seeded share of every image's tiles (cheap experiments), of those with and without `object` alike.
+    """A seeded share of every image's tiles, for fast experiments; the same share of tiles with and without `object`.
 
-    At least one tile of each image stays, with object where it has one.
+    At least one tile of each image remains, with an object if it has one.
     """
     if fraction >= 1:
         return tiles

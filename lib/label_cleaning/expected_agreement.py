@@ -41,7 +41,7 @@ def union(counts: np.ndarray) -> np.ndarray:
     return counts.sum((1, 2, 3)) - counts[:, 0, 0].sum(-1)
 
 
-def mean_iou(counts: np.ndarray, extra: float = 0) -> float:
+def mean_label_iou(counts: np.ndarray, extra: float = 0) -> float:
     """Mean IoU over the classes that are labeled or predicted, from `count_by_level`; 1 if there are none.
 
     `extra`: pixels of each class that are taken to agree besides, so that a few wrong pixels prove little.
@@ -50,7 +50,7 @@ def mean_iou(counts: np.ndarray, extra: float = 0) -> float:
 
 
 def expected_iou(counts: np.ndarray, rates: np.ndarray, extra: float = 0) -> float:
-    """The `mean_iou` to expect if the label were right. `rates`: from `calibrated_rates`."""
+    """The `mean_label_iou` to expect if the label were right. `rates`: from `calibrated_rates`."""
     pixels = counts.sum(1)
     right = pixels * rates
     return _mean_ratio(right[:, 1].sum(-1) + extra, pixels[:, 1].sum(-1) + right[:, 0].sum(-1) + extra, counts)
@@ -82,7 +82,7 @@ def calibrated_rates(images: dict[str, np.ndarray], group_of: dict[str, str]) ->
 class Agreement:
     """How some members agree with the labels of images and their tiles.
 
-    `images`, `tiles`: id → `count_by_level`. `rates`: image id → `calibrated_rates`. `extra`: as in `mean_iou`.
+    `images`, `tiles`: id → `count_by_level`. `rates`: image id → `calibrated_rates`. `extra`: as in `mean_label_iou`.
     """
 
     images: dict[str, np.ndarray]
@@ -98,4 +98,4 @@ class Agreement:
         """(mean IoU with the label of an image or tile, how far it is below the expected IoU of a right label)."""
         counts = self.counts(image_id, tile_id)
         expected = expected_iou(counts, self.rates[image_id], self.extra)
-        return mean_iou(counts), round(expected - mean_iou(counts, self.extra), 4)
+        return mean_label_iou(counts), round(expected - mean_label_iou(counts, self.extra), 4)

@@ -21,14 +21,14 @@ from lib.imaging.reader import open_image
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Block, predict
 from lib.inference.sources import limits_of, source_of, windows_of
-from lib.label_cleaning.expected_agreement import Agreement, calibrated_rates, count_by_level, mean_iou, union
+from lib.label_cleaning.expected_agreement import Agreement, calibrated_rates, count_by_level, mean_label_iou, union
 from lib.oof.evaluate import background_fill, to_bins
 from lib.pseudo.soft_labels import label_kind, most_likely, resized_probs, stored_size, write_label
 from lib.pseudo.tiles import assemble_boxes
 from lib.tables import CLEAN_IMAGES, CLEAN_TILES
 from lib.workspace import write_table
 
-BOX_COLUMNS = ["y", "x", "height", "width"]
+TILE_BOX = ["y", "x", "height", "width"]
 PART_SIDE = 400  # longer side of each part of a picture, pixels
 
 
@@ -46,7 +46,7 @@ class FoldImages:
     @classmethod
     def of(cls, images: list[tuple[str, str]], group_of: dict[str, str], tiles: pd.DataFrame) -> FoldImages:
         """`images`: (id, path). `tiles`: rows of tiles.csv."""
-        boxes = {i: group.set_index(BOX_COLUMNS)["tile_id"].to_dict() for i, group in tiles.groupby("image_id")}
+        boxes = {i: group.set_index(TILE_BOX)["tile_id"].to_dict() for i, group in tiles.groupby("image_id")}
         return cls(dict(images), group_of, {image_id: boxes.get(image_id, {}) for image_id, _ in images})
 
 
@@ -76,7 +76,7 @@ class LabelJudge:
         def correct(image_id: str, tile_id: str, box: Box, counts: np.ndarray, probs: np.ndarray) -> None:
             """Store the prediction of a tile that may be a suspect, because the IoU to expect is at most 1."""
             trained_short = trained.iou_and_shortfall(image_id, tile_id)[1] if trained else None
-            if self._doubt(1 - mean_iou(counts, self.extra), trained_short) > self.config.clean.list_below:
+            if self._doubt(1 - mean_label_iou(counts, self.extra), trained_short) > self.config.clean.list_below:
                 (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
                 write_label(self._corrected(tile_id), resized_probs(probs, box, self.config), self.config)
 
@@ -86,7 +86,7 @@ class LabelJudge:
             for box, tile_id in fold.tiles[image_id].items():
                 row = self._row(agreement, trained, image_id, tile_id)
                 mask_path = self._corrected(tile_id).relative_to(self.folder) if row["action"] == "relabel" else ""
-                place = dict(zip(BOX_COLUMNS, box, strict=True))
+                place = dict(zip(TILE_BOX, box, strict=True))
                 start = {"tile_id": tile_id, "image_id": image_id, **place, "path": path}
                 self.tiles.append({**start, **row, "mask_path": str(mask_path)})
 
@@ -160,7 +160,7 @@ class LabelJudge:
         return tiles, images
 
     def _picture(self, row: dict) -> np.ndarray:
-        box = tuple(row[name] for name in BOX_COLUMNS)
+        box = tuple(row[name] for name in TILE_BOX)
         step = max(1, max(box[2:]) // PART_SIDE)
         height, width = (-(-side // step) for side in box[2:])
         with open_image(row["path"], self.config.competition.pixels) as reader:

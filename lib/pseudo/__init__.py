@@ -1,4 +1,4 @@
-"""Pseudo-labels: from predictions on unlabeled images to tiles that 03 can train on.
+"""Pseudo-labels: predictions on images without labels become tiles that 03 trains on.
 
-Knows probabilities and tiles, nothing of how members were trained.
+Knows probabilities and tiles. Never knows how members are trained.
 """

@@ -29,17 +29,17 @@ class Votes:
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         images = as_images(windows, self.ensemble.device)
-        systems, said = [], {}
+        systems, sums = [], {}
         for group in self.ensemble.groups:
             count, total, squares = 0, 0.0, 0.0
             for member in group:
                 for view in self.ensemble.views:
                     logits = self.ensemble.runs[member](view.augment_image(images))
                     vote = view.deaugment_mask(probabilities(logits))
-                    said[member] = said.get(member, 0.0) + vote
+                    sums[member] = sums.get(member, 0.0) + vote
                     count, total, squares = count + 1, total + vote, squares + vote**2
             mean = total / count
             spread = 2 * (squares / count - mean**2).clamp(min=0).sqrt().amax(1, keepdim=True)
             systems.append(torch.cat([mean, spread], 1))
-        self.ensemble.check(said)
+        self.ensemble.check(sums)
         return torch.stack(systems, dim=1).cpu().numpy()

@@ -130,7 +130,7 @@ def write_round(session: Session, kept: list[dict]) -> Path:
 
 def fold_summary(fold: int, rows: list[dict], kept: list[dict]) -> dict:
     """A line of 04's printed table: how many tiles of one fold were predicted and kept."""
-    rows, kept = ([row for row in some if row["fold"] == fold] for some in (rows, kept))
+    rows, kept = ([row for row in table if row["fold"] == fold] for table in (rows, kept))
     return {
         "for fold": "any" if fold < 0 else fold,
         "tiles": len(rows),

@@ -17,7 +17,7 @@ from lib.competition.dataset import Competition
 from lib.config import load
 from lib.errors import UserError
 from lib.inference.networks import Ensemble
-from lib.label_cleaning.expected_agreement import calibrated_rates, count_by_level, expected_iou, mean_iou
+from lib.label_cleaning.expected_agreement import calibrated_rates, count_by_level, expected_iou, mean_label_iou
 from lib.label_cleaning.judge import FoldImages, LabelJudge, action_for
 from lib.training.member import make_data, training_tiles
 from lib.workspace import Workspace
@@ -220,9 +220,9 @@ def labeled(truth, guess, p, classes=1):
 
 
 def test_agreement_counts_the_classes_that_either_has():
-    assert mean_iou(labeled([0, 0, 1, 1, 255], [0, 0, 1, 1, 1], 0.9)) == 1.0
-    assert mean_iou(labeled([0, 1, 1, 0], [0, 1, 1, 2], 0.9, 2)) == 0.5, "a class that only the members see"
-    assert mean_iou(labeled([0, 0], [0, 0], 0.9, 2)) == 1.0
+    assert mean_label_iou(labeled([0, 0, 1, 1, 255], [0, 0, 1, 1, 1], 0.9)) == 1.0
+    assert mean_label_iou(labeled([0, 1, 1, 0], [0, 1, 1, 2], 0.9, 2)) == 0.5, "a class that only the members see"
+    assert mean_label_iou(labeled([0, 0], [0, 0], 0.9, 2)) == 1.0
     config = load(None, ["--clean.drop_below", "0.1", "--clean.relabel_below", "0.3"]).clean
     assert [action_for(miou, config) for miou in (0.05, 0.2, 0.4)] == ["drop", "relabel", "keep"]
 
@@ -245,8 +245,8 @@ def test_members_expect_what_they_were_worth_on_the_other_images_of_the_group():
     none = labeled([0] * 1000, [0] * 1000, 0.97)
     odd = labeled([1] * 500 + [0] * 500, [0] * 1000, 0.97)  # an object where members surely see none
     few = np.full((1, 2, 16), 0.01)
-    assert expected_iou(odd, few) == expected_iou(odd, few, 0) == mean_iou(odd) == 0 and mean_iou(none) == 1
-    assert expected_iou(odd, few, 100) == pytest.approx(100 / 110, abs=1e-3) and mean_iou(odd, 100) < 0.2
+    assert expected_iou(odd, few) == expected_iou(odd, few, 0) == mean_label_iou(odd) == 0 and mean_label_iou(none) == 1
+    assert expected_iou(odd, few, 100) == pytest.approx(100 / 110, abs=1e-3) and mean_label_iou(odd, 100) < 0.2
 
 
 def test_where_only_one_fold_has_members_it_is_said_that_none_confirm(tiny, capsys):

@@ -83,7 +83,7 @@ def _words_of(features: FeatureFile, words: Words, first: int) -> tuple[np.ndarr
 
 def likely_pairs(features: FeatureFile, jobs: int) -> np.ndarray:
     """Pairs of positions (n, 2) int64, first < second, that share most words, the likeliest first."""
-    sample = _sampled(features)
+    sample = _descriptor_sample(features)
     if not len(sample):
         return np.zeros((0, 2), np.int64)
     words = learn_words(sample, features.count * features.detail.features)
@@ -93,15 +93,15 @@ def likely_pairs(features: FeatureFile, jobs: int) -> np.ndarray:
     return best_pairs(has_word, weight, features.detail.neighbours)[:MAX_LIKELY_PAIRS]
 
 
-def _sampled(features: FeatureFile) -> np.ndarray:
+def _descriptor_sample(features: FeatureFile) -> np.ndarray:
     """At most `CODEBOOK_SAMPLE` descriptors (n, 128) uint8, of images spread evenly."""
     images = np.unique(np.linspace(0, features.count - 1, min(features.count, 2000)).astype(int))
     each = -(-CODEBOOK_SAMPLE // len(images))
-    rng, kept = np.random.default_rng(0), []
+    rng, sample = np.random.default_rng(0), []
     for image in images:
         record = features.records(int(image), 1)[0]
-        kept.append(record["descriptors"][rng.permutation(int(record["found"]))[:each]])
-    return np.concatenate(kept)
+        sample.append(record["descriptors"][rng.permutation(int(record["found"]))[:each]])
+    return np.concatenate(sample)
 
 
 def _word_table(image: np.ndarray, word: np.ndarray, count: int) -> tuple[sparse.csr_matrix, np.ndarray]:

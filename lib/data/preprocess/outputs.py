@@ -27,7 +27,7 @@ def write_outputs(
     `tiles`, `color_sums`: as `cut_tiles` returns them. `stage` knows the hashes of the image files.
     """
     workspace, names = session.workspace, session.competition.label_names
-    fingerprint = describe(surveys, tiles, color_sums, names)
+    fingerprint = fingerprint_of(surveys, tiles, color_sums, names)
     digests = stage.now["content images"]
     for survey in surveys:
         files = files_of(survey.facts.file, session.config.competition.pixels)
@@ -41,7 +41,7 @@ def write_outputs(
     return images, fingerprint
 
 
-def describe(surveys: list[Survey], tiles: pd.DataFrame, color_sums: np.ndarray, label_names: list[str]) -> dict:
+def fingerprint_of(surveys: list[Survey], tiles: pd.DataFrame, color_sums: np.ndarray, label_names: list[str]) -> dict:
     """The fingerprint of the data: image sizes, mean and deviation of colours (0 to 255), pixels by class."""
     images = pd.DataFrame([survey.row for survey in surveys])
     (*total, n), (*squares, _) = color_sums
