@@ -3,7 +3,7 @@
     python benchmarks/rounds.py configs/demo.yaml --seconds 40
     python benchmarks/rounds.py configs/retina.yaml --budget 60 -- --competition.root ../shared/competitions/retina
     python benchmarks/rounds.py configs/demo.yaml --arms round1 round1_ensemble --seeds 42 43 44 --folds 0 1
-    python benchmarks/rounds.py configs/demo.yaml --seconds 0 --arms round1 round1_entropy -- --train.epochs 9
+    python benchmarks/rounds.py configs/demo.yaml --seconds 0 --arms round1 round1_agreement -- --train.epochs 9
 
 Run it with the Python of the solution, on an otherwise idle machine. The competition is its YAML with the options
 after `--`, which go to the scripts. Every arm is one member, trained for `--seconds` by the clock on one CPU thread or,
@@ -17,7 +17,7 @@ with `--seconds 0`, for equal epochs:
     round1_ensemble  with soft labels by round 0's members of all folds (`pseudo.source ensemble`). All but one of them
                      learned from the images that the arm is scored on: what it gains over round1 may be a leak
 
-Others, where `--arms` names them, are round1 with other tiles or another use of them: round1_entropy, round1_agreement
+Others, where `--arms` names them, are round1 with other tiles or another use of them: round1_agreement
 (of flipped views, whose mean then labels), round1_objects (no tile without object), round1_quota (the 20 surest of
 every class besides), round1_shifted (by half a tile), round1_center, round1_sharp (temperature .5),
 round1_half_weight, round1_pretrain (first on them alone, then on true labels).
@@ -94,7 +94,6 @@ ROUNDS = {
     "round1_ensemble": first_round(source="ensemble"),
 }
 ARMS = ROUNDS | {
-    "round1_entropy": first_round(confidence="entropy"),
     "round1_agreement": replace(first_round(confidence="agreement"), labeling={"infer.tta": "flips"}),
     "round1_objects": first_round(background_keep="0"),
     "round1_quota": first_round(class_quota="20"),

@@ -235,7 +235,7 @@ def test_masks_as_palette_images_and_several_classes(tmp_path):
     assert about["oof_score"] > 0.6  # three flat colours are easy; chance is near 0.2
     page = (tmp_path / "work/report/index.html").read_text()
     assert all(f'<section id="{name}">' in page for name in ("oof", "galleries", "ensemble")) and "Confusion" in page
-    fitted = ["--infer.postprocess", "priors", "--infer.ensemble_weights", "simplex"]
+    fitted = ["--infer.postprocess", "priors", "--infer.ensemble_weights", "greedy"]
     run("05_infer_ensemble", path, "--augment.preset", "light", *fitted)
     decision = json.loads((tmp_path / "work/decision.json").read_text())
     assert len(decision["factors"]) == 3 and decision["score"] >= about["oof_score"] - 0.01

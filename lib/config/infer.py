@@ -31,13 +31,11 @@ class Infer(Section):
     network, for competitions that forbid ensembles. It trains as long as a fold's member, under
     `train.time_limit` too. No out-of-fold map can judge it: decision and scores are those of
     the folds' members of the same experiment and seed, trained alike but on fewer images."""
-    ensemble_weights: Literal["equal", "greedy", "simplex"] = "equal"
+    ensemble_weights: Literal["equal", "greedy"] = "equal"
     """What each experiment's seed (and kind of weights) counts, the same in all folds: alike, selected one by one with
     replacement, or searched among all shares. Searched on a sample of out-of-fold pixels, decided on whole maps."""
-    averaging: Literal["arithmetic", "geometric", "power"] = "arithmetic"
+    averaging: Literal["arithmetic", "geometric"] = "arithmetic"
     """How their maps are averaged; a seed's folds among themselves always arithmetically: no image has maps of two."""
-    power: Annotated[float, Gt(0)] = 2.0
-    """Exponent of the power mean; above 1 leans to the surer member."""
     window: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects("score", "pseudo", "clean", "answer")] = 0
     """Side of the inference window after `scale`; 0 for the size trained on. Larger sees more context. `auto`: 05 tries
     1, 1.5 and 2 times the size trained on, as far as the images reach, and keeps what gains `min_gain`; 03 and 04

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from lib.config.command_line import advice, given_options, help_text
 from lib.config.config import Config
-from lib.config.old_names import with_todays_names
+from lib.config.old_names import REMOVED_VALUES, with_todays_names
 from lib.config.rehearsal import rehearsal_options
 from lib.config.section import flat, is_section
 from lib.errors import UserError
@@ -134,6 +134,8 @@ def _validate(values: dict, path: Path | None) -> Config:
     key = ".".join(str(part) for part in option)
     where = f"{path}: " if path else ""
     found = f"found {error['input']!r}"
+    if reason := REMOVED_VALUES.get((key, str(error["input"]))):
+        raise UserError(f"{where}{key}: {found}; {reason}")
     if error["type"] == "extra_forbidden":
         raise UserError(f"{where}unknown key {key}; {advice(key)}")
     if error["type"] == "value_error":

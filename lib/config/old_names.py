@@ -20,6 +20,17 @@ OLD_NAMES = {
 }
 """Old name -> today's name, in the same section."""
 
+REMOVED = {"infer.power": "it is gone with the power mean, which scored less than the arithmetic mean"}
+"""Option that exists no more -> why."""
+REMOVED_VALUES = {
+    ("pseudo.confidence", "entropy"): "it is gone, because it chose the same tiles as sure; write sure",
+    ("infer.ensemble_weights", "simplex"): "it is gone, because equal weights scored more; write greedy",
+    ("infer.averaging", "power"): "it is gone, because it scored less than the arithmetic mean; write arithmetic",
+}
+"""(option, value that it takes no more) -> why, and what to write."""
+# These values chose tiles and weights that are stored. What reads the options later needs neither.
+_READ_AS = {("pseudo.confidence", "entropy"): "sure", ("infer.ensemble_weights", "simplex"): "greedy"}
+
 
 def explained(key: str, legal: list[str]) -> str:
     """What a user who wrote the unknown option `key` should write. `legal`: every option, by its dotted name.
@@ -31,20 +42,24 @@ def explained(key: str, legal: list[str]) -> str:
     """
     if key in OLD_NAMES:
         return f"it is now called {OLD_NAMES[key]}"
+    if key in REMOVED:
+        return REMOVED[key]
     # A right word in the wrong section is the commonest mistake.
     same_word = [name for name in legal if name.split(".")[-1] == key.split(".")[-1]]
     return f"the nearest legal name is {(same_word or difflib.get_close_matches(key, legal, n=1, cutoff=0.0))[0]}"
 
 
 def with_todays_names(values: dict, prefix: str = "") -> dict:
-    """The options that an earlier version wrote, in nested sections, by today's names.
+    """The options that an earlier version wrote, in nested sections, by today's names; removed ones are left out.
 
-    >>> with_todays_names({"train": {"lr": 0.1, "sampling": {"alike": "images"}}})
-    {'train': {'lr': 0.1, 'sampling': {'balance': 'images'}}}
+    >>> with_todays_names({"train": {"lr": 0.1, "sampling": {"alike": "images"}}, "infer": {"power": 2.0}})
+    {'train': {'lr': 0.1, 'sampling': {'balance': 'images'}}, 'infer': {}}
     """
     renamed = {}
     for name, value in values.items():
-        key = prefix + name
+        key = OLD_NAMES.get(prefix + name, prefix + name)
+        if key in REMOVED:
+            continue
         inner = with_todays_names(value, f"{key}.") if isinstance(value, dict) else value
-        renamed[OLD_NAMES.get(key, key).removeprefix(prefix)] = inner
+        renamed[key.removeprefix(prefix)] = _READ_AS.get((key, inner), inner) if isinstance(inner, str) else inner
     return renamed

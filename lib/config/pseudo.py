@@ -24,7 +24,7 @@ class Pseudo(Section):
     source: Literal["per_fold", "ensemble"] = "per_fold"
     """Whose predictions become labels: `per_fold` (for a fold, only members that never saw its
     validation groups: the OOF score stays honest) or `ensemble` (all members)."""
-    confidence: Literal["sure", "entropy", "agreement"] = "sure"
+    confidence: Literal["sure", "agreement"] = "sure"
     """How confident a tile is, 0 to 1: its share of pixels above `pixel_confidence`; 1 less the mean entropy of its
     pixels, in units of the largest; or 1 less twice the standard deviation of the votes of members and TTA views, mean
     over its pixels."""

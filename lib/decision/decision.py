@@ -17,6 +17,7 @@ from lib.config.competition import Competition
 from lib.decision.ensemble_weights import EnsembleWeights
 from lib.decision.postprocess import Rule, draw_labels, label_candidates
 from lib.decision.presence_gate import gated, with_presence
+from lib.errors import UserError
 from lib.oof.evaluate import BINS, HALF, Evaluation, to_label_codes
 from lib.oof.map_files import Bands
 from lib.workspace import read_json, write_json
@@ -117,10 +118,12 @@ class Decision:
 
     @staticmethod
     def load(path: Path) -> Decision:
-        """Read what `save` wrote."""
+        """Read what `save` wrote. Raises UserError where an earlier version decided with a mean that is gone."""
         saved = {key: value for key, value in read_json(path, {}).items() if key != "weights"}
         if saved["mix"]:
-            saved["mix"] = EnsembleWeights(**{**saved["mix"], "weights": tuple(saved["mix"]["weights"])})
+            if saved["mix"]["mean"] == "power":
+                raise UserError(f"{path} uses infer.averaging power, which is gone; run 05_infer_ensemble.py again")
+            saved["mix"] = EnsembleWeights(tuple(saved["mix"]["weights"]), saved["mix"]["mean"])
         if saved["rules"]:
             saved["rules"] = tuple(rule and Rule(**rule) for rule in saved["rules"])
         for name in ("gates", "factors"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
 from lib.competition import metrics
@@ -28,9 +27,8 @@ THRESHOLD_GRID = np.arange(8, 250, 8)  # thresholds of one class, in 1/255, whil
 class EnsembleWeights:
     """A weighted mean of the models' probabilities.
 
-    `weights`: one per model; they add to 1. `mean`: arithmetic, geometric or power (with exponent `power`). The
-    geometric mean is normalised so that the probabilities of all classes (of one class: object and background) add to
-    1.
+    `weights`: one per model; they add to 1. `mean`: arithmetic or geometric. The geometric mean is normalised so that
+    the probabilities of all classes (of one class: object and background) add to 1.
 
     >>> probs = np.array([[[0.25]], [[0.75]]], np.float32)  # two models, one class, one pixel
     >>> EnsembleWeights((0.5, 0.5))(probs).tolist(), EnsembleWeights((1.0, 0.0))(probs).tolist()
@@ -39,7 +37,6 @@ class EnsembleWeights:
 
     weights: tuple[float, ...]
     mean: str = "arithmetic"
-    power: float = 2.0
 
     def __call__(self, probs: np.ndarray) -> np.ndarray:
         """Probabilities (S, K, …) float of S models → their mean (K, …) float32. Weights of 0 cost no time."""
@@ -51,8 +48,6 @@ class EnsembleWeights:
         probs = probs.astype(np.float32, copy=False)
         if self.mean == "arithmetic":
             return probs
-        if self.mean == "power":
-            return probs**self.power
         clear = np.clip(probs, SURE, 1 - SURE)
         return np.log(clear) - np.log1p(-clear) if len(probs) == 1 else np.log(clear)
 
@@ -60,8 +55,6 @@ class EnsembleWeights:
         """The weighted sum (K, …) → probabilities (K, …) float32."""
         if self.mean == "arithmetic":
             return values
-        if self.mean == "power":
-            return values ** np.float32(1 / self.power)
         return expit(values) if len(values) == 1 else softmax(values, axis=0)
 
 
@@ -111,15 +104,12 @@ class MixtureScorer:
         return counts.reshape(self._images, rows, columns)
 
 
-def sampled_weights(scorer: MixtureScorer, models: int, method: str) -> tuple[float, ...]:
+def sampled_weights(scorer: MixtureScorer, models: int) -> tuple[float, ...]:
     """Weights found on a sample of pixels; equal ones where no others score better.
 
-    `method` is `equal`, `greedy` (models are selected one by one with replacement, Caruana 2004) or `simplex` (Powell's
-    search from equal weights).
+    Models are selected one by one with replacement (greedy ensemble selection, Caruana et al. 2004).
     """
-    if method == "equal" or models == 1:
-        return equal(models)
-    found = _greedy(scorer, models) if method == "greedy" else _simplex(scorer, models)
+    found = _greedy(scorer, models)
     return tuple(found) if scorer.score(found) > scorer.score(equal(models)) + 1e-9 else equal(models)
 
 
@@ -136,16 +126,6 @@ def _greedy(scorer: MixtureScorer, models: int) -> np.ndarray:
         if since == GREEDY_PATIENCE:
             break
     return best
-
-
-def _simplex(scorer: MixtureScorer, models: int) -> np.ndarray:
-    found = minimize(
-        lambda x: -scorer.score(np.abs(x) + 1e-9), np.ones(models), method="Powell", bounds=[(0, 1)] * models,
-        options={"maxfev": 60 * models, "xtol": 0.01, "ftol": 1e-5},
-    ).x  # fmt: skip
-    weights = found / found.sum() if found.sum() > 0 else np.ones(models) / models
-    weights[weights < 0.01] = 0
-    return weights / weights.sum()
 
 
 def leave_one_out_gain(scorer: MixtureScorer, weights: tuple[float, ...]) -> list[float | None]:

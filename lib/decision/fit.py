@@ -147,7 +147,7 @@ class Fitting(ObjectRules):
         infer = self.config.infer
         if not mixes(self.config, self.models):
             return [None] * len(chosen)
-        mix = EnsembleWeights(equal(self.models), infer.averaging, infer.power)
+        mix = EnsembleWeights(equal(self.models), infer.averaging)
         if infer.ensemble_weights == "equal":
             return [mix] * len(chosen)
         return [replace(mix, weights=weights) for weights in self.whole.weights(mix, chosen)]

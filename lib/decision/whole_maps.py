@@ -69,7 +69,7 @@ class WholeMaps:
         for images in chosen:
             scorer = MixtureScorer(self.oof.points.of(images), self.n_labels, mix, competition, self.search)
             single = [normalised(np.eye(models)[i]) for i in range(models)]
-            starts.append([normalised(sampled_weights(scorer, models, infer.ensemble_weights)), *single])
+            starts.append([normalised(sampled_weights(scorer, models)), *single])
 
         def count(tried: list[Weights]) -> np.ndarray:
             masks = (

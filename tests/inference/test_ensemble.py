@@ -42,7 +42,7 @@ def test_a_fitted_mixture_and_decision_reach_the_submission(trained, capsys):
     # Another decision takes the same out-of-fold maps; of the same one, the same bytes come out again.
     made = {path: path.stat().st_mtime_ns for path in (work / "oof").iterdir()}
     assert sorted(path.suffix for path in made) == [".maps", ".maps", ".npz", ".npz", ".shown", ".shown"]
-    run("05_infer_ensemble", trained, "--infer.ensemble_weights", "simplex", "--infer.postprocess", "largest")
+    run("05_infer_ensemble", trained, "--infer.averaging", "geometric", "--infer.postprocess", "largest")
     run("05_infer_ensemble", trained, *flags, "--infer.max_gib", "0.00001")
     assert made == {path: path.stat().st_mtime_ns for path in (work / "oof").iterdir()}
     assert (work / "submission.csv").read_bytes() == first, "not changed by the memory allowed"

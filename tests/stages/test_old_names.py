@@ -55,7 +55,9 @@ def written_before(work):
             text = text.replace(json.dumps(f"option {new}"), json.dumps(f"option {old}"))
         path.write_text(text)
     for path in [*work.glob("runs/*/*/resolved.yaml"), *work.glob("submissions/*.yaml")]:
-        path.write_text(yaml.safe_dump(with_old_names(yaml.safe_load(path.read_text()))))
+        values = with_old_names(yaml.safe_load(path.read_text()))
+        values["infer"] |= {"power": 2.0, "members": "simplex"}  # which are gone
+        path.write_text(yaml.safe_dump(values))
     for path in work.glob("choices/train.time_limit*.json"):
         choice = read_json(path, {})
         key = choice["key"][:-12] + "0" * 12  # a hash that holds the names of options
@@ -101,4 +103,5 @@ def test_a_submission_is_packaged_with_todays_names(old):
     assert "decide" in options.read_text(), "it was written before"
     folder = old.parent / "package"
     main(["package", str(old), str(folder), str(options.with_suffix(".csv")), "--package.wheels", "false"])
-    assert load(folder / "config.yaml").infer.postprocess == ["largest"]
+    infer = load(folder / "config.yaml").infer
+    assert (infer.postprocess, infer.ensemble_weights) == (["largest"], "greedy")
