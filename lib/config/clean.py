@@ -6,40 +6,40 @@ from annotated_types import Ge, Interval
 
 from lib.config.affects import Affects
 from lib.config.section import Section
-
-Share = Annotated[float, Interval(ge=0, le=1)]
+from lib.config.units import Share
 
 
 class Clean(Section):
-    """Finding noisy labels by what members say of training images, and mending them.
+    """Find noisy labels by the predictions of members on training images, and mend them.
 
-    Labels on disk are never overwritten. Only tiles that 01 kept are judged: `preprocess.background_keep` 1 shows
-    objects that no label has.
+    Labels on disk are never overwritten. Only tiles that 01 kept are judged: set `preprocess.background_keep` to 1 to
+    find objects that no label has.
     """
 
     affects = ("clean",)
 
     list_below: Annotated[float, Interval(ge=-1, le=1)] = 0.3
-    """Tiles and images are suspects whose mean IoU with their label is lower, by more than this, than the calibrated
-    probabilities of the members that judge let expect; -1 lists all."""
+    """List a tile or image whose mean IoU with its label is lower, by more than this, than the calibrated probabilities
+    of the members that judge it promise; -1 lists all of them."""
     in_sample_weight: Share = 0.75
-    """Of how far agreement falls short, the share that members of another fold say, which trained on the label; the
-    rest those say that never saw it. The former know the stain, place or annotator, and a short training learns no
-    single wrong label by heart; a long one may. With 0, or where only one fold has members, the latter judge alone;
-    else every image is predicted twice."""
+    """Weight, from 0 to 1, of members that trained on the label when its doubt is computed; members of its own
+    validation fold get the rest. Members that trained on it know the stain, place or annotator, and a short training
+    learns no single wrong label by heart; a long one may. With 0, or where only one fold has members, out-of-fold
+    members judge alone; else every image is predicted twice."""
     min_foreground: Annotated[int, Ge(0)] = 100
-    """Pixels of a stored tile that label or members take for object, below which a tile is not judged. So many more are
-    taken to agree: little that is wrong proves little."""
+    """Do not judge a tile in which label and members together have fewer object pixels than this, as stored. The same
+    number of pixels is assumed to agree, because a few wrong pixels prove little."""
     use: Annotated[bool, Affects("member")] = False
-    """03 trains without the hopeless tiles and with the bad ones mended, as the bounds below say when
-    `04_pseudo_label.py --clean` is run."""
+    """Let 03 train without dropped tiles and with mended ones. The bounds below apply when `04_pseudo_label.py --clean`
+    is run."""
     drop_below: Share = 0.1
-    """Mean IoU below which a suspect is hopeless and dropped."""
+    """Drop a suspect whose mean IoU is below this."""
     relabel_below: Share = 0.3
-    """Mean IoU below which a suspect is bad, and treated as `on_bad_label` says."""
+    """Treat a suspect whose mean IoU is below this as `on_bad_label` says."""
     on_bad_label: Literal["relabel", "weigh"] = "relabel"
-    """Bad tiles get the out-of-fold probabilities as their label, or the weight `weight`."""
+    """What happens to tiles with bad labels: `relabel` gives them the out-of-fold probabilities as their label, and
+    `weigh` gives them the weight `weight`."""
     weight: Annotated[Share, Affects("member", when=lambda config: config.clean.use)] = 0.3
-    """Weight in the loss of bad tiles that are weighed."""
+    """Weight in the loss of bad tiles when `on_bad_label` is `weigh`."""
     pictures: Annotated[int, Ge(0)] = 24
-    """Suspects of which a picture (image, label, out-of-fold prediction) is drawn, the worst first."""
+    """Number of suspects to draw, the worst first: image, label and out-of-fold prediction."""

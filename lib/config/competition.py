@@ -22,57 +22,60 @@ class Labels(Section):
     affects = ("tiles",)
 
     format: str = "rle_csv"
-    """Label reader: `rle_csv`, `mask_images`, `coco`, `labelme` (a JSON of polygons per image, also Cityscapes'), or
-    the name of one that a plugin registers."""
+    """Form of the training labels: `rle_csv`, `mask_images`, `coco`, `labelme` (a JSON of polygons per image, also
+    Cityscapes'), or the name of a reader that a plugin registers."""
     path: str = "train.csv"
-    """The CSV of run-lengths, the folder of mask images or of labelme's JSONs, or the JSON of COCO; relative to
-    `competition.root`."""
+    """Where the labels are, relative to `competition.root`: the CSV of run-lengths, the folder of mask images or of
+    labelme's JSONs, or the JSON of COCO."""
     id_column: Column = "id"
     """CSV column with the image id."""
     id_template: str = "{id}"
-    """How that column names an image, and perhaps a class: `{id}.jpg`, `{id}.jpg_{class}`. A `*` is any text;
-    `{number}` is the last whole number in an id, with or without zeros before it. `{path}` is where the image lies from
-    the first wildcard of `competition.train_images` on, without suffix: `batch_01/0003` of `data/batch_*/*.jpg`."""
+    """How that column names an image, and perhaps a class: `{id}.jpg`, `{id}.jpg_{class}`. A `*` stands for any text.
+    `{number}` is the last whole number in an id, with or without zeros before it. `{path}` is the image's path from the
+    first wildcard of `competition.train_images` on, without suffix: `batch_01/0003` of `data/batch_*/*.jpg`."""
     rle_column: Column = "encoding"
-    """CSV column with the run-length. Besides an empty cell, `-1`, `-`, `1 0` and `0 0` mean that there is none."""
+    """CSV column with the run-length. An empty cell, `-1`, `-`, `1 0` and `0 0` mean that there is no object."""
     class_column: Column = ""
-    """CSV column with the class name, when rows are of one class each; else empty. Classes are painted in the order
-    of `competition.classes`, so that a later one lies on top."""
+    """CSV column with the class name, where each row holds one class; else empty. Classes are painted in the order of
+    `competition.classes`, so that a later one lies on top."""
     order: Literal["column", "row"] = "column"
-    """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
+    """Order of the run-length: `column` runs from top to bottom first, `row` from left to right first."""
     base: Annotated[int, Ge(0)] = 1
     """Number of the first pixel."""
     relative: bool = False
-    """Whether a start counts from the end of the run before."""
+    """Whether a start counts from the end of the run before it."""
     suffix: str = ".png"
-    """Files of which each is one image's label: what follows the image id in the file name."""
+    """Text that follows the image id in the name of a mask file, where each file is the label of one image."""
     files: str = ""
-    """Mask images of which an image has several, or that lie in folders: where they are below `path`, with `{id}` for
-    the id, or for each of its parts as in `competition.image_ids`, `{path}` and `{number}` as in `id_template`,
-    `{class}` and `*` for any other text: `{class}/{id}.png`, `{id}_{class}.png`, `{id}/masks/*.png`. With `{class}`, or
-    several files per image, every mask is of one class."""
+    """Where mask images are below `path`, when an image has several or they lie in folders: `{class}/{id}.png`,
+    `{id}_{class}.png`, `{id}/masks/*.png`. `{id}` stands for the id, or for each of its parts as in
+    `competition.image_ids`; `{path}` and `{number}` are those of `id_template`; `*` stands for any text. With
+    `{class}`, or several files per image, every mask is of one class."""
     threshold: Annotated[float, Ge(0)] | None = None
-    """Mask images of one class: values above this are object (`0`; `127` for JPEG). Left out: values are indices;
-    with `{class}` or `*` in `files`, those above 0 are object."""
+    """Value above which a pixel of a mask of one class is object (`0`; `127` for JPEG). Left out, values are class
+    indices; with `{class}` or `*` in `files`, values above 0 are object."""
     palette: str | dict[str, tuple[Level, Level, Level] | Level] = ""
-    """Mask images in colours: a CSV with columns `index,name,r,g,b` or `name,r,g,b`, or the colours themselves:
-    `{road: [110, 193, 228], background: [0, 0, 0]}`; or stored values: `{road: 7, car: 26, background: 0}`. Empty: the
-    mask holds class indices (0 is background when `competition.background`)."""
+    """What the colours or values of mask images mean: a CSV with columns `index,name,r,g,b` or `name,r,g,b`, or the
+    colours themselves: `{road: [110, 193, 228], background: [0, 0, 0]}`, or stored values: `{road: 7, car: 26,
+    background: 0}`. Empty: masks hold class indices (0 is background when `competition.background`)."""
     other: Literal["ignore", "background", "error"] = "error"
-    """What a colour, index or category that is no class means, and in any mask a value below 0, NaN or "nodata"."""
+    """What a colour, index or category that is no class means: not scored (`ignore`), `background`, or an `error`. In
+    any mask, values below 0, NaN and "nodata" mean the same."""
     missing: Literal["error", "empty", "unlabeled"] = "error"
-    """What a training image means that the labels do not name: a mistake, an image without object, or one that only
-    pseudo-labeling may use."""
+    """What it means that a training image has no label: a mistake (`error`), an image without object (`empty`), or an
+    image that only pseudo-labeling may use (`unlabeled`)."""
     surplus: Literal["error", "skip"] = "error"
-    """What a mask, or a row of run-lengths, means whose image is no training image: a mistake, or nothing (`skip`)."""
+    """What it means that a mask, or a row of run-lengths, belongs to no training image: a mistake (`error`), or nothing
+    (`skip`)."""
     crowd: Literal["ignore", "class"] = "ignore"
-    """COCO: whether a region of many objects (`iscrowd`) is not scored, or counts as its category."""
+    """COCO: a region of many objects (`iscrowd`) is not scored (`ignore`), or counts as its category (`class`)."""
     polygon_fill: Literal["coco", "fillpoly"] = "coco"
     """COCO: which pixels a polygon covers. `coco`: those of pycocotools' `annToMask`, which organisers score with.
     `fillpoly`: those of `cv2.fillPoly` at rounded corners, which also fills the outline; choose it where the organiser
     draws masks with OpenCV. (labelme's own tool fills the outline too, so format `labelme` always does.)"""
     paint: Literal["file", "area"] = "file"
-    """COCO, labelme: which object comes to lie on top: the later one of the file, or the one of smaller area."""
+    """COCO, labelme: which of two overlapping objects lies on top: the later one of the file (`file`), or the one of
+    smaller area (`area`)."""
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -88,20 +91,21 @@ class External(Section):
     affects = ("tiles",)
 
     name: Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
-    """Stands in the column `source` of all tables; an image's id is `<name>_<stem of its file>`."""
+    """Name of the source, in the column `source` of all tables; an image's id is `<name>_<stem of its file>`."""
     root: str
-    """Its folder. It is only read."""
+    """Folder of the source. It is only read."""
     images: str = "images/*"
-    """Glob of its images, relative to its `root`."""
+    """Glob of the source's images, relative to its `root`."""
     labels: Labels | None = None
-    """How its labels are written, as in `competition.labels`, relative to its `root`; left out for images without
+    """How its labels are written, as in `competition.labels`, relative to its `root`. Left out for images without
     labels, which only 04 uses."""
     classes: dict[str, str] = {}
-    """Its class names, in the order of their index → the competition's, `background`, or `ignore`. The key
-    `background` says what its pixels of no class are: else background, or ignored where the competition has none.
-    Empty: its classes are the competition's."""
+    """Its class names, in the order of their index → the competition's classes, `background`, or `ignore`. The key
+    `background` says what its pixels of no class are; without it they are background, or ignored where the competition
+    has none. Empty: its classes are the competition's."""
     scale: Annotated[float, Gt(0), Affects("tiles", "pseudo")] = 1.0
-    """How many of its pixels are as long as one pixel of the competition's: 2 where it shows things twice as large."""
+    """How many of its pixels are as long as one pixel of the competition's images: 2 where it shows things twice as
+    large."""
     weight: Annotated[float, Ge(0), Affects("member")] = 1.0
     """Weight of its tiles in the loss of 03."""
 
@@ -112,18 +116,18 @@ class Pixels(Section):
     affects = ("tiles",)
 
     range: tuple[float, ...] = ()
-    """The two values that become 0 and 255; what lies outside is clipped. Needed for more than 8 bits a channel. Pixels
+    """The two values that become 0 and 255, needed for more than 8 bits a channel; values outside are clipped. Pixels
     that a file calls "nodata" (GDAL's tag of TIFFs) and NaN become black. `[0, 65535]` is the whole range of each
     file's own type, so that 8-bit files among deeper ones are shown as they are."""
     bands: tuple[Annotated[int, Ge(0)], ...] = ()
     """The three channels to show as red, green and blue, counted from 0; empty for the first three (or grey)."""
     files: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
-    """Channels in files of their own: how the names of those for red, green and blue end, without suffix:
-    `[B04, B03, B02]`. The globs of images match the first of them."""
+    """Set it where channels are files of their own: how the names of the files for red, green and blue end, without
+    suffix: `[B04, B03, B02]`. The globs of images match the first of them."""
 
     exif: bool = True
-    """Turn photographs as their EXIF orientation says, as image viewers do. Set it to `false` where the labels were
-    made on the stored pixels; 01 says how many images are turned. The orientation tag of a TIFF is never applied."""
+    """Rotate photographs as their EXIF orientation says, as image viewers do. Set it to `false` where the labels were
+    made on the stored pixels; 01 says how many images are rotated. The orientation tag of a TIFF is never applied."""
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -147,14 +151,15 @@ class Scoring(Section):
     """Classes that are scored; empty for all."""
     empty: Literal["", "one", "zero", "skip", "skip_truth"] = ""
     """What a class counts in an image where neither truth nor prediction has it: `one`, `zero`, or nothing at all
-    (`skip`); `skip_truth`: images without it in the truth are not scored. Empty for the metric's own: Dice, F-beta
-    and `iou_precision` `one`, IoU `skip`. (Of metrics of pooled pixels: where no image has it.)"""
+    (`skip`). With `skip_truth`, images without it in the truth are not scored. Empty for the metric's own rule: `one`
+    for Dice, F-beta and `iou_precision`, `skip` for IoU. For metrics of pooled pixels, it is about classes that no
+    image has."""
     beta: Annotated[float, Gt(0)] = 1
     """F-beta: how many times as much recall weighs as precision."""
 
 
 class Competition(Section):
-    """The outside world."""
+    """What the organiser gives and wants: images, labels, answers, metric."""
 
     affects = ("tiles",)
 
@@ -165,21 +170,22 @@ class Competition(Section):
     train_images: str = "train/*"
     """Glob of the training images, relative to `root`: `train/*.tif`, `{train,val}/*/images/*`."""
     test_images: str = "test/*"
-    """Glob of the test images. What both globs match is a test image if the sample submission, or `test_list`, asks for
-    it, else a training image. Where test images are hidden until a notebook is scored, the glob may match nothing if
-    the sample submission has no row; `package` then finds them by this glob. Empty: there are no test images."""
+    """Glob of the test images, relative to `root`; empty where there are none. An image that both globs match is a test
+    image if the sample submission, or `test_list`, asks for it, else a training image. Where test images are hidden
+    until a notebook is scored, the glob may match nothing if the sample submission has no row; `package` then finds
+    them by this glob."""
     test_list: str = ""
-    """Where there is no sample submission: a text that names test images in its lines, or a CSV with these in its first
-    column."""
+    """Names of the test images, where there is no sample submission: a text with a name per line, or a CSV with names
+    in its first column."""
     unlabeled_images: str = ""
     """Glob of images without labels that pseudo-labeling may use; empty for none."""
     image_ids: str = ""
-    """How the end of a path, without suffix, names an image: `{id}` stands for the id or, several times, for its parts,
-    which are joined by `_`; `*` for any other text: `{id}_leftImg8bit`, `{id}/images/{id}`. Empty: an image's id is its
-    file name's stem."""
+    """How the end of a path, without suffix, names an image: `{id}_leftImg8bit`, `{id}/images/{id}`. `{id}` stands for
+    the id or, several times, for its parts, which are joined by `_`; `*` stands for any other text. Empty: an image's
+    id is its file name's stem."""
     classes: Annotated[list[str], Affects("tiles", "pseudo", "clean")] = ["object"]
-    """Names of the classes to segment, without background, in the order of their index. Labels may name `background`
-    and `ignore` too (also `_background_`, `__ignore__`): these are never classes where `background` is true."""
+    """Names of the classes to segment, without background, in the order of their index. Labels may also name
+    `background` and `ignore` (`_background_`, `__ignore__`): these are never classes where `background` is true."""
     background: Annotated[bool, Affects("tiles", "pseudo", "clean")] = True
     """Whether a pixel may belong to no class. One class implies it."""
     pixels: Pixels = Pixels()
@@ -190,20 +196,20 @@ class Competition(Section):
     metadata: Annotated[str, Affects("folds")] = ""
     """CSV with one row per image (patient, place, …); empty for none."""
     metadata_id: Annotated[Column, Affects("folds")] = "id"
-    """Its column with the image id."""
+    """Column of `metadata` with the image id."""
     metadata_template: Annotated[str, Affects("folds")] = "{id}"
     """How that column names an image, as `labels.id_template`."""
     metric: Annotated[str, Affects("score", "answer")] = "mean_dice"
-    """Means over images and classes: `mean_dice` (also Severstal's and Clouds'), `image_iou`, `image_f_beta`,
-    `iou_precision` (TGS: the share of the thresholds 0.5, 0.55, … 0.95 that the IoU exceeds). Of the pooled pixels of
-    all images: `dice`, `iou` (or `mean_iou`), `f_beta`, `pixel_accuracy`. Of objects: `airbus_f2`. Of stacks of slices:
-    `surface_dice`. Or the name of one that a plugin registers."""
+    """The competition's metric. Means over images and classes: `mean_dice` (also Severstal's and Clouds'), `image_iou`,
+    `image_f_beta`, `iou_precision` (TGS: the share of the thresholds 0.5, 0.55, … 0.95 that the IoU exceeds). Of the
+    pooled pixels of all images: `dice`, `iou` (or `mean_iou`), `f_beta`, `pixel_accuracy`. Of objects: `airbus_f2`. Of
+    stacks of slices: `surface_dice`. Or the name of one that a plugin registers."""
     scoring: Scoring = Scoring()
     score_background: Annotated[bool, Affects("score", "answer")] = False
     """Whether the background counts as a class in a mean over classes."""
     answers: Annotated[str, Affects()] = ""
-    """Withheld test labels, where they are known (the demo): a CSV in the form of `labels`.
-    Only the final scoring reads it."""
+    """Withheld test labels, where they are known (the demo): a CSV in the form of `labels`. Only the final scoring
+    reads it."""
     kaggle: Annotated[str, Affects()] = ""
     """Kaggle's name of the competition, the last part of its address, for `python -m lib submit` and `package`; empty
     for none."""

@@ -30,20 +30,20 @@ class Config(Section):
     report: Report = Report()
     package: Package = Package()
     plugins: list[str] = []
-    """Python files to load first; they may register models, losses, samplers, augmentations, label
-    readers, metrics and submission codecs. Relative to the YAML."""
+    """Python files that are loaded first; they may register models, losses, samplers, augmentations, label readers,
+    metrics and submission codecs. Paths are relative to the YAML file."""
     workspace: str = ""
-    """Folder for everything that is made; empty for `work/<competition.name>`."""
+    """Folder of everything that is made; empty for `work/<competition.name>`."""
     jobs: int = Field(default=0, ge=0)
     """Processes of 01 and 02; 0 for one per core."""
     debug: bool = False
-    """Do everything on a sliver of the data, in `work/<name>-debug`, in about two minutes."""
+    """Run everything on a few images, in `work/<name>-debug`, in about two minutes."""
     quiet: bool = False
-    """Show nothing but warnings and errors."""
+    """Show only warnings and errors."""
     log_file: str = ""
-    """File to which everything that is shown, quiet or not, is added as plain lines with their time."""
+    """File to which every shown line is added with its time, quiet or not."""
     preflight: bool = False
-    """Smaller still than `debug`: one batch through every stage, in `work/<name>-preflight`."""
+    """Run one batch through every stage, in `work/<name>-preflight`: still smaller than `debug`."""
 
     @model_validator(mode="after")
     def _unscored(self):

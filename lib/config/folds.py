@@ -15,24 +15,25 @@ class Folds(Section):
     affects = ("folds",)
 
     scheme: Literal["kfold", "holdout", "column"] = "kfold"
-    """`kfold`; `holdout` (one fold, `holdout_share` of the images); `column` (a metadata column
-    holds the fold's number)."""
+    """How images are split: `kfold`, `holdout` (one fold with `holdout_share` of the images), or `column` (a metadata
+    column holds the number of the fold)."""
     k: Annotated[int, Ge(2)] = 5
     """Number of folds of `kfold`."""
     holdout_share: Annotated[float, Interval(gt=0, lt=1)] = 0.1
-    """Share of images that `holdout` validates on."""
+    """Share of the images that `holdout` validates on."""
     column: str = "fold"
     """Metadata column of scheme `column`: 0, 1, 2, …, or -1 for images that are always trained on."""
     group_column: str = ""
-    """Metadata column whose images must stay in one fold (patient, place, …); empty for none. An image whose cell is
-    blank is a group of its own."""
+    """Metadata column whose images must stay in one fold (patient, place, …), so that validation is honest; empty for
+    none. An image whose cell is blank is a group of its own."""
     group_regex: str = ""
-    """Regular expression on the image id; its first group (or whole match) names the group. It must fit every id. One
-    with a `/` is searched in the image's path below `competition.root`: `([^/]+)/[^/]+$` is the folder of the image."""
+    """Regular expression on the image id: its first group (or the whole match) names the group of images that must stay
+    in one fold. It must fit every id. One with a `/` is searched in the image's path below `competition.root`:
+    `([^/]+)/[^/]+$` is the folder of the image."""
     stratify_column: str = ""
-    """Metadata column to balance over folds beside the classes' content; empty for none."""
+    """Metadata column to balance over the folds, besides the content of the classes; empty for none."""
     seed: Annotated[Seed, Affects("folds", "member")] = 42
-    """Seed of the split; another one gives other folds. A whole number from 0 to 4294967295."""
+    """Random seed of the split; another one gives other folds. A whole number from 0 to 4294967295."""
     leak_check: bool = True
-    """Look for copies and overlaps between images by content, mirrored and turned ones too, and merge them into one
-    group. Of more images the look is coarser: 512 pixels a side up to 1,000 images, 96 beyond 60,000."""
+    """Look for copies and overlaps between images, mirrored and rotated ones too, and put them into one group. The more
+    images there are, the coarser they are compared: at 512 pixels a side up to 1,000 images, at 80 beyond 60,000."""

