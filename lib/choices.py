@@ -1,4 +1,4 @@
-"""Measured choices: a file for each, so that processes that measure at the same time lose nothing of one another."""
+"""Measured choices, a file for each, so that processes that measure at the same time do not overwrite each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Choices:
         self.folder, self.old = folder, old
 
     def get(self, key: str) -> object | None:
-        """The choice of that name, or None."""
+        """The choice under a name, or None."""
         record = read_json(self.path_of(key), None)
         return read_json(self.old, {}).get(key) if record is None else record["value"]
 
@@ -28,9 +28,9 @@ class Choices:
         write_json(self.path_of(key), {"key": key, "value": value})
 
     def once(self, key: str, measure: Callable[[], object]) -> object:
-        """The choice of that name, else what `measure` returns, as JSON gives it back.
+        """The choice under a name, else the result of `measure`, as JSON gives it back.
 
-        One process measures, and others that want the same wait for it.
+        One process measures. Other processes that need the same choice wait for it.
         """
         found = self.get(key)
         if found is not None:

@@ -1,8 +1,8 @@
-"""Hashes of the content of many or large files, computed again only where a file's size, times or place have changed.
+"""Hashes of the content of many or large files, cached until a file's size, times or inode change.
 
-A file of up to `WHOLE_BYTES` is hashed whole. Of a larger one `SAMPLES` pieces, spread evenly from its first to its
-last byte, its size and its time of change are hashed: reading a gigapixel slide whole would take as long as cutting
-it.
+A file of up to `WHOLE_BYTES` is hashed whole. A larger file is hashed by its size, its time of change, and `SAMPLES`
+pieces spread evenly from its first to its last byte: reading a gigapixel slide whole would take as long as cutting it.
+
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Digests:
 
 
 def digest(path: Path) -> str:
-    """Size and hash of a file's content; of a large one of samples, with its time of change behind them."""
+    """Size and hash of a file's content; of a large file, hash of its samples and time of change."""
     about = path.stat() if path.is_file() else None
     if about is None or about.st_size <= WHOLE_BYTES:
         return file_fingerprint(path)
@@ -66,7 +66,7 @@ def sampled(path: Path) -> str:
 
 
 def content_of(digest: str) -> str:
-    """A digest without the time of change: what a copy of the file has, too.
+    """A digest without the time of change, so that copies of a file have the same.
 
     >>> content_of("300000000 5f2a 1790000000123456789"), content_of("10 77aa")
     ('300000000 5f2a', '10 77aa')
@@ -75,7 +75,7 @@ def content_of(digest: str) -> str:
 
 
 def file_state(path: Path) -> list[int]:
-    """What tells without reading that a file is the same: size, time of change, of its entry, and inode."""
+    """State that shows without reading that a file is the same: size, times of change of content and entry, inode."""
     try:
         about = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and the frame every script runs in."""
+"""The exception for mistakes of the user, and the function that runs every script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-    """Something the user can mend: one sentence that says what was found, what was expected, what to do."""
+    """A mistake that the user can mend. One sentence says what was found, what was expected and what to do."""
 
 
 def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None) -> NoReturn:
@@ -62,7 +62,7 @@ def _full_disk(error: BaseException | None) -> OSError | None:
 
 
 def _quiet(unraisable: sys.UnraisableHookArgs) -> None:
-    """Say nothing of a stop that came while Python could not raise it: the handler's timer ends the process."""
+    """Hide a KeyboardInterrupt that Python could not raise: the handler's timer ends the process."""
     if unraisable.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(unraisable)
 

@@ -1,4 +1,4 @@
-"""Files that are never half-written, and what names their content."""
+"""Atomic writes: files and folders that are never half-written. Also fingerprints of files, and free disk space."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def stamp(path: Path) -> list[int]:
 
 
 def short_hash(value: object) -> str:
-    """Twelve hexadecimal digits that name any JSON-like value."""
+    """A hash of any JSON-like value: twelve hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def hash_of(*values: object) -> str:
-    """Sixteen hexadecimal digits that name arrays by their bytes, and other JSON-like values by their text."""
+    """A hash of arrays (by their bytes) and JSON-like values (by their text): sixteen hexadecimal digits."""
     hashed = hashlib.blake2b(digest_size=8)
     for value in values:
         array = isinstance(value, np.ndarray)
@@ -67,7 +67,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_dir(path: str | Path) -> Iterator[Path]:
-    """Like `replacing`, for a whole folder: the old one goes when the new one is complete."""
+    """Like `replacing`, for a whole folder: the old folder is deleted when the new one is complete."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

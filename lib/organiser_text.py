@@ -1,4 +1,4 @@
-"""Texts that an organiser wrote: cells, heads of columns, names of files."""
+"""Texts that an organiser wrote: table cells, column names, file names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LOCAL_FILE = "?d="  # Label Studio's addresses of local files: /data/local-files
 
 
 def same_form(text: str) -> str:
-    """One form of letters with accents: macOS writes `é` as two characters, others as one."""
+    """Text in Unicode's form NFC: macOS writes `é` as two characters, other systems as one."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def tidy(text: str) -> str:
-    """A cell without blanks around it, letters in one form.
+    """A cell without blanks around it, in Unicode's form NFC.
 
     >>> tidy(" EncodedPixels"), tidy("e\\u0301") == "\\u00e9"
     ('EncodedPixels', True)
@@ -27,7 +27,7 @@ def tidy(text: str) -> str:
 
 
 def readings(name: str) -> Iterator[str]:
-    """What a path as others wrote it may be here: as it stands, from Windows, percent-encoded, an address.
+    """Paths that a text may mean: as it stands, with slashes for backslashes, percent-decoded, the path of an address.
 
     >>> list(readings("images\\\\im%200.png"))
     ['images\\\\im%200.png', 'images/im%200.png', 'images/im 0.png']
@@ -48,7 +48,7 @@ def readings(name: str) -> Iterator[str]:
 
 
 def is_hidden(path: PurePath, named: tuple[str, ...] = ()) -> bool:
-    """Whether a relative path leads into what systems and tools hide. `named`: folders that are asked for by name.
+    """Whether a relative path is hidden, as systems and tools hide files. `named`: folders that do not count as hidden.
 
     >>> [is_hidden(PurePath(text)) for text in (".ipynb_checkpoints/a.png", "../b/a.png", "b/._a.png")]
     [True, False, True]

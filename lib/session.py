@@ -1,4 +1,4 @@
-"""What every stage works with: options, competition, workspace, device, and the tables that earlier stages wrote."""
+"""Everything a stage needs: options, competition, workspace, device, and the tables that earlier stages wrote."""
 
 from __future__ import annotations
 

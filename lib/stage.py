@@ -1,4 +1,4 @@
-"""A piece of work with a manifest: what it was made from, so that it is done again only when that has changed.
+"""Manifests of stages: what a stage was made from. It runs again only when that has changed.
 
 `made_from` has entries of three kinds: `option train.lr` (a value), `file work/x/folds.csv` (size and hash of a small
 file), and `content labels` (path -> size and hash of each of many, or large, files; see lib/digests.py).
@@ -26,7 +26,7 @@ THE_IMAGES = "option the images"  # of 01 in format 1: path -> size and seconds
 
 
 class Stage:
-    """A manifest. Written last, so that it proves completeness."""
+    """A stage and its manifest, which is written last, so that it proves completeness."""
 
     def __init__(
         self, path: Path, name: str, settings: dict[str, object], inputs: Iterable[Path],
@@ -45,7 +45,7 @@ class Stage:
 
     @property
     def record(self) -> dict:
-        """What `finish` wrote; empty when the work is not done."""
+        """The manifest that `finish` wrote; empty when the work is not done."""
         return read_json(self.path, {})
 
     def changes(self) -> list[str]:
@@ -59,13 +59,13 @@ class Stage:
         return self.differs_from(before["made_from"], before.get("format", 1))
 
     def differs_from(self, made_from: dict, format_: int = FORMAT) -> list[str]:
-        """What has changed since something was made from that, in words."""
+        """What has changed since something was made from `made_from`, in words."""
         return list(differences(made_from, self.now, format_, self._then() if format_ == 1 else {}))
 
     def up_to_date(self, silent: bool = False) -> bool:
-        """True, and says so, when nothing has to be done; else says why it has. `silent`: says nothing."""
+        """Whether nothing has to be done. Prints the answer with its reason, unless `silent`."""
         changes = self.changes()
-        if not changes and self.record.get("format", 1) == 1:  # from now on contents are noted, too
+        if not changes and self.record.get("format", 1) == 1:  # from now on the manifest holds contents, too
             write_json(self.path, {**self.record, "format": FORMAT, "made_from": self.now})
         if silent:
             return not changes
@@ -77,7 +77,7 @@ class Stage:
         return False
 
     def begin(self) -> None:
-        """Forget the old manifest: from here on the work counts as not done."""
+        """Delete the old manifest: from here on, the work counts as not done."""
         self.path.unlink(missing_ok=True)
 
     def finish(self, outputs: Iterable[Path], **facts: object) -> None:
@@ -95,7 +95,7 @@ class Stage:
 
 
 def differences(made_from: dict, now: dict, format_: int, then: dict[str, object]) -> Iterator[str]:
-    """What of `now` differs from `made_from`, in words. `then`: as in `Stage`."""
+    """The differences of `now` from `made_from`, in words. `then`: as in `Stage`."""
     old = {identity(key): value for key, value in renamed(made_from)}
     now = {identity(key): value for key, value in now.items()}
     for key, value in now.items():
@@ -113,13 +113,13 @@ def differences(made_from: dict, now: dict, format_: int, then: dict[str, object
 
 
 def in_words(changes: list[str]) -> str:
-    """The first three of them, and how many more there are."""
+    """The first three changes, and how many more there are."""
     more = f" (and {len(changes) - 3} more)" if len(changes) > 3 else ""
     return "; ".join(changes[:3]) + more
 
 
 def describe_change(key: str, old: object, new: object) -> str:
-    """What changed of an entry of `made_from`, in words."""
+    """The change of an entry of `made_from`, in words."""
     kind, _, name = key.partition(" ")
     if kind == "file":
         return f"{name} changed"
@@ -135,7 +135,7 @@ def _other_files(old: dict[str, str], new: dict[str, str]) -> Iterator[str]:
 
 
 def _gone(old: dict, now: dict, format_: int) -> Iterator[str]:
-    """Changes of what was read once and is not named any more."""
+    """Changes of entries that are no longer read."""
     for key, before in old.items():
         kind, _, name = key.partition(" ")
         if key in now:

@@ -140,8 +140,8 @@ def options_of(folder: Path) -> dict[str, object]:
 
 
 def scored_alike(member: Member, config: Config) -> bool:
-    """Whether a member's scores are those of today's options, as far as its own options say."""
+    """Whether a member was scored with today's options, as far as its saved options say."""
     then, now = options_of(member.path), settings_of(config, "score")
     made_from = {f"option {key}": jsonable(value) for key, value in then.items()}
-    told = {f"option {key}": jsonable(value) for key, value in now.items()}
-    return not list(differences(made_from, told, 1, {}))
+    today = {f"option {key}": jsonable(value) for key, value in now.items()}
+    return not list(differences(made_from, today, 1, {}))

@@ -1,4 +1,4 @@
-"""Where every artifact lives, how it is written so that nothing is half-written, and what it was made from.
+"""Paths of all files of a workspace, and its members.
 
 work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
             folds.csv, leaks/                                      02
@@ -110,7 +110,7 @@ class Workspace:
         return Digests(self.root / "manifests" / "content" / "digests.json")
 
     def manifests(self) -> list[Path]:
-        """Those of finished stages, in the order of their names."""
+        """Manifests of finished stages, in the order of their names."""
         return sorted((self.root / "manifests").glob("[!.]*.json"))
 
     def choice(self, key: str) -> object | None:
@@ -118,11 +118,11 @@ class Workspace:
         return self.choices.get(key)
 
     def choose(self, key: str, value: object) -> None:
-        """Write a measured choice down, so that a resumed run makes the same one."""
+        """Store a measured choice, so that a resumed run makes the same one."""
         self.choices.put(key, value)
 
     def choose_once(self, key: str, measure: Callable[[], object]) -> object:
-        """The choice made earlier, else what `measure` returns, as JSON gives it back."""
+        """The choice made earlier, else the result of `measure`, as JSON gives it back."""
         return self.choices.once(key, measure)
 
     def lock(self, name: str) -> FileLock:
@@ -143,7 +143,7 @@ class Member:
 
     @property
     def trained(self) -> Path:
-        """The file that is another one after each training, and the same one when only scores are replaced."""
+        """The file that changes with each training, and does not change when only scores are replaced."""
         trained = self.path / "trained.json"
         return trained if trained.is_file() else self.path / "done.json"
 

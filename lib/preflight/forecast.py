@@ -1,4 +1,4 @@
-"""What a run will cost: hours, disk and memory, from what the rehearsal measured and the size of the data."""
+"""Forecasts the hours, disk and memory of a run from what the rehearsal measured and from the size of the data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SplitSizes = dict[str, list[tuple[int, int]]]  # split → (height, width) of it
 
 @dataclass(frozen=True)
 class Measured:
-    """What the rehearsal tells about one unit of work."""
+    """Costs of one unit of work, which the rehearsal measured."""
 
     start_seconds: float  # a stage's process, until its libraries are loaded
     cut_seconds: float  # 01, per pixel of any image
@@ -52,7 +52,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of the whole run, from the start."""
+    """Costs of the whole run, from the start."""
 
     seconds: dict[str, float]  # by kind of work
     members: int

@@ -1,4 +1,4 @@
-"""Before long work: schema, data, then one batch through all five stages, and a forecast of what is to come."""
+"""Checks the configuration and data, runs one batch through all five stages, and forecasts the costs of the run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def preflight(path: str, flags: list[str]) -> None:
-    """Raises UserError, naming the stage, when a stage would fail; else prints the forecast.
+    """Rehearse all stages and print the forecast. Raises UserError, naming the stage, when a stage would fail.
 
-    A debug run is as short as its rehearsal would be: only its configuration and data are checked.
+    A debug run is as short as a rehearsal, so only its configuration and data are checked.
     """
     config = load(path, flags)
     open_log(config)
@@ -38,7 +38,7 @@ def preflight(path: str, flags: list[str]) -> None:
     # The real options: those of a debug run split a few images, whatever their groups.
     check_split(load(path, [*flags, "--debug", "false"]), competition)
     if config.debug:
-        print("preflight: configuration and data fit together; a debug run is its own rehearsal")
+        print("preflight: configuration and data fit together; a debug run needs no rehearsal")
         return
     stamp = workspace_of(config) / "preflight.json"
     passed, identity = read_json(stamp, {}), identity_of(config)

@@ -1,5 +1,5 @@
-"""Looks at an organiser's raw folder and proposes a configuration: `python -m lib init PATH`.
+"""Reads an organiser's raw folder and proposes a configuration: `python -m lib init FOLDER`.
 
-`folder` sorts the files; `labels`, `submission` and `groups` recognise what they mean; `pixels` measures images; and
-`choose` turns all that into options, each with its reason, which `write` puts into a YAML. Never trains or predicts.
+`folder` sorts the files. `labels`, `submission`, `splits` and `groups` recognise their meaning. `pixels` measures
+images. `choose` derives options, each with its reason, and `write` puts them into a YAML. Never trains or predicts.
 """

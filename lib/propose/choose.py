@@ -1,4 +1,4 @@
-"""From what was found to options: the reasons stand beside them."""
+"""Derives options from what was found, each with its reason."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def background_keep(held: float) -> OptionChoice:
 
 
 def folds(groups: int, images: int) -> list[OptionChoice]:
-    """As many folds as groups and machine allow; none where one group cannot be validated."""
+    """As many folds as groups and machine allow; none where there is only one group, which cannot be validated."""
     if groups < 2:
         why = f"{images} labeled image(s) in one group cannot be validated: no score will tell what is better"
         return [OptionChoice("train.folds", ["all"], why), OptionChoice("infer.folds", "all", why)]

@@ -1,4 +1,4 @@
-"""The files of a raw folder: pictures, masks, tables, JSONs, lists."""
+"""Sorts the files of a raw folder: pictures, masks, tables, JSONs, lists."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ UNREAD = {
     ".geojson": "GeoJSON", ".shp": "shapefiles", ".jsonl": "JSON by line", ".xml": "XML", ".xlsx": "Excel",
     ".mp4": "video", ".avi": "video", ".zip": "archives", ".tar": "archives", ".gz": "archives", ".7z": "archives",
 }  # fmt: skip
-"""What files of suffixes that no reader takes hold."""
+"""Contents of files that no reader can read, by suffix."""
 SOFT = 0.2  # share of a mask's pixels that may be grey edges, between 0 and the largest value
 
 
 @dataclass
 class Folder:
-    """Files by what they are; paths are relative to `root`, with slashes.
+    """Files by their kind. Paths are relative to `root`, with slashes.
 
     `texts`: JSONs that are no COCO, and lists. `pixels`: how deep pictures are shown. `image_ids`: as the option.
     `endings`: of the files of an image's channels, where names do not tell red, green and blue. `unread`:
@@ -81,7 +81,7 @@ class Folder:
         ]
 
     def known(self) -> Known:
-        """The ids, as texts may name them."""
+        """The image ids in the forms in which texts may name them."""
         return known_of(self.pictures, self.image_ids)
 
     def where(self, names: list[str]) -> tuple[str, list[str]]:
@@ -113,7 +113,7 @@ def read_folder(root: Path) -> Folder:
 
 
 def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[str]]:
-    """Put tables, JSONs and others where they belong; images by kind."""
+    """Sort tables, JSONs and others into `folder`. Returns the images by kind."""
     images: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     parents = {PurePosixPath(name).parent for name in names}
     beside = Counter(parent.parent for parent in parents)
@@ -135,7 +135,7 @@ def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[s
 
 
 def _no_image(folder: Folder) -> str:
-    """The sentence for a folder without any picture: what there is, and what to do."""
+    """The message for a folder without any picture: what was found, and what to do."""
     if folder.masks:
         return (
             f"{folder.root} holds no image: its {len(folder.masks)} image files ({some(folder.masks, 2)}) hold few "

@@ -1,4 +1,4 @@
-"""What recognisers hand on: options with a reason each, and sentences for the reader."""
+"""Results of the recognisers: options, each with its reason, and notes for the user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class OptionChoice:
-    """An option by its dotted key, its value, and why."""
+    """An option's dotted key, its value, and the reason for it."""
 
     key: str
     value: object
@@ -21,7 +21,7 @@ def choice_if(true: object, key: str, value: object, why: str = "") -> list[Opti
 
 @dataclass
 class Notes:
-    """Sentences: what was found, what nobody could tell from the folder alone, what does not fit together yet."""
+    """Sentences: what was found, what could not be determined from the folder, what does not fit together yet."""
 
     found: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)

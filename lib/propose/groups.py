@@ -1,4 +1,4 @@
-"""Recognising what must not be split between folds: metadata columns, folders, or families of names."""
+"""Finds groups of images that must share a fold: by metadata columns, folders, or families of names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells the images of a folder apart: their file names, a part of these, or folders too."""
+"""Finds image ids: file names, parts of them, or folders too."""
 
 from __future__ import annotations
 

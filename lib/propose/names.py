@@ -1,4 +1,4 @@
-"""How CSV cells and paths name images: the template that explains all of them."""
+"""Finds the template by which CSV cells and paths name images."""
 
 from __future__ import annotations
 

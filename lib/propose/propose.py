@@ -1,4 +1,4 @@
-"""`python -m lib init PATH [--name NAME]`: look, say what was found, write `configs/<name>.yaml`."""
+"""`python -m lib init FOLDER [--name NAME]`: print what was found, and write `configs/<name>.yaml`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def propose_config(path: str, flags: list[str]) -> None:
 
 
 def propose(root: Path, name: str, target: Path) -> None:
-    """Print what was found and what nobody can tell, and write a configuration that loads and fits the folder.
+    """Print what was found and what could not be determined, and write a configuration that loads and fits the folder.
 
     The configuration is tried before: labels are decoded, groups named and folds made as the stages do. Raises
     UserError when `target` exists, or when something does not fit; what was found so far is then written beside
@@ -52,7 +52,7 @@ def propose(root: Path, name: str, target: Path) -> None:
         choices = _Proposal(root, notes).choices(name)
     finally:
         _print(notes)
-    title = f"Proposed by `python -m lib init {root}` from what the folder shows. Not to be told from it:"
+    title = f"Proposed by `python -m lib init {root}` from what the folder shows. Could not be determined from it:"
     text = text_of("\n".join([title, *(f"- {line}" for line in dict.fromkeys(notes.unsure))]), choices)
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -258,7 +258,7 @@ def _measured(
 
 
 def _print(notes: Notes) -> None:
-    for title, lines in (("found", notes.found), ("not to be told from the folder", notes.unsure)):
+    for title, lines in (("found", notes.found), ("could not be determined from the folder", notes.unsure)):
         if lines:
             print(f"{title}:")
         for line in lines:

@@ -1,4 +1,4 @@
-"""Which images are for training, which for testing, and the patterns that name them."""
+"""Finds training, test and unlabeled images, and the patterns that match them."""
 
 from __future__ import annotations
 

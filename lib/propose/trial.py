@@ -1,4 +1,4 @@
-"""Trying a proposal as the stages will use it, before it is written."""
+"""Tries a proposal as the stages will use it, before it is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABEL_SIDE_READ = 4096  # pixels of a label that are read
 
 
 def what_fails(path: Path) -> str:
-    """The sentence of the first thing that a configuration's stages would refuse; empty when nothing does."""
+    """The message of the first error that the stages would raise; empty where there is none."""
     try:
         config = load(path)
         competition = Competition(config.competition)

@@ -13,7 +13,7 @@ WIDEST = 60  # longer lines have theirs above
 def text_of(title: str, choices: list[OptionChoice]) -> str:
     """The YAML: sections in the order in which they first occur.
 
-    >>> print(text_of("Found.", [Choice("a.b", 1, "why"), OptionChoice("a.c.d", [2]), OptionChoice("e", "x: y")]))
+    >>> print(text_of("Found.", [OptionChoice("a.b", 1, "why"), OptionChoice("a.c.d", [2]), OptionChoice("e", "x: y")]))
     # Found.
     a:
       b: 1                                   # why

@@ -1,4 +1,4 @@
-"""Where the network runs."""
+"""Chooses the device on which networks run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lib.system.memory import keep_freed
 
 
 def pick_device(name: str, threads: int = 0) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises UserError when a named one is absent.
+    """The device of `train.device`. `auto`: CUDA, else Apple's MPS, else the CPU.
 
-    `threads`: the CPU's from now on; 0 leaves torch's choice.
+    `threads`: how many the CPU uses from now on; 0 keeps torch's choice. Raises UserError when the device is missing.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -48,8 +48,10 @@ def layout_of(channels_last: bool | str) -> torch.memory_format:
 
 
 def machine_of(device: torch.device) -> str:
-    """Names the kind of machine for choices that are measured on it: model and memory of a GPU, model and threads of a
-    CPU."""
+    """A name for the kind of machine, under which measured choices are kept.
+
+    Model and memory of a GPU; model and threads of a CPU.
+    """
     if device.type == "cuda":
         about = torch.cuda.get_device_properties(device)
         return f"{about.name} {about.total_memory / 2**30:.0f} GiB"

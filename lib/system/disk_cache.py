@@ -1,4 +1,4 @@
-"""Arrays by key that go to a file on disk where they are too large for memory."""
+"""A cache of arrays that overflows to a file on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import numpy as np
 
 
 class DiskCache:
-    """Arrays by key, in memory while `budget` bytes hold them, beyond that in a nameless file of `folder`."""
+    """Arrays by key: in memory up to `budget` bytes, the others in a temporary file in `folder`.
+
+    >>> cache = DiskCache(budget=0)
+    >>> cache.put("a", np.array([1, 2]))
+    >>> cache.pop("a").tolist(), cache.get("a")
+    ([1, 2], None)
+    """
 
     def __init__(self, budget: float = np.inf, folder: Path | None = None):
         self.budget, self.folder = budget, folder
@@ -25,7 +31,7 @@ class DiskCache:
             self._held[key] = array
             self._bytes += array.nbytes
             return
-        self._file = self._file or tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 (the spool's life)
+        self._file = self._file or tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 (lives as long as the cache)
         free = self._free.get(array.nbytes)
         offset = free.pop() if free else self._end
         self._end = max(self._end, offset + array.nbytes)
@@ -34,7 +40,7 @@ class DiskCache:
         self._places[key] = offset, array.shape, array.dtype
 
     def get(self, key: object) -> np.ndarray | None:
-        """The array, not to be written to; None when there is none."""
+        """The array, which must not be changed; None when there is none."""
         if key in self._held or key not in self._places:
             return self._held.get(key)
         offset, shape, dtype = self._places[key]
@@ -44,7 +50,7 @@ class DiskCache:
         return array
 
     def pop(self, key: object) -> np.ndarray | None:
-        """The array, which is forgotten; None when there is none."""
+        """The array, which is removed from the cache; None when there is none."""
         array = self.get(key)
         self.forget(key)
         return array

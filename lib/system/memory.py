@@ -1,4 +1,4 @@
-"""Memory that the process had, and what it freed and its allocator keeps."""
+"""Peak memory of the process, and freed memory that its allocator keeps."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ with contextlib.suppress(ImportError):  # Windows has no such module
 
 
 def give_back() -> None:
-    """Hand freed memory back to the system, where the C library is glibc: between large arrays of many sizes it keeps
-    several hundred MB. Takes some milliseconds."""
+    """Return freed memory to the system, where the C library is glibc. It takes some milliseconds.
+
+    Otherwise glibc keeps several hundred MB between large arrays of many sizes.
+    """
     if _LIBC is not None:
         _LIBC.malloc_trim(0)
 
 
 def keep_freed() -> None:
-    """Keep freed memory in the process, where the C library is glibc; `give_back` still hands it back.
+    """Keep freed memory in the process, where the C library is glibc. `give_back` still returns it.
 
-    A network's maps come and go with every batch. Taken from the system each time, their pages took a tenth of a
-    training's time and a quarter of a prediction's. Arrays above 32 MiB, the most that glibc allows, still go at once.
+    A network allocates and frees its maps with every batch. Asking the system for their pages took a tenth of the time
+    of training and a quarter of that of inference. Arrays above 32 MiB, the most that glibc allows, are still returned.
     """
     if _LIBC is not None:
         _LIBC.mallopt(_MMAP_THRESHOLD, 32 << 20)
@@ -29,7 +31,7 @@ def keep_freed() -> None:
 
 
 def peak_gib() -> float:
-    """Largest memory that this process has had; 0 on Windows, which does not tell it in this way."""
+    """Peak memory of this process in GiB; 0 on Windows, where it cannot be read in this way."""
     if "resource" not in globals():
         return 0.0
     unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux

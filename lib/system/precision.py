@@ -1,4 +1,4 @@
-"""Mixed precision for training and inference: the context, the scaler, and which one is fastest here."""
+"""Mixed precision for training and inference: autocast context, gradient scaler, and the fastest precision here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-HOPELESS = 2.0  # a precision whose first run takes so many times float32's is not tried again
-WITHOUT_BF16 = ("NO AVX", "AVX2")  # torch's names of CPUs where bfloat16 is emulated, at a tenth of the speed
+HOPELESS = 2.0  # a precision whose first run takes more than twice as long as that of float32 is not run again
+WITHOUT_BF16 = ("NO AVX", "AVX2")  # torch's names of CPUs that emulate bfloat16, about 10 times slower than fp32
 
 
 def autocast(device: torch.device, precision: str):
@@ -20,7 +20,7 @@ def autocast(device: torch.device, precision: str):
 
 
 def scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """Gradients of float16 underflow without a scaler; the other precisions pass through a disabled one."""
+    """The gradient scaler. Gradients of float16 underflow without it; for other precisions it is disabled."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16", init_scale=2.0**12)
 
 
@@ -34,10 +34,10 @@ def candidates(device: torch.device) -> list[str]:
 def fastest(
     device: torch.device, run: Callable[[str], object], agrees: Callable[[object, object], bool], repeats: int = 2
 ) -> str:
-    """Time `run(precision)` with each candidate; the fastest whose result agrees with float32's.
+    """The fastest precision for `run(precision)` whose result agrees with that of float32.
 
-    `agrees(result, float32's result)`. One candidate alone is not timed; float32 where nothing agrees, as when its own
-    result is not finite.
+    `agrees(result, reference)`. A single candidate is not timed. Returns fp32 where no result agrees, for example
+    because that of float32 is not finite.
     """
     wanted = candidates(device)
     if len(wanted) == 1:
@@ -55,7 +55,7 @@ def fastest(
 
 
 def finished(device: torch.device) -> None:
-    """Wait until the device has done what it was given, before a clock is read."""
+    """Wait until the device has finished its work, before a clock is read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,4 +1,4 @@
-"""What made something: the code's version and its libraries'."""
+"""Provenance of results: versions of the code and of its libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user sees of a running stage: one live line per running thing, or plain lines; `quiet` and `log_file`."""
+"""Terminal output: progress bars in a terminal, plain lines elsewhere; the options `quiet` and `log_file`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN = "{desc}: {percentage:.0f} % of {total:g} {unit}, {elapsed} gone, {remain
 
 
 class Tee(io.TextIOBase):
-    """A stream that passes whole lines on to a console and, with the time before them, to a log."""
+    """A stream that writes whole lines to a console, and to a log with the time before each line."""
 
     def __init__(self, console: TextIO, log: TextIO | None, quiet: bool):
         self.console, self.log, self.quiet, self._rest = console, log, quiet, ""
@@ -33,7 +33,7 @@ class Tee(io.TextIOBase):
         return len(text)
 
     def note(self, line: str) -> None:
-        """A line for the log alone."""
+        """Write a line to the log only."""
         if self.log:
             self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}".rstrip() + "\n")
 
@@ -45,15 +45,15 @@ class Tee(io.TextIOBase):
 
 
 def open_log(config: Config) -> None:
-    """Do as `quiet` and `log_file` ask, until the process ends or this is called again.
+    """Apply `quiet` and `log_file`, until the process ends or this is called again.
 
-    Of the processes that torchrun starts, the first one alone is heard.
+    Of the processes that torchrun starts, only the main process writes. Raises UserError when it cannot write the log.
     """
     follows = os.environ.get("RANK", "0") != "0"
     quiet = config.quiet or follows
     out, err = (getattr(stream, "console", stream) for stream in (sys.stdout, sys.stderr))
     log = None
-    if config.log_file and not config.preflight and not follows:  # a rehearsal's output is nobody's
+    if config.log_file and not config.preflight and not follows:  # nobody reads the output of a rehearsal
         try:
             Path(config.log_file).parent.mkdir(parents=True, exist_ok=True)
             log = Path(config.log_file).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 (for the process's life)
@@ -66,15 +66,15 @@ def open_log(config: Config) -> None:
 
 
 class Bar(tqdm):
-    """A live line in a terminal; elsewhere, and in the log, a plain line at each tenth of the work.
+    """A progress bar in a terminal. Elsewhere, and in the log, a plain line at each tenth of the work.
 
-    The time left is by the work since the first piece was done: before it, processes start and networks warm up.
+    The time left is computed from the work after the first piece: before it, processes start and networks warm up.
     """
 
     quiet = False
 
     def __init__(self, *arguments: object, **options: object):
-        self.told = -1
+        self.shown_tenth = -1
         self.stream = sys.stderr
         console = getattr(sys.stderr, "console", sys.stderr)
         self.live = console.isatty() and not self.quiet
@@ -92,13 +92,13 @@ class Bar(tqdm):
         return super().update(n)
 
     def aside(self, seconds: float, again: int = 0) -> None:
-        """`seconds` went into something else than this work, and will `again` so many times."""
+        """Leave out `seconds` that other work took. `again`: how many more times it will take them."""
         if self.first:
             self.first, self.last = ((units, at + seconds) for units, at in (self.first, self.last))
         self.later = seconds * again
 
     def left(self) -> float | None:
-        """Seconds; None before anything is known."""
+        """Seconds left; None before anything is known."""
         if not self.first:
             return None
         (start, started), (done, at) = self.first, self.last
@@ -115,8 +115,8 @@ class Bar(tqdm):
         if self.live:
             super().display(msg, pos)
         tenth = int(10 * self.n / self.total + 1e-6) if self.total else -1
-        if tenth > self.told and msg is None:
-            self.told = tenth
+        if tenth > self.shown_tenth and msg is None:
+            self.shown_tenth = tenth
             self.tell(self.format_meter(**{**self.format_dict, "bar_format": PLAIN}))
 
     def tell(self, line: str) -> None:
@@ -141,10 +141,10 @@ class Bar(tqdm):
 def progress(
     total: float, description: str, unit: str, shape: str | None = None, parts: bool = False, done: float = 0
 ) -> Bar:
-    """A bar to be moved by `update`, of which some is `done`; none where `description` is empty.
+    """A progress bar that `update` moves; it starts at `done`. It is hidden where `description` is empty.
 
-    Whoever moves it does so in proportion to the work, or the time left is wrong. `shape`: tqdm's `bar_format`.
-    `parts`: it moves by less than one unit.
+    Move it in proportion to the work, or the time left is wrong. `shape`: tqdm's `bar_format`. `parts`: it moves by
+    less than one unit.
     """
     return Bar(
         total=total, desc=description, unit=unit, bar_format=shape, unit_scale=parts, smoothing=0, initial=done,

@@ -381,7 +381,7 @@ def test_more_than_8_bits_and_other_channels_are_shown_as_asked(tmp_path):
     for name, options in (("map", {}), ("tiles", {"tile": (64, 64), "compression": "deflate"})):
         path = tmp_path / f"{name}.tif"
         tifffile.imwrite(path, deep, photometric="minisblack", planarconfig="contig", byteorder=">", **options)
-        with pytest.raises(UserError, match=r"uint16 pixels; say in competition.pixels.range"):
+        with pytest.raises(UserError, match=r"uint16 pixels; set competition.pixels.range"):
             open_image(path)
         with pytest.raises(UserError, match="names channel 4, but .* has 4, counted from 0"):
             open_image(path, Pixels(range=(0, 1), bands=(0, 1, 4)))
@@ -390,11 +390,11 @@ def test_more_than_8_bits_and_other_channels_are_shown_as_asked(tmp_path):
     grey = tmp_path / "grey.png"
     cv2.imwrite(str(grey), deep[..., 0])
     cv2.imwrite(str(tmp_path / "colour.png"), deep[..., 2::-1])
-    with pytest.raises(UserError, match="has uint16 pixels; say in competition.pixels.range"):
+    with pytest.raises(UserError, match="has uint16 pixels; set competition.pixels.range"):
         open_image(tmp_path / "colour.png")
     with open_image(tmp_path / "colour.png", Pixels(range=(0, 4080))) as image:
         assert (image.read(5, 6, 70, 80) == PIXELS[5:75, 6:86]).all()
-    with pytest.raises(UserError, match="has uint16 pixels; say in competition.pixels.range"):
+    with pytest.raises(UserError, match="has uint16 pixels; set competition.pixels.range"):
         open_image(grey)
     with open_image(grey, Pixels(range=(0, 4080))) as image:
         assert (image.read(0, 0, 301, 467) == PIXELS[..., :1]).all()

@@ -1,4 +1,4 @@
-"""A ZIP of grey PNGs of 8 bits, one per image: what an object's pixels hold, or label indices."""
+"""A ZIP of 8-bit grey PNGs, one per image, with the value of the object's pixels, or with label indices."""
 
 from __future__ import annotations
 

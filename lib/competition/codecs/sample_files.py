@@ -1,4 +1,4 @@
-"""A sample submission that is a folder or a ZIP of image files: what these are called, how large, and of which type."""
+"""Sample submissions that are a folder or a ZIP of image files: names, sizes and types of the files."""
 
 from __future__ import annotations
 

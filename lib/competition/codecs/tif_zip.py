@@ -1,4 +1,4 @@
-"""A ZIP of single-band TIFFs of 8 bits, one per image: what an object's pixels hold, or label indices."""
+"""A ZIP of single-band 8-bit TIFFs, one per image, with the value of the object's pixels, or with label indices."""
 
 from __future__ import annotations
 

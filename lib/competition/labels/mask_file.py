@@ -1,4 +1,4 @@
-"""One mask file as it is stored: indices, grey levels or colours, read by window."""
+"""Reads one mask file by window: stored indices, grey levels or colours."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ TRANSLATED_PIXELS = 2**22  # pixels translated at once: codes take four times th
 
 @register("labels", "mask_images")
 class MaskImages:
-    """Masks `<labels.path>/<image id><labels.suffix>`, or, where there are several, as `labels.files` says.
+    """Masks `<labels.path>/<image id><labels.suffix>`, or files in the form of `labels.files`.
 
-    Several masks of one image are painted in the order of the classes; an image may lack some of them.
+    Several masks of one image are painted in the order of the classes. An image may lack some of them.
     """
 
     def __init__(self, config: Competition, known_ids: set[str]):
@@ -59,7 +59,7 @@ class MaskImages:
 
     @property
     def binary(self) -> bool:
-        """Whether a mask tells one class from the rest."""
+        """Whether a mask separates one class from the rest."""
         labels = self.config.labels
         of_one_class = bool(labels.files) and len(self.config.classes) == 1 and not labels.palette
         return "{class}" in labels.files or labels.threshold is not None or of_one_class

@@ -1,4 +1,4 @@
-"""Photographs that lie among masks by mistake."""
+"""Detects photographs that lie among masks by mistake."""
 
 from __future__ import annotations
 

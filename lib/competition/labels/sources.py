@@ -1,4 +1,4 @@
-"""The files that labels are read from, found without reading them."""
+"""Lists the files from which labels are read, without reading them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a difference of scores is: a paired bootstrap over groups."""
+"""Confidence intervals of score differences: a paired bootstrap over groups."""
 
 from __future__ import annotations
 

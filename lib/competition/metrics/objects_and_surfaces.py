@@ -1,4 +1,4 @@
-"""Metrics that pixel counts of single images do not give: of objects, and of surfaces through a stack of slices."""
+"""Metrics that need more than pixel counts: of objects, and of surfaces through a stack of slices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Case:
 
 @register("metric", "airbus_f2")
 class AirbusF2:
-    """F2 of objects at IoU above .50, .55, … .95, averaged over these, then over images (Airbus Ship Detection).
+    """F2 of objects at IoU above 0.50, 0.55, … 0.95, averaged over these, then over images (Airbus Ship Detection).
 
     An image without object scores 1 when none is found, else 0. Objects are rows: of the answer with
     `submission.instances`, of run-length labels in the same order and size; else connected components. Those of one

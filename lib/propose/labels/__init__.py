@@ -1,1 +1,1 @@
-"""Recognises labels: masks, run-lengths and JSONs. Knows files and values, nothing of training."""
+"""Recognises labels: masks, run-lengths and JSONs. Knows files and values; knows nothing about training."""

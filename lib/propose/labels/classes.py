@@ -1,4 +1,4 @@
-"""What a folder says of its classes: names and colours by index, in a CSV, a JSON, or a list."""
+"""Reads names and colours of classes from a CSV, a JSON or a list in the folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found of labels, whatever their format."""
+"""The result of recognising labels, for all formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognising labels that JSONs hold: COCO's of all images, labelme's and Cityscapes' of one image each."""
+"""Recognises labels in JSONs: COCO (all images in one file), labelme and Cityscapes (a file per image)."""
 
 from __future__ import annotations
 

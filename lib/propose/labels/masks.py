@@ -1,4 +1,4 @@
-"""Recognising training labels that are mask images."""
+"""Recognises labels that are mask images."""
 
 from __future__ import annotations
 

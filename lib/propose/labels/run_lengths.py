@@ -1,4 +1,4 @@
-"""Telling order, base and kind of starts from the run-lengths themselves, and from the images beneath."""
+"""Determines order, base and kind of starts from run-lengths and from their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognising training labels that are run-lengths in a CSV."""
+"""Recognises labels that are run-lengths in a CSV."""
 
 from __future__ import annotations
 

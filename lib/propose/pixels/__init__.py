@@ -1,1 +1,1 @@
-"""Looks at pixels: sizes, depth, bands, and how large objects are. Knows nothing of labels' formats."""
+"""Measures pixels: sizes, depth, bands, and sizes of objects. Knows nothing about label formats."""

@@ -1,4 +1,4 @@
-"""Which three of many channels networks should see: those from which labels are told best."""
+"""Chooses the three of many channels that predict the labels best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which values become black and white in images of more than 8 bits a channel."""
+"""Chooses the values of black and white for images with more than 8 bits a channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at pixels: sizes, depth, physical scale, and how large and how thick objects are."""
+"""Measures images and labels: sizes, depth, physical scale, size and thickness of objects."""
 
 from __future__ import annotations
 
