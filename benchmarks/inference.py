@@ -43,10 +43,11 @@ from lib.competition import rle
 from lib.competition.demo_slides import draw, make_scene
 from lib.config.training import Model
 from lib.imaging.blend import window_weights
-from lib.inference.backends.engines import Engine, Kind, as_images, fastest_engines, probabilities
+from lib.inference.backends.engines import Engine, Kind, as_images, fastest_engines
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import Limits, Source, Windows, first_windows, full_rows, predict
 from lib.models.network import build_network
+from lib.models.outputs import probabilities
 from lib.plugins import names
 
 CPU = torch.device("cpu")

@@ -69,7 +69,7 @@ def scale_groups(
         models = [[i for i, name in enumerate(names) if name == model] for model in dict.fromkeys(names)]
         networks = [load(checkpoint) for checkpoint in neighbours]
         for network in networks:
-            network.tells_presence = infer.gated
+            network.outputs_presence = infer.gated
         means = [*(models if per_model else []), list(range(len(networks)))]
         ensemble = Ensemble(
             networks, session.device, tta=infer.tta, engine=engine, groups=means, presence=infer.gated

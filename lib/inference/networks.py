@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from lib.errors import UserError
-from lib.inference.backends.engines import EAGER, Engine, as_images, probabilities
+from lib.inference.backends.engines import EAGER, Engine, as_images
 from lib.inference.tta import merge, views
+from lib.models.outputs import probabilities
 
 
 class Ensemble:
@@ -32,7 +33,7 @@ class Ensemble:
         groups: list[list[int]] | None = None,
         presence: bool = False,
     ):
-        self.names = [getattr(net, "called", f"network {number + 1}") for number, net in enumerate(nets)]
+        self.names = [getattr(net, "display_name", f"network {number + 1}") for number, net in enumerate(nets)]
         self.engine = engine
         self.parameters = sum(parameter.numel() for net in nets for parameter in net.parameters())
         self.runs, self.device = [engine.build(net, device) for net in nets], device

@@ -1,3 +1,4 @@
-"""Networks: how they are built, their pretrained weights, and the files they are kept in. Knows nothing of how they are
-trained or what their maps are used for.
+"""Networks: architectures, pretrained encoder weights, and weight files.
+
+Knows nothing of training, nor of what the maps are used for.
 """

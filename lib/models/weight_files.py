@@ -1,4 +1,4 @@
-"""The files that a network is predicted with: its description (`network.yaml`) and its weights, in half precision."""
+"""The files for prediction: a network's description (`network.yaml`) and its weights in half precision."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from lib.errors import UserError
 from lib.files import replacing, write_text
 from lib.models.network import build_network
 
-OR_LAST = ("swa", "best")  # weights in whose place `last` stands where a training made none
-HALF = torch.finfo(torch.float16).max
+LAST_AS_FALLBACK = ("swa", "best")  # kinds of weights that `last` replaces where a training made none
+FLOAT16_MAX = torch.finfo(torch.float16).max
 
 
 def save_weights(path: Path, network: nn.Module) -> None:
-    """Weights only, half precision: half the size, and the same maps to 1e-3. What half cannot hold stays float32.
+    """Write a network's weights in half precision: half the size, and maps that differ by less than 0.001.
 
-    Raises UserError where they are not finite; then nothing is written.
+    Values beyond the range of float16 stay float32. Raises UserError where weights are not finite, and writes nothing.
     """
     state = network.state_dict()
     check_finite(state, path)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save({name: halved(value) for name, value in state.items()}, file)
+        torch.save({name: to_half(value) for name, value in state.items()}, file)
 
 
-def halved(value: torch.Tensor) -> torch.Tensor:
-    fits = value.is_floating_point() and (not value.numel() or float(value.abs().max()) <= HALF)
+def to_half(value: torch.Tensor) -> torch.Tensor:
+    fits = value.is_floating_point() and (not value.numel() or float(value.abs().max()) <= FLOAT16_MAX)
     return value.half() if fits else value
 
 
@@ -53,7 +53,7 @@ def check_finite(state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def write_description(member: Path, config: Config, channels: int) -> None:
-    """What `load_network` needs to build the network again."""
+    """Write network.yaml, from which `load_network` builds the network."""
     text = yaml.safe_dump({"channels": channels, "model": config.model.model_dump(), "plugins": config.plugins})
     write_text(Path(member) / "network.yaml", text)
 
@@ -61,12 +61,12 @@ def write_description(member: Path, config: Config, channels: int) -> None:
 def network_files(member: Path, which: str) -> tuple[Path, Path]:
     """The files that `load_network` reads: description and weights.
 
-    Where SWA was off, `swa` is `last`. Where nothing was scored on the way, `best` is `last`.
+    `swa` means `last` where SWA was off. `best` means `last` where nothing was scored during training.
 
-    Raises UserError when there are no such weights.
+    Raises UserError where there are no such weights.
     """
     described, weights = Path(member) / "network.yaml", Path(member) / f"{which}_weights.pt"
-    if which in OR_LAST and not weights.is_file():
+    if which in LAST_AS_FALLBACK and not weights.is_file():
         weights = Path(member) / "last_weights.pt"
     if not described.is_file() or not weights.is_file():
         raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.checkpoints")
@@ -82,5 +82,5 @@ def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
     config = yaml.safe_load(described.read_text(encoding="utf-8"))
     network = build_network(Model(**config["model"]), config["channels"], pretrained=False)
     network.load_state_dict(load_weights(weights))
-    network.called = f"{weights.parent.parent.name}/{weights.parent.name} {which}"  # in messages
+    network.display_name = f"{weights.parent.parent.name}/{weights.parent.name} {which}"  # in messages
     return network.eval().to(device, memory_format=torch.channels_last)

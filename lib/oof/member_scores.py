@@ -12,7 +12,7 @@ from torch import nn
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.inference.checkpoints import checkpoints_of
-from lib.models.weight_files import OR_LAST, load_network
+from lib.models.weight_files import LAST_AS_FALLBACK, load_network
 from lib.oof.score_images import Scored, images_of_fold, score
 from lib.stages import score_stage, scored_alike
 from lib.workspace import Member, Workspace, read_json, write_json
@@ -26,7 +26,7 @@ def scores_of(
     """Kind of weights -> their scores: of `swa`, and of those that `infer.checkpoints` names and the member has."""
     results: dict[str, Scored] = {}
     for which in KINDS:
-        there = which in OR_LAST or (member.path / f"{which}_weights.pt").is_file()
+        there = which in LAST_AS_FALLBACK or (member.path / f"{which}_weights.pt").is_file()
         kept = there or (which == "epochs" and config.train.checkpoints)
         if which == "swa" or (which in config.infer.checkpoints and kept):
             networks = [load_network(member.path, part.weights, device) for part in checkpoints_of([member], [which])]

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from lib.errors import UserError
-from lib.inference.backends.engines import as_images, probabilities
+from lib.inference.backends.engines import as_images
 from lib.inference.networks import Ensemble
+from lib.models.outputs import probabilities
 
 
 class Votes:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from lib.config.training import Loss
 from lib.errors import UserError
-from lib.models.outputs import Outputs
+from lib.models.outputs import Outputs, probabilities
 from lib.plugins import find, register
 from lib.training.distributed import SINGLE_PROCESS, ProcessGroup, gathered, summed
 
@@ -138,11 +138,6 @@ def smooth(target: torch.Tensor, amount: float) -> torch.Tensor:
     return target * (1 - amount) + amount / classes
 
 
-def probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Sigmoid for one channel, else softmax over the channels."""
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-
-
 def _mean(per_pixel: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     share = valid * weight.view(-1, 1, 1, 1)
     return summed((per_pixel * share).sum()) / summed(share.sum()).clamp_min(1)
@@ -218,7 +213,7 @@ def tversky(logits, target, valid, weight, alpha: float = 0.3, beta: float = 0.7
 
 
 @register("loss", "dice")
-def dice(logits, target, valid, weight):
+def soft_dice(logits, target, valid, weight):
     """Soft Dice over the whole batch, mean over the classes present (Milletari et al. 2016)."""
     return tversky(logits, target, valid, weight, alpha=0.5, beta=0.5)
 

@@ -49,7 +49,7 @@ class Trainer:
         self.precision, self.device = config.precision, processes.device
         self.layout = layout_of(config.channels_last)
         self.network = network.to(self.device, memory_format=self.layout)
-        self.network.called = self.name
+        self.network.display_name = self.name
         self.processes, self.replica = processes, self.network  # until `join_processes`
         self.forward: nn.Module = self.network
         self.unused: list[str] | None = None  # parameters that the loss does not depend on; None: not known yet

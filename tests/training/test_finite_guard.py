@@ -195,7 +195,7 @@ class Says(nn.Module):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_maps_that_are_not_finite_name_their_member(channels):
     nets = [Says(channels=channels), Says(math.nan, channels)]
-    nets[1].called = "base/fold1_seed7 swa"
+    nets[1].display_name = "base/fold1_seed7 swa"
     windows = np.zeros((2, 8, 8, 3), np.uint8)
     for forward in (Ensemble(nets, CPU), Votes(Ensemble(nets, CPU))):
         with pytest.raises(UserError, match="base/fold1_seed7 swa predicts values .* not finite .* eager in fp32"):
@@ -213,6 +213,6 @@ def test_members_say_their_name(tiny, tmp_path):
     write_description(folder, config, 1)
     save_weights(folder / "last_weights.pt", build_network(config.model, 1))
     for which in ("last", "swa", "best"):  # of a training without SWA and evaluations
-        assert load_network(folder, which, CPU).called == f"base/fold0_seed1 {which}"
+        assert load_network(folder, which, CPU).display_name == f"base/fold0_seed1 {which}"
     with pytest.raises(UserError, match="no ema weights"):
         load_network(folder, "ema", CPU)

@@ -5,7 +5,7 @@ import torch
 
 from lib.config.training import Loss, Model
 from lib.errors import UserError
-from lib.models.network import PRESENT, build_network
+from lib.models.network import PRESENCE_LOGIT, build_network
 from lib.training.averaging import WeightAverage
 from lib.training.losses import build_loss
 
@@ -48,13 +48,13 @@ def test_a_classification_head_is_trained_and_tells_presence(channels):
         head.bias[:] = torch.tensor([-5.0, 5.0, 5.0])[:channels]
     image = torch.rand(1, 3, 64, 64) * 255
     free = network.eval()(image)
-    network.tells_presence = True
+    network.outputs_presence = True
     told = network(image)
     assert torch.equal(told[:, :channels], free)
     assert (told[:, channels] == -5).all() and (told[:, channels + 1 :] == 5).all()
     headless = network_of(channels).eval()
-    headless.tells_presence = True
-    assert (headless(image)[:, channels:] == PRESENT).all(), "what is not known is left in"
+    headless.outputs_presence = True
+    assert (headless(image)[:, channels:] == PRESENCE_LOGIT).all(), "what is not known is left in"
 
 
 def test_deep_supervision_reaches_the_decoders_inner_blocks():

@@ -19,6 +19,7 @@ from torch import nn
 from lib.errors import UserError
 from lib.inference.backends.fuse_batchnorm import fold_batch_norms
 from lib.inference.backends.openvino_upsample import convolve_before_upsampling
+from lib.models.outputs import probabilities
 from lib.plugins import find, register
 from lib.system.precision import autocast, finished
 
@@ -226,12 +227,6 @@ def as_images(windows: np.ndarray, device: torch.device) -> torch.Tensor:
     """(B, h, w, 3) uint8 → (B, 3, h, w) float32 of 0 to 255, channels_last."""
     images = torch.from_numpy(windows).to(device, non_blocking=True).permute(0, 3, 1, 2)
     return images.float().contiguous(memory_format=torch.channels_last)
-
-
-def probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """(B, K, h, w): sigmoid of one channel, softmax of several, in float32."""
-    logits = logits.float()
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
 
 
 @torch.inference_mode()
