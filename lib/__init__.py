@@ -19,10 +19,12 @@ decision                          ensemble weights, hysteresis threshold, gates,
 submissions                       the ledger of answers, Kaggle's scores, the final choice
 predict                           test images to answers, within a time limit where there is one
 preflight, package, report        rehearsal and forecast; a folder for an offline notebook; pages, tables and pictures
+own_images                        `python -m lib predict`: the ensemble on any images, without a competition
 """
 
 ORDER = (
     "errors", "files", "digests", "choices", "organiser_text", "tables", "plugins", "config", "system", "imaging",
     "models", "stage", "workspace", "competition", "stages", "session", "data", "training", "propose", "inference",
     "oof", "pseudo", "decision", "label_cleaning", "submissions", "predict", "preflight", "package", "report",
+    "own_images",
 )  # fmt: skip

@@ -60,15 +60,13 @@ class Competition:
             bare = set(self.ids("train")) - self.labels.image_ids
             self.images = [replace(i, split="unlabeled") if i.image_id in bare else i for i in self.images]
 
-    @cached_property
+    @property
     def label_names(self) -> list[str]:
-        """Names of the label indices, `background` first when there is one."""
-        return (["background"] if self.settings.background else []) + list(self.settings.classes)
+        return self.settings.label_names
 
     @property
     def channels(self) -> int:
-        """Outputs of the network: 1 for one class, else one per label index."""
-        return 1 if len(self.settings.classes) == 1 else len(self.label_names)
+        return self.settings.channels
 
     def ids(self, split: str, source: str = HOME) -> list[str]:
         return [image.image_id for image in self.images if (image.split, image.source) == (split, source)]

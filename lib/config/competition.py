@@ -214,6 +214,16 @@ class Competition(Section):
     """Kaggle's name of the competition, the last part of its address, for `python -m lib submit` and `package`; empty
     for none."""
 
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the label indices, `background` first where there is one."""
+        return (["background"] if self.background else []) + list(self.classes)
+
+    @property
+    def channels(self) -> int:
+        """Outputs of the network: 1 for one class, else one for each label index."""
+        return 1 if len(self.classes) == 1 else len(self.label_names)
+
     @model_validator(mode="before")
     @classmethod
     def _scored_as_the_preset(cls, values: object):

@@ -1,0 +1,1 @@
+"""`python -m lib predict`: the trained ensemble and its decision on any images, without a competition."""

@@ -1,0 +1,123 @@
+"""Files of each image: labels or probabilities, an overlay, and a manifest that says what they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.decision.decision import Decision
+from lib.errors import UserError
+from lib.files import read_json, replacing, write_json
+from lib.imaging.draw import overlay, save_picture
+from lib.imaging.writers.png import write_png
+from lib.imaging.writers.pyramid_tiff import geo_tags_of, write_pyramid_tiff
+from lib.imaging.writers.spool import Spool
+from lib.inference.windows import Source
+from lib.own_images.find import OwnImage
+
+FORMATS = {"tif": ".tif", "png": ".png", "probabilities": ".probabilities.tif"}
+OVERLAY_SIDE = 1600  # longest side of an overlay, pixels
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the files of images go. `format`: one of `FORMATS`; `overlay`: also a picture to look at."""
+
+    folder: Path
+    format: str
+    overlay: bool
+
+    def main_file(self, name: str) -> Path:
+        return self.folder / (name + FORMATS[self.format])
+
+    def overlay_file(self, name: str) -> Path:
+        return self.folder / f"{name}.overlay.jpg"
+
+    def manifest(self, name: str) -> Path:
+        return self.folder / f"{name}{FORMATS[self.format]}.json"
+
+    def files(self, name: str) -> list[Path]:
+        return [self.main_file(name), *[self.overlay_file(name)] * self.overlay]
+
+    def finished(self, name: str, made_from: dict) -> bool:
+        """Whether all files of an image are there, and were made from the same."""
+        known = read_json(self.manifest(name), {})
+        there = all(file.is_file() and file.name in known.get("files", ()) for file in self.files(name))
+        return there and known["made_from"] == made_from
+
+    def check(self, images: list[OwnImage]) -> None:
+        """Raises UserError where an output would overwrite an image."""
+        paths = {image.path.resolve() for image in images}
+        for image in images:
+            for file in self.files(image.name):
+                if file.resolve() in paths:
+                    raise UserError(f"--out {self.folder}: {file} is one of the images; give another folder")
+
+
+@dataclass(frozen=True)
+class LabeledRows:
+    """An image's rows from the top down, as they are predicted.
+
+    `rows`: (y, uint8 (C, h, W)): label codes of the decision, and behind them `classes` planes of probabilities (255
+    stands for 1), or none.
+    """
+
+    height: int
+    width: int
+    rows: Iterable[tuple[int, np.ndarray]]
+    classes: int
+
+
+def write_outputs(
+    image: OwnImage, source: Source, predicted: LabeledRows, decision: Decision, outputs: Outputs, about: dict
+) -> None:
+    """Decide, and write all files of an image; the manifest, which holds `about`, comes last.
+
+    Labels and probabilities wait in nameless files of the folder; only bands of rows are in memory.
+    """
+    size, folder, manifest = (predicted.height, predicted.width), outputs.folder, outputs.manifest(image.name)
+    outdated = {*read_json(manifest, {}).get("files", [])} - {file.name for file in outputs.files(image.name)}
+    manifest.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        labels = stack.enter_context(Spool(1, *size, folder))
+        probs = stack.enter_context(Spool(predicted.classes, *size, folder)) if predicted.classes else None
+        y = 0
+        for band in decision.bands(_label_codes(predicted, probs), folder):
+            labels.write(y, band[None])
+            y += len(band)
+        with replacing(outputs.main_file(image.name)) as temporary:
+            if outputs.format == "png":
+                write_png(temporary, labels)
+            else:
+                write_pyramid_tiff(temporary, labels if probs is None else probs, geo_tags_of(image.path))
+        if outputs.overlay:
+            with replacing(outputs.overlay_file(image.name)) as temporary:
+                save_picture(temporary, overlay_picture(source, labels, about["labels"][0] == "background"))
+    for name in outdated:  # an overlay of other members
+        (manifest.parent / name).unlink(missing_ok=True)
+    write_json(manifest, {**about, "files": [file.name for file in outputs.files(image.name)]})
+
+
+def _label_codes(predicted: LabeledRows, probs: Spool | None) -> Iterator[np.ndarray]:
+    """The label codes, (h, W) or (C, h, W), of rows whose probabilities are put aside."""
+    for y, planes in predicted.rows:
+        codes = planes[: len(planes) - predicted.classes]
+        if probs is not None:
+            probs.write(y, planes[len(codes) :])
+        yield codes[0] if len(codes) == 1 else codes
+
+
+def overlay_picture(source: Source, labels: Spool, background: bool) -> np.ndarray:
+    """The shrunken image (h, w, 3) with the colours of its labels over it."""
+    with source.open() as reader:
+        image = reader.thumbnail(OVERLAY_SIDE)
+    rows, columns = (
+        (np.arange(small) + 0.5) * large / small
+        for small, large in zip(image.shape, (labels.height, labels.width), strict=False)
+    )
+    small = [labels.read(0, (row, row + 1))[0, columns.astype(int)] for row in rows.astype(int).tolist()]
+    return overlay(image, np.stack(small), background)
