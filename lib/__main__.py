@@ -81,6 +81,10 @@ COMMANDS = {
     "package": Command("lib.package.build:package", "CONFIG FOLDER [CSV]", "a Kaggle notebook that works offline"),
     "boxes": Command("lib.predict.coarse_to_fine:write_boxes", "CONFIG CSV", "a box around each object it finds"),
     "look": Command("lib.report.look:look_at_image", "CONFIG IMAGE_ID", "one image: truth, members, decision, errors"),
+    "predict": Command(
+        "lib.own_images.predict:predict", "CONFIG PATH …",
+        "any images, into --out DIR (--format tif|png|probabilities, --overlay)", True,
+    ),
     "report": Command("lib.report.page:print_page", "CONFIG", "draw work/<name>/report/index.html again"),
 }  # fmt: skip
 

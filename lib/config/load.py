@@ -82,9 +82,15 @@ def saved_values(path: Path) -> dict:
     return with_todays_names(_yaml_values(path))
 
 
-def saved_config(path: Path) -> Config:
-    """What `save` wrote, in this version or an earlier one. Raises UserError where a value is no longer legal."""
-    return _validate(saved_values(path), path)
+def saved_config(path: Path, arguments: list[str] = ()) -> Config:
+    """What `save` wrote, in this version or an earlier one, with `--key value ...` arguments over it.
+
+    Raises UserError where a value is no longer legal.
+    """
+    values = saved_values(path)
+    for key, value in given_options(list(arguments)).items():
+        _put(values, key, value)
+    return _validate(values, path)
 
 
 def _yaml_values(path: Path) -> dict:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.config import Config, load
-from lib.config.load import workspace_of
+from lib.config.command_line import given_options
+from lib.config.load import saved_config, workspace_of
 from lib.decision.decision import Decision
 from lib.errors import UserError
 from lib.files import file_fingerprint, read_json, short_hash
@@ -56,7 +57,7 @@ def open_ensemble(source: Path, options: list[str], out: Path) -> TrainedEnsembl
     The options are those that 05 answered with, and over them `options` of the command line. Raises UserError where
     nothing was trained or answered yet, where members changed since, and for options that cannot be changed.
     """
-    for option in (word[2:].partition("=")[0].replace("-", "_") for word in options if word.startswith("--")):
+    for option in given_options(options):
         if option in FIXED_OPTIONS:
             raise UserError(
                 f"--{option} is part of what 05 chose or fitted, so predict cannot change it; run "
@@ -80,7 +81,7 @@ def _of_workspace(path: Path, options: list[str]) -> TrainedEnsemble:
     for member in {checkpoint.member.name: checkpoint.member for checkpoint in checkpoints}.values():
         if about["made_from"][member.name] != file_fingerprint(member.trained):
             raise UserError(f"{member.name} was trained again since {submission} was made; run 05_infer_ensemble.py")
-    config = load(submission.with_suffix(".yaml"), options)
+    config = saved_config(submission.with_suffix(".yaml"), options)
     train = config.train.model_copy(update={"device": asked.train.device, "threads": asked.train.threads})
     config = config.model_copy(update={"plugins": asked.plugins, "workspace": asked.workspace, "train": train})
     return _with_decision(config, workspace, checkpoints, workspace.decision)
@@ -105,10 +106,11 @@ def _of_package(folder: Path, options: list[str], out: Path) -> TrainedEnsemble:
             raise UserError(
                 f"{folder} is no package, because it has no {file.name}; give a YAML, or a package's folder"
             )
-    config = load(folder / "config.yaml", options)
+    config = saved_config(folder / "config.yaml", options)
+    plugins = [str(folder / name) for name in config.plugins]
     if config.infer.roi == BOXES:
         config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": str(folder / BOXES)})})
-    config = config.model_copy(update={"workspace": str(out / CACHE)})
+    config = config.model_copy(update={"workspace": str(out / CACHE), "plugins": plugins})
     checkpoints = named_checkpoints(read_json(folder / MEMBERS, {})["members"], home)
     return _with_decision(config, Workspace(out / CACHE), checkpoints, home.decision)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.config import Config
+from lib.config.command_line import given_options
 from lib.decision.decision import blended
 from lib.errors import UserError
 from lib.imaging.reader import open_image
@@ -47,8 +48,7 @@ def predict(source: str, *paths: str, flags: list[str]) -> None:
     images = find_images(places, pixels)
     outputs = Outputs(out, asked.format, asked.overlay)
     outputs.check(images)
-    roi_is_given = any(word.partition("=")[0] == "--infer.roi" for word in options)
-    check_regions(ensemble, [image.name for image in images], roi_is_given)
+    check_regions(ensemble, [image.name for image in images], "infer.roi" in given_options(options))
     made_from = {
         image.name: {"image": str(image.path), "state": state_of(image, pixels), "ensemble": ensemble.digest}
         for image in images

@@ -156,7 +156,7 @@ def test_the_place_on_earth_is_kept(trained, tmp_path):
         (["IMAGES", "--out", "OUT", "--infer.window", "auto"], "infer.window auto is chosen by 05"),
         (["IMAGES", "--out", "OUT", "--infer.wimdow", "64"], "nearest legal name is infer.window"),
         (["IMAGES", "--out"], "expected one argument"),
-        ([], "before any option"),
+        ([], "expected python -m lib predict CONFIG PATH …, then options"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(trained, tmp_path, words, message):
@@ -186,3 +186,36 @@ def test_boxes_of_other_images_are_refused(trained, tmp_path):
     boxes.write_text("image_id,y,x,height,width\nim1,0,0,60,60\n")
     with pytest.raises(UserError, match="no box of any given image"):
         main([*call, "--infer.roi", str(boxes)])
+
+
+SMALL_FPN = ["--model.architecture", "fpn", "--model.encoder", "tu-mobilenetv3_small_050", "--model.weights", "none"]
+VARIANTS = {
+    "objects": ["--infer.postprocess", "objects", "holes", "--infer.ensemble_weights", "simplex"],
+    "auto": ["--infer.window", "auto", "--infer.tta", "auto", "--infer.trial_limit", "2"],
+    "gates": ["--infer.gate", "fit", "--model.classifier", "true", *SMALL_FPN],
+    "resized": ["--preprocess.mode", "resize", "--infer.window", "0", "--preprocess.tile_size", "96"],
+    "all": ["--train.folds", "0", "1", "all", "--infer.folds", "all"],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_windows_gates_rules_and_resized_images_are_those_of_05(tiny, tmp_path, variant):
+    flags = ["--train.epochs", "4", *VARIANTS[variant]]
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(tiny), *flags])
+    main(["predict", str(tiny), images_of(tiny), "--out", str(tmp_path / "out")])  # without the options
+    for name, expected in submitted(tiny).items():
+        assert np.array_equal(tifffile.imread(tmp_path / f"out/{name}.tif"), expected)
+
+
+def test_boxes_that_05_looked_at_are_of_its_own_images(tiny, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image_id,y,x,height,width\n" + "".join(f"im{i},0,0,90,90\n" for i in range(8)))
+    for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):
+        runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(tiny), "--infer.roi", str(boxes)])
+    shutil.copy(tiny.parent / "raw/test/im6.png", tmp_path / "other.png")
+    call = ["predict", str(tiny), str(tmp_path / "other.png"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="'other' has none .* or look everywhere with --infer.roi content"):
+        main(call)
+    main([*call, "--infer.roi", "content"])
+    assert (tmp_path / "out/other.tif").is_file()
