@@ -26,7 +26,7 @@ from lib.own_images.find import OwnImage, check_output_folder, find_images, stat
 from lib.own_images.outputs import FORMATS, LabeledRows, Outputs, write_outputs
 from lib.plugins import load_plugins
 from lib.session import Session
-from lib.system.terminal import begin
+from lib.system.terminal import open_log
 
 USAGE = "python -m lib predict CONFIG PATH… --out DIR [--format tif|png|probabilities] [--overlay]"
 
@@ -42,7 +42,7 @@ def predict(source: str, *paths: str, flags: list[str]) -> None:
     out, places = Path(asked.out), [Path(path) for path in paths]
     check_output_folder(out, places)
     ensemble = open_ensemble(Path(source), options, out)
-    begin(ensemble.config)
+    open_log(ensemble.config)
     load_plugins(ensemble.config.plugins)
     pixels = ensemble.config.competition.pixels
     images = find_images(places, pixels)
