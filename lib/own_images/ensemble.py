@@ -17,7 +17,7 @@ from lib.inference.checkpoints import Checkpoint, named_checkpoints
 from lib.inference.members import check_crops
 from lib.inference.sources import roi_of
 from lib.package.layout import BOXES, MEMBERS
-from lib.submissions import ledger
+from lib.submissions.ledger import path_of, read_ledger
 from lib.workspace import Workspace
 
 FIXED_OPTIONS = (
@@ -89,8 +89,8 @@ def _of_workspace(path: Path, options: list[str]) -> TrainedEnsemble:
 
 def _newest_submission(workspace: Workspace, config: Path) -> Path:
     """The newest one that 05 made: others, which were only uploaded, have no JSON and YAML beside them."""
-    for file in reversed(list(ledger.read(workspace)["file"])):
-        path = ledger.path_of(workspace, file)
+    for file in reversed(list(read_ledger(workspace)["file"])):
+        path = path_of(workspace, file)
         if path.with_suffix(".json").is_file() and path.with_suffix(".yaml").is_file():
             return path
     raise UserError(
