@@ -61,9 +61,8 @@ class BalancedSampler:
             drawn = [self._draw("any", n_true, rng)]
         order = np.empty(self.size, np.int64)
         pseudo = np.zeros(self.size, bool)
-        pseudo[((np.arange(n_pseudo) + 0.5) * self.size / max(1, n_pseudo)).astype(int)] = (
-            True  # evenly spread over the batches
-        )
+        places = (np.arange(n_pseudo) + 0.5) * self.size / max(1, n_pseudo)  # evenly spread over the batches
+        pseudo[places.astype(int)] = True
         order[~pseudo] = rng.permutation(np.concatenate(drawn))
         order[pseudo] = self._draw("pseudo", n_pseudo, rng)
         return [(int(tile), epoch, i) for i, tile in enumerate(order)]
