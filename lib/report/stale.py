@@ -17,7 +17,7 @@ from lib.stages import options_then
 from lib.training.time_limit import TIME_OPTIONS
 from lib.workspace import Workspace, file_fingerprint, read_json
 
-SETTLED = ("infer.window", "infer.tta")  # 05 records what `auto` became
+AUTO_OPTIONS = ("infer.window", "infer.tta")  # 05 records what `auto` became
 
 
 def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
@@ -52,7 +52,7 @@ def _options_now(name: str, made_from: dict, config: Config) -> dict[str, object
     options = json.loads(json.dumps(settings_of(_of_round(name, config), stage), default=str))
     today = {f"option {key}": value for key, value in options.items()}
     clock = TIME_OPTIONS if config.train.time_limit else ()
-    as_it_was = {"train.round", *clock, *(option for option in SETTLED if options.get(option) == "auto")}
+    as_it_was = {"train.round", *clock, *(option for option in AUTO_OPTIONS if options.get(option) == "auto")}
     known = {key for key in before if key.removeprefix("option ") in as_it_was or key not in today}
     today = {key: value for key, value in today.items() if key.removeprefix("option ") not in as_it_was}
     return {**today, **{key: before[key] for key in known}}

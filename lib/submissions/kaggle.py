@@ -91,12 +91,12 @@ class Board:
         ]  # fmt: skip
 
     @contextlib.contextmanager
-    def _errors(self, what: str):
+    def _errors(self, failure: str):
         try:
             yield
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
             raise UserError(
-                f"Kaggle {what}: {' '.join(str(error).split())[:300]}; see that competition.kaggle is right "
+                f"Kaggle {failure}: {' '.join(str(error).split())[:300]}; see that competition.kaggle is right "
                 f"({self.slug}), that its rules are accepted, and that it takes files, not notebooks"
             ) from None
 
