@@ -16,7 +16,7 @@ from lib.competition.image_files import HOME, ImageInfo, external_images, image_
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.template import Names, image_id_of, path_below
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.reader import open_image
 from lib.imaging.readers.base import SIDEWAYS
@@ -31,7 +31,7 @@ __all__ = ["HOME", "Competition", "ImageInfo", "check_class_pixels"]
 class Competition:
     """The organiser's folder: images, labels, metadata, sample submission. Raises UserError where they do not fit."""
 
-    def __init__(self, settings: Settings, only_test: bool = False):
+    def __init__(self, settings: CompetitionSettings, only_test: bool = False):
         """`only_test`: the folder may hold nothing but test images and the file that lists them, as in a notebook."""
         self.settings = settings
         self.root = Path(settings.root)

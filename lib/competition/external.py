@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib.competition.labels.common import INDICES, Label
-from lib.config.competition import Competition, External
+from lib.config.competition import CompetitionSettings, External
 from lib.errors import UserError
 from lib.plugins import find
 from lib.tables import IGNORE
@@ -14,7 +14,7 @@ from lib.tables import IGNORE
 class ExternalLabels:
     """The label reader of one source. Raises UserError, naming the source, on labels that do not fit its images."""
 
-    def __init__(self, source: External, competition: Competition, known_ids: set[str]):
+    def __init__(self, source: External, competition: CompetitionSettings, known_ids: set[str]):
         """`known_ids`: ids of the source's images, which start with its name."""
         self.prefix = f"{source.name}_"
         names = theirs(source, competition)
@@ -51,10 +51,10 @@ class ExternalLabels:
         return Label(lambda *box: self.index_of[label.read(*box)], counts, label.unused)
 
 
-def theirs(source: External, competition: Competition) -> dict[str, str]:
+def theirs(source: External, competition: CompetitionSettings) -> dict[str, str]:
     """The competition's class of each class of a source, by its name in the source.
 
-    >>> theirs(External(name="web", root=".", classes={"glomerulus": "tuft"}), Competition(classes=["tuft"]))
+    >>> theirs(External(name="web", root=".", classes={"glomerulus": "tuft"}), CompetitionSettings(classes=["tuft"]))
     {'background': 'background', 'glomerulus': 'tuft'}
     """
     named = source.classes or {name: name for name in competition.classes}
@@ -64,7 +64,7 @@ def theirs(source: External, competition: Competition) -> dict[str, str]:
     return {**known, **named}
 
 
-def translation(names: dict[str, str], competition: Competition) -> np.ndarray:
+def translation(names: dict[str, str], competition: CompetitionSettings) -> np.ndarray:
     """(256,) uint8: the competition's label index of each label index of a source; `IGNORE` where there is none."""
     ours = (["background"] if competition.background else []) + competition.classes
     out = np.full(INDICES, IGNORE, np.uint8)

@@ -15,7 +15,7 @@ from lib.competition.labels.common import Label
 from lib.competition.labels.rle_csv import RleCsv
 from lib.competition.metrics.objects_and_surfaces import Case, Object
 from lib.config import Config
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.config.load import workspace_of
 from lib.errors import UserError
 from lib.imaging.components import Components
@@ -125,7 +125,7 @@ def open_codec(competition: Competition):
     return codec
 
 
-def with_codecs_suffix(path: Path, settings: Settings) -> Path:
+def with_codecs_suffix(path: Path, settings: CompetitionSettings) -> Path:
     """A submission's path with the suffix that the competition's codec gives it."""
     codec = find("codec", settings.submission.codec, "competition.submission.codec")
     return path.with_suffix(getattr(codec, "suffix", ".csv"))

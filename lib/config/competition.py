@@ -158,7 +158,7 @@ class Scoring(Section):
     """F-beta: how many times as much recall weighs as precision."""
 
 
-class Competition(Section):
+class CompetitionSettings(Section):
     """What the organiser gives and wants: images, labels, answers, metric."""
 
     affects = ("tiles",)

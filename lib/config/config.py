@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from lib.config.clean import Clean
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.config.folds import Folds
 from lib.config.infer import Infer, Report
 from lib.config.package import Package
@@ -18,7 +18,7 @@ from lib.config.training import Augment, Model, Train
 class Config(Section):
     """The whole configuration. Field names are the keys of the YAML and of the command line."""
 
-    competition: Competition = Competition()
+    competition: CompetitionSettings = CompetitionSettings()
     preprocess: Preprocess = Preprocess()
     folds: Folds = Folds()
     model: Model = Model()

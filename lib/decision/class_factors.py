@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lib.competition import metrics
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.decision.class_search import Affected, ClassState
 from lib.decision.presence_gate import two_likeliest
 from lib.decision.search import MIN_GAIN, coordinate_ascent
@@ -62,7 +62,7 @@ class FactorGrid:
         return labels, each()
 
 
-def sampled_factors(points: Points, probs: np.ndarray, config: Competition) -> tuple[int, ...]:
+def sampled_factors(points: Points, probs: np.ndarray, config: CompetitionSettings) -> tuple[int, ...]:
     """Where the search on whole maps starts: indices into `LOG_FACTORS` of the factors that score best on a sample.
 
     `probs` (K, P) are the probabilities of the sampled pixels `points`. Coordinate ascent changes one class's factor at

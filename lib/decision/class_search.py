@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from lib.competition import metrics
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.decision.ensemble_weights import EnsembleWeights
 from lib.decision.search import MIN_GAIN, search_in_passes
 
@@ -170,7 +170,7 @@ class ClassObjective:
     images: np.ndarray
     grid: ValueGrid
     labels: range
-    config: Competition
+    config: CompetitionSettings
 
     def score(self, changes: ValueChanges) -> float:
         return self._score_of(changes.counts)

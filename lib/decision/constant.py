@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.competition import metrics
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.decision.decision import SCORE_ROUNDING
 from lib.decision.fit import Fitted
 
@@ -20,7 +20,7 @@ class Constant:
     score: float
 
 
-def best_constant(counts: np.ndarray, config: Competition) -> Constant:
+def best_constant(counts: np.ndarray, config: CompetitionSettings) -> Constant:
     """The best constant answer for images with counts (N, n, 3), of which only the truth is used."""
     truth, scores = counts[..., 1], []
     for label in range(truth.shape[1]):
@@ -32,7 +32,7 @@ def best_constant(counts: np.ndarray, config: Competition) -> Constant:
     return Constant(best, scores[best])
 
 
-def warning_of(constant: Constant, fitted: Fitted, config: Competition) -> str:
+def warning_of(constant: Constant, fitted: Fitted, config: CompetitionSettings) -> str:
     """A sentence where the decision scores no better than the best constant answer, else an empty text.
 
     The decision's cross-fitted score is compared, where there is one.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.competition import metrics
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.decision.ensemble_weights import EnsembleWeights
 from lib.decision.postprocess import Rule, draw_labels, label_candidates
 from lib.decision.presence_gate import gated, with_presence
@@ -147,7 +147,7 @@ def blended(
 
 
 def crossed_by_threshold(
-    evaluation: Evaluation, model: int, folds: np.ndarray, config: Competition
+    evaluation: Evaluation, model: int, folds: np.ndarray, config: CompetitionSettings
 ) -> np.ndarray | None:
     """Counts (N, C, 3) of one model, each image decided by the threshold fitted on images of other groups.
 
@@ -181,7 +181,7 @@ def crossed_by(folds: np.ndarray) -> str:
     return "other folds" if len(np.unique(folds)) > 1 else "other groups of the fold"
 
 
-def fitted_threshold(evaluation: Evaluation, model: int, images: np.ndarray, config: Competition) -> int:
+def fitted_threshold(evaluation: Evaluation, model: int, images: np.ndarray, config: CompetitionSettings) -> int:
     """The threshold, in 1/255, with the largest certain gain (`sure_gains`) over one half on the chosen images (N,).
 
     Of equally good thresholds the middle one is taken. Where few groups of images decide, the very best threshold is
@@ -226,7 +226,7 @@ def sure_gains(gains: np.ndarray) -> np.ndarray:
     return gains[:, 0] - (STANDARD_ERRORS * np.sqrt((rests - 1) * gains[:, 1:].var(1)) if rests else 0)
 
 
-def fitted_left_out(evaluation: Evaluation, images: np.ndarray, config: Competition) -> tuple[int, ...]:
+def fitted_left_out(evaluation: Evaluation, images: np.ndarray, config: CompetitionSettings) -> tuple[int, ...]:
     """Of several classes with background: the labels that `sure_gains` says are better never answered.
 
     These are all labels that gain on their own, or all labels, which is an empty answer. Many metrics give a class 1 in

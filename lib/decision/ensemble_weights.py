@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from lib.competition import metrics
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.inference.tta import SURE
 from lib.oof.evaluate import BINS, HALF
 from lib.oof.map_files import Points
@@ -70,7 +70,7 @@ class MixtureScorer:
     images.
     """
 
-    def __init__(self, points: Points, n_labels: int, mix: EnsembleWeights, config: Competition, search: bool):
+    def __init__(self, points: Points, n_labels: int, mix: EnsembleWeights, config: CompetitionSettings, search: bool):
         self._points, self._mix, self._config, self._search = points, mix, config, search
         self._images = int(points.image.max(initial=-1)) + 1
         self._labels = n_labels

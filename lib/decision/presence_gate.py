@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lib.competition import metrics
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.decision.class_search import Affected, ClassState
 from lib.decision.ensemble_weights import THRESHOLD_GRID
 from lib.decision.search import MIN_GAIN
@@ -105,7 +105,7 @@ def presence_counts(probs: np.ndarray, presence: np.ndarray, truth: np.ndarray) 
     return np.bincount(flat, minlength=np.prod(shape)).reshape(shape)
 
 
-def fit_gate(counts: np.ndarray, config: Competition, search: bool) -> float:
+def fit_gate(counts: np.ndarray, config: CompetitionSettings, search: bool) -> float:
     """The best gate of one class, 0 where none gains; `counts` (N, …): `presence_counts` of each image.
 
     Each gate is scored at its own best threshold where thresholds are searched (`search`), else at one half.

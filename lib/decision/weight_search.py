@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.competition import metrics
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.decision.class_search import class_counts
 from lib.decision.ensemble_weights import THRESHOLD_GRID, EnsembleWeights, equal
 from lib.decision.search import search_in_passes
@@ -84,7 +84,7 @@ class WeightObjective:
     """
 
     images: np.ndarray
-    config: Competition
+    config: CompetitionSettings
     search: bool
 
     def score(self, counts: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from lib.competition.labels.template import fixed_part
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.reader import SUFFIXES
 
@@ -31,7 +31,7 @@ def split_pattern(glob: str) -> tuple[str, str]:
 DEPTH = 3  # folders between a notebook's input folder and a competition's files
 
 
-def found_in(folder: Path, package: Path, competition: Competition) -> tuple[Path, Path | None, Path | None]:
+def found_in(folder: Path, package: Path, competition: CompetitionSettings) -> tuple[Path, Path | None, Path | None]:
     """(folder of test images, sample submission, list of test images) of a competition somewhere below `folder`.
 
     Kaggle mounts datasets and competitions up to three folders deep. `package` is not searched. A folder with images is

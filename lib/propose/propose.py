@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from lib.competition.dataset import Competition
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
 from lib.propose import choose, groups, submission
@@ -219,7 +219,7 @@ def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list
     return chosen
 
 
-def _share_with_object(settings: Settings, windows: list[OptionChoice], scale: float, notes: Notes) -> float:
+def _share_with_object(settings: CompetitionSettings, windows: list[OptionChoice], scale: float, notes: Notes) -> float:
     """The share of the proposed tiles that holds an object; all of them where labels cannot be read yet."""
     tile = next(choice.value for choice in windows if choice.key == "preprocess.tile_size")
     try:
@@ -231,9 +231,9 @@ def _share_with_object(settings: Settings, windows: list[OptionChoice], scale: f
 
 def _measured(
     competition: list[OptionChoice], found: labels.FoundLabels, notes: Notes
-) -> tuple[list[OptionChoice], Settings, measure.ObjectSizes]:
+) -> tuple[list[OptionChoice], CompetitionSettings, measure.ObjectSizes]:
     """(the choices, classes in the order in which they are painted; as settings; objects as their reader sees them)."""
-    settings = Settings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
+    settings = CompetitionSettings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
     try:
         if found.painted and len(settings.classes) > 1:
             ordered = measure.painting_order(settings, notes)

@@ -5,7 +5,7 @@ import pytest
 
 from lib.competition import metrics
 from lib.competition.metrics.bootstrap import paired_gain
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.plugins import register
 
 
@@ -15,7 +15,7 @@ def matrices(hits):
 
 
 def test_the_same_groups_are_drawn_for_both_sides_and_whole():
-    config = Competition(metric="mean_dice")
+    config = CompetitionSettings(metric="mean_dice")
     worse, better = matrices([2, 9, 4, 7, 5, 6]), matrices([3, 10, 5, 8, 6, 7])
     gain = paired_gain(config, better, worse, np.arange(6))
     assert 0 < gain.low < gain.value < gain.high < 0.2, "images differ far more than the two sides do"
@@ -29,14 +29,14 @@ def test_the_same_groups_are_drawn_for_both_sides_and_whole():
 
 
 def test_one_group_has_no_interval():
-    gain = paired_gain(Competition(metric="mean_dice"), matrices([5, 6]), matrices([4, 4]), np.zeros(2))
+    gain = paired_gain(CompetitionSettings(metric="mean_dice"), matrices([5, 6]), matrices([4, 4]), np.zeros(2))
     assert gain.value > 0 and np.isnan(gain.low) and "one group" in str(gain)
     assert str(gain).startswith(f"{gain.value:+.4f}")
 
 
 @pytest.mark.parametrize("metric", ["dice", "mean_iou"])
 def test_pooled_metrics_are_drawn_too(metric):
-    gain = paired_gain(Competition(metric=metric), matrices([5, 6, 9]), matrices([4, 4, 4]), np.arange(3))
+    gain = paired_gain(CompetitionSettings(metric=metric), matrices([5, 6, 9]), matrices([4, 4, 4]), np.arange(3))
     assert gain.low <= gain.value <= gain.high
 
 
@@ -69,7 +69,7 @@ def test_all_draws_at_once_are_the_draws_one_by_one(metric, monkeypatch):
     counts = np.stack([both, both[[0, 0]] + 4, both + rng.integers(0, 9, both.shape)], -1)
     counts[:, 3, 2:] = 0  # classes that neither side has
     groups = np.array(list("aabbbcdddefg"))
-    config = Competition(classes=list("xyz"), metric=metric)
+    config = CompetitionSettings(classes=list("xyz"), metric=metric)
     monkeypatch.setattr("lib.competition.metrics.bootstrap.HELD", 100)  # a few draws at a time
     gain = paired_gain(config, *counts, groups)
     assert (gain.low, gain.high) == pytest.approx(one_by_one(config, *counts, groups)) and gain.low < gain.high
@@ -77,7 +77,7 @@ def test_all_draws_at_once_are_the_draws_one_by_one(metric, monkeypatch):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_images_that_change_are_scored_together_with_those_that_stay(metric):
-    rng, config = np.random.default_rng(3), Competition(classes=list("xyz"), metric=metric)
+    rng, config = np.random.default_rng(3), CompetitionSettings(classes=list("xyz"), metric=metric)
     both = rng.integers(0, 9, (12, 4))
     counts = np.stack([both, both + rng.integers(0, 9, both.shape), both + rng.integers(0, 9, both.shape)], -1)
     counts[3, 2:] = counts[9] = 0
@@ -92,6 +92,8 @@ def test_many_images_of_many_classes_take_seconds(metric):
     truth = rng.integers(0, 500, (2000, 100, 1))
     sides = [np.concatenate([truth // k, truth, truth], -1) for k in (2, 3)]
     started = time.process_time()
-    gain = paired_gain(Competition(classes=[f"c{i}" for i in range(99)], metric=metric), *sides, np.arange(2000))
+    gain = paired_gain(
+        CompetitionSettings(classes=[f"c{i}" for i in range(99)], metric=metric), *sides, np.arange(2000)
+    )
     assert gain.low < gain.value < gain.high
     assert time.process_time() - started < 5, "one by one they take a minute and more"

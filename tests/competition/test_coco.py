@@ -9,7 +9,7 @@ from pycocotools import mask as tool
 
 from lib.competition import coco_rle, rle
 from lib.competition.labels.coco import Coco, read_coco, thing_of_coco_polygons
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 
 H, W = 90, 130
@@ -25,7 +25,7 @@ def coco(tmp_path, annotations, names=("door", "wall", "sky"), encoding="utf-8",
     }
     (tmp_path / "train.json").write_text(json.dumps(content), encoding)
     options = {"format": "coco", "path": "train.json", "other": "background", **labels}
-    return Coco(Competition(root=str(tmp_path), classes=["wall", "door"], labels=options), {"a"})
+    return Coco(CompetitionSettings(root=str(tmp_path), classes=["wall", "door"], labels=options), {"a"})
 
 
 def filled(*rings):
@@ -239,7 +239,7 @@ def test_names_of_files_from_elsewhere(tmp_path, written):
     }
     (tmp_path / "train.json").write_text(json.dumps(content))
     options = {"format": "coco", "path": "train.json"}
-    reader = Coco(Competition(root=str(tmp_path), classes=["wall"], labels=options), {"é 0", "b"})
+    reader = Coco(CompetitionSettings(root=str(tmp_path), classes=["wall"], labels=options), {"é 0", "b"})
     assert reader.image_ids == {"é 0"} and reader.open("é 0", H, W).counts(0, 0, H, W)[1] == filled(BLOCK).sum()
 
 
@@ -248,7 +248,7 @@ def test_a_name_that_really_holds_such_signs_is_found(tmp_path):
         content = {"images": [{"id": 7, "file_name": f"{name}.jpg", "height": H, "width": W}]}
         (tmp_path / "train.json").write_text(json.dumps({**content, "categories": [{"id": 1, "name": "wall"}]}))
         options = {"format": "coco", "path": "train.json"}
-        reader = Coco(Competition(root=str(tmp_path), classes=["wall"], labels=options), {name, "b", "a b"})
+        reader = Coco(CompetitionSettings(root=str(tmp_path), classes=["wall"], labels=options), {name, "b", "a b"})
         assert reader.image_ids == {name}
 
 

@@ -15,7 +15,7 @@ from lib.competition import rle
 from lib.competition.codecs import csv_rows
 from lib.competition.codecs.tif_zip import _check_names
 from lib.competition.scoring import open_codec
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 
 SIZES = {"a": (6, 8), "b": (6, 8)}
@@ -25,7 +25,7 @@ class Folder:
     """What `open_codec` asks a competition for."""
 
     def __init__(self, sample, **submission):
-        self.settings = Settings(classes=["road"], submission=submission)
+        self.settings = CompetitionSettings(classes=["road"], submission=submission)
         self.label_names, self.sample = ["background", "road"], sample
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lib.competition.dataset import Competition, check_class_pixels
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 
 LABELS = {"class_column": "class"}
@@ -30,7 +30,7 @@ def write_sample(folder, rows):
 
 def competition(folder, only_test=False, **changes):
     options = {"root": str(folder), "classes": ["road", "tree"], "labels": LABELS, "submission": SUBMISSION}
-    return Competition(Settings(**options | changes), only_test)
+    return Competition(CompetitionSettings(**options | changes), only_test)
 
 
 def test_images_names_channels_and_labels(folder):
@@ -185,9 +185,9 @@ def test_hidden_test_images_are_no_mistake_where_the_sample_is_a_head_alone(fold
 @pytest.mark.parametrize("name", ["background", "Background", "_background_", "__ignore__", "ignore"])
 def test_words_for_no_class_are_no_classes(name):
     with pytest.raises(ValueError, match=f"competition.classes names '{name}', but"):
-        Settings(classes=["cell", name])
+        CompetitionSettings(classes=["cell", name])
     if "ack" in name:
-        assert Settings(classes=["cell", name], background=False).classes == ["cell", name]
+        assert CompetitionSettings(classes=["cell", name], background=False).classes == ["cell", name]
 
 
 def test_rows_of_background_and_of_ignored_pixels(folder):

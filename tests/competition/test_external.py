@@ -14,7 +14,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.competition.external import translation
 from lib.config import for_source, load
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.data.preprocess.pick_images import pick_images
 from lib.errors import UserError
 from lib.preflight.forecast import image_sizes
@@ -155,7 +155,7 @@ def test_a_sliver_and_a_forecast_know_all_sources(mixed):
 
 
 def test_what_a_sources_pixels_of_no_class_are_may_be_said():
-    ours = Settings(classes=["road", "tree"])
+    ours = CompetitionSettings(classes=["road", "tree"])
     names = {"background": "ignore", "street": "road", "wood": "tree", "oak": "tree"}
     assert translation(names, ours)[:5].tolist() == [255, 1, 2, 2, 255]
 

@@ -10,7 +10,7 @@ from PIL import Image
 from lib.competition import rle
 from lib.competition.labels.mask_images import MaskImages
 from lib.competition.labels.rle_csv import RleCsv
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 
 H, W = 40, 30
@@ -27,7 +27,7 @@ def blobs(seed, share=0.3):
 def csv(tmp_path, columns, rows, classes=("object",), **labels):
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "train.csv", index=False)
     labels = {"id_column": columns[0], "rle_column": columns[-1], **labels}
-    return RleCsv(Competition(root=str(tmp_path), classes=list(classes), labels=labels), {"a", "b"})
+    return RleCsv(CompetitionSettings(root=str(tmp_path), classes=list(classes), labels=labels), {"a", "b"})
 
 
 def whole(reader, name="a"):
@@ -94,7 +94,7 @@ def masks(tmp_path, pictures, classes=("object",), **labels):
         else:
             (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(path)
     labels = {"format": "mask_images", "path": "masks", **labels}
-    return MaskImages(Competition(root=str(tmp_path), classes=list(classes), labels=labels), {"a", "b"})
+    return MaskImages(CompetitionSettings(root=str(tmp_path), classes=list(classes), labels=labels), {"a", "b"})
 
 
 @pytest.mark.parametrize("name", ["a_mask.png", "a_mask.gif", "a_mask.tif"])

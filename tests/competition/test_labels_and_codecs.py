@@ -7,7 +7,7 @@ import lib.competition.codecs
 import lib.competition.labels  # noqa: F401
 from lib.competition import rle
 from lib.competition.labels.common import label_of_runs
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.plugins import find
 
@@ -28,7 +28,7 @@ def painted(tmp_path):
     rows = [(name, *colour) for name, colour in COLOURS.items()]
     pd.DataFrame(rows, columns=["name", "r", "g", "b"]).to_csv(tmp_path / "classes.csv", index=False)
     labels = {"format": "mask_images", "path": "masks", "palette": "classes.csv", "other": "ignore"}
-    config = Competition(root=str(tmp_path), classes=list(COLOURS), background=False, labels=labels)
+    config = CompetitionSettings(root=str(tmp_path), classes=list(COLOURS), background=False, labels=labels)
     return config, indices
 
 
@@ -70,7 +70,7 @@ def test_bands_of_a_tall_mask_meet(tmp_path, monkeypatch):
     indices = np.random.default_rng(0).integers(0, 3, (23, 7)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), indices)
     labels = {"format": "mask_images", "path": "."}
-    config = Competition(root=str(tmp_path), classes=["road", "tree"], labels=labels)
+    config = CompetitionSettings(root=str(tmp_path), classes=["road", "tree"], labels=labels)
     monkeypatch.setattr("lib.competition.labels.mask_images.TRANSLATED_PIXELS", 5)
     assert (reader(config).open("a", 23, 7).read(0, 0, 23, 7) == indices).all()
 
@@ -78,10 +78,10 @@ def test_bands_of_a_tall_mask_meet(tmp_path, monkeypatch):
 def test_grey_masks_and_bad_palettes_say_what_to_do(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 255], [255, 0]], np.uint8))
     labels = {"format": "mask_images", "path": "."}
-    config = Competition(root=str(tmp_path), classes=["road"], labels=labels)
+    config = CompetitionSettings(root=str(tmp_path), classes=["road"], labels=labels)
     with pytest.raises(UserError, match=r"a.png holds value 255, which is no class.*competition.labels.palette"):
         reader(config).open("a", 2, 2)
-    config = Competition(root=str(tmp_path), classes=["road"], labels=labels | {"palette": "classes.csv"})
+    config = CompetitionSettings(root=str(tmp_path), classes=["road"], labels=labels | {"palette": "classes.csv"})
     for red in ("x", "256", "-1", ""):
         (tmp_path / "classes.csv").write_text(f"name,r,g,b\nroad,{red},255,255\n")
         with pytest.raises(UserError, match="the colour of 'road' is not three numbers from 0 to 255"):
@@ -97,7 +97,7 @@ def test_codec_round_trip_by_class(tmp_path, order, background):
     n = 3 if background else 2
     labels = rng.integers(0, n, (13, 17)).astype(np.uint8)
     sample = pd.DataFrame({"id": ["a", "a", "b", "b"], "class": ["road", "tree"] * 2, "predicted": ""})
-    config = Competition(
+    config = CompetitionSettings(
         classes=["road", "tree"],
         background=background,
         submission={"class_column": "class", "order": order, "empty": "-1"},
@@ -111,7 +111,7 @@ def test_codec_round_trip_by_class(tmp_path, order, background):
 
 def test_check_finds_wrong_order_and_overlap(tmp_path):
     sample = pd.DataFrame({"id": ["a", "a"], "class": ["road", "tree"], "predicted": ["", ""]})
-    config = Competition(classes=["road", "tree"], submission={"class_column": "class"})
+    config = CompetitionSettings(classes=["road", "tree"], submission={"class_column": "class"})
     codec = find("codec", "rle", "x")(config, sample, [])
     sample.iloc[::-1].to_csv(tmp_path / "order.csv", index=False)
     with pytest.raises(UserError, match="row 2 is"):

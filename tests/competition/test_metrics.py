@@ -13,7 +13,7 @@ from lib.competition import metrics
 from lib.competition.codecs.common import label_of_array
 from lib.competition.metrics.objects_and_surfaces import AREAS, Case, object_ious
 from lib.competition.scoring import components_of, count_classes
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.plugins import find, register
 
@@ -36,7 +36,7 @@ def images():
 def scored(images, metric, **options):
     truth, guess = images
     counts = np.stack([count_classes(t, g, 4) for t, g in zip(truth, guess, strict=True)])
-    return metrics.score(Competition(classes=NAMES, metric=metric, **options), counts)
+    return metrics.score(CompetitionSettings(classes=NAMES, metric=metric, **options), counts)
 
 
 def masks(images, pooled):
@@ -136,15 +136,15 @@ def test_mean_dice_is_a_mean_over_images_and_both_empty_counts_as_one():
     guess = truth.copy()
     truth[0, :5], guess[0, :, :5] = 1, 1
     counts = np.stack([count_classes(t, g, 2) for t, g in zip(truth, guess, strict=True)])
-    assert metrics.score(Competition(metric="mean_dice"), counts) == pytest.approx((0.5 + 1) / 2)
-    assert metrics.score(Competition(metric="dice"), counts) == pytest.approx(0.5)
+    assert metrics.score(CompetitionSettings(metric="mean_dice"), counts) == pytest.approx((0.5 + 1) / 2)
+    assert metrics.score(CompetitionSettings(metric="dice"), counts) == pytest.approx(0.5)
 
 
 def test_ignored_pixels_do_not_count_and_background_only_when_asked():
     truth, guess = np.array([0, 0, 1, 255]), np.array([0, 1, 1, 0])
     counts = count_classes(truth, guess, 2)
     assert counts[:, 1].sum() == 3
-    foreground, both = Competition(metric="iou"), Competition(metric="iou", score_background=True)
+    foreground, both = CompetitionSettings(metric="iou"), CompetitionSettings(metric="iou", score_background=True)
     assert metrics.score(foreground, counts[None]) == pytest.approx(0.5)
     assert metrics.score(both, counts[None]) == pytest.approx((0.5 + 0.5) / 2)
 

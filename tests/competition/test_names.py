@@ -18,7 +18,7 @@ from lib.competition.dataset import Competition
 from lib.competition.labels.labelme import Labelme
 from lib.competition.labels.template import Names, image_id_of, ways_to_read
 from lib.competition.scoring import open_codec
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.tables import read_csv
 
@@ -145,7 +145,7 @@ def test_paths_name_images_in_answers_labels_and_metadata(batches, kind):
     if "preset" in options:
         columns = ["image_id", "PredictionString"]
     pd.DataFrame({columns[0]: rows, columns[1]: ""}).to_csv(f"{batches['root']}/sample_submission.csv", index=False)
-    competition = Competition(Settings(**batches, submission=options))
+    competition = Competition(CompetitionSettings(**batches, submission=options))
     competition.check()
     assert competition.ids("train") == ["batch_01_0001", "batch_01_0002"]
     assert competition.ids("test") == ["batch_02_0001", "deep_0001"]
@@ -174,7 +174,7 @@ def test_paths_name_the_files_of_a_zip_and_masks(batches):
     labels = {"format": "mask_images", "path": "masks", "files": "{path}_m.png"}
     options = {"preset": "drivendata", "id_template": "answers/{path}.tif"}
     batches |= {"train_images": "data/batch_0[1]/*.jpg", "test_images": "data/batch_02/**/0001.jpg"}
-    competition = Competition(Settings(**batches, labels=labels, submission=options))
+    competition = Competition(CompetitionSettings(**batches, labels=labels, submission=options))
     competition.check()
     assert (competition.labels.open("batch_01_0002", 8, 9).read(0, 0, 8, 9) == np.eye(8, 9)).all()
     codec = open_codec(competition)
@@ -187,7 +187,7 @@ def test_paths_name_the_files_of_a_zip_and_masks(batches):
 
 def test_a_path_in_metadata_that_is_two_images_is_refused(batches):
     batches |= {"train_images": "data/batch_01/*.jpg", "test_images": "data/batch_02/*.jpg"}
-    settings = Settings(**batches, submission={"sample": ""})
+    settings = CompetitionSettings(**batches, submission={"sample": ""})
     with pytest.raises(UserError, match="'0001' may be the image 'batch_01_0001' or 'batch_02_0001'; use {id}"):
         _ = Competition(settings).metadata
 
@@ -204,7 +204,7 @@ def test_a_path_in_metadata_that_is_two_images_is_refused(batches):
 )
 def test_templates_are_checked(options, what):
     with pytest.raises(ValueError, match=what):
-        Settings(**options)
+        CompetitionSettings(**options)
 
 
 def test_an_image_that_does_not_follow_image_ids_is_named():
@@ -241,7 +241,7 @@ def test_blanks_around_heads_and_cells_do_not_count(tmp_path, separator):
     table = read_csv(tmp_path / "a.csv", ["ImageId", "EncodedPixels"])
     assert table.columns.tolist() == ["ImageId", "EncodedPixels", "class"]
     assert table.to_numpy().tolist() == [["a.png", "1 2", "cell"], ["b.png", "3 4", "cell"], ["\xe9.png", "-1", "cell"]]
-    settings = Settings(labels={"rle_column": " EncodedPixels"}, submission={"id_column": "ImageId "})
+    settings = CompetitionSettings(labels={"rle_column": " EncodedPixels"}, submission={"id_column": "ImageId "})
     assert settings.labels.rle_column == "EncodedPixels" and settings.submission.id_column == "ImageId"
 
 
@@ -265,7 +265,7 @@ def test_an_answer_has_the_heads_and_ids_of_the_sample_as_they_stand(tmp_path):
         "rle_column": "EncodedPixels",
         "id_template": "{id}.png",
     }
-    competition = Competition(Settings(root=str(tmp_path), submission=submission))
+    competition = Competition(CompetitionSettings(root=str(tmp_path), submission=submission))
     competition.check()
     codec = open_codec(competition)
     codec.add("\xe9", 4, 5, [(0, np.eye(4, 5, dtype=np.uint8))])
@@ -285,11 +285,13 @@ def test_hidden_files_and_folders_are_no_images_nor_masks(tmp_path):
     labels = {"format": "mask_images", "path": "masks", "files": "*/{id}.png"}
     settings = {"root": str(tmp_path), "train_images": "train/**/*", "labels": labels, "submission": {"sample": ""},
                 "image_ids": "", "test_images": ""}  # fmt: skip
-    competition = Competition(Settings(**settings))
+    competition = Competition(CompetitionSettings(**settings))
     competition.check()
     assert competition.ids("train") == ["a"] and competition.labels.image_ids == {"a"}
     flat = {**labels, "files": "", "path": "masks/.ipynb_checkpoints"}  # a folder that is asked for by name
-    asked = Competition(Settings(**{**settings, "train_images": "train/.ipynb_checkpoints/*", "labels": flat}))
+    asked = Competition(
+        CompetitionSettings(**{**settings, "train_images": "train/.ipynb_checkpoints/*", "labels": flat})
+    )
     assert asked.ids("train") == ["a-checkpoint"]
 
 
@@ -298,13 +300,13 @@ def test_brackets_in_a_folder_are_explained(tmp_path):
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "train [v2]/a.png")
     settings = {"root": str(tmp_path), "test_images": "", "submission": {"sample": ""}}
     with pytest.raises(UserError, match=r"brackets in a name are written train \[\[\]v2\]/\*"):
-        Competition(Settings(**settings, train_images="train [v2]/*"))
-    assert Competition(Settings(**settings, train_images="train [[]v2]/*")).ids("train") == ["a"]
+        Competition(CompetitionSettings(**settings, train_images="train [v2]/*"))
+    assert Competition(CompetitionSettings(**settings, train_images="train [[]v2]/*")).ids("train") == ["a"]
 
 
 def test_a_list_from_windows_names_the_test_images(pool):
     Path(pool["root"], "test.txt").write_text("pool\\e.png\r\n", newline="")
-    assert Competition(Settings(**pool)).ids("test") == ["e"]
+    assert Competition(CompetitionSettings(**pool)).ids("test") == ["e"]
 
 
 @pytest.fixture
@@ -325,7 +327,7 @@ def pool(tmp_path):
 
 
 def test_images_without_label_are_unlabeled_and_masks_are_no_images(pool):
-    competition = Competition(Settings(**pool))
+    competition = Competition(CompetitionSettings(**pool))
     competition.check()
     assert [competition.ids(split) for split in ("train", "test", "unlabeled")] == [["a", "b"], ["e"], ["c", "d"]]
     assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == np.eye(8, 9) * 2).all()
@@ -336,19 +338,19 @@ def test_images_without_label_are_unlabeled_and_masks_are_no_images(pool):
     for name in ("._a.png", "._a_mask.png"):
         (competition.root / "pool" / name).write_bytes(b"\0\5\26\7")
     (competition.root / "test.txt").write_text("pool/e.png\n", encoding="utf-8-sig")
-    again = Competition(Settings(**pool))
+    again = Competition(CompetitionSettings(**pool))
     assert again.images == competition.images and again.labels.image_ids == {"a", "b"}
 
     pool["labels"] |= {"missing": "error"}
     with pytest.raises(UserError, match="training image 'c' has no label"):
-        Competition(Settings(**pool)).check()
+        Competition(CompetitionSettings(**pool)).check()
 
 
 def test_two_files_that_could_be_an_images_mask(pool):
     pool["labels"] |= {"files": "{id}_*.png", "suffix": ""}
-    (Competition(Settings(**pool)).root / "pool/a_color.png").write_bytes(b"")
+    (Competition(CompetitionSettings(**pool)).root / "pool/a_color.png").write_bytes(b"")
     with pytest.raises(UserError, match="are of one image; say in competition.labels.files which of them counts"):
-        Competition(Settings(**pool))
+        Competition(CompetitionSettings(**pool))
 
 
 def test_polygons_of_labelme(pool, tmp_path):
@@ -364,16 +366,16 @@ def test_polygons_of_labelme(pool, tmp_path):
     pool["train_images"] = pool["test_images"] = "pool/?.png"
     label = np.ones((8, 9), np.uint8)
     label[1:4, 2:6] = 2
-    competition = Competition(Settings(**pool))
+    competition = Competition(CompetitionSettings(**pool))
     assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == label).all()
     with pytest.raises(UserError, match="says that a is 8 x 9; it is 9 x 9"):
         competition.labels.open("a", 9, 9)
     content["shapes"][2]["shape_type"] = "spline"
     (tmp_path / "pool/b.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="b.json has a shape of type 'spline', which is not read; make it a polygon"):
-        Competition(Settings(**pool)).labels.open("b", 8, 9)
+        Competition(CompetitionSettings(**pool)).labels.open("b", 8, 9)
     with pytest.raises(UserError, match="holds 'car', which is none of competition.classes"):
-        Competition(Settings(**{**pool, "classes": ["road"]})).labels.open("a", 8, 9)
+        Competition(CompetitionSettings(**{**pool, "classes": ["road"]})).labels.open("a", 8, 9)
     content["shapes"] = shapes[:2]
     (tmp_path / "pool/a.json").write_text(json.dumps(content), encoding="utf-8-sig")
     assert (competition.labels.open("a", 8, 9).read(0, 0, 8, 9) == label).all(), "a BOM is no part of a JSON"
@@ -396,7 +398,7 @@ def labelme(tmp_path, shapes, height=40, width=50, **labels):
     """The label of an image with these shapes, of the classes road (1) and car (2)."""
     (tmp_path / "a.json").write_text(json.dumps({"shapes": shapes, "imageHeight": height, "imageWidth": width}))
     options = {"format": "labelme", "path": ".", "suffix": ".json", **labels}
-    reader = Labelme(Settings(root=str(tmp_path), classes=["road", "car"], labels=options), {"a"})
+    reader = Labelme(CompetitionSettings(root=str(tmp_path), classes=["road", "car"], labels=options), {"a"})
     label = reader.open("a", height, width)
     whole = label.read(0, 0, height, width)
     assert (label.read(3, 4, 20, 30) == whole[3:23, 4:34]).all()

@@ -10,7 +10,7 @@ from lib.competition.codecs.common import label_of_array
 from lib.competition.metrics.objects_and_surfaces import Case
 from lib.competition.scoring import components_of, count_classes
 from lib.config import load
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
 
@@ -20,7 +20,7 @@ MANY = {"severstal", "clouds", "uw_madison", "boostcamp_trash"}  # of two classe
 
 def settings_of(preset, **more):
     classes = ["one", "two"] if preset in MANY else ["one"]
-    return Settings(classes=classes, submission={"preset": preset}, **more)
+    return CompetitionSettings(classes=classes, submission={"preset": preset}, **more)
 
 
 def score(settings, truths, guesses):
@@ -219,20 +219,20 @@ def test_every_preset_names_its_rule_and_where_it_stands():
 
 
 def test_options_win_over_the_presets_rules(tmp_path):
-    uw = Settings(submission={"preset": "uw_madison"})
+    uw = CompetitionSettings(submission={"preset": "uw_madison"})
     assert (uw.metric, uw.scoring.empty, uw.score_background) == ("mean_dice", "zero", False)
-    assert Settings(submission={"preset": "uw_madison"}, scoring={"beta": 2}).scoring.empty == "zero"
-    assert Settings(submission={"preset": "uw_madison"}, scoring={"empty": "one"}).scoring.empty == "one"
-    trash = Settings(submission={"preset": "boostcamp_trash"})
+    assert CompetitionSettings(submission={"preset": "uw_madison"}, scoring={"beta": 2}).scoring.empty == "zero"
+    assert CompetitionSettings(submission={"preset": "uw_madison"}, scoring={"empty": "one"}).scoring.empty == "one"
+    trash = CompetitionSettings(submission={"preset": "boostcamp_trash"})
     assert (trash.metric, trash.score_background) == ("mean_iou", True)
-    assert not Settings(submission={"preset": "boostcamp_trash"}, score_background=False).score_background
-    assert Settings(submission={"preset": "airbus"}, metric="dice").metric == "dice"
+    assert not CompetitionSettings(submission={"preset": "boostcamp_trash"}, score_background=False).score_background
+    assert CompetitionSettings(submission={"preset": "airbus"}, metric="dice").metric == "dice"
     (tmp_path / "a.yaml").write_text("competition: {submission: {preset: tgs}}\n")
     assert load(tmp_path / "a.yaml").competition.metric == "iou_precision"
     chosen = load(tmp_path / "a.yaml", ["--competition.submission.preset", "contrails"]).competition
     assert chosen.metric == "dice" and chosen.submission.empty == "-"
     assert load(tmp_path / "a.yaml", ["--competition.metric", "dice"]).competition.metric == "dice"
-    again = Settings.model_validate(trash.model_dump())
+    again = CompetitionSettings.model_validate(trash.model_dump())
     assert again == trash, "what is saved and loaded again"
 
 

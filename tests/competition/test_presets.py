@@ -15,7 +15,7 @@ from lib.competition.codecs.common import names_of
 from lib.competition.metrics import scored_classes
 from lib.competition.scoring import open_codec
 from lib.config import load
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.config.presets import PRESETS
 from lib.plugins import find
 
@@ -39,7 +39,7 @@ class Folder:
 
     def __init__(self, preset: str):
         submission = {"preset": preset, **SMALL.get(preset, {})}
-        self.settings = Settings(classes=CLASSES.get(preset, ["object"]), submission=submission)
+        self.settings = CompetitionSettings(classes=CLASSES.get(preset, ["object"]), submission=submission)
         self.label_names = ["background", *self.settings.classes]
         self.sample = sample_of(self.settings)
 
@@ -125,9 +125,11 @@ def test_siim_is_what_its_organisers_function_reads(tmp_path):
 
 
 def test_sizes_of_the_competitions():
-    assert Settings(submission={"preset": "clouds"}).submission.size == (350, 525)
-    assert Settings(submission={"preset": "boostcamp_trash"}).submission.size == (256, 256)
-    assert Settings(submission={"preset": "clouds", "size": [4, 6]}).submission.size == (4, 6), "own options win"
+    assert CompetitionSettings(submission={"preset": "clouds"}).submission.size == (350, 525)
+    assert CompetitionSettings(submission={"preset": "boostcamp_trash"}).submission.size == (256, 256)
+    assert CompetitionSettings(submission={"preset": "clouds", "size": [4, 6]}).submission.size == (4, 6), (
+        "own options win"
+    )
 
 
 def test_the_docs_name_every_preset_and_its_config_loads_with_it(tmp_path):
@@ -149,7 +151,7 @@ def test_the_docs_name_every_preset_and_its_config_loads_with_it(tmp_path):
 
 def test_an_unknown_preset_is_named():
     with pytest.raises(ValueError, match="preset: 'hubmap' is not known; there are hubmap2021, hubmap2022"):
-        Settings(submission={"preset": "hubmap"})
+        CompetitionSettings(submission={"preset": "hubmap"})
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_an_unknown_preset_is_named():
 )
 def test_options_that_do_not_fit_together(options, what):
     with pytest.raises(ValueError, match=what):
-        Settings(submission=options)
+        CompetitionSettings(submission=options)
 
 
 def test_the_truth_is_cut_into_patches_as_the_organisers_script_does(tmp_path):

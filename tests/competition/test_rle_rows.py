@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lib.competition.codecs import rle_rows
 from lib.competition.codecs.rle_rows import RleRows
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 
 CLASSES = ["road", "tree"]
@@ -34,7 +34,7 @@ def test_what_is_written_is_read_with_every_knob(tmp_path, shape, order, base, e
     rows = [(i, name) for i in "ba" for name in classes]  # the organiser's order, not ours
     sample = pd.DataFrame(rows, columns=["id", "kind"]).assign(mask="")[["id", *(["kind"] * by_class), "mask"]]
     submission = {"class_column": "kind" * by_class, "rle_column": "mask", "order": order, "base": base, "empty": empty}
-    codec = RleRows(Settings(classes=classes, background=background, submission=submission), sample, [])
+    codec = RleRows(CompetitionSettings(classes=classes, background=background, submission=submission), sample, [])
     codec.add("a", *shape, [(y, labels[y:end]) for y, end in ((0, cut), (cut, shape[0])) if y < end])
     codec.write(tmp_path / "out.csv")
     table = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
@@ -54,7 +54,7 @@ def test_ids_may_hold_what_csv_uses(tmp_path, ids, separator, column):
     labels = np.eye(4, 6, dtype=np.uint8)
     sample = pd.DataFrame({"id": ids, "mask": "", f"{column}.": "x"})
     sample.attrs["separator"] = separator
-    codec = RleRows(Settings(submission={"rle_column": "mask"}), sample, [])
+    codec = RleRows(CompetitionSettings(submission={"rle_column": "mask"}), sample, [])
     codec.add(ids[1], 4, 6, [(0, labels)])
     codec.write(tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:  # another reader
@@ -65,7 +65,7 @@ def test_ids_may_hold_what_csv_uses(tmp_path, ids, separator, column):
 
 def test_a_quote_that_is_not_closed_is_one_sentence(tmp_path):
     (tmp_path / "out.csv").write_text('id,class,predicted\nb,"road,\nb,tree,\n')
-    codec = RleRows(Settings(classes=CLASSES, submission={"class_column": "class"}), rows(*[""] * 4), [])
+    codec = RleRows(CompetitionSettings(classes=CLASSES, submission={"class_column": "class"}), rows(*[""] * 4), [])
     with pytest.raises(UserError, match="out.csv is no readable CSV: a row has 2 fields, the header 3"):
         codec.check(tmp_path / "out.csv", SIZES)
 
@@ -76,7 +76,7 @@ def rows(*texts):
 
 def check(folder, table, sizes=SIZES):
     table.to_csv(folder / "out.csv", index=False)
-    codec = RleRows(Settings(classes=CLASSES, submission={"class_column": "class"}), rows(*[""] * 4), [])
+    codec = RleRows(CompetitionSettings(classes=CLASSES, submission={"class_column": "class"}), rows(*[""] * 4), [])
     codec.check(folder / "out.csv", sizes)
     return dict(codec.runs(folder / "out.csv", sizes))
 
@@ -118,7 +118,7 @@ def test_rows_and_columns_are_the_samples(tmp_path, change, what):
 
 def test_ids_with_commas_and_columns_behind_the_run_lengths(tmp_path):
     sample = pd.DataFrame({"id": ['a, "b"', "c"], "predicted": "", "note": ["x,y", ""]})
-    codec = RleRows(Settings(classes=["road"]), sample, [])
+    codec = RleRows(CompetitionSettings(classes=["road"]), sample, [])
     codec.add('a, "b"', 2, 2, [(0, np.array([[0, 1], [1, 1]], np.uint8))])
     codec.write(tmp_path / "out.csv")
     assert pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False).to_numpy().tolist() == [
@@ -136,7 +136,7 @@ def test_ids_with_commas_and_columns_behind_the_run_lengths(tmp_path):
 
 
 def test_a_file_that_is_no_csv_is_named(tmp_path):
-    codec = RleRows(Settings(classes=["road"]), pd.DataFrame({"id": ["é"], "predicted": ""}), [])
+    codec = RleRows(CompetitionSettings(classes=["road"]), pd.DataFrame({"id": ["é"], "predicted": ""}), [])
     with pytest.raises(UserError, match=r"there is no file .*out.csv"):
         codec.check(tmp_path / "out.csv", {})
     for text in ("id,predicted\né,\n", "é,predicted\né,\n"):
@@ -161,7 +161,7 @@ def test_a_speckled_mask_costs_little_more_than_its_numbers(tmp_path):
     side = 4000
     speckles = (np.random.default_rng(0).random((side, side)) > 0.5).astype(np.uint8)
     sample = pd.DataFrame({"id": ["a"], "predicted": ""})
-    codec = RleRows(Settings(classes=["road"]), sample, [])
+    codec = RleRows(CompetitionSettings(classes=["road"]), sample, [])
     tracemalloc.start()
     codec.add("a", side, side, ((y, speckles[y : y + 500]) for y in range(0, side, 500)))
     codec.write(tmp_path / "out.csv")

@@ -14,7 +14,7 @@ from PIL import Image
 from lib.competition.codecs.sample_files import names_of_files
 from lib.competition.dataset import Competition
 from lib.competition.scoring import open_codec
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 
 SIZES = {"a": (8, 9), "b": (8, 9)}
@@ -42,7 +42,9 @@ def competition(root, sample, **submission):
     for split, name in (("train", "t"), ("test", "a"), ("test", "b")):
         (root / split).mkdir(exist_ok=True)
         Image.fromarray(np.full((8, 9, 3), 90, np.uint8)).save(root / split / f"{name}.png")
-    return Competition(Settings(root=str(root), submission={"sample": sample, "id_column": "id", **submission}))
+    return Competition(
+        CompetitionSettings(root=str(root), submission={"sample": sample, "id_column": "id", **submission})
+    )
 
 
 def answered(made):

@@ -6,7 +6,7 @@ import pytest
 from lib.competition import metrics, rle
 from lib.competition.dataset import Competition
 from lib.competition.scoring import score_submission
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 
 
@@ -21,7 +21,7 @@ def quadrants(tmp_path):
     write(tmp_path / "answers.csv", truth)
     write(tmp_path / "sample_submission.csv", truth * 0 + 9)
     options = {"class_column": "class", "rle_column": "predicted"}
-    settings = Settings(
+    settings = CompetitionSettings(
         root=str(tmp_path), classes=["road", "tree"], background=False, metric="mean_iou",
         labels=options, submission=options, answers="answers.csv",
     )  # fmt: skip
@@ -59,7 +59,7 @@ def folder(tmp_path, truths, **options):
             cv2.imwrite(str(tmp_path / split / f"{name}.png"), np.full((24, 36, 3), 9, np.uint8))
     rows = [(name, rle.encode(one)) for name, objects in truths.items() for one in objects or [np.zeros((24, 36))]]
     pd.DataFrame(rows, columns=["id", "encoding"]).to_csv(tmp_path / "answers.csv", index=False)
-    return Competition(Settings(root=str(tmp_path), answers="answers.csv", **options))
+    return Competition(CompetitionSettings(root=str(tmp_path), answers="answers.csv", **options))
 
 
 def box(y, x, h, w):
@@ -136,5 +136,5 @@ def test_a_stack_is_scored_by_its_surface(tmp_path):
 def test_an_image_alone_is_scored_by_the_metric_and_1_where_nothing_is_wrong():
     matrices = np.array([[[90, 0], [0, 0]], [[80, 5], [5, 10]], [[50, 0], [0, 50]], [[90, 0], [10, 0]]])
     counts = metrics.counts_of(matrices)
-    assert metrics.image_scores(Settings(metric="iou"), counts) == pytest.approx([1, 0.5, 1, 0])
-    assert metrics.image_scores(Settings(), counts) == pytest.approx([1, 2 / 3, 1, 0])
+    assert metrics.image_scores(CompetitionSettings(metric="iou"), counts) == pytest.approx([1, 0.5, 1, 0])
+    assert metrics.image_scores(CompetitionSettings(), counts) == pytest.approx([1, 2 / 3, 1, 0])

@@ -10,7 +10,7 @@ import pytest
 
 from lib.competition import metrics
 from lib.config import load
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.decision.constant import best_constant, warning_of
 from lib.decision.decision import EMPTY_THRESHOLD, Decision, fitted_left_out, fitted_threshold
 from lib.decision.fit import Fitting, fit_ensemble
@@ -18,8 +18,8 @@ from lib.decision.presence_gate import SHUT, fit_gate, presence_counts
 from lib.oof.evaluate import Evaluation, count
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE = Competition(classes=["disc"], metric="mean_dice")
-TWO = Competition(classes=["road", "roof"], metric="mean_dice")
+ONE = CompetitionSettings(classes=["disc"], metric="mean_dice")
+TWO = CompetitionSettings(classes=["road", "roof"], metric="mean_dice")
 
 
 def truths(n=2, images=12, seed=0):
@@ -50,7 +50,7 @@ def binary(truth, bins):
 @pytest.mark.parametrize("metric", ["mean_dice", "dice", "image_iou", "mean_iou", "iou_precision", "pixel_accuracy"])
 @pytest.mark.parametrize("background", [True, False])
 def test_the_best_constant_is_that_of_the_images_themselves(metric, background):
-    config = Competition(
+    config = CompetitionSettings(
         classes=["road", "roof", "sea"][: 3 - background], metric=metric, background=background,
         score_background=metric == "mean_iou",
     )  # fmt: skip
@@ -73,7 +73,7 @@ def test_a_threshold_falls_back_to_an_empty_answer_where_that_scores_best():
     fitted = fit_ensemble(Fitting(oof, None, 2, load(None, ["--competition.classes", "disc"])), np.arange(12) % 3)
     assert fitted.decision.score == best_constant(fitted.counts, ONE).score == pytest.approx(2 / 3)
     good = binary(truth, np.where(truth > 0, 200, bins).astype(np.uint8))
-    assert fitted_threshold(good, 0, everything, Competition(metric="dice")) < 200, "hits are worth more there"
+    assert fitted_threshold(good, 0, everything, CompetitionSettings(metric="dice")) < 200, "hits are worth more there"
     nowhere = binary(truth * 0, bins)  # without any object nothing tells what a network finds
     assert fitted_threshold(nowhere, 0, everything, ONE) < EMPTY_THRESHOLD
 

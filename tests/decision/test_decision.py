@@ -7,7 +7,7 @@ import pytest
 
 from lib.competition import metrics
 from lib.config import Config
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.decision.decision import Decision, cross_parts, crossed_by_threshold, fitted_threshold
 from lib.oof.evaluate import Evaluation, count, to_label_codes
 from lib.report.ensemble import crossed_best_model
@@ -46,7 +46,7 @@ def test_one_fold_is_split_by_groups_always_alike_and_only_where_there_are_two()
 
 
 def test_a_threshold_of_one_fold_is_not_judged_on_its_own_images():
-    oof, config = odd_group(), Competition(metric="mean_dice")
+    oof, config = odd_group(), CompetitionSettings(metric="mean_dice")
     threshold, half, score, cross_score = scores_of(oof, ONE_FOLD, config)
     assert threshold <= 77 and score > half + 0.1
     # Without group a nothing gains at .3: its images are left as they were.
@@ -62,7 +62,7 @@ def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
     probs = np.where(truth, rng.uniform(0.8, 1, truth.shape), rng.uniform(0, 0.85, truth.shape)).astype(np.float32)
     counts = np.stack([count(t, to_label_codes(p[None]), (2, 256))[None] for t, p in zip(truth, probs, strict=True)])
     evaluation = Evaluation([str(i) for i in range(6)], counts)
-    threshold, half, score, cross_score = scores_of(evaluation, np.array([0, 0, 0, 1, 1, 1]), Competition())
+    threshold, half, score, cross_score = scores_of(evaluation, np.array([0, 0, 0, 1, 1, 1]), CompetitionSettings())
     assert 0.78 < threshold / 255 < 0.87
     assert half + 0.2 < cross_score <= score
     labels = Decision(threshold).labels(to_label_codes(probs[0][None]))
@@ -80,7 +80,7 @@ def test_the_threshold_decides_as_one_half_where_images_disagree_on_another():
     everything, half = np.ones(20, bool), np.arange(20) < 10
 
     def fitted(images, groups=None):
-        return fitted_threshold(replace(evaluation, groups=groups), 0, images, Competition())
+        return fitted_threshold(replace(evaluation, groups=groups), 0, images, CompetitionSettings())
 
     low, high = round(0.3 * 255), round(0.8 * 255)
     assert low < fitted(everything) <= high and low < fitted(everything, np.arange(20) % 5) <= high
@@ -108,21 +108,21 @@ def test_a_threshold_has_to_gain_half_its_standard_error(groups, times):
     values = noise[::2] if groups else noise
     error = values.std(ddof=1) / len(values) ** 0.5
     evaluation = replace(gaining(noise + 0.5 * error * times), groups=None if groups is None else np.array(groups))
-    found = fitted_threshold(evaluation, 0, np.ones(8, bool), Competition())
+    found = fitted_threshold(evaluation, 0, np.ones(8, bool), CompetitionSettings())
     assert (found <= 77) == (times > 1)
 
 
 def test_of_a_plateau_the_middle_is_taken():
     """Every bin from 1 to 200 decides alike: of 5, 10, … 200 the middle is 105, and of those around it, 105 again."""
     evaluation = gaining([0] * 4)
-    assert fitted_threshold(evaluation, 0, np.ones(4, bool), Competition()) == 105
+    assert fitted_threshold(evaluation, 0, np.ones(4, bool), CompetitionSettings()) == 105
 
 
 def test_what_one_group_alone_gains_is_no_reason():
     evaluation, everything = gaining([0.02] * 4 + [-0.008] * 4), np.ones(8, bool)
-    assert fitted_threshold(evaluation, 0, everything, Competition()) <= 77, "half of all images gain"
+    assert fitted_threshold(evaluation, 0, everything, CompetitionSettings()) <= 77, "half of all images gain"
     grouped = replace(evaluation, groups=np.array([0, 0, 0, 0, 1, 2, 3, 4]))
-    assert fitted_threshold(grouped, 0, everything, Competition()) > 77, "but one group of five"
+    assert fitted_threshold(grouped, 0, everything, CompetitionSettings()) > 77, "but one group of five"
 
 
 def test_the_best_member_is_chosen_on_other_folds_than_it_is_scored_on():
@@ -131,5 +131,5 @@ def test_the_best_member_is_chosen_on_other_folds_than_it_is_scored_on():
     second = np.concatenate([bad[:2], good[:2]])
     evaluation = Evaluation([*"abcd"], np.concatenate([first, second, (first + second) // 2], axis=1))
     found = crossed_best_model(evaluation, 2, np.array([0, 0, 1, 1]), Config())
-    assert metrics.score(Competition(), found) == pytest.approx(0.6, abs=0.001)
+    assert metrics.score(CompetitionSettings(), found) == pytest.approx(0.6, abs=0.001)
     assert (found == Evaluation([], bad).class_counts(0)).all()

@@ -2,13 +2,13 @@
 
 import pytest
 
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.package.layout import found_in
 
 
 def competition(images, sample="sample_submission.csv", listed=""):
-    return Competition(test_images=images, submission={"sample": sample}, test_list=listed)
+    return CompetitionSettings(test_images=images, submission={"sample": sample}, test_list=listed)
 
 
 def lay(root, *names):

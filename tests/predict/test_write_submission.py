@@ -8,7 +8,7 @@ import pytest
 
 from lib.competition.codecs.common import Codec
 from lib.competition.scoring import open_codec
-from lib.config.competition import Competition as Settings
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.predict.write_submission import check_answers
 
@@ -23,7 +23,7 @@ ROWS = {
 
 
 def written(tmp_path, options, rows, answered="ab"):
-    settings = Settings(submission=options)
+    settings = CompetitionSettings(submission=options)
     sample = pd.DataFrame({"id": rows, "class": "object", "predicted": ""})
     sample = sample if settings.submission.class_column else sample.drop(columns="class")
     competition = SimpleNamespace(
@@ -70,4 +70,4 @@ def test_files_of_a_table_that_lists_them(tmp_path):
 
 
 def test_a_codec_of_a_plugin_need_not_know():
-    assert Codec(Settings(), pd.DataFrame(), []).unanswered() == []
+    assert Codec(CompetitionSettings(), pd.DataFrame(), []).unanswered() == []

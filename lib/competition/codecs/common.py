@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.competition.labels.common import Label
 from lib.competition.labels.template import last_number
-from lib.config.competition import Competition, Submission
+from lib.config.competition import CompetitionSettings, Submission
 from lib.errors import UserError
 from lib.imaging.geometry import LabelBands
 from lib.imaging.resize import resized
@@ -33,7 +33,7 @@ class Codec:
 
     >>> from lib.competition.codecs.rle_rows import RleRows
     >>> sample = pd.DataFrame({"id": ["a"], "predicted": [""]})
-    >>> settings = Competition(classes=["cell"], submission={"id_column": "id", "rle_column": "predicted"})
+    >>> settings = CompetitionSettings(classes=["cell"], submission={"id_column": "id", "rle_column": "predicted"})
     >>> codec = RleRows(settings, sample, ["background", "cell"])
     >>> codec.add("a", 2, 2, [(0, np.array([[0, 1]])), (1, np.array([[1, 1]]))])
     >>> from tempfile import TemporaryDirectory
@@ -48,7 +48,7 @@ class Codec:
     suffix = ".csv"
     paths: Mapping[str, str] = {}
 
-    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+    def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         self.config, self.sample = config, sample
         self.n_labels = len(config.classes) + config.background
         first = 1 if config.background else 0
@@ -93,7 +93,7 @@ def check_file_size(path: Path, settings: Submission) -> None:
         )
 
 
-def names_of(config: Competition, image_id: str, path: str) -> dict[Name, str]:
+def names_of(config: CompetitionSettings, image_id: str, path: str) -> dict[Name, str]:
     """The rows that an image has, by name, each with its class; of patches, the row of the first one.
 
     `path`: what `{path}` of `id_template` is.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lib.competition.codecs.common import Codec, Name
 from lib.competition.integer_text import LongText
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.organiser_text import tidy
 
@@ -30,7 +30,7 @@ class CsvRows(Codec):
     streams = False
     """Whether an answer of more than `TEXT_BYTES_IN_MEMORY` may come as a LongText, to be read before the next row."""
 
-    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+    def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
         self._heads, self.separator = [*sample.columns], sample.attrs.get("separator", ",")
         self.columns = sample.attrs.get("heads", self._heads)  # as they stand in the file

@@ -11,7 +11,7 @@ import pandas as pd
 from lib.competition.codecs.common import Name, label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.labels.common import Label
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.geometry import LabelBands
 from lib.plugins import register
@@ -26,7 +26,7 @@ class PatchRows(CsvRows):
 
     blank = b"0"
 
-    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+    def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
         if len(config.classes) > 1:
             raise UserError(f"competition.submission.codec patches tells one class only; there are {config.classes}")

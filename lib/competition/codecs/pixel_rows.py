@@ -12,7 +12,7 @@ from lib.competition.codecs.common import label_of_array
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.integer_text import numbers_of_text, text_of_numbers
 from lib.competition.labels.common import Label
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.geometry import LabelBands
 from lib.plugins import register
@@ -22,7 +22,7 @@ from lib.plugins import register
 class PixelRows(CsvRows):
     """One row per image, of `submission.size` numbers; images that were never added are all of the first label."""
 
-    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+    def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
         self.blank = b" ".join([b"0"] * int(np.prod(config.submission.size)))
 

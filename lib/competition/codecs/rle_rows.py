@@ -14,7 +14,7 @@ from lib.competition import rle
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.integer_text import LongText
 from lib.competition.labels.common import Label, label_of_runs
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.components import Components
 from lib.imaging.geometry import LabelBands
@@ -31,7 +31,7 @@ class RleRows(CsvRows):
 
     streams = True
 
-    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+    def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
         self.blank = config.submission.empty.encode()
 

@@ -20,7 +20,7 @@ import tifffile
 from lib.competition.codecs.common import Codec, label_of_array
 from lib.competition.codecs.sample_files import check_like_sample, names_of_files
 from lib.competition.labels.common import Label
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.geometry import LabelBands
 from lib.organiser_text import tidy
@@ -37,7 +37,7 @@ class TifZip(Codec):
 
     suffix = ".zip"
 
-    def __init__(self, config: Competition, sample: pd.DataFrame, label_names: list[str]):
+    def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
         self._files = SpooledTemporaryFile(FILE_BYTES_IN_MEMORY)  # noqa: SIM115 (lives as long as the codec, and has no name)
         self._where: dict[str, tuple[int, int]] = {}  # first byte, end

@@ -13,7 +13,7 @@ import numpy as np
 from lib.competition import coco_rle, rle
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
 from lib.competition.labels.template import written_id
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.geometry import Box
 from lib.plugins import register
@@ -41,7 +41,7 @@ class Coco:
     Later objects lie on top, in the order of `labels.paint`.
     """
 
-    def __init__(self, config: Competition, known_ids: set[str]):
+    def __init__(self, config: CompetitionSettings, known_ids: set[str]):
         self.config, self.path = config, Path(config.root) / config.labels.path
         content = read_coco(self.path)
         self.indices = self._indices(content)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from lib.competition import rle
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.config.reserved import meaning_of
 from lib.errors import UserError
 from lib.tables import IGNORE
@@ -19,10 +19,11 @@ COUNTED_PIXELS = 2**24  # pixels of a label counted at once
 PAINTED_ONCE_PIXELS = 2**25  # a label with more pixels is painted window by window
 
 
-def index_of(name: str, config: Competition) -> int | None:
+def index_of(name: str, config: CompetitionSettings) -> int | None:
     """Label index of a class name; None for a name that is neither a class nor background nor ignored.
 
-    >>> [index_of(name, Competition(classes=["cell"])) for name in ("cell", "_background_", "__ignore__", "dust")]
+    >>> settings = CompetitionSettings(classes=["cell"])
+    >>> [index_of(name, settings) for name in ("cell", "_background_", "__ignore__", "dust")]
     [1, 0, 255, None]
     """
     if name in config.classes:

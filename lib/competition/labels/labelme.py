@@ -17,7 +17,7 @@ from PIL import Image
 from lib.competition.labels.coco import PaintedObject, label_of_things, thing_of_polygons
 from lib.competition.labels.common import Label, WrongSize, index_of
 from lib.competition.labels.mask_images import label_files
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import IGNORE
@@ -46,7 +46,7 @@ class Labelme:
     count (01 says how many there are), and parts of one `group_id` are painted one by one. Later objects lie on top, in
     the order of `labels.paint`: a hole is an object called `_background_` that lies on top."""
 
-    def __init__(self, config: Competition, known_ids: set[str]):
+    def __init__(self, config: CompetitionSettings, known_ids: set[str]):
         self.config = config
         folder = Path(config.root) / config.labels.path
         if not folder.is_dir():

@@ -11,7 +11,7 @@ from lib.competition.labels.common import Label, WrongSize, index_of, painted_on
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.pictures import check_no_picture
 from lib.competition.labels.template import Names, ids_by_path
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.organiser_text import same_form, visible_files
 from lib.plugins import register
@@ -27,7 +27,7 @@ class MaskImages:
     Several masks of one image are painted in the order of the classes. An image may lack some of them.
     """
 
-    def __init__(self, config: Competition, known_ids: set[str]):
+    def __init__(self, config: CompetitionSettings, known_ids: set[str]):
         self.config = config
         self.folder = Path(config.root) / config.labels.path
         if not self.folder.is_dir():
@@ -148,7 +148,7 @@ def _unknown(values: np.ndarray, nodata: float | None, threshold: float) -> np.n
     return unknown | (values == nodata) if nodata is not None and nodata > threshold else unknown
 
 
-def label_files(config: Competition, known_ids: Collection[str] = ()) -> dict[str, list[tuple[int, Path]]]:
+def label_files(config: CompetitionSettings, known_ids: Collection[str] = ()) -> dict[str, list[tuple[int, Path]]]:
     """Image id → (label index, file) of each of its label files, in the order of the classes, then of their names."""
     folder, first, template = Path(config.root) / config.labels.path, int(config.background), config.labels.files
     read = reader_of_names(config, known_ids)
@@ -162,7 +162,9 @@ def label_files(config: Competition, known_ids: Collection[str] = ()) -> dict[st
     return {image_id: sorted(files) for image_id, files in found.items()}
 
 
-def reader_of_names(config: Competition, known_ids: Collection[str] = ()) -> Callable[[Path], tuple[str, str] | None]:
+def reader_of_names(
+    config: CompetitionSettings, known_ids: Collection[str] = ()
+) -> Callable[[Path], tuple[str, str] | None]:
     """Tells of which image and class (or "") a file is the label; None for other files.
 
     Images that are known decide where a name can be read in two ways.
@@ -178,13 +180,13 @@ def reader_of_names(config: Competition, known_ids: Collection[str] = ()) -> Cal
     return lambda path: names.read(path.relative_to(folder).as_posix()) if path.is_relative_to(folder) else None
 
 
-def has_colours(config: Competition) -> bool:
+def has_colours(config: CompetitionSettings) -> bool:
     """Whether masks hold colours, and not stored values."""
     palette = config.labels.palette
     return bool(palette) and not (isinstance(palette, dict) and any(isinstance(v, int) for v in palette.values()))
 
 
-def _lookup(config: Competition) -> dict[int, int]:
+def _lookup(config: CompetitionSettings) -> dict[int, int]:
     """Colour code or stored index → label index."""
     first = 1 if config.background else 0
     if not config.labels.palette:
@@ -202,7 +204,7 @@ def _lookup(config: Competition) -> dict[int, int]:
     return lookup
 
 
-def _colours(config: Competition) -> dict[str, tuple[int, int, int] | int]:
+def _colours(config: CompetitionSettings) -> dict[str, tuple[int, int, int] | int]:
     """Name → red, green, blue, or a stored value, from the CSV or the option itself."""
     if isinstance(config.labels.palette, dict):
         return config.labels.palette

@@ -8,7 +8,7 @@ from pathlib import Path
 from lib.competition import rle
 from lib.competition.labels.common import Label, index_of, label_of_runs
 from lib.competition.labels.template import Names, ids_by_path
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.plugins import register
 from lib.tables import read_csv
@@ -24,7 +24,7 @@ class RleCsv:
     An empty cell, one of `NOTHING`, or the submission's word for empty, is an image without object.
     """
 
-    def __init__(self, config: Competition, known_ids: set[str]):
+    def __init__(self, config: CompetitionSettings, known_ids: set[str]):
         self.config = config
         self.path = Path(config.root) / config.labels.path
         self.rows = self._rows(config, known_ids)
@@ -39,7 +39,7 @@ class RleCsv:
             runs.append((index, *rle.united(parsed)))
         return label_of_runs(runs, height, width, settings.order, self.config.background)
 
-    def _rows(self, config: Competition, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
+    def _rows(self, config: CompetitionSettings, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
         settings = config.labels
         table = read_csv(self.path, [settings.id_column, settings.rle_column, settings.class_column])
         by_path = ids_by_path(config.train_images, config.image_ids)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.competition import metrics
-from lib.config.competition import Competition
+from lib.config.competition import CompetitionSettings
 
 DRAWS = 500
 CONFIDENCE_LEVEL = 0.95
@@ -30,7 +30,7 @@ class Gain:
         return f"{self.value:+.4f}" + (f" ({self.low:+.4f} to {self.high:+.4f})" if known else " (one group)")
 
 
-def paired_gain(config: Competition, ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray) -> Gain:
+def paired_gain(config: CompetitionSettings, ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray) -> Gain:
     """The metric of `ours` less that of `theirs`, counts (N, C, 3) of the same images.
 
     Whole groups (N,) are drawn with replacement, the same ones for both sides: images of a group are alike.

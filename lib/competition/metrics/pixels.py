@@ -33,18 +33,18 @@ from functools import cache, wraps
 import numpy as np
 
 from lib.competition.metrics import objects_and_surfaces
-from lib.config.competition import Competition, Scoring
+from lib.config.competition import CompetitionSettings, Scoring
 from lib.plugins import find, register
 
 Classes = Sequence[int]
 
 
-def score(config: Competition, counts: np.ndarray) -> float:
+def score(config: CompetitionSettings, counts: np.ndarray) -> float:
     """The competition's metric of counts (N, C, 3), or of its stand-in, about which a line is printed once."""
     return float(_of_counts(config)(counts, scored_classes(config), config.scoring))
 
 
-def resampled(config: Competition, counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def resampled(config: CompetitionSettings, counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """`score` of D samples of the images, (D,); `weights` (D, N): how many times each image is in each sample."""
     metric, classes = _of_counts(config), scored_classes(config)
     values = getattr(metric, "values", None)
@@ -62,7 +62,7 @@ def resampled(config: Competition, counts: np.ndarray, weights: np.ndarray) -> n
     return np.where(known > 0, totals / np.maximum(known, 1), 0.0)
 
 
-def changing(config: Competition, fixed: np.ndarray) -> Callable[[np.ndarray], float]:
+def changing(config: CompetitionSettings, fixed: np.ndarray) -> Callable[[np.ndarray], float]:
     """`score` of images of which those with counts `fixed` (N, C, 3) stay as they are: a function of the others' counts
     (M, C, 3). It takes no longer however many are fixed, unless a plugin's metric does not say how it averages."""
     metric, classes = _of_counts(config), scored_classes(config)
@@ -82,7 +82,7 @@ def changing(config: Competition, fixed: np.ndarray) -> Callable[[np.ndarray], f
     return score_with
 
 
-def _of_counts(config: Competition) -> Callable:
+def _of_counts(config: CompetitionSettings) -> Callable:
     """The metric, or its stand-in where it needs more than counts."""
     metric = metric_of(config)
     if not hasattr(metric, "needs"):
@@ -91,12 +91,12 @@ def _of_counts(config: Competition) -> Callable:
     return find("metric", metric.stand_in, "stand_in")
 
 
-def metric_of(config: Competition) -> Callable:
+def metric_of(config: CompetitionSettings) -> Callable:
     """What is registered as `competition.metric`."""
     return find("metric", config.metric, "competition.metric")
 
 
-def scored_classes(config: Competition) -> list[int]:
+def scored_classes(config: CompetitionSettings) -> list[int]:
     """The label indices that count."""
     first = 1 if config.background else 0
     if config.scoring.classes:
@@ -113,7 +113,7 @@ def _say_stand_in(name: str, needs: str, stand_in: str) -> None:
     )
 
 
-def image_scores(config: Competition, counts: np.ndarray) -> list[float]:
+def image_scores(config: CompetitionSettings, counts: np.ndarray) -> list[float]:
     """The competition's metric of each image alone; 1 for one without a wrong pixel, whatever the metric says of it.
 
     (Of an image without object that is found to have none, IoU knows nothing.)

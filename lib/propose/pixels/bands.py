@@ -9,8 +9,7 @@ import numpy as np
 import yaml
 
 from lib.competition.dataset import HOME, Competition, ImageInfo
-from lib.config.competition import Competition as Settings
-from lib.config.competition import Pixels
+from lib.config.competition import CompetitionSettings, Pixels
 from lib.imaging.reader import AS_THEY_ARE, open_image
 from lib.propose.folder import Folder
 from lib.propose.found import Notes, OptionChoice, choice_if, evenly
@@ -45,7 +44,7 @@ def with_best(
     `channels`: of an image, or of one file. `pixels`: the choices of how pixels are shown until now.
     """
     if folder.endings or channels > 4:
-        settings = Settings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
+        settings = CompetitionSettings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
         first = _images(settings)[0].path
         channels = channels_of(first)
         best = best_channels(settings, folder.endings, channels)
@@ -83,7 +82,7 @@ def _replaced(
     channels: int,
     competition: list[OptionChoice],
     pixels: list[OptionChoice],
-    found: tuple[Settings, Pixels],
+    found: tuple[CompetitionSettings, Pixels],
 ) -> list[OptionChoice]:
     """The choices with other channels; globs and ids name the file of the first one."""
     settings, best = found
@@ -102,11 +101,11 @@ def _replaced(
     ]
 
 
-def _images(settings: Settings) -> list[ImageInfo]:
+def _images(settings: CompetitionSettings) -> list[ImageInfo]:
     return [i for i in Competition(settings).images if (i.split, i.source) == ("train", HOME)]
 
 
-def best_channels(settings: Settings, endings: list[str], channels: int) -> Pixels | None:
+def best_channels(settings: CompetitionSettings, endings: list[str], channels: int) -> Pixels | None:
     """The three channels from which a linear rule tells object from the rest best; None where that cannot be told.
 
     `endings`: of the names of all files of an image, where channels have files of their own. `channels`: of each file.
@@ -127,27 +126,27 @@ def best_channels(settings: Settings, endings: list[str], channels: int) -> Pixe
     return Pixels(files=tuple(ending for ending, _ in picked) if endings else (), bands=bands)
 
 
-def _one(settings: Settings, channel: ChannelChoice) -> tuple[Pixels, str]:
+def _one(settings: CompetitionSettings, channel: ChannelChoice) -> tuple[Pixels, str]:
     """(pixels that show a channel three times, how the name of its file ends)."""
     ending, index = channel
     files = (ending,) * 3 if ending else ()
     return settings.pixels.model_copy(update={"files": files, "bands": (index,) * 3}), ending
 
 
-def _path(path: Path, settings: Settings, ending: str) -> Path:
+def _path(path: Path, settings: CompetitionSettings, ending: str) -> Path:
     """The file of a channel. `path`: of the first channel, as the globs of images match it."""
     first = settings.pixels.files[0] if settings.pixels.files else ""
     return path.with_name(path.stem.removesuffix(first) + ending + path.suffix) if ending else path
 
 
-def _span(paths: list[Path], settings: Settings, channel: ChannelChoice) -> tuple[float, float]:
+def _span(paths: list[Path], settings: CompetitionSettings, channel: ChannelChoice) -> tuple[float, float]:
     pixels, ending = _one(settings, channel)
     pairs = [span(_path(path, settings, ending), pixels, TAIL) for path in paths]
     return min(low for low, _ in pairs), max(high for _, high in pairs)
 
 
 def _sampled(
-    settings: Settings, images: list[ImageInfo], spans: dict[ChannelChoice, tuple[float, float]]
+    settings: CompetitionSettings, images: list[ImageInfo], spans: dict[ChannelChoice, tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(values (N, channels), whether a pixel is object (N,)) of pixels of a few images."""
     competition, rng = Competition(settings), np.random.default_rng(0)

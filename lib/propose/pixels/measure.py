@@ -11,8 +11,7 @@ import numpy as np
 import tifffile
 
 from lib.competition.dataset import Competition
-from lib.config.competition import Competition as Settings
-from lib.config.competition import Pixels
+from lib.config.competition import CompetitionSettings, Pixels
 from lib.config.preprocess import Preprocess
 from lib.data.preprocess.tile_labels import nearest_label
 from lib.errors import UserError
@@ -174,7 +173,7 @@ def share_with_object(competition: Competition, side: int) -> float:
 UNKNOWN_OBJECTS = ObjectSizes(64, 16, 0.1)  # where labels cannot be read yet
 
 
-def painting_order(settings: Settings, notes: Notes) -> list[str]:
+def painting_order(settings: CompetitionSettings, notes: Notes) -> list[str]:
     """The classes, the smaller ones last where they overlap: as they are else. Painted in both directions, an image
     differs where two classes lie."""
     back = settings.model_copy(update={"classes": settings.classes[::-1]})
