@@ -13,9 +13,9 @@ from torch import nn
 
 ENCODER_STRIDE = 2**5  # side of the image over the side of the deepest map
 ANY_SIZE_OPTIONS = (
-    {"dynamic_img_size": True},
-    {"strict_img_size": False},
-)  # of ViT and similar encoders; of Swin and similar ones
+    {"dynamic_img_size": True},  # of ViT and similar encoders
+    {"strict_img_size": False},  # of Swin and similar encoders
+)
 
 
 def any_size_options(encoder: str) -> dict[str, object]:

@@ -106,8 +106,8 @@ def far_from_borders(target: torch.Tensor, pixels: int, valid: torch.Tensor | No
 def blurred(target: torch.Tensor, sigma: float, valid: torch.Tensor | None = None) -> torch.Tensor:
     """Targets (B, K, H, W) blurred by a Gaussian of `sigma` pixels over `valid` pixels (B, 1, H, W); None: all.
 
-    A normalised convolution: ignored pixels have no share in their neighbours. Channels still sum to what they did. A
-    pixel without a valid one near it stays as it is.
+    A normalised convolution: ignored pixels do not affect their neighbours. The sum over channels does not change. A
+    pixel without a valid pixel near it does not change.
     """
     if valid is None:
         return _gaussian(target, sigma)
@@ -117,7 +117,7 @@ def blurred(target: torch.Tensor, sigma: float, valid: torch.Tensor | None = Non
 
 
 def _gaussian(planes: torch.Tensor, sigma: float) -> torch.Tensor:
-    """(B, K, H, W) convolved with a Gaussian; borders are repeated."""
+    """(B, K, H, W) convolved with a Gaussian; border pixels are repeated."""
     radius = max(1, round(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, device=planes.device, dtype=planes.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -168,10 +168,10 @@ def hard_pixels(logits, target, valid, weight, share: float = 0.25):
 
 @register("loss", "boundary")
 def boundary(logits, target, valid, weight):
-    """Boundary loss (Kervadec et al. 2019, arXiv:1812.07032): mistakes cost by their distance from the true border.
+    """Boundary loss (Kervadec et al. 2019, arXiv:1812.07032): mistakes are weighted by the distance to the border.
 
-    Distances are in shares of the image's side, and reach from one valid pixel to another. A class that the image
-    lacks, or that fills it, has no border.
+    Distances are relative to the image's longer side, between valid pixels. A class that is absent from the image, or
+    fills it, has no border.
     """
     known = (valid > 0).expand_as(target)
     inside, outside = ((side & known).cpu().numpy() for side in (target > 0.5, target <= 0.5))
@@ -189,7 +189,7 @@ def boundary(logits, target, valid, weight):
 
 @register("loss", "focal")
 def focal(logits, target, valid, weight, gamma: float = 2.0):
-    """Focal loss (Lin et al. 2017, arXiv:1708.02002): easy pixels count less."""
+    """Focal loss (Lin et al. 2017, arXiv:1708.02002): easy pixels have a lower weight."""
     p = probabilities(logits)
     if logits.shape[1] == 1:
         ce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -202,13 +202,13 @@ def focal(logits, target, valid, weight, gamma: float = 2.0):
 
 @register("loss", "tversky")
 def tversky(logits, target, valid, weight, alpha: float = 0.3, beta: float = 0.7):
-    """Tversky loss (Salehi et al. 2017, arXiv:1706.05721) over the whole batch; beta weighs what is missed."""
+    """Tversky loss (Salehi et al. 2017, arXiv:1706.05721) over the whole batch. `beta`: weight of missed pixels."""
     p, share = probabilities(logits), valid * weight.view(-1, 1, 1, 1)
     axes = (0, 2, 3)
     hit = summed((p * target * share).sum(axes))
     wrong, missed = summed((p * (1 - target) * share).sum(axes)), summed(((1 - p) * target * share).sum(axes))
     score = (hit + 1) / (hit + alpha * wrong + beta * missed + 1)
-    present = summed((target * share).sum(axes)) > 0  # a class the batch lacks has nothing to overlap with
+    present = summed((target * share).sum(axes)) > 0  # a class that is absent from the batch has no overlap
     return ((1 - score) * present).sum() / present.sum().clamp_min(1)
 
 

@@ -1,4 +1,4 @@
-"""Optimizers, and the learning rate as a pure function of the training's progress."""
+"""Optimizers, and learning-rate schedules as pure functions of the training's progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lib.plugins import find, register
 
 
 def build_optimizer(config: Train, network: nn.Module) -> torch.optim.Optimizer:
-    """Parameter groups by learning rate (encoder's stages, the rest) and weight decay (none for norms, biases)."""
+    """The optimizer of `train.optimizer`. Encoder stages may have lower learning rates (`train.encoder_lr`,
+    `train.layer_decay`). Norms and biases have no weight decay."""
     groups: dict[tuple[float, float], list] = {}
     stages = encoder_stages(name for name, _ in network.named_parameters())
     depth = len(set(stages.values()))
@@ -34,7 +35,7 @@ def build_optimizer(config: Train, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def encoder_stages(parameters: Iterable[str]) -> dict[str, int]:
-    """Parameter of the encoder → which of its stages it belongs to, 0 next to the image.
+    """Parameter of the encoder → number of its stage; 0 is the stage next to the image.
 
     >>> encoder_stages(["body.encoder.model.conv_stem.weight", "body.encoder.model.blocks.0.0.conv.weight",
     ...                 "body.encoder.model.blocks.1.0.conv.weight", "body.decoder.conv.weight"]).values()
@@ -66,15 +67,19 @@ def sgd(parameters: list, config: Train) -> torch.optim.Optimizer:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate; each parameter group gets its share of it."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["share"]
 
 
 def learning_rate(config: Train, progress: float, epoch_length: float, plateaus: int = 0) -> float:
-    """Learning rate at `progress` (0 to 1) of the training; `epoch_length` is one epoch's share of it.
+    """Learning rate at `progress` (0 to 1) of the training. `epoch_length`: one epoch as a share of the training.
 
-    Warm-up, then `train.schedule`; from `swa.start` on what `swa.schedule` says. `plateaus`: how many evaluations
-    brought no better score.
+    First warm-up, then `train.schedule`, then `swa.schedule` from `swa.start` on. `plateaus`: number of evaluations
+    without a better score.
+
+    >>> learning_rate(Train(lr=0.1, warmup=0.0, schedule="constant"), progress=0.5, epoch_length=0.01)
+    0.1
     """
     swa = config.swa
     if progress >= swa.start and swa.start < 1 and swa.schedule != "anneal":
@@ -83,8 +88,8 @@ def learning_rate(config: Train, progress: float, epoch_length: float, plateaus:
             return top
         cycle = swa.every * epoch_length
         phase = ((progress - swa.start) % cycle) / cycle
-        return top * (1 - phase * (1 - config.min_lr))  # a saw-tooth: its minimum is each cycle's end
-    # With a constant or cyclic end, the schedule comes down to where that starts.
+        return top * (1 - phase * (1 - config.min_lr))  # a saw-tooth with its minimum at the end of each cycle
+    # Where SWA has a constant or cyclic rate, the schedule ends at its start.
     end = 1.0 if swa.start >= 1 or swa.schedule == "anneal" else swa.start
     low = config.min_lr if end == 1.0 else swa.lr
     phase = min(1.0, max(0.0, progress - config.warmup) / max(1e-9, end - config.warmup))
@@ -93,7 +98,7 @@ def learning_rate(config: Train, progress: float, epoch_length: float, plateaus:
     return config.lr * rising * (low + (1 - low) * level)
 
 
-# A schedule is `level(phase, plateaus)`: 1 at its top, 0 at its bottom; `phase` runs from 0 after warm-up to 1.
+# A schedule is `level(phase, plateaus)`, from 1 (highest rate) to 0 (lowest). `phase`: 0 after warm-up, 1 at the end.
 
 
 @register("schedule", "cosine")
@@ -103,19 +108,19 @@ def cosine(phase: float, plateaus: int) -> float:
 
 @register("schedule", "restarts")
 def restarts(phase: float, plateaus: int) -> float:
-    """A cosine, three times over (SGDR, Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+    """Three cosines, one after another (SGDR, Loshchilov and Hutter 2017, arXiv:1608.03983)."""
     return cosine((3 * phase) % 1 if phase < 1 else 1.0, plateaus)
 
 
 @register("schedule", "onecycle")
 def onecycle(phase: float, plateaus: int) -> float:
-    """Up over three tenths, then down, both by a cosine (Smith and Topin 2018, arXiv:1708.07120)."""
+    """A rise over the first 30 %, then a fall, both by a cosine (Smith and Topin 2018, arXiv:1708.07120)."""
     return cosine(1 - phase / 0.3 if phase < 0.3 else (phase - 0.3) / 0.7, plateaus)
 
 
 @register("schedule", "poly")
 def poly(phase: float, plateaus: int) -> float:
-    """(1 - phase)^0.9, as DeepLab has it (Chen et al. 2017, arXiv:1606.00915)."""
+    """(1 - phase)^0.9, as in DeepLab (Chen et al. 2017, arXiv:1606.00915)."""
     return (1 - phase) ** 0.9
 
 
