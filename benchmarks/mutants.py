@@ -75,7 +75,7 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "resize": (["lib/imaging/resize.py"], ["tests/imaging/test_resize_and_components.py"]),
     "rle": (
-        ["lib/competition/rle.py"],
+        ["lib/competition/rle.py", "lib/competition/coco_rle.py"],
         ["tests/competition/test_rle.py", "tests/competition/test_coco.py", "tests/competition/test_rle_rows.py"],
     ),
     "codecs": (
