@@ -196,7 +196,7 @@ def test_looks_come_back_from_their_file_as_they_were(tmp_path):
 
 
 def test_a_jpeg_is_decoded_at_a_smaller_size_and_looks_the_same(tmp_path):
-    image = photograph(8, 768, 600)
+    image = photograph(8, 640, 496)
     cv2.imwrite(str(tmp_path / "a.jpg"), image)
     detail = detail_for(10**6)
     fast = features_of_file(tmp_path / "a.jpg", AS_THEY_ARE, detail)
