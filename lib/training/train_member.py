@@ -45,7 +45,7 @@ class TrainingJob:
         return bool(self.processes.broadcast(self.stage.up_to_date()))
 
 
-class Evaluation(Protocol):
+class MemberScorer(Protocol):
     """Scores one member on the validation images of its fold. Only the main process has one."""
 
     def score(self, network: nn.Module) -> float:
@@ -55,7 +55,7 @@ class Evaluation(Protocol):
         """The entries `score`, `scores` and `images` of done.json; `scores` is empty for a member of all images."""
 
 
-Evaluate = Callable[[Session, Member, Trainer], Evaluation]
+Evaluate = Callable[[Session, Member, Trainer], MemberScorer]
 
 
 def train_member(job: TrainingJob, evaluate: Evaluate) -> None:
