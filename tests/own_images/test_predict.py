@@ -190,7 +190,7 @@ def test_boxes_of_other_images_are_refused(trained, tmp_path):
 
 SMALL_FPN = ["--model.architecture", "fpn", "--model.encoder", "tu-mobilenetv3_small_050", "--model.weights", "none"]
 VARIANTS = {
-    "objects": ["--infer.postprocess", "objects", "holes", "--infer.ensemble_weights", "simplex"],
+    "objects": ["--infer.postprocess", "objects", "holes", "--infer.ensemble_weights", "greedy"],
     "auto": ["--infer.window", "auto", "--infer.tta", "auto", "--infer.trial_limit", "2"],
     "gates": ["--infer.gate", "fit", "--model.classifier", "true", *SMALL_FPN],
     "resized": ["--preprocess.mode", "resize", "--infer.window", "0", "--preprocess.tile_size", "96"],
