@@ -47,14 +47,11 @@ def main(argv: list[str]) -> None:
     for job in training_jobs(session, processes, members, scoring_time, STARTED):
         if job.is_finished():
             if processes.is_main:
-                score_again(
-                    job.member, job.session.config, session.competition, session.workspace, session.folds,
-                    session.images, session.device,
-                )  # fmt: skip
+                score_again(job.session, job.member)
             continue
         train_member(job, MemberEvaluation)
         if processes.is_main:
-            note_scores(job.member, job.session.config, session.workspace, session.folds, session.images)
+            note_scores(job.session, job.member)
             update_report(job.session.config)
     processes.close()
     print(text_table([table_row(member) for member in members if (member.path / "done.json").is_file()]))

@@ -41,10 +41,10 @@ from lib.decision.fit import Fitting, needs_maps
 from lib.errors import UserError, run_script
 from lib.inference.checkpoints import Checkpoint, check_same_models, named_checkpoints
 from lib.inference.members import choose_engine, image_sources, scale_groups
-from lib.inference.multi_scale import ScaleGroup
-from lib.inference.networks import Ensemble
+from lib.inference.multi_scale import maps_of
+from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sources import limits_of
-from lib.oof.evaluate import Evaluation, background_fill, evaluate
+from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, evaluate, outside_probs
 from lib.oof.map_files import Maps, MapWriter
 from lib.predict.time_pacer import PacedEnsemble
 from lib.predict.time_plan import order_of
@@ -232,15 +232,15 @@ def limited_score(session: Session, parts: list[Checkpoint], plan: dict, decisio
         for fold in folds:
             own = [part for part in parts if part.member.fold == fold]
             sources = image_sources(session, session.folds.query("fold == @fold")["image_id"])
-            fill = background_fill(competition.channels, labels, config.infer.gated)
+            fill = outside_probs(competition.channels, labels, config.infer.gated)
             groups = replayed(scale_groups(session, own, engine, per_model=True), own, plan, len(folds), fill)
             path = Path(folder) / f"{fold}.maps"
+            truth = TrueLabels.of(competition, config.infer.gated)
+            counts = CountCollector([source.image_id for source in sources], truth, maps_of(groups))
             with MapWriter(path) as writer:
-                found = evaluate(
-                    sources, groups, competition.labels.open, labels, competition.channels, limits_of(config),
-                    f"05 as limited, fold {fold}", writer=writer if whole else None, presence=config.infer.gated,
-                )  # fmt: skip
-            evaluations.append(found)
+                collectors = [counts, writer] if whole else [counts]
+                evaluate(sources, groups, truth, limits_of(config), collectors, f"05 as limited, fold {fold}")
+            evaluations.append(counts.evaluation())
             files.append(path)
         fitting = Fitting(Evaluation.concat(evaluations), Maps(files) if whole else None, labels, config, Path(folder))
         counts, _ = fitting.decide(decision, np.ones(len(fitting.oof.image_ids), bool))

@@ -44,8 +44,9 @@ from lib.competition.demo_slides import draw, make_scene
 from lib.config.training import Model
 from lib.imaging.blend import window_weights
 from lib.inference.backends.engines import Engine, Kind, as_images, fastest_engines
-from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Limits, Source, Windows, first_windows, full_rows, predict
+from lib.inference.networks import Ensemble, ScaleGroup
+from lib.inference.sliding_window import first_windows, full_rows, predict_windows
+from lib.inference.windows import Limits, Source, Windows
 from lib.models.network import build_network
 from lib.models.outputs import probabilities
 from lib.plugins import names
@@ -171,7 +172,7 @@ def make_images(side: int) -> tuple[Path, Path]:
 
 
 def predict_map(path: Path, forward: Ensemble, windows: Windows, roi: str = "none"):
-    return predict([Source("image", path, roi)], forward, windows, np.zeros(1), 1, Limits(BATCH))
+    return predict_windows([Source("image", path, roi)], ScaleGroup(windows, forward), np.zeros(1), Limits(BATCH))
 
 
 def ours(path: Path, forward: Ensemble, windows: Windows, roi: str = "none") -> str:

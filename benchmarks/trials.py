@@ -351,6 +351,6 @@ def infer(config: Config, experiments: list[str], fold: int, seed: int) -> Infer
         with tempfile.TemporaryDirectory() as folder:
             session.workspace.oof_dir = Path(folder)
             started = time.perf_counter()
-            oof, *_ = out_of_fold(parts, session.with_folds(rows), engine)
+            oof, *_ = out_of_fold(session.with_folds(rows), parts, engine)
             seconds = time.perf_counter() - started
     return Inferred(config, oof, here["group"].astype("category").cat.codes.to_numpy(), round(seconds, 2))

@@ -11,7 +11,7 @@ from lib.config.competition import CompetitionSettings
 from lib.decision.class_search import Affected, ClassState
 from lib.decision.presence_gate import two_likeliest
 from lib.decision.search import MIN_GAIN, coordinate_ascent
-from lib.oof.map_files import Points
+from lib.oof.pixel_sample import PixelSample
 
 LOG_FACTORS = np.linspace(-3, 3, 61)  # logarithms of factors that are tried
 NEUTRAL = len(LOG_FACTORS) // 2  # the index of the factor 1
@@ -62,7 +62,7 @@ class FactorGrid:
         return labels, each()
 
 
-def sampled_factors(points: Points, probs: np.ndarray, config: CompetitionSettings) -> tuple[int, ...]:
+def sampled_factors(points: PixelSample, probs: np.ndarray, config: CompetitionSettings) -> tuple[int, ...]:
     """Where the search on whole maps starts: indices into `LOG_FACTORS` of the factors that score best on a sample.
 
     `probs` (K, P) are the probabilities of the sampled pixels `points`. Coordinate ascent changes one class's factor at
@@ -99,7 +99,7 @@ def sampled_factors(points: Points, probs: np.ndarray, config: CompetitionSettin
     return tuple(indices.tolist())
 
 
-def _counts(points: Points, guess: np.ndarray, images: int, k: int) -> np.ndarray:
+def _counts(points: PixelSample, guess: np.ndarray, images: int, k: int) -> np.ndarray:
     """(N, k, k): truth x guess of each image."""
     flat = (points.image * k + points.truth) * k + guess
     return np.bincount(flat, points.pixels, images * k * k).reshape(images, k, k)

@@ -13,9 +13,10 @@ from lib.competition import metrics
 from lib.config import Config
 from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import EnsembleWeights
-from lib.oof.evaluate import BINS, HALF, Evaluation, count
+from lib.oof.codes import BINS, HALF
+from lib.oof.evaluate import Evaluation, count
 from lib.oof.map_files import Bands, Maps, in_rows
-from lib.oof.previews import AlbumWriter, Glimpser
+from lib.oof.previews import PreviewMaker, PreviewWriter
 from lib.tables import IGNORE
 
 
@@ -33,7 +34,7 @@ class Counting:
     def counts(self, mix: EnsembleWeights | None, gates: tuple[float, ...] | None = None) -> Evaluation:
         """The evaluation of one model, the gated ensemble, over the whole maps of all images."""
         if mix is None and not any(gates or ()):
-            return replace(self.oof, counts=self.oof.counts[:, -1:], points=None, shown=None)
+            return replace(self.oof, counts=self.oof.counts[:, -1:], points=None, previews=None)
         found = np.zeros((len(self.oof.image_ids), 1, *self.oof.counts.shape[2:]), np.int64)
         shape = found.shape[2:] if self.oof.binary else (self.n_labels,) * 2
         matrix = None if self.oof.binary else np.zeros(shape, np.int64)
@@ -61,7 +62,7 @@ class Counting:
         return Bands((rows for _, rows in in_rows(blocks, self.maps.size(image_id)[1])), self.folder)
 
     def decide(
-        self, decision: Decision, chosen: np.ndarray, shown: AlbumWriter | None = None
+        self, decision: Decision, chosen: np.ndarray, shown: PreviewWriter | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Decide the chosen images (N,) bool: counts (M, n, 3) of each, and one confusion matrix (n, n).
 
@@ -79,17 +80,17 @@ class Counting:
         for i in np.flatnonzero(chosen):
             image_id, y = self.oof.image_ids[i], 0
             bands, total = self.bands(image_id, decision), np.zeros(shape, np.int64)
-            glimpser = Glimpser(*self.maps.size(image_id))
+            maker = PreviewMaker(*self.maps.size(image_id))
             several = not self.oof.binary and decision.rules is not None
             labels = decision.bands(bands.channel(slice(3) if several else 0), self.folder)
             for rows, truth in zip(labels, bands.channel(-1), strict=True):
                 total += count(truth, rows, shape)
                 if shown:
                     shade = rows * np.uint8(BINS - 1) if self.oof.binary else rows
-                    glimpser.add(y, 0, shade, (truth != IGNORE) & (truth != rows))
+                    maker.add(y, 0, shade, (truth != IGNORE) & (truth != rows))
                 y += len(rows)
             found.append(metrics.counts_of(total))
             matrix += total
             if shown:
-                shown.add(image_id, glimpser.glimpse())
+                shown.add(image_id, maker.preview())
         return np.array(found).reshape(-1, self.n_labels, 3), matrix

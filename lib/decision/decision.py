@@ -18,7 +18,8 @@ from lib.decision.ensemble_weights import EnsembleWeights
 from lib.decision.postprocess import Rule, draw_labels, label_candidates
 from lib.decision.presence_gate import gated, with_presence
 from lib.errors import UserError
-from lib.oof.evaluate import BINS, HALF, Evaluation, to_label_codes
+from lib.oof.codes import BINS, HALF, to_label_codes
+from lib.oof.evaluate import Evaluation
 from lib.oof.map_files import Bands
 from lib.workspace import read_json, write_json
 

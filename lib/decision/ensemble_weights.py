@@ -15,8 +15,8 @@ from scipy.special import expit, softmax
 from lib.competition import metrics
 from lib.config.competition import CompetitionSettings
 from lib.inference.tta import SURE
-from lib.oof.evaluate import BINS, HALF
-from lib.oof.map_files import Points
+from lib.oof.codes import BINS, HALF
+from lib.oof.pixel_sample import PixelSample
 
 GREEDY_ROUNDS = 30  # of the greedy search, at most
 GREEDY_PATIENCE = 5  # rounds without a better mixture that end it
@@ -70,7 +70,9 @@ class MixtureScorer:
     images.
     """
 
-    def __init__(self, points: Points, n_labels: int, mix: EnsembleWeights, config: CompetitionSettings, search: bool):
+    def __init__(
+        self, points: PixelSample, n_labels: int, mix: EnsembleWeights, config: CompetitionSettings, search: bool
+    ):
         self._points, self._mix, self._config, self._search = points, mix, config, search
         self._images = int(points.image.max(initial=-1)) + 1
         self._labels = n_labels

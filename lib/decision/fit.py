@@ -23,9 +23,10 @@ from lib.decision.object_rules import ObjectRules
 from lib.decision.whole_maps import WholeMaps
 from lib.errors import UserError
 from lib.inference.checkpoints import Checkpoint
-from lib.oof.evaluate import HALF, Evaluation
+from lib.oof.codes import HALF
+from lib.oof.evaluate import Evaluation
 from lib.oof.map_files import Maps
-from lib.oof.previews import Album, AlbumWriter
+from lib.oof.previews import PreviewFile, PreviewWriter
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,9 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
         counts, confusion = fitting.decide(decision, everything)
     else:  # what is shown is what was decided
         file = tempfile.TemporaryFile(dir=fitting.folder)  # noqa: SIM115 (for the album's life)
-        with AlbumWriter(file) as album:
+        with PreviewWriter(file) as album:
             counts, confusion = fitting.decide(decision, everything, album)
-        oof.shown = Album([file])
+        oof.previews = PreviewFile([file])
     crossed = cross(fitting, parts, others, crossed_by(folds)) if parts else None
     score = partial(metrics.score, config.competition)
     decision = replace(

@@ -20,7 +20,8 @@ from lib.decision.decision import Decision
 from lib.decision.object_counts import ObjectCounts, pixels_by_cell
 from lib.decision.postprocess import OfLabel, Rule, find_holes
 from lib.decision.search import MIN_GAIN, coordinate_ascent
-from lib.oof.evaluate import HALF, Evaluation, count
+from lib.oof.codes import HALF
+from lib.oof.evaluate import Evaluation, count
 from lib.oof.map_files import Bands, Maps
 from lib.tables import IGNORE
 

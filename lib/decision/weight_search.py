@@ -16,7 +16,7 @@ from lib.config.competition import CompetitionSettings
 from lib.decision.class_search import class_counts
 from lib.decision.ensemble_weights import THRESHOLD_GRID, EnsembleWeights, equal
 from lib.decision.search import search_in_passes
-from lib.oof.evaluate import BINS, HALF, to_bins
+from lib.oof.codes import BINS, HALF, to_probs_u8
 
 Weights = tuple[float, ...]
 WEIGHT_PASSES = 4  # rounds of passes over the maps, at most
@@ -44,7 +44,7 @@ def count_mixtures(
                 values = [mix.to_mean_space(model[:, ~same] / np.float32(BINS - 1)) for model in probs_u8]
                 for i, weights in enumerate(tried):
                     probs = mix.from_mean_space(sum(w * one for w, one in zip(weights, values, strict=True) if w))
-                    mixed = THRESHOLDS_REACHED[to_bins(probs[0])] if channels == 1 else probs.argmax(0)
+                    mixed = THRESHOLDS_REACHED[to_probs_u8(probs[0])] if channels == 1 else probs.argmax(0)
                     counts[i] += _counts(mixed, truth[~same], channels, n)
             total = total + counts
         found.append(total)

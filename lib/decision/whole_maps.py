@@ -18,7 +18,8 @@ from lib.decision.decision import blended
 from lib.decision.ensemble_weights import EnsembleWeights, MixtureScorer, equal, sampled_weights
 from lib.decision.presence_gate import GateGrid, fit_gate, gated, presence_counts, with_presence
 from lib.decision.weight_search import WeightObjective, Weights, count_mixtures, normalised, search_weights
-from lib.oof.evaluate import BINS, Evaluation
+from lib.oof.codes import BINS
+from lib.oof.evaluate import Evaluation
 from lib.oof.map_files import Maps
 from lib.tables import IGNORE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
@@ -16,8 +17,7 @@ from lib.imaging.roi import boxes_file
 from lib.inference.backends.choose import Candidate, infer_engine
 from lib.inference.backends.engines import Engine
 from lib.inference.checkpoints import Checkpoint, trained_with
-from lib.inference.multi_scale import ScaleGroup
-from lib.inference.networks import Ensemble
+from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sources import source_of, windows_of
 from lib.inference.windows import Source, Windows
 from lib.models.weight_files import load_network
@@ -76,6 +76,22 @@ def scale_groups(
         )  # fmt: skip
         groups.append(ScaleGroup(windows, ensemble))
     return groups
+
+
+@dataclass(frozen=True)
+class LoadedEnsemble:
+    """Networks that are ready to predict: checkpoints, the engine that runs them, and their groups by windows."""
+
+    checkpoints: list[Checkpoint]
+    engine: Engine
+    groups: list[ScaleGroup]
+
+
+def load_ensemble(
+    session: Session, checkpoints: list[Checkpoint], engine: Engine, per_model: bool = False
+) -> LoadedEnsemble:
+    """`per_model` as in `scale_groups`."""
+    return LoadedEnsemble(checkpoints, engine, scale_groups(session, checkpoints, engine, per_model))
 
 
 def image_sources(session: Session, image_ids: Iterable[str]) -> list[Source]:

@@ -1,37 +1,35 @@
-"""Networks that see different windows, or images at different scales, as one ensemble: a resize ensemble."""
+"""Multi-scale ensemble: networks that see different windows, or images at different scales, predict together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Block, Limits, Source, Windows, predict
+from lib.inference.networks import ScaleGroup
+from lib.inference.sliding_window import predict_windows
+from lib.inference.windows import Block, Limits, Source
 from lib.system.disk_cache import DiskCache
 
 
-@dataclass(frozen=True)
-class ScaleGroup:
-    """Networks that see the same windows. The last system of `forward` is the mean of them all."""
-
-    windows: Windows
-    forward: Ensemble
+def maps_of(groups: list[ScaleGroup]) -> int:
+    """How many maps `predict_multi_scale` makes of an image: the systems of each group but its mean, and one mean."""
+    return sum(group.forward.systems - 1 for group in groups) + 1
 
 
 def predict_multi_scale(
-    sources: list[Source], groups: list[ScaleGroup], fill: np.ndarray, limits: Limits, description: str = ""
+    sources: list[Source], groups: list[ScaleGroup], outside_value: np.ndarray, limits: Limits, description: str = ""
 ) -> Iterator[Block]:
-    """As `predict`: blocks of (S, K, h, w), the systems of each group but its mean, and last the mean of all networks.
+    """As `predict_windows`, for several groups: blocks (S, K, h, w) of every group's maps but its mean, and last the
+    mean of all networks.
 
     Several groups are predicted side by side and joined at the original size, in blocks cut out of what each has
     finished; what one group is ahead of the others waits, beyond a part of `limits.max_gib` in a file.
     """
     streams = [
-        predict(sources, group.forward, group.windows, fill, group.forward.systems, limits, description * (i == 0))
-        for i, group in enumerate(groups)
+        predict_windows(sources, group, outside_value, limits, description * (i == 0)) for i, group in enumerate(groups)
     ]
     if len(streams) == 1:
         yield from streams[0]

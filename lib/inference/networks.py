@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +14,28 @@ from torch import nn
 from lib.errors import UserError
 from lib.inference.backends.engines import EAGER, Engine, as_images
 from lib.inference.tta import merge, views
+from lib.inference.windows import Windows
 from lib.models.outputs import probabilities
+
+
+class WindowNetwork(Protocol):
+    """What the sliding window calls: an `Ensemble`, or a class that counts, times or limits one.
+
+    `systems` (S): how many maps it makes of a window.
+    """
+
+    systems: int
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """Windows (B, h, w, 3) uint8 → probabilities (B, S, K, h, w) float32."""
+
+
+@dataclass(frozen=True)
+class ScaleGroup:
+    """Networks that see the same windows. In a multi-scale ensemble, the last map is the mean of them all."""
+
+    windows: Windows
+    forward: WindowNetwork
 
 
 class Ensemble:

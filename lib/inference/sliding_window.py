@@ -22,6 +22,7 @@ from lib.imaging.roi import boxes_file, read_boxes, regions
 from lib.imaging.roi_windows import windows_around
 from lib.imaging.stitch import Canvas, Resizer, stitch
 from lib.imaging.stitch_boxes import stitch_boxes
+from lib.inference.networks import ScaleGroup
 from lib.inference.windows import USUAL, Block, Limits, Source, Windows
 from lib.system.disk_cache import DiskCache
 from lib.system.memory import give_back
@@ -47,25 +48,37 @@ _Computed = tuple[list[_Plan], Sequence[np.ndarray]]
 TRIMMED = 8  # blocks after which freed memory is handed back
 
 
-def predict(
-    sources: Iterable[Source],
-    forward: Callable[[np.ndarray], np.ndarray],
-    windows: Windows,
-    fill: np.ndarray,
-    systems: int,
-    limits: Limits = USUAL,
-    description: str = "",
-    restore: bool = True,
-) -> Iterator[Block]:
-    """Blocks of every image, in the order of `sources`; rows of blocks from the top down, each from left to right.
+def predict_windows(
+    sources: Iterable[Source], group: ScaleGroup, outside_value: np.ndarray, limits: Limits = USUAL,
+    description: str = "", restore: bool = True,
+) -> Iterator[Block]:  # fmt: skip
+    """Sliding window: predict whole images window by window, and stitch them to blocks of finished probabilities.
 
-    `forward`: windows (B, h, w, 3) uint8 → (B, S, K, h, w) float32. `fill` (K,): where nothing is
-    computed (blank areas). `restore=False` leaves maps at the windows' scale, unless windows are boxes of any size.
+    `group`: the network and the windows that it sees. `outside_value` (K,): the probabilities where nothing is computed
+    (blank areas). `restore`: maps are resized to the image's size; else they stay at the windows' scale, unless windows
+    are boxes of any size. `description` stands before the progress bar.
+
+    Yields blocks (S, K, h, w) in the order of `sources`, rows of them from the top down, each from left to right.
+    Raises UserError where an image cannot be read.
+
+    >>> import tempfile, cv2
+    >>> from pathlib import Path
+    >>> class Brightness:
+    ...     systems = 1
+    ...     def __call__(self, windows):
+    ...         return windows.mean(-1, dtype=np.float32)[:, None, None] / 255
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "grey.png")
+    ...     _ = cv2.imwrite(str(path), np.full((50, 70, 3), 51, np.uint8))
+    ...     group = ScaleGroup(Windows(32, 0.5, 1.0, "gaussian", 0.25), Brightness())
+    ...     blocks = list(predict_windows([Source("grey", path)], group, np.zeros(1)))
+    >>> sum(block.probs[0, 0].size for block in blocks) == 50 * 70, round(float(blocks[0].probs.mean()), 3)
+    (True, 0.2)
     """
-    sources = list(sources)
+    sources, windows, systems = list(sources), group.windows, group.forward.systems
     work = _Work(sources, windows, description)
-    everywhere = np.tile(np.asarray(fill, np.float32), systems)
-    computed = _computed(_read_ahead(sources, windows, limits), work.counted(forward), limits.batch_size)
+    everywhere = np.tile(np.asarray(outside_value, np.float32), systems)
+    computed = _computed(_read_ahead(sources, windows, limits), work.counted(group.forward), limits.batch_size)
 
     def stitched(items: Iterator[_Computed]) -> Generator[Block, None, None]:
         for plan, results in _by_image(items):
@@ -78,30 +91,30 @@ def predict(
 
 
 def _stitched(
-    plan: _Plan, results: Iterator[np.ndarray], windows: Windows, fill: np.ndarray, limits: Limits, restore: bool
+    plan: _Plan, results: Iterator[np.ndarray], windows: Windows, outside: np.ndarray, limits: Limits, restore: bool
 ) -> Iterator[tuple[int, int, np.ndarray, tuple[int, int]]]:
     """(y, x, values (S * K, h, w), (height, width) of the whole map) of one image's blocks."""
     weights = window_weights(windows.size, windows.blend, windows.margin)
-    column = (len(fill) + 1) * windows.size * 4  # bytes
+    column = (len(outside) + 1) * windows.size * 4  # bytes
     panel = max(windows.size, int(limits.bytes / 16 / column))  # two are worked on
     cache = DiskCache(limits.bytes / 4, limits.folder)
     if plan.boxes is not None:
-        row = (len(fill) + 1) * min(panel, plan.size[1]) * 4  # bytes
+        row = (len(outside) + 1) * min(panel, plan.size[1]) * 4  # bytes
         step = max(1, int(limits.bytes / 8 / row))
         maps = (_unpadded(next(results).reshape(-1, *weights.shape), box, windows) for box in plan.boxes)
-        for place in stitch_boxes(Canvas(plan.size, fill, panel, cache), plan.boxes, maps, step):
+        for place in stitch_boxes(Canvas(plan.size, outside, panel, cache), plan.boxes, maps, step):
             yield *place, plan.size
         return
     size = plan.size if restore else plan.scaled
     resizer = Resizer(plan.scaled, size)
     grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
-    row = len(fill) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
+    row = len(outside) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
     step = max(1, int(limits.bytes / 8 / row))
     flat = (
         flipped(next(results).reshape(-1, *weights.shape), turn_of(corner, windows))  # no name keeps it
         for corner in plan.corners
     )
-    canvas = Canvas(plan.scaled, fill, panel, cache)
+    canvas = Canvas(plan.scaled, outside, panel, cache)
     for number, (y, x, block) in enumerate(stitch(canvas, plan.corners, flat, weights)):
         if number % TRIMMED == 0:
             give_back()

@@ -9,7 +9,7 @@ from lib import tables
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.imaging.roi import roi_in_effect
-from lib.inference.sliding_window import Limits, Source, Windows
+from lib.inference.windows import Limits, Source, Windows
 from lib.workspace import Workspace
 
 

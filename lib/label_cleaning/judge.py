@@ -18,11 +18,13 @@ from lib.data.tile_files import read_planes
 from lib.imaging.draw import save_picture, truth_beside_prediction
 from lib.imaging.geometry import Box
 from lib.imaging.reader import open_image
-from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Block, predict
+from lib.inference.networks import Ensemble, ScaleGroup
+from lib.inference.sliding_window import predict_windows
 from lib.inference.sources import limits_of, source_of, windows_of
+from lib.inference.windows import Block
 from lib.label_cleaning.expected_agreement import Agreement, calibrated_rates, count_by_level, mean_label_iou, union
-from lib.oof.evaluate import background_fill, to_bins
+from lib.oof.codes import to_probs_u8
+from lib.oof.evaluate import outside_probs
 from lib.pseudo.soft_labels import label_kind, most_likely, resized_probs, stored_size, write_label
 from lib.pseudo.tiles import assemble_boxes
 from lib.tables import CLEAN_IMAGES, CLEAN_TILES
@@ -98,9 +100,9 @@ class LabelJudge:
         `visit`: called with image id, tile id, box, counts and probabilities (K, h, w) uint8 of every tile.
         """
         config, images, tiles = self.config, {}, {}
-        outside = background_fill(self.competition.channels, len(self.competition.label_names))
+        outside = outside_probs(self.competition.channels, len(self.competition.label_names))
         sources = [source_of(config, image_id, path) for image_id, path in fold.paths.items()]
-        blocks = predict(sources, ensemble, windows_of(config), outside, 1, limits_of(config), title)
+        blocks = predict_windows(sources, ScaleGroup(windows_of(config), ensemble), outside, limits_of(config), title)
 
         def boxes(block: Block) -> np.ndarray:
             return np.array([*fold.tiles[block.image_id]], np.int64).reshape(-1, 4)
@@ -117,7 +119,7 @@ class LabelJudge:
         for block in blocks:
             label = self.open_label(block.image_id, block.height, block.width)
             truth = label.read(block.y, block.x, *block.probs.shape[2:])
-            counts = count_by_level(truth, to_bins(block.probs[-1]), self.first)
+            counts = count_by_level(truth, to_probs_u8(block.probs[-1]), self.first)
             images[block.image_id] = images.get(block.image_id, 0) + counts
             yield block
 

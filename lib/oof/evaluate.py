@@ -1,23 +1,26 @@
-"""Stitched whole-image predictions against labels, as counts; of maps, only what is to be shown is kept."""
+"""Out-of-fold evaluation: maps of whole images are compared with labels, and collectors keep what is needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from lib.competition.dataset import Competition
+from lib.competition.labels.common import Label
 from lib.competition.metrics import counts_of
-from lib.inference.multi_scale import ScaleGroup, predict_multi_scale
-from lib.inference.sliding_window import USUAL, Limits, Source
-from lib.oof.map_files import MapWriter, Points, Sampler
-from lib.oof.previews import Album, Glimpse, Glimpser
+from lib.inference.multi_scale import predict_multi_scale
+from lib.inference.networks import ScaleGroup
+from lib.inference.windows import Block, Limits, Source
+from lib.oof.codes import BINS, HALF, to_label_codes
+from lib.oof.pixel_sample import PixelSample
+from lib.oof.previews import PreviewFile
 from lib.tables import IGNORE
 from lib.workspace import replacing
 
-HALF = 128  # bin of one half
-BINS = 256  # probabilities at 8 bits: bin = round(255 p)
 COUNTED = 2**20  # pixels counted together: counting takes 24 bytes for each
 
 
@@ -29,14 +32,14 @@ class Evaluation:
     metrics take: intersection, truth and prediction by argmax; a matrix for each image would take n² numbers.
     `confusion` (n, n): truth x argmax of the last system over all images; None for one class, whose `counts` tell it.
     `beside` (N, n): of the pixels whose truth is label 0, how many the last system gives each label; as `confusion`.
-    `shown`: every image's glimpse of the last system, or of what was decided. `groups` (N,): names of what images have
-    in common; None where each stands alone.
+    `previews`: every image's preview of the last system, or of what was decided. `groups` (N,): names of what images
+    have in common; None where each stands alone.
     """
 
     image_ids: list[str]
     counts: np.ndarray
-    points: Points | None = None
-    shown: Album | None = None
+    points: PixelSample | None = None
+    previews: PreviewFile | None = None
     groups: np.ndarray | None = None
     confusion: np.ndarray | None = None
     beside: np.ndarray | None = None
@@ -76,7 +79,7 @@ class Evaluation:
     def load(path: Path) -> Evaluation:
         with np.load(path) as saved:
             points = {name[7:]: saved[name] for name in saved.files if name.startswith("points ")}
-            sample = Points(**points) if points else None
+            sample = PixelSample(**points) if points else None
             more = {name: saved.get(name, None) for name in ("confusion", "beside")}
             return Evaluation(saved["image_ids"].tolist(), saved["counts"], sample, **more)
 
@@ -86,7 +89,7 @@ class Evaluation:
         parts = list(parts)
         ids = [i for part in parts for i in part.image_ids]
         sampled = all(part.points is not None for part in parts)
-        points = Points.concat([p.points for p in parts], [len(p.image_ids) for p in parts]) if sampled else None
+        points = PixelSample.concat([p.points for p in parts], [len(p.image_ids) for p in parts]) if sampled else None
         several = all(part.confusion is not None for part in parts)
         matrix = sum(part.confusion for part in parts) if several else None
         beside = np.concatenate([part.beside for part in parts]) if several else None
@@ -99,58 +102,88 @@ def _split(counts: np.ndarray, threshold: int) -> np.ndarray:
     return np.stack([counts[..., :threshold].sum(-1), counts[..., threshold:].sum(-1)], axis=-1)
 
 
-def evaluate(
-    sources: list[Source],
-    groups: list[ScaleGroup],
-    open_label: Callable,
-    n_labels: int,
-    channels: int,
-    limits: Limits = USUAL,
-    description: str = "",
-    keep: Callable[[str, Glimpse, np.ndarray], object] | None = None,
-    sample: bool = False,
-    writer: MapWriter | None = None,
-    presence: bool = False,
-) -> Evaluation:
-    """Predict whole images and count every system of `predict_multi_scale` against their labels at original resolution.
+@dataclass(frozen=True)
+class TrueLabels:
+    """The truth that maps are compared with.
 
-    `open_label(image_id, height, width)` gives the label reader; `n_labels` label indices. `keep(image_id, glimpse,
-    counts)` is given each image as it is finished: the glimpse of the last system, and the counts of all. `sample`:
-    pixels of all systems but the last, their mean, are kept as points. `writer` is given all maps. `presence`: the
-    networks tell it, behind their masks; what is counted are masks.
+    `open(image_id, height, width)` gives an image's label reader. There are `count` label indices, and maps have
+    `channels` channels. `presence`: maps have as many channels again, which say where each class is present.
     """
-    fill = background_fill(channels, n_labels, presence)
-    shape = (2, BINS) if channels == 1 else (n_labels, n_labels)
-    systems = sum(group.forward.systems for group in groups) - len(groups) + 1
-    counts = np.zeros((len(sources), systems, *((2, BINS) if channels == 1 else (n_labels, 3))), np.int64)
-    confusion = None if channels == 1 else np.zeros(shape, np.int64)
-    beside = None if channels == 1 else np.zeros((len(sources), n_labels), np.int64)
-    position = {source.image_id: i for i, source in enumerate(sources)}
-    sampler = Sampler(len(sources), systems - 1, channels, presence) if sample else None
-    label = glimpser = None
-    for block in predict_multi_scale(sources, groups, fill, limits, description):
+
+    open: Callable[[str, int, int], Label]
+    count: int
+    channels: int
+    presence: bool = False
+
+    @staticmethod
+    def of(competition: Competition, presence: bool = False) -> TrueLabels:
+        names = competition.label_names
+        return TrueLabels(competition.labels.open, len(names), competition.channels, presence)
+
+
+class Collector(Protocol):
+    """Takes what it needs of the maps of whole images, block by block, so that no map is ever held whole."""
+
+    def add(self, block: Block, truth: np.ndarray) -> None:
+        """A block of predicted maps and its true label indices (h, w) uint8, `IGNORE` where nothing is known."""
+
+    def end_image(self, image_id: str) -> None:
+        """All blocks of an image were added."""
+
+
+def evaluate(
+    sources: list[Source], groups: list[ScaleGroup], labels: TrueLabels, limits: Limits,
+    collectors: Sequence[Collector], description: str = "",
+) -> None:  # fmt: skip
+    """Predict whole images and hand their maps, beside the truth, to every collector.
+
+    `description` stands before the progress bar.
+    """
+    outside = outside_probs(labels.channels, labels.count, labels.presence)
+    reader = None
+    for block in predict_multi_scale(sources, groups, outside, limits, description):
         if block.first:
-            label = open_label(block.image_id, block.height, block.width)
-            glimpser = Glimpser(block.height, block.width)
-        truth = label.read(block.y, block.x, *block.probs.shape[2:])
-        for s in range(systems):
-            guess = to_label_codes(block.probs[s, :channels])
-            here = count(truth, guess, shape)
-            counts[position[block.image_id], s] += here if channels == 1 else counts_of(here)
-        if channels > 1:
-            confusion += here
-            beside[position[block.image_id]] += here[0]
-        if sampler:
-            sampler.add(position[block.image_id], replace(block, probs=block.probs[:-1]), to_bins, truth)
-        if writer:
-            writer.add(block, to_bins(block.probs), truth)
-        if keep:
-            labels = guess >= HALF if channels == 1 else guess
-            glimpser.add(block.y, block.x, guess, (truth != IGNORE) & (truth != labels))
-            if block.last:
-                keep(block.image_id, glimpser.glimpse(), counts[position[block.image_id]])
-    points = sampler.points() if sampler else None
-    return Evaluation([source.image_id for source in sources], counts, points, confusion=confusion, beside=beside)
+            reader = labels.open(block.image_id, block.height, block.width)
+        truth = reader.read(block.y, block.x, *block.probs.shape[2:])
+        for collector in collectors:
+            collector.add(block, truth)
+        if block.last:
+            for collector in collectors:
+                collector.end_image(block.image_id)
+
+
+class CountCollector:
+    """Counts every map of `predict_multi_scale` against the truth at full resolution; see `Evaluation`."""
+
+    def __init__(self, image_ids: list[str], labels: TrueLabels, maps: int):
+        """`maps`: how many there are of each image."""
+        self.labels, self._place = labels, {image_id: place for place, image_id in enumerate(image_ids)}
+        n, images, self._confusion, self._beside = labels.count, len(image_ids), None, None
+        if labels.channels == 1:
+            self._shape, self._counts = (2, BINS), np.zeros((images, maps, 2, BINS), np.int64)
+        else:
+            self._shape, self._counts = (n, n), np.zeros((images, maps, n, 3), np.int64)
+            self._confusion, self._beside = np.zeros((n, n), np.int64), np.zeros((images, n), np.int64)
+
+    def add(self, block: Block, truth: np.ndarray) -> None:
+        place, channels = self._place[block.image_id], self.labels.channels
+        for number, probs in enumerate(block.probs):
+            matrix = count(truth, to_label_codes(probs[:channels]), self._shape)
+            self._counts[place, number] += matrix if channels == 1 else counts_of(matrix)
+        if channels > 1:  # of the last map
+            self._confusion += matrix
+            self._beside[place] += matrix[0]
+
+    def end_image(self, image_id: str) -> None:
+        pass
+
+    def evaluation(self, points: PixelSample | None = None) -> Evaluation:
+        """The counts of all images. `points`: a sample of their pixels, to stand beside."""
+        return Evaluation(list(self._place), self._counts, points, confusion=self._confusion, beside=self._beside)
+
+    def evaluation_of(self, image_id: str) -> Evaluation:
+        """The counts of one image."""
+        return Evaluation([image_id], self._counts[self._place[image_id]][None])
 
 
 def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -164,17 +197,7 @@ def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.nd
     return counts.reshape(shape)
 
 
-def to_bins(probs: np.ndarray) -> np.ndarray:
-    """Probability to bin 0…255."""
-    return (probs * (BINS - 1) + 0.5).astype(np.uint8)
-
-
-def to_label_codes(probs: np.ndarray) -> np.ndarray:
-    """(K, h, w) → (h, w) uint8: the bin of one class, the argmax of several; decisions are made on these."""
-    return to_bins(probs[0]) if len(probs) == 1 else probs.argmax(0).astype(np.uint8)
-
-
-def background_fill(channels: int, n_labels: int, presence: bool = False, label: int = 0) -> np.ndarray:
+def outside_probs(channels: int, n_labels: int, presence: bool = False, label: int = 0) -> np.ndarray:
     """Probabilities (K,) of pixels where nothing is computed: surely the label index `label`. `presence`: (2K,), with
     that of each class, which no gate keeps out."""
     fill = np.zeros(1, np.float32) if channels == 1 else np.eye(n_labels, dtype=np.float32)[label]

@@ -8,19 +8,16 @@ from __future__ import annotations
 import re
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lib.inference.sliding_window import Block
-from lib.tables import IGNORE
+from lib.inference.windows import Block
+from lib.oof.codes import to_probs_u8
 
-POINTS = 2**16  # pixels of an image's sample at most
 BAND = 2**21  # pixels of a band
-SAMPLED = 2**25  # bytes of all images' samples together
 
 
 class MapWriter:
@@ -35,13 +32,17 @@ class MapWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, block: Block, bins: np.ndarray, truth: np.ndarray) -> None:
-        """A block's `bins` (S, K, h, w) and `truth` (h, w), both uint8."""
+    def add(self, block: Block, truth: np.ndarray) -> None:
+        """A block of maps, which are kept at 8 bits, and its true labels (h, w) uint8."""
+        bins = to_probs_u8(block.probs)
         systems, channels, h, w = bins.shape
         name = f"{block.image_id}/{block.y}_{block.x}_{systems}x{channels}x{h}x{w}"
         with self._file.open(name, "w", force_zip64=True) as entry:
             entry.write(np.ascontiguousarray(truth).data)
             entry.write(np.ascontiguousarray(bins).data)
+
+    def end_image(self, image_id: str) -> None:
+        pass
 
 
 class Maps:
@@ -120,77 +121,3 @@ class Channel:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (band[self.channel] for band in self.bands)
-
-
-@dataclass
-class Points:
-    """A sample of P pixels of N images: `image` (P,) their places among the images, `bins` and `presence` (P, S, K)
-    uint8 (K is 0 of presence that is not told), `truth` (P,) uint8, and `pixels` (P,), how many pixels each stands for.
-    Ignored pixels are not among them."""
-
-    image: np.ndarray
-    bins: np.ndarray
-    presence: np.ndarray
-    truth: np.ndarray
-    pixels: np.ndarray
-
-    def of(self, chosen: np.ndarray) -> Points:
-        """The points of the images where `chosen` (N,) is true, counted anew from 0."""
-        here = chosen[self.image]
-        place = np.cumsum(chosen) - 1
-        rest = (getattr(self, name)[here] for name in ("bins", "presence", "truth", "pixels"))
-        return Points(place[self.image[here]], *rest)
-
-    @staticmethod
-    def concat(parts: list[Points], images: list[int]) -> Points:
-        """Several sets of images after one another; `images`: how many each has."""
-        starts = np.cumsum([0, *images[:-1]])
-        return Points(
-            np.concatenate([part.image + start for part, start in zip(parts, starts, strict=True)]),
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("bins", "presence", "truth", "pixels")
-            ),
-        )
-
-
-class Sampler:
-    """Takes one seeded pixel of every so many pixels down and across, whatever the blocks are."""
-
-    def __init__(self, images: int, systems: int, channels: int, presence: bool = False):
-        """`presence`: blocks hold as many channels again, of presence."""
-        self._most = max(16, min(POINTS, SAMPLED // max(1, images * systems * channels * (1 + presence))))
-        self._masks = channels
-        self._empty = [np.zeros((0, systems, count), np.uint8) for count in (channels, channels * presence)]
-        self._taken: list[tuple[np.ndarray, ...]] = []
-        self._at: tuple[np.ndarray, np.ndarray, int] | None = None
-
-    def add(self, image: int, block: Block, to_bins, truth: np.ndarray) -> None:
-        """The sampled pixels of a block; `image`: its image's place; `to_bins`: probabilities to uint8."""
-        if block.first:
-            self._at = self._places(block)
-        ys, xs, each = self._at
-        h, w = truth.shape
-        inside = (ys >= block.y) & (ys < block.y + h) & (xs >= block.x) & (xs < block.x + w)
-        ys, xs = ys[inside] - block.y, xs[inside] - block.x
-        known = truth[ys, xs] != IGNORE
-        ys, xs = ys[known], xs[known]
-        bins = to_bins(block.probs[:, :, ys, xs]).transpose(2, 0, 1)
-        bins, presence = bins[:, :, : self._masks], bins[:, :, self._masks :]
-        self._taken.append((np.full(len(ys), image), bins, presence, truth[ys, xs], np.full(len(ys), each)))
-
-    def _places(self, block: Block) -> tuple[np.ndarray, np.ndarray, int]:
-        """Rows and columns of an image's sample, and how many pixels each stands for."""
-        step = 1
-        while -(-block.height // step) * -(-block.width // step) > self._most:
-            step += 1
-        rng = np.random.default_rng(zlib.crc32(block.image_id.encode()))
-        ys, xs = np.mgrid[0 : block.height : step, 0 : block.width : step].reshape(2, -1)
-        ys, xs = ys + rng.integers(step, size=ys.shape), xs + rng.integers(step, size=xs.shape)
-        inside = (ys < block.height) & (xs < block.width)
-        return ys[inside], xs[inside], step * step
-
-    def points(self) -> Points:
-        """Everything taken, in a fixed order."""
-        nothing = (np.zeros(0, np.int64), *self._empty, np.zeros(0, np.uint8), np.zeros(0, np.int64))
-        return Points(*(np.concatenate(columns) for columns in zip(nothing, *self._taken, strict=True)))

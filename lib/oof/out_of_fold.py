@@ -1,4 +1,4 @@
-"""Out-of-fold counts of an ensemble whose members each know only part of the images."""
+"""Out-of-fold maps of an ensemble: every image is predicted by the members of its own fold, which never saw it."""
 
 from __future__ import annotations
 
@@ -16,100 +16,111 @@ from lib.imaging.roi import boxes_file
 from lib.inference.backends.engines import Engine
 from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import image_sources, scale_groups, trained_windows
+from lib.inference.multi_scale import maps_of
 from lib.inference.sources import limits_of, roi_of
-from lib.oof.evaluate import Evaluation, evaluate
-from lib.oof.map_files import POINTS, SAMPLED, Maps, MapWriter
-from lib.oof.previews import SPOT, Album, AlbumWriter
+from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, evaluate
+from lib.oof.map_files import Maps, MapWriter
+from lib.oof.pixel_sample import POINTS, SAMPLED, PixelSampler
+from lib.oof.previews import WORST_CROP, PreviewCollector, PreviewFile, PreviewWriter
 from lib.session import Session
 from lib.workspace import file_fingerprint, replacing, short_hash
 
 
 def out_of_fold(
-    parts: list[Checkpoint], session: Session, engine: Engine, whole_maps: bool = False
+    session: Session, checkpoints: list[Checkpoint], engine: Engine, whole_maps: bool = False
 ) -> tuple[Evaluation, np.ndarray, Maps | None]:
-    """Counts of all systems and, last, their ensemble, with its glimpses and each image's group; its fold; where asked
-    for, all maps.
+    """(counts of every model and, last, of the ensemble, with previews and each image's group; each image's fold;
+    whole maps, where asked for).
 
-    Images of a fold meet only that fold's members. Cached by what they are made from. Raises UserError when whole maps
-    might take more disk than `infer.maps_gib`.
+    Images of a fold meet only that fold's members. The result is cached by what it is made from. Raises UserError when
+    whole maps might take more disk than `infer.maps_gib`.
     """
-    evaluations, fold_of, kept, albums = [], [], [], []
-    config, competition = session.config, session.competition
-    if whole_maps and not is_cached(parts, session, engine, whole_maps):
-        _check_disk(parts, session)
-    for fold, here, ids, cache in _by_fold(parts, session, engine):
+    evaluations, fold_of, map_files, preview_files = [], [], [], []
+    if whole_maps and not is_cached(session, checkpoints, engine, whole_maps):
+        _check_disk(session, checkpoints)
+    for fold, of_fold, ids, cache in _by_fold(session, checkpoints, engine):
+        if not _is_complete(cache, whole_maps):
+            _predict_fold(session, of_fold, engine, cache, whole_maps)
         fold_of += [fold] * len(ids)
-        maps = cache.with_suffix(".maps")
-        if not _is_whole(cache, whole_maps):
-            with ExitStack() as stack:
-                path = stack.enter_context(replacing(maps)) if whole_maps else None
-                album = stack.enter_context(AlbumWriter(stack.enter_context(replacing(cache.with_suffix(".shown")))))
-                result = evaluate(
-                    image_sources(session, ids),
-                    scale_groups(session, here, engine, per_model=True),
-                    competition.labels.open,
-                    len(competition.label_names),
-                    competition.channels,
-                    limits_of(config),
-                    description=f"05 out-of-fold, fold {fold}",
-                    keep=lambda image_id, glimpse, _, album=album: album.add(image_id, glimpse),
-                    sample=True,
-                    writer=stack.enter_context(MapWriter(path)) if path else None,
-                    presence=config.infer.gated,
-                )
-            result.save(cache)
         evaluations.append(Evaluation.load(cache))
-        kept.append(maps)
-        albums.append(cache.with_suffix(".shown"))
-    for path in set(session.workspace.oof_dir.glob("*.maps")) - set(kept):  # of other members, windows or views
+        map_files.append(cache.with_suffix(".maps"))
+        preview_files.append(cache.with_suffix(".shown"))
+    for path in set(session.workspace.oof_dir.glob("*.maps")) - set(map_files):  # of other members, windows or views
         path.unlink()
     oof = Evaluation.concat(evaluations)
     groups = session.folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
-    return replace(oof, shown=Album(albums), groups=groups), np.array(fold_of), Maps(kept) if whole_maps else None
+    oof = replace(oof, previews=PreviewFile(preview_files), groups=groups)
+    return oof, np.array(fold_of), Maps(map_files) if whole_maps else None
 
 
-def is_cached(parts: list[Checkpoint], session: Session, engine: Engine, whole_maps: bool) -> bool:
+def _predict_fold(
+    session: Session, checkpoints: list[Checkpoint], engine: Engine, cache: Path, whole_maps: bool
+) -> None:
+    """Predict the images of one fold and write the files of `cache`."""
+    fold, config = checkpoints[0].member.fold, session.config
+    ids = _images_of(session, fold)
+    groups = scale_groups(session, checkpoints, engine, per_model=True)
+    labels, maps = TrueLabels.of(session.competition, config.infer.gated), maps_of(groups)
+    counts = CountCollector(ids, labels, maps)
+    sampler = PixelSampler(ids, maps - 1, labels.channels, labels.presence)  # their mean is no model
+    with ExitStack() as stack:
+        preview_path = stack.enter_context(replacing(cache.with_suffix(".shown")))
+        previews = PreviewCollector(labels.channels, stack.enter_context(PreviewWriter(preview_path)).add)
+        collectors = [counts, sampler, previews]
+        if whole_maps:
+            map_path = stack.enter_context(replacing(cache.with_suffix(".maps")))
+            collectors.append(stack.enter_context(MapWriter(map_path)))
+        description = f"05 out-of-fold, fold {fold}"
+        evaluate(image_sources(session, ids), groups, labels, limits_of(config), collectors, description)
+    counts.evaluation(sampler.sample()).save(cache)
+
+
+def is_cached(session: Session, checkpoints: list[Checkpoint], engine: Engine, whole_maps: bool) -> bool:
     """Whether `out_of_fold` has nothing to predict."""
-    return all(_is_whole(cache, whole_maps) for *_, cache in _by_fold(parts, session, engine))
+    return all(_is_complete(cache, whole_maps) for *_, cache in _by_fold(session, checkpoints, engine))
 
 
-def _is_whole(cache: Path, whole_maps: bool) -> bool:
-    """Whether a fold's counts, glimpses and, where they are wanted, whole maps are there."""
+def _is_complete(cache: Path, whole_maps: bool) -> bool:
+    """Whether a fold's counts, previews and, where they are wanted, whole maps are there."""
     return all(cache.with_suffix(kind).is_file() for kind in (".npz", ".shown", ".maps")[: 2 + whole_maps])
 
 
 def _by_fold(
-    parts: list[Checkpoint], session: Session, engine: Engine
+    session: Session, checkpoints: list[Checkpoint], engine: Engine
 ) -> Iterator[tuple[int, list[Checkpoint], list[str], Path]]:
-    """(fold, its parts, its images, where their counts are kept)."""
-    for fold in sorted({part.member.fold for part in parts}):
-        here = [part for part in parts if part.member.fold == fold]
-        ids = list(session.folds.loc[session.folds["fold"] == fold, "image_id"])
-        yield fold, here, ids, session.workspace.oof_dir / f"{maps_hash(here, ids, session, engine)}.npz"
+    """(fold, its checkpoints, its images, the file of its counts)."""
+    for fold in sorted({checkpoint.member.fold for checkpoint in checkpoints}):
+        of_fold, ids = [one for one in checkpoints if one.member.fold == fold], _images_of(session, fold)
+        yield fold, of_fold, ids, session.workspace.oof_dir / f"{maps_hash(session, of_fold, ids, engine)}.npz"
 
 
-def maps_hash(parts: list[Checkpoint], ids: list[str], session: Session, engine: Engine) -> str:
-    """Names everything that the parts' maps of some images depend on."""
+def _images_of(session: Session, fold: int) -> list[str]:
+    return list(session.folds.loc[session.folds["fold"] == fold, "image_id"])
+
+
+def maps_hash(session: Session, checkpoints: list[Checkpoint], ids: list[str], engine: Engine) -> str:
+    """A hash of everything that the checkpoints' maps of some images depend on."""
     config, images = session.config, session.workspace.images
     return short_hash(
         [
-            [file_fingerprint(part.member.trained) for part in parts],
-            [part.weights for part in parts],
+            [file_fingerprint(checkpoint.member.trained) for checkpoint in checkpoints],
+            [checkpoint.weights for checkpoint in checkpoints],
             ids,
-            [repr(trained_windows(session, part)) for part in parts],
+            [repr(trained_windows(session, checkpoint)) for checkpoint in checkpoints],
             [config.preprocess.blank_tolerance, *(file_fingerprint(path) for path in boxes_file(config.infer.roi))],
             [roi_of(config), config.infer.tta, config.infer.gated, repr(engine), file_fingerprint(images)],
-            [SPOT, MAP_SIDE, POINTS, SAMPLED, "counts of classes", "what lies beside them"],
+            [WORST_CROP, MAP_SIDE, POINTS, SAMPLED, "counts of classes", "what lies beside them"],
         ]
     )
 
 
-def _check_disk(parts: list[Checkpoint], session: Session) -> None:
+def _check_disk(session: Session, checkpoints: list[Checkpoint]) -> None:
     infer, folds = session.config.infer, session.folds
     rows = session.images.set_index("image_id").loc[
-        folds.loc[folds["fold"].isin({part.member.fold for part in parts}), "image_id"]
+        folds.loc[folds["fold"].isin({checkpoint.member.fold for checkpoint in checkpoints}), "image_id"]
     ]
-    maps = (len({part.model for part in parts}) + 1) * session.competition.channels * (1 + infer.gated)
+    models = {checkpoint.model for checkpoint in checkpoints}
+    maps = (len(models) + 1) * session.competition.channels * (1 + infer.gated)
     gib = float((rows["height"] * rows["width"]).sum()) * maps / 2**30
     what = f"the out-of-fold maps of {len(rows)} images, {maps} to each, may take"
     advice = "leave infer.ensemble_weights, infer.averaging, infer.gate and infer.postprocess at their defaults"

@@ -20,7 +20,8 @@ from lib.inference.multi_scale import predict_multi_scale
 from lib.inference.sliding_window import full_rows
 from lib.inference.sources import limits_of
 from lib.inference.windows import Source
-from lib.oof.evaluate import background_fill, to_bins
+from lib.oof.codes import to_probs_u8
+from lib.oof.evaluate import outside_probs
 from lib.own_images.ensemble import TrainedEnsemble, check_regions, open_ensemble
 from lib.own_images.find import OwnImage, check_output_folder, find_images, state_of
 from lib.own_images.outputs import FORMATS, LabeledRows, Outputs, write_outputs
@@ -101,9 +102,9 @@ def predict_images(
         codes = codes.reshape(-1, *codes.shape[-2:])
         if not classes:
             return codes
-        return np.concatenate([codes, to_bins(blended(probs, decision.mix, has_presence)[0])])
+        return np.concatenate([codes, to_probs_u8(blended(probs, decision.mix, has_presence)[0])])
 
-    fill = background_fill(settings.channels, len(settings.label_names), has_presence)
+    fill = outside_probs(settings.channels, len(settings.label_names), has_presence)
     limits = replace(limits_of(config), folder=outputs.folder)
     blocks = predict_multi_scale(list(sources.values()), groups, fill, limits, "predict")
     by_name = {image.name: image for image in images}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.inference.sliding_window import Source, Windows, count_windows
+from lib.inference.sliding_window import count_windows
+from lib.inference.windows import Source, Windows
 from lib.workspace import replacing
 
 PART = 1024  # windows of a part, at least; a larger image is a part of its own

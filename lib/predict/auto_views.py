@@ -20,8 +20,9 @@ from lib.decision.decision import cross_parts, crossed_by, crossed_by_threshold,
 from lib.imaging.roi import boxes_file
 from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import trained_windows
-from lib.inference.sliding_window import Windows
-from lib.oof.evaluate import HALF, Evaluation
+from lib.inference.windows import Windows
+from lib.oof.codes import HALF
+from lib.oof.evaluate import Evaluation
 from lib.predict.trials import Trial, Tried
 from lib.session import Session
 from lib.system.device import machine_of
@@ -34,7 +35,7 @@ STEP = 64  # what sides are multiples of
 SHARE = 0.05  # of `infer.time_limit`, that a trial may take
 
 
-def settled(session: Session, parts: list[Checkpoint], measure: bool = True) -> tuple[Session, list[dict]]:
+def resolve_auto(session: Session, parts: list[Checkpoint], measure: bool = True) -> tuple[Session, list[dict]]:
     """`session` with what is kept in place of `infer.window auto` and `infer.tta auto`, and what their trials found.
 
     Each is measured once for these members, images and options. Without `measure` nothing is: what was not measured yet

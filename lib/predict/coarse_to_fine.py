@@ -20,9 +20,10 @@ from lib.imaging.roi import BOX_COLUMNS, read_boxes
 from lib.imaging.roi_windows import edges_of, grid_on, windows_around
 from lib.inference.checkpoints import Checkpoint, checkpoints_of
 from lib.inference.members import choose_engine, image_sources, scale_groups, trained_windows
-from lib.inference.sliding_window import Block, Windows, count_windows, predict
+from lib.inference.sliding_window import count_windows, predict_windows
 from lib.inference.sources import limits_of
-from lib.oof.evaluate import background_fill
+from lib.inference.windows import Block, Windows
+from lib.oof.evaluate import outside_probs
 from lib.plugins import load_plugins
 from lib.session import Session
 from lib.tables import NOT_VALIDATED, validation_folds
@@ -137,9 +138,9 @@ def _write(path: Path, finding: Session, finders: list[Checkpoint], boxed: Calla
     found = []
     for ids, parts in work:
         (group,) = scale_groups(finding, parts, engine)
-        fill = background_fill(finding.competition.channels, len(finding.competition.label_names))
-        found_blocks = predict(
-            image_sources(finding, ids), group.forward, group.windows, fill, 1, limits_of(config), "regions", False
+        fill = outside_probs(finding.competition.channels, len(finding.competition.label_names))
+        found_blocks = predict_windows(
+            image_sources(finding, ids), group, fill, limits_of(config), "regions", restore=False
         )
         for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
             size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])

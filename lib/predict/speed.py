@@ -7,7 +7,7 @@ import time
 import pandas as pd
 import torch
 
-from lib.inference.multi_scale import ScaleGroup
+from lib.inference.networks import ScaleGroup
 from lib.predict.time_plan import Planner
 from lib.system.memory import peak_gib
 

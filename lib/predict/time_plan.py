@@ -20,10 +20,12 @@ from lib.config.units import duration
 from lib.decision.ensemble_weights import MixtureScorer
 from lib.inference.backends.engines import Engine
 from lib.inference.checkpoints import Checkpoint
-from lib.inference.members import image_sources, scale_groups, unseen_label
-from lib.inference.multi_scale import ScaleGroup
-from lib.inference.sliding_window import Source, first_windows
-from lib.oof.evaluate import background_fill
+from lib.inference.members import LoadedEnsemble, image_sources, scale_groups, unseen_label
+from lib.inference.multi_scale import maps_of
+from lib.inference.networks import ScaleGroup
+from lib.inference.sliding_window import first_windows
+from lib.inference.windows import Source
+from lib.oof.evaluate import outside_probs
 from lib.oof.out_of_fold import is_cached, maps_hash
 from lib.oof.score_images import in_turns
 from lib.predict.time_pacer import UNSURE, Clock, FirstPass, Pace, PacedEnsemble, Share
@@ -110,7 +112,7 @@ class Planner:
         planned."""
         self.followed, self.orders, self.label = plan, self._orders(plan), label
         self.place, network, seconds = self._first(plan)
-        group, systems = self.groups[self.place], sum(group.forward.systems - 1 for group in self.groups) + 1
+        group, systems = self.groups[self.place], maps_of(self.groups)
         forward = FirstPass(group.forward, network, systems, fill, self.until, self.clock)
         self.first = ScaleGroup(overlapping(group.windows, plan.overlap), forward)
         pace = self._pace(plan)
@@ -226,19 +228,19 @@ def late_note(late: int, every: int, name: str) -> str:
     return f"; the time limit left {late} of {every} windows without a prediction, and they are {name}" if late else ""
 
 
-def in_time(session: Session, parts: list[Checkpoint], engine: Engine, whole_maps: bool) -> Session:
+def limit_images(session: Session, checkpoints: list[Checkpoint], engine: Engine, whole_maps: bool) -> Session:
     """`session` with the images whose out-of-fold maps are made: as many as a part of `infer.time_limit` allows."""
     limit, folds = session.config.infer.time_limit, session.folds
-    if not limit or is_cached(parts, session, engine, whole_maps):
+    if not limit or is_cached(session, checkpoints, engine, whole_maps):
         return session
-    turns = in_turns(folds[folds["fold"].isin({part.member.fold for part in parts})])
+    turns = in_turns(folds[folds["fold"].isin({checkpoint.member.fold for checkpoint in checkpoints})])
 
     def measure() -> int:
-        own = [part for part in parts if part.member.fold == parts[0].member.fold]
-        groups, kinds = scale_groups(session, own, engine), [part.member.experiment for part in own]
+        of_fold = [one for one in checkpoints if one.member.fold == checkpoints[0].member.fold]
+        groups, kinds = scale_groups(session, of_fold, engine), [one.member.experiment for one in of_fold]
         return enough_images(turns, session.images, groups, kinds, session.config, OOF_SHARE * limit)
 
-    key = limit_key("out-of-fold images", parts, list(folds["image_id"]), session, engine)
+    key = limit_key("out-of-fold images", session, checkpoints, list(folds["image_id"]), engine)
     count = session.workspace.choose_once(key, measure)
     if count == len(turns):
         return session
@@ -246,20 +248,22 @@ def in_time(session: Session, parts: list[Checkpoint], engine: Engine, whole_map
     return session.with_folds(folds[folds["image_id"].isin(turns["image_id"][:count])])
 
 
-def planned(
-    groups: list[ScaleGroup], parts: list[Checkpoint], systems: list[str], scorer: MixtureScorer, session: Session,
-    engine: Engine, images: pd.DataFrame, started: float,
+def plan_time(
+    session: Session, ensemble: LoadedEnsemble, models: list[str], scorer: MixtureScorer, images: pd.DataFrame,
+    started: float,
 ) -> Planner:  # fmt: skip
-    """Keeps `groups`, made of `parts`, to `infer.time_limit` on some images; it began to run at the time `started`."""
-    config, ids = session.config, list(images["image_id"])
-    planner = Planner(groups, parts, config, images, until_of(session, started))
-    key = limit_key("plan", parts, ids, session, engine)
+    """A planner that keeps an ensemble to `infer.time_limit` on some images (rows of images.csv).
+
+    `scorer` knows the `models` by their places. The limit began at the time `started`, by the monotonic clock.
+    """
+    config, competition, ids = session.config, session.competition, list(images["image_id"])
+    planner = Planner(ensemble.groups, ensemble.checkpoints, config, images, until_of(session, started))
     sources = image_sources(session, ids)
     planner.warm(sources)
-    plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(systems, scorer, sources)))
-    competition = session.competition
+    key = limit_key("plan", session, ensemble.checkpoints, ids, ensemble.engine)
+    plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(models, scorer, sources)))
     names, label = competition.label_names, unseen_label(config, session.images)
-    planner.follow(Plan(**plan), background_fill(competition.channels, len(names), config.infer.gated, label), label)
+    planner.follow(Plan(**plan), outside_probs(competition.channels, len(names), config.infer.gated, label), label)
     return planner
 
 
@@ -269,9 +273,9 @@ def until_of(session: Session, started: float) -> float:
     return started + (1 - RESERVE) * limit if limit else math.inf
 
 
-def limit_key(what: str, parts: list[Checkpoint], ids: list[str], session: Session, engine: Engine) -> str:
+def limit_key(what: str, session: Session, checkpoints: list[Checkpoint], ids: list[str], engine: Engine) -> str:
     """Names a choice made for a time limit."""
     config = session.config
-    about = [maps_hash(parts, ids, session, engine), machine_of(session.device)]
+    about = [maps_hash(session, checkpoints, ids, engine), machine_of(session.device)]
     about = short_hash([*about, config.infer.batch_size, config.competition.metric])
     return f"infer.time_limit {config.infer.time_limit:g} s {what} {about}"

@@ -15,10 +15,10 @@ from lib import tables
 from lib.imaging.geometry import Box
 from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import choose_engine, image_sources, load_checkpoint, scale_groups, trained_windows
-from lib.inference.multi_scale import ScaleGroup
-from lib.inference.networks import Ensemble
+from lib.inference.multi_scale import maps_of
+from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sources import limits_of
-from lib.oof.evaluate import Evaluation, evaluate
+from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, evaluate
 from lib.oof.score_images import in_turns
 from lib.session import Session
 
@@ -87,11 +87,10 @@ class Trial:
             top, left = box[:2]
             whole, label = label, SimpleNamespace(read=lambda y, x, h, w: whole.read(top + y, left + x, h, w))
         before = sum(group.forward.seconds for group in groups)
-        evaluation = evaluate(
-            [source], groups, lambda *_: label, len(competition.label_names), competition.channels,
-            limits_of(session.config), presence=session.config.infer.gated,
-        )  # fmt: skip
-        return evaluation, sum(group.forward.seconds for group in groups) - before
+        labels = replace(TrueLabels.of(competition, session.config.infer.gated), open=lambda *_: label)
+        counts = CountCollector([image_id], labels, maps_of(groups))
+        evaluate([source], groups, labels, limits_of(session.config), [counts])
+        return counts.evaluation(), sum(group.forward.seconds for group in groups) - before
 
     def groups(self, fold: int, variant: int) -> list[ScaleGroup]:
         """A fold's networks in one of the ways."""

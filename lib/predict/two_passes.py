@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from lib.inference.multi_scale import ScaleGroup
-from lib.inference.sliding_window import Limits, Source
+from lib.inference.networks import ScaleGroup
+from lib.inference.windows import Limits, Source
 from lib.predict.time_pacer import TimeOver
 from lib.predict.time_plan import Planner
 

@@ -1,28 +1,22 @@
 """Answers without out-of-fold scores: one image, or one group, of which no member could be kept from.
 
-Nothing can be fitted or chosen, so one class is decided at 0.5 and several by argmax, and nothing is tried.
+Nothing can be fitted or chosen. The threshold is 0.5 for one class, and argmax decides among several.
 """
 
 from __future__ import annotations
 
-import shutil
-import time
-from dataclasses import asdict
+import os
 
 from lib.competition.scoring import with_codecs_suffix
 from lib.decision.decision import Decision
-from lib.errors import UserError
-from lib.imaging.roi import check_boxes
-from lib.inference.checkpoints import Checkpoint, check_same_models
-from lib.inference.members import check_crops, check_gate, choose_engine, scale_groups
-from lib.oof.evaluate import HALF
-from lib.predict.speed import TEST, Laps, speed_of
-from lib.predict.write_submission import write_answers
+from lib.inference.checkpoints import Checkpoint
+from lib.inference.members import choose_engine, load_ensemble
+from lib.oof.codes import HALF
+from lib.predict.answer_images import publish, record
+from lib.predict.speed import TEST, Laps
+from lib.predict.write_submission import AnswerWriter
 from lib.session import Session
 from lib.stages import answer_stage
-from lib.submissions import ledger
-from lib.system.provenance import code_version
-from lib.workspace import file_fingerprint, replacing
 
 NOTE = (
     "there is no out-of-fold score, because folds.csv validates no image: the threshold is 0.5 (argmax of several "
@@ -30,63 +24,24 @@ NOTE = (
 )
 
 
-def answer_unscored(session: Session, parts: list[Checkpoint], laps: Laps) -> None:
-    """What 05 does where nothing is validated: predict, decide, write the answer, and say that it has no score.
-
-    Raises UserError where an option asks for what only scores can tell.
-    """
-    asked, workspace, competition = session.config, session.workspace, session.competition
-    systems = check_same_models(parts)
-    check_options(session)
-    check_gate(parts, asked)
-    check_crops(parts, asked)
-    check_boxes("infer.roi", asked.infer.roi, "test", competition.ids("test"))
-    stage = answer_stage(asked, workspace, competition, [part.member for part in parts])
+def answer_unscored(session: Session, checkpoints: list[Checkpoint], laps: Laps) -> None:
+    """All of 05 where nothing is validated: predict, decide, write the answers, and say that they have no score."""
+    config, workspace, competition = session.config, session.workspace, session.competition
+    stage = answer_stage(config, workspace, competition, [checkpoint.member for checkpoint in checkpoints])
     if stage.up_to_date():
         print(f"05: {stage.record['facts']['table']}\n05: {stage.record['facts']['answer']}")
         return
     stage.begin()
-    test = session.images[session.images["split"] == "test"]
-    engine = choose_engine(session, parts)
-    groups = scale_groups(session, parts, engine)
+    ensemble = load_ensemble(session, checkpoints, choose_engine(session, checkpoints))
     decision = Decision(HALF if competition.channels == 1 else None)
     laps.end("networks and plan")
-    path = workspace.submissions / f"{time.strftime('%Y%m%d-%H%M%S')}_{asked.infer.tag}.csv"
-    path = with_codecs_suffix(path, asked.competition)
-    write_answers(path, test, groups, decision, asked, competition)
-    answer = with_codecs_suffix(workspace.submission, asked.competition)
-    with workspace.lock("submission"):
-        with replacing(answer) as temporary:
-            shutil.copyfile(path, temporary)
-        decided = decision.save(workspace.decision, systems)
+    written = with_codecs_suffix(workspace.submissions / f".{os.getpid()}.csv", config.competition)
+    test = session.images[session.images["split"] == "test"]
+    AnswerWriter(session, ensemble.groups, decision).write(written, test)
+    submission = publish(session, written, decision, checkpoints)
     laps.end(TEST)
-    about = {
-        "made_from": {part.member.name: file_fingerprint(part.member.trained) for part in parts},
-        "members": [part.name for part in parts], "judged": [], "decision": decided,
-        "oof_score": None, "oof_score_crossed": None, "seconds": laps.total(),
-        "windows": [repr(group.windows) for group in groups], "tta": asked.infer.tta, **asdict(engine),
-        "speed": speed_of(laps, groups, test, session.device), "plan": None, "code": code_version(),
-    }  # fmt: skip
-    ledger.record(workspace, path, asked, about)
-    stage.finish([path, workspace.decision, answer], table=NOTE, answer=str(answer), **about)
+    about = record(session, submission, ensemble, [], laps)
+    outputs = [submission.path, workspace.decision, submission.copy]
+    stage.finish(outputs, table=NOTE, answer=str(submission.copy), **about)
     print(f"05: {NOTE}")
-    print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {path}\n05: {answer}")
-
-
-def check_options(session: Session) -> None:
-    """Raises UserError where `infer` asks for what is fitted or tried on out-of-fold maps."""
-    infer = session.config.infer
-    wrong = {
-        "infer.window auto": infer.window == "auto",
-        "infer.tta auto": infer.tta == "auto",
-        f"infer.ensemble_weights {infer.ensemble_weights}": infer.ensemble_weights != "equal",
-        f"infer.averaging {infer.averaging}": infer.averaging != "arithmetic",
-        f"infer.postprocess {' '.join(infer.postprocess)}": bool(infer.postprocess),
-        f"infer.gate {infer.gate}": infer.gated,
-        "infer.roi coarse": infer.roi == "coarse",
-        "infer.time_limit": bool(infer.time_limit),
-    }
-    for name in (name for name, chosen in wrong.items() if chosen):
-        raise UserError(
-            f"{name} needs out-of-fold scores, and {session.workspace.folds} validates no image; leave the option out"
-        )
+    print(f"05: {len(test)} test images in {about['seconds']:.0f} s; {submission.path}\n05: {submission.copy}")

@@ -15,10 +15,10 @@ from lib.config import Config
 from lib.imaging.content import content_map
 from lib.imaging.roi import boxes_file, read_boxes
 from lib.inference.backends.engines import as_images
-from lib.inference.multi_scale import ScaleGroup
-from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Source, Windows, count_windows
+from lib.inference.networks import Ensemble, ScaleGroup
+from lib.inference.sliding_window import count_windows
 from lib.inference.sources import roi_of
+from lib.inference.windows import Source, Windows
 from lib.predict.coarse_to_fine import share_looked_at
 from lib.system.precision import finished
 

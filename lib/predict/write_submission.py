@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +11,72 @@ import pandas as pd
 
 from lib.competition.dataset import Competition
 from lib.competition.scoring import open_codec
-from lib.config import Config
 from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.inference.multi_scale import ScaleGroup, predict_multi_scale
-from lib.inference.sliding_window import Block, Limits, Source, full_rows
+from lib.inference.multi_scale import predict_multi_scale
+from lib.inference.networks import ScaleGroup
+from lib.inference.sliding_window import full_rows
 from lib.inference.sources import limits_of, source_of
-from lib.oof.evaluate import background_fill
+from lib.inference.windows import Block, Limits, Source
+from lib.oof.evaluate import outside_probs
 from lib.predict.answer_parts import KeptAnswers, in_parts
 from lib.predict.time_plan import Planner
 from lib.predict.two_passes import Answer, in_two_rounds
+from lib.session import Session
 from lib.workspace import replacing
 
 
-def write_answers(
-    path: Path, images: pd.DataFrame, groups: list[ScaleGroup], decision: Decision, config: Config,
-    competition: Competition, planner: Planner | None = None, kept: Path | None = None,
-) -> None:  # fmt: skip
-    """Predict images (rows with image_id, path, height, width), write the submission, and read it back.
+@dataclass(frozen=True)
+class AnswerWriter:
+    """Answers images: `groups` of networks predict them and `decision` makes label indices of the maps.
 
-    Neither maps nor masks are ever held whole. `planner` keeps `groups` to a time limit. Answers wait in the folder
-    `kept` until the file is complete; what a killed call left there is not predicted again. Raises UserError where the
-    file is not what the organiser asks for.
+    `planner` keeps the groups to a time limit. Without one, answers wait in the folder `kept` until the file is
+    complete, and what a killed call left there is not predicted again. Maps and masks are never held whole.
     """
-    write_encoded(path, images, answers_to(images, groups, decision, config, competition, planner, kept), competition)
+
+    session: Session
+    groups: list[ScaleGroup]
+    decision: Decision
+    planner: Planner | None = None
+    kept: Path | None = None
+
+    def write(self, path: Path, images: pd.DataFrame) -> None:
+        """Write the submission for images (rows with image_id, path, height, width), and read it back.
+
+        Raises UserError where the file is not what the organiser asks for.
+        """
+        write_encoded(path, images, self.answers(images), self.session.competition)
+
+    def answers(self, images: pd.DataFrame) -> Iterator[Answer]:
+        """The answers to images (rows with image_id, path, height, width), in their order."""
+        config, limits = self.session.config, limits_of(self.session.config)
+        sources = [
+            replace(source_of(config, image.image_id, image.path), size=(image.height, image.width))
+            for image in images.itertuples()
+        ]
+        if self.planner:
+            yield from in_two_rounds(sources, self._decided, self.planner, limits)
+            return
+        parts, kept = list(in_parts(sources, self.groups[0].windows)), KeptAnswers(self.kept)
+        for number, part in enumerate(parts):
+            if kept.has(number):
+                yield from kept.read(number)
+                continue
+            description = "05 test images" + (f", part {number + 1} of {len(parts)}" if len(parts) > 1 else "")
+            with kept.writing(number) as noted:
+                yield from map(noted, self._decided(part, self.groups, limits, description))
+
+    def _decided(
+        self, sources: list[Source], groups: list[ScaleGroup], limits: Limits, description: str
+    ) -> Iterator[Answer]:
+        competition = self.session.competition
+        gated = self.decision.gates is not None
+        outside = outside_probs(competition.channels, len(competition.label_names), gated)
+        blocks = predict_multi_scale(sources, groups, outside, limits, description)
+        rows = full_rows(blocks, self.decision.to_label_codes)
+        for block, _, first in rows:
+            bands = self.decision.bands(_rows(block, first, rows), limits.folder)
+            yield block.image_id, block.height, block.width, bands
 
 
 def write_encoded(path: Path, images: pd.DataFrame, answers: Iterable[Answer], competition: Competition) -> None:
@@ -64,39 +106,6 @@ def check_answers(path: Path, codec, sizes: dict[str, tuple[int, int]], competit
             f"the sample submission {settings.sample} asks for {left[0]!r} ({len(left)} such rows), which no test "
             f"image answers; see competition.submission.id_template ({settings.id_template})"
         )
-
-
-def answers_to(
-    images: pd.DataFrame, groups: list[ScaleGroup], decision: Decision, config: Config, competition: Competition,
-    planner: Planner | None = None, kept: Path | None = None,
-) -> Iterator[Answer]:  # fmt: skip
-    """Predict images (rows with image_id, path, height, width) and decide, in their order; those that are `kept` are
-    read. Neither maps nor masks are ever held whole. `planner` keeps `groups` to a time limit."""
-    sources = [
-        replace(source_of(config, image.image_id, image.path), size=(image.height, image.width))
-        for image in images.itertuples()
-    ]
-    kept = KeptAnswers(kept)
-    fill = background_fill(competition.channels, len(competition.label_names), decision.gates is not None)
-    limits = limits_of(config)
-
-    def decided(sources: list[Source], groups: list[ScaleGroup], limits: Limits, description: str) -> Iterator[Answer]:
-        blocks = predict_multi_scale(sources, groups, fill, limits, description)
-        rows = full_rows(blocks, decision.to_label_codes)
-        for block, _, first in rows:
-            yield block.image_id, block.height, block.width, decision.bands(_rows(block, first, rows), limits.folder)
-
-    if planner:
-        yield from in_two_rounds(sources, decided, planner, limits)
-        return
-    parts = list(in_parts(sources, groups[0].windows))
-    for number, part in enumerate(parts):
-        told = "05 test images" + (f", part {number + 1} of {len(parts)}" if len(parts) > 1 else "")
-        if kept.has(number):
-            yield from kept.read(number)
-            continue
-        with kept.writing(number) as noted:
-            yield from map(noted, decided(part, groups, limits, told))
 
 
 def _rows(block: Block, first: np.ndarray, rows: Iterator) -> Iterator[np.ndarray]:

@@ -19,9 +19,10 @@ from lib.imaging.reader import open_image
 from lib.imaging.roi import boxes_file, read_boxes
 from lib.inference.backends.engines import Engine
 from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Windows, count_windows, image_windows
+from lib.inference.sliding_window import count_windows, image_windows
 from lib.inference.sources import source_of, windows_of
 from lib.inference.tta import cost
+from lib.inference.windows import Windows
 from lib.models.network import build_network
 from lib.models.outputs import Outputs
 from lib.system.device import layout_of, loading_processes, pick_device

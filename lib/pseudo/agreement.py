@@ -20,7 +20,7 @@ class Votes:
 
     def __init__(self, ensemble: Ensemble):
         """Raises UserError if a group has a single vote."""
-        self.ensemble = ensemble
+        self.ensemble, self.systems = ensemble, ensemble.systems
         if min(len(group) for group in ensemble.groups) * len(ensemble.views) < 2:
             raise UserError(
                 "pseudo.confidence agreement compares votes, but a fold has one member and one view of it; train more "

@@ -15,9 +15,10 @@ from lib.config import Config, for_source
 from lib.errors import UserError
 from lib.inference.backends.choose import infer_engine
 from lib.inference.members import candidates_in_memory
-from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Windows, predict
+from lib.inference.networks import Ensemble, ScaleGroup
+from lib.inference.sliding_window import predict_windows
 from lib.inference.sources import limits_of, source_of, windows_of
+from lib.inference.windows import Windows
 from lib.models.weight_files import load_network
 from lib.pseudo.agreement import Votes
 from lib.pseudo.pictures import draw_kept
@@ -99,9 +100,9 @@ def _predict_tiles(
 ) -> list[dict]:
     """Rows of all tiles of the `images` of one source, whose options `config` has."""
     paths = dict(zip(images["image_id"], images["path"], strict=True))
-    blocks = predict(
-        [source_of(config, image_id, path) for image_id, path in paths.items()], labelers.predict,
-        label_windows(config), labelers.outside, len(labelers.folds), limits_of(config),
+    blocks = predict_windows(
+        [source_of(config, image_id, path) for image_id, path in paths.items()],
+        ScaleGroup(label_windows(config), labelers.predict), labelers.outside, limits_of(config),
         f"04 round {config.train.round}", restore=config.preprocess.mode == "tiles",
     )  # fmt: skip
     store = TileStore(folder, labelers.folds, config, session.competition.label_names)

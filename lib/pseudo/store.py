@@ -18,8 +18,8 @@ from lib.imaging.geometry import Box
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.roi import regions
-from lib.inference.sliding_window import Block
 from lib.inference.sources import limits_of, roi_of
+from lib.inference.windows import Block
 from lib.pseudo.select import ClassQuota, confidence
 from lib.pseudo.soft_labels import label_kind, most_likely, resized_probs, tempered, write_label
 from lib.pseudo.tiles import assemble_tiles, tile_starts

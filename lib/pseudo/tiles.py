@@ -9,8 +9,8 @@ import numpy as np
 
 from lib.imaging.geometry import Box
 from lib.imaging.grid import window_starts
-from lib.inference.sliding_window import USUAL, Block, Limits
-from lib.oof.evaluate import to_bins
+from lib.inference.windows import USUAL, Block, Limits
+from lib.oof.codes import to_probs_u8
 from lib.system.disk_cache import DiskCache
 
 
@@ -51,7 +51,7 @@ def assemble_boxes(
         if block.first:
             y, x, h, w = boxes(block).T
             pieces, cache = defaultdict(list), DiskCache(limits.bytes / 4, limits.folder)
-        probs = to_bins(block.probs)
+        probs = to_probs_u8(block.probs)
         bottom, right = block.y + probs.shape[2], block.x + probs.shape[3]
         touched = (y < bottom) & (y + h > block.y) & (x < right) & (x + w > block.x)
         for box in zip(*(side[touched].tolist() for side in (y, x, h, w)), strict=True):

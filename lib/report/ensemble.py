@@ -11,7 +11,8 @@ from lib.decision.decision import EMPTY_THRESHOLD, Decision, cross_parts, fitted
 from lib.decision.ensemble_weights import EnsembleWeights, equal, leave_one_out_gain
 from lib.decision.fit import Fitted, mixture_scorer
 from lib.inference.checkpoints import Checkpoint
-from lib.oof.evaluate import HALF, Evaluation
+from lib.oof.codes import HALF
+from lib.oof.evaluate import Evaluation
 from lib.workspace import read_json
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from lib.oof.member_scores import as_json, scores_of
-from lib.oof.score_images import Scored, images_of_fold, score
+from lib.oof.score_images import Scored, images_of_fold, score_images
 from lib.report.show import worst_pictures
 from lib.report.trackers import open_tracker
 from lib.session import Session
@@ -35,14 +35,12 @@ class MemberEvaluation:
         """The entries `score`, `scores` and `images` of done.json. Closes the tracker."""
         results = {}
         if self.validation:
-            results = scores_of(self.member, self.session.config, self.session.device, self._scored)
+            results = scores_of(self.session, self.member, self._scored)
         self.tracker.finish()
         return as_json(results)
 
     def _scored(self, networks: list[nn.Module], quick: bool = False) -> Scored:
         session, precision = self.session, self.session.config.train.precision
-        scored = score(
-            networks, self.validation, session.config, session.competition, session.device, precision, quick
-        )  # fmt: skip
+        scored = score_images(session, networks, self.validation, precision, quick)
         self.tracker.pictures(self.trainer.step, worst_pictures(scored, session.images, session.competition))
         return scored

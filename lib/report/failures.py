@@ -68,7 +68,7 @@ def all_objects(oof: Evaluation, decision: Decision, images: pd.DataFrame, compe
     """`object_recall` of all images, measured on their previews."""
     rows, found = images.set_index("image_id"), []
     for image_id in oof.image_ids:
-        row, guess = rows.loc[image_id], decision.labels(oof.shown[image_id].map)
+        row, guess = rows.loc[image_id], decision.labels(oof.previews[image_id].map)
         each = map_step(int(row["height"]), int(row["width"])) ** 2
         truth = small_truth(image_id, row, competition)
         found.append(object_recall(truth, guess, each, competition.settings.background))

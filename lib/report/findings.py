@@ -15,14 +15,16 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import EnsembleWeights, equal
-from lib.decision.fit import Fitted
 from lib.imaging.draw import error_map, overlay, save_picture
 from lib.imaging.reader import open_image
-from lib.oof.evaluate import BINS, HALF, Evaluation, to_bins
-from lib.oof.map_files import Points
-from lib.oof.previews import Glimpse
+from lib.oof.codes import BINS, HALF, to_probs_u8
+from lib.oof.evaluate import Evaluation
+from lib.oof.pixel_sample import PixelSample
+from lib.oof.previews import Preview
+from lib.predict.evaluate_ensemble import EvaluatedEnsemble
 from lib.report.failures import class_rows, size_rows
 from lib.report.show import small_image, small_truth
+from lib.report.summary import Summary
 from lib.session import Session
 from lib.workspace import replacing_dir, write_json
 
@@ -32,17 +34,14 @@ CALIBRATION_PARTS = 20  # points of the calibration curve
 SAMPLE_PIXELS_AT_ONCE = 2**16  # of the sample that are averaged together
 
 
-def write_findings(
-    oof: Evaluation, fitted: Fitted, more: dict[str, object], objects: pd.DataFrame, session: Session,
-    until: float = math.inf,
-) -> None:  # fmt: skip
+def write_findings(evaluated: EvaluatedEnsemble, summary: Summary, until: float = math.inf) -> None:
     """Write report/oof.json, and draw `report.pictures` images of each kind.
 
-    The scores and tables are the ensemble's; the curves are those of the mean of all networks. `more`: further entries,
-    which are `members` and `ensemble` from lib/report/ensemble.py, `trials` from lib/predict/auto_views.py, and
-    `constant` (a score) and `warning` from lib/decision/constant.py. `objects`: `object_recall` of all images. No
-    picture is begun after `until`, on the monotonic clock.
+    The scores and tables are the ensemble's; the curves are those of the mean of all networks. No picture is begun
+    after `until`, on the monotonic clock.
     """
+    session, oof, fitted = evaluated.session, evaluated.oof, evaluated.fitted
+    objects, findings = summary.objects, summary.findings
     competition, workspace, config = session.competition, session.workspace, session.config.competition
     decision, counts = fitted.decision, fitted.counts
     about = session.folds.set_index("image_id").loc[oof.image_ids]
@@ -55,7 +54,7 @@ def write_findings(
             "fold": list(about["fold"]), "group": list(about["group"]),
         }
     ).sort_values("score", kind="stable")  # fmt: skip
-    per_member = np.array([metrics.image_scores(config, oof.class_counts(s)) for s in range(len(more["members"]))])
+    per_member = np.array([metrics.image_scores(config, oof.class_counts(s)) for s in range(len(findings["members"]))])
     write_json(
         workspace.report / "oof.json",
         {
@@ -75,7 +74,7 @@ def write_findings(
             },
             "calibration": curves(oof, decision, competition),
             "thresholds": threshold_curve(oof, competition) if oof.binary else [],
-            **more, "correlation": correlation(per_member),
+            **findings, "correlation": correlation(per_member),
             "gallery": draw_gallery(table, oof, decision, session, until),
         },
     )  # fmt: skip
@@ -108,13 +107,13 @@ def curves(oof: Evaluation, decision: Decision, competition: Competition) -> lis
     names, points = competition.label_names, oof.points
     counts = np.zeros((len(names), 2, BINS))
     for part, probs in mixed_sample(points, decision):
-        for i, codes in enumerate(to_bins(probs)):
+        for i, codes in enumerate(to_probs_u8(probs)):
             place = (points.truth[part] == i) * BINS + codes
             counts[i] += np.bincount(place, points.pixels[part], 2 * BINS).reshape(2, BINS)
     return [{"class": name, **row} for name, pair in zip(names, counts, strict=True) for row in calibration(pair)]
 
 
-def mixed_sample(points: Points, decision: Decision) -> Iterator[tuple[slice, np.ndarray]]:
+def mixed_sample(points: PixelSample, decision: Decision) -> Iterator[tuple[slice, np.ndarray]]:
     """(a slice of the points, their probabilities (K, P) with the decision's ensemble weights), over all points."""
     mix = decision.mix or EnsembleWeights(equal(points.bins.shape[1]))
     for start in range(0, len(points.truth), SAMPLE_PIXELS_AT_ONCE):
@@ -183,31 +182,31 @@ def draw_gallery(
         for image_id, item in chosen.items():
             if time.monotonic() > until:
                 break
-            row, glimpse = rows.loc[image_id], oof.shown[image_id]
-            item["spot"] = draw_panels(image_id, row, glimpse, decision, session.competition, folder)
+            row, preview = rows.loc[image_id], oof.previews[image_id]
+            item["spot"] = draw_panels(image_id, row, preview, decision, session.competition, folder)
             item |= {"image_id": image_id, "score": facts["score"][image_id], "fold": int(facts["fold"][image_id])}
             drawn.append(item)
     return drawn
 
 
 def draw_panels(
-    image_id: str, row: pd.Series, glimpse: Glimpse, decision: Decision, competition: Competition, folder: Path
+    image_id: str, row: pd.Series, preview: Preview, decision: Decision, competition: Competition, folder: Path
 ) -> str:
     """Save image, truth, prediction and error map, and for a down-sampled image also those of its worst region.
 
     Returns where the worst region is, in words, or an empty text.
     """
-    guess, background = decision.labels(glimpse.map), competition.settings.background
+    guess, background = decision.labels(preview.map), competition.settings.background
     image, truth = small_image(row, guess.shape, competition), small_truth(image_id, row, competition)
     save_panels(folder, image_id, image, truth, guess, background)
-    if not glimpse.spot.size:
+    if not preview.worst_crop.size:
         return ""
-    box = *glimpse.place, *glimpse.spot.shape
+    box = *preview.corner, *preview.worst_crop.shape
     with open_image(row["path"], competition.settings.pixels) as reader:
         pixels = reader.read(*box)
     label = competition.labels.open(image_id, int(row["height"]), int(row["width"])).read(*box)
-    save_panels(folder, f"{image_id}_spot", pixels, label, decision.labels(glimpse.spot), background)
-    return "worst spot at full resolution: y {}, x {}".format(*glimpse.place)
+    save_panels(folder, f"{image_id}_spot", pixels, label, decision.labels(preview.worst_crop), background)
+    return "worst spot at full resolution: y {}, x {}".format(*preview.corner)
 
 
 def save_panels(

@@ -22,11 +22,12 @@ from lib.imaging.grid import map_step
 from lib.inference.checkpoints import Checkpoint, choose_checkpoints
 from lib.inference.members import choose_engine, image_sources, scale_groups
 from lib.inference.multi_scale import predict_multi_scale
-from lib.inference.sliding_window import Block
 from lib.inference.sources import limits_of
-from lib.oof.evaluate import HALF, background_fill, to_label_codes
+from lib.inference.windows import Block
+from lib.oof.codes import HALF, to_label_codes
+from lib.oof.evaluate import outside_probs
 from lib.plugins import load_plugins
-from lib.predict.auto_views import settled
+from lib.predict.auto_views import resolve_auto
 from lib.report.show import small_image, small_truth
 from lib.session import Session
 from lib.system.text_table import text_table
@@ -73,7 +74,7 @@ def draw_look(config: Config, image_id: str) -> tuple[Path, list[dict]]:
 def _predict(session: Session, image_id: str) -> ImagePrediction:
     row = session.images.set_index("image_id").loc[image_id]
     judged, parts = choose_checkpoints(session)
-    session, _ = settled(session, judged, measure=False)
+    session, _ = resolve_auto(session, judged, measure=False)
     if row["split"] == "train":
         fold = int(session.folds.set_index("image_id").loc[image_id, "fold"])
         parts = [part for part in judged if part.member.fold == fold]
@@ -84,7 +85,7 @@ def _predict(session: Session, image_id: str) -> ImagePrediction:
     # Networks are asked for presence where the decision looks at it.
     session = session.with_infer(gate="fit" if decision.gates is not None else 0.0)
     groups = scale_groups(session, parts, choose_engine(session, parts), per_model=True)
-    fill = background_fill(competition.channels, len(competition.label_names), session.config.infer.gated)
+    fill = outside_probs(competition.channels, len(competition.label_names), session.config.infer.gated)
     sources = image_sources(session, [image_id])
     blocks = predict_multi_scale(sources, groups, fill, limits_of(session.config), f"look at {image_id}")
     maps, start = small_maps(blocks, decision)

@@ -16,6 +16,7 @@ from lib.competition.dataset import Competition
 from lib.competition.scoring import open_codec
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
+from lib.predict import choose_ensemble
 
 SIZES = {"a": (8, 9), "b": (8, 9)}
 
@@ -116,7 +117,7 @@ def test_05_looks_at_the_sample_before_it_predicts(monkeypatch, tmp_path):
         raise UserError("the sample asks for another image")
 
     session = SimpleNamespace(competition=SimpleNamespace(check_sample=check_sample), workspace=None, config=None)
-    monkeypatch.setattr(stage.ledger, "read", lambda _: None)
+    monkeypatch.setattr(choose_ensemble, "read_ledger", lambda _: None)
     monkeypatch.setattr(stage.Session, "open", lambda *_: session)
     with pytest.raises(UserError, match="the sample asks for another image"):
         stage.main([])

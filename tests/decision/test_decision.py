@@ -9,7 +9,8 @@ from lib.competition import metrics
 from lib.config import Config
 from lib.config.competition import CompetitionSettings
 from lib.decision.decision import Decision, cross_parts, crossed_by_threshold, fitted_threshold
-from lib.oof.evaluate import Evaluation, count, to_label_codes
+from lib.oof.codes import to_label_codes
+from lib.oof.evaluate import Evaluation, count
 from lib.report.ensemble import crossed_best_model
 
 ONE_FOLD = np.zeros(8, int)

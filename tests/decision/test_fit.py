@@ -13,17 +13,15 @@ from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import EnsembleWeights, MixtureScorer, equal, leave_one_out_gain, sampled_weights
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.errors import UserError
-from lib.inference.sliding_window import Block
-from lib.oof.evaluate import Evaluation, count, to_label_codes
-from lib.oof.map_files import Maps, MapWriter, Sampler
+from lib.inference.windows import Block
+from lib.oof.codes import to_label_codes, to_probs_u8
+from lib.oof.evaluate import Evaluation, count
+from lib.oof.map_files import Maps, MapWriter
+from lib.oof.pixel_sample import PixelSampler
 
 RNG = np.random.default_rng
 FOLDS = np.array([0, 0, 0, 1, 1, 1])
 HEIGHT, WIDTH = 60, 80
-
-
-def to_bins(probs):
-    return (probs * 255 + 0.5).astype(np.uint8)
 
 
 def out_of_fold(path, images, n_labels, presence=False):
@@ -33,7 +31,8 @@ def out_of_fold(path, images, n_labels, presence=False):
     shape = (2, 256) if n_labels == 2 else (n_labels, n_labels)
     systems, channels = images[0][0].shape[:2]
     channels //= 1 + presence
-    sampler, counts, matrix, beside = Sampler(len(images), systems, channels, presence), [], 0, []
+    sampler = PixelSampler([f"im{i}" for i in range(len(images))], systems, channels, presence)
+    counts, matrix, beside = [], 0, []
     with MapWriter(path) as writer:
         for i, (probs, truth) in enumerate(images):
             everything = np.concatenate([probs, probs.mean(0, keepdims=True)]).astype(np.float32)
@@ -46,11 +45,11 @@ def out_of_fold(path, images, n_labels, presence=False):
                     bottom, right = {0: 13, 13: 40, 40: HEIGHT}[y], 50 if x == 0 else WIDTH
                     part = np.s_[..., y:bottom, x:right]
                     block = Block(f"im{i}", y, x, everything[part], HEIGHT, WIDTH)
-                    writer.add(block, to_bins(block.probs), truth[part])
-                    sampler.add(i, Block(f"im{i}", y, x, probs[part], HEIGHT, WIDTH), to_bins, truth[part])
+                    writer.add(block, truth[part])
+                    sampler.add(Block(f"im{i}", y, x, probs[part], HEIGHT, WIDTH), truth[part])
     ids = [f"im{i}" for i in range(len(images))]
     more = {} if n_labels == 2 else {"confusion": matrix, "beside": np.array(beside)}
-    return Evaluation(ids, np.array(counts), sampler.points(), **more), Maps([path])
+    return Evaluation(ids, np.array(counts), sampler.sample(), **more), Maps([path])
 
 
 def config(**infer):
@@ -96,7 +95,7 @@ def test_objects_and_holes_are_fitted_crossed_by_fold_and_applied_as_they_were_c
         rows = [both.decision.to_label_codes(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
         labels = np.concatenate(list(both.decision.bands(rows, tmp_path)))
         assert (count_classes(truth, labels, 2) == both.counts[i]).all()
-        assert (fitting.oof.shown[f"im{i}"].map == 255 * labels).all(), "what is shown is what was decided"
+        assert (fitting.oof.previews[f"im{i}"].map == 255 * labels).all(), "what is shown is what was decided"
 
 
 def test_a_fold_is_decided_by_what_the_others_say(tmp_path):
@@ -141,7 +140,7 @@ def test_factors_of_classes_are_found_crossed_and_counted_on_whole_maps(tmp_path
     assert abs(factors[2] - factors[:2].mean() - 2) < 0.6 and abs(factors[0] - factors[1]) < 0.5
     assert found.decision.half_score + 0.05 < found.decision.cross_score <= found.decision.score + 0.02
     for i, (probs, truth) in enumerate(images):
-        guess = (to_bins(probs[0]) / 255 * np.array(found.decision.factors)[:, None, None]).argmax(0)
+        guess = (to_probs_u8(probs[0]) / 255 * np.array(found.decision.factors)[:, None, None]).argmax(0)
         assert abs(count_classes(truth, guess.astype(np.uint8), 3) - found.counts[i]).sum() <= 4, "ties aside"
     neutral = [several(i, (0, 0, 0)) for i in range(6)]
     oof, maps = out_of_fold(tmp_path / "neutral", neutral, 3)
@@ -288,7 +287,7 @@ def test_weights_leave_noise_out_and_gain_on_other_folds(tmp_path, mean):
     assert len(found.crossed.weights) == 2 and all(w[2] < 0.12 for w in found.crossed.weights)
     assert scored(found.crossed.mixed) > scored(found.crossed.equal) + 0.005
     for i, (probs, truth) in enumerate(images):  # whole maps, not the sample
-        with_mean = np.concatenate([to_bins(probs) / np.float32(255), probs.mean(0, keepdims=True)])
+        with_mean = np.concatenate([to_probs_u8(probs) / np.float32(255), probs.mean(0, keepdims=True)])
         labels = found.decision.labels(found.decision.to_label_codes(with_mean))
         assert (count_classes(truth, labels, 2) == found.counts[i]).all()
     scorer = MixtureScorer(fitting.oof.points, 2, found.decision.mix, fitting.config.competition, True)
@@ -341,16 +340,16 @@ def test_equal_weights_stay_where_nothing_is_better(tmp_path):
 
 
 def test_a_sample_stands_for_the_image_whatever_the_blocks_are(monkeypatch):
-    monkeypatch.setattr("lib.oof.map_files.POINTS", 600)
+    monkeypatch.setattr("lib.oof.pixel_sample.POINTS", 600)
     probs, truth = members(1)
     truth[:5] = 255
     found = []
     for cuts in ([0, HEIGHT], [0, 3, 33, HEIGHT]):
-        sampler = Sampler(1, 3, 1)
+        sampler = PixelSampler(["a"], 3, 1)
         for top, bottom in zip(cuts, cuts[1:], strict=False):
             block = Block("a", top, 0, probs[:, :, top:bottom], HEIGHT, WIDTH)
-            sampler.add(0, block, to_bins, truth[top:bottom])
-        found.append(sampler.points())
+            sampler.add(block, truth[top:bottom])
+        found.append(sampler.sample())
     assert (np.sort(found[0].bins, axis=0) == np.sort(found[1].bins, axis=0)).all()
     points = found[0]
     assert 400 < len(points.truth) <= 600 and set(points.truth) == {0, 1}

@@ -13,9 +13,9 @@ from lib.decision.ensemble_weights import THRESHOLD_GRID, EnsembleWeights, Mixtu
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.decision.presence_gate import GateGrid
 from lib.decision.weight_search import THRESHOLDS_REACHED, WeightObjective, count_mixtures, neighbours, search_weights
-from lib.inference.sliding_window import Block
-from lib.oof.evaluate import to_bins
-from lib.oof.map_files import Points, Sampler
+from lib.inference.windows import Block
+from lib.oof.codes import to_probs_u8
+from lib.oof.pixel_sample import PixelSample, PixelSampler
 from tests.decision.test_fit import FOLDS, HEIGHT, WIDTH, out_of_fold
 
 RNG = np.random.default_rng
@@ -37,7 +37,9 @@ def scenes(planes, speck):
         ground, box = (np.array(values, np.float32)[..., None, None] for values in planes)
         maps = np.where(truth == 1, box, ground)
         if i in (1, 4):
-            ys, xs, _ = Sampler(6, *maps.shape[:2])._places(Block(f"im{i}", 0, 0, maps, HEIGHT, WIDTH))
+            ys, xs, _ = PixelSampler([f"im{j}" for j in range(6)], *maps.shape[:2])._places(
+                Block(f"im{i}", 0, 0, maps, HEIGHT, WIDTH)
+            )
             y, x = next((y, x) for y in range(40, 55) for x in range(70)
                         if not ((ys >= y) & (ys < y + 5) & (xs >= x) & (xs < x + 6)).any())  # fmt: skip
             maps[..., y : y + 5, x : x + 6] = np.array(speck, np.float32)[..., None, None]
@@ -48,11 +50,13 @@ def scenes(planes, speck):
 @pytest.fixture
 def sparse(monkeypatch):
     """A sample of a pixel in each square of 9 x 9, which misses the specks."""
-    monkeypatch.setattr("lib.oof.map_files.POINTS", 64)
+    monkeypatch.setattr("lib.oof.pixel_sample.POINTS", 64)
 
     def sampled(oof, speck):
         seen = oof.points.bins.reshape(len(oof.points.truth), -1)
-        assert not (seen == to_bins(np.array(speck)).ravel()[: seen.shape[1]]).all(1).any(), "the sample sees a speck"
+        assert not (seen == to_probs_u8(np.array(speck)).ravel()[: seen.shape[1]]).all(1).any(), (
+            "the sample sees a speck"
+        )
         return oof
 
     return sampled
@@ -113,7 +117,9 @@ def noise(seed, systems=1, labels=4, pixels=900):
     rng = RNG(seed)
     probs = rng.dirichlet(np.full(labels, 0.5), (systems + 1, pixels)).transpose(0, 2, 1)
     probs[:, :, :90] = np.roll(np.array([0.5, 0.5, 0, 0]), rng.integers(4))[:, None]
-    return np.concatenate([to_bins(probs), to_bins(rng.random(probs.shape) ** 2)], 1), rng.integers(0, labels, pixels)
+    return np.concatenate([to_probs_u8(probs), to_probs_u8(rng.random(probs.shape) ** 2)], 1), rng.integers(
+        0, labels, pixels
+    )
 
 
 @pytest.mark.parametrize("kind", ["gates", "factors"])
@@ -181,7 +187,7 @@ def test_mixtures_are_counted_as_they_decide(mean, labels):
             if labels == 4:
                 expected = count_classes(truth, probs.argmax(0), 4)
             else:
-                between = np.searchsorted(THRESHOLD_GRID, to_bins(probs[0]), "right")
+                between = np.searchsorted(THRESHOLD_GRID, to_probs_u8(probs[0]), "right")
                 expected = np.array(
                     [np.bincount(between[truth == t], minlength=len(THRESHOLD_GRID) + 1) for t in (0, 1)]
                 )
@@ -237,5 +243,5 @@ def test_weights_and_factors_are_the_same_however_many_states_are_counted_togeth
 
 def test_a_sample_of_very_many_images_and_classes_stays_small():
     bins, truth = np.zeros((1, 1, 30), np.uint8), np.zeros(1, np.uint8)
-    points = Points(np.array([10**6]), bins, bins[..., :0], truth, np.ones(1, int))
+    points = PixelSample(np.array([10**6]), bins, bins[..., :0], truth, np.ones(1, int))
     assert sampled_factors(points, np.full((30, 1), 1 / 30, np.float32), settings(["a"]).competition) == (30,) * 30

@@ -22,11 +22,14 @@ from lib.imaging import grid as grids
 from lib.inference import sliding_window as predictor
 from lib.inference.backends.choose import Candidate, infer_engine
 from lib.inference.backends.engines import Engine, Kind, Unsuited, fastest_engines
-from lib.inference.multi_scale import ScaleGroup, predict_multi_scale
-from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Limits, Source, Windows, full_rows, predict
+from lib.inference.multi_scale import predict_multi_scale
+from lib.inference.networks import Ensemble, ScaleGroup
+from lib.inference.sliding_window import full_rows, predict_windows
+from lib.inference.windows import Limits, Source, Windows
 from lib.oof import evaluate as evaluating
-from lib.oof.evaluate import Evaluation, count, evaluate, to_label_codes
+from lib.oof.codes import to_label_codes
+from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, count, evaluate
+from lib.oof.previews import PreviewCollector
 from lib.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -50,8 +53,15 @@ def image(tmp_path):
     return tmp_path / "a.png", pixels
 
 
+def called(forward, windows):
+    """A group whose network may be a plain function that makes one map."""
+    if not hasattr(forward, "systems"):
+        forward.systems = 1
+    return ScaleGroup(windows, forward)
+
+
 def whole(path, forward, windows, **limits):
-    blocks = list(predict([Source("a", path)], forward, windows, np.zeros(1), forward.systems, Limits(**limits)))
+    blocks = list(predict_windows([Source("a", path)], ScaleGroup(windows, forward), np.zeros(1), Limits(**limits)))
     assert [block.first for block in blocks] == [True] + [False] * (len(blocks) - 1)
     assert [block.last for block in blocks] == [False] * (len(blocks) - 1) + [True]
     out, covered = np.empty((forward.systems, 1, blocks[0].height, blocks[0].width), np.float32), 0
@@ -89,7 +99,7 @@ def test_boxes_shrunk_whole_come_back_where_they_lie_and_nothing_else_is_compute
     for limits in (Limits(3), Limits(2, 0.0001)):
         out = np.full((2, 90, 131), np.nan)
         number = -1
-        for block in predict(sources, counted, windows, np.full(1, 0.5), 1, limits):
+        for block in predict_windows(sources, called(counted, windows), np.full(1, 0.5), limits):
             number += block.first
             h, w = block.probs.shape[2:]
             assert np.isnan(out[number, block.y : block.y + h, block.x : block.x + w]).all()
@@ -123,7 +133,9 @@ def test_one_batch_of_maps_is_held_while_the_next_is_computed(image, overlap):
         return maps
 
     windows = Windows(32, overlap, 1.0, "gaussian", 0.25)
-    for _ in predict([Source("a", image[0])], forward, windows, np.zeros(1), 1, Limits(batch_size=2, max_gib=1e-5)):
+    for _ in predict_windows(
+        [Source("a", image[0])], called(forward, windows), np.zeros(1), Limits(batch_size=2, max_gib=1e-5)
+    ):
         pass
     assert len(batches) > 4
 
@@ -153,7 +165,7 @@ def test_the_network_computes_while_maps_are_stitched_in_a_thread_of_its_own(ima
     forward.calls = 0
     monkeypatch.setattr(predictor, "stitch", stitch)
     windows = Windows(32, 0.0, 1.0, "constant", 0.0)
-    assert list(predict([Source("a", image[0])], forward, windows, np.zeros(1), 1, Limits(2)))
+    assert list(predict_windows([Source("a", image[0])], called(forward, windows), np.zeros(1), Limits(2)))
     assert len(threads) == 1 and threading.get_ident() not in threads
 
 
@@ -174,7 +186,7 @@ def test_what_is_raised_reaches_the_caller_and_threads_end(image, monkeypatch, w
     if where == "stitch":
         monkeypatch.setattr(predictor.Resizer, "push", raising)
     windows = Windows(32, 0.5, 1.0, "constant", 0.0)
-    blocks = predict([Source("a", image[0])] * 9, forward, windows, np.zeros(1), 1, Limits(2))
+    blocks = predict_windows([Source("a", image[0])] * 9, called(forward, windows), np.zeros(1), Limits(2))
     with pytest.raises(kind, match="stop"):
         for _ in blocks:
             raising()
@@ -200,8 +212,8 @@ def test_a_part_of_an_image_is_predicted_as_if_it_were_all(image):
     for scale in (1.0, 0.5):
         sources = Source("a", path, "content", part=box), Source("b", path.parent / "part.png", "content")
         ours, theirs = (
-            np.concatenate([block.probs for block in predict([source], Ensemble([Grey()], CPU), Windows(
-                32, 0.5, scale, "gaussian", 0.25), np.zeros(1), 1)], axis=2)
+            np.concatenate([block.probs for block in predict_windows([source], ScaleGroup(Windows(
+                32, 0.5, scale, "gaussian", 0.25), Ensemble([Grey()], CPU)), np.zeros(1))], axis=2)
             for source in sources
         )  # fmt: skip
         assert ours.shape == (1, 1, h, w) and (ours == theirs).all()
@@ -273,19 +285,24 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     truth, kept = (pixels[..., 0] > 99).astype(np.uint8), []
     label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])
     ensemble = Ensemble([Grey(), Grey()], CPU, groups=[[0], [1], [0, 1]])
-    found = evaluate(
+    labels = TrueLabels(lambda *_: label, 2, 1)
+    counts = CountCollector(["a/b", "c"], labels, 3)
+
+    def keep(image_id, preview):
+        kept.append((image_id, preview, counts.evaluation_of(image_id).counts[0].copy()))
+
+    evaluate(
         [Source("a/b", path), Source("c", path)],
         [ScaleGroup(Windows(32, 0.5, 1.0, "gaussian", 0.25), ensemble)],
-        lambda *_: label, 2, 1, Limits(max_gib=max_gib),
-        keep=lambda image_id, glimpse, counts: kept.append((image_id, glimpse, counts.copy())),
+        labels, Limits(max_gib=max_gib), [counts, PreviewCollector(1, keep)],
     )  # fmt: skip
-    found.save(tmp_path / "oof.npz")
+    counts.evaluation().save(tmp_path / "oof.npz")
     again = Evaluation.concat([Evaluation.load(tmp_path / "oof.npz")])
     probs = whole(path, Ensemble([Grey()], CPU), Windows(32, 0.5, 1.0, "gaussian", 0.25))
     assert [image_id for image_id, *_ in kept] == ["a/b", "c"]
-    for (_, glimpse, counts), counted in zip(kept, again.counts, strict=True):
-        assert (glimpse.map == to_label_codes(probs[0])[::4, ::4]).all() and (counts == counted).all()
-        assert (glimpse.spot == to_label_codes(probs[0])).all(), "all of a small image is its worst spot"
+    for (_, preview, counts), counted in zip(kept, again.counts, strict=True):
+        assert (preview.map == to_label_codes(probs[0])[::4, ::4]).all() and (counts == counted).all()
+        assert (preview.worst_crop == to_label_codes(probs[0])).all(), "all of a small image is its worst spot"
     assert (again.counts[0] == count(truth, to_label_codes(probs[0]), (2, 256))).all()
 
 
@@ -307,7 +324,7 @@ def test_batches_fill_across_images(image, tmp_path):
         return np.full((len(batch), 1, 1, 64, 64), 0.5, np.float32)
 
     sources = [Source(str(i), path) for i in range(3)]
-    list(predict(sources, forward, Windows(64, 0.0, 1.0, "constant", 0), np.zeros(1), 1, Limits(4)))
+    list(predict_windows(sources, called(forward, Windows(64, 0.0, 1.0, "constant", 0)), np.zeros(1), Limits(4)))
     assert seen == [4, 4, 4, 4, 2]
 
 
@@ -340,9 +357,9 @@ def test_backends_give_the_maps_of_the_plain_network(image, backend):
         padded = np.pad(pixels, ((0, 85), (0, 29), (0, 0)), mode="symmetric")
         plain = net(torch.from_numpy(padded).permute(2, 0, 1)[None].float()).softmax(1)[0, :, :75, :131].numpy()
     forward = Ensemble([net], CPU, tta="flips", engine=Engine("fp32", backend))
-    (block,) = predict([Source("a", path)], forward, windows, np.zeros(2), 1, Limits(3))
+    (block,) = predict_windows([Source("a", path)], called(forward, windows), np.zeros(2), Limits(3))
     alone = Ensemble([net], CPU, engine=Engine("fp32", backend))
-    (single,) = predict([Source("a", path)], alone, windows, np.zeros(2), 1, Limits(3))
+    (single,) = predict_windows([Source("a", path)], called(alone, windows), np.zeros(2), Limits(3))
     assert np.abs(single.probs[0] - plain).max() < 1e-4
     assert block.probs.shape == single.probs.shape and np.abs(block.probs - single.probs).max() > 1e-4, "no flips"
 
@@ -539,7 +556,7 @@ def test_the_time_left_is_by_windows_whatever_the_images_sizes(tmp_path, monkeyp
         return np.zeros((len(windows), 1, 1, *windows.shape[1:3]), np.float32)
 
     windows = Windows(40, 0.25, 1.0, "constant", 0.0)
-    for _ in predict(sources, forward, windows, np.zeros(1), 1, Limits(4), "05"):
+    for _ in predict_windows(sources, called(forward, windows), np.zeros(1), Limits(4), "05"):
         pass
     late = [(at, left) for share, at, left in told if share >= 0.1]
     assert len(late) > 100 and bars[0].n == bars[0].total

@@ -60,7 +60,7 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
     run("05_infer_ensemble", tiny, "--infer.experiments", "base-r1", "--infer.tag", "each")
     each, sent = about(workspace), workspace.submission.read_bytes()
     capsys.readouterr()
-    seen, plain = [], submit.predict_together
+    seen, plain = [], submit.predict_multi_scale
 
     def watched(sources, groups, *rest):
         seen.extend(groups)

@@ -16,7 +16,7 @@ from torch import nn
 from lib.config import load
 from lib.inference import members as members_of
 from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Windows
+from lib.inference.windows import Windows
 from lib.oof.evaluate import Evaluation
 from lib.predict import trials as trials
 from lib.predict.auto_views import _sizes, _words, judged

@@ -17,7 +17,8 @@ from lib.errors import UserError
 from lib.imaging.grid import grid
 from lib.imaging.roi import Regions, read_boxes
 from lib.imaging.roi_windows import windows_around
-from lib.inference.sliding_window import Source, Windows, image_windows
+from lib.inference.sliding_window import image_windows
+from lib.inference.windows import Source, Windows
 from lib.predict.coarse_to_fine import boxes_of, looks_of, objects_of, share_looked_at
 from lib.report.stale import outdated
 from lib.workspace import Workspace

@@ -15,7 +15,8 @@ import yaml
 from lib.__main__ import main
 from lib.config import load
 from lib.errors import UserError
-from lib.inference.sliding_window import Source, Windows, first_windows
+from lib.inference.sliding_window import first_windows
+from lib.inference.windows import Source, Windows
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["rock", "snow", "night"]

@@ -17,9 +17,8 @@ from torch import nn
 
 from lib.config import load
 from lib.imaging.grid import window_starts
-from lib.inference.multi_scale import ScaleGroup
-from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Windows
+from lib.inference.networks import Ensemble, ScaleGroup
+from lib.inference.windows import Windows
 from lib.oof import out_of_fold as maps_of_folds
 from lib.oof.score_images import in_turns
 from lib.predict import time_plan as planning
@@ -316,7 +315,7 @@ def test_images_are_counted_of_the_folds_that_have_members(monkeypatch, tmp_path
     monkeypatch.setattr(planning, "enough_images", lambda turns, *_: 2)
     session = Session(load(None, ["--infer.time_limit", "9"]), Workspace(tmp_path), folds, folds)
     part = SimpleNamespace(member=SimpleNamespace(fold=1, experiment="a"))
-    assert list(planning.in_time(session, [part], None, False).folds["fold"]) == [1, 1]
+    assert list(planning.limit_images(session, [part], None, False).folds["fold"]) == [1, 1]
     assert "of 2 of 4 images" in capsys.readouterr().out
 
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from lib.config import load
 from lib.decision.decision import Decision
-from lib.inference.multi_scale import ScaleGroup
-from lib.inference.networks import Ensemble
-from lib.inference.sliding_window import Windows
-from lib.oof.evaluate import background_fill
+from lib.inference.networks import Ensemble, ScaleGroup
+from lib.inference.windows import Windows
+from lib.oof.evaluate import outside_probs
 from lib.predict.time_pacer import FirstPass, PacedEnsemble
 from lib.predict.time_plan import Plan, Planner
-from lib.predict.write_submission import answers_to
+from lib.predict.write_submission import AnswerWriter
+from lib.session import Session
 
 CPU = torch.device("cpu")
 SIZE, WINDOW = 128, 32
@@ -72,14 +72,15 @@ def answered(images, nets, limit, clock, classes=(), told=0.0, label=0, seconds=
     if limit:
         planner = Planner(groups, checkpoints_of(nets), config, table, limit, clock)
         views = len(groups[0].forward.views)
-        fill = background_fill(names.channels, len(names.label_names), False, label)
+        fill = outside_probs(names.channels, len(names.label_names), False, label)
         planner.follow(planner.plan_for(["a"], [[[seconds] * views for _ in nets]]), fill, label)
     decision = Decision(None if classes else 128)
+    session = Session(config, competition=names)
     with pytest.MonkeyPatch.context() as patch:
         for kind in (FirstPass, PacedEnsemble):
             call = kind.__call__
             patch.setattr(kind, "__call__", lambda s, w, own=call: calls.append((type(s), len(w))) or own(s, w))
-        for image_id, height, width, bands in answers_to(table, groups, decision, config, names, planner):
+        for image_id, height, width, bands in AnswerWriter(session, groups, decision, planner).answers(table):
             found[image_id] = np.concatenate(list(bands))
             assert found[image_id].shape == (height, width)
     return found, planner, calls

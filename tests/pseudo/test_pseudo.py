@@ -17,8 +17,8 @@ from lib.data.dataset import soft_target
 from lib.data.tile_files import read_planes, read_rgb, write_planes
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.stitch import panel_edges
-from lib.inference.sliding_window import Block, Limits
-from lib.oof.evaluate import to_bins
+from lib.inference.windows import Block, Limits
+from lib.oof.codes import to_probs_u8
 from lib.pseudo.select import confident_share, outside_probs, select
 from lib.pseudo.soft_labels import hardened, most_likely
 from lib.pseudo.store import TileStore, drop_unused, store_tiles
@@ -56,7 +56,7 @@ def test_tiles_are_cuts_of_the_whole_map(height, width, tile, cuts, columns, max
     assert sorted((y, x) for y, x, _, _ in boxes) == grid(height, width, tile, tile)
     for _, (y, x, h, w), bins in tiles:
         assert (h, w) == (min(tile, height), min(tile, width))
-        assert (bins == to_bins(probs[:, :, y : y + h, x : x + w])).all()
+        assert (bins == to_probs_u8(probs[:, :, y : y + h, x : x + w])).all()
 
 
 def test_tiles_start_anew_with_every_image():
@@ -87,9 +87,9 @@ def test_many_classes_are_sure_by_their_largest_probability():
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize(("background", "roi"), [(True, "boxes.csv"), (False, "content"), (False, "none")])
 def test_what_is_not_predicted_is_not_sure_unless_it_is_blank_background(channels, background, roi):
-    unseen = to_bins(np.broadcast_to(outside_probs(channels, background, roi)[:, None, None], (channels, 4, 4)))
+    unseen = to_probs_u8(np.broadcast_to(outside_probs(channels, background, roi)[:, None, None], (channels, 4, 4)))
     assert confident_share(unseen, 0.51) == 0
-    blank = to_bins(np.broadcast_to(outside_probs(channels, True, "content")[:, None, None], (channels, 4, 4)))
+    blank = to_probs_u8(np.broadcast_to(outside_probs(channels, True, "content")[:, None, None], (channels, 4, 4)))
     assert confident_share(blank, 0.99) == 1 and not most_likely(blank).any()
 
 
@@ -104,12 +104,12 @@ def test_a_fold_is_labeled_by_its_own_members_only(member_folds):
 
 def test_soft_labels_survive_storage_and_hard_ones_are_rounded(tmp_path):
     probs = np.random.default_rng(0).dirichlet([1, 1, 1], (6, 7)).transpose(2, 0, 1).astype(np.float32)
-    write_planes(tmp_path / "soft.png", to_bins(probs))
+    write_planes(tmp_path / "soft.png", to_probs_u8(probs))
     target, valid = soft_target(read_planes(tmp_path / "soft.png", 3))
     assert np.abs(target - probs).max() < 0.01 and valid.all() and np.allclose(target.sum(0), 1)
-    write_planes(tmp_path / "hard.png", hardened(to_bins(probs)))
+    write_planes(tmp_path / "hard.png", hardened(to_probs_u8(probs)))
     hard, _ = soft_target(read_planes(tmp_path / "hard.png", 3))
-    assert (hard.argmax(0) == to_bins(probs).argmax(0)).all() and set(np.unique(hard)) == {0.0, 1.0}
+    assert (hard.argmax(0) == to_probs_u8(probs).argmax(0)).all() and set(np.unique(hard)) == {0.0, 1.0}
 
 
 @pytest.fixture

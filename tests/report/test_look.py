@@ -11,8 +11,8 @@ import pytest
 from lib.__main__ import main
 from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.inference.sliding_window import Block
-from lib.oof.evaluate import HALF
+from lib.inference.windows import Block
+from lib.oof.codes import HALF
 from lib.report.look import small_maps
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,10 @@ from lib.config import load
 from lib.data.preprocess.pictures import Overlay, draw_survey
 from lib.decision.decision import Decision
 from lib.imaging.reader import AS_THEY_ARE
-from lib.oof.evaluate import Evaluation, to_bins
-from lib.oof.map_files import Points
-from lib.oof.previews import Glimpser
+from lib.oof.codes import to_probs_u8
+from lib.oof.evaluate import Evaluation
+from lib.oof.pixel_sample import PixelSample
+from lib.oof.previews import PreviewMaker
 from lib.report import page
 from lib.report.charts import Line, line_chart, scatter
 from lib.report.findings import correlation, curves, draw_panels, object_points, uncertainty
@@ -188,8 +189,8 @@ def test_several_classes_are_each_calibrated_by_their_pixels(tmp_path):
     truth = np.array([rng.choice(3, p=probs) for probs in right]).astype(np.uint8)
     pixels = rng.integers(1, 9, len(truth))  # that each stands for
     for probs in (right, right**3 / (right**3).sum(1, keepdims=True)):
-        bins = np.repeat(to_bins(probs)[:, None], 2, axis=1)  # of two members
-        points = Points(np.zeros(len(truth), int), bins, bins[:, :, :0], truth, pixels)
+        bins = np.repeat(to_probs_u8(probs)[:, None], 2, axis=1)  # of two members
+        points = PixelSample(np.zeros(len(truth), int), bins, bins[:, :, :0], truth, pixels)
         oof = Evaluation(["a"], np.zeros((1, 3, 3, 3), np.int64), points)
         rows = curves(oof, Decision(None), SimpleNamespace(label_names=names))
         assert {row["class"] for row in rows} == set(names)
@@ -202,7 +203,7 @@ def test_several_classes_are_each_calibrated_by_their_pixels(tmp_path):
 
 def test_of_several_classes_the_image_is_uncertain_whose_likeliest_ones_are_alike():
     bins = np.array([[250, 3, 2], [130, 120, 5], [90, 85, 80], [250, 3, 2]], np.uint8)[:, None]
-    points = Points(np.array([0, 1, 1, 2]), bins, bins[:, :, :0], np.zeros(4, np.uint8), np.array([4, 9, 1, 4]))
+    points = PixelSample(np.array([0, 1, 1, 2]), bins, bins[:, :, :0], np.zeros(4, np.uint8), np.array([4, 9, 1, 4]))
     oof = Evaluation(["sure", "unsure", "surely wrong"], np.zeros((3, 2, 3, 3), np.int64), points)
     sure, unsure, wrong = uncertainty(oof, Decision(None))
     assert sure == wrong == pytest.approx(8 / 255, abs=1e-6) and unsure == pytest.approx(1 - (9 * 10 + 5) / 2550)
@@ -238,9 +239,9 @@ def test_the_worst_spot_of_a_huge_image_is_shown_at_full_resolution(tmp_path):
         labels=SimpleNamespace(open=lambda image_id, height, width: MaskReader(truth)),
     )
     row = pd.Series({"path": str(tmp_path / "a.png"), "height": 2000, "width": 1500})
-    glimpser = Glimpser(2000, 1500)
-    glimpser.add(0, 0, guess, (guess > 0) != truth)
-    words = draw_panels("a", row, glimpser.glimpse(), Decision(99), competition, tmp_path)
+    maker = PreviewMaker(2000, 1500)
+    maker.add(0, 0, guess, (guess > 0) != truth)
+    words = draw_panels("a", row, maker.preview(), Decision(99), competition, tmp_path)
     assert words == "worst spot at full resolution: y 1536, x 988", "as near to the error as the image's end allows"
     error = cv2.imread(str(tmp_path / "a_spot_error.jpg"))
     red = (error[..., 2] > 180) & (error[..., 1] < 120)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.inference.sliding_window import Source, Windows
+from lib.inference.windows import Source, Windows
 from lib.predict import answer_parts as kept
 from lib.predict import write_submission as submit
 from lib.predict.answer_parts import KeptAnswers, in_parts
@@ -42,7 +42,7 @@ def submissions(config):
 def test_a_killed_05_goes_on_and_writes_the_same_bytes(trained, monkeypatch):
     work, predicted = trained.parent / "work", []
     monkeypatch.setattr(kept, "PART", 1)  # each image is a part
-    real = submit.predict_together
+    real = submit.predict_multi_scale
 
     def together(sources, *rest):
         predicted.append([source.image_id for source in sources])

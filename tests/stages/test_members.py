@@ -83,13 +83,13 @@ def test_killed_between_the_two_renames_the_new_member_takes_its_place(trained, 
 
 def test_another_metric_or_window_scores_again_and_trains_nothing(trained, folder, capsys, monkeypatch):
     before, scored = contents(folder), read_json(folder / "done.json", {})
-    seen, real = [], scores.score
+    seen, real = [], scores.score_images
 
     def score(*given):
-        seen.append(given[2].competition.metric)
+        seen.append(given[0].config.competition.metric)
         return real(*given)
 
-    monkeypatch.setattr(scores, "score", score)
+    monkeypatch.setattr(scores, "score_images", score)
     train(trained)
     assert seen == []
     train(trained, "--competition.metric", "dice")

@@ -11,9 +11,10 @@ from torch import nn
 
 from lib.config import Config
 from lib.inference.backends.engines import Engine, Kind, agreeing, as_images, exact_maps, fastest_engines
-from lib.inference.sliding_window import Source, count_windows, first_windows
+from lib.inference.sliding_window import count_windows, first_windows
 from lib.inference.sources import source_of, windows_of
 from lib.inference.tta import cost
+from lib.inference.windows import Source
 from lib.plugins import names
 from lib.system.device import machine_of
 from lib.system.precision import candidates
