@@ -7,7 +7,7 @@ import tifffile
 from lib.decision.decision import Decision
 from lib.decision.postprocess import Rule
 from lib.inference.windows import Source
-from lib.oof.evaluate import to_bins
+from lib.oof.codes import to_probs_u8
 from lib.own_images.find import OwnImage
 from lib.own_images.outputs import LabeledRows, Outputs, write_outputs
 
@@ -22,9 +22,9 @@ def test_several_classes_have_labels_and_a_band_of_probabilities_each(tmp_path, 
     expected = np.concatenate(list(decision.bands([codes if len(codes) > 1 else codes[0]])))
     assert len(np.unique(expected)) == 3 and (rules == "argmax") == np.array_equal(expected, probs.argmax(0))
     image, about = OwnImage("a/b", tmp_path / "b.png"), {"made_from": {}, "labels": ["background", "x", "y"]}
-    for kind, planes in (("tif", codes), ("probabilities", np.concatenate([codes, to_bins(probs)]))):
+    for kind, planes in (("tif", codes), ("probabilities", np.concatenate([codes, to_probs_u8(probs)]))):
         outputs, classes = Outputs(tmp_path, kind, overlay=False), len(planes) - len(codes)
         rows = LabeledRows(40, 60, ((y, planes[:, y : y + 16]) for y in range(0, 40, 16)), classes)
         write_outputs(image, Source("a/b", image.path), rows, decision, outputs, about)
     assert np.array_equal(tifffile.imread(tmp_path / "a/b.tif"), expected)
-    assert np.array_equal(tifffile.imread(tmp_path / "a/b.probabilities.tif"), to_bins(probs))
+    assert np.array_equal(tifffile.imread(tmp_path / "a/b.probabilities.tif"), to_probs_u8(probs))
