@@ -111,7 +111,7 @@ def _stitched(
     row = len(outside) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
     step = max(1, int(limits.bytes / 8 / row))
     flat = (
-        flipped(next(results).reshape(-1, *weights.shape), turn_of(corner, windows))  # no name keeps it
+        flipped(next(results).reshape(-1, *weights.shape), flip_of(corner, windows))  # no name keeps it
         for corner in plan.corners
     )
     canvas = Canvas(plan.scaled, outside, panel, cache)
@@ -147,16 +147,16 @@ class _Work:
         return counting
 
 
-def turn_of(corner: tuple[int, int], windows: Windows) -> int:
+def flip_of(corner: tuple[int, int], windows: Windows) -> int:
     """How the window at `corner` is flipped: 0, or 1 (up and down), 2 (left and right), 3 (both) by turns."""
-    if not windows.turns:
+    if not windows.alternate_flips:
         return 0
     row, column = (place // windows.stride for place in corner)
     return row % 2 + 2 * (column % 2)
 
 
 def flipped(values: np.ndarray, turn: int) -> np.ndarray:
-    """(C, h, w) flipped as `turn_of` says, a view; the same again undoes it.
+    """(C, h, w) flipped as `flip_of` says, a view; the same again undoes it.
 
     >>> flipped(np.array([[[1, 2], [3, 4]]]), 3).tolist()
     [[[4, 3], [2, 1]]]
@@ -166,7 +166,7 @@ def flipped(values: np.ndarray, turn: int) -> np.ndarray:
 
 def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:
     """What a window (C, h, w) shows of a box, a copy: on the window hangs a whole batch."""
-    height, width = whole_size(*box[2:], windows.size, windows.whole)
+    height, width = whole_size(*box[2:], windows.size, windows.resize_mode)
     return values[:, :height, :width].copy()
 
 
@@ -184,7 +184,7 @@ def full_rows(
 
 def count_windows(height: int, width: int, windows: Windows) -> int:
     """How many windows an image has, blank ones included; 1 where it is shrunk whole, or its boxes are."""
-    if windows.whole:
+    if windows.resized:
         return 1
     return len(grid(round(height * windows.scale), round(width * windows.scale), windows.size, windows.stride))
 
@@ -193,7 +193,7 @@ def image_windows(sources: list[Source], windows: Windows) -> int:
     """How many windows some images have together, blank ones included."""
     total = 0
     for source in sources:
-        if windows.whole and (file := boxes_file(source.roi)):
+        if windows.resized and (file := boxes_file(source.roi)):
             total += len(read_boxes(file[0]).get(source.image_id, []))
             continue
         with source.open() as reader:
@@ -221,14 +221,14 @@ def _read_source(source: Source, windows: Windows, over: Callable[[], bool]) -> 
     black = np.zeros((size, size, 3), np.uint8)
     with source.open() as reader:
         where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
-        if windows.whole and where.boxes is not None:
+        if windows.resized and where.boxes is not None:
             whole, boxes = (reader.height, reader.width), where.boxes
             yield _Plan(source.image_id, whole, whole, [box[:2] for box in boxes], boxes)
             for box in boxes:
-                small = whole_size(*box[2:], size, windows.whole)
+                small = whole_size(*box[2:], size, windows.resize_mode)
                 yield black if over() else pad(reader.shrunk(*small, *box), size)
             return
-        shape = whole_size(reader.height, reader.width, size, windows.whole) if windows.whole else None
+        shape = whole_size(reader.height, reader.width, size, windows.resize_mode) if windows.resized else None
         scaled = Scaled(reader, windows.scale, shape)
         if where.boxes is not None:
             factors = scaled.height / reader.height, scaled.width / reader.width
@@ -245,7 +245,7 @@ def _read_source(source: Source, windows: Windows, over: Callable[[], bool]) -> 
                 yield black
                 continue
             pixels = scaled.read(y, x, min(size, scaled.height - y), min(size, scaled.width - x))
-            yield flipped(pad(pixels, size).transpose(2, 0, 1), turn_of((y, x), windows)).transpose(1, 2, 0)
+            yield flipped(pad(pixels, size).transpose(2, 0, 1), flip_of((y, x), windows)).transpose(1, 2, 0)
 
 
 def _computed(feed: Iterator, forward: Callable, batch_size: int) -> Generator[_Computed, None, None]:

@@ -22,9 +22,11 @@ def windows_of(config: Config) -> Windows:
     size = wanted or config.train.crop or tile
     scale = config.infer.scale or config.preprocess.scale * config.train.scale
     step = 64 if config.model.stem == "down" else 32
-    turns = "free" in config.infer.tta.split()
+    alternate_flips = "free" in config.infer.tta.split()
     size = -(-size // step) * step
-    return Windows(size, config.infer.overlap, scale, config.infer.blend, config.infer.margin, turns=turns)
+    return Windows(
+        size, config.infer.overlap, scale, config.infer.blend, config.infer.margin, alternate_flips=alternate_flips
+    )
 
 
 def limits_of(config: Config) -> Limits:

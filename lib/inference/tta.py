@@ -16,7 +16,7 @@ import ttach
 from torch.nn.functional import interpolate
 from ttach.base import DualTransform
 
-STEP = 32  # what networks halve a window by; with a stem that halves once more, windows are multiples of 64
+WINDOW_MULTIPLE = 32  # what networks halve a window by; with a stem that halves once more, windows are multiples of 64
 SURE = 1 / 510  # probabilities below count as this one in logarithms: half a bin of 8 bits
 
 ALIASES = {"none": "", "auto": "", "free": "", "flips": "hflip vflip", "d4": "hflip rotate=0,90,180,270"}
@@ -32,7 +32,7 @@ class Scale(DualTransform):
 
     def apply_aug_image(self, image: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
         self._size = image.shape[-2:]
-        step = STEP if any(side % (2 * STEP) for side in self._size) else 2 * STEP
+        step = WINDOW_MULTIPLE if any(side % (2 * WINDOW_MULTIPLE) for side in self._size) else 2 * WINDOW_MULTIPLE
         return _resized(image, tuple(max(step, round(side * scale / step) * step) for side in self._size), scale)
 
     def apply_deaug_mask(self, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:

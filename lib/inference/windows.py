@@ -44,10 +44,15 @@ class Windows:
     scale: float
     blend: str
     margin: float
-    whole: str = ""
-    """`letterbox` or `stretch`: no windows, but the whole image shrunk to `size`, or each of its boxes."""
-    turns: bool = False
+    resize_mode: str = "none"
+    """`letterbox` or `stretch`: there are no windows; the whole image, or each of its boxes, is resized to `size`."""
+    alternate_flips: bool = False
     """Neighbouring windows are flipped differently, so that overlaps average views at no cost."""
+
+    @property
+    def resized(self) -> bool:
+        """Whether the network sees whole images or boxes, resized."""
+        return self.resize_mode != "none"
 
     @property
     def stride(self) -> int:

@@ -24,7 +24,7 @@ from lib.inference.sources import limits_of, source_of, windows_of
 from lib.inference.windows import Block
 from lib.label_cleaning.expected_agreement import Agreement, calibrated_rates, count_by_level, mean_label_iou, union
 from lib.oof.codes import to_probs_u8
-from lib.oof.evaluate import outside_probs
+from lib.oof.evaluate import outside_values
 from lib.pseudo.soft_labels import label_kind, most_likely, resized_probs, stored_size, write_label
 from lib.pseudo.tiles import assemble_boxes
 from lib.tables import CLEAN_IMAGES, CLEAN_TILES
@@ -100,7 +100,7 @@ class LabelJudge:
         `visit`: called with image id, tile id, box, counts and probabilities (K, h, w) uint8 of every tile.
         """
         config, images, tiles = self.config, {}, {}
-        outside = outside_probs(self.competition.channels, len(self.competition.label_names))
+        outside = outside_values(self.competition.channels, len(self.competition.label_names))
         sources = [source_of(config, image_id, path) for image_id, path in fold.paths.items()]
         blocks = predict_windows(sources, ScaleGroup(windows_of(config), ensemble), outside, limits_of(config), title)
 

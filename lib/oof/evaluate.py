@@ -139,7 +139,7 @@ def evaluate(
 
     `description` stands before the progress bar.
     """
-    outside = outside_probs(labels.channels, labels.count, labels.presence)
+    outside = outside_values(labels.channels, labels.count, labels.presence)
     reader = None
     for block in predict_multi_scale(sources, groups, outside, limits, description):
         if block.first:
@@ -197,7 +197,7 @@ def count(truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.nd
     return counts.reshape(shape)
 
 
-def outside_probs(channels: int, n_labels: int, presence: bool = False, label: int = 0) -> np.ndarray:
+def outside_values(channels: int, n_labels: int, presence: bool = False, label: int = 0) -> np.ndarray:
     """Probabilities (K,) of pixels where nothing is computed: surely the label index `label`. `presence`: (2K,), with
     that of each class, which no gate keeps out."""
     fill = np.zeros(1, np.float32) if channels == 1 else np.eye(n_labels, dtype=np.float32)[label]

@@ -17,7 +17,7 @@ import numpy as np
 from lib.inference.windows import Block
 from lib.oof.codes import to_probs_u8
 
-BAND = 2**21  # pixels of a band
+BAND_PIXELS = 2**21  # pixels of a band
 
 
 class MapWriter:
@@ -85,14 +85,14 @@ def in_rows(blocks: Iterable[tuple[int, int, np.ndarray]], width: int) -> Iterat
 class Bands:
     """Rows (…, h, W) uint8 of an image in a nameless file of `folder`, to be gone through again and again.
 
-    They come back in bands of some `BAND` pixels at most: whoever looks at them takes a few bytes for each.
+    They come back in bands of some `BAND_PIXELS` pixels at most: whoever looks at them takes a few bytes for each.
     """
 
     def __init__(self, rows: Iterable[np.ndarray], folder: Path | None = None):
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (for the maps' life)
         self._shapes = []
         for tall in rows:
-            height = max(1, BAND // tall.shape[-1])
+            height = max(1, BAND_PIXELS // tall.shape[-1])
             for top in range(0, tall.shape[-2], height):
                 band = np.ascontiguousarray(tall[..., top : top + height, :])
                 self._file.write(band.data)

@@ -21,7 +21,7 @@ from lib.inference.sliding_window import full_rows
 from lib.inference.sources import limits_of
 from lib.inference.windows import Source
 from lib.oof.codes import to_probs_u8
-from lib.oof.evaluate import outside_probs
+from lib.oof.evaluate import outside_values
 from lib.own_images.ensemble import TrainedEnsemble, check_regions, open_ensemble
 from lib.own_images.find import OwnImage, check_output_folder, find_images, state_of
 from lib.own_images.outputs import FORMATS, LabeledRows, Outputs, write_outputs
@@ -104,7 +104,7 @@ def predict_images(
             return codes
         return np.concatenate([codes, to_probs_u8(blended(probs, decision.mix, has_presence)[0])])
 
-    fill = outside_probs(settings.channels, len(settings.label_names), has_presence)
+    fill = outside_values(settings.channels, len(settings.label_names), has_presence)
     limits = replace(limits_of(config), folder=outputs.folder)
     blocks = predict_multi_scale(list(sources.values()), groups, fill, limits, "predict")
     by_name = {image.name: image for image in images}

@@ -15,10 +15,10 @@ from lib.decision.decision import Decision
 from lib.errors import UserError
 from lib.inference.checkpoints import named_checkpoints
 from lib.inference.members import choose_engine, image_sources, scale_groups
-from lib.oof.evaluate import outside_probs
+from lib.oof.evaluate import outside_values
 from lib.package.layout import BOXES, MEMBERS
+from lib.predict.answer_parts import Answer
 from lib.predict.time_plan import Planner, until_of
-from lib.predict.two_passes import Answer
 from lib.predict.workload import sampled_blank_share
 from lib.predict.write_submission import AnswerWriter
 from lib.session import Session
@@ -77,6 +77,6 @@ class Job:
             planner = Planner(groups, parts, config, images, until_of(session, self.started))
             planner.warm(sources)
             order, label = about["systems"] or list(dict.fromkeys(part.model for part in parts)), about["unseen"]
-            fill = outside_probs(competition.channels, len(competition.label_names), config.infer.gated, label)
+            fill = outside_values(competition.channels, len(competition.label_names), config.infer.gated, label)
             planner.follow(planner.plan_for(order, planner.measure(sources)), fill, label)
         return AnswerWriter(session, groups, decision, planner).answers(images), planner

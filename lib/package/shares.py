@@ -16,8 +16,9 @@ import torch
 from lib.config import Config
 from lib.errors import UserError
 from lib.package.job import Job
+from lib.predict.answer_parts import Answer
 from lib.predict.time_plan import late_note
-from lib.predict.two_passes import Answer, Labels
+from lib.predict.two_passes import LabelStore
 from lib.predict.write_submission import write_encoded
 from lib.workspace import read_json, write_json
 
@@ -46,7 +47,7 @@ def write_share(job: Job, path: Path, number: int, count: int) -> None:
     """Predict a share: write the labels of its images to the file `path`, and where each one is to a JSON beside it."""
     answers, planner = images_of_share(job, number, count).answers()
     with path.open("wb+") as file:
-        labels, sizes = Labels(file), {}
+        labels, sizes = LabelStore(file), {}
         for image_id, height, width, bands in answers:
             labels.put(image_id, bands)
             sizes[image_id] = height, width
@@ -76,7 +77,7 @@ def predict_on_devices(job: Job, out: Path, devices: list[str], command: list[st
     found = [read_json(path.with_suffix(".json"), {}) for path in paths]
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("rb")) for path in paths]
-        stores = [Labels(file, about["places"]) for file, about in zip(files, found, strict=True)]
+        stores = [LabelStore(file, about["places"]) for file, about in zip(files, found, strict=True)]
         sizes = {image_id: size for about in found for image_id, size in about["sizes"].items()}
         write_encoded(out, job.images, _in_order(job, stores, sizes), job.competition)
     late, every = (sum(about["late"][i] for about in found) for i in (0, 1))
@@ -92,7 +93,7 @@ def _wait(running: list[subprocess.Popen], devices: list[str]) -> None:
         time.sleep(0.1)
 
 
-def _in_order(job: Job, stores: list[Labels], sizes: dict[str, list[int]]) -> Iterator[Answer]:
+def _in_order(job: Job, stores: list[LabelStore], sizes: dict[str, list[int]]) -> Iterator[Answer]:
     for image_id in job.images["image_id"]:
         store = next(store for store in stores if image_id in store)
         yield image_id, *sizes[image_id], store.get(image_id)

@@ -28,7 +28,7 @@ from lib.workspace import Workspace, file_fingerprint, replacing
 
 
 @dataclass(frozen=True)
-class Submission:
+class WrittenSubmission:
     """The file of answers in submissions/, its copy, and the decision that made it, as decision.json has it."""
 
     path: Path
@@ -36,7 +36,7 @@ class Submission:
     decision: dict
 
 
-def publish(session: Session, written: Path, decision: Decision, checkpoints: list[Checkpoint]) -> Submission:
+def publish(session: Session, written: Path, decision: Decision, checkpoints: list[Checkpoint]) -> WrittenSubmission:
     """Name a finished file of answers, copy it to submission.csv, and save its decision."""
     workspace, config = session.workspace, session.config
     copy = with_codecs_suffix(workspace.submission, config.competition)
@@ -45,7 +45,7 @@ def publish(session: Session, written: Path, decision: Decision, checkpoints: li
         written.replace(path)
         with replacing(copy) as temporary:
             shutil.copyfile(path, temporary)
-        return Submission(path, copy, decision.save(workspace.decision, check_same_models(checkpoints)))
+        return WrittenSubmission(path, copy, decision.save(workspace.decision, check_same_models(checkpoints)))
 
 
 def new_name(workspace: Workspace, config: Config) -> Path:
@@ -58,8 +58,8 @@ def new_name(workspace: Workspace, config: Config) -> Path:
         time.sleep(0.1)
 
 
-def record(
-    session: Session, submission: Submission, ensemble: LoadedEnsemble, evaluated: list[Checkpoint], laps: Laps,
+def record_submission(
+    session: Session, submission: WrittenSubmission, ensemble: LoadedEnsemble, evaluated: list[Checkpoint], laps: Laps,
     planner: Planner | None = None,
 ) -> dict:  # fmt: skip
     """Note a submission in the ledger and in a .json beside its file. Returns what is noted.
@@ -107,7 +107,7 @@ def answer_images(evaluated: EvaluatedEnsemble, stage: Stage, table: str, laps: 
     AnswerWriter(session, ensemble.groups, decision, planner, kept).write(written, test)
     submission = publish(session, written, decision, checkpoints)
     laps.end(TEST)
-    about = record(session, submission, ensemble, choice.evaluated, laps, planner)
+    about = record_submission(session, submission, ensemble, choice.evaluated, laps, planner)
     late = planner.late_note(session.competition.label_names) if planner else ""
     facts = {"table": table, "answer": f"{submission.copy}{late}", **about}
     stage.finish([submission.path, workspace.decision, submission.copy], **facts)

@@ -30,7 +30,7 @@ def in_parts(sources: list[Source], windows: Windows) -> Iterator[list[Source]]:
     part, count = [], 0
     for source in sources:
         part.append(source)
-        count += 1 if windows.whole else count_windows(*source.size, windows)
+        count += 1 if windows.resized else count_windows(*source.size, windows)
         if count >= PART:
             yield part
             part, count = [], 0

@@ -31,7 +31,7 @@ from lib.workspace import Member, file_fingerprint, short_hash
 AUTO = "auto"
 WORDS = ("none", "free", "hflip", "vflip", "flips", "d4")
 FACTORS = (1.5, 2.0)  # sides of windows, in those trained on
-STEP = 64  # what sides are multiples of
+SIZE_STEP = 64  # what sides are multiples of
 SHARE = 0.05  # of `infer.time_limit`, that a trial may take
 
 
@@ -76,13 +76,13 @@ def _sizes(grids: list[Windows], images: pd.DataFrame) -> list[int]:
     """0, as each network was trained, and larger ones for all, none beyond what holds the largest image."""
     trained, rows = max(grid.size for grid in grids), images[images["split"] != "unlabeled"]
     needed = round(rows[["height", "width"]].to_numpy().max() * max(grid.scale for grid in grids))
-    sizes = [-(-min(round(trained * factor), needed) // STEP) * STEP for factor in FACTORS]
+    sizes = [-(-min(round(trained * factor), needed) // SIZE_STEP) * SIZE_STEP for factor in FACTORS]
     return [0, *dict.fromkeys(size for size in sizes if size > trained)]
 
 
 def _words(grids: list[Windows], images: pd.DataFrame) -> list[str]:
     """`free` only where windows overlap."""
-    overlapping = any(grid.overlap and not grid.whole for grid in grids)
+    overlapping = any(grid.overlap and not grid.resized for grid in grids)
     return [word for word in WORDS if word != "free" or overlapping]
 
 

@@ -23,7 +23,7 @@ from lib.inference.members import choose_engine, image_sources, scale_groups, tr
 from lib.inference.sliding_window import count_windows, predict_windows
 from lib.inference.sources import limits_of
 from lib.inference.windows import Block, Windows
-from lib.oof.evaluate import outside_probs
+from lib.oof.evaluate import outside_values
 from lib.plugins import load_plugins
 from lib.session import Session
 from lib.tables import NOT_VALIDATED, validation_folds
@@ -138,7 +138,7 @@ def _write(path: Path, finding: Session, finders: list[Checkpoint], boxed: Calla
     found = []
     for ids, parts in work:
         (group,) = scale_groups(finding, parts, engine)
-        fill = outside_probs(finding.competition.channels, len(finding.competition.label_names))
+        fill = outside_values(finding.competition.channels, len(finding.competition.label_names))
         found_blocks = predict_windows(
             image_sources(finding, ids), group, fill, limits_of(config), "regions", restore=False
         )
@@ -251,7 +251,7 @@ def share_looked_at(path: Path, images: pd.DataFrame, windows: Windows) -> float
     where each is shrunk whole."""
     boxes, kept, total = read_boxes(path), 0, 0
     for image in images.itertuples():
-        if windows.whole:
+        if windows.resized:
             kept, total = kept + len(boxes.get(image.image_id, [])), total + 1
             continue
         size = round(image.height * windows.scale), round(image.width * windows.scale)

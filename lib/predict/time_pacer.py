@@ -29,7 +29,7 @@ class TimeOver(Exception):
 
 
 @dataclass
-class Share:
+class GroupWork:
     """A group's work: windows left, and the seconds of each of its passes for one window, in their order."""
 
     windows: float
@@ -44,7 +44,12 @@ class Pace:
     """
 
     def __init__(
-        self, until: float, shares: list[Share], rest: float = 0.0, slower: float = 1.0, clock: Clock = time.monotonic
+        self,
+        until: float,
+        shares: list[GroupWork],
+        rest: float = 0.0,
+        slower: float = 1.0,
+        clock: Clock = time.monotonic,
     ):
         self.until, self.shares, self.clock, self._slower = until, shares, clock, slower
         self._started: float | None = None

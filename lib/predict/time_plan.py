@@ -25,10 +25,10 @@ from lib.inference.multi_scale import maps_of
 from lib.inference.networks import ScaleGroup
 from lib.inference.sliding_window import first_windows
 from lib.inference.windows import Source
-from lib.oof.evaluate import outside_probs
+from lib.oof.evaluate import outside_values
 from lib.oof.out_of_fold import is_cached, maps_hash
 from lib.oof.score_images import in_turns
-from lib.predict.time_pacer import UNSURE, Clock, FirstPass, Pace, PacedEnsemble, Share
+from lib.predict.time_pacer import UNSURE, Clock, FirstPass, GroupWork, Pace, PacedEnsemble
 from lib.predict.workload import enough_images, expected_windows, measured, overlapping, warm
 from lib.session import Session
 from lib.system.device import machine_of
@@ -145,7 +145,7 @@ class Planner:
         )
         self.deeper = int((np.cumsum(each) <= self.until - self.clock()).sum())
         left = [float(own[: self.deeper].sum()) for own in windows]
-        pace = Pace(self.until, list(map(Share, left, passes)), beside * sum(left), slower, self.clock)
+        pace = Pace(self.until, list(map(GroupWork, left, passes)), beside * sum(left), slower, self.clock)
         self.paced = [
             ScaleGroup(overlapping(group.windows, plan.overlap), PacedEnsemble(group.forward, order, pace, i))
             for i, (group, order) in enumerate(zip(self.groups, self.orders, strict=True))
@@ -207,7 +207,7 @@ class Planner:
     def _pace(self, plan: Plan) -> Pace:
         """That of all passes over all windows."""
         windows = [float(own.sum()) for own in self._windows(plan)]
-        return Pace(self.until, list(map(Share, windows, self._passes(plan))), clock=self.clock)
+        return Pace(self.until, list(map(GroupWork, windows, self._passes(plan))), clock=self.clock)
 
 
 def order_of(parts: list[Checkpoint], order: list[str], views: int) -> list[tuple[int, int]]:
@@ -263,7 +263,7 @@ def plan_time(
     key = limit_key("plan", session, ensemble.checkpoints, ids, ensemble.engine)
     plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(models, scorer, sources)))
     names, label = competition.label_names, unseen_label(config, session.images)
-    planner.follow(Plan(**plan), outside_probs(competition.channels, len(names), config.infer.gated, label), label)
+    planner.follow(Plan(**plan), outside_values(competition.channels, len(names), config.infer.gated, label), label)
     return planner
 
 

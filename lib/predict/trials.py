@@ -103,7 +103,9 @@ class Trial:
     def side(self) -> int:
         """Of parts, original pixels; 0 for whole images always."""
         grids = [trained_windows(self.variants[0], part) for part in self.parts]
-        return 0 if any(grid.whole for grid in grids) else round(REACH * max(grid.size / grid.scale for grid in grids))
+        return (
+            0 if any(grid.resized for grid in grids) else round(REACH * max(grid.size / grid.scale for grid in grids))
+        )
 
     @cached_property
     def tiles(self) -> pd.DataFrame:

@@ -15,12 +15,11 @@ import numpy as np
 
 from lib.inference.networks import ScaleGroup
 from lib.inference.windows import Limits, Source
+from lib.predict.answer_parts import Answer
 from lib.predict.time_pacer import TimeOver
 from lib.predict.time_plan import Planner
 
-Answer = tuple[str, int, int, Iterable[np.ndarray]]
-"""Image id, height, width, and bands of label indices (h, W) from the top down."""
-BAND = 2**22  # pixels of a band of one label
+ONE_LABEL_BAND = 2**22  # pixels of a band of one label
 
 
 def in_two_rounds(
@@ -35,7 +34,7 @@ def in_two_rounds(
     """
     limits = replace(limits, over=planner.first.forward.over)
     sizes = list(planner.images[["height", "width"]].itertuples(index=False, name=None))
-    kept = Labels(tempfile.TemporaryFile(dir=limits.folder))  # noqa: SIM115 (for its life)
+    kept = LabelStore(tempfile.TemporaryFile(dir=limits.folder))  # noqa: SIM115 (for its life)
     for image_id, _, _, bands in decided(sources, [planner.first], limits, "05 test images"):
         kept.put(image_id, bands)
     planner.leave([i for i, source in enumerate(sources) if source.image_id not in kept])
@@ -51,7 +50,7 @@ def in_two_rounds(
         yield source.image_id, *size, kept.get(source.image_id) if begun else _all_of(planner.label, *size)
 
 
-class Labels:
+class LabelStore:
     """Label indices of images in an open binary file, compressed; `places` tells where each image's bands are."""
 
     def __init__(self, file: BinaryIO, places: dict[str, list] | None = None):
@@ -76,6 +75,6 @@ class Labels:
 
 
 def _all_of(label: int, height: int, width: int) -> Iterator[np.ndarray]:
-    step = max(1, BAND // width)
+    step = max(1, ONE_LABEL_BAND // width)
     for y in range(0, height, step):
         yield np.full((min(step, height - y), width), label, np.uint8)

@@ -12,7 +12,7 @@ from lib.decision.decision import Decision
 from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import choose_engine, load_ensemble
 from lib.oof.codes import HALF
-from lib.predict.answer_images import publish, record
+from lib.predict.answer_images import publish, record_submission
 from lib.predict.speed import TEST, Laps
 from lib.predict.write_submission import AnswerWriter
 from lib.session import Session
@@ -40,7 +40,7 @@ def answer_unscored(session: Session, checkpoints: list[Checkpoint], laps: Laps)
     AnswerWriter(session, ensemble.groups, decision).write(written, test)
     submission = publish(session, written, decision, checkpoints)
     laps.end(TEST)
-    about = record(session, submission, ensemble, [], laps)
+    about = record_submission(session, submission, ensemble, [], laps)
     outputs = [submission.path, workspace.decision, submission.copy]
     stage.finish(outputs, table=NOTE, answer=str(submission.copy), **about)
     print(f"05: {NOTE}")

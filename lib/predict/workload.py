@@ -63,7 +63,7 @@ def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> 
     boxes = boxes_file(config.infer.roi)
     if boxes and read_boxes(boxes[0]):
         seen = share_looked_at(boxes[0], images, windows)
-    elif windows.whole or roi_of(config) == "none":
+    elif windows.resized or roi_of(config) == "none":
         seen = 1.0
     else:
         content, side = np.sqrt(1 - images["blank_share"]), windows.size / windows.scale
@@ -85,12 +85,12 @@ def sampled_blank_share(sources: list[Source]) -> float:
 
 def overlapping(windows: Windows, overlap: float) -> Windows:
     """The same windows with another overlap; whole images stay as they are."""
-    return windows if windows.whole else replace(windows, overlap=overlap)
+    return windows if windows.resized else replace(windows, overlap=overlap)
 
 
 def _ratio(windows: Windows, other: Windows) -> float:
     """How many of `windows` an image has for one of another kind."""
-    if windows.whole:
+    if windows.resized:
         return 1.0
     return (windows.scale / windows.stride * other.stride / other.scale) ** 2
 

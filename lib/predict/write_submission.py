@@ -18,10 +18,10 @@ from lib.inference.networks import ScaleGroup
 from lib.inference.sliding_window import full_rows
 from lib.inference.sources import limits_of, source_of
 from lib.inference.windows import Block, Limits, Source
-from lib.oof.evaluate import outside_probs
-from lib.predict.answer_parts import KeptAnswers, in_parts
+from lib.oof.evaluate import outside_values
+from lib.predict.answer_parts import Answer, KeptAnswers, in_parts
 from lib.predict.time_plan import Planner
-from lib.predict.two_passes import Answer, in_two_rounds
+from lib.predict.two_passes import in_two_rounds
 from lib.session import Session
 from lib.workspace import replacing
 
@@ -71,7 +71,7 @@ class AnswerWriter:
     ) -> Iterator[Answer]:
         competition = self.session.competition
         gated = self.decision.gates is not None
-        outside = outside_probs(competition.channels, len(competition.label_names), gated)
+        outside = outside_values(competition.channels, len(competition.label_names), gated)
         blocks = predict_multi_scale(sources, groups, outside, limits, description)
         rows = full_rows(blocks, self.decision.to_label_codes)
         for block, _, first in rows:

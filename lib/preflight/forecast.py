@@ -175,14 +175,14 @@ class _Work:
         """Windows of some images that are computed: those on blank areas and outside of boxes are not."""
         infer, sizes = self.config.infer, self.sizes
         share = 1 - self.measured.blank_share if infer.roi in ("content", "coarse") else 1.0
-        if windows_of(self.config).whole and (boxes := boxes_file(self.config.infer.roi)):  # a window for each
+        if windows_of(self.config).resized and (boxes := boxes_file(self.config.infer.roi)):  # a window for each
             share = sum(map(len, read_boxes(boxes[0]).values())) / max(1, len(sizes["train"]) + len(sizes["test"]))
         return share * sum(count_windows(*size, grid) for size in images)
 
     def score_seconds(self) -> float:
         """Stage 03 scores whole images without TTA, and during training also without overlap."""
         train, grid = self.config.train, windows_of(self.config)
-        plain = Windows(grid.size, 0.0, grid.scale, "constant", 0.0, grid.whole)
+        plain = Windows(grid.size, 0.0, grid.scale, "constant", 0.0, grid.resize_mode)
         scored = len({"swa", *self.config.infer.checkpoints})  # 03 always scores SWA
         quick = train.evaluations + (train.evaluations > 0)  # and once at the end
         windows = scored * self.windows(self.sizes["train"], grid) + quick * self.windows(self.sizes["train"], plain)

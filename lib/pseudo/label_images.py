@@ -75,7 +75,7 @@ def open_labelers(session: Session, members: list[Member], images: pd.DataFrame)
 def label_windows(config: Config) -> Windows:
     """The windows that labels are made with; with `pseudo.center_only` their centers must cover everything."""
     windows = windows_of(config)
-    if not config.pseudo.center_only or windows.whole:
+    if not config.pseudo.center_only or windows.resized:
         return windows
     return replace(windows, blend="center", overlap=max(windows.overlap, 2 * windows.margin))
 

@@ -25,7 +25,7 @@ from lib.inference.multi_scale import predict_multi_scale
 from lib.inference.sources import limits_of
 from lib.inference.windows import Block
 from lib.oof.codes import HALF, to_label_codes
-from lib.oof.evaluate import outside_probs
+from lib.oof.evaluate import outside_values
 from lib.plugins import load_plugins
 from lib.predict.auto_views import resolve_auto
 from lib.report.show import small_image, small_truth
@@ -85,7 +85,7 @@ def _predict(session: Session, image_id: str) -> ImagePrediction:
     # Networks are asked for presence where the decision looks at it.
     session = session.with_infer(gate="fit" if decision.gates is not None else 0.0)
     groups = scale_groups(session, parts, choose_engine(session, parts), per_model=True)
-    fill = outside_probs(competition.channels, len(competition.label_names), session.config.infer.gated)
+    fill = outside_values(competition.channels, len(competition.label_names), session.config.infer.gated)
     sources = image_sources(session, [image_id])
     blocks = predict_multi_scale(sources, groups, fill, limits_of(session.config), f"look at {image_id}")
     maps, start = small_maps(blocks, decision)

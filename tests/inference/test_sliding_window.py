@@ -241,7 +241,7 @@ class OneSided(nn.Module):
 def test_free_views_are_undone_and_average_in_the_overlaps(image):
     path, _ = image
     windows = Windows(32, 0.5, 1.0, "constant", 0)
-    turned = replace(windows, turns=True)
+    turned = replace(windows, alternate_flips=True)
     exact = whole(path, Ensemble([Grey()], CPU), windows)[0, 0]
     assert np.abs(whole(path, Ensemble([Grey()], CPU), turned)[0, 0] - exact).max() < 1e-6, "every flip is undone"
     plain, free = (np.abs(whole(path, Ensemble([OneSided()], CPU), w)[0, 0] - exact) for w in (windows, turned))

@@ -84,7 +84,7 @@ def test_an_object_has_one_box_with_a_margin_of_its_size_inside_the_image():
 def test_a_whole_image_is_one_window_however_it_is_shrunk(tmp_path):
     (tmp_path / "boxes.csv").write_text("image_id,y,x,height,width\na,10,10,2000,2000\n")
     images = pd.DataFrame({"image_id": ["a", "b"], "height": 3000, "width": 3000})
-    whole = Windows(256, 0.5, 1.0, "gaussian", 0.25, whole=True)
+    whole = Windows(256, 0.5, 1.0, "gaussian", 0.25, resize_mode="stretch")
     assert share_looked_at(tmp_path / "boxes.csv", images, whole) == 0.5
 
 

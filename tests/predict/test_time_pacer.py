@@ -23,7 +23,7 @@ from lib.oof import out_of_fold as maps_of_folds
 from lib.oof.score_images import in_turns
 from lib.predict import time_plan as planning
 from lib.predict import workload
-from lib.predict.time_pacer import FirstPass, Pace, PacedEnsemble, Share, TimeOver
+from lib.predict.time_pacer import FirstPass, GroupWork, Pace, PacedEnsemble, TimeOver
 from lib.predict.time_plan import Planner, rank_by_gain
 from lib.predict.workload import enough_images, expected_windows, measured, warm
 from lib.session import Session
@@ -44,7 +44,7 @@ def simulate(limit, windows, expected, truly, between=0.0, batch=8, rest=0.0):
     """(seconds taken, passes of each batch, seconds expected at first) of a group whose passes truly take `truly(i)`
     times what is expected, and whose windows take `between` seconds beside them, in all `rest` as far as foreseen."""
     clock, counts = Clock(), []
-    pace = Pace(limit, [Share(windows, expected)], rest, clock=clock)
+    pace = Pace(limit, [GroupWork(windows, expected)], rest, clock=clock)
     foretold = pace.expected()
     for done in range(0, windows, batch):
         (count,) = pace.plan()
@@ -82,7 +82,7 @@ def test_what_is_foretold_is_what_it_takes_where_the_rest_is_known(limit):
 
 
 def test_what_is_planned_at_once_is_what_it_takes():
-    pace = Pace(100, [Share(8000, [0.001] * 24), Share(500, [0.002] * 4)], clock=Clock())
+    pace = Pace(100, [GroupWork(8000, [0.001] * 24), GroupWork(500, [0.002] * 4)], clock=Clock())
     counts = pace.plan()
     assert 85 < pace.cost(counts) <= 100 and counts[1] >= 1
 

@@ -13,7 +13,7 @@ from lib.config import load
 from lib.decision.decision import Decision
 from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.windows import Windows
-from lib.oof.evaluate import outside_probs
+from lib.oof.evaluate import outside_values
 from lib.predict.time_pacer import FirstPass, PacedEnsemble
 from lib.predict.time_plan import Plan, Planner
 from lib.predict.write_submission import AnswerWriter
@@ -72,7 +72,7 @@ def answered(images, nets, limit, clock, classes=(), told=0.0, label=0, seconds=
     if limit:
         planner = Planner(groups, checkpoints_of(nets), config, table, limit, clock)
         views = len(groups[0].forward.views)
-        fill = outside_probs(names.channels, len(names.label_names), False, label)
+        fill = outside_values(names.channels, len(names.label_names), False, label)
         planner.follow(planner.plan_for(["a"], [[[seconds] * views for _ in nets]]), fill, label)
     decision = Decision(None if classes else 128)
     session = Session(config, competition=names)
