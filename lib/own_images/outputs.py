@@ -24,7 +24,7 @@ OVERLAY_SIDE = 1600  # longest side of an overlay, pixels
 
 
 @dataclass(frozen=True)
-class Outputs:
+class OutputFolder:
     """Where the files of images go. `format`: one of `FORMATS`; `overlay`: also a picture to look at."""
 
     folder: Path
@@ -72,8 +72,8 @@ class LabeledRows:
     classes: int
 
 
-def write_outputs(
-    image: OwnImage, source: Source, predicted: LabeledRows, decision: Decision, outputs: Outputs, about: dict
+def write_prediction(
+    image: OwnImage, source: Source, predicted: LabeledRows, decision: Decision, outputs: OutputFolder, about: dict
 ) -> None:
     """Decide, and write all files of an image; the manifest, which holds `about`, comes last.
 

@@ -24,7 +24,7 @@ from lib.oof.codes import to_probs_u8
 from lib.oof.evaluate import outside_values
 from lib.own_images.ensemble import TrainedEnsemble, check_regions, open_ensemble
 from lib.own_images.find import OwnImage, check_output_folder, find_images, state_of
-from lib.own_images.outputs import FORMATS, LabeledRows, Outputs, write_outputs
+from lib.own_images.outputs import FORMATS, LabeledRows, OutputFolder, write_prediction
 from lib.plugins import load_plugins
 from lib.session import Session
 from lib.system.terminal import open_log
@@ -47,7 +47,7 @@ def predict(source: str, *paths: str, flags: list[str]) -> None:
     load_plugins(ensemble.config.plugins)
     pixels = ensemble.config.competition.pixels
     images = find_images(places, pixels)
-    outputs = Outputs(out, asked.format, asked.overlay)
+    outputs = OutputFolder(out, asked.format, asked.overlay)
     outputs.check(images)
     check_regions(ensemble, [image.name for image in images], "infer.roi" in given_options(options))
     made_from = {
@@ -79,7 +79,7 @@ def _parsed(flags: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def predict_images(
-    ensemble: TrainedEnsemble, images: list[OwnImage], outputs: Outputs, made_from: dict[str, dict]
+    ensemble: TrainedEnsemble, images: list[OwnImage], outputs: OutputFolder, made_from: dict[str, dict]
 ) -> None:
     """Predict some images together, so that batches fill across them, and write each one as it is finished.
 
@@ -113,7 +113,7 @@ def predict_images(
         predicted = LabeledRows(*source.size, ((y, codes) for _, y, codes in rows), classes)
         members = [checkpoint.name for checkpoint in ensemble.checkpoints]
         about = {"made_from": made_from[name], "labels": settings.label_names, "members": members}
-        write_outputs(by_name[name], source, predicted, decision, outputs, about)
+        write_prediction(by_name[name], source, predicted, decision, outputs, about)
 
 
 def _source(image: OwnImage, config: Config) -> Source:

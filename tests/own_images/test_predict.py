@@ -100,18 +100,18 @@ def test_finished_images_are_skipped_until_something_changes(trained, tmp_path, 
 
 
 def test_a_call_that_was_killed_keeps_what_is_finished(trained, tmp_path, monkeypatch):
-    call, write = ["predict", str(trained), images_of(trained), "--out", str(tmp_path)], predict.write_outputs
+    call, write = ["predict", str(trained), images_of(trained), "--out", str(tmp_path)], predict.write_prediction
 
     def killed(image, *more):
         if image.name == "im7":
             raise KeyboardInterrupt
         write(image, *more)
 
-    monkeypatch.setattr(predict, "write_outputs", killed)
+    monkeypatch.setattr(predict, "write_prediction", killed)
     with pytest.raises(KeyboardInterrupt):
         main(call)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["im6.tif", "im6.tif.json"]
-    monkeypatch.setattr(predict, "write_outputs", write)
+    monkeypatch.setattr(predict, "write_prediction", write)
     first = (tmp_path / "im6.tif").stat().st_mtime_ns
     main(call)
     assert (tmp_path / "im6.tif").stat().st_mtime_ns == first and (tmp_path / "im7.tif").is_file()
