@@ -72,7 +72,7 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("pixels", [47, 47 * 7, 10**6])
 def test_a_rule_gives_the_same_in_bands_of_any_height(rule, pixels, monkeypatch):
-    monkeypatch.setattr(maps_module, "BAND", pixels)
+    monkeypatch.setattr(maps_module, "BAND_PIXELS", pixels)
     changed = 0
     for seed in range(4):
         bins = blobs(seed)
@@ -93,7 +93,7 @@ def softmax_maps(seed, classes=4):
 @pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("pixels", [47, 47 * 7, 10**6])
 def test_several_classes_get_their_own_rules_in_bands_of_any_height(background, pixels, monkeypatch):
-    monkeypatch.setattr(maps_module, "BAND", pixels)
+    monkeypatch.setattr(maps_module, "BAND_PIXELS", pixels)
     rules = (None if background else Rule(140), Rule(90, high=170), Rule(128, area=30), Rule(128, largest=True))
     changed = set()
     for seed in range(4):
