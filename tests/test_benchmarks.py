@@ -437,6 +437,7 @@ def test_annotations_are_no_place_for_a_fault():
     assert {place for _, _, place in mutants.positions(source)} == {(1, 25), (2, 13), (2, 16)}
 
 
+@pytest.mark.slow
 def test_a_fault_is_what_the_tests_of_its_process_import(tmp_path):
     """One that the tests must notice is killed, and the code without a fault passes."""
     code = (

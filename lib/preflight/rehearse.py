@@ -22,7 +22,7 @@ from lib.preflight.forecast import Measured, fold_counts, image_sizes, measure, 
 from lib.system.terminal import open_log
 from lib.workspace import Workspace, file_fingerprint, read_json, short_hash, write_json
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def preflight(path: str, flags: list[str]) -> None:

@@ -154,7 +154,7 @@ def test_counts_alone_are_scored_by_a_stand_in_that_is_said(images, capsys):
     assert scored(images, "airbus_f2") == scored(images, "mean_dice")
     assert scored(images, "surface_dice") == scored(images, "dice")
     said = capsys.readouterr().out
-    assert said.count("\n") == 2 and "airbus_f2 needs objects" in said and "are mean_dice; submissions are" in said
+    assert said.count("\n") == 2 and "airbus_f2 needs objects" in said and "use mean_dice; submissions are" in said
 
 
 def test_a_users_metric(images):

@@ -198,7 +198,12 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+SLOW = ("auto", "resized", "all")
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in VARIANTS]
+)
 def test_windows_gates_rules_and_resized_images_are_those_of_05(tiny, tmp_path, variant):
     flags = ["--train.epochs", "4", *VARIANTS[variant]]
     for stage in ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble"):

@@ -198,7 +198,7 @@ def test_views_that_pay_are_kept_and_used_and_the_choice_is_made_once(members, c
         return scale_groups(session, parts, *rest, **more)
 
     monkeypatch.setattr(looking, "scale_groups", noted)
-    looking.look(load(config, auto), "im1")
+    looking.draw_look(load(config, auto), "im1")
     assert seen == ["hflip"] and not met
 
     # Another choice redoes what was made with it; another price makes the choice anew.
