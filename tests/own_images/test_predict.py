@@ -198,7 +198,7 @@ VARIANTS = {
 }
 
 
-SLOW = ("auto", "resized", "all")
+SLOW = ("auto", "gates", "resized", "all")
 
 
 @pytest.mark.parametrize(
