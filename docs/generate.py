@@ -20,14 +20,15 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import effect_tables
+import option_tables
+
+from lib import tables
+from lib.__main__ import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
-import effect_tables  # noqa: E402
-import option_tables  # noqa: E402
-
-from lib import tables  # noqa: E402
-from lib.__main__ import COMMANDS  # noqa: E402
-
 DOCS = ROOT / "docs"
 DATA = DOCS / "results" / "data"
 BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
