@@ -352,10 +352,10 @@ def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypat
     monkeypatch.setattr(ensemble, "copy_of", lambda home, _: scratch)
     monkeypatch.chdir(tmp_path)
     picture = tmp_path / "curve.svg"
-    ensemble.main([str(tiny), "--shares", "4", "0.001", "--picture", "curve.svg", "--", *flags])
+    ensemble.main([str(tiny), "--shares", "20", "0.001", "--picture", "curve.svg", "--", *flags])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     unlimited, enough, none = found["runs"]
-    asked = [unlimited["taken"] * share for share in (0, 4, 0.001)]
+    asked = [unlimited["taken"] * share for share in (0, 20, 0.001)]
     assert [float(limit) for limit in limits] == pytest.approx(asked, abs=0.01)
     assert unlimited["loss"] == 0 and unlimited["expected"] is None
     assert enough["loss"] == pytest.approx(0, abs=1e-4) and enough["passes"] == [4.0] and enough["overlap"] == 0.5
