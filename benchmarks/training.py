@@ -83,7 +83,7 @@ def main() -> None:
     summary = {}
     for path in args.configs or ["configs/demo.yaml"]:
         setting = Setting.of(path, given)
-        trials.apply_train_options(setting)
+        trials.prepare(setting)
         summary[setting.name] = measure(setting, args)
     print(json.dumps({"torch_threads": torch.get_num_threads(), **summary}))
 
