@@ -3,13 +3,15 @@
     python benchmarks/folds.py                              # 5,000 images
     python benchmarks/folds.py --images 240
     python benchmarks/folds.py --images 10000 --as-if 192000  # as closely as so many images are looked at
+    python benchmarks/folds.py --images 192000 --photographs /tmp/photographs  # kept, and not written again
 
-Writes small synthetic photographs to a temporary folder: mostly different ones, and `--planted` pairs. A pair shares 30
-to 60 % of its area along one side or at a corner, or is a smaller copy; its second image is turned or mirrored, each of
-the 8 ways equally often. Then runs what 02 does: the leak check, merging groups, folds, and an epoch's samples. The
-last line is JSON: `seconds` of all, `parts`, `cpu_seconds` of all processes, `gib` (this process and its largest worker
-times their number), `recall`, `false_pairs`, and `seconds_192000`: `seconds` scaled by the number of images. On a
-machine that does other work, `cpu_seconds / cores` says more, though a shared core is slower, too.
+Writes small synthetic photographs to a folder, by default a temporary one: mostly different ones, and `--planted`
+pairs. A pair shares 30 to 60 % of its area along one side or at a corner, or is a smaller copy; its second image is
+turned or mirrored, each of the 8 ways equally often. Then runs what 02 does: the leak check, merging groups, folds, and
+an epoch's samples. The last line is JSON: `seconds` of all, `parts`, `cpu_seconds` of all processes, `gib` (this
+process and its largest worker times their number), `recall`, `false_pairs`, and `seconds_192000`: `seconds` scaled by
+the number of images. On a machine that does other work, `cpu_seconds / cores` says more, though a shared core is
+slower, too.
 """
 
 from __future__ import annotations
@@ -77,11 +79,14 @@ def planted_pair(number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_some(folder: Path, numbers: range, planted: int, side: int) -> None:
-    """The images of these numbers: pairs come first."""
+    """Write the images of these numbers that are not there yet. Pairs come first."""
     for number in numbers:
+        path = folder / f"{number:07}.jpg"
+        if path.exists():
+            continue
         pair = number < 2 * planted
         image = planted_pair(number // 2, side)[number % 2] if pair else photograph(number, side, side)
-        cv2.imwrite(str(folder / f"{number:07}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 def used(jobs: int) -> tuple[float, float]:
@@ -98,6 +103,8 @@ def main() -> None:
     parser.add_argument("--planted", type=int, default=0, help="pairs; 0 for a tenth of the images")
     parser.add_argument("--side", type=int, default=256, help="pixels of an image")
     parser.add_argument("--as-if", type=int, default=0, help="look as closely as at so many images")
+    parser.add_argument("--photographs", type=Path, help="folder that keeps the photographs for another run")
+    parser.add_argument("--write-only", action="store_true", help="write the photographs, and stop")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     args = parser.parse_args()
     planted, parts = args.planted or args.images // 20, {}
@@ -110,9 +117,12 @@ def main() -> None:
         return result
 
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = (args.photographs or Path(temporary)) / f"side{args.side}-planted{planted}"
+        folder.mkdir(parents=True, exist_ok=True)
         steps = [(folder, range(i, min(i + 64, args.images)), planted, args.side) for i in range(0, args.images, 64)]
         parallel(write_some, steps, args.jobs, "photographs", "part")
+        if args.write_only:
+            return
         before, _ = used(args.jobs)
         paths, detail = [folder / f"{name}.jpg" for name in names], detail_for(args.as_if or args.images)
         leaks = timed(

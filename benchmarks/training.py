@@ -17,8 +17,10 @@ needed; options after `--` go to the configuration. Three comparisons, on the re
     first_step_seconds  from the start of `python 03_train.py` until its first step is done: imports, checks, network
                         and its ImageNet weights, workers, the first batch
 
-Every round runs all sides once, every other round in reverse. Each number is [median, least, greatest] over the rounds;
-ratios are those of a round. The last line printed is JSON.
+Every round runs all sides once, every other round in reverse. The bare loop runs half of its time before the trainer
+and half after it, so that a machine that becomes slower or faster changes their ratio little. Each number is [median,
+least, greatest] over the rounds; ratios are those of a round. `step_share`: the share of the trainer's time that it
+spent in its steps; the rest is loading, logs and files. The last line printed is JSON.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ from lib.workspace import Member, Workspace
 
 SEED = 42
 BATCHES = 8  # in memory, for the bare loop
+OTHER_UNITS = ("first step", "step share")  # what is measured in other units than a number per second
 FIRST_STEP = """
 import os, runpy, sys, time
 from lib.training.trainer import Trainer
@@ -91,27 +94,34 @@ def main() -> None:
 def measure(setting: Setting, args: argparse.Namespace) -> dict:
     bench = Bench.of(setting, args.seconds)
     plain = TrainingData(bench.data.dataset, bench.data.sampler, 0, bench.data.batch_size)
-    sides: dict[str, Callable[[], float]] = {
-        "trainer": bench.trainer_speed,
-        "bare loop": bench.bare_speed,
-        **{f"loader, {n}": lambda n=n: loader_speed(replace(plain, workers=n), args.seconds) for n in args.workers},
-        "bare loader": lambda: bare_loader_speed(plain, args.seconds),
-        "first step": lambda: first_step_seconds(setting),
+    sides: dict[str, Callable[[], dict[str, float]]] = {
+        "steps": bench.speeds,
+        **{
+            f"loader, {n}": lambda n=n: {f"loader, {n}": loader_speed(replace(plain, workers=n), args.seconds)}
+            for n in args.workers
+        },
+        "bare loader": lambda: {"bare loader": bare_loader_speed(plain, args.seconds)},
+        "first step": lambda: {"first step": first_step_seconds(setting)},
     }
     rounds: list[dict[str, float]] = []
     for number in range(args.rounds):
-        measured = {name: sides[name]() for name in list(sides)[:: -1 if number % 2 else 1]}
+        measured: dict[str, float] = {}
+        for name in list(sides)[:: -1 if number % 2 else 1]:
+            measured |= sides[name]()
         print(f"{setting.name}, round {number + 1}: { ({k: round(v, 2) for k, v in measured.items()}) }", flush=True)
         rounds.append(measured)
+
+    speeds = [name for name in rounds[0] if name not in OTHER_UNITS]
 
     def ratio(ours: str, bare: str) -> list[float]:
         return effects.spread([measured[ours] / measured[bare] for measured in rounds])
 
     return {
         "of_bare_loop": ratio("trainer", "bare loop"),
+        "step_share": effects.spread([measured["step share"] for measured in rounds]),
         "loader_of_bare": {str(n): ratio(f"loader, {n}", "bare loader") for n in args.workers},
         "first_step_seconds": effects.spread([measured["first step"] for measured in rounds], 2),
-        "per_second": {name: effects.spread([m[name] for m in rounds], 2) for name in sides if name != "first step"},
+        "per_second": {name: effects.spread([m[name] for m in rounds], 2) for name in speeds},
         "batch_size": bench.config.train.batch_size, "workers": bench.data.workers,
         "precision": bench.precision, "rounds": args.rounds,
     }  # fmt: skip
@@ -149,17 +159,35 @@ class Bench:
         config = autotune(workspace, config, competition.channels, data, device)
         return Bench(config, data, competition.channels, config.train.precision, device, fold, seconds)
 
-    def trainer_speed(self) -> float:
-        """Steps per second of a whole short training."""
+    def speeds(self) -> dict[str, float]:
+        """Steps per second of the trainer and of the bare loop, which runs before and after it."""
+        before = self.bare_speed(self.seconds / 2)
+        trainer, share = self.trainer_speed()
+        after = self.bare_speed(self.seconds / 2)
+        return {"trainer": trainer, "bare loop": (before + after) / 2, "step share": share}
+
+    def trainer_speed(self) -> tuple[float, float]:
+        """(steps per second of a whole short training, the share of its time that it spent in steps)."""
         with tempfile.TemporaryDirectory() as folder:
             member = Member("bench", self.fold, SEED, Path(folder))
             trainer = make_trainer(member, self.config, self.channels, self.data, ProcessGroup(device=self.device))
+            train_batch, in_steps = trainer.train_batch, 0.0
+
+            def timed(*args: object) -> list[float]:
+                nonlocal in_steps
+                started = time.perf_counter()
+                losses = train_batch(*args)
+                in_steps += time.perf_counter() - started
+                return losses
+
+            trainer.train_batch = timed
             started = time.perf_counter()
             trainer.run(None)
-            return trainer.step / (time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return trainer.step / seconds, in_steps / seconds
 
-    def bare_speed(self) -> float:
-        """Steps per second of what no training can do without."""
+    def bare_speed(self, seconds: float) -> float:
+        """Steps per second, over `seconds`, of what no training can do without."""
         train, device = self.config.train, self.device
         layout = layout_of(train.channels_last)
         torch.manual_seed(SEED)
@@ -188,7 +216,7 @@ class Bench:
 
         step(0)
         steps, started = 0, time.perf_counter()
-        while time.perf_counter() - started < self.seconds:
+        while time.perf_counter() - started < seconds:
             step(steps)
             steps += 1
         return steps / (time.perf_counter() - started)
