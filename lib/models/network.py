@@ -37,6 +37,8 @@ class Network(nn.Module):
         self.deep_heads = nn.ModuleList()
         self.multiple = 1
         """Images are padded at the bottom and right to multiples of this side, and the logits are cropped."""
+        self.multilabel = False
+        """Whether the classes overlap, which `probabilities` needs to know."""
         self.outputs_presence = False
         """In eval mode the output is then (B, 2K, H, W): the mask, then each class's presence, equal everywhere."""
         # Not saved: they are constants of the code, and weight averages must not change them.
@@ -116,17 +118,26 @@ class Network(nn.Module):
         return mask
 
 
-def build_network(config: Model, channels: int, pretrained: bool = True) -> Network:
-    """A network with `channels` outputs. `pretrained`: load encoder weights; False where all weights are loaded later.
+def build_network(config: Model, channels: int, pretrained: bool = True, multilabel: bool = False) -> Network:
+    """A network with `channels` outputs, of classes that overlap where `multilabel`.
 
-    Raises UserError on an unknown architecture or encoder, or where the weights cannot be loaded.
+    `pretrained`: load encoder weights; False where all weights are loaded later. Raises UserError on an unknown
+    architecture or encoder, or where the weights cannot be loaded.
 
     >>> network = build_network(Model(architecture="tiny"), channels=1)
     >>> network(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 1, 64, 64])
     """
     if config.architecture in names("model"):
-        return Network(find("model", config.architecture, "model.architecture")(config, channels))
+        network = Network(find("model", config.architecture, "model.architecture")(config, channels))
+    else:
+        network = _network_of_library(config, channels, pretrained)
+    network.multilabel = multilabel
+    return network
+
+
+def _network_of_library(config: Model, channels: int, pretrained: bool) -> Network:
+    """A network of segmentation_models_pytorch, with the stem and the heads that `config` asks for."""
     options = {**any_size_options(config.encoder), **config.options}
     if config.stem == "down":
         options["in_channels"] = STEM_CHANNELS

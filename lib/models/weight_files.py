@@ -80,7 +80,8 @@ def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
     """
     described, weights = network_files(member, which)
     config = yaml.safe_load(described.read_text(encoding="utf-8"))
-    network = build_network(Model(**config["model"]), config["channels"], pretrained=False)
+    multilabel = config.get("multilabel", False)
+    network = build_network(Model(**config["model"]), config["channels"], pretrained=False, multilabel=multilabel)
     network.load_state_dict(load_weights(weights))
     network.display_name = f"{weights.parent.parent.name}/{weights.parent.name} {which}"  # in messages
     return network.eval().to(device, memory_format=torch.channels_last)
