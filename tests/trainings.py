@@ -8,6 +8,7 @@ from lib.config.training import Augment, Model, Sampling, Swa, Train
 from lib.data.augment import Augmentation
 from lib.data.dataset import TileDataset
 from lib.data.sampler import BalancedSampler
+from lib.data.targets import Targets
 from lib.models.network import build_network
 from lib.plugins import register
 from lib.training.loader import TrainingData
@@ -25,7 +26,7 @@ def dropping(config: Model, channels: int) -> nn.Module:
 
 
 def data_of(tiles, workers=0, seed=1):
-    dataset = TileDataset(tiles, 1, Augmentation(Augment(), 32), seed)
+    dataset = TileDataset(tiles, Targets(1), Augmentation(Augment(), 32), seed)
     sampler = BalancedSampler(pd.DataFrame({"object": [True] * 10, "pseudo": False}), Sampling(), 0.0, seed)
     return TrainingData(dataset, sampler, workers, 4)
 

@@ -1,6 +1,7 @@
 """CutMix and copy-paste: a part of a second sample replaces that part of the first.
 
-A sample is (image (H, W, 3) uint8, target (K, H, W) float32, valid (1, H, W) float32); both have one size.
+A sample is (image (H, W, 3) uint8, target (K, H, W) float32, valid float32); both have one size. `valid` is (K, H, W)
+where classes overlap, else (1, H, W). All planes of a pixel are replaced together.
 """
 
 from __future__ import annotations
@@ -40,16 +41,22 @@ def cutmix(first: TileSample, second: TileSample, rng: np.random.Generator) -> T
 
 def copy_paste(first: TileSample, second: TileSample, _rng: np.random.Generator) -> TileSample:
     """Paste all objects of the second sample into the first. Source: Ghiasi et al. 2021, arXiv:2012.07177."""
-    return mixed(first, second, objects(second[1]))
+    return mixed(first, second, objects(*second[1:]))
 
 
-def objects(target: np.ndarray) -> np.ndarray:
-    """Object pixels (H, W) bool of a target (K, H, W): above 0.5 for K = 1, else where the largest is not the first.
+def objects(target: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Object pixels (H, W) bool of a sample's target (K, H, W) and valid.
 
-    >>> objects(np.array([[[0.2, 0.6]]])).tolist(), objects(np.array([[[0.0, 1.0, 0]], [[1.0, 0.0, 0]]])).tolist()
-    ([[False, True]], [[True, False, False]])
+    One class, or classes that overlap, have a plane of `valid` each: an object is where any of them is above 0.5. Of
+    classes that exclude one another the first is background: an object is where another one is largest.
+
+    >>> ones = np.ones((1, 1, 3))
+    >>> objects(np.array([[[0.2, 0.6, 0]]]), ones).tolist()
+    [[False, True, False]]
+    >>> objects(np.array([[[0.0, 1.0, 0]], [[1.0, 0.0, 0]]]), ones).tolist()
+    [[True, False, False]]
     """
-    return target[0] > 0.5 if len(target) == 1 else target.argmax(0) > 0
+    return (target > 0.5).any(0) if len(valid) == len(target) else target.argmax(0) > 0
 
 
 def mixed(first: TileSample, second: TileSample, where: np.ndarray) -> TileSample:

@@ -16,6 +16,7 @@ from lib.data.augment import Augmentation, pipeline_file
 from lib.data.cutmix import Mixing
 from lib.data.dataset import TileDataset, TileFile
 from lib.data.sampler import keep_fraction
+from lib.data.targets import Targets
 from lib.errors import UserError
 from lib.models.network import Network, build_network
 from lib.models.weight_files import load_weights, write_description
@@ -175,7 +176,8 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, wor
     augment = config.augment
     augmentation = Augmentation(augment, config.train.crop)
     mixing = Mixing(augment.mix, augment.mix_share)
-    dataset = TileDataset(files, channels, augmentation, seed, mixing, config.train.scale)
+    targets = Targets(channels)
+    dataset = TileDataset(files, targets, augmentation, seed, mixing, config.train.scale)
     build = find("sampler", config.train.sampling.sampler, "train.sampling.sampler")
     sampler = build(tiles, config.train.sampling, config.pseudo.share, seed)
     return TrainingData(dataset, sampler, workers, config.train.batch_size)

@@ -10,6 +10,7 @@ from lib.config.training import Augment
 from lib.data.augment import STAINS, Augmentation, StainJitter, heavy, medium, restained
 from lib.data.cutmix import Mixing, copy_paste, cutmix
 from lib.data.dataset import TileDataset, TileFile
+from lib.data.targets import Targets
 from lib.errors import UserError
 from lib.training.member import make_data, member_inputs
 from lib.workspace import Workspace
@@ -203,7 +204,7 @@ def tiles(tmp_path):
 
 def test_samples_are_mixed_by_their_share_from_their_own_seed_with_their_like(tiles):
     plain, mixed = (
-        TileDataset(tiles, 1, Augmentation(Augment(preset="light"), 0), 3, Mixing(mix, 0.4))
+        TileDataset(tiles, Targets(1), Augmentation(Augment(preset="light"), 0), 3, Mixing(mix, 0.4))
         for mix in ("none", "cutmix")
     )
     changed = []
@@ -221,7 +222,7 @@ def test_samples_are_mixed_by_their_share_from_their_own_seed_with_their_like(ti
 
 
 def test_the_second_tile_is_augmented_by_itself(tiles):
-    dataset = TileDataset(tiles[:1], 1, Augmentation(Augment(preset="light"), 0), 3, Mixing("cutmix", 1.0))
+    dataset = TileDataset(tiles[:1], Targets(1), Augmentation(Augment(preset="light"), 0), 3, Mixing("cutmix", 1.0))
     halves = [dataset[0, 0, position][1].mean().item() for position in range(40)]
     assert any(abs(share - 0.5) > 0.1 for share in halves), "both are always turned alike"
 

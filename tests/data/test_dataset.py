@@ -7,7 +7,8 @@ import torch
 
 from lib.config.training import Augment
 from lib.data.augment import Augmentation
-from lib.data.dataset import TileDataset, TileFile, shares_by_area, shrunk, soft_target, true_target
+from lib.data.dataset import TileDataset, TileFile
+from lib.data.targets import Targets, shares_by_area, shrunk, soft_target, true_target
 from lib.errors import UserError
 from lib.tables import FULL, IGNORE
 
@@ -23,7 +24,7 @@ def stored(folder, planes, soft=False, weight=1.0):
 
 
 def sample(file, channels, **options):
-    return TileDataset([file], channels, Augmentation(Augment(preset="none"), 0), 1, **options)[0, 0, 0]
+    return TileDataset([file], Targets(channels), Augmentation(Augment(preset="none"), 0), 1, **options)[0, 0, 0]
 
 
 def test_a_share_of_one_class_is_a_target_and_what_is_ignored_is_not_valid(tmp_path):
@@ -37,7 +38,7 @@ def test_a_share_of_one_class_is_a_target_and_what_is_ignored_is_not_valid(tmp_p
 
 
 def test_indices_of_several_classes_are_a_target_for_each():
-    target, valid = true_target(np.array([[0, 1, 2, IGNORE]], np.uint8), 3)
+    target, valid = true_target([np.array([[0, 1, 2, IGNORE]], np.uint8)], 3)
     assert target.tolist() == [[[1, 0, 0, 0]], [[0, 1, 0, 0]], [[0, 0, 1, 0]]] and valid.tolist() == [[[1, 1, 1, 0]]]
 
 
@@ -98,7 +99,7 @@ def test_samples_follow_from_seed_epoch_and_position(tmp_path):
 
     def drawn(seed, key):
         dataset = TileDataset(
-            [file, file], 1, lambda image, planes, seed: (seeds.append(seed), image, planes)[1:], seed
+            [file, file], Targets(1), lambda image, planes, seed: (seeds.append(seed), image, planes)[1:], seed
         )
         seeds.clear()
         assert len(dataset) == 2 and len(dataset[key]) == 4

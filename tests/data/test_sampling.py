@@ -13,6 +13,7 @@ from lib.config.training import Sampling, Swa, Train
 from lib.data.cutmix import Mixing
 from lib.data.dataset import TileDataset, TileFile
 from lib.data.sampler import BalancedSampler, keep_fraction
+from lib.data.targets import Targets
 from lib.errors import UserError
 from lib.training.loader import TrainingData
 from lib.training.member import member_inputs, training_tiles
@@ -197,7 +198,7 @@ def test_members_train_on_a_fraction_of_every_image(workspace):
 def test_a_tile_is_mixed_with_tiles_of_its_weight_and_kind_alone():
     kinds = [(False, 1.0), (False, 0.5), (True, 0.5)] * 4
     files = [TileFile(Path("x"), Path("y"), soft, weight) for soft, weight in kinds]
-    dataset = TileDataset(files, 1, None, 0, Mixing("cutmix", 1.0))
+    dataset = TileDataset(files, Targets(1), None, 0, Mixing("cutmix", 1.0))
     seen, seeds = [], []
 
     def sample(index, seed):

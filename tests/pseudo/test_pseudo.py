@@ -13,7 +13,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.pseudo import Pseudo
-from lib.data.dataset import soft_target
+from lib.data.targets import soft_target
 from lib.data.tile_files import read_planes, read_rgb, write_planes
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.stitch import panel_edges

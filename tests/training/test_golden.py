@@ -13,6 +13,7 @@ from lib.config.load import load
 from lib.data.augment import Augmentation
 from lib.data.dataset import TileDataset, TileFile
 from lib.data.sampler import BalancedSampler
+from lib.data.targets import Targets
 from lib.models.network import build_network
 from lib.tables import FULL
 from lib.training.loader import TrainingData
@@ -55,7 +56,7 @@ def losses(folder: Path) -> list[float]:
             files.append(TileFile(*paths, soft=False, weight=1.0))
             rows.append({"object": bool(label.any()), "pseudo": False})
     data = TrainingData(
-        TileDataset(files, 1, Augmentation(config.augment, 0), seed=1),
+        TileDataset(files, Targets(1), Augmentation(config.augment, 0), seed=1),
         BalancedSampler(pd.DataFrame(rows), config.train.sampling, 0.0, seed=1),
         workers=0, batch_size=4,
     )  # fmt: skip
