@@ -38,7 +38,11 @@ LIBRARIES = (
 )  # fmt: skip
 
 SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
-    "losses": (["lib/training/losses.py"], ["tests/training/test_losses.py", "tests/training/test_loss_options.py"]),
+    "losses": (
+        [f"lib/training/losses/{name}.py" for name in ("build", "pixels", "regions", "targets")],
+        ["tests/training/test_losses.py", "tests/training/test_loss_options.py", "tests/training/test_soft_truth.py",
+         "tests/training/test_overlapping_loss.py"],
+    ),
     "trainer": (
         ["lib/training/trainer.py", "lib/training/finite_guard.py", "lib/training/loader.py"],
         ["tests/training/test_steps.py", "tests/training/test_trainer.py", "tests/training/test_finite_guard.py",

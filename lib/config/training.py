@@ -118,8 +118,8 @@ class Loss(Section):
 
     terms: Terms = {"bce": 1.0, "dice": 1.0}
     """The losses that are added, each with its weight: `{bce: 1, dice: 1}`. There are `bce`, `ce`, `dice`, `focal`,
-    `lovasz`, `tversky`, `ohem` (cross-entropy of the hardest quarter of the pixels), `boundary` (only together with
-    another one: alone it does not start to learn), and those that plugins register."""
+    `jaccard`, `lovasz`, `tversky`, `ohem` (cross-entropy of the hardest quarter of the pixels), `boundary` (only
+    together with another one: alone it does not start to learn), and those that plugins register."""
     then: dict[Share, Terms] = {}
     """Other `terms` from a share of the training on: `{0.7: {lovasz: 1}}` trains the last 30 % with Lovasz."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
@@ -134,8 +134,8 @@ class Loss(Section):
     deep: Annotated[float, Ge(0)] = 0.4
     """Weight of all losses of deep supervision together (`model.deep_supervision`)."""
     class_weights: list[Annotated[float, Ge(0)]] = []
-    """Weight of each class in the loss, background first where there is one: `[1, 5]` for one class. Empty for equal
-    weights."""
+    """Weight of each class in the loss, background first where there is one: `[1, 5]` for one class. Classes that
+    overlap have no background. Empty for equal weights."""
 
 
 class Swa(Section):

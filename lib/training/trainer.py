@@ -34,7 +34,7 @@ class Trainer:
         trainer = Trainer(config.train, network, build_loss(config.train.loss, 1), data, member)
         trainer.run(evaluate=None)
 
-    `config`: no `auto` is left in it. `loss(outputs, target, valid, weight, progress)`: see lib/training/losses.py.
+    `config`: no `auto` is left in it. `loss(outputs, target, valid, weight, progress)`: see lib/training/losses.
     `member`: its folder gets last.pt, metrics.jsonl and the weight files; its seed makes dropout reproducible.
     `processes`: those that train this member together; they say on which device.
     """

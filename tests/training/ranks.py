@@ -60,14 +60,15 @@ def network_of(channels: int) -> Net:
     return Net(channels)
 
 
-def one_loss(name: str, channels: int, processes) -> tuple[float, dict]:
+def one_loss(name: str, channels: int, processes, multilabel: bool = False) -> tuple[float, dict]:
     """A loss, and its gradients as DistributedDataParallel averages them, of a batch of eight."""
     network = network_of(channels)
     network.idle.requires_grad_(False)
     replica = processes.wrap(network.train())
     batch = [torch.stack(part) for part in zip(*processes.shard(samples(channels, 8)), strict=True)]
     options = {"soft_edges": 1.0, "class_weights": [1.0, 3.0] if channels == 1 else [1.0, 2.0, 3.0]}
-    loss = build_loss(Loss(terms={name: 1.0}, **options), channels, processes)(replica(batch[0]), *batch[1:])
+    loss = build_loss(Loss(terms={name: 1.0}, **options), channels, processes, multilabel)
+    loss = loss(replica(batch[0]), *batch[1:])
     loss.backward()
     return float(loss.detach()), {key: p.grad for key, p in network.named_parameters() if p.grad is not None}
 
@@ -100,7 +101,9 @@ class Keyed(torch.utils.data.Dataset):
 def main(folder: Path) -> None:
     processes = join_process_group(CPU)
     losses = {
-        f"{name} {channels}": one_loss(name, channels, processes) for name in names("loss") for channels in (1, 3)
+        f"{name} {kind}": one_loss(name, channels, processes, kind == "overlapping")
+        for name in names("loss")
+        for kind, channels in (("one", 1), ("exclusive", 3), ("overlapping", 3))
     }
     run = folder / f"run{processes.size}"
     run.mkdir(exist_ok=True)

@@ -6,7 +6,8 @@ import torch
 
 from lib.config.training import Loss
 from lib.models.outputs import Outputs
-from lib.training.losses import blurred, build_loss, far_from_borders
+from lib.training.losses import build_loss
+from lib.training.losses.targets import blurred, far_from_borders
 
 ONES = torch.ones(2)
 

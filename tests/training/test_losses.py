@@ -11,7 +11,10 @@ from lib.config.training import Loss
 from lib.errors import UserError
 from lib.models.outputs import Outputs
 from lib.plugins import names
-from lib.training.losses import blurred, boundary, build_loss, far_from_borders, tversky
+from lib.training.losses import build_loss
+from lib.training.losses.pixels import boundary
+from lib.training.losses.regions import overlap_loss
+from lib.training.losses.targets import blurred, far_from_borders
 
 torch.manual_seed(0)
 
@@ -205,6 +208,7 @@ def test_losses_agree_with_segmentation_models_pytorch(channels):
     both = {
         "dice": smp.losses.DiceLoss(mode, smooth=1.0),
         "tversky": smp.losses.TverskyLoss(mode, smooth=1.0, alpha=0.3, beta=0.7),
+        "jaccard": smp.losses.JaccardLoss(mode, smooth=1.0),
     }
     if channels == 1:
         both["bce"] = smp.losses.SoftBCEWithLogitsLoss()
@@ -217,7 +221,7 @@ def test_losses_agree_with_segmentation_models_pytorch(channels):
         assert ours == pytest.approx(float(theirs(logits, label)), rel=1e-5), name
     half = ones.clone()
     half[:, :, 6:] = 0  # what is ignored might as well not be there
-    for name in ("dice", "tversky", "ce", "focal", "lovasz", "ohem"):
+    for name in ("dice", "tversky", "jaccard", "ce", "focal", "lovasz", "ohem"):
         assert value(name, channels, logits, target, half, weight) == pytest.approx(
             value(name, channels, logits[:, :, :6], target[:, :, :6], ones[:, :, :6], weight), rel=1e-5
         ), name
@@ -227,11 +231,11 @@ def test_tverskys_alpha_weighs_what_is_wrongly_found_and_beta_what_is_missed():
     target, ones = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
     target[:, :, :2] = 1
     missed, wrong = torch.full((1, 1, 4, 4), -20.0), torch.full((1, 1, 4, 4), 20.0)
-    one = torch.ones(1)
-    assert float(tversky(missed, target, ones, one, alpha=0, beta=1)) == pytest.approx(1 - 1 / 9)
-    assert float(tversky(missed, target, ones, one, alpha=1, beta=0)) == pytest.approx(0, abs=1e-6)
-    assert float(tversky(wrong, target, ones, one, alpha=1, beta=0)) == pytest.approx(1 - 9 / 17)
-    assert float(tversky(wrong, target, ones, one, alpha=0, beta=1)) == pytest.approx(0, abs=1e-6)
+    there = torch.tensor([True])
+    assert float(overlap_loss(missed, target, ones, there, alpha=0, beta=1)) == pytest.approx(1 - 1 / 9)
+    assert float(overlap_loss(missed, target, ones, there, alpha=1, beta=0)) == pytest.approx(0, abs=1e-6)
+    assert float(overlap_loss(wrong, target, ones, there, alpha=1, beta=0)) == pytest.approx(1 - 9 / 17)
+    assert float(overlap_loss(wrong, target, ones, there, alpha=0, beta=1)) == pytest.approx(0, abs=1e-6)
 
 
 # ---- what is ignored has no say in what stands beside it -------------------------------------------------------------
@@ -266,7 +270,7 @@ def test_edges_beside_ignored_ground_stay_what_they_are():
 
 
 def test_a_shrunken_label_takes_no_share_of_ignored_pixels():
-    from lib.data.dataset import shrunk
+    from lib.data.targets import shrunk
     from lib.tables import FULL, IGNORE
 
     image, mask = np.zeros((6, 6, 3), np.uint8), np.zeros((6, 6), np.uint8)
