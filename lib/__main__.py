@@ -79,6 +79,9 @@ COMMANDS = {
         "lib.submissions.leaderboard:print_choice", "CONFIG [N [WITHIN]]", "N strong and different submissions"
     ),
     "package": Command("lib.package.build:package", "CONFIG FOLDER [CSV]", "a Kaggle notebook that works offline"),
+    "wheels": Command(
+        "lib.package.wheels:write_wheels", "CONFIG FOLDER", "the Python packages that Kaggle's image lacks"
+    ),
     "boxes": Command("lib.predict.coarse_to_fine:write_boxes", "CONFIG CSV", "a box around each object it finds"),
     "look": Command("lib.report.look:look_at_image", "CONFIG IMAGE_ID", "one image: truth, members, decision, errors"),
     "predict": Command(

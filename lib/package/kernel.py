@@ -25,13 +25,13 @@ import time
 from pathlib import Path
 
 BEGAN, INPUT, OUTPUT = time.time(), Path("/kaggle/input"), Path("/kaggle/working")
-# Kaggle mounts datasets one to three folders deep.
-package = next(path for depth in range(1, 4) for path in sorted(INPUT.glob("*/" * depth + "infer.py"))).parent
+# Kaggle mounts inputs one to three folders deep. The output of a notebook holds the package in a folder of its own.
+package = next(path for depth in range(1, 5) for path in sorted(INPUT.glob("*/" * depth + "infer.py"))).parent
 wheels = sorted(map(str, (package / "{WHEELS}").glob("*.whl")))
 if wheels:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *wheels], check=True)
 """
-PREDICT = """command = [sys.executable, package / "infer.py", "--input", INPUT, "--out", OUTPUT / {out!r}]
+PREDICT = """command = [sys.executable, package / "infer.py", "--input", INPUT, "--out", OUTPUT / "{out}"]
 if TIME_LIMIT:
     command += ["--infer.time_limit", TIME_LIMIT, "--began", str(BEGAN)]
 subprocess.run(command, check=True)

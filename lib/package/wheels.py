@@ -9,13 +9,28 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lib.config import Config
 from lib.errors import UserError
+from lib.files import replacing_dir
 
 # The part of requirements.txt that is neither in Kaggle's requirements nor in the Colab image below it; and timm, whose
 # names for weights change with its version. The rest (torch, pandas, pydantic, …) is installed there.
 LACKING = ("segmentation-models-pytorch", "timm", "ttach", "imagecodecs", "pyvips-binary")
 SOURCES = ("pyvips",)  # on PyPI without a wheel; plain Python, beside pyvips-binary
 PLATFORMS = ("manylinux1", "manylinux2010", "manylinux2014", *(f"manylinux_2_{i}" for i in (5, 12, 17, 24, 26, 27, 28)))
+
+
+def write_wheels(config: Config, folder: str) -> None:
+    """`python -m lib wheels`: a folder with these wheels, for a notebook that trains without internet.
+
+    Raises UserError where the folder holds other files, or a wheel cannot be downloaded.
+    """
+    target = Path(folder)
+    if target.is_file() or (target.is_dir() and any(file.suffix != ".whl" for file in target.iterdir())):
+        raise UserError(f"{target} is to hold only wheels, and holds other files; give a new folder")
+    with replacing_dir(target) as new:
+        fetch_wheels(new, config.package.python)
+    print(f"{target}: {len(list(target.glob('*.whl')))} wheels that Kaggle's image lacks")
 
 
 def fetch_wheels(folder: Path, python: str) -> None:

@@ -2,30 +2,15 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import yaml
+from documented import GUIDES, README, ROOT, blocks, name_of, unknown_words
 
-from lib.__main__ import COMMANDS
-from lib.config import Config, flat, load
+from lib.config import load
 from lib.plugins import find
 
-ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
-GUIDES = sorted(path for room in ("learn", "how-to", "understand") for path in (ROOT / "docs" / room).glob("*.md"))
 PAGES = [README, ROOT / "CONTRIBUTING.md", *GUIDES]
-OPTIONS = {*flat(Config()), "jobs", "debug", "quiet", "log-file", "workspace"}
-
-
-def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    """Code blocks of one language, those inside lists too, without their indent."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", path.read_text(encoding="utf-8"), re.M | re.S)
-    return ["".join(line[len(indent) :] for line in text.splitlines(keepends=True)) for indent, text in found]
 
 
 def prose(text: str) -> str:
@@ -69,17 +54,7 @@ def test_a_cell_of_the_readme_holds_one_number():
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_commands_name_scripts_verbs_and_options_that_exist(path):
     for line in "\n".join(blocks(path, "bash")).splitlines():
-        words = shlex.split(line.split("  #")[0])
-        script = next((word for word in words if word.endswith((".py", ".sh"))), None)
-        if script and not script.startswith("package_"):
-            assert (ROOT / script).is_file(), line
-            if script.startswith(("0", "run_all")):
-                named = [word.removeprefix("--") for word in words[words.index(script) :] if word.startswith("--")]
-                assert [name for name in named if name not in OPTIONS and name != "clean"] == [], line
-                configs = [word for word in words if word.startswith("configs/")]
-                assert [one for one in configs if "mycomp" not in one and not (ROOT / one).is_file()] == [], line
-        if words[:3] == ["python", "-m", "lib"]:
-            assert words[3] in COMMANDS, line
+        assert unknown_words(shlex.split(line.split("  #")[0])) == [], line
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
