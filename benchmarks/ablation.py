@@ -42,6 +42,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -265,7 +266,22 @@ def newest(lines: list[dict]) -> list[dict]:
 
 
 def effect_of(name: str, lines: list[dict]) -> dict | None:
-    """Paired effect of a switch over the seeds in one competition's lines, oldest first; None without a pair.
+    """Paired effect of a switch over the seeds in one competition's lines, oldest first; None without a pair."""
+    pairs, seconds, steps = list(pairs_of(name, lines)), [], []
+    if not pairs:
+        return None
+    for line, against, _ in pairs:
+        sign = sign_of(line)
+        if "infer_seconds" in line and "infer_seconds" in against:
+            seconds.append((line["infer_seconds"] / against["infer_seconds"]) ** sign)
+        elif "steps" in line and line is not against:
+            steps.append((line["steps"] / against["steps"]) ** sign)
+    ratios = {"seconds": round(median(seconds), 3)} if seconds else {"steps": round(median(steps), 3)} if steps else {}
+    return {**effects.paired_effect([difference for *_, difference in pairs]), **ratios}
+
+
+def pairs_of(name: str, lines: list[dict]) -> Iterator[tuple[dict, dict, float]]:
+    """(a switch's line, the line that it is compared with, the score with the technique less that without) by seed.
 
     Only lines of the switch's latest options count.
     """
@@ -273,22 +289,16 @@ def effect_of(name: str, lines: list[dict]) -> dict | None:
     own = {
         line["seed"]: line for line in own if (line["trick"], line["options"]) == (own[-1]["trick"], own[-1]["options"])
     }
-    differences, seconds, steps = [], [], []
     for line in own.values():
         reference = reference_of(switch, line, lines)
-        if reference is None:
-            continue
-        against, weights = reference
-        sign = 1 if line["trick"] == "on" else -1
-        differences.append(sign * (line["scores"][switch.score] - against["scores"][weights]))
-        if "infer_seconds" in line and "infer_seconds" in against:
-            seconds.append((line["infer_seconds"] / against["infer_seconds"]) ** sign)
-        elif "steps" in line and line is not against:
-            steps.append((line["steps"] / against["steps"]) ** sign)
-    if not differences:
-        return None
-    ratios = {"seconds": round(median(seconds), 3)} if seconds else {"steps": round(median(steps), 3)} if steps else {}
-    return {**effects.paired_effect(differences), **ratios}
+        if reference is not None:
+            against, weights = reference
+            yield line, against, sign_of(line) * (line["scores"][switch.score] - against["scores"][weights])
+
+
+def sign_of(line: dict) -> int:
+    """1 where the line has the technique, -1 where the line that it is compared with has it."""
+    return 1 if line["trick"] == "on" else -1
 
 
 def reference_of(switch: Switch, line: dict, lines: list[dict]) -> tuple[dict, str] | None:

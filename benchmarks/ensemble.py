@@ -12,8 +12,8 @@ short, and the time counts.
 A score is out-of-fold, in the competition's metric. Of a limited run: each fold's images are predicted by the fold's
 own networks with as many passes and overlap as the test images' windows had, and decided by that run's decision. What
 the other folds' networks add to a test image is not in it. `expected`: seconds that the planner foretold of the test
-images; `test`: those they took; `answered`: when the CSV was there. The curve is drawn as an SVG (`--picture`). The
-last line printed is JSON.
+images; `test`: those they took; `answered`: when the CSV was there. The last line
+printed is JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -29,7 +28,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import trials
@@ -49,10 +47,9 @@ from lib.oof.map_files import Maps, MapWriter
 from lib.predict.time_pacer import PacedEnsemble
 from lib.predict.time_plan import order_of
 from lib.predict.workload import overlapping
-from lib.report.charts import CHART_COLOURS, CHART_HEIGHT, CHART_WIDTH, Line, line_chart
 from lib.session import Session
 from lib.system.text_table import text_table
-from lib.workspace import Workspace, read_json, write_text
+from lib.workspace import Workspace, read_json
 
 
 def main(argv: list[str]) -> None:
@@ -73,31 +70,8 @@ def main(argv: list[str]) -> None:
     for row in rows:
         row["loss"] = round(rows[0]["score"] - row["score"], 4)
     print(text_table(rows))
-    picture = args.picture or scratch.root / "curve.svg"
-    marks = [(row["asked"], f"{share:.3g}") for row, share in zip(rows[1:], args.shares, strict=True)]
-    curve = Line("score", sorted((row["taken"], row["score"]) for row in rows), dots=True)
-    write_text(
-        picture, svg_file(line_chart([curve], "seconds of 05 (dashed: limits)", config.competition.metric, marks))
-    )
     about = {"competition": setting.name, "metric": config.competition.metric, "fresh": args.fresh}
-    print(json.dumps({**about, "given": args.given, "runs": rows, "picture": str(picture)}))
-
-
-def svg_file(drawing: Markup) -> str:
-    """The text of an SVG file: a chart without its legend, in the light colours of the report."""
-    page = (REPOSITORY / "lib/report/page.html").read_text(encoding="utf-8")
-    colour = dict(re.findall(r"--(\w+): (#\w+)", page.partition(":root[")[0]))
-    rules = [
-        f"text {{ fill: {colour['soft']}; font: 12px sans-serif }} .grid {{ stroke: {colour['rule']} }}",
-        f".axis, .aid {{ stroke: {colour['soft']}; fill: none }} .aid {{ stroke-dasharray: 4 4 }}",
-        ".line { fill: none; stroke-width: 2 }",
-        *(f".line.c{i} {{ stroke: {colour[f'c{i}']} }} .dot.c{i}, .bar.c{i} {{ fill: {colour[f'c{i}']} }}"
-          for i in range(CHART_COLOURS)),
-    ]  # fmt: skip
-    size = f'width="{CHART_WIDTH}" height="{CHART_HEIGHT}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} style="background: #fff" '
-    svg = str(drawing).partition("</svg>")[0].replace("<svg ", head, 1)
-    return f"{svg}<style>{' '.join(rules)}</style></svg>\n"
+    print(json.dumps({**about, "given": args.given, "runs": rows}))
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -105,10 +79,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("config")
     parser.add_argument("--shares", nargs="+", type=float, default=[1, 0.5, 0.25, 0.1], help="of the unlimited seconds")
     parser.add_argument("--fresh", action="store_true", help="every run makes its out-of-fold maps")
-    parser.add_argument("--picture", type=Path, help="where the curve goes")
     ours, given = trials.split_arguments(argv)
     args = parser.parse_args(ours)
-    args.given, args.picture = given, args.picture and args.picture.resolve()
+    args.given = given
     return args
 
 

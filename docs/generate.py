@@ -9,13 +9,13 @@ A page is prose with blocks in it:
     …
     <!-- end -->
 
-A block's first word is one of `BLOCKS`, the others are its arguments. Figures stand in docs/results/data/.
+A block's first word is one of `BLOCKS`, the others are its arguments. Figures stand in docs/results/data/, and
+docs/plots.py draws some of them, together with the single trials in benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import ast
-import csv
 import re
 import sys
 from pathlib import Path
@@ -24,13 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import effect_tables
 import option_tables
+import plots
+from plots import DATA, read_rows
 
 from lib import tables
 from lib.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-DATA = DOCS / "results" / "data"
 BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -40,7 +41,12 @@ def main(argv: list[str]) -> int:
         print(f"{path.relative_to(ROOT)} is out of date")
         if "--check" not in argv:
             path.write_text(filled(path), encoding="utf-8")
-    return int("--check" in argv and bool(stale))
+    undrawn = plots.stale_plots()
+    for path in undrawn:
+        print(f"{path.relative_to(plots.ROOT)} is out of date")
+        if "--check" not in argv:
+            plots.draw_plot(path)
+    return int("--check" in argv and bool(stale or undrawn))
 
 
 def filled(path: Path) -> str:
@@ -64,11 +70,6 @@ def markdown_table(rows: list[dict[str, str]]) -> str:
     cells = [[cell.replace("|", "\\|") for cell in row.values()] for row in rows]
     lines = [f"| {' | '.join(line)} |" for line in [list(rows[0]), *cells]]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 # ---- the blocks: each gets the page and the words after its name ----------------------------------------------------
@@ -126,6 +127,16 @@ def all_effects_block(page: Path) -> str:
     return markdown_table(effect_tables.in_full(read_rows(DATA / "techniques.csv"), settings(), titles()))
 
 
+def effect_plots_block(page: Path) -> str:
+    """The pictures of docs/plots.py of each setting's effects, with machine and pairing."""
+    parts = []
+    for name in plots.EFFECT_SETTINGS:
+        row = settings()[name]
+        about = f"{row['metric']}; {row['members and data']}. Seeds: {row['seeds']}. Machine: {row['machine']}."
+        parts.append(f"### {row['name']}: effects\n\n{about}\n\n![effects in this setting](effects_{name}.svg)")
+    return "\n\n".join(parts)
+
+
 def ranking_block(page: Path) -> str:
     return markdown_table(effect_tables.ranking(read_rows(DATA / "techniques.csv"), settings(), titles()))
 
@@ -143,7 +154,7 @@ def titles() -> dict[str, str]:
 BLOCKS = {
     "csv": csv_block, "columns": columns_block, "commands": commands_block, "scripts": scripts_block,
     "options": option_block, "option-reference": reference_block, "effects": effects_block,
-    "all-effects": all_effects_block, "ranking": ranking_block,
+    "all-effects": all_effects_block, "effect-plots": effect_plots_block, "ranking": ranking_block,
 }  # fmt: skip
 
 if __name__ == "__main__":

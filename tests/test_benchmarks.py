@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from lib.config.load import workspace_of
 from lib.decision.decision import Decision
 from lib.errors import UserError
 from lib.inference.checkpoints import named_checkpoints
-from lib.report.charts import Line, line_chart
 from lib.session import Session
 from lib.training.member import training_tiles
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment, write_json
@@ -351,8 +349,7 @@ def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypat
     monkeypatch.setattr(trials, "run", lambda script, *words: limits.append(words[-1]) or taken[script](script, *words))
     monkeypatch.setattr(ensemble, "copy_of", lambda home, _: scratch)
     monkeypatch.chdir(tmp_path)
-    picture = tmp_path / "curve.svg"
-    ensemble.main([str(tiny), "--shares", "20", "0.001", "--picture", "curve.svg", "--", *flags])
+    ensemble.main([str(tiny), "--shares", "20", "0.001", "--", *flags])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     unlimited, enough, none = found["runs"]
     asked = [unlimited["taken"] * share for share in (0, 20, 0.001)]
@@ -360,7 +357,7 @@ def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypat
     assert unlimited["loss"] == 0 and unlimited["expected"] is None
     assert enough["loss"] == pytest.approx(0, abs=1e-4) and enough["passes"] == [4.0] and enough["overlap"] == 0.5
     assert none["passes"][0] < 4 and none["score"] < unlimited["score"], "background is no answer"
-    assert picture.read_text().count("<circle") == 3 and not (home.root / "submissions").exists()
+    assert not (home.root / "submissions").exists()
 
     # Fewer passes are seen in the score, and it is that of the maps which they make.
     setting = trials.Setting.of(str(tiny), [*flags, "--workspace", str(scratch.root)])
@@ -450,10 +447,3 @@ def test_a_fault_is_what_the_tests_of_its_process_import(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["True", "['killed']"], done.stderr
-
-
-def test_a_chart_in_a_file_of_its_own_needs_no_page():
-    drawing = line_chart([Line("score", [(0, 1), (10, 2)], dots=True)], "seconds", "score")
-    file = ElementTree.fromstring(ensemble.svg_file(drawing))
-    assert file.tag.endswith("}svg") and len(file.findall(".//{*}circle")) == 2
-    assert ".line.c0 { stroke: #" in file[-1].text

@@ -38,6 +38,25 @@ def test_a_stale_page_is_found(generate, tmp_path, capsys, monkeypatch):
     assert generate.main(["--check"]) == 0
 
 
+def test_a_stale_picture_is_found_and_drawn_again(generate, tmp_path, monkeypatch):
+    plots = generate.plots
+    monkeypatch.setattr(plots, "RESULTS", tmp_path)
+    path = tmp_path / "cheap_experiments.svg"
+    assert path in plots.stale_plots()
+    pytest.importorskip("matplotlib")
+    plots.draw_plot(path)
+    assert path not in plots.stale_plots()
+    text = path.read_text(encoding="utf-8")
+    assert all(row["label"] in text for row in plots.proxies())
+    path.write_text(text.replace(plots.digest_of(plots.proxies()), "0" * 16), encoding="utf-8")
+    assert path in plots.stale_plots()
+
+
+def test_every_picture_is_shown(generate):
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    assert [name for name in generate.plots.PLOTS if f"{name})" not in pages] == []
+
+
 def test_every_option_has_a_heading():
     lines = set((DOCS / "reference/options.md").read_text(encoding="utf-8").splitlines())
     assert [name for name in flat(Config()) if f"### `{name}`" not in lines] == []
@@ -48,7 +67,7 @@ def test_every_command_has_a_row():
     assert [name for name in COMMANDS if f"| `python -m lib {name} " not in text] == []
 
 
-@pytest.mark.parametrize("name", ["generate", "option_tables", "effect_tables"])
+@pytest.mark.parametrize("name", ["generate", "option_tables", "effect_tables", "plots"])
 def test_examples_hold(generate, name):
     done = doctest.testmod(importlib.import_module(name))
     assert done.attempted and not done.failed
@@ -59,9 +78,7 @@ def test_figures_are_those_of_the_log(generate):
     logged = [row for row in generate.read_rows(generate.DATA / "techniques.csv") if row["log"]]
     assert len(logged) > 40
     for row in logged:
-        competition, seconds = {
-            "fundus-short": ("retina", 60.0), "satellite-short": ("aerial", 60.0), "fundus-steps": ("retina", 0.0),
-        }[row["setting"]]  # fmt: skip
+        competition, seconds = generate.plots.LOGGED[row["setting"]]
         lines = ablation.newest(ablation.LOG.lines(seconds=seconds))
         found = ablation.effect_of(row["log"], [line for line in lines if line["competition"] == competition])
         assert (float(row["change"]), int(row["pairs"])) == (found["effect"], found["pairs"]), row
