@@ -83,7 +83,7 @@ class Competition:
         return {image.image_id: image.path.relative_to(self.root).as_posix() for image in own}
 
     def open_label(self, image: ImageInfo, height: int, width: int) -> Label:
-        """The label of any training image, in the competition's label indices."""
+        """The label of any training image, in the competition's label indices, or planes where classes overlap."""
         reader = self.labels if image.source == HOME else self.external_labels[image.source]
         try:
             return reader.open(image.image_id, height, width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib.competition.labels.common import INDICES, Label
+from lib.competition.labels.planes import Planes
 from lib.config.competition import CompetitionSettings, External
 from lib.errors import UserError
 from lib.plugins import find
@@ -39,16 +40,19 @@ class ExternalLabels:
                 f"competition.external {source.name}: image {bare[0]!r} has no label ({len(bare)} such images); "
                 "leave it out of images, or add an empty label when it holds no object"
             )
-        self.index_of = translation(names, competition)
+        self.names, self.competition = names, competition
 
     def open(self, image_id: str, height: int, width: int) -> Label:
         """As `open` of the readers in lib/competition/labels."""
         label = self.reader.open(image_id.removeprefix(self.prefix), height, width)
+        if self.competition.multilabel:
+            return translated_planes(label, self.names, self.competition.classes)
+        index_of = translation(self.names, self.competition)
 
         def counts(*box: int) -> np.ndarray:
-            return np.bincount(self.index_of, label.counts(*box), INDICES).astype(np.int64)
+            return np.bincount(index_of, label.counts(*box), INDICES).astype(np.int64)
 
-        return Label(lambda *box: self.index_of[label.read(*box)], counts, label.unused)
+        return Label(lambda *box: index_of[label.read(*box)], counts, label.unused)
 
 
 def theirs(source: External, competition: CompetitionSettings) -> dict[str, str]:
@@ -71,3 +75,26 @@ def translation(names: dict[str, str], competition: CompetitionSettings) -> np.n
     for index, name in enumerate(names.values()):
         out[index] = ours.index(name) if name in ours else IGNORE
     return out
+
+
+def translated_planes(label: Label, names: dict[str, str], classes: list[str]) -> Planes:
+    """A source's planes as those of the competition's `classes`. `names`: as `theirs` returns them.
+
+    Several of its classes may be one of ours. What it calls `ignore` is not scored for any class. A class that it does
+    not know is nowhere.
+    """
+    own = [ours for name, ours in names.items() if name != "background"]
+    nothing = names.get("background") == "ignore"
+
+    def plane_of(name: str) -> Label:
+        def read(*box: int) -> np.ndarray:
+            planes = label.read(*box)
+            mine = planes[[ours == name for ours in own]]
+            unscored = (planes[[ours == "ignore" for ours in own]] == 1).any(0) | (mine == IGNORE).any(0)
+            if nothing:
+                unscored |= (planes != 1).all(0)
+            return np.where((mine == 1).any(0), 1, np.where(unscored, IGNORE, 0)).astype(np.uint8)
+
+        return Label(read, unused=label.unused)
+
+    return Planes([plane_of(name) for name in classes])

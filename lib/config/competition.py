@@ -187,7 +187,10 @@ class CompetitionSettings(Section):
     """Names of the classes to segment, without background, in the order of their index. Labels may also name
     `background` and `ignore` (`_background_`, `__ignore__`): these are never classes where `background` is true."""
     background: Annotated[bool, Affects("tiles", "pseudo", "clean")] = True
-    """Whether a pixel may belong to no class. One class implies it."""
+    """Whether a pixel may belong to no class. One class implies it, and so does `multilabel`."""
+    multilabel: Annotated[bool, Affects("tiles", "pseudo", "clean")] = False
+    """Set it to `true` where classes overlap, so that a pixel may belong to several. Every class then has a sigmoid,
+    threshold and post-processing of its own. 01 warns where labels overlap and this is `false`."""
     pixels: Pixels = Pixels()
     labels: Labels = Labels()
     submission: Submission = Submission()
@@ -216,13 +219,28 @@ class CompetitionSettings(Section):
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the label indices, `background` first where there is one."""
-        return (["background"] if self.background else []) + list(self.classes)
+        """Names of the label indices, `background` first where there is one. Classes that overlap have none."""
+        return ["background"] * self.first_class + list(self.classes)
+
+    @property
+    def first_class(self) -> int:
+        """Label index of the first class: 1 beside background, else 0. Classes that overlap count from 0."""
+        return int(self.background and not self.multilabel)
 
     @property
     def channels(self) -> int:
         """Outputs of the network: 1 for one class, else one for each label index."""
         return 1 if len(self.classes) == 1 else len(self.label_names)
+
+    @property
+    def planes(self) -> int:
+        """Planes of a label: one for each class where classes overlap, else one."""
+        return len(self.classes) if self.multilabel else 1
+
+    @property
+    def binary(self) -> bool:
+        """Whether every output of the network tells one class from the rest: one class, or classes that overlap."""
+        return self.channels == 1 or self.multilabel
 
     @model_validator(mode="before")
     @classmethod
@@ -245,6 +263,8 @@ class CompetitionSettings(Section):
             raise ValueError(f"competition.classes names a class twice: {self.classes}")
         if len(self.classes) == 1 and not self.background:
             raise ValueError("one class needs background: true, or every pixel would be that class")
+        if self.multilabel and not self.background:
+            raise ValueError("multilabel needs background: true: where classes may overlap, a pixel may have none")
         reserved = ("background", "ignore") if self.background else ("ignore",)
         taken = [name for name in self.classes if meaning_of(name) in reserved]
         if taken:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lib.competition import coco_rle, rle
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
+from lib.competition.labels.planes import label_of_objects
 from lib.competition.labels.template import written_id
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
@@ -77,7 +78,7 @@ class Coco:
             annotations = sorted(annotations, key=lambda annotation: -(annotation.get("area") or 0))
         wanted = [one for one in annotations if self.indices[one["category_id"]] is not None]
         things = [self._thing(one, height, width) for one in wanted]
-        return label_of_things(self.path, things, height, width, self.config.background)
+        return label_of_things(self.path, things, (height, width), self.config)
 
     def _indices(self, content: dict) -> dict[int, int | None]:
         """Category id → label index; None for one that is not painted."""
@@ -125,27 +126,38 @@ class Coco:
 
 
 def label_of_things(
-    path: Path | None, found: list[PaintedObject | None], height: int, width: int, background: bool
+    path: Path | None, found: list[PaintedObject | None], size: tuple[int, int], config: CompetitionSettings
 ) -> Label:
-    """The label of an image (height, width) on which later things lie on top.
+    """The label of an image of `size` (height, width). Later things lie on top, where classes do not overlap.
 
     `found`: the objects of the file `path` (None: there is none), None for one that covers no pixel.
     """
-    things = [thing for thing in found if thing]
+    things = [(thing.index, thing) for thing in found if thing]
     unused = {path: len(found) - len(things)} if len(things) < len(found) else {}
+
+    def paint(some: list[tuple[int, PaintedObject]]) -> Label:
+        return painted_once(_painter(some, config.background), *size, unused, config.planes)
+
+    return label_of_objects(things, paint, config)
+
+
+def _painter(
+    things: list[tuple[int, PaintedObject]], background: bool
+) -> Callable[[int, int, int, int], np.ndarray]:
+    """What paints the things under a window, each with the index before it; the last one lies on top."""
 
     def read(y: int, x: int, h: int, w: int) -> np.ndarray:
         out = np.full((h, w), 0 if background else IGNORE, np.uint8)
-        for thing in things:
+        for index, thing in things:
             top, left = max(y, thing.box[0]), max(x, thing.box[1])
             bottom = min(y + h, thing.box[0] + thing.box[2])
             right = min(x + w, thing.box[1] + thing.box[3])
             if top < bottom and left < right:
                 mask = thing.mask(top, left, bottom - top, right - left)
-                out[top - y : bottom - y, left - x : right - x][mask > 0] = thing.index
+                out[top - y : bottom - y, left - x : right - x][mask > 0] = index
         return out
 
-    return painted_once(read, height, width, unused)
+    return read
 
 
 def thing_of_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> PaintedObject | None:

@@ -17,6 +17,7 @@ from lib.tables import IGNORE
 INDICES = 256  # a label index is uint8
 COUNTED_PIXELS = 2**24  # pixels of a label counted at once
 PAINTED_ONCE_PIXELS = 2**25  # a label with more pixels is painted window by window
+PLANES_AT_ONCE_PIXELS = 2**27  # so is each of several planes that have more pixels together
 
 
 def index_of(name: str, config: CompetitionSettings) -> int | None:
@@ -60,6 +61,11 @@ class Label:
         than to count pixels. `unused`: file -> how many of its objects cover no pixel of the image."""
         self._read, self._count, self.unused = read, count, unused or {}
 
+    @property
+    def planes(self) -> list[Label]:
+        """Labels of which each is stored as a plane of its own: this one; of classes that overlap, one for each."""
+        return [self]
+
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Label indices (h, w) uint8 of the window at row `y` and column `x`, in pixels of the image."""
         return self._read(y, x, h, w)
@@ -78,10 +84,17 @@ class Label:
 
 
 def painted_once(
-    read: Callable[[int, int, int, int], np.ndarray], height: int, width: int, unused: dict[Path, int] | None = None
+    read: Callable[[int, int, int, int], np.ndarray],
+    height: int,
+    width: int,
+    unused: dict[Path, int] | None = None,
+    planes: int = 1,
 ) -> Label:
-    """The label of `read`. For small images, `read` is called once, for the whole image."""
-    if height * width > PAINTED_ONCE_PIXELS:
+    """The label of `read`. For small images, `read` is called once, for the whole image.
+
+    `planes`: how many such labels of the image are held together.
+    """
+    if height * width > PAINTED_ONCE_PIXELS or height * width * planes > PLANES_AT_ONCE_PIXELS:
         return Label(read, unused=unused)
     indices = read(0, 0, height, width)
     return Label(lambda y, x, h, w: indices[y : y + h, x : x + w], unused=unused)

@@ -66,7 +66,7 @@ class Labelme:
             shapes = sorted(shapes, key=lambda shape: -_area(shape[1]))
         painted = [(index, what) for name, what in shapes if (index := self._index(path, name)) is not None]
         things = [_thing(index, what, (height, width)) for index, what in painted]
-        return label_of_things(path, [*things, *[None] * flat], height, width, self.config.background)
+        return label_of_things(path, [*things, *[None] * flat], (height, width), self.config)
 
     def _index(self, path: Path, name: str) -> int | None:
         """The label index of what a file calls `name`; None for what is not painted."""

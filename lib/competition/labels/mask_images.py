@@ -10,6 +10,7 @@ import numpy as np
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.pictures import check_no_picture
+from lib.competition.labels.planes import label_of_objects, planes_of_indices
 from lib.competition.labels.template import Names, ids_by_path
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
@@ -24,7 +25,8 @@ TRANSLATED_PIXELS = 2**22  # pixels translated at once: codes take four times th
 class MaskImages:
     """Masks `<labels.path>/<image id><labels.suffix>`, or files in the form of `labels.files`.
 
-    Several masks of one image are painted in the order of the classes. An image may lack some of them.
+    Several masks of one image are painted in the order of the classes, or are planes of their own where classes
+    overlap. An image may lack some of them.
     """
 
     def __init__(self, config: CompetitionSettings, known_ids: set[str]):
@@ -82,16 +84,21 @@ class MaskImages:
                 )
             masks.append((index, mask))
 
-        def read(y: int, x: int, h: int, w: int) -> np.ndarray:
-            out = np.empty((h, w), np.uint8)
-            step = max(1, TRANSLATED_PIXELS // w)
-            for top in range(0, h, step):
-                box = y + top, x, min(step, h - top), w
-                painted = self.binary or not masks
-                out[top : top + step] = self._painted(masks, box) if painted else self._indices(masks[0][1], box)
-            return out
+        def paint(some: list[tuple[int, MaskFile]]) -> Label:
+            def read(y: int, x: int, h: int, w: int) -> np.ndarray:
+                out = np.empty((h, w), np.uint8)
+                step = max(1, TRANSLATED_PIXELS // w)
+                for top in range(0, h, step):
+                    box = y + top, x, min(step, h - top), w
+                    painted = self.binary or not some
+                    out[top : top + step] = self._painted(some, box) if painted else self._indices(some[0][1], box)
+                return out
 
-        return painted_once(read, height, width)
+            return painted_once(read, height, width, planes=self.config.planes)
+
+        if self.config.multilabel and not self.binary:  # one file of indices
+            return planes_of_indices(paint(masks), len(self.config.classes))
+        return label_of_objects(masks, paint, self.config)
 
     def _painted(self, masks: list[tuple[int, MaskFile]], box: tuple[int, int, int, int]) -> np.ndarray:
         """Masks of one class each, later ones on top. What is unknown in one of them may be an object of another."""

@@ -62,7 +62,8 @@ def cut_band(image: ImageInfo, tiles: list[Tile], config: Config, folder: Path) 
     """
     competition, preprocess = cached_competition(config), config.preprocess
     rows, sums = [], np.zeros((2, 4))
-    n, binary = len(competition.label_names), competition.channels == 1
+    binary = competition.settings.binary
+    n = 2 if binary else len(competition.label_names)
     with open_image(image.path, config.competition.pixels) as reader:
         label = competition.open_label(image, reader.height, reader.width)
         for tile in tiles:
@@ -79,12 +80,17 @@ def cut(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (side, side, 3) and label (side, side) uint8 of a tile; the label as `stored_label` returns it.
 
-    `n`: number of label indices. Tiles of small images are padded with mirrored pixels, which the label ignores.
+    `n`: number of label indices. Tiles of small images are padded with mirrored pixels, which the label ignores. Of
+    classes that overlap, the label has K planes, one below the other: (K * side, side).
     """
+    planes = [_stored(plane, tile, n, binary) for plane in label.planes]
     pixels = reader.shrunk(*tile.size, *tile.box)
+    return pad(pixels, side), np.concatenate([pad(plane, side, value=IGNORE) for plane in planes])
+
+
+def _stored(label: Label, tile: Tile, n: int, binary: bool) -> np.ndarray:
+    """A label of `n` indices as a tile stores it, before padding."""
     if tile.size == tile.box[2:]:  # not shrunk: every pixel has one label index
         mask = label.read(*tile.box)
-        mask = cv2.LUT(mask, STORED_SHARES) if binary else mask
-    else:
-        mask = stored_label(label_shares(label, tile.box, tile.size, n), binary)
-    return pad(pixels, side), pad(mask, side, value=IGNORE)
+        return cv2.LUT(mask, STORED_SHARES) if binary else mask
+    return stored_label(label_shares(label, tile.box, tile.size, n), binary)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lib.competition.dataset import Competition, ImageInfo
+from lib.competition.labels.planes import class_masks
 from lib.data.preprocess.tile_labels import nearest_label
 from lib.imaging.reader import open_image
-from lib.tables import IGNORE
 
 LABELS_PER_PICK = 5  # labels that are inspected at most for each image that is picked
 LABEL_SIDE = 512  # longest side, in pixels, at which a label is inspected
@@ -45,5 +45,5 @@ def has_object(competition: Competition, image: ImageInfo) -> bool:
     with open_image(image.path, competition.settings.pixels) as reader:
         height, width = reader.height, reader.width
     label = competition.open_label(image, height, width)
-    indices = nearest_label(label, (0, 0, height, width), (min(height, LABEL_SIDE), min(width, LABEL_SIDE)))
-    return bool(((indices >= int(competition.settings.background)) & (indices != IGNORE)).any())
+    labels = nearest_label(label, (0, 0, height, width), (min(height, LABEL_SIDE), min(width, LABEL_SIDE)))
+    return any(True for _ in class_masks(labels, competition.settings.first_class))

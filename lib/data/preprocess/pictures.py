@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.competition.labels.planes import class_masks
 from lib.imaging.draw import PALETTE, save_picture
 from lib.imaging.geometry import Box
-from lib.tables import IGNORE
 
 SURVEY_SIDE = 640  # longest side of a thumbnail, pixels
 VEIL = 0.65  # opacity of the colour drawn over what is in no kept tile
@@ -26,7 +26,7 @@ class Overlay:
     """What is drawn over the thumbnail of a training image.
 
     `kept`, `dropped`: tiles as boxes (y, x, height, width) in original pixels. `labels`: a small map (h, w) of label
-    indices, whose objects are outlined from index `first` on.
+    indices, or planes (K, h, w), whose objects are outlined from index `first` on.
     """
 
     kept: Iterable[Box]
@@ -48,10 +48,10 @@ def draw_survey(path: Path, image: np.ndarray, size: tuple[int, int], overlay: O
         color = np.where((dropped & ~kept)[..., None], np.array(ORANGE), 255)
         picture = np.where(kept[..., None], picture, picture * (1 - VEIL) + color * VEIL).astype(np.uint8)
         _draw_outline(picture, kept, GREEN, 2, cv2.LINE_8)
-        labels = cv2.resize(overlay.labels, (width, height), interpolation=cv2.INTER_NEAREST)
-        for index in np.unique(labels[(labels != IGNORE) & (labels >= overlay.first)]).tolist():
+        for index, mask in class_masks(overlay.labels, overlay.first):
             color = PALETTE[(index + 1 - overlay.first) % len(PALETTE)].tolist()
-            _draw_outline(picture, labels == index, color, 1, cv2.LINE_AA)
+            inside = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+            _draw_outline(picture, inside, color, 1, cv2.LINE_AA)
     save_picture(path, picture)
 
 

@@ -121,6 +121,7 @@ def _image_row(image: ImageInfo, reader: ImageReader, content: Content, competit
 def _survey_label(survey: Survey, image: LabeledImage, where: Regions, config: Config, picture: Path) -> Survey:
     """The survey of a training image, completed by what its label tells; draws it in the file `picture`."""
     preprocess, background = for_source(config, image.source).preprocess, config.competition.background
+    first = config.competition.first_class
     size, names = (image.reader.height, image.reader.width), image.label_names
     tiles = candidate_tiles(image, where, preprocess)
     rows = [tile.row for tile in tiles]
@@ -131,7 +132,7 @@ def _survey_label(survey: Survey, image: LabeledImage, where: Regions, config: C
     survey.row["label"] = hash_of(names, label_map.shape, label_map, rows)
     dropped = sorted(set(range(len(tiles))) - set(kept))
     boxes = ([tiles[i].box for i in positions] for positions in (kept, dropped))
-    draw_survey(picture, image.content.picture, size, Overlay(*boxes, label_map, int(background)))
+    draw_survey(picture, image.content.picture, size, Overlay(*boxes, label_map, first))
     objects_of = {tile.box: foreground_pixels(tile.row) for tile in tiles}
     objects, vanished = 0, 0
     if preprocess.mode == "resize" and background and where.boxes is None:
@@ -140,7 +141,7 @@ def _survey_label(survey: Survey, image: LabeledImage, where: Regions, config: C
     return replace(
         survey,
         tiles=[tiles[i] for i in kept],
-        object_areas=object_areas(label_map, map_step(*size), background),
+        object_areas=object_areas(label_map, map_step(*size), first),
         objects=objects,
         vanished=vanished,
         on_blank=(

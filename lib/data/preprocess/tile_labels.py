@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from lib.competition.labels.common import Label
+from lib.competition.labels.planes import class_masks
 from lib.imaging.geometry import Box
 from lib.imaging.grid import map_step
 from lib.tables import FULL, IGNORE
@@ -53,16 +54,17 @@ def stored_label(shares: np.ndarray, binary: bool) -> np.ndarray:
 
 
 def nearest_label(label: Label, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """Label indices (h, w) uint8 of a box of original pixels at `size` (h, w), by nearest neighbour."""
+    """Label indices (h, w) uint8, or planes (K, h, w), of a box of original pixels at `size` (h, w), by nearest
+    neighbour."""
     (y, x, height, width), (h, w) = box, size
     rows, columns = _nearest_pixels(height, h), _nearest_pixels(width, w)
-    out = np.empty(size, np.uint8)
-    step = max(1, LABEL_READ_PIXELS * h // (height * width))
+    bands = []
+    step = max(1, LABEL_READ_PIXELS * h // (height * width * len(label.planes)))
     for top in range(0, h, step):
         band_rows = rows[top : top + step]
         pixels = label.read(y + int(band_rows[0]), x, int(band_rows[-1] - band_rows[0]) + 1, width)
-        out[top : top + step] = pixels[np.ix_(band_rows - band_rows[0], columns)]
-    return out
+        bands.append(pixels[..., (band_rows - band_rows[0])[:, None], columns])
+    return np.concatenate(bands, axis=-2)
 
 
 def _nearest_pixels(source: int, target: int) -> np.ndarray:
@@ -75,33 +77,41 @@ def _nearest_pixels(source: int, target: int) -> np.ndarray:
 
 
 def subsampled_label(label: Label, height: int, width: int, steps: tuple[int, int] | None = None) -> np.ndarray:
-    """Label indices (h, w) uint8 of every `steps`-th pixel (down, across) of an image of `height` x `width`.
+    """Label indices (h, w) uint8, or planes (K, h, w), of every `steps`-th pixel (down, across) of an image of
+    `height` x `width`.
 
     Without `steps` the result has at most 900 pixels a side, as `map_step` says.
     """
     down, across = steps or (map_step(height, width),) * 2
     band = down * max(1, 512 // down)  # run-lengths are searched once per read, so rows are read in bands
-    bands = (label.read(y, 0, min(band, height - y), width)[::down, ::across].copy() for y in range(0, height, band))
-    return np.concatenate(list(bands))
+    bands = (
+        label.read(y, 0, min(band, height - y), width)[..., ::down, ::across].copy() for y in range(0, height, band)
+    )
+    return np.concatenate(list(bands), axis=-2)
 
 
-def object_areas(labels: np.ndarray, step: int, background: bool) -> dict[int, list[int]]:
-    """Areas, in original pixels, of the connected components of each label index.
+def object_areas(labels: np.ndarray, step: int, first: int) -> dict[int, list[int]]:
+    """Areas, in original pixels, of the connected components of each class, by label index.
 
-    `labels` (h, w) holds every `step`-th pixel of an image. With `background`, index 0 is left out.
+    `labels` (h, w), or planes (K, h, w), holds every `step`-th pixel of an image. `first`: label index of the first
+    class.
     """
     areas = {}
-    for index in np.unique(labels[labels != IGNORE]).tolist():
-        if index or not background:
-            *_, stats, _ = cv2.connectedComponentsWithStats((labels == index).astype(np.uint8))
-            areas[index] = (stats[1:, cv2.CC_STAT_AREA] * step**2).tolist()
+    for index, mask in class_masks(labels, first):
+        *_, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        areas[index] = (stats[1:, cv2.CC_STAT_AREA] * step**2).tolist()
     return areas
 
 
 def vanished_objects(label: Label, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
     """(objects, objects that have no pixel left) when the label of an image `height` x `width` is shrunk to `size`."""
     shrink = min(1.0, OBJECT_MAP_SIDE / max(height, width))
-    mask = nearest_label(label, (0, 0, height, width), (max(1, round(height * shrink)), max(1, round(width * shrink))))
-    count, components = cv2.connectedComponents(((mask > 0) & (mask != IGNORE)).astype(np.uint8))
-    remaining = components[np.ix_(_nearest_pixels(mask.shape[0], size[0]), _nearest_pixels(mask.shape[1], size[1]))]
-    return count - 1, count - len(np.union1d(remaining, [0]))
+    seen = max(1, round(height * shrink)), max(1, round(width * shrink))
+    pixels = np.ix_(*(_nearest_pixels(*pair) for pair in zip(seen, size, strict=True)))
+    objects = vanished = 0
+    for plane in label.planes:
+        mask = nearest_label(plane, (0, 0, height, width), seen)
+        count, components = cv2.connectedComponents(((mask > 0) & (mask != IGNORE)).astype(np.uint8))
+        objects += count - 1
+        vanished += count - len(np.union1d(components[pixels], [0]))
+    return objects, vanished

@@ -1,0 +1,99 @@
+"""Labels whose classes may overlap (`competition.multilabel`): a plane of 0 and 1 for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from lib.competition.labels.common import COUNTED_PIXELS, INDICES, Label
+from lib.config.competition import CompetitionSettings
+from lib.tables import IGNORE
+
+NO_CLASS = 254  # where `Planes.counts` counts the pixels that are of no class
+
+Painted = TypeVar("Painted")
+
+
+class Planes(Label):
+    """One image's label of K classes that may overlap: K labels of one class each, read together.
+
+    `read` gives (K, h, w) uint8: 1 where a plane's class is, 0 elsewhere, and `IGNORE` where that class is not scored.
+
+    >>> cell, edge = np.array([[0, 1, 1]], np.uint8), np.array([[0, 0, 1]], np.uint8)
+    >>> label = Planes([Label(lambda y, x, h, w, p=p: p[y : y + h, x : x + w]) for p in (cell, edge)])
+    >>> label.read(0, 1, 1, 2).tolist(), label.counts(0, 0, 1, 3)[[0, 1, NO_CLASS, IGNORE]].tolist()
+    ([[[1, 1]], [[0, 1]]], [2, 1, 1, 0])
+    """
+
+    def __init__(self, planes: Sequence[Label], read: Callable[[int, int, int, int], np.ndarray] | None = None):
+        """`planes`: of each class, in order. `read`: gives all of them at once, where that is faster."""
+        self._planes = list(planes)
+        unused = {path: count for plane in planes for path, count in plane.unused.items()}
+        super().__init__(read or (lambda *box: np.stack([plane.read(*box) for plane in self._planes])), unused=unused)
+
+    @property
+    def planes(self) -> list[Label]:
+        return self._planes
+
+    def counts(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Pixels in a window, (256,) int64: of each class, of none (`NO_CLASS`), and not scored for any (`IGNORE`).
+
+        A pixel counts for each class that it has.
+        """
+        counts = np.zeros(INDICES, np.int64)
+        step = max(1, COUNTED_PIXELS // (w * len(self._planes)))
+        for top in range(y, y + h, step):
+            band = self.read(top, x, min(step, y + h - top), w)
+            ignored = (band == IGNORE).all(0)
+            of_class = band == 1
+            counts[: len(band)] += np.count_nonzero(of_class, axis=(1, 2))
+            counts[IGNORE] += np.count_nonzero(ignored)
+            counts[NO_CLASS] += ignored.size - np.count_nonzero(of_class.any(0) | ignored)
+        return counts
+
+
+def label_of_objects(
+    objects: Sequence[tuple[int, Painted]],
+    paint: Callable[[list[tuple[int, Painted]]], Label],
+    config: CompetitionSettings,
+) -> Label:
+    """The label of objects, each with the index that it is painted with: 0 background, 1 … the classes, or `IGNORE`.
+
+    `paint` makes one map of some of them, in which later ones lie on top. Where classes overlap, each class has a map
+    of its own, made of its objects and of what is background, or ignored, for all.
+    """
+    if not config.multilabel:
+        return paint(list(objects))
+    shared = {0: 0, IGNORE: IGNORE}
+    meanings = [{**shared, place: 1} for place in range(1, len(config.classes) + 1)]
+    return Planes([paint([(of[index], one) for index, one in objects if index in of]) for of in meanings])
+
+
+def planes_of_indices(label: Label, classes: int) -> Planes:
+    """The planes of a label of indices (0 background, 1 … the classes), which overlap nowhere."""
+    tables = np.zeros((classes, INDICES), np.uint8)
+    tables[range(classes), range(1, classes + 1)] = 1
+    tables[:, IGNORE] = IGNORE
+
+    def plane(table: np.ndarray) -> Label:
+        return Label(lambda *box: table[label.read(*box)], unused=label.unused)
+
+    return Planes([plane(table) for table in tables], lambda *box: tables[:, label.read(*box)])
+
+
+def class_masks(labels: np.ndarray, first: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(label index, mask (h, w) bool) of each class in a map of label indices (h, w), or in planes (K, h, w).
+
+    `first`: label index of the first class; `first_class` of the competition's section.
+
+    >>> [(index, mask.tolist()) for index, mask in class_masks(np.array([[0, 2, IGNORE]]), 1)]
+    [(2, [[False, True, False]])]
+    """
+    if labels.ndim == 3:
+        masks = ((index, plane == 1) for index, plane in enumerate(labels))
+        yield from ((index, mask) for index, mask in masks if mask.any())
+        return
+    for index in np.unique(labels[(labels != IGNORE) & (labels >= first)]).tolist():
+        yield index, labels == index

@@ -1,0 +1,100 @@
+"""Stage 1 where classes overlap: tiles of planes, counts, sizes of objects, pictures."""
+
+import json
+import runpy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import yaml
+
+from lib.competition import rle
+from lib.competition.dataset import Competition
+from lib.competition.labels.common import Label
+from lib.competition.labels.planes import Planes
+from lib.config import load
+from lib.data.preprocess.pick_images import has_object
+from lib.data.preprocess.tile_labels import object_areas, subsampled_label, vanished_objects
+from lib.data.tile_files import read_planes
+from lib.tables import FULL, IGNORE
+from tests.conftest import disc_image
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ["disc", "left"]
+
+
+def write(folder: Path, **preprocess) -> tuple[Path, dict[str, np.ndarray]]:
+    """A competition of discs, and of the left half of every image, which lies over some of them."""
+    rng, rows, truth = np.random.default_rng(3), [], {}
+    (folder / "raw/train").mkdir(parents=True)
+    for name in ("a", "b"):
+        image, disc = disc_image(rng, 90, 140)
+        left = np.zeros_like(disc)
+        left[:, :70] = 1
+        assert (disc & left).any() and (disc & ~left & 1).any(), "the fixture is degenerate"
+        cv2.imwrite(str(folder / "raw/train" / f"{name}.png"), image)
+        truth[name] = np.stack([disc, left])
+        rows += [(name, c, rle.encode(plane)) for c, plane in zip(CLASSES, truth[name], strict=True)]
+    pd.DataFrame(rows, columns=["id", "class", "encoding"]).to_csv(folder / "raw/train.csv", index=False)
+    config = {
+        "competition": {
+            "name": "overlap", "root": str(folder / "raw"), "classes": CLASSES, "multilabel": True,
+            "test_images": "", "submission": {"sample": ""}, "labels": {"class_column": "class"},
+        },
+        "preprocess": {"tile_size": 64, "stride": 48, "background_keep": 1.0, **preprocess},
+        "workspace": str(folder / "work"), "jobs": 1,
+    }  # fmt: skip
+    path = folder / "overlap.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path, truth
+
+
+def tiles_of(folder: Path, config: Path) -> list[tuple[dict, list[np.ndarray]]]:
+    runpy.run_path(str(ROOT / "01_preprocess.py"))["main"]([str(config)])
+    rows = pd.read_csv(folder / "work/tiles.csv").to_dict("records")
+    return [(row, read_planes(folder / "work" / row["mask_path"], len(CLASSES))) for row in rows]
+
+
+def test_a_tile_stores_a_plane_for_each_class(tmp_path):
+    config, truth = write(tmp_path)
+    tiles = tiles_of(tmp_path, config)
+    assert len(tiles) == 2 * 2 * 3
+    for row, planes in tiles:
+        here = truth[row["image_id"]][:, row["y"] : row["y"] + row["height"], row["x"] : row["x"] + row["width"]]
+        assert (np.stack(planes) == here * FULL).all()
+        assert [row[f"px_{name}"] for name in CLASSES] == here.sum((1, 2)).tolist()
+        assert row["px_background"] == (here.sum(0) == 0).sum() and row["px_ignore"] == 0
+    assert {len(planes) for _, planes in tiles} == {2}
+    objects = json.loads((tmp_path / "work/report/objects.json").read_text())["counts"]
+    assert set(objects) == set(CLASSES) and sum(objects["left"]) == 2
+    assert (tmp_path / "work/report/images/a.jpg").is_file()
+
+
+def test_a_shrunk_tile_stores_shares(tmp_path):
+    config, truth = write(tmp_path, scale=0.5)
+    (row, planes), *_ = tiles_of(tmp_path, config)
+    assert (row["height"], row["width"]) == (90, 128)
+    for plane, whole in zip(planes, truth[row["image_id"]], strict=True):
+        share = cv2.resize(whole[:, :128].astype(np.float32), (64, 45), interpolation=cv2.INTER_AREA)
+        assert (plane[:45] == (share * FULL).round()).all() and (plane[45:] == IGNORE).all()
+    assert len({*np.unique(planes[0])} - {0, FULL, IGNORE}) > 1
+
+
+def test_maps_and_objects_of_planes(tmp_path):
+    planes = np.zeros((2, 100, 100), np.uint8)
+    planes[0, 10:20, 10:20] = planes[1, 15:60, 15:60] = planes[1, 80, 80] = 1
+    label = Planes([Label(lambda y, x, h, w, p=p: p[y : y + h, x : x + w]) for p in planes])
+    small = subsampled_label(label, 100, 100, (5, 2))
+    assert (small == planes[:, ::5, ::2]).all()
+    assert object_areas(planes, 1, 0) == {0: [100], 1: [45 * 45, 1]}
+    assert vanished_objects(label, 100, 100, (50, 50)) == (3, 1)
+
+
+def test_an_image_without_any_class_is_told_from_the_others(tmp_path):
+    path, _ = write(tmp_path)
+    table = pd.read_csv(tmp_path / "raw/train.csv")
+    table.loc[table["id"] == "a", "encoding"] = ""
+    table.to_csv(tmp_path / "raw/train.csv", index=False)
+    competition = Competition(load([str(path)]).competition)
+    assert {image.image_id: has_object(competition, image) for image in competition.images} == {"a": False, "b": True}
