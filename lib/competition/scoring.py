@@ -9,9 +9,9 @@ import numpy as np
 
 import lib.competition.codecs  # noqa: F401  (registers the codecs)
 from lib.competition import metrics, rle
-from lib.competition.codecs.common import label_of_array
 from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
+from lib.competition.labels.planes import class_mask, label_of_array
 from lib.competition.labels.rle_csv import RleCsv
 from lib.competition.metrics.objects_and_surfaces import Case, Object
 from lib.config import Config
@@ -30,11 +30,15 @@ LABEL_ROWS = 1024  # rows of both labels in memory
 def count_classes(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
     """Pixel counts (n, 3) of n label indices (lib/competition/metrics/pixels.py), where the truth is not `IGNORE`.
 
-    A prediction that is no label index counts as a miss.
+    A prediction that is no label index counts as a miss. Both sides may be n planes (n, h, w) of 0, 1 and `IGNORE`.
 
     >>> count_classes(np.array([0, 1, 1, 255, 1]), np.array([0, 1, 0, 1, 255]), 2).tolist()
     [[1, 1, 2], [1, 3, 1]]
+    >>> count_classes(np.array([[[0, 1, 1]], [[1, 1, 255]]]), np.array([[[1, 1, 1]], [[1, 0, 1]]]), 2).tolist()
+    [[2, 2, 3], [1, 2, 1]]
     """
+    if truth.ndim == 3:
+        return np.stack([count_classes(*planes, 2)[1] for planes in zip(truth, guess, strict=True)])
     known = truth != IGNORE
     truth, guess = truth[known], guess[known]
     sides = truth[truth == guess], truth, guess[guess < n]
@@ -62,7 +66,7 @@ def score_submission(competition: Competition, path: Path) -> float:
     for i, (image_id, guess) in enumerate(guesses.items()):
         size = sizes[image_id]
         for y, truth in codec.seen(*size, label_bands(reader.open(image_id, *size), *size)):
-            counts[i] += count_classes(truth, guess.read(y, 0, *truth.shape), n)
+            counts[i] += count_classes(truth, guess.read(y, 0, *truth.shape[-2:]), n)
     return metrics.score(settings, counts)
 
 
@@ -78,9 +82,10 @@ def submission_path(config: Config, file: str = "") -> Path:
 
 
 def label_bands(label: Label, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(y0, label indices (h, width)) from the top, few rows at a time."""
-    for y in range(0, height, LABEL_ROWS):
-        yield y, label.read(y, 0, min(LABEL_ROWS, height - y), width)
+    """(y0, label indices (h, width), or planes (K, h, width)) from the top, few rows at a time."""
+    rows = max(1, LABEL_ROWS // len(label.planes))
+    for y in range(0, height, rows):
+        yield y, label.read(y, 0, min(rows, height - y), width)
 
 
 def case_of(reader, codec, image_id: str, size: tuple[int, int], guess: Label, rows: list[Object] | None) -> Case:
@@ -89,13 +94,14 @@ def case_of(reader, codec, image_id: str, size: tuple[int, int], guess: Label, r
     truth, (height, width) = reader.open(image_id, *size), codec.answer_size(*size)
     if (height, width) != size:
         bands = codec.seen(*size, label_bands(truth, *size))
-        truth = label_of_array(np.concatenate([band for _, band in bands]))
+        truth = label_of_array(np.concatenate([band for _, band in bands], axis=-2))
 
     def objects() -> tuple[list[Object], list[Object]]:
         if isinstance(reader, RleCsv) and (height, width) == size and labels.order == s.order:
             where = f"{reader.path}, {image_id}"
+            shift = codec.config.first_class - int(codec.config.background)  # from what is painted to a label index
             known = [
-                (i, *rle.parse(text, height * width, where, labels.base, labels.relative))
+                (i + shift, *rle.parse(text, height * width, where, labels.base, labels.relative))
                 for i, text in reader.rows.get(image_id, [])
             ]
             known = [one for one in known if len(one[1])]
@@ -111,7 +117,7 @@ def components_of(label: Label, height: int, width: int, order: str, indices: It
     found = {index: Components(height, width, order) for index in indices}
     for y, band in label_bands(label, height, width):
         for index, components in found.items():
-            components.push(y, band == index)
+            components.push(y, class_mask(band, index))
     return [(i, ends[::2], ends[1::2] - ends[::2]) for i, components in found.items() for ends in components.finish()]
 
 

@@ -6,6 +6,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints, model_validator
 
 from lib.config.affects import Affects
+from lib.config.multilabel import check_multilabel
 from lib.config.presets import COMPETITIONS
 from lib.config.reserved import meaning_of
 from lib.config.section import Section
@@ -263,8 +264,7 @@ class CompetitionSettings(Section):
             raise ValueError(f"competition.classes names a class twice: {self.classes}")
         if len(self.classes) == 1 and not self.background:
             raise ValueError("one class needs background: true, or every pixel would be that class")
-        if self.multilabel and not self.background:
-            raise ValueError("multilabel needs background: true: where classes may overlap, a pixel may have none")
+        check_multilabel(self)
         reserved = ("background", "ignore") if self.background else ("ignore",)
         taken = [name for name in self.classes if meaning_of(name) in reserved]
         if taken:

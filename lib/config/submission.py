@@ -49,8 +49,8 @@ class Submission(Section):
     """Write one row of run-lengths per object, that is, per connected component of a class (pixels that touch at a
     corner are connected)."""
     overlap: bool = False
-    """Whether the competition allows rows of run-lengths of one image to share pixels. Answers that are written here
-    never do."""
+    """Whether the competition allows rows of run-lengths of one image to share pixels. With `competition.multilabel`
+    rows of two classes may do so anyway. Without it, answers that are written here never do."""
     size: tuple[Annotated[int, Ge(1)], ...] = ()
     """Height and width of the answer where they differ from the image's: decided labels are resized, not
     probabilities."""

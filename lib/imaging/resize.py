@@ -18,8 +18,8 @@ def resized(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Bands (y0, labels (h, width)) of an image of `size` (height, width) as bands of one of size `out`.
 
-    `rule`: `competition.submission.resize`. `labels`: all that occur. A band of the result comes as soon as the rows
-    that it is made from are there.
+    Of planes (K, h, width), each is resized by itself. `rule`: `competition.submission.resize`. `labels`: all that
+    occur. A band of the result comes as soon as the rows that it is made from are there.
 
     >>> bands = [(0, np.array([[1, 2, 2, 2]])), (1, np.array([[1, 1, 2, 2]]))]
     >>> [[(y, b.tolist()) for y, b in resized(bands, (2, 4), (1, 2), rule, [1, 2])] for rule in ("center", "majority")]
@@ -41,33 +41,37 @@ def _places(length: int, out: int, center: bool) -> np.ndarray:
 
 def _by_place(bands: LabelBands, rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for y, band in bands:
-        first, stop = np.searchsorted(rows, (y, y + len(band)))
+        first, stop = np.searchsorted(rows, (y, y + band.shape[-2]))
         if first < stop:
-            yield int(first), band[np.ix_(rows[first:stop] - y, columns)]
+            yield int(first), band[..., (rows[first:stop] - y)[:, None], columns]
 
 
 def _by_area(bands: LabelBands, size: Size, out: Size, labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The label that covers most of a pixel's area; `areas` (labels, rows, columns) are of rows not yet finished."""
+    """The label that covers most of a pixel's area; `areas` (labels, planes, rows, columns) are of rows not yet
+    finished."""
     top, left = (np.arange(n + 1) * length / n for n, length in zip(out, size, strict=True))
-    done, areas = 0, np.zeros((len(labels), 0, out[1]))
+    done, areas = 0, None
     for y, band in _small(bands):
-        end = y + len(band)
+        planes, end = band.reshape(-1, *band.shape[-2:]), y + band.shape[-2]
+        areas = np.zeros((len(labels), len(planes), 0, out[1])) if areas is None else areas
         touched, finished = np.searchsorted(top, end, "left"), np.searchsorted(top, end, "right") - 1
         edges = np.clip(top[done : touched + 1], y, end) - y
-        areas = np.pad(areas, ((0, 0), (0, len(edges) - 1 - areas.shape[1]), (0, 0)))
-        for area, label in zip(areas, labels, strict=True):
-            if (mask := band == label).any():
-                area += _between(_between(mask, edges).T, left).T
+        areas = np.pad(areas, ((0, 0), (0, 0), (0, len(edges) - 1 - areas.shape[2]), (0, 0)))
+        for of_label, label in zip(areas, labels, strict=True):
+            for area, plane in zip(of_label, planes, strict=True):
+                if (mask := plane == label).any():
+                    area += _between(_between(mask, edges).T, left).T
         if finished > done:
-            yield done, labels[areas[:, : finished - done].round(6).argmax(0)]
-            done, areas = int(finished), areas[:, finished - done :]
+            most = labels[areas[:, :, : finished - done].round(6).argmax(0)]
+            yield done, most if band.ndim == 3 else most[0]
+            done, areas = int(finished), areas[:, :, finished - done :]
 
 
 def _small(bands: LabelBands) -> Iterator[tuple[int, np.ndarray]]:
     for y, band in bands:
-        rows = max(1, AREA_PIXELS_AT_ONCE // band.shape[1])
-        for start in range(0, len(band), rows):
-            yield y + start, band[start : start + rows]
+        rows = max(1, AREA_PIXELS_AT_ONCE // (band.size // band.shape[-2]))
+        for start in range(0, band.shape[-2], rows):
+            yield y + start, band[..., start : start + rows, :]
 
 
 def _between(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

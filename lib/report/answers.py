@@ -90,6 +90,11 @@ def _tiles(
 
 
 def at_size(label: Label, size: tuple[int, int], out: tuple[int, int]) -> np.ndarray:
-    """The label of `size` (height, width) resized to `out` (h, w) by nearest neighbours, uint8."""
+    """The label, or planes, of `size` (height, width) resized to `out` (h, w) by nearest neighbours, uint8."""
     steps = tuple(max(1, length // shown) for length, shown in zip(size, out, strict=True))
-    return cv2.resize(subsampled_label(label, *size, steps), out[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    labels = subsampled_label(label, *size, steps)
+    planes = [
+        cv2.resize(plane, out[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        for plane in labels.reshape(-1, *labels.shape[-2:])
+    ]
+    return np.stack(planes) if labels.ndim == 3 else planes[0]

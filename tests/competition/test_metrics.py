@@ -10,7 +10,7 @@ from surface_distance.lookup_tables import (
 )
 
 from lib.competition import metrics
-from lib.competition.codecs.common import label_of_array
+from lib.competition.labels.planes import label_of_array
 from lib.competition.metrics.objects_and_surfaces import AREAS, Case, object_ious
 from lib.competition.scoring import components_of, count_classes
 from lib.config.competition import CompetitionSettings

@@ -11,7 +11,7 @@ import pytest
 
 from lib.__main__ import main
 from lib.competition import rle
-from lib.competition.codecs.common import label_of_array
+from lib.competition.labels.planes import label_of_array
 from lib.report.answers import at_size
 
 ROOT = Path(__file__).resolve().parent.parent.parent

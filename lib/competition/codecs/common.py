@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.labels.common import Label
 from lib.competition.labels.template import last_number
 from lib.config.competition import CompetitionSettings, Submission
 from lib.errors import UserError
@@ -50,9 +49,8 @@ class Codec:
 
     def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         self.config, self.sample = config, sample
-        self.n_labels = len(config.classes) + config.background
-        first = 1 if config.background else 0
-        self.indices = {name: i + first for i, name in enumerate(config.classes)}
+        self.n_labels = len(config.label_names)
+        self.indices = {name: i + config.first_class for i, name in enumerate(config.classes)}
 
     def answer_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels of the answer for an image."""
@@ -67,11 +65,12 @@ class Codec:
         return names_of(self.config, image_id, self.paths.get(image_id, image_id))
 
     def seen(self, height: int, width: int, bands: LabelBands) -> Iterator[tuple[int, np.ndarray]]:
-        """Bands of an image's label (prediction or truth), resized to pixels of the answer."""
+        """Bands of an image's label (prediction or truth), resized to pixels of the answer, planes one by one."""
         size = self.answer_size(height, width)
         if size == (height, width):
             return iter(bands)
-        return resized(bands, (height, width), size, self.config.submission.resize, [*range(self.n_labels), IGNORE])
+        values = [0, 1] if self.config.multilabel else [*range(self.n_labels)]
+        return resized(bands, (height, width), size, self.config.submission.resize, [*values, IGNORE])
 
     def unanswered(self) -> list[str]:
         """Names in the sample submission that no image has answered."""
@@ -122,8 +121,3 @@ def format_id(settings: Submission, image: tuple[str, str], class_name: str = ""
         )
     values = {"id": image_id, "path": path, "number": number or 0, "class": class_name, "y": y, "x": x}
     return settings.id_template.format(**values)
-
-
-def label_of_array(labels: np.ndarray) -> Label:
-    """A label from all its indices (h, w) uint8, in memory or in a mapped file."""
-    return Label(lambda y, x, h, w: labels[y : y + h, x : x + w])

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.competition.codecs.common import Name, label_of_array
+from lib.competition.codecs.common import Name
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.labels.common import Label
+from lib.competition.labels.planes import label_of_array
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.geometry import LabelBands

@@ -13,7 +13,8 @@ import pandas as pd
 from lib.competition import rle
 from lib.competition.codecs.csv_rows import CsvRows
 from lib.competition.integer_text import LongText
-from lib.competition.labels.common import Label, label_of_runs
+from lib.competition.labels.common import Label
+from lib.competition.labels.planes import class_mask, label_of_class_runs
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.components import Components
@@ -36,7 +37,7 @@ class RleRows(CsvRows):
         self.blank = config.submission.empty.encode()
 
     def add(self, image_id: str, height: int, width: int, bands: LabelBands) -> None:
-        """`bands`: (y0, label indices (h, width)) in order from the top."""
+        """`bands`: (y0, label indices (h, width), or planes (K, h, width)) in order from the top."""
         s, size = self.config.submission, self.answer_size(height, width)
         names = self.names_of(image_id)
         encoders = {
@@ -45,7 +46,7 @@ class RleRows(CsvRows):
         }
         for y0, labels in self.seen(height, width, bands):
             for name, encoder in encoders.items():
-                encoder.push(y0, labels == self.indices[names[name]])
+                encoder.push(y0, class_mask(labels, self.indices[names[name]]))
         for name in names:
             encoder = encoders.pop(name)
             if not s.instances:
@@ -57,10 +58,15 @@ class RleRows(CsvRows):
 
     def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
         """Labels, to be read by window, of the images in `sizes`. Raises UserError as `check` does."""
-        order, background = self.config.submission.order, self.config.background
-        found = self.runs(path, sizes)
+        config, found = self.config, self.runs(path, sizes)
+        paint = int(config.background) - config.first_class  # from a label index to what it is painted with
         return {
-            image_id: label_of_runs(self._together(own), *self.answer_size(*sizes[image_id]), order, background)
+            image_id: label_of_class_runs(
+                [(index + paint, *runs) for index, *runs in self._together(own)],
+                self.answer_size(*sizes[image_id]),
+                config.submission.order,
+                config,
+            )
             for image_id, own in found
         }
 
@@ -116,9 +122,19 @@ class RleRows(CsvRows):
         return rle.parse(text, size[0] * size[1], f"{path}, {name}", s.base, s.relative)
 
     def _apart(self, path: Path, image_id: str, runs: list[Runs]) -> list[Runs]:
-        """A pixel has at most one class and object: runs of all rows together are disjoint too."""
-        if len(runs) < 2 or self.config.submission.overlap:
-            return runs
+        """The rows of an image, which are disjoint. Only classes may overlap, and where the competition allows it."""
+        if not self.config.submission.overlap:
+            rows = [(self._called(runs, i), *row) for i, row in enumerate(runs)]
+            classes = {index for index, _, _ in runs} if self.config.multilabel else [None]
+            for index in classes:
+                self._check_apart(path, image_id, [row for row in rows if index in (None, row[1])])
+        return runs
+
+    def _check_apart(self, path: Path, image_id: str, rows: list[tuple[str, int, np.ndarray, np.ndarray]]) -> None:
+        """Raises UserError where two rows (name, label index, starts, lengths) share a pixel."""
+        if len(rows) < 2:
+            return
+        names, runs = [name for name, *_ in rows], [row[1:] for row in rows]
         longest = max((starts for _, starts, _ in runs), key=len)
         last = max((starts[-1] for _, starts, _ in runs if len(starts)), default=0)
         borders = np.unique([0, *longest[::RUNS_AT_ONCE], last + 1])
@@ -134,12 +150,11 @@ class RleRows(CsvRows):
             row, starts, ends = (np.concatenate(values)[order] for values in (row, starts, ends))
             clash = np.flatnonzero(starts[1:] < ends[:-1])
             if len(clash):
-                one, other = (self._called(runs, i) for i in (row[clash[0]], row[clash[0] + 1]))
+                one, other = names[row[clash[0]]], names[row[clash[0] + 1]]
                 pixel = starts[clash[0] + 1] + self.config.submission.base
                 kind = "object" if self.config.submission.instances else "class"
                 raise UserError(f"{path}: in {image_id} the {kind} {other} overlaps {one} at pixel {pixel}")
             row_before, end_before = row[-1], ends[-1]
-        return runs
 
     def _called(self, runs: Sequence[Runs], row: int) -> str:
         if self.config.submission.instances:

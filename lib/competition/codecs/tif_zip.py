@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from lib.competition.codecs.common import Codec, label_of_array
+from lib.competition.codecs.common import Codec
 from lib.competition.codecs.sample_files import check_like_sample, names_of_files
 from lib.competition.labels.common import Label
+from lib.competition.labels.planes import label_of_array
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.geometry import LabelBands

@@ -70,6 +70,10 @@ class Label:
         """Label indices (h, w) uint8 of the window at row `y` and column `x`, in pixels of the image."""
         return self._read(y, x, h, w)
 
+    def mask(self, index: int, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Where the class of a label index is in a window, (h, w) bool."""
+        return self.read(y, x, h, w) == index
+
     def counts(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Pixels of each label index in a window, (256,) int64."""
         if self._count:

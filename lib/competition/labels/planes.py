@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lib.competition.labels.common import COUNTED_PIXELS, INDICES, Label
+from lib.competition.labels.common import COUNTED_PIXELS, INDICES, Label, label_of_runs
 from lib.config.competition import CompetitionSettings
 from lib.tables import IGNORE
 
@@ -36,6 +36,10 @@ class Planes(Label):
     @property
     def planes(self) -> list[Label]:
         return self._planes
+
+    def mask(self, index: int, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """As of `Label`; only the plane of the class is read."""
+        return self._planes[index].read(y, x, h, w) == 1
 
     def counts(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Pixels in a window, (256,) int64: of each class, of none (`NO_CLASS`), and not scored for any (`IGNORE`).
@@ -71,6 +75,26 @@ def label_of_objects(
     return Planes([paint([(of[index], one) for index, one in objects if index in of]) for of in meanings])
 
 
+def label_of_class_runs(
+    runs: Sequence[tuple[int, np.ndarray, np.ndarray]], size: tuple[int, int], order: str, config: CompetitionSettings
+) -> Label:
+    """The label of an image of `size` (height, width) from runs (index as of `label_of_objects`, starts, lengths)."""
+
+    def paint(some: list[tuple[int, tuple[np.ndarray, np.ndarray]]]) -> Label:
+        return label_of_runs([(index, *ends) for index, ends in some], *size, order, config.background)
+
+    return label_of_objects([(index, (starts, lengths)) for index, starts, lengths in runs], paint, config)
+
+
+def label_of_array(labels: np.ndarray) -> Label:
+    """A label from all its indices (h, w) uint8, or planes (K, h, w), in memory or in a mapped file."""
+
+    def read(y: int, x: int, h: int, w: int) -> np.ndarray:
+        return labels[..., y : y + h, x : x + w]
+
+    return Label(read) if labels.ndim == 2 else Planes([label_of_array(plane) for plane in labels], read)
+
+
 def planes_of_indices(label: Label, classes: int) -> Planes:
     """The planes of a label of indices (0 background, 1 … the classes), which overlap nowhere."""
     tables = np.zeros((classes, INDICES), np.uint8)
@@ -81,6 +105,11 @@ def planes_of_indices(label: Label, classes: int) -> Planes:
         return Label(lambda *box: table[label.read(*box)], unused=label.unused)
 
     return Planes([plane(table) for table in tables], lambda *box: tables[:, label.read(*box)])
+
+
+def class_mask(labels: np.ndarray, index: int) -> np.ndarray:
+    """Where a class is in a map of label indices (h, w), or in planes (K, h, w): (h, w) bool."""
+    return labels[index] == 1 if labels.ndim == 3 else labels == index
 
 
 def class_masks(labels: np.ndarray, first: int) -> Iterator[tuple[int, np.ndarray]]:

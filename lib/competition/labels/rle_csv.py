@@ -5,11 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
 from lib.competition import rle
-from lib.competition.labels.common import Label, index_of, label_of_runs
-from lib.competition.labels.planes import label_of_objects
+from lib.competition.labels.common import Label, index_of
+from lib.competition.labels.planes import label_of_class_runs
 from lib.competition.labels.template import Names, ids_by_path
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
@@ -39,13 +37,8 @@ class RleCsv:
         runs = []
         for index, rows in groupby(self.rows.get(image_id, []), key=lambda row: row[0]):
             parsed = [rle.parse(text, height * width, where, settings.base, settings.relative) for _, text in rows]
-            runs.append((index, rle.united(parsed)))
-
-        def paint(some: list[tuple[int, tuple[np.ndarray, np.ndarray]]]) -> Label:
-            painted = [(index, *of_class) for index, of_class in some]
-            return label_of_runs(painted, height, width, settings.order, self.config.background)
-
-        return label_of_objects(runs, paint, self.config)
+            runs.append((index, *rle.united(parsed)))
+        return label_of_class_runs(runs, (height, width), settings.order, self.config)
 
     def _rows(self, config: CompetitionSettings, known_ids: set[str]) -> dict[str, list[tuple[int, str]]]:
         settings = config.labels

@@ -98,7 +98,7 @@ def metric_of(config: CompetitionSettings) -> Callable:
 
 def scored_classes(config: CompetitionSettings) -> list[int]:
     """The label indices that count."""
-    first = 1 if config.background else 0
+    first = config.first_class
     if config.scoring.classes:
         return [config.classes.index(name) + first for name in config.scoring.classes]
     return list(range(0 if config.score_background else first, len(config.classes) + first))
