@@ -12,10 +12,11 @@ import yaml
 from lib.competition import rle
 from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
-from lib.competition.labels.planes import Planes
+from lib.competition.labels.planes import Planes, label_of_array, label_of_objects
 from lib.config import load
+from lib.config.competition import CompetitionSettings
 from lib.data.preprocess.pick_images import has_object
-from lib.data.preprocess.tile_labels import object_areas, subsampled_label, vanished_objects
+from lib.data.preprocess.tile_labels import hidden_pixels, object_areas, subsampled_label, vanished_objects
 from lib.data.tile_files import read_planes
 from lib.tables import FULL, IGNORE
 from tests.conftest import disc_image
@@ -96,5 +97,43 @@ def test_an_image_without_any_class_is_told_from_the_others(tmp_path):
     table = pd.read_csv(tmp_path / "raw/train.csv")
     table.loc[table["id"] == "a", "encoding"] = ""
     table.to_csv(tmp_path / "raw/train.csv", index=False)
-    competition = Competition(load([str(path)]).competition)
+    competition = Competition(load(path).competition)
     assert {image.image_id: has_object(competition, image) for image in competition.images} == {"a": False, "b": True}
+
+
+def without_multilabel(path: Path, **competition) -> None:
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["competition"] |= {"multilabel": False, **competition}
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def test_pixels_that_another_class_hides_are_counted_and_said_once(tmp_path, capsys):
+    path, truth = write(tmp_path)
+    tiles_of(tmp_path, path)
+    assert "overlap" not in capsys.readouterr().out
+    without_multilabel(path)
+    runpy.run_path(str(ROOT / "01_preprocess.py"))["main"]([str(path)])
+    out = capsys.readouterr().out
+    hidden = sum(int((planes[0] & planes[1]).sum()) for planes in truth.values())
+    everything = sum(int(planes.sum()) for planes in truth.values())
+    disc = sum(int(planes[0].sum()) for planes in truth.values())
+    assert out.count("classes overlap in the labels") == 1
+    assert f"{100 * hidden / everything:.2g}% of the object pixels are lost, the most of 'disc'" in out
+    assert f"({100 * hidden / disc:.2g}%; " in out and "set competition.multilabel to true" in out
+
+
+def test_hidden_pixels_of_a_large_image_are_counted_in_bands(monkeypatch):
+    objects = [(1, np.ones((64, 8), np.uint8)), (2, np.tile(np.array([[0], [1]], np.uint8), (32, 8)))]
+
+    def paint(some: list[tuple[int, np.ndarray]], _: int) -> Label:
+        out = np.zeros((64, 8), np.uint8)
+        for index, mask in some:
+            out[mask > 0] = index
+        return label_of_array(out)
+
+    label = label_of_objects(objects, paint, CompetitionSettings(classes=CLASSES))
+    assert hidden_pixels(label, 64, 8, 1).tolist() == [[512, 256], [256, 0]]
+    monkeypatch.setattr("lib.data.preprocess.tile_labels.COMPARED_PIXELS", 2 * 16 * 8)
+    (pixels, other), hidden = hidden_pixels(label, 64, 8, 1)
+    assert pixels == 2 * 16 * 8 and hidden.tolist() == [other, 0] and other == 128
+    assert hidden_pixels(label_of_array(objects[0][1]), 64, 8, 1).shape == (2, 0)

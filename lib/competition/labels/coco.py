@@ -135,15 +135,13 @@ def label_of_things(
     things = [(thing.index, thing) for thing in found if thing]
     unused = {path: len(found) - len(things)} if len(things) < len(found) else {}
 
-    def paint(some: list[tuple[int, PaintedObject]]) -> Label:
-        return painted_once(_painter(some, config.background), *size, unused, config.planes)
+    def paint(some: list[tuple[int, PaintedObject]], maps: int) -> Label:
+        return painted_once(_painter(some, config.background), *size, unused, maps)
 
     return label_of_objects(things, paint, config)
 
 
-def _painter(
-    things: list[tuple[int, PaintedObject]], background: bool
-) -> Callable[[int, int, int, int], np.ndarray]:
+def _painter(things: list[tuple[int, PaintedObject]], background: bool) -> Callable[[int, int, int, int], np.ndarray]:
     """What paints the things under a window, each with the index before it; the last one lies on top."""
 
     def read(y: int, x: int, h: int, w: int) -> np.ndarray:

@@ -60,6 +60,8 @@ class Label:
         """`read(y, x, h, w)` gives label indices (h, w) uint8. `count(y, x, h, w)`: as `counts`, where it is faster
         than to count pixels. `unused`: file -> how many of its objects cover no pixel of the image."""
         self._read, self._count, self.unused = read, count, unused or {}
+        self.by_class: Callable[[], Label] | None = None
+        """Gives the same label with a plane for each class, where classes are painted over one another."""
 
     @property
     def planes(self) -> list[Label]:

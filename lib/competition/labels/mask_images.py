@@ -84,7 +84,7 @@ class MaskImages:
                 )
             masks.append((index, mask))
 
-        def paint(some: list[tuple[int, MaskFile]]) -> Label:
+        def paint(some: list[tuple[int, MaskFile]], maps: int) -> Label:
             def read(y: int, x: int, h: int, w: int) -> np.ndarray:
                 out = np.empty((h, w), np.uint8)
                 step = max(1, TRANSLATED_PIXELS // w)
@@ -94,10 +94,10 @@ class MaskImages:
                     out[top : top + step] = self._painted(some, box) if painted else self._indices(some[0][1], box)
                 return out
 
-            return painted_once(read, height, width, planes=self.config.planes)
+            return painted_once(read, height, width, planes=maps)
 
         if self.config.multilabel and not self.binary:  # one file of indices
-            return planes_of_indices(paint(masks), len(self.config.classes))
+            return planes_of_indices(paint(masks, 1), len(self.config.classes))
         return label_of_objects(masks, paint, self.config)
 
     def _painted(self, masks: list[tuple[int, MaskFile]], box: tuple[int, int, int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from lib.competition.labels.common import COUNTED_PIXELS, INDICES, Label, label_
 from lib.config.competition import CompetitionSettings
 from lib.tables import IGNORE
 
-NO_CLASS = 254  # where `Planes.counts` counts the pixels that are of no class
+CLASSLESS = 254  # where `Planes.counts` counts the pixels that are of no class
 
 Painted = TypeVar("Painted")
 
@@ -23,7 +23,7 @@ class Planes(Label):
 
     >>> cell, edge = np.array([[0, 1, 1]], np.uint8), np.array([[0, 0, 1]], np.uint8)
     >>> label = Planes([Label(lambda y, x, h, w, p=p: p[y : y + h, x : x + w]) for p in (cell, edge)])
-    >>> label.read(0, 1, 1, 2).tolist(), label.counts(0, 0, 1, 3)[[0, 1, NO_CLASS, IGNORE]].tolist()
+    >>> label.read(0, 1, 1, 2).tolist(), label.counts(0, 0, 1, 3)[[0, 1, CLASSLESS, IGNORE]].tolist()
     ([[[1, 1]], [[0, 1]]], [2, 1, 1, 0])
     """
 
@@ -42,7 +42,7 @@ class Planes(Label):
         return self._planes[index].read(y, x, h, w) == 1
 
     def counts(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Pixels in a window, (256,) int64: of each class, of none (`NO_CLASS`), and not scored for any (`IGNORE`).
+        """Pixels in a window, (256,) int64: of each class, of none (`CLASSLESS`), and not scored for any (`IGNORE`).
 
         A pixel counts for each class that it has.
         """
@@ -54,25 +54,34 @@ class Planes(Label):
             of_class = band == 1
             counts[: len(band)] += np.count_nonzero(of_class, axis=(1, 2))
             counts[IGNORE] += np.count_nonzero(ignored)
-            counts[NO_CLASS] += ignored.size - np.count_nonzero(of_class.any(0) | ignored)
+            counts[CLASSLESS] += ignored.size - np.count_nonzero(of_class.any(0) | ignored)
         return counts
 
 
 def label_of_objects(
     objects: Sequence[tuple[int, Painted]],
-    paint: Callable[[list[tuple[int, Painted]]], Label],
+    paint: Callable[[list[tuple[int, Painted]], int], Label],
     config: CompetitionSettings,
 ) -> Label:
     """The label of objects, each with the index that it is painted with: 0 background, 1 … the classes, or `IGNORE`.
 
-    `paint` makes one map of some of them, in which later ones lie on top. Where classes overlap, each class has a map
-    of its own, made of its objects and of what is background, or ignored, for all.
+    `paint(objects, maps)` makes one map of some of them, in which later ones lie on top; `maps`: how many are made.
+    With `multilabel` each class has a map of its own, made of its objects and of what is background, or ignored, for
+    all.
     """
-    if not config.multilabel:
-        return paint(list(objects))
-    shared = {0: 0, IGNORE: IGNORE}
-    meanings = [{**shared, place: 1} for place in range(1, len(config.classes) + 1)]
-    return Planes([paint([(of[index], one) for index, one in objects if index in of]) for of in meanings])
+    count = len(config.classes)
+
+    def planes() -> Planes:
+        shared = {0: 0, IGNORE: IGNORE}
+        meanings = [{**shared, place: 1} for place in range(1, count + 1)]
+        return Planes([paint([(of[index], one) for index, one in objects if index in of], count) for of in meanings])
+
+    if config.multilabel:
+        return planes()
+    label = paint(list(objects), 1)
+    if config.background and len({index for index, _ in objects} - {0, IGNORE}) > 1:
+        label.by_class = planes
+    return label
 
 
 def label_of_class_runs(
@@ -80,7 +89,7 @@ def label_of_class_runs(
 ) -> Label:
     """The label of an image of `size` (height, width) from runs (index as of `label_of_objects`, starts, lengths)."""
 
-    def paint(some: list[tuple[int, tuple[np.ndarray, np.ndarray]]]) -> Label:
+    def paint(some: list[tuple[int, tuple[np.ndarray, np.ndarray]]], _: int) -> Label:
         return label_of_runs([(index, *ends) for index, ends in some], *size, order, config.background)
 
     return label_of_objects([(index, (starts, lengths)) for index, starts, lengths in runs], paint, config)

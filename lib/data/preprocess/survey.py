@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from lib.competition.dataset import Competition, ImageInfo, check_class_pixels
 from lib.competition.labels.sources import label_tables
 from lib.config import Config, for_source
 from lib.data.preprocess.image_facts import Facts, facts_of
 from lib.data.preprocess.pictures import Overlay, draw_survey
-from lib.data.preprocess.tile_labels import object_areas, subsampled_label, vanished_objects
+from lib.data.preprocess.tile_labels import hidden_pixels, object_areas, subsampled_label, vanished_objects
 from lib.data.preprocess.tiling import LabeledImage, Tile, candidate_tiles, keep_tiles
 from lib.digests import file_state
 from lib.files import hash_of
@@ -35,7 +37,8 @@ class Survey:
     `row`: its row of images.csv. `tiles`: those to cut. `windowed`: whether windows of the image can be read alone.
     `object_areas`: as in lib/data/preprocess/tile_labels.py. `objects`, `vanished`: objects of a label that is resized
     whole, and those of them that lose all pixels. `on_blank`: object pixels in blank tiles, and in all tiles.
-    `unused`: objects that cover no pixel, by file (lib/competition/labels/common.py:Label).
+    `unused`: objects that cover no pixel, by file (lib/competition/labels/common.py:Label). `hidden`: as
+    `hidden_pixels` returns them.
     """
 
     image: ImageInfo
@@ -48,6 +51,7 @@ class Survey:
     vanished: int = 0
     on_blank: tuple[int, int] = (0, 0)
     unused: dict[Path, int] = field(default_factory=dict)
+    hidden: np.ndarray | None = None
 
 
 def survey_images(session: Session, images: list[ImageInfo]) -> list[Survey]:
@@ -149,6 +153,7 @@ def _survey_label(survey: Survey, image: LabeledImage, where: Regions, config: C
             sum(objects_of.values()),
         ),
         unused=image.label.unused,
+        hidden=hidden_pixels(image.label, *size, first),
     )
 
 

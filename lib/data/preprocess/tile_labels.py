@@ -12,6 +12,7 @@ from lib.imaging.grid import map_step
 from lib.tables import FULL, IGNORE
 
 LABEL_READ_PIXELS = 2**24  # pixels of a label that are held at once
+COMPARED_PIXELS, COMPARED_BANDS = 2**22, 16  # of an image in which painted classes are compared with planes
 OBJECT_MAP_SIDE = 8192  # longest side, in pixels, of the map on which objects are counted
 
 
@@ -115,3 +116,25 @@ def vanished_objects(label: Label, height: int, width: int, size: tuple[int, int
         objects += count - 1
         vanished += count - len(np.union1d(components[pixels], [0]))
     return objects, vanished
+
+
+def hidden_pixels(label: Label, height: int, width: int, first: int) -> np.ndarray:
+    """(2, K) int64: pixels of each class in an image, and those of them that another class is painted over.
+
+    Bands of rows are compared, all over an image that is large. `first`: label index of the first class. Empty (2, 0)
+    where no classes are painted over one another.
+    """
+    if label.by_class is None:
+        return np.zeros((2, 0), np.int64)
+    planes = label.by_class().planes
+    whole = height * width <= COMPARED_PIXELS
+    rows = height if whole else max(1, COMPARED_PIXELS // (COMPARED_BANDS * width))
+    counts = np.zeros((2, len(planes)), np.int64)
+    for top in [0] if whole else np.linspace(0, height - rows, COMPARED_BANDS).astype(int).tolist():
+        box = top, 0, rows, width
+        painted = label.read(*box)
+        known = (painted >= first) & (painted != IGNORE)
+        for index, plane in enumerate(planes):
+            mask = plane.read(*box) == 1
+            counts[:, index] += np.count_nonzero(mask), np.count_nonzero(mask & known & (painted != index + first))
+    return counts

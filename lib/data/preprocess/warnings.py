@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from lib.config import Config
-from lib.config.competition import Pixels
+from lib.config.competition import CompetitionSettings, Pixels
+from lib.config.multilabel import ONE_LABEL_CODECS
 from lib.data.preprocess.survey import Survey, share_on_blank
 from lib.imaging.readers.base import WHOLE_RANGE
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
@@ -22,6 +25,7 @@ def concerns(surveys: list[Survey], config: Config) -> Iterator[str]:
     yield from _all_blank(surveys)
     yield from _objects_on_blank(surveys, config)
     yield from _objects_without_pixel(surveys)
+    yield from _hidden(surveys, config.competition)
 
 
 def _vanished(surveys: list[Survey], config: Config) -> Iterator[str]:
@@ -107,3 +111,28 @@ def _objects_without_pixel(surveys: list[Survey]) -> Iterator[str]:
             "fewer than three corners, boxes or key points alone, or objects outside of their image (the most, "
             f"{most}, in {worst}); draw those that are meant to count as polygons"
         )
+
+
+def _hidden(surveys: list[Survey], competition: CompetitionSettings) -> Iterator[str]:
+    """Classes that other classes are painted over."""
+    found = {survey.facts.file.name: survey.hidden for survey in surveys if survey.hidden is not None}
+    found = {name: hidden for name, hidden in found.items() if hidden.size}
+    pixels, lost = sum(found.values(), np.zeros((2, len(competition.classes)), np.int64))
+    if lost.any():
+        worst, image = int(lost.argmax()), max(found, key=lambda name: found[name][1].sum())
+        yield (
+            f"classes overlap in the labels, and a pixel has one label here: {_percent(lost.sum(), pixels.sum())} of "
+            f"the object pixels are lost, the most of {competition.classes[worst]!r} "
+            f"({_percent(lost[worst], pixels[worst])}; {image} has the most){_way_out(competition)}"
+        )
+
+
+def _way_out(competition: CompetitionSettings) -> str:
+    codec = competition.submission.codec
+    if codec in ONE_LABEL_CODECS:
+        return f", as answers of codec {codec} need it"
+    return "; set competition.multilabel to true to keep them"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2g}%"
