@@ -245,7 +245,7 @@ class CompetitionSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _scored_as_the_preset(cls, values: object):
+    def _as_the_preset(cls, values: object):
         submission = values.get("submission") if isinstance(values, dict) else None
         name = submission.get("preset") if isinstance(submission, dict) else getattr(submission, "preset", "")
         preset = COMPETITIONS.get(name) if isinstance(name, str) else None
@@ -253,7 +253,8 @@ class CompetitionSettings(Section):
             return values
         rules = values.get("scoring", {})
         rules = {**preset.scoring, **rules} if isinstance(rules, dict) else rules
-        return {"metric": preset.metric, "score_background": preset.score_background, **values, "scoring": rules}
+        own = {name: getattr(preset, name) for name in ("metric", "score_background", "multilabel")}
+        return {**own, **values, "scoring": rules}
 
     @model_validator(mode="after")
     def _consistent(self):

@@ -25,6 +25,8 @@ class Preset:
     """Options of `competition.scoring`."""
     score_background: bool = False
     """`competition.score_background`."""
+    multilabel: bool = False
+    """`competition.multilabel`."""
 
 
 COMPETITIONS: dict[str, Preset] = {
@@ -46,6 +48,7 @@ COMPETITIONS: dict[str, Preset] = {
             "id_column": "Image_Label", "id_template": "{id}.jpg_{class}", "rle_column": "EncodedPixels",
             "size": (350, 525), "overlap": True,
         },
+        multilabel=True,
     ),
     "airbus": Preset(
         "airbus_f2",
@@ -79,6 +82,7 @@ COMPETITIONS: dict[str, Preset] = {
         "kaggle.com/c/uw-madison-gi-tract-image-segmentation, Evaluation",
         {"class_column": "class", "order": "row", "overlap": True},
         {"empty": "zero"},
+        multilabel=True,
     ),
     "sennet": Preset(
         "surface_dice",
@@ -104,6 +108,17 @@ COMPETITIONS: dict[str, Preset] = {
             "size": (256, 256),
         },
         score_background=True,
+    ),
+    "boostcamp_handbone": Preset(
+        "mean_dice",
+        "(2 * intersection + eps) / (sum of the truth + sum of the prediction + eps) with eps = 1e-4, the mean over "
+        "the 29 classes and all test images. (Where neither side has a class, it counts 1.)",
+        "Boostcamp AI Tech, hand bone image segmentation: dice_coef of the organiser's baseline",
+        {
+            "id_column": "image_name", "id_template": "{id}.png", "class_column": "class", "rle_column": "rle",
+            "order": "row", "overlap": True,
+        },
+        multilabel=True,
     ),
     "epfl_roads": Preset(
         "f_beta",

@@ -18,7 +18,7 @@ class Submission(Section):
 
     preset: Annotated[str, Affects()] = ""
     """Name of a known competition: `hubmap2021`, `severstal`, `airbus`, … (all are in lib/config/presets.py); empty for
-    none. Its form of answers, and its `metric`, `scoring` and `score_background`, become the defaults."""
+    none. Its form of answers, and its `metric`, `scoring`, `score_background` and `multilabel`, become the defaults."""
     codec: str = "rle"
     """Form of the answers: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
     `tif` (a ZIP of single-band TIFFs), `png` (a ZIP of grey PNGs), or the name of one that a plugin registers."""

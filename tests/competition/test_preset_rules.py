@@ -6,7 +6,7 @@ import pytest
 import surface_distance
 
 from lib.competition import metrics
-from lib.competition.codecs.common import label_of_array
+from lib.competition.labels.planes import label_of_array
 from lib.competition.metrics.objects_and_surfaces import Case
 from lib.competition.scoring import components_of, count_classes
 from lib.config import load
@@ -15,7 +15,7 @@ from lib.config.presets import COMPETITIONS
 from lib.errors import UserError
 
 SIZE = (24, 32)
-MANY = {"severstal", "clouds", "uw_madison", "boostcamp_trash"}  # of two classes here, the others have one
+MANY = {"severstal", "clouds", "uw_madison", "boostcamp_trash", "boostcamp_handbone"}  # of two classes here
 
 
 def settings_of(preset, **more):
@@ -25,9 +25,12 @@ def settings_of(preset, **more):
 
 def score(settings, truths, guesses):
     """The competition's score of label maps (h, w), image by image, in the pixels of the answer."""
-    labels, metric = len(settings.classes) + 1, metrics.metric_of(settings)
+    metric = metrics.metric_of(settings)
     if not hasattr(metric, "needs"):
-        counts = [count_classes(t, g, labels) for t, g in zip(truths, guesses, strict=True)]
+        pairs = zip(truths, guesses, strict=True)
+        if settings.multilabel:
+            pairs = [[np.stack([one == 1, one == 2]) for one in pair] for pair in pairs]
+        counts = [count_classes(t, g, len(settings.label_names)) for t, g in pairs]
         return metrics.score(settings, np.stack(counts))
     cases = {f"kidney_{i}": case(t, g) for i, (t, g) in enumerate(zip(truths, guesses, strict=True))}
     return metric.score(list(cases), cases.get, metrics.scored_classes(settings), settings.scoring)
@@ -114,6 +117,7 @@ ONE = (lambda t, g, classes: mean_dice(t, g, classes, 1.0), (1,))
 ROWS = (ONE[0], (1, 2))
 FORMULAS = {
     "hubmap2021": ONE, "hubmap2022": ONE, "carvana": ONE, "siim": ONE, "severstal": ROWS, "clouds": ROWS,
+    "boostcamp_handbone": ROWS,
     "uw_madison": (lambda t, g, classes: mean_dice(t, g, classes, 0.0), (1, 2)),
     "airbus": (airbus, (1,)), "tgs": (mean_precision, (1,)), "sennet": (surface_dice, (1,)),
     "contrails": (global_dice, (1,)), "boostcamp_trash": (mean_iou_of_a_histogram, (0, 1, 2)),
@@ -178,6 +182,7 @@ BETTER, EQUAL = 1, 0
 DICE = [BETTER, BETTER, BETTER, BETTER, BETTER]
 PREFERENCES = {
     "hubmap2021": DICE, "hubmap2022": DICE, "carvana": DICE, "siim": DICE, "severstal": DICE, "clouds": DICE,
+    "boostcamp_handbone": DICE,
     "uw_madison": [EQUAL, BETTER, BETTER, EQUAL, BETTER],
     "airbus": DICE,
     "tgs": [BETTER, BETTER, EQUAL, None, EQUAL],

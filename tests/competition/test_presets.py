@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 SIZE = (20, 36)
 CLASSES = {
     "severstal": ["1", "2"], "clouds": ["Fish", "Flower"], "uw_madison": ["large_bowel", "stomach"],
-    "boostcamp_trash": ["Paper", "Metal"], "drivendata": ["low", "high"],
+    "boostcamp_trash": ["Paper", "Metal"], "boostcamp_handbone": ["finger-1", "Hamate"], "drivendata": ["low", "high"],
 }  # fmt: skip
 SMALL = {"boostcamp_trash": {"size": [5, 9]}}  # 65,536 numbers an image are a large golden file
 IDS = ["test_7", "test_12"]
@@ -40,7 +40,7 @@ class Folder:
     def __init__(self, preset: str):
         submission = {"preset": preset, **SMALL.get(preset, {})}
         self.settings = CompetitionSettings(classes=CLASSES.get(preset, ["object"]), submission=submission)
-        self.label_names = ["background", *self.settings.classes]
+        self.label_names = self.settings.label_names
         self.sample = sample_of(self.settings)
 
 
@@ -67,7 +67,9 @@ def written(preset, tmp_path, cut=7):
     folder = Folder(preset)
     codec = open_codec(folder)
     labels = picture(len(folder.settings.classes))
-    codec.add(IDS[0], *SIZE, [(0, labels[:cut]), (cut, labels[cut:])])
+    if folder.settings.multilabel:
+        labels = np.stack([labels == 1, labels == 2]).astype(np.uint8)
+    codec.add(IDS[0], *SIZE, [(0, labels[..., :cut, :]), (cut, labels[..., cut:, :])])
     if preset in ("inria", "drivendata"):  # files, not rows: an image that is never added has none
         codec.add(IDS[1], *SIZE, [(0, labels * 0)])
     path = tmp_path / f"out{codec.suffix}"
@@ -144,7 +146,8 @@ def test_the_docs_name_every_preset_and_its_config_loads_with_it(tmp_path):
         options["competition"]["submission"] = {"preset": preset}
         (tmp_path / "a.yaml").write_text(yaml.dump(options))
         settings = load(tmp_path / "a.yaml").competition
-        assert (0 in scored_classes(settings)) == (preset == "boostcamp_trash"), "background inflates a mean"
+        scored = [settings.label_names[index] for index in scored_classes(settings)]
+        assert ("background" in scored) == (preset == "boostcamp_trash"), "background inflates a mean"
         assert find("metric", settings.metric, "competition.metric")
         assert settings.submission.codec == PRESETS[preset].get("codec", "rle")
 
