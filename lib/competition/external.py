@@ -29,6 +29,11 @@ class ExternalLabels:
                 "background": "background" in names,
             }
         )
+        if competition.multilabel and source.labels.annotators == "mean":
+            raise UserError(
+                f"competition.external {source.name}: labels.annotators mean is not for sources whose classes overlap; "
+                "set majority"
+            )
         stems = {image_id.removeprefix(self.prefix) for image_id in known_ids}
         try:
             self.reader = find("labels", source.labels.format, "labels.format")(settings, stems)
@@ -47,12 +52,7 @@ class ExternalLabels:
         label = self.reader.open(image_id.removeprefix(self.prefix), height, width)
         if self.competition.multilabel:
             return translated_planes(label, self.names, self.competition.classes)
-        index_of = translation(self.names, self.competition)
-
-        def counts(*box: int) -> np.ndarray:
-            return np.bincount(index_of, label.counts(*box), INDICES).astype(np.int64)
-
-        return Label(lambda *box: index_of[label.read(*box)], counts, label.unused)
+        return translated(label, translation(self.names, self.competition))
 
 
 def theirs(source: External, competition: CompetitionSettings) -> dict[str, str]:
@@ -74,6 +74,17 @@ def translation(names: dict[str, str], competition: CompetitionSettings) -> np.n
     out = np.full(INDICES, IGNORE, np.uint8)
     for index, name in enumerate(names.values()):
         out[index] = ours.index(name) if name in ours else IGNORE
+    return out
+
+
+def translated(label: Label, index_of: np.ndarray) -> Label:
+    """A source's label in the competition's label indices. `index_of`: as `translation` returns it."""
+
+    def counts(*box: int) -> np.ndarray:
+        return np.bincount(index_of, label.counts(*box), INDICES).astype(np.int64)
+
+    out = Label(lambda *box: index_of[label.read(*box)], counts, label.unused)
+    out.opinions = [translated(opinion, index_of) for opinion in label.opinions]
     return out
 
 

@@ -62,6 +62,8 @@ class Label:
         self._read, self._count, self.unused = read, count, unused or {}
         self.by_class: Callable[[], Label] | None = None
         """Gives the same label with a plane for each class, where classes are painted over one another."""
+        self.opinions: list[Label] = []
+        """Labels by several people, where training is on their mean; this label is then that of most of them."""
 
     @property
     def planes(self) -> list[Label]:

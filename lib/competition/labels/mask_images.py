@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from lib.competition.labels.annotators import agreed, check_annotators, most_frequent
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.pictures import check_no_picture
@@ -39,6 +41,7 @@ class MaskImages:
                 f"masks of object against the rest are of one class; competition.classes has {len(config.classes)}: "
                 "say with {class} in competition.labels.files how the files name theirs"
             )
+        check_annotators(config, self.binary)
         self.files = label_files(config, known_ids)
         strangers = sorted(set(self.files) - known_ids)
         if config.labels.surplus == "skip":
@@ -50,7 +53,7 @@ class MaskImages:
                 "competition.labels.surplus to skip"
             )
         several = next((files for files in self.files.values() if len(files) > 1 and not self.binary), [])
-        if several:
+        if several and not config.labels.annotators:
             raise UserError(
                 f"{several[0][1]} and {several[1][1]} are of one image; say in competition.labels.files which of them "
                 "counts, or with {class} which class each one shows"
@@ -91,34 +94,49 @@ class MaskImages:
                 for top in range(0, h, step):
                     box = y + top, x, min(step, h - top), w
                     painted = self.binary or not some
-                    out[top : top + step] = self._painted(some, box) if painted else self._indices(some[0][1], box)
+                    out[top : top + step] = (
+                        self._painted(some, box) if painted else most_frequent([self._indices(m, box) for _, m in some])
+                    )
                 return out
 
-            return painted_once(read, height, width, planes=maps)
+            label = painted_once(read, height, width, planes=maps)
+            if self.config.labels.annotators == "mean" and len(some) > 1:
+                label.opinions = [paint([one], maps * len(some)) for one in some]
+            return label
 
         if self.config.multilabel and not self.binary:  # one file of indices
             return planes_of_indices(paint(masks, 1), len(self.config.classes))
         return label_of_objects(masks, paint, self.config)
 
     def _painted(self, masks: list[tuple[int, MaskFile]], box: tuple[int, int, int, int]) -> np.ndarray:
-        """Masks of one class each, later ones on top. What is unknown in one of them may be an object of another."""
+        """Masks of one class each, later classes on top. What is unknown in one of them may be an object of another."""
         labels, nothing = self.config.labels, 0 if self.config.background else IGNORE
         out, unknown = np.full(box[2:], nothing, np.uint8), np.zeros(box[2:], bool)
-        for index, mask in masks:
-            values = mask.read(*box)
-            check_no_picture(mask.path, values)
-            values = values if values.ndim == 2 else values.max(axis=-1)
-            nowhere = _unknown(values, mask.nodata, labels.threshold or 0)
-            if labels.other == "error" and nowhere.any():
-                raise UserError(
-                    f"{mask.path} holds value {values[nowhere][0]:.9g}, which says neither object nor background; set "
-                    "competition.labels.other to ignore or background"
-                )
-            out[(values > (labels.threshold or 0)) & ~nowhere] = index
-            unknown |= nowhere
+        for index, own in groupby(masks, key=lambda one: one[0]):
+            votes, voters = np.zeros(box[2:], np.uint16), np.zeros(box[2:], np.uint16)
+            for _, mask in own:
+                is_object, known = self._object(mask, box)
+                votes += is_object
+                voters += known
+                unknown |= ~known & (not labels.annotators)
+            out[agreed(votes, voters, labels.annotators)] = index
+            unknown |= voters == 0
         if labels.other == "ignore":
             out[unknown & (out == nothing)] = IGNORE
         return out
+
+    def _object(self, mask: MaskFile, box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """(where a mask of one class says object, where it says anything), both (h, w) bool."""
+        labels, values = self.config.labels, mask.read(*box)
+        check_no_picture(mask.path, values)
+        values = values if values.ndim == 2 else values.max(axis=-1)
+        nowhere = _unknown(values, mask.nodata, labels.threshold or 0)
+        if labels.other == "error" and nowhere.any():
+            raise UserError(
+                f"{mask.path} holds value {values[nowhere][0]:.9g}, which says neither object nor background; set "
+                "competition.labels.other to ignore or background"
+            )
+        return (values > (labels.threshold or 0)) & ~nowhere, ~nowhere
 
     def _indices(self, mask: MaskFile, box: tuple[int, int, int, int]) -> np.ndarray:
         """Stored values to label indices, (h, w) uint8."""

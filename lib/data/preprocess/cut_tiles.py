@@ -90,7 +90,7 @@ def cut(
 
 def _stored(label: Label, tile: Tile, n: int, binary: bool) -> np.ndarray:
     """A label of `n` indices as a tile stores it, before padding."""
-    if tile.size == tile.box[2:]:  # not shrunk: every pixel has one label index
+    if tile.size == tile.box[2:] and not label.opinions:  # not shrunk: every pixel has one label index
         mask = label.read(*tile.box)
         return cv2.LUT(mask, STORED_SHARES) if binary else mask
     return stored_label(label_shares(label, tile.box, tile.size, n), binary)

@@ -20,8 +20,10 @@ def label_shares(label: Label, box: Box, size: tuple[int, int], n: int) -> np.nd
     """Share of each label index in every pixel of `box`, shrunk to `size` (h, w).
 
     Returns (n + 1, h, w) float32 that sums to 1: the `n` label indices, then `IGNORE`. Shares are areas, because
-    nearest neighbours move an edge by half a pixel.
+    nearest neighbours move an edge by half a pixel. Of a label by several people, it is the mean of theirs.
     """
+    if label.opinions:
+        return np.mean([label_shares(opinion, box, size, n) for opinion in label.opinions], axis=0)
     (y, x, height, width), (h, w) = box, size
     out = np.zeros((n + 1, h, w), np.float32)
     step = max(1, LABEL_READ_PIXELS * h // (height * width))
