@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from lib.config.competition import CompetitionSettings
 from lib.propose.found import OptionChoice, choice_if
 from lib.propose.pixels.measure import ObjectSizes, PictureSizes
 
@@ -90,10 +91,11 @@ def folds(groups: int, images: int) -> list[OptionChoice]:
     return [OptionChoice("folds.k", k, f"{groups} groups, {images} images")]
 
 
-def training(classes: int, sizes: PictureSizes, objects: ObjectSizes, crop: int) -> list[OptionChoice]:
+def training(settings: CompetitionSettings, sizes: PictureSizes, objects: ObjectSizes, crop: int) -> list[OptionChoice]:
     """Network, batch, time and loss, for the machine that this runs on."""
     gpu = torch.cuda.is_available()
-    fills = classes > 1 and objects.share > FILLED
+    fills = len(settings.classes) > 1 and objects.share > FILLED
+    why = "classes may overlap" if settings.multilabel else "classes exclude one another"
     return [
         *(_fpn(gpu) if fills else _unet()),
         *(_on_gpu() if gpu else _on_cpu(crop)),
@@ -102,8 +104,8 @@ def training(classes: int, sizes: PictureSizes, objects: ObjectSizes, crop: int)
         *_sampling(sizes, objects),
         OptionChoice(
             "train.loss.terms",
-            {"bce" if classes == 1 else "ce": 1, "dice": 1},
-            "one class" if classes == 1 else "classes exclude one another",
+            {"bce" if settings.binary else "ce": 1, "dice": 1},
+            "one class" if len(settings.classes) == 1 else why,
         ),
         OptionChoice("pseudo.rounds", 0, "1 learns from the test images too, and doubles the time"),
     ]

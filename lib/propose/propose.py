@@ -9,7 +9,7 @@ import yaml
 
 from lib.competition.dataset import Competition
 from lib.config.competition import CompetitionSettings
-from lib.config.presets import COMPETITIONS
+from lib.config.presets import COMPETITIONS, Preset
 from lib.errors import UserError
 from lib.propose import choose, groups, submission
 from lib.propose.folder import Folder, read_folder
@@ -19,12 +19,14 @@ from lib.propose.labels import jsons as label_jsons
 from lib.propose.labels import masks as label_masks
 from lib.propose.labels import tables as label_tables
 from lib.propose.pixels import bands, measure
+from lib.propose.pixels.overlap import overlap_choices
 from lib.propose.splits import split_choices, training_images, unlabeled_choices
 from lib.propose.trial import what_fails
 from lib.propose.write import text_of
 from lib.workspace import replacing
 
-OWN_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison"}
+OWN_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison",
+               "boostcamp_handbone"}  # fmt: skip
 """Presets whose columns are nobody else's, so that their metric is certain."""
 
 
@@ -101,18 +103,19 @@ class _Proposal:
             *choice_if(folder.image_ids, "competition.image_ids", folder.image_ids, f"such as {min(self.images)}"),
             OptionChoice("competition.classes", self.classes),
             *choice_if(not labels.background, "competition.background", False, "every scored pixel belongs to a class"),
+            *choice_if(_preset_of(wanted).multilabel, "competition.multilabel", False, "a pixel has one class at most"),
             *pixels,
             *labels.choices,
             *unlabeled_choices(self.unlabeled, labels, notes),
             *[choice for choice in wanted if choice.key != "competition.test_list"],
             *[choice for choice in self.grouping.choices if choice.key.startswith("competition.")],
-            *_metric(self.classes, self.wanted, notes),
         ]
         return bands.with_best(folder, self.sizes.channels, choices, pixels, notes)
 
     def choices(self, name: str) -> list[OptionChoice]:
         """All options, in the order of the sections."""
         competition, settings, objects = _measured(self.competition(name), self.labels, self.notes)
+        competition += _metric(settings, self.wanted, self.notes)
         scale, why = choose.scale_of(self.sizes, objects, min(self.wanted.options.get("size") or (0,)))
         windows = choose.windows(self.sizes, objects, scale)
         crop = next(choice.value for choice in windows if choice.key == "train.crop")
@@ -122,7 +125,7 @@ class _Proposal:
             *windows,
             *choose.folds(self.grouping.groups, len(self.split)),
             *[choice for choice in self.grouping.choices if choice.key.startswith("folds.")],
-            *choose.training(len(self.classes), self.sizes, objects, crop),
+            *choose.training(settings, self.sizes, objects, crop),
         ]
         order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
         return competition + sorted(others, key=lambda choice: order.index(choice.key.split(".")[0]))
@@ -200,7 +203,13 @@ def _samples(folder: Folder) -> list[str]:
     return [name for name in folder.tables if "submission" in name.lower() or "sample" in name.lower()]
 
 
-def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list[OptionChoice]:
+def _preset_of(choices: list[OptionChoice]) -> Preset:
+    """The preset of the answers; one that says nothing where there is none."""
+    name = next((choice.value for choice in choices if choice.key.endswith(".preset")), "")
+    return COMPETITIONS.get(name, Preset("", "", ""))
+
+
+def _metric(settings: CompetitionSettings, wanted: submission.Wanted, notes: Notes) -> list[OptionChoice]:
     preset = next((choice.value for choice in wanted.choices if choice.key.endswith(".preset")), "")
     if preset:  # it sets the organiser's metric and its rules
         metric = COMPETITIONS[preset].metric
@@ -211,7 +220,7 @@ def _metric(classes: list[str], wanted: submission.Wanted, notes: Notes) -> list
                 "with the competition's page (competition.metric, scoring)"
             )
         return []
-    metric = "mean_dice" if len(classes) == 1 else "mean_iou"
+    metric = "mean_dice" if settings.binary else "mean_iou"
     notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows (competition.metric, scoring)")
     chosen = [OptionChoice("competition.metric", metric, "a guess: look at the competition's page")]
     if wanted.options["codec"] == "pixels":
@@ -232,19 +241,11 @@ def _share_with_object(settings: CompetitionSettings, windows: list[OptionChoice
 def _measured(
     competition: list[OptionChoice], found: labels.FoundLabels, notes: Notes
 ) -> tuple[list[OptionChoice], CompetitionSettings, measure.ObjectSizes]:
-    """(the choices, classes in the order in which they are painted; as settings; objects as their reader sees them)."""
+    """(the choices, with what overlapping classes need; as settings; objects as their reader sees them)."""
     settings = CompetitionSettings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
     try:
         if found.painted and len(settings.classes) > 1:
-            ordered = measure.painting_order(settings, notes)
-            settings = settings.model_copy(update={"classes": ordered})
-            why = "where classes overlap, a later one lies on top"
-            place = [choice.key for choice in competition].index("competition.classes")
-            competition = [
-                *competition[:place],
-                OptionChoice("competition.classes", ordered, why),
-                *competition[place + 1 :],
-            ]
+            competition, settings = overlap_choices(competition, settings, notes)
         objects = measure.measure_objects(Competition(settings), notes)
         if objects.share > 0.5 and any(choice.key.endswith(".threshold") for choice in found.choices):
             notes.unsure.append(

@@ -61,10 +61,10 @@ def _of_coco(name: str, content: dict, listed: set[str], notes: Notes) -> FoundL
         OptionChoice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
         *other,
     ]
-    notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
     if any(annotation.get("iscrowd") for annotation in content["annotations"]):
         choices.append(OptionChoice(start + "crowd", "ignore", "there are crowds: not scored here"))
-    return FoundLabels(f"COCO JSON {name}, {len(content['annotations'])} objects", choices, listed, classes)
+    what = f"COCO JSON {name}, {len(content['annotations'])} objects"
+    return FoundLabels(what, choices, listed, classes, painted=True)
 
 
 def _no_classes(names: list[str], notes: Notes) -> tuple[list[str], list[OptionChoice]]:
@@ -95,7 +95,6 @@ def from_labelme(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels |
     simple = form.template.startswith("{id}") and not set(suffix) & set("/*{")
     classes = sorted({name for shapes in shown.values() for name, _ in shapes})
     classes, other = _no_classes(classes, notes)
-    notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
     choices = [
         OptionChoice(start + "format", "labelme"),
         OptionChoice(start + "path", base or "."),
@@ -103,7 +102,7 @@ def from_labelme(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels |
         OptionChoice(start + "paint", "area", "where objects overlap, the smaller one lies on top; else `file`"),
         *other,
     ]
-    return FoundLabels(f"polygons {base}/{form.template}", choices, form.ids, classes, whole=True)
+    return FoundLabels(f"polygons {base}/{form.template}", choices, form.ids, classes, whole=True, painted=True)
 
 
 def _shapes(path: Path) -> list | None:

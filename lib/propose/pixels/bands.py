@@ -155,7 +155,7 @@ def _sampled(
         with open_image(image.path, settings.pixels) as reader:
             height, width = reader.height, reader.width
         box = middle(height, width)
-        label = competition.open_label(image, height, width).read(*box).ravel()
+        label = _painted(competition.open_label(image, height, width).read(*box)).ravel()
         groups = [np.flatnonzero((label > 0) & (label != IGNORE)), np.flatnonzero(label == 0)]
         picked = np.concatenate([rng.permutation(group)[:PIXELS] for group in groups])
         columns = []
@@ -167,6 +167,13 @@ def _sampled(
         values.append(np.stack(columns, axis=1))
         target.append(label[picked] > 0)
     return np.concatenate(values).astype(np.float64), np.concatenate(target)
+
+
+def _painted(label: np.ndarray) -> np.ndarray:
+    """Where object is, (h, w): more than 0, or `IGNORE`; label indices as they are, planes (K, h, w) together."""
+    if label.ndim == 2:
+        return label
+    return np.where((label == 1).any(0), 1, np.where((label == IGNORE).any(0), IGNORE, 0))
 
 
 def _forward(

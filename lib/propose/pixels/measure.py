@@ -11,7 +11,8 @@ import numpy as np
 import tifffile
 
 from lib.competition.dataset import Competition
-from lib.config.competition import CompetitionSettings, Pixels
+from lib.competition.labels.planes import class_masks
+from lib.config.competition import Pixels
 from lib.config.preprocess import Preprocess
 from lib.data.preprocess.tile_labels import nearest_label
 from lib.errors import UserError
@@ -157,7 +158,7 @@ def physical_scale(folder: Folder, names: list[str], notes: Notes) -> None:
 
 def share_with_object(competition: Competition, side: int) -> float:
     """Of the tiles of `side` original pixels of a few images, blank ones left out, the share that holds an object."""
-    first, count = int(competition.settings.background), len(competition.label_names)
+    first, count = competition.settings.first_class, len(competition.label_names)
     held = seen = 0
     for image in evenly([image for image in competition.images if image.split == "train"], MEASURED_LABELS):
         with open_image(image.path, competition.settings.pixels) as reader:
@@ -173,43 +174,11 @@ def share_with_object(competition: Competition, side: int) -> float:
 UNKNOWN_OBJECTS = ObjectSizes(64, 16, 0.1)  # where labels cannot be read yet
 
 
-def painting_order(settings: CompetitionSettings, notes: Notes) -> list[str]:
-    """The classes, the smaller ones last where they overlap: as they are else. Painted in both directions, an image
-    differs where two classes lie."""
-    back = settings.model_copy(update={"classes": settings.classes[::-1]})
-    there, here = Competition(back), Competition(settings)
-    count = len(settings.classes)
-    area, shared = np.zeros(count), 0.0
-    for image in evenly([image for image in here.images if image.split == "train"], MEASURED_LABELS):
-        with open_image(image.path, settings.pixels) as reader:
-            height, width = reader.height, reader.width
-        factor = min(1.0, MEASURED_SIDE / max(height, width))
-        size = round(height * factor) or 1, round(width * factor) or 1
-        first, last = (
-            nearest_label(one.labels.open(image.image_id, height, width), (0, 0, height, width), size).astype(int)
-            for one in (there, here)
-        )
-        first = np.where(first > 0, count + 1 - first, 0)  # in the order of `settings`
-        area += np.bincount(last.ravel(), minlength=count + 1)[1 : count + 1] / factor**2
-        area += np.bincount(first[first != last], minlength=count + 1)[1 : count + 1] / factor**2
-        shared += (first != last).sum() / factor**2
-    if not shared:
-        return settings.classes
-    share = shared / (area.sum() - shared)
-    ordered = sorted(settings.classes, key=lambda name: -area[settings.classes.index(name)])
-    notes.unsure.append(
-        f"what classes that overlap mean here: {share:.0%} of the objects' pixels have several, and a pixel "
-        f"has one; the smaller class lies on top ({', '.join(ordered)}: the order of classes)"
-    )
-    return ordered
-
-
 def measure_objects(competition: Competition, notes: Notes) -> ObjectSizes:
     """From the labels of a few images, shrunk to at most `MEASURED_SIDE` pixels. Raises UserError on a broken label."""
-    names = competition.label_names
-    first = 1 if competition.settings.background else 0
-    sides, areas, thick = [], [], {index: [] for index in range(first, len(names))}
-    pixels = np.zeros(256)
+    first = competition.settings.first_class
+    sides, areas, thick = [], [], {index: [] for index in range(first, len(competition.label_names))}
+    held = known = 0.0
     images = [image for image in competition.images if image.split == "train"]
     for image in evenly(images, MEASURED_LABELS):
         with open_image(image.path, competition.settings.pixels) as reader:
@@ -217,25 +186,24 @@ def measure_objects(competition: Competition, notes: Notes) -> ObjectSizes:
         label = competition.labels.open(image.image_id, height, width)
         factor = min(1.0, MEASURED_SIDE / max(height, width))
         seen = nearest_label(label, (0, 0, height, width), (round(height * factor) or 1, round(width * factor) or 1))
-        pixels += np.bincount(seen.ravel(), minlength=256) / factor**2
-        for index in thick:
-            mask = (seen == index).astype(np.uint8)
-            if not mask.any():
-                continue
+        masks = dict(class_masks(seen, first))
+        scored = (seen != IGNORE) if seen.ndim == 2 else (seen != IGNORE).any(0)
+        known += scored.sum() / factor**2
+        held += (scored & np.any([*masks.values(), scored & False], axis=0)).sum() / factor**2
+        for index, mask in ((index, mask.astype(np.uint8)) for index, mask in masks.items()):
             _, _, boxes, _ = cv2.connectedComponentsWithStats(mask)
             sides += (boxes[1:, 2:4].max(1) / factor).tolist()
             areas += (boxes[1:, 4] / factor**2).tolist()
             inside = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
             # In a stripe the mean distance to the rim is a quarter of its width.
             thick[index].append(4 * float(inside[1:-1, 1:-1][mask > 0].mean()) / factor)
-    known = pixels.sum() - pixels[IGNORE]
     widths = [float(np.median(values)) for values in thick.values() if values]
     if not widths:
         raise UserError("the labels of the images that were looked at are all empty; look how they are read")
     rising = np.argsort(sides)
-    held = np.cumsum(np.array(areas)[rising])
-    side = np.array(sides)[rising][np.searchsorted(held, 0.9 * held[-1])]
-    objects = ObjectSizes(float(side), min(widths), float(1 - pixels[0] / known) if first else 1.0)
+    total = np.cumsum(np.array(areas)[rising])
+    side = np.array(sides)[rising][np.searchsorted(total, 0.9 * total[-1])]
+    objects = ObjectSizes(float(side), min(widths), float(held / known))
     notes.found.append(
         f"objects: nine tenths of their pixels are in such of up to {objects.side:.0f} pixels, the thinnest class is "
         f"about {objects.thickness:.1f} thick, {objects.share:.1%} of the pixels are object"
