@@ -30,11 +30,11 @@ def slices(root: Path) -> Layout:
                         mask = label == index if index == 2 else label > 0  # the stomach lies within the bowel
                         rows.append((name, word, rle.encode(mask, "row") if i == 1 else ""))
                 if split == "train":
-                    layout.truth[name] = label * (i == 1)
+                    layout.truth[name] = np.stack([label > 0, label == 2]) * (i == 1)
     table(root / "train.csv", ["id", "class", "segmentation"], rows)
     table(root / "sample_submission.csv", ["id", "class", "predicted"], sample)
     layout.expected = {"image_ids": "{id}/scans/{id}_*_*_*_*", "labels.order": "row", "classes": ["bowel", "stomach"],
-                       "submission.preset": "uw_madison"}  # fmt: skip
+                       "submission.preset": "uw_madison", "multilabel": True}  # fmt: skip
     return layout
 
 
@@ -263,4 +263,40 @@ def no_sample(root: Path) -> Layout:
     return layout
 
 
-ALL = [slices, volumes, street, arrays, lost_zeros, prefixes, voc, labelme, rgba, soft_edges, beside, bands, no_sample]
+BONES = ("finger-1", "Hamate", "Ulna")
+
+
+def hands(root: Path, bones: tuple[str, ...] = BONES) -> Layout:
+    """A JSON of polygons per image in the folder of a person, who has two hands; bones overlap."""
+    layout, sample, number = Layout(root), [], 0
+    for person in range(1, 7):
+        split = "train" if person < 6 else "test"
+        for side in "RL":
+            name = f"image{1661319000000 + 7 * number}_{side}"
+            rng, number = np.random.default_rng(number), number + 1
+            planes = np.zeros((len(bones), 120, 100), np.uint8)
+            for place, plane in enumerate(planes):
+                centre = 15 + 70 * place // len(bones) + int(rng.integers(0, 4)), int(rng.integers(40, 80))
+                cv2.ellipse(plane, centre, (18, 30), 0, 0, 360, 1, -1)
+            assert (planes.sum(0) > 1).any(), "the fixture is degenerate"
+            grey = (rng.integers(40, 80, planes.shape[1:]) + planes.sum(0) * 120 // len(bones)).astype(np.uint8)
+            save(root / split / f"DCM/ID{person:03}/{name}.png", np.dstack([grey] * 3))
+            if split == "test":
+                sample += [(f"{name}.png", bone, "") for bone in bones]
+                continue
+            shapes = [
+                {"label": bone, "points": cv2.findContours(plane, cv2.RETR_EXTERNAL, 1)[0][0][:, 0].tolist()}
+                for bone, plane in zip(bones, planes, strict=True)
+            ]
+            path = root / split / f"outputs_json/ID{person:03}/{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"annotations": shapes, "metadata": {"height": 120, "width": 100}}))
+            layout.truth[name] = planes[np.argsort(bones, kind="stable")]  # as `init` sorts the classes
+    table(root / "sample_submission.csv", ["image_name", "class", "rle"], sample)
+    layout.expected = {"labels.format": "labelme", "submission.preset": "boostcamp_handbone", "multilabel": True,
+                       "folds.group_regex": "([^/]+)/[^/]+$"}  # fmt: skip
+    return layout
+
+
+ALL = [slices, volumes, street, arrays, lost_zeros, prefixes, voc, labelme, rgba, soft_edges, beside, bands, no_sample,
+       hands]  # fmt: skip
