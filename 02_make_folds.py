@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     config, competition, workspace = session.config, session.competition, session.workspace
     images = own_images(session.images)
     stage = folds_stage(config, workspace, competition)
-    if stage.up_to_date():
+    if stage.up_to_date(check=lambda: session.folds):
         return
     stage.begin()
     ids = list(images["image_id"])
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     check_folds(table)
     options = {key: value for key, value in flat(config.folds, "").items() if value != ""}
     write_table(workspace.folds, table, ", ".join(f"{key}={value}" for key, value in options.items()))
-    stage.finish([workspace.folds])
+    stage.finish([workspace.folds], kept=[workspace.leaks_dir])  # users may edit the table
     update_report(config)
     print(imbalance(table, class_pixel_columns(images)).to_string())
     external = f", {len(table) - len(ids)} external images in none" if len(table) > len(ids) else ""

@@ -57,7 +57,7 @@ def clean(session: Session) -> None:
     stage.begin()
     tiles, images = judge_folds(session, members)
     outputs = [workspace.clean_dir / "tiles.csv", workspace.clean_dir / "images.csv"]
-    stage.finish(outputs, suspects=int(tiles["suspect"].sum()))
+    stage.finish(outputs, kept=[*outputs, workspace.clean_dir / "tiles"], suspects=int(tiles["suspect"].sum()))
     update_report(config)
     print_suspects(tiles, images, str(outputs[0]))
 

@@ -1,6 +1,8 @@
 """The rooms behind the numbered scripts. Each imports only from those before it in `ORDER`; a test holds that.
 
-errors, files, digests, choices   sentences for the user; files that are never half-written; hashes; measured choices
+file_errors, errors               sentences for the user: faults of files, mistakes, how every script ends
+artifacts                         what the files that stages write must hold, checked when they are read back
+files, locks, digests, choices    files that are never half-written; one process at a time; hashes; measured choices
 organiser_text, tables, plugins   texts that organisers wrote; columns of stages' tables; registries of families
 config                            every option: default, meaning, legal range, and which stages it affects
 system                            processes, devices, memory, precision, the terminal
@@ -23,8 +25,8 @@ own_images                        `python -m lib predict`: the ensemble on any i
 """
 
 ORDER = (
-    "errors", "files", "digests", "choices", "organiser_text", "tables", "plugins", "config", "system", "imaging",
-    "models", "stage", "workspace", "competition", "stages", "session", "data", "training", "propose", "inference",
-    "oof", "pseudo", "decision", "label_cleaning", "submissions", "predict", "preflight", "package", "report",
-    "own_images",
+    "file_errors", "errors", "artifacts", "files", "locks", "digests", "choices", "organiser_text", "tables", "plugins",
+    "config", "system", "imaging", "models", "stage", "workspace", "competition", "stages", "session", "data",
+    "training", "propose", "inference", "oof", "pseudo", "decision", "label_cleaning", "submissions", "predict",
+    "preflight", "package", "report", "own_images",
 )  # fmt: skip

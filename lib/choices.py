@@ -9,7 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lib.files import read_json, short_hash, write_json
+from lib.artifacts.read import sound_json
+from lib.files import short_hash, write_json
 
 
 class Choices:
@@ -21,8 +22,8 @@ class Choices:
 
     def get(self, key: str) -> object | None:
         """The choice under a name, or None."""
-        record = read_json(self.path_of(key), None)
-        return read_json(self.old, {}).get(key) if record is None else record["value"]
+        record = sound_json(self.path_of(key), None)
+        return sound_json(self.old, {}).get(key) if record is None else record["value"]
 
     def put(self, key: str, value: object) -> None:
         write_json(self.path_of(key), {"key": key, "value": value})
@@ -45,8 +46,8 @@ class Choices:
 
     def all(self) -> dict[str, object]:
         """Every choice by its name."""
-        records = [read_json(path, {}) for path in sorted(self.folder.glob("[!.]*.json"))]
-        return {**read_json(self.old, {}), **{record["key"]: record["value"] for record in records}}
+        records = [sound_json(path, None) for path in sorted(self.folder.glob("[!.]*.json"))]
+        return {**sound_json(self.old, {}), **{record["key"]: record["value"] for record in records if record}}
 
     def path_of(self, key: str) -> Path:
         """

@@ -8,12 +8,14 @@ pieces spread evenly from its first to its last byte: reading a gigapixel slide 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lib.files import file_fingerprint, read_json, write_json
+from lib.artifacts.read import sound_json
+from lib.files import file_fingerprint, write_json
 
 WHOLE_BYTES = 256 * 2**20
 SAMPLES, SAMPLE_BYTES = 64, 2**20
@@ -30,10 +32,10 @@ class Digests:
     def of(self, paths: Iterable[Path]) -> dict[str, str]:
         """Path -> digest of its content, `missing` where there is no such file."""
         paths = sorted({str(path) for path in paths})
-        known, found, fresh = read_json(self.cache, {}) if paths else {}, {}, {}
+        known, found, fresh = sound_json(self.cache, {}) if paths else {}, {}, {}
         states = {path: file_state(Path(path)) for path in paths}
         for path, state in states.items():
-            if path in known and known[path][:-1] == state:
+            if isinstance(known.get(path), list) and known[path][:-1] == state:
                 found[path] = known[path][-1]
         late = [path for path in paths if path not in found]
         with ThreadPoolExecutor(THREADS) as pool:
@@ -45,6 +47,37 @@ class Digests:
         if fresh:
             write_json(self.cache, {**known, **fresh})
         return {path: found[path] for path in paths}
+
+    def of_outputs(self, paths: Iterable[Path]) -> dict[str, str]:
+        """Path -> digest of its content; of a folder, of all visible files in it."""
+        paths = [Path(path) for path in paths]
+        inside = {path: files_inside(path) for path in paths if path.is_dir()}
+        digests = self.of([*(path for path in paths if path not in inside), *itertools.chain(*inside.values())])
+        digests = {path: content_of(digest) for path, digest in digests.items()}
+        for path, files in inside.items():
+            content = [f"{file.relative_to(path).as_posix()} {digests.pop(str(file))}" for file in files]
+            digests[str(path)] = f"{len(files)} files {hashlib.sha256(chr(10).join(content).encode()).hexdigest()[:16]}"
+        return digests
+
+
+def changed_outputs(manifest: Path) -> list[str]:
+    """Files and folders that are no longer what the stage of a manifest wrote. Empty where there is no manifest."""
+    made = sound_json(manifest, {}).get("made", {})
+    now = Digests(manifest.parent / "content" / manifest.name).of_outputs(map(Path, made))
+    return [path for path, digest in made.items() if now[path] != digest]
+
+
+def changed_since(path: Path, stage: str) -> bool:
+    """Whether a file is no longer what a stage, by the name of its manifest, wrote; False where that is not known."""
+    manifests = (folder / "manifests" / f"{stage}.json" for folder in path.parents[:3])
+    manifest = next((manifest for manifest in manifests if stage and manifest.is_file()), None)
+    made = sound_json(manifest, {}).get("made", {}) if manifest else {}
+    return str(path) in made and content_of(digest(path)) != made[str(path)]
+
+
+def files_inside(folder: Path) -> list[Path]:
+    """All files in a folder and its folders, in order, without hidden ones."""
+    return sorted(path for path in folder.rglob("[!.]*") if path.is_file())
 
 
 def digest(path: Path) -> str:

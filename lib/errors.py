@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import signal
@@ -11,54 +10,58 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from lib.file_errors import explained_error, file_error
+
 
 class UserError(Exception):
     """A mistake that the user can mend. One sentence says what was found, what was expected and what to do."""
 
 
 def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None) -> NoReturn:
-    """Run `main(argv)`; exit 0 when done, 2 with one sentence on a UserError or a full disk, 130 on Ctrl-C."""
+    """Run `main(argv)` as a script, and end the process with `exit_code`; 130 on Ctrl-C."""
     # A closed terminal or a cluster's SIGTERM ends like Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt(os.getpid()))
     sys.unraisablehook = _quiet
     try:
-        main(sys.argv[1:] if argv is None else argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (OSError, RuntimeError) as error:
-        if full := _full_disk(error):
-            where = f", writing {full.filename}" if full.filename else ""
-            print(
-                f"error: the disk is full, or your share of it{where}; make room and run the same command again, it "
-                "goes on from here",
-                file=sys.stderr,
-            )
-            sys.exit(2)
-        # A loading process that was killed is reported before our own signal arrives.
-        if "DataLoader worker" not in str(error):
-            raise
-        if "signal: Terminated" not in str(error) and "exited unexpectedly" not in str(error):
-            print(
-                f"error: a loading process was killed ({' '.join(str(error).split())}); memory may be short, "
-                "so lower train.workers or train.batch_size and run the same command again",
-                file=sys.stderr,
-            )
-            sys.exit(2)
-        _stop()
+        code = exit_code(main, sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         _stop()
-    sys.exit(0)
+    sys.exit(code)
 
 
-def _full_disk(error: BaseException | None) -> OSError | None:
-    """The error that a full disk raised, perhaps behind another (torch.save's)."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+def exit_code(main: Callable[[list[str]], None], argv: list[str]) -> int:
+    """Run `main(argv)`: 0 when done; 2, after one sentence, on a mistake of the user or a fault of a file or disk.
+
+    Other errors are faults of the program, and are raised.
+    """
+    try:
+        main(argv)
+    except UserError as error:
+        return _tell(str(error))
+    except (OSError, RuntimeError) as error:
+        # A loading process that was killed is reported before our own signal arrives.
+        if "DataLoader worker" in str(error):
+            return _tell_killed_loader(error)
+        fault = file_error(error)
+        if fault is None:
+            raise
+        return _tell(explained_error(fault))
+    return 0
+
+
+def _tell(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _tell_killed_loader(error: BaseException) -> int:
+    if "signal: Terminated" in str(error) or "exited unexpectedly" in str(error):
+        _stop()
+    return _tell(
+        f"a loading process was killed ({' '.join(str(error).split())}); memory may be short, so lower train.workers "
+        "or train.batch_size and run the same command again"
+    )
 
 
 def _quiet(unraisable: sys.UnraisableHookArgs) -> None:

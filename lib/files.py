@@ -1,4 +1,8 @@
-"""Atomic writes: files and folders that are never half-written. Also fingerprints of files, and free disk space."""
+"""Atomic writes: files and folders that are never half-written. Also fingerprints of files, and free disk space.
+
+What is being written has a temporary name of its own, which says which process writes it. `sweep` deletes what a
+process that was killed left behind.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,11 @@ import csv
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,17 +58,34 @@ def hash_of(*values: object) -> str:
     return hashed.hexdigest()
 
 
+HOST = re.sub(r"\W", "_", socket.gethostname())[:32]
+_TEMPORARY = re.compile(r"\..*\.(?P<host>\w+)-(?P<pid>[0-9]+)-[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
+_EARLIER = re.compile(r"\.(.*\.)?(?P<pid>[0-9]+)\.tmp(\..*)?|\..*\.tmp", re.DOTALL)  # names of earlier versions
+OTHER_HOST_SECONDS = 24 * 3600  # after which the process of another host that wrote a temporary file counts as dead
+
+
+def temporary_name(path: str | Path) -> Path:
+    """A new name beside `path`, which no other process, thread or host uses. It keeps the suffix."""
+    path = Path(path)
+    owner = f"{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.stem[:40]}.{owner}.tmp{path.suffix}")
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Write to the temporary path that is yielded; it takes `path`'s place only when all went well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_name(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # the user knows the file, not its temporary name
+        if error.filename in (None, str(temporary), temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,12 +94,63 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def replacing_dir(path: str | Path) -> Iterator[Path]:
     """Like `replacing`, for a whole folder: the old folder is deleted when the new one is complete."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_name(path)
     temporary.mkdir(parents=True)
-    yield temporary  # left behind when killed or failed; the next attempt clears it
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        remove_folder(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder, if there is one. Of a link only the link is deleted, and nothing of what it leads to."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def sweep(folder: Path) -> int:
+    """Delete the temporary files and folders in `folder` whose process has ended. Returns how many there were."""
+    swept = 0
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and _is_left_over(Path(entry.path)):
+                _discard(Path(entry.path))
+                swept += 1
+    return swept
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a temporary file was left by a process that has ended. Of another host, an old one counts as left."""
+    found = _TEMPORARY.fullmatch(path.name)
+    if found and found["host"] != HOST:
+        return time.time() - path.lstat().st_mtime > OTHER_HOST_SECONDS
+    found = found or _EARLIER.fullmatch(path.name)
+    return bool(found) and not (found["pid"] and is_alive(int(found["pid"])))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host is running. One that has ended and whose parent did not ask how is not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:  # no Linux, or it has just ended
+        return not Path("/proc/self/stat").exists()
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no process has so large a number
+        return pid < 2**31
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):  # another process may sweep, too
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def check_disk(what: str, gib: float, folder: Path, advice: str = "") -> None:
@@ -105,12 +181,6 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, default=str) + "\n")
-
-
-def read_json(path: str | Path, default: object) -> dict:
-    """The file's content, or `default` when there is no file."""
-    path = Path(path)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
 
 
 def write_table(path: str | Path, table: pd.DataFrame, provenance: str = "") -> None:

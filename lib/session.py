@@ -44,7 +44,9 @@ class Session:
         config = parse_command_line(argv, script)
         open_log(config)
         load_plugins(config.plugins)
-        return cls(config)
+        session = cls(config)
+        session.workspace.sweep()
+        return session
 
     @cached_property
     def competition(self) -> Competition:

@@ -14,10 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from lib.artifacts.read import sound_json
 from lib.config.affects import default_of
 from lib.config.config import Config
 from lib.config.old_names import OLD_NAMES
-from lib.files import file_fingerprint, read_json, stamp, write_json
+from lib.digests import Digests, changed_outputs
+from lib.errors import UserError
+from lib.files import file_fingerprint, stamp, write_json
+from lib.locks import Claim
 from lib.system.memory import peak_gib
 
 FORMAT = 2
@@ -42,29 +46,40 @@ class Stage:
         }
         self.now = json.loads(json.dumps(self.now, default=str))
         self._started = time.monotonic()
+        self._claim = Claim(path.parents[1] / "locks" / f"{path.stem}.lock")
 
     @property
     def record(self) -> dict:
-        """The manifest that `finish` wrote; empty when the work is not done."""
-        return read_json(self.path, {})
+        """The manifest that `finish` wrote; empty when the work is not done, or the manifest is damaged."""
+        return sound_json(self.path, {})
 
     def changes(self) -> list[str]:
-        """Why the work has to be done, in words; empty when it is done and nothing changed."""
+        """Why the work has to be done, in words; empty when it is done and nothing changed, what it made included."""
         before = self.record
         if not before:
-            return ["not done yet"]
+            return [f"{self.path} is damaged" if self.path.exists() else "not done yet"]
         lost = [path for path in before["outputs"] if not Path(path).exists()]
         if lost:
             return [f"{lost[0]} is gone"]
+        if changed := changed_outputs(self.path):
+            return [f"{path} changed" for path in changed]
         return self.differs_from(before["made_from"], before.get("format", 1))
 
     def differs_from(self, made_from: dict, format_: int = FORMAT) -> list[str]:
         """What has changed since something was made from `made_from`, in words."""
         return list(differences(made_from, self.now, format_, self._then() if format_ == 1 else {}))
 
-    def up_to_date(self, silent: bool = False) -> bool:
-        """Whether nothing has to be done. Prints the answer with its reason, unless `silent`."""
+    def up_to_date(self, silent: bool = False, check: Callable[[], object] | None = None) -> bool:
+        """Whether nothing has to be done. Prints the answer with its reason, unless `silent`.
+
+        `check` raises UserError where an output that users may change cannot be used.
+        """
         changes = self.changes()
+        if not changes and check is not None:
+            try:
+                check()
+            except UserError as error:
+                changes = [str(error).partition(";")[0]]
         if not changes and self.record.get("format", 1) == 1:  # from now on the manifest holds contents, too
             write_json(self.path, {**self.record, "format": FORMAT, "made_from": self.now})
         if silent:
@@ -76,22 +91,34 @@ class Stage:
             print(f"{self.name}: again, because {in_words(changes)}", flush=True)
         return False
 
+    def claim(self) -> None:
+        """Do the work alone. Raises Held where another process does it."""
+        self._claim.take()
+
     def begin(self) -> None:
-        """Delete the old manifest: from here on, the work counts as not done."""
+        """Claim the work and delete the old manifest: from here on, the work counts as not done."""
+        self.claim()
         self.path.unlink(missing_ok=True)
 
-    def finish(self, outputs: Iterable[Path], **facts: object) -> None:
-        """Write the manifest. `facts` (scores, seconds, …) are kept for reports."""
+    def finish(self, outputs: Iterable[Path], kept: Iterable[Path] | None = None, **facts: object) -> None:
+        """Write the manifest and end the claim. `facts` (scores, seconds, …) are kept for reports.
+
+        `outputs`: files and folders that must stay. `kept`: those whose content must stay, too; all, where it is None.
+        """
+        outputs = [Path(path) for path in outputs]
+        digests = Digests(self.path.parent / "content" / self.path.name)
         record = {
             "stage": self.name,
             "format": FORMAT,
             "seconds": round(time.monotonic() - self._started, 1),
             "peak_gib": round(peak_gib(), 2),
             "outputs": [str(path) for path in outputs],
+            "made": digests.of_outputs(outputs if kept is None else kept),
             "facts": facts,
             "made_from": self.now,
         }
         write_json(self.path, record)
+        self._claim.release()
 
 
 def differences(made_from: dict, now: dict, format_: int, then: dict[str, object]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from lib.imaging.readers.planes import files_of
 from lib.imaging.roi import boxes_file
 from lib.plugins import plugins_of
 from lib.stage import Stage, differences, jsonable
-from lib.workspace import Member, Workspace, file_fingerprint, short_hash
+from lib.workspace import Member, Workspace, file_fingerprint, member_at, short_hash
 
 ANSWERS = "05_infer_ensemble"
 
@@ -118,7 +118,7 @@ def adopt_report(stage: Stage, answers: Stage, oof: Path) -> None:
 
 def options_then(workspace: Workspace) -> dict[str, object]:
     """The options of the newest training, which stand for those of the stages around it."""
-    trained = [path.parent for path in workspace.runs.glob("*/*_seed*/resolved.yaml")]
+    trained = [path.parent for path in workspace.runs.glob("*/*_seed*/resolved.yaml") if member_at(path.parent)]
     newest = max(trained, key=lambda folder: (folder / "resolved.yaml").stat().st_mtime_ns, default=None)
     return options_of(newest) if newest else {}
 
@@ -126,7 +126,7 @@ def options_then(workspace: Workspace) -> dict[str, object]:
 def options_of(folder: Path) -> dict[str, object]:
     """The options that a member was trained with, by dotted name, as its folder says."""
     path = folder / "resolved.yaml"
-    values = saved_values(path) if path.is_file() else {}
+    values = saved_values(path) if path.exists() else {}
     options: dict[str, object] = {}
 
     def add(section: dict, prefix: str) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.artifacts.read import damaged
+from lib.digests import changed_since
 from lib.errors import UserError
 from lib.organiser_text import tidy
 
@@ -102,6 +104,15 @@ LEDGER = {
     "message": ("str", "what was said when it was uploaded"),
 }
 
+MAY_BE_EMPTY = (PSEUDO_TILES, LEDGER)
+EDITED = (FOLDS, LEDGER)  # users may change these
+MANIFEST_OF = {
+    "01_preprocess.py": "01_preprocess",
+    "04_pseudo_label.py": "04_pseudo_label_{}",
+    "04_pseudo_label.py --clean": "04_clean",
+}
+"""Stage -> name of its manifest; `{}` stands for the name of the table's folder."""
+
 
 def class_columns(class_names: list[str]) -> list[str]:
     """Columns of pixel counts: each class, background and ignore.
@@ -123,24 +134,40 @@ def foreground_pixels(row: dict) -> int:
 
 
 def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str, mend: str = "") -> pd.DataFrame:
-    """Read a table and check its columns.
+    """Read a table, and check its columns, that it has rows, no row twice, and that it is what the stage wrote.
 
     Raises UserError that names the file and what is wrong with it, or the stage that makes it; `mend`: what to do about
     a table that a user may have edited.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} does not exist yet; run {made_by} first")
     mend = mend or f"run {made_by} again"
     try:
         table = typed(path, columns)
-    except ValueError as error:  # pandas' own, and those of decoding, are ValueErrors
-        raise UserError(f"{path} is damaged ({error}); {mend}") from None
+    except (ValueError, TypeError, OverflowError) as error:  # pandas' own, and those of decoding, are ValueErrors
+        raise damaged(path, error, mend) from None
     table = table.assign(**{name: "" for name in ADDED if name in columns and name not in table})
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; {mend}")
+    if table.empty and columns not in MAY_BE_EMPTY:
+        raise UserError(f"{path} has a header and no row; {mend}")
+    _check_rows(path, table, columns, mend)
+    if columns not in EDITED and changed_since(path, MANIFEST_OF.get(made_by, "").format(path.parent.name)):
+        raise UserError(f"{path} is not what {made_by} wrote: it was changed since, or cut off; {mend}")
     return table
+
+
+def _check_rows(path: Path, table: pd.DataFrame, columns: dict[str, tuple[str, str]], mend: str) -> None:
+    """Raises UserError where a row lacks cells, or stands in the table twice."""
+    short = table[[name for name, (kind, _) in columns.items() if kind == "str"]].isna().any(axis=1)
+    if short.any():
+        raise UserError(f"{path}: row {int(short.idxmax()) + 1} has too few cells; {mend}")
+    key = next(iter(columns))
+    twice = table.loc[table[key].duplicated(), key] if columns not in (FOLDS, LEDGER) else ()
+    if len(twice):
+        raise UserError(f"{path} has more than one row for {twice.iloc[0]!r} ({len(twice)} such rows); {mend}")
 
 
 def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:

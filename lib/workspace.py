@@ -12,22 +12,26 @@ work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
 
+from lib.artifacts.read import read_json
 from lib.choices import Choices
 from lib.digests import Digests
 from lib.errors import UserError
 from lib.files import (
     file_fingerprint,
-    read_json,
+    remove_folder,
     replacing,
     replacing_dir,
     short_hash,
     stamp,
+    sweep,
     write_json,
     write_table,
     write_text,
@@ -39,6 +43,10 @@ __all__ = [
     "replacing", "replacing_dir", "round_experiment", "short_hash", "stamp", "write_json", "write_table", "write_text",
 ]  # fmt: skip
 
+SWEPT = (
+    "[!.]*/", "runs/*/*/", "runs/.new/*/*/", "pseudo/*/", "clean/tiles/", "manifests/*/", "manifests/*/*/", "answers/*/"
+)  # fmt: skip
+"""Folders in which files are written under temporary names, beside the workspace itself."""
 ALL_FOLDS = -2  # the `fold` of a member that is trained on all images
 
 
@@ -70,12 +78,9 @@ class Workspace:
 
         Raises UserError when an experiment has none.
         """
-        found, pattern = [], "all_seed*" if of_all else "fold*_seed*"
+        found = []
         for experiment in experiments:
-            here = []
-            for done in self.runs.glob(f"{experiment}/{pattern}/done.json"):
-                fold, seed = done.parent.name.removeprefix("fold").split("_seed")
-                here.append(Member(experiment, ALL_FOLDS if of_all else int(fold), int(seed), done.parent))
+            here = [member for member in self.finished(experiment) if (member.fold == ALL_FOLDS) == of_all]
             if not here:
                 what, how = ("member of all images", " --train.folds all") if of_all else ("trained member", "")
                 raise UserError(
@@ -83,6 +88,25 @@ class Workspace:
                     "first, or mend infer.experiments"
                 )
             found += sorted(here, key=lambda member: (member.fold, member.seed))
+        return found
+
+    def fold_members(self, experiment: str) -> list[Member]:
+        """The finished members of an experiment that left out a fold."""
+        return [member for member in self.finished(experiment) if member.fold != ALL_FOLDS]
+
+    def finished(self, experiment: str | None = None) -> list[Member]:
+        """The members that have a done.json, in the order of their folders; by default those of all experiments.
+
+        Other folders, such as a copy `fold0_seed42 (2)`, are left out, with a note.
+        """
+        found = []
+        folders = self.runs.glob("*/") if experiment is None else [self.runs / experiment]
+        for done in sorted(done for folder in folders for done in folder.glob("*/done.json")):
+            member = member_at(done.parent)
+            if member is None:
+                _note(f"{done.parent} is no member's folder, so it is left out; members are called like fold0_seed42")
+            else:
+                found.append(member)
         return found
 
     @property
@@ -125,6 +149,15 @@ class Workspace:
         """The choice made earlier, else the result of `measure`, as JSON gives it back."""
         return self.choices.once(key, measure)
 
+    def sweep(self) -> None:
+        """Delete what processes that were killed left behind: temporary files, and folders that were half replaced."""
+        for pattern in ("", *SWEPT):
+            for folder in self.root.glob(pattern) if pattern else [self.root]:
+                sweep(folder)
+        for removed in self.runs.glob(".new/*/*.old"):  # its successor took its place
+            if (self.runs / removed.parent.name / removed.name.removesuffix(".old") / "done.json").is_file():
+                remove_folder(removed)
+
     def lock(self, name: str) -> FileLock:
         """Only one process at a time is inside `with workspace.lock(name)`; the others wait."""
         folder = self.root / "locks"
@@ -150,6 +183,25 @@ class Member:
     @property
     def name(self) -> str:
         return f"{self.experiment}/{member_name(self.fold, self.seed)}"
+
+
+def member_at(folder: Path) -> Member | None:
+    """The member whose folder this is; None where the folder's name is not one that 03 gives.
+
+    >>> member_at(Path("runs/base/fold0_seed42")).name, member_at(Path("runs/base/fold0_seed42 (copy)"))
+    ('base/fold0_seed42', None)
+    """
+    words = re.fullmatch(r"(?:fold([0-9]+)|all)_seed([0-9]+)", folder.name)
+    if not words:
+        return None
+    fold, seed = ALL_FOLDS if words[1] is None else int(words[1]), int(words[2])
+    return Member(folder.parent.name, fold, seed, folder) if member_name(fold, seed) == folder.name else None
+
+
+@cache
+def _note(text: str) -> None:
+    """Say something once."""
+    print(f"note: {text}", flush=True)
 
 
 def member_name(fold: int, seed: int) -> str:

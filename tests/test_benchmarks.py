@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from records import done, manifest
 
 from benchmarks import ablation, effects, ensemble, external, mutants, proxy, rounds, trials
 from lib import tables
@@ -223,15 +224,15 @@ def pretended(tiny, tmp_path, monkeypatch):
             workspace = Workspace(flags["--workspace"])
             members = workspace.members([round_experiment(experiment, round_ - 1)])
             called.append((script, flags["--pseudo.source"], flags["--pseudo.hard"], {m.fold for m in members}))
-            done = {"seconds": 5.0, "facts": {"tiles": len(members)}}
-            write_json(workspace.root / f"manifests/04_pseudo_label_round{round_}.json", done)
+            record = manifest(seconds=5.0, facts={"tiles": len(members)})
+            write_json(workspace.root / f"manifests/04_pseudo_label_round{round_}.json", record)
 
     def train(setting, experiment, fold, seed, seconds, options, workspace):
         called.append(("train", int(options["train.round"]), fold, seconds))
         home = Workspace(workspace_of(setting.config(workspace=workspace)))
         folder = home.member_dir(round_experiment(experiment, int(options["train.round"])), fold, seed)
         score = 0.5 + int(options["train.round"]) / 10 + seed / 1000
-        write_json(folder / "done.json", {"score": score, "of": experiment})
+        write_json(folder / "done.json", done(score=score, of=experiment))
         return {
             "score": score, "train_seconds": seconds, "wall_seconds": seconds,
             "member": file_fingerprint(folder / "done.json"),

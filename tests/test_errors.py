@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.errors import exit_code
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -30,9 +32,45 @@ def test_a_full_disk_is_one_sentence(what, tmp_path):
         }[what]
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: the disk is full")
+    assert done.stderr.startswith("error: ") and "the disk is full, or your share of it; make room" in done.stderr
 
 
-def test_other_faults_of_files_are_told_whole():
-    done = ended("open('/no/such/file')")
-    assert done.returncode == 1 and "Traceback" in done.stderr and "No such file" in done.stderr
+FAULTS = {
+    "open('/no/such/file')": "/no/such/file: there is no such file or folder; check the path",
+    "open('/')": "/: there is a folder where a file is expected; move the folder away",
+    "open('/dev/null/a')": "/dev/null/a: there is a file where a folder is expected; move the file away",
+    "open('/' + 'a' * 300)": "the name is too long for this disk; choose a shorter workspace",
+    "import os; os.symlink('a', 'a'); open('a')": "a: its links lead in a circle; remove the links",
+    "import os; os.mkdir('b'); os.mkdir('b')": "b: there is already something of this name; move it away",
+    "raise PermissionError(13, 'Permission denied', 'work')": "work: there is no permission; change the permissions",
+    "raise OSError(30, 'Read-only file system', 'work')": "work: the disk is read-only; set workspace to a folder",
+    "raise OSError(5, 'Input/output error', 'work')": "work: the disk reports a fault; check the disk",
+    "raise OSError(24, 'Too many open files', 'work')": "work: too many files are open; raise the limit",
+    "raise OSError(99, 'Something else', 'work')": "work: Something else; check the disk and the path",
+    "raise OSError('words of a library')": "words of a library; check the disk",
+    "raise OSError(18, 'Invalid cross-device link', 'temporary', None, 'work/a')": "work/a: Invalid cross-device link",
+}
+
+
+@pytest.mark.parametrize("body", FAULTS)
+def test_faults_of_files_are_one_sentence_with_the_path_and_what_to_do(body, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(lambda argv: exec(body), []) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1 and FAULTS[body] in told
+
+
+def test_what_a_library_raises_because_of_a_fault_of_a_file_is_told_as_the_fault(capsys):
+    def fail(argv):
+        try:
+            raise OSError(30, "Read-only file system", "work/last.pt")
+        except OSError as error:
+            raise RuntimeError("inline_container.cc: enforce fail") from error
+
+    assert exit_code(fail, []) == 2
+    assert capsys.readouterr().err.startswith("error: work/last.pt: the disk is read-only")
+
+
+def test_a_fault_of_the_program_is_told_whole():
+    done = ended("{}['no such key']")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "KeyError" in done.stderr

@@ -15,7 +15,7 @@ class Infer(Section):
 
     affects = ("answer",)
 
-    experiments: list[str] = []
+    experiments: list[FileName] = []
     """Experiments whose members are averaged; empty for those of the best pseudo-label round."""
     checkpoints: Annotated[
         list[Literal["swa", "ema", "best", "last", "epochs", "mean", "soup"]],

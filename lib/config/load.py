@@ -9,6 +9,8 @@ from typing import Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from lib.artifacts.read import damaged, read_yaml
+from lib.artifacts.schemas import kind_of
 from lib.config.command_line import advice, given_options, help_text
 from lib.config.config import Config
 from lib.config.old_names import REMOVED_VALUES, with_todays_names
@@ -78,8 +80,23 @@ def save(config: Config, path: str | Path) -> None:
 
 
 def saved_values(path: Path) -> dict:
-    """What `save` wrote, in this version or an earlier one: nested sections, by today's names."""
-    return with_todays_names(_yaml_values(path))
+    """What `save` wrote, in this version or an earlier one: nested sections, by today's names. Nothing is checked but
+    that it can be read.
+    """
+    return with_todays_names(read_yaml(path))
+
+
+def saved_sections(path: Path, names: tuple[str, ...]) -> dict[str, BaseModel]:
+    """Some sections of what `save` wrote. Raises UserError where an option in them is gone, or its value is."""
+    values, sections = saved_values(path), {}
+    for name in names:
+        try:
+            sections[name] = Config.model_fields[name].annotation.model_validate(values[name])
+        except KeyError:
+            raise damaged(path, f"it lacks the section {name}", kind_of(path).remedy) from None
+        except ValidationError as problem:
+            raise UserError(f"{path}: {option_error(problem, name)}; {kind_of(path).remedy}") from None
+    return sections
 
 
 def saved_config(path: Path, arguments: list[str] = ()) -> Config:
@@ -90,7 +107,7 @@ def saved_config(path: Path, arguments: list[str] = ()) -> Config:
     values = saved_values(path)
     for key, value in given_options(list(arguments)).items():
         _put(values, key, value)
-    return _validate(values, path)
+    return _validate(values, path, f"; {kind_of(path).remedy}")
 
 
 def _yaml_values(path: Path) -> dict:
@@ -131,24 +148,28 @@ def _put(values: dict, key: str, value: object) -> None:
     values[last] = value
 
 
-def _validate(values: dict, path: Path | None) -> Config:
+def _validate(values: dict, path: Path | None, remedy: str = "") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as problem:
-        errors = problem.errors()
-    error, option = errors[0], _option(errors[0]["loc"])
+        raise UserError(f"{f'{path}: ' if path else ''}{option_error(problem)}{remedy}") from None
+
+
+def option_error(problem: ValidationError, *section: str) -> str:
+    """What is wrong with an option, in words. `section`: which one was validated, where it was not the whole."""
+    errors = problem.errors()
+    error, option = errors[0], _option((*section, *errors[0]["loc"]))
     key = ".".join(str(part) for part in option)
-    where = f"{path}: " if path else ""
     found = f"found {error['input']!r}"
     if reason := REMOVED_VALUES.get((key, str(error["input"]))):
-        raise UserError(f"{where}{key}: {found}; {reason}")
+        return f"{key}: {found}; {reason}"
     if error["type"] == "extra_forbidden":
-        raise UserError(f"{where}unknown key {key}; {advice(key)}")
+        return f"unknown key {key}; {advice(key)}"
     if error["type"] == "value_error":
         of_section = isinstance(error["input"], dict)  # its message names the keys
-        raise UserError(f"{where}{'' if of_section else f'{key}: '}{error['ctx']['error']}")
-    messages = [other["msg"] for other in errors if _option(other["loc"]) == option]
-    raise UserError(f"{where}{key}: {found}; {' or '.join(message[0].lower() + message[1:] for message in messages)}")
+        return f"{'' if of_section else f'{key}: '}{error['ctx']['error']}"
+    messages = [other["msg"] for other in errors if _option((*section, *other["loc"])) == option]
+    return f"{key}: {found}; {' or '.join(message[0].lower() + message[1:] for message in messages)}"
 
 
 def _option(place: tuple) -> tuple:

@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from lib.config.affects import Affects
 from lib.config.section import Section
-from lib.config.units import FileName, Seconds, Seed, Share
+from lib.config.units import FileName, FileNameOrNone, Seconds, Seed, Share
 
 
 class Model(Section):
@@ -91,7 +91,7 @@ class Sampling(Section):
     """What is drawn equally often: every tile, every image, every group or every class; set `images` where a few large
     images have most of the tiles. With `classes`, a tile is drawn in the turn of each class that it has a pixel of, and
     tiles without any class have a turn of their own."""
-    difficulty: str = ""
+    difficulty: FileNameOrNone = ""
     """Draw difficult images more often: the name of an experiment that was trained before. Each image is drawn in
     proportion to 1.05 minus its out-of-fold score in that experiment, whatever its size, and `balance` is not used.
     Empty for none."""

@@ -46,6 +46,7 @@ def file_name(text: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(file_name)]
+FileNameOrNone = Annotated[str, AfterValidator(lambda text: text and file_name(text))]
 Column = Annotated[str, StringConstraints(strip_whitespace=True)]  # heads of CSVs are read without blanks around them
 
 

@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from lib.data.augment import Augmentation
 from lib.data.cutmix import MIXES, NO_MIXING, Mixing, TileSample
 from lib.data.targets import Targets, shrunk
-from lib.data.tile_files import read_planes, read_rgb
+from lib.data.tile_files import made_by, read_planes, read_rgb
+from lib.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class TileDataset(Dataset):
         tile = self.tiles[index]
         image = read_rgb(tile.image)
         planes = read_planes(tile.label, self.targets.planes(tile.soft))
+        if image.shape[:2] != planes[0].shape:
+            raise UserError(
+                f"{tile.image} is {image.shape[1]} x {image.shape[0]} pixels, and its label {tile.label.name} "
+                f"{planes[0].shape[1]} x {planes[0].shape[0]}; run {made_by(tile.label)} again"
+            )
         if self.scale < 1:
             image, planes = shrunk(image, planes, self.scale, tile.soft, self.targets.channels)
         image, planes = self.augmentation(image, planes, seed)

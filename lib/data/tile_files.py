@@ -36,7 +36,7 @@ def read_rgb(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Raises UserError where the file cannot be decoded."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise UserError(f"{path} cannot be read as an image; run 01_preprocess.py again")
+        raise UserError(f"{path} cannot be read as an image; run {made_by(path)} again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -56,5 +56,19 @@ def read_planes(path: Path, count: int) -> list[np.ndarray]:
     """
     stack = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if stack is None:
-        raise UserError(f"{path} cannot be read as a label; run the stage that made it again")
+        raise UserError(f"{path} cannot be read as a label; run {made_by(path)} again")
+    if len(stack) % count:
+        raise UserError(f"{path} has {len(stack)} rows, expected {count} planes; run {made_by(path)} again")
     return np.split(stack, count)
+
+
+def made_by(tile: Path) -> str:
+    """The command that makes a stored tile.
+
+    >>> made_by(Path("work/a/pseudo/round2/tiles/x.png")), made_by(Path("work/a/tiles/x.png"))
+    ('04_pseudo_label.py --train.round 2', '01_preprocess.py')
+    """
+    home = tile.parent.parent.name
+    if home.startswith("round"):
+        return f"04_pseudo_label.py --train.round {home.removeprefix('round')}"
+    return "04_pseudo_label.py --clean" if home == "clean" else "01_preprocess.py"

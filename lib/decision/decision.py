@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +119,15 @@ class Decision:
 
     @staticmethod
     def load(path: Path) -> Decision:
-        """Read what `save` wrote. Raises UserError where an earlier version decided with a mean that is gone."""
-        saved = {key: value for key, value in read_json(path, {}).items() if key != "weights"}
+        """Read what `save` wrote.
+
+        Raises UserError where there is no such file, where it is damaged, and where an earlier version decided with a
+        mean that is gone.
+        """
+        read = read_json(path, None)
+        if read is None:
+            raise UserError(f"{path} does not exist yet; run 05_infer_ensemble.py first")
+        saved = {key: value for key, value in read.items() if key != "weights"}
         if saved["mix"]:
             if saved["mix"]["mean"] == "power":
                 raise UserError(f"{path} uses infer.averaging power, which is gone; run 05_infer_ensemble.py again")
@@ -130,6 +137,11 @@ class Decision:
         for name in ("gates", "factors"):
             saved[name] = saved[name] and tuple(saved[name])
         saved["left_out"] = tuple(saved.get("left_out", ()))
+        strange = saved.keys() - {field.name for field in fields(Decision)}
+        if strange:
+            raise UserError(
+                f"{path} holds {min(strange)}, which this version does not know; run 05_infer_ensemble.py again"
+            )
         return Decision(**saved)
 
 

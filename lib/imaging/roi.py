@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.artifacts.read import read_json
 from lib.config.preprocess import ROI_WORDS
 from lib.errors import UserError
-from lib.files import read_json
 from lib.imaging.content import Content, content_map
 from lib.imaging.geometry import Box
 from lib.imaging.reader import ImageReader

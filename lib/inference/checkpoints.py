@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.config import Config, saved_values
+from lib.config import Config, saved_sections
 from lib.data.folds import ONE_GROUP
 from lib.errors import UserError
 from lib.session import Session
@@ -115,13 +115,9 @@ def check_same_models(checkpoints: list[Checkpoint]) -> list[str]:
 def trained_with(member: Member, config: Config) -> Config:
     """`config` with the sections `preprocess`, `model` and `train` that the member was made with.
 
-    These decide the windows that it sees.
+    These decide the windows that it sees. Raises UserError where this version cannot use an option of them.
     """
     path = member.path / "resolved.yaml"
-    if not path.is_file():
+    if not path.exists():
         return config
-    trained = saved_values(path)
-    sections = {
-        name: type(getattr(config, name)).model_validate(trained[name]) for name in ("preprocess", "model", "train")
-    }
-    return config.model_copy(update=sections)
+    return config.model_copy(update=saved_sections(path, ("preprocess", "model", "train")))

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import torch
 import yaml
+from pydantic import ValidationError
 from torch import nn
 
+from lib.artifacts.read import damaged, fit_state, read_tensors, read_yaml
 from lib.config import Config
+from lib.config.load import option_error
+from lib.config.old_names import with_todays_names
 from lib.config.training import Model
 from lib.errors import UserError
 from lib.files import replacing, write_text
 from lib.models.network import build_network
 
+TRAIN_AGAIN = "run 03_train.py again, which writes it again or trains the member again"
 LAST_AS_FALLBACK = ("swa", "best")  # kinds of weights that `last` replaces where a training made none
 FLOAT16_MAX = torch.finfo(torch.float16).max
 
@@ -35,8 +40,11 @@ def to_half(value: torch.Tensor) -> torch.Tensor:
 
 
 def load_weights(path: Path) -> dict:
-    """What `save_weights` wrote, in float32. Raises UserError where they are not finite."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    """What `save_weights` wrote, in float32. Raises UserError on a damaged file, and where they are not finite."""
+    state = read_tensors(path, TRAIN_AGAIN)
+    strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if strange or not state:
+        raise damaged(path, f"{strange[0]} is no tensor" if strange else "it is empty", TRAIN_AGAIN)
     check_finite(state, path)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
@@ -58,6 +66,19 @@ def write_description(member: Path, config: Config, channels: int) -> None:
     write_text(Path(member) / "network.yaml", text)
 
 
+def read_description(path: Path) -> tuple[Model, int, bool]:
+    """What `write_description` wrote: the options of the network, its outputs, and whether its classes overlap.
+
+    Raises UserError on a damaged file, and on an option that this version does not have.
+    """
+    described = read_yaml(path)
+    try:
+        model = Model(**with_todays_names({"model": described["model"]})["model"])
+    except ValidationError as error:
+        raise UserError(f"{path}: {option_error(error, 'model')}; {TRAIN_AGAIN}") from None
+    return model, described["channels"], described.get("multilabel", False)
+
+
 def network_files(member: Path, which: str) -> tuple[Path, Path]:
     """The files that `load_network` reads: description and weights.
 
@@ -66,7 +87,7 @@ def network_files(member: Path, which: str) -> tuple[Path, Path]:
     Raises UserError where there are no such weights.
     """
     described, weights = Path(member) / "network.yaml", Path(member) / f"{which}_weights.pt"
-    if which in LAST_AS_FALLBACK and not weights.is_file():
+    if which in LAST_AS_FALLBACK and not weights.exists():
         weights = Path(member) / "last_weights.pt"
     if not described.is_file() or not weights.is_file():
         raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.checkpoints")
@@ -76,12 +97,11 @@ def network_files(member: Path, which: str) -> tuple[Path, Path]:
 def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
     """A member's network with its `swa`, `ema`, `best`, … weights, in eval mode, channels_last.
 
-    Raises UserError when there are no such weights.
+    Raises UserError when there are no such weights, or when they cannot be used.
     """
     described, weights = network_files(member, which)
-    config = yaml.safe_load(described.read_text(encoding="utf-8"))
-    multilabel = config.get("multilabel", False)
-    network = build_network(Model(**config["model"]), config["channels"], pretrained=False, multilabel=multilabel)
-    network.load_state_dict(load_weights(weights))
+    model, channels, multilabel = read_description(described)
+    network = build_network(model, channels, pretrained=False, multilabel=multilabel)
+    fit_state(network, load_weights(weights), weights, TRAIN_AGAIN)
     network.display_name = f"{weights.parent.parent.name}/{weights.parent.name} {which}"  # in messages
     return network.eval().to(device, memory_format=torch.channels_last)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from lib.artifacts.read import damaged, read_arrays
 from lib.competition.dataset import Competition
 from lib.competition.labels.common import Label
 from lib.competition.metrics import counts_of
@@ -77,11 +78,14 @@ class Evaluation:
 
     @staticmethod
     def load(path: Path) -> Evaluation:
-        with np.load(path) as saved:
-            points = {name[7:]: saved[name] for name in saved.files if name.startswith("points ")}
-            sample = PixelSample(**points) if points else None
-            more = {name: saved.get(name, None) for name in ("confusion", "beside")}
-            return Evaluation(saved["image_ids"].tolist(), saved["counts"], sample, **more)
+        """What `save` wrote. Raises UserError on a damaged file."""
+        saved = read_arrays(path, ("image_ids", "counts"))
+        points = {name[7:]: values for name, values in saved.items() if name.startswith("points ")}
+        if points and points.keys() != {field.name for field in fields(PixelSample)}:
+            raise damaged(path, f"it holds {', '.join(points)} of a sample", "delete it")
+        sample = PixelSample(**points) if points else None
+        more = {name: saved.get(name) for name in ("confusion", "beside")}
+        return Evaluation(saved["image_ids"].tolist(), saved["counts"], sample, **more)
 
     @staticmethod
     def concat(parts: Iterable[Evaluation]) -> Evaluation:

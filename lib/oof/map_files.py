@@ -45,6 +45,12 @@ class MapWriter:
         pass
 
 
+def image_ids_in(path: Path) -> set[str]:
+    """The images whose maps, or previews, a file holds."""
+    with zipfile.ZipFile(path) as file:
+        return {name if path.suffix == ".shown" else name.rpartition("/")[0] for name in file.namelist()}
+
+
 class Maps:
     """Reads what `MapWriter` wrote, of several files (folds)."""
 

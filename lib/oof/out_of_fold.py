@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache as cache_results
 from pathlib import Path
 
 import numpy as np
 
+from lib.artifacts.read import sound_zip
+from lib.digests import file_state
 from lib.errors import UserError
 from lib.files import check_disk
 from lib.imaging.grid import MAP_SIDE
@@ -19,7 +22,7 @@ from lib.inference.members import image_sources, scale_groups, trained_windows
 from lib.inference.multi_scale import maps_of
 from lib.inference.sources import limits_of, roi_of
 from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, evaluate
-from lib.oof.map_files import Maps, MapWriter
+from lib.oof.map_files import Maps, MapWriter, image_ids_in
 from lib.oof.pixel_sample import POINTS, SAMPLED, PixelSampler
 from lib.oof.previews import WORST_CROP, PreviewCollector, PreviewFile, PreviewWriter
 from lib.session import Session
@@ -39,7 +42,7 @@ def out_of_fold(
     if whole_maps and not is_cached(session, checkpoints, engine, whole_maps):
         _check_disk(session, checkpoints)
     for fold, of_fold, ids, cache in _by_fold(session, checkpoints, engine):
-        if not _is_complete(cache, whole_maps):
+        if not _is_complete(cache, ids, whole_maps):
             _predict_fold(session, of_fold, engine, cache, whole_maps)
         fold_of += [fold] * len(ids)
         evaluations.append(Evaluation.load(cache))
@@ -77,12 +80,34 @@ def _predict_fold(
 
 def is_cached(session: Session, checkpoints: list[Checkpoint], engine: Engine, whole_maps: bool) -> bool:
     """Whether `out_of_fold` has nothing to predict."""
-    return all(_is_complete(cache, whole_maps) for *_, cache in _by_fold(session, checkpoints, engine))
+    return all(_is_complete(cache, ids, whole_maps) for *_, ids, cache in _by_fold(session, checkpoints, engine))
 
 
-def _is_complete(cache: Path, whole_maps: bool) -> bool:
-    """Whether a fold's counts, previews and, where they are wanted, whole maps are there."""
-    return all(cache.with_suffix(kind).is_file() for kind in (".npz", ".shown", ".maps")[: 2 + whole_maps])
+def _is_complete(cache: Path, ids: list[str], whole_maps: bool) -> bool:
+    """Whether a fold's counts, previews and, where they are wanted, whole maps are there.
+
+    A damaged file is deleted, with a note: all three are made again.
+    """
+    for kind in (".npz", ".shown", ".maps")[: 2 + whole_maps]:
+        path = cache.with_suffix(kind)
+        if not path.is_file():
+            return False
+        if not _is_sound(path, tuple(ids), tuple(file_state(path))):
+            print(f"note: {path} is damaged, so it is made again", flush=True)
+            path.unlink()
+            return False
+    return True
+
+
+@cache_results
+def _is_sound(path: Path, ids: tuple[str, ...], _state: tuple[int, ...]) -> bool:
+    """Whether a file of the cache is whole and holds these images. A file is read once until its state changes."""
+    if path.suffix != ".npz":
+        return sound_zip(path) and set(ids) == image_ids_in(path)
+    try:
+        return Evaluation.load(path).image_ids == list(ids)
+    except UserError:
+        return False
 
 
 def _by_fold(

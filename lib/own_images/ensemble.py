@@ -6,12 +6,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.artifacts.read import read_json
 from lib.config import Config, load
 from lib.config.command_line import given_options
 from lib.config.load import saved_config, workspace_of
 from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.files import file_fingerprint, read_json, short_hash
+from lib.files import file_fingerprint, short_hash
 from lib.imaging.roi import boxes_file, check_boxes, read_boxes
 from lib.inference.checkpoints import Checkpoint, named_checkpoints
 from lib.inference.members import check_crops

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.artifacts.read import sound_json
+from lib.artifacts.schemas import PREDICTED
 from lib.decision.decision import Decision
 from lib.errors import UserError
-from lib.files import read_json, replacing, write_json
+from lib.files import replacing, write_json
 from lib.imaging.draw import overlay, save_picture
 from lib.imaging.writers.png import write_png
 from lib.imaging.writers.pyramid_tiff import geo_tags_of, write_pyramid_tiff
@@ -45,7 +47,7 @@ class OutputFolder:
 
     def finished(self, name: str, made_from: dict) -> bool:
         """Whether all files of an image are there, and were made from the same."""
-        known = read_json(self.manifest(name), {})
+        known = sound_json(self.manifest(name), {}, PREDICTED)
         there = all(file.is_file() and file.name in known.get("files", ()) for file in self.files(name))
         return there and known["made_from"] == made_from
 
@@ -80,7 +82,8 @@ def write_prediction(
     Labels and probabilities wait in nameless files of the folder; only bands of rows are in memory.
     """
     size, folder, manifest = (predicted.height, predicted.width), outputs.folder, outputs.manifest(image.name)
-    outdated = {*read_json(manifest, {}).get("files", [])} - {file.name for file in outputs.files(image.name)}
+    before = sound_json(manifest, {}, PREDICTED).get("files", [])
+    outdated = set(before) - {file.name for file in outputs.files(image.name)}
     manifest.unlink(missing_ok=True)
     with ExitStack() as stack:
         labels = stack.enter_context(Spool(1, *size, folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config
 from lib.decision.decision import Decision
 from lib.decision.fit import without_idle
-from lib.files import short_hash
+from lib.files import short_hash, temporary_name
 from lib.inference.checkpoints import Checkpoint, check_same_models
 from lib.inference.members import LoadedEnsemble, load_ensemble
 from lib.predict.answer_parts import KeptAnswers
@@ -103,7 +102,7 @@ def answer_images(evaluated: EvaluatedEnsemble, stage: Stage, table: str, laps: 
         stage.now, asdict(decision), [repr(group.windows) for group in ensemble.groups], repr(ensemble.engine)
     ]  # fmt: skip
     kept = None if planner else workspace.root / "answers" / short_hash(made_of)
-    written = with_codecs_suffix(workspace.submissions / f".{os.getpid()}.csv", competition)
+    written = with_codecs_suffix(temporary_name(workspace.submissions / "answer.csv"), competition)
     AnswerWriter(session, ensemble.groups, decision, planner, kept).write(written, test)
     submission = publish(session, written, decision, checkpoints)
     laps.end(TEST)

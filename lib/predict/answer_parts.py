@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.artifacts.read import DAMAGED_ARCHIVE
 from lib.inference.sliding_window import count_windows
 from lib.inference.windows import Source, Windows
 from lib.workspace import replacing
@@ -44,11 +45,25 @@ class KeptAnswers:
     def __init__(self, folder: Path | None):
         self.folder = folder
 
-    def has(self, part: int) -> bool:
-        return self.folder is not None and self._path(part).is_file()
+    def has(self, part: int, sources: list[Source]) -> bool:
+        """Whether a part is there, with the answers to these images. A damaged file is deleted, with a note."""
+        if self.folder is None or not self._path(part).is_file():
+            return False
+        try:
+            found = [image_id for image_id, *_, bands in self.read(part) if all(band.size for band in bands)]
+        except DAMAGED_ARCHIVE + (gzip.BadGzipFile,):
+            found = []
+        if found == [source.image_id for source in sources]:
+            return True
+        print(f"note: {self._path(part)} is damaged, so it is made again", flush=True)
+        self._path(part).unlink()
+        return False
 
     def read(self, part: int) -> Iterator[Answer]:
-        """A part's answers, as they were written; each one's bands must be taken before the next answer."""
+        """A part's answers, as they were written; each one's bands must be taken before the next answer.
+
+        Raises one of `DAMAGED_ARCHIVE`, or OSError, where the file is damaged.
+        """
         with gzip.open(self._path(part), "rb") as file:
             while line := file.readline():
                 image_id, height, width = json.loads(line)
@@ -89,5 +104,7 @@ def _bands(file, height: int, width: int) -> Iterator[np.ndarray]:
     y = 0
     while y < height:
         rows = int.from_bytes(file.read(4), "little")
+        if not 0 < rows <= height - y:
+            raise ValueError(f"{rows} rows where {height - y} are left")
         yield np.frombuffer(file.read(rows * width), np.uint8).reshape(rows, width)
         y += rows

@@ -5,10 +5,9 @@ Nothing can be fitted or chosen. The threshold is 0.5 for one class, and argmax 
 
 from __future__ import annotations
 
-import os
-
 from lib.competition.scoring import with_codecs_suffix
 from lib.decision.decision import Decision
+from lib.files import temporary_name
 from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import choose_engine, load_ensemble
 from lib.oof.codes import HALF
@@ -35,7 +34,7 @@ def answer_unscored(session: Session, checkpoints: list[Checkpoint], laps: Laps)
     ensemble = load_ensemble(session, checkpoints, choose_engine(session, checkpoints))
     decision = Decision(HALF if competition.channels == 1 else None)
     laps.end("networks and plan")
-    written = with_codecs_suffix(workspace.submissions / f".{os.getpid()}.csv", config.competition)
+    written = with_codecs_suffix(temporary_name(workspace.submissions / "answer.csv"), config.competition)
     test = session.images[session.images["split"] == "test"]
     AnswerWriter(session, ensemble.groups, decision).write(written, test)
     submission = publish(session, written, decision, checkpoints)

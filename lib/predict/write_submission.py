@@ -59,7 +59,7 @@ class AnswerWriter:
             return
         parts, kept = list(in_parts(sources, self.groups[0].windows)), KeptAnswers(self.kept)
         for number, part in enumerate(parts):
-            if kept.has(number):
+            if kept.has(number, part):
                 yield from kept.read(number)
                 continue
             description = "05 test images" + (f", part {number + 1} of {len(parts)}" if len(parts) > 1 else "")

@@ -16,7 +16,7 @@ from lib.config import Config, flat, load
 from lib.config.load import workspace_of
 from lib.data.split_check import check_split
 from lib.errors import UserError
-from lib.files import check_disk
+from lib.files import check_disk, remove_folder
 from lib.plugins import load_plugins
 from lib.preflight.forecast import Measured, fold_counts, image_sizes, measure, predict_cost
 from lib.system.terminal import open_log
@@ -72,7 +72,7 @@ def rehearse(
     """
     start_seconds = time.process_time()  # so far this process has done little but load its libraries
     workspace = Workspace(workspace_of(load(path, [*flags, "--preflight"])))
-    shutil.rmtree(workspace.root, ignore_errors=True)
+    remove_folder(workspace.root)
     seconds: dict[str, float] = {}
     try:
         for stage, round_ in steps(config.pseudo.rounds):

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from lib import tables
+from lib.artifacts.read import fit_state
 from lib.config import Config
 from lib.config.training import Train
 from lib.data.augment import Augmentation, pipeline_file
@@ -17,9 +18,10 @@ from lib.data.cutmix import Mixing
 from lib.data.dataset import TileDataset, TileFile
 from lib.data.sampler import keep_fraction
 from lib.data.targets import Targets
+from lib.digests import changed_outputs
 from lib.errors import UserError
 from lib.models.network import Network, build_network
-from lib.models.weight_files import load_weights, write_description
+from lib.models.weight_files import TRAIN_AGAIN, load_weights, write_description
 from lib.plugins import find
 from lib.tables import foreground_pixels
 from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -40,6 +42,22 @@ def member_inputs(workspace: Workspace, config: Config) -> list[Path]:
     return [*inputs, *([] if pipeline is None else [pipeline]), *difficulty_files(workspace, config)]
 
 
+def check_tables_and_tiles(workspace: Workspace, config: Config) -> None:
+    """Raises UserError where tables or tiles are no longer what the stages before wrote: lost, changed or cut off."""
+    made_by = {"01_preprocess": "01_preprocess.py"}
+    if config.train.round:
+        number = config.train.round
+        made_by[f"04_pseudo_label_round{number}"] = f"04_pseudo_label.py --train.round {number}"
+    if config.clean.use:
+        made_by["04_clean"] = "04_pseudo_label.py --clean"
+    for stage, command in made_by.items():
+        changed = changed_outputs(workspace.root / "manifests" / f"{stage}.json")
+        if changed:
+            raise UserError(
+                f"{changed[0]} is not what {command} wrote: something is lost or changed; run {command} again"
+            )
+
+
 def difficulty_files(workspace: Workspace, config: Config) -> list[Path]:
     """done.json of every fold member of the experiment that `train.sampling.difficulty` names; none without the option.
 
@@ -53,7 +71,7 @@ def difficulty_files(workspace: Workspace, config: Config) -> list[Path]:
             f"train.sampling.difficulty names {experiment!r}, the very experiment to be trained; name one that is "
             "trained already, or another train.experiment"
         )
-    files = sorted(workspace.runs.glob(f"{experiment}/fold*_seed*/done.json"))
+    files = [member.path / "done.json" for member in workspace.fold_members(experiment)]
     if not files:
         raise UserError(
             f"train.sampling.difficulty: {workspace.runs / experiment} holds no trained member; run 03_train.py "
@@ -237,7 +255,8 @@ class Pretraining:
         first = make_trainer(pretrained, config, channels, data, trainer.processes)
         first.run(None, remaining)
         trainer.processes.barrier()
-        trainer.network.load_state_dict(load_weights(pretrained.path / "last_weights.pt"))
+        weights = pretrained.path / "last_weights.pt"
+        fit_state(trainer.network, load_weights(weights), weights, TRAIN_AGAIN)
         return first
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lib.workspace import replacing
+from lib.artifacts.read import damaged, fit_state, read_log, read_tensors
+from lib.workspace import replacing, write_text
 
 if TYPE_CHECKING:
     from lib.training.trainer import Trainer
@@ -17,6 +18,7 @@ SAVED_ATTRIBUTES = (
     "epoch", "step", "seconds", "waited", "swa_samples", "best", "score", "evaluations", "plateaus", "checkpoints",
     "unused",
 )  # fmt: skip
+FROM_THE_START = "delete {} and run 03_train.py again, which trains this member from its beginning"
 
 
 def training_state(trainer: Trainer) -> dict:
@@ -35,14 +37,13 @@ def training_state(trainer: Trainer) -> dict:
 def restore_state(trainer: Trainer, state: dict) -> None:
     """Set a trainer to a state from `training_state`, except for the guard's counts.
 
-    Values that an older version did not save stay as they are.
+    Values that an older version did not save stay as they are. Raises UserError where the state is of another network.
     """
+    path = trainer.folder / "last.pt"
+    for part in ("network", "optimizer", "scaler", "swa", *["ema"] * bool(trainer.ema)):
+        fit_state(getattr(trainer, part), state.get(part, {}), path, FROM_THE_START.format(path.parent))
     for key in SAVED_ATTRIBUTES:
         setattr(trainer, key, state.get(key, getattr(trainer, key)))
-    for part in ("network", "optimizer", "scaler", "swa"):
-        getattr(trainer, part).load_state_dict(state[part])
-    if trainer.ema:
-        trainer.ema.load_state_dict(state["ema"])
 
 
 def save_resume(path: Path, state: dict) -> None:
@@ -52,10 +53,18 @@ def save_resume(path: Path, state: dict) -> None:
 
 
 def load_resume(path: Path) -> dict | None:
-    """What `save_resume` wrote, on the CPU; None where there is no file."""
-    if not path.is_file():
+    """What `save_resume` wrote, on the CPU; None where there is no file.
+
+    Raises UserError where the file is damaged, or holds something else.
+    """
+    if not path.exists():
         return None
-    return torch.load(path, map_location="cpu", weights_only=True)
+    remedy = FROM_THE_START.format(path.parent)
+    state = read_tensors(path, remedy)
+    missing = [key for key in ("network", "optimizer", "scaler", "swa", "step", "epoch") if key not in state]
+    if missing:
+        raise damaged(path, f"it lacks {missing[0]}", remedy)
+    return state
 
 
 def append_log(path: Path, record: dict) -> None:
@@ -65,7 +74,6 @@ def append_log(path: Path, record: dict) -> None:
 
 
 def truncate_log(path: Path, step: int) -> None:
-    """Remove the lines of later steps than `step`, which are trained again."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    lines = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    """Remove the lines of later steps than `step`, which are trained again, and half a line that a kill left."""
+    kept = [record for record in read_log(path) if record["step"] <= step]
+    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))

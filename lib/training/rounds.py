@@ -40,12 +40,12 @@ def round_scores(config: Config, workspace: Workspace) -> list[float]:
     rounds: list[dict[str, float]] = []
     for round_ in range((config.train.round or config.pseudo.rounds) + 1):
         name = round_experiment(config.train.experiment, round_)
-        paths = sorted(workspace.runs.glob(f"{name}/fold*_seed*/done.json"))
-        if not paths or (
+        members = workspace.fold_members(name)
+        if not members or (
             round_ and labels_are_outdated(workspace.root / f"manifests/04_pseudo_label_round{round_}.json")
         ):
             break
-        rounds.append({path.parent.name: read_json(path, {})["score"] for path in paths})
+        rounds.append({one.path.name: read_json(one.path / "done.json", {})["score"] for one in members})
     common = set.intersection(*map(set, rounds)) if rounds else set()
     return [mean(scores[name] for name in sorted(common)) for scores in rounds] if common else []
 

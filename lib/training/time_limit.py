@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lib.config import Config, saved_values
+from lib.config import Config, saved_sections
 from lib.config.units import duration
 from lib.data.folds import ONE_GROUP
 from lib.errors import UserError
@@ -117,17 +117,17 @@ def fold_member_options(member: Member, workspace: Workspace, limit: float) -> d
 
     `limit`: seconds that the member may train at most.
     """
-    trained = [saved_values(path / "resolved.yaml")["train"] for path in fold_members(member, workspace)]
+    files = [path / "resolved.yaml" for path in fold_members(member, workspace)]
+    trained = [saved_sections(file, ("train",))["train"] for file in files]
     if not trained:
         return {}
-    longest = max(options["member_limit"] for options in trained) or limit
-    return {"member_limit": min(limit, longest), "checkpoints": max(options["checkpoints"] for options in trained)}
+    longest = max(options.member_limit for options in trained) or limit
+    return {"member_limit": min(limit, longest), "checkpoints": max(options.checkpoints for options in trained)}
 
 
 def fold_members(member: Member, workspace: Workspace) -> list[Path]:
     """Folders of the finished fold members of the same experiment and seed."""
-    runs = (workspace.runs / member.experiment).glob(f"fold*_seed{member.seed}/done.json")
-    return sorted(done.parent for done in runs)
+    return [one.path for one in workspace.fold_members(member.experiment) if one.seed == member.seed]
 
 
 def _trained_for(seconds: float, stage: Stage) -> bool:

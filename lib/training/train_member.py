@@ -18,8 +18,15 @@ from lib.system.device import loading_processes
 from lib.system.provenance import environment
 from lib.training.autotune import autotune
 from lib.training.distributed import ProcessGroup
-from lib.training.member import make_data, make_trainer, member_inputs, pretraining, training_tiles
-from lib.training.member_folder import replace_member, start_member, training_place, write_identity
+from lib.training.member import (
+    check_tables_and_tiles,
+    make_data,
+    make_trainer,
+    member_inputs,
+    pretraining,
+    training_tiles,
+)
+from lib.training.member_folder import network_files_of, replace_member, start_member, training_place, write_identity
 from lib.training.trainer import Trainer
 from lib.workspace import ALL_FOLDS, Member, write_json
 
@@ -66,6 +73,9 @@ def train_member(job: TrainingJob, evaluate: Evaluate) -> None:
     """
     config, workspace, processes = job.session.config, job.session.workspace, job.processes
     with processes.main_first():
+        if processes.is_main:
+            job.stage.claim()
+            check_tables_and_tiles(workspace, config)
         member = (start_member if processes.is_main else training_place)(job.member, job.stage, workspace)
     if processes.is_main:
         write_json(member.path / "environment.json", environment(job.session.device))
@@ -76,7 +86,9 @@ def train_member(job: TrainingJob, evaluate: Evaluate) -> None:
         return
     job.stage.begin()
     replace_member(member.path, job.member.path)
-    job.stage.finish([job.member.path / name for name in ("done.json", "trained.json", "last_weights.pt")], **facts)
+    networks = network_files_of(job.member.path)
+    outputs = [job.member.path / name for name in ("done.json", "trained.json", "last_weights.pt")]
+    job.stage.finish(outputs, kept=[outputs[1], *networks], **facts)  # scores are made anew without a training
     if config.clean.use and facts["scores"]:
         print("03: labels were judged by members that saw this fold's images; its OOF score is a little optimistic")
     score = f"OOF {facts['score']:.4f}" if facts["scores"] else "all images, so no OOF score of its own,"

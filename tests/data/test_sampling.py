@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from records import done
 from torch import nn
 
 from lib import tables
@@ -152,13 +153,18 @@ def workspace(tmp_path):
     """Five images of two tiles each in two folds; an experiment `base` of two seeds that scored all but image e."""
     workspace = Workspace(tmp_path)
     tiles = pd.DataFrame({name: [""] * 10 if kind == "str" else 0 for name, (kind, _) in tables.TILES.items()})
-    write_table(workspace.tiles, tiles.assign(image_id=list("aabbccddee"), px_background=1, px_object=9, px_ignore=0))
+    write_table(
+        workspace.tiles,
+        tiles.assign(
+            tile_id=list("0123456789"), image_id=list("aabbccddee"), px_background=1, px_object=9, px_ignore=0
+        ),
+    )
     folds = pd.DataFrame({"image_id": list("abcde"), "group": list("abcde"), "fold": [0, 0, 1, 1, 1]})
     write_table(workspace.folds, folds.assign(kept_from=""))
     for fold, images in enumerate(({"a": 0.2, "b": 0.4}, {"c": 0.5, "d": 1.0})):
         for seed, shift in ((1, 0), (2, 0.2)):
             shifted = {image_id: score - shift for image_id, score in images.items()}
-            write_json(workspace.member_dir("base", fold, seed) / "done.json", {"score": 0.5, "images": shifted})
+            write_json(workspace.member_dir("base", fold, seed) / "done.json", done(images=shifted))
     return workspace
 
 
@@ -182,8 +188,8 @@ def test_difficulty_without_scores_says_what_to_run(workspace):
         tiles_of_fold(workspace, 0, "--train.sampling.difficulty", "other")
     with pytest.raises(UserError, match="the very experiment to be trained"):
         tiles_of_fold(workspace, 0, "--train.sampling.difficulty", "next")
-    for done in workspace.runs.glob("base/fold1*/done.json"):
-        done.unlink()
+    for file in workspace.runs.glob("base/fold1*/done.json"):
+        file.unlink()
     with pytest.raises(UserError, match="no score of an image that is trained on here; run 03_train.py again"):
         tiles_of_fold(workspace, 0, "--train.sampling.difficulty", "base")
     with pytest.raises(UserError, match="groups cannot come equally often"):

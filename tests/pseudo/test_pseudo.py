@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import done, manifest
 
 from lib import tables
 from lib.competition.dataset import Competition
@@ -211,7 +212,7 @@ def test_rounds_end_when_scores_do_and_the_best_ones_members_are_taken(tmp_path,
     workspace = Workspace(tmp_path)
     for name, scores in (("base", (0.4, 0.6)), ("base-r1", (0.3, 0.5)), ("base-r3", (0.9, 0.9))):
         for seed, score in enumerate(scores):
-            write_json(workspace.member_dir(name, 0, seed) / "done.json", {"score": score})
+            write_json(workspace.member_dir(name, 0, seed) / "done.json", done(score=score))
     assert round_scores(config, workspace) == [0.5, 0.4], "round 2 is missing"
     assert chosen_experiment(config, workspace) == "base"
     assert "round 0 are taken: the rounds' mean OOF scores are 0.5000, 0.4000" in capsys.readouterr().out
@@ -225,13 +226,13 @@ def test_rounds_made_from_members_that_were_trained_again_do_not_count(tmp_path)
     workspace = Workspace(tmp_path)
     for name, folds in (("base", (0, 1)), ("base-r1", (0,))):
         for fold in folds:
-            write_json(workspace.member_dir(name, fold, 42) / "done.json", {"score": 0.5 + fold / 10})
+            write_json(workspace.member_dir(name, fold, 42) / "done.json", done(score=0.5 + fold / 10))
     read = workspace.member_dir("base", 0, 42) / "done.json"
-    manifest = {"made_from": {f"file {read}": file_fingerprint(read)}}
-    write_json(tmp_path / "manifests/04_pseudo_label_round1.json", manifest)
+    made = manifest(made_from={f"file {read}": file_fingerprint(read)})
+    write_json(tmp_path / "manifests/04_pseudo_label_round1.json", made)
     config = load(None, ["--pseudo.rounds", "1"])
     assert round_scores(config, workspace) == [0.5, 0.5], "over the fold that both rounds have"
-    write_json(read, {"score": 0.6})
+    write_json(read, done(score=0.6))
     assert round(round_scores(config, workspace)[0], 6) == 0.6 and len(round_scores(config, workspace)) == 1
 
 
@@ -248,6 +249,7 @@ def test_a_fold_for_which_no_tile_is_sure_trains_on_true_labels_alone(tiny):
     path = workspace.pseudo_dir(1) / "tiles.csv"
     kept = pd.read_csv(path)
     kept[kept["fold"] == 1].to_csv(path, index=False)
+    (workspace.root / "manifests/04_pseudo_label_round1.json").unlink()  # as if the stage had written this
     folds, competition = tables.read(workspace.folds, tables.FOLDS, "02"), Competition(config.competition)
     own, other = (training_tiles(workspace, folds, fold, config, competition) for fold in (0, 1))
     assert not own["pseudo"].any() and other["pseudo"].any()

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from many import many_images
 from PIL import Image
+from records import done
 
 from lib import tables
 from lib.config import load
@@ -149,7 +150,7 @@ def test_a_ledger_is_drawn_against_the_leaderboard(tmp_path):
 
 def test_submissions_are_counted_whatever_their_suffix(tmp_path):
     workspace = Workspace(tmp_path)
-    write_json(workspace.runs / "base/fold0_seed42/done.json", {"score": 0.5})
+    write_json(workspace.runs / "base/fold0_seed42/done.json", done())
     for name in ("1_ensemble.zip", "1_ensemble.json", "2_ensemble.csv", "2_ensemble.json", "submission.csv"):
         write_json(workspace.submissions / name, {})
     numbers = dict(overview.section(workspace, load(None, ["--workspace", str(tmp_path)])).numbers)

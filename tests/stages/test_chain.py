@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from records import done
 
 from lib import digests, tables
 from lib.competition import rle
@@ -20,7 +21,7 @@ from lib.digests import Digests
 from lib.plugins import load_plugins
 from lib.stages import answer_stage, folds_stage, member_stage, tiles_stage
 from lib.training.member import member_inputs
-from lib.workspace import Member, Workspace, file_fingerprint
+from lib.workspace import Member, Workspace, file_fingerprint, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +48,7 @@ class Chain:
         workspace, competition = Workspace(self.path.parent / "work"), Competition(config.competition)
         member = Member("base", 0, 42, workspace.member_dir("base", 0, 42))
         member.path.mkdir(parents=True, exist_ok=True)
-        (member.path / "done.json").write_text("{}")
+        write_json(member.path / "done.json", done())
         return [
             tiles_stage(config, workspace, competition, pick_images(competition, 0)),
             folds_stage(config, workspace, competition),

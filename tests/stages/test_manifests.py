@@ -4,6 +4,7 @@ import os
 
 import pandas as pd
 import pytest
+from records import done
 
 from lib.competition.dataset import Competition
 from lib.config import load
@@ -90,7 +91,7 @@ def made(tiny):
     (tiny.parent / "mine.py").write_text("")
     workspace = Workspace(tiny.parent / "work")
     member = Member("base", 0, 42, workspace.member_dir("base", 0, 42))
-    write_json(member.path / "done.json", {"score": 0.5})
+    write_json(member.path / "done.json", done(score=0.5))
     config = load(tiny, flags)
     return config, workspace, Competition(config.competition), member
 

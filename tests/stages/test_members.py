@@ -144,7 +144,7 @@ def as_version_1(folder, *flags):
         value = flat(config)[OLD_NAMES.get(name, name)]
         old[f"option {name}"] = json.loads(json.dumps(value))
     outputs = [str(folder / name) for name in ("done.json", "last_weights.pt")]
-    kept = {key: value for key, value in record.items() if key != "format"}
+    kept = {key: value for key, value in record.items() if key not in ("format", "made")}
     write_json(manifest, {**kept, "made_from": old, "outputs": outputs})
     write_json(folder / "begun.json", old)
     (folder / "trained.json").unlink()

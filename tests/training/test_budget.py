@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from records import done
 
 from lib.config.load import load
 from lib.config.units import seconds
@@ -65,7 +66,7 @@ def test_a_time_limit_is_shared_and_remembered(tmp_path):
     members = members_in(workspace, folds=2, seeds=1)
     budget = Budget(config, workspace, members, overhead=30)
     assert budget.seconds(members[0]) == 270
-    write_json(members[0].path / "done.json", {"seconds": 400.0})  # slower than thought
+    write_json(members[0].path / "done.json", done(seconds=400.0))  # slower than thought
     assert budget.seconds(members[1]) == 170
     again = Budget(config, workspace, members, overhead=5)
     assert [again.seconds(member) for member in members] == [270, 170], "a resumed call gives the same"
@@ -77,10 +78,10 @@ def test_what_a_call_has_taken_and_members_took_beside_training_is_not_given_aga
     members = members_in(workspace, folds=3, seeds=1)
     budget = Budget(config, workspace, members, overhead=30, started=time.monotonic() - 12)
     assert budget.seconds(members[0]) == pytest.approx((600 - 12) / 3 - 30 - 12, abs=1)
-    done = {"seconds": 220.0, "train_seconds": 166.0, "beside_seconds": 20.0}  # a first part of it was pretraining
-    write_json(members[0].path / "done.json", done)
+    first = done(seconds=220.0, train_seconds=166.0, beside_seconds=20.0)  # a first part of it was pretraining
+    write_json(members[0].path / "done.json", first)
     assert budget.seconds(members[1]) == pytest.approx((600 - 12 - 220) / 2 - 20 - 12, abs=1)
-    write_json(members[1].path / "done.json", {"seconds": 20.0, "beside_seconds": 4.0})
+    write_json(members[1].path / "done.json", done(seconds=20.0, beside_seconds=4.0))
     budget.started -= 300  # more has gone by than members say
     assert budget.seconds(members[2]) == pytest.approx(600 - 312 - 20 - 12, abs=1)
 
@@ -92,5 +93,5 @@ def test_time_is_shared_anew_for_other_members_and_trained_ones_do_not_count(tmp
     assert Budget(config, workspace, [first], overhead=0).members == [first]
     assert Budget(config, workspace, [second], overhead=0).members == [second]
     for member in (first, second):  # by an ordinary call, before
-        write_json(member.path / "done.json", {"seconds": 100.0})
+        write_json(member.path / "done.json", done(seconds=100.0))
     assert Budget(config, workspace, [first, second], overhead=0).seconds(first) == 300

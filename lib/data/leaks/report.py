@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pandas as pd
 from lib.competition.dataset import HOME
 from lib.config.competition import Pixels
 from lib.data.leaks.find import find_leaks
-from lib.files import write_json, write_table
+from lib.files import remove_folder, write_json, write_table
 from lib.imaging.reader import open_image
 from lib.imaging.save import save_image
 from lib.session import Session
@@ -57,7 +56,7 @@ def report_leaks(session: Session, group_of: dict[str, str]) -> list[tuple[str, 
     folds must respect: (image id, image id), of which the second may be an external image.
     """
     folder, images = session.workspace.leaks_dir, session.images
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
     if not session.config.folds.leak_check:
         return []
     folder.mkdir(parents=True)

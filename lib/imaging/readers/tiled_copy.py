@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import tifffile
+
 from lib.config.competition import Pixels
 from lib.errors import UserError
+from lib.files import temporary_name
 from lib.imaging.reader import open_image
 from lib.imaging.readers.base import ImageReader, optional
 from lib.imaging.readers.plain import PLAIN_SUFFIXES, STREAMED, decoded
@@ -58,7 +62,7 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
     about = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}" + (not pixels.exif) * " as stored"
     name = hashlib.sha256(about.encode()).hexdigest()[:12]
     copy = folder / f"{path.stem}_{name}.tif"
-    if copy.exists():
+    if copy.is_file() and _is_whole(copy):
         return copy
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -69,7 +73,7 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
         )
     vips = optional("pyvips", "'pyvips[binary]'", path)
     vips.cache_set_max(0)
-    temporary = copy.with_suffix(".part.tif")
+    temporary = temporary_name(copy)
     try:
         image = _image(path, vips, pixels.exif)
         if path.suffix.lower() not in PLAIN_SUFFIXES and image.bands != channels:
@@ -81,6 +85,17 @@ def spooled(path: Path, pixels: Pixels, folder: Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return copy
+
+
+def _is_whole(copy: Path) -> bool:
+    """Whether a copy was not cut off: all its tiles lie inside the file."""
+    try:
+        with tifffile.TiffFile(copy) as file:
+            page = file.pages[0]
+            ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+            return max(ends) <= copy.stat().st_size
+    except (tifffile.TiffFileError, ValueError, IndexError, struct.error):
+        return False
 
 
 def _image(path: Path, vips: ModuleType, exif: bool) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from lib.workspace import Workspace
+from lib.workspace import Workspace, read_json
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,7 @@ class ReportSection:
 
 def stage_facts(workspace: Workspace, name: str) -> dict:
     """What a stage wrote to report/<name>.json; empty where it has not run."""
-    path = workspace.report / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(workspace.report / f"{name}.json", {})
 
 
 def picture(workspace: Workspace, path: Path, words: str, caption: str = "") -> Picture | None:

@@ -9,7 +9,7 @@ from lib.workspace import Workspace, read_json
 
 def section(workspace: Workspace, config: Config) -> ReportSection | None:
     oof = stage_facts(workspace, "oof")
-    done = [read_json(path, {}) for path in sorted(workspace.runs.glob("*/*_seed*/done.json"))]
+    done = [read_json(member.path / "done.json", {}) for member in workspace.finished()]
     if not done:
         return None
     scores = [facts["score"] for facts in done if facts["score"] is not None]  # members trained on all images have none

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
+from lib.artifacts.read import read_log
 from lib.config import Config
 from lib.report.charts import Line, line_chart
 from lib.report.sections.blocks import Chart, ReportSection, Table
-from lib.workspace import Workspace, read_json
+from lib.workspace import Workspace, member_at, read_json
 
 
 def section(workspace: Workspace, config: Config) -> ReportSection | None:
-    folders = sorted(path.parent for path in workspace.runs.glob("*/*_seed*/metrics.jsonl"))
+    folders = sorted(path.parent for path in workspace.runs.glob("*/*_seed*/metrics.jsonl") if member_at(path.parent))
     if not folders:
         return None
-    logs = {f"{folder.parent.name} {folder.name.replace('_', ' ')}": _log(folder) for folder in folders}
+    logs = {
+        f"{folder.parent.name} {folder.name.replace('_', ' ')}": read_log(folder / "metrics.jsonl")
+        for folder in folders
+    }
     done = [read_json(folder / "done.json", {}) for folder in folders]
     for log, facts in zip(logs.values(), done, strict=True):
         log += [{"step": facts["steps"], "score": facts["score"]}] if facts else []  # its end, after averaging
@@ -38,10 +39,6 @@ def section(workspace: Workspace, config: Config) -> ReportSection | None:
         "Scores are those of whole images of the member's own fold, at threshold 0.5.",
         made_by="03_*",
     )  # fmt: skip
-
-
-def _log(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _points(log: list[dict], key: str, scale: float) -> list[tuple[float, float]]:
