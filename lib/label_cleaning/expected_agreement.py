@@ -24,9 +24,11 @@ LEVEL_CENTER = (LEVEL_STARTS + np.append(LEVEL_STARTS[1:] - 1, 255)) / 510
 def count_by_level(truth: np.ndarray, probs: np.ndarray, first: int) -> np.ndarray:
     """Pixel counts (C, 2, 2, levels) of each class: labeled or not, predicted or not, level of its probability.
 
-    `truth` (h, w): label indices; ignored pixels are not counted. `probs` (K, h, w) uint8. `first`: index of the first
-    class, 1 if there is a background.
+    `truth` (h, w): label indices, or planes (K, h, w) where classes overlap; ignored pixels are not counted. `probs`
+    (K, h, w) uint8. `first`: index of the first class, 1 if there is a background.
     """
+    if truth.ndim == 3:  # every class as if it were the only one
+        return np.concatenate([count_by_level(*one, 1) for one in zip(truth, np.split(probs, len(probs)), strict=True)])
     labels, planes = most_likely(probs), np.stack([255 - probs[0], probs[0]]) if len(probs) == 1 else probs
     counts = []
     for i in range(first, len(planes)):

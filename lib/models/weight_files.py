@@ -61,9 +61,14 @@ def check_finite(state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def write_description(member: Path, config: Config, channels: int) -> None:
-    """Write network.yaml, from which `load_network` builds the network."""
-    text = yaml.safe_dump({"channels": channels, "model": config.model.model_dump(), "plugins": config.plugins})
-    write_text(Path(member) / "network.yaml", text)
+    """Write network.yaml, from which `load_network` builds the network.
+
+    `multilabel` is written only where it is true, so that other descriptions stay as they were.
+    """
+    described = {"channels": channels, "model": config.model.model_dump(), "plugins": config.plugins}
+    if config.competition.multilabel:
+        described["multilabel"] = True
+    write_text(Path(member) / "network.yaml", yaml.safe_dump(described))
 
 
 def read_description(path: Path) -> tuple[Model, int, bool]:

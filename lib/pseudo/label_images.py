@@ -60,13 +60,13 @@ def last_round(session: Session) -> list[Member]:
 
 def open_labelers(session: Session, members: list[Member], images: pd.DataFrame) -> Labelers:
     """Load the networks. One pass over the images predicts for all folds, each by its own members."""
-    config, competition = session.config, session.competition
+    config = session.config
     networks = [load_network(member.path, "swa", session.device) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
     candidates = candidates_in_memory(members, networks, config)
     engine = infer_engine(candidates, config, session.workspace, session.device, images)
     ensemble = Ensemble(networks, session.device, tta=config.infer.tta, engine=engine, groups=groups)
-    outside = outside_probs(competition.channels, config.competition.background, config.infer.roi)
+    outside = outside_probs(config.competition, config.infer.roi)
     if config.pseudo.confidence == "agreement":
         return Labelers(folds, Votes(ensemble), np.append(outside, np.float32(outside.min() > 0)))
     return Labelers(folds, ensemble, outside)
@@ -123,8 +123,7 @@ def write_round(session: Session, kept: list[dict]) -> Path:
     columns = [*tables.PSEUDO_TILES, *tables.class_columns(competition.label_names)]
     rows = [{**row, "source": f"pseudo{config.train.round}"} for row in kept]
     with replacing_dir(folder / "pictures") as pictures:
-        background, count = config.competition.background, config.report.pictures
-        draw_kept(kept, folder, pictures, competition.channels, background, count)
+        draw_kept(kept, folder, pictures, config.competition, config.report.pictures)
     write_table(folder / "tiles.csv", pd.DataFrame(rows, columns=columns))
     return folder / "tiles.csv"
 

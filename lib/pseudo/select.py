@@ -7,41 +7,48 @@ from collections import defaultdict
 
 import numpy as np
 
+from lib.config.competition import CompetitionSettings
 from lib.config.pseudo import Pseudo
+from lib.pseudo.soft_labels import exclusive_groups
 
 
-def outside_probs(channels: int, background: bool, roi: str) -> np.ndarray:
+def outside_probs(competition: CompetitionSettings, roi: str) -> np.ndarray:
     """Probabilities (K,) float32 of pixels that no window covers.
 
     Blank areas are background for sure, if there is a background class. Pixels outside of a user's boxes are unknown,
     and so are blank pixels without a background class: their probabilities are even, so that none is confident.
 
-    >>> outside_probs(1, True, "content"), (outside_probs(1, True, "boxes.csv") * 255).round()
+    >>> one = CompetitionSettings(classes=["cell"])
+    >>> outside_probs(one, "content"), (outside_probs(one, "boxes.csv") * 255).round()
     (array([0.], dtype=float32), array([127.], dtype=float32))
     """
-    if not background or roi not in ("none", "content", "coarse"):
-        return np.full(channels, 127 / 255 if channels == 1 else 1 / channels, np.float32)
-    return np.zeros(1, np.float32) if channels == 1 else np.eye(channels, dtype=np.float32)[0]
+    channels, binary = competition.channels, competition.binary
+    if not competition.background or roi not in ("none", "content", "coarse"):
+        return np.full(channels, 127 / 255 if binary else 1 / channels, np.float32)
+    return np.zeros(channels, np.float32) if binary else np.eye(channels, dtype=np.float32)[0]
 
 
-def confident_share(probs: np.ndarray, threshold: float) -> float:
+def confident_share(probs: np.ndarray, threshold: float, multilabel: bool = False) -> float:
     """Share of pixels whose most likely label is more probable than `threshold`; `probs` (K, h, w) uint8.
+
+    Where classes overlap, a pixel counts if for each class it is sure whether it is there.
 
     >>> confident_share(np.array([[[242, 128, 5, 204]]], np.uint8), 0.9)
     0.5
     """
-    highest = np.maximum(probs[0], 255 - probs[0]) if len(probs) == 1 else probs.max(0)
-    return float((highest > threshold * 255).mean())
+    groups = exclusive_groups(probs, multilabel)
+    highest = [np.maximum(p[0], 255 - p[0]) if len(p) == 1 else p.max(0) for p in groups]
+    return float((np.minimum.reduce(highest) > threshold * 255).mean())
 
 
-def confidence(probs: np.ndarray, config: Pseudo) -> float:
+def confidence(probs: np.ndarray, config: Pseudo, multilabel: bool = False) -> float:
     """Confidence of a tile (K, h, w) uint8, 0 to 1, as `pseudo.confidence` defines it.
 
     For `agreement` the last plane is the spread of the votes.
     """
     if config.confidence == "agreement":
         return float(1 - probs[-1].mean() / 255)
-    return confident_share(probs, config.pixel_confidence)
+    return confident_share(probs, config.pixel_confidence, multilabel)
 
 
 class ClassQuota:

@@ -18,8 +18,22 @@ from lib.imaging.grid import whole_size
 from lib.imaging.pad import pad
 
 
-def most_likely(probs: np.ndarray) -> np.ndarray:
-    """Label indices (h, w) uint8 of probabilities (K, h, w) uint8: above one half for K = 1, else the largest."""
+def exclusive_groups(probs: np.ndarray, multilabel: bool) -> list[np.ndarray]:
+    """Probabilities (K, h, w) in groups (k, h, w) of classes that exclude one another.
+
+    All classes are one group. Where classes overlap (`multilabel`), each is a group of its own.
+    """
+    return np.split(probs, len(probs)) if multilabel else [probs]
+
+
+def most_likely(probs: np.ndarray, multilabel: bool = False) -> np.ndarray:
+    """Labels uint8 of probabilities (K, h, w) uint8.
+
+    Label indices (h, w): above one half for K = 1, else the largest. Where classes overlap, planes (K, h, w) of 0 and
+    1.
+    """
+    if multilabel:
+        return (probs > 127).astype(np.uint8)
     return (probs[0] > 127).astype(np.uint8) if len(probs) == 1 else probs.argmax(0).astype(np.uint8)
 
 
@@ -36,14 +50,20 @@ def resized_probs(probs: np.ndarray, box: Box, config: Config) -> np.ndarray:
     return np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in probs])
 
 
-def tempered(probs: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (K, h, w) uint8 to the power 1 / `temperature`, normalized to sum to one again.
+def tempered(probs: np.ndarray, temperature: float, multilabel: bool = False) -> np.ndarray:
+    """Probabilities (K, h, w) uint8 to the power 1 / `temperature`.
+
+    They are normalized to sum to one again, each class with its complement where classes overlap (`multilabel`).
 
     >>> tempered(np.array([[[0, 51, 128, 255]]], np.uint8), 0.5).tolist()
     [[[0, 15, 128, 255]]]
     """
     if temperature == 1:
         return probs
+    return np.concatenate([_tempered_group(group, temperature) for group in exclusive_groups(probs, multilabel)])
+
+
+def _tempered_group(probs: np.ndarray, temperature: float) -> np.ndarray:
     p = probs.astype(np.float32) / 255
     p = np.concatenate([p, 1 - p]) if len(p) == 1 else p
     p **= 1 / temperature
@@ -51,13 +71,16 @@ def tempered(probs: np.ndarray, temperature: float) -> np.ndarray:
     return np.rint(255 * p[: len(probs)]).astype(np.uint8)
 
 
-def hardened(probs: np.ndarray) -> np.ndarray:
+def hardened(probs: np.ndarray, multilabel: bool = False) -> np.ndarray:
     """Probabilities (K, h, w) uint8 rounded to 0 and 255.
 
     >>> hardened(np.array([[[51, 128]]], np.uint8)).tolist()
     [[[0, 255]]]
     """
-    labels, indices = most_likely(probs), [1] if len(probs) == 1 else range(len(probs))
+    labels = most_likely(probs, multilabel)
+    if multilabel:
+        return np.uint8(255) * labels
+    indices = [1] if len(probs) == 1 else range(len(probs))
     return np.stack([np.uint8(255) * (labels == index) for index in indices])
 
 
@@ -69,4 +92,4 @@ def label_kind(config: Config) -> str:
 def write_label(path: Path, probs: np.ndarray, config: Config) -> None:
     """Store probabilities (K, h, w) uint8, padded to a tile, as soft or hard labels."""
     padded = np.stack([pad(plane, config.preprocess.tile_size) for plane in probs])
-    write_planes(path, hardened(padded) if config.pseudo.hard else padded)
+    write_planes(path, hardened(padded, config.competition.multilabel) if config.pseudo.hard else padded)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.competition.labels.planes import counted_names, label_of_array
 from lib.config import Config, for_source
 from lib.data.tile_files import write_image
 from lib.files import check_disk, free_gib
@@ -23,7 +24,7 @@ from lib.inference.windows import Block
 from lib.pseudo.select import ClassQuota, confidence
 from lib.pseudo.soft_labels import label_kind, most_likely, resized_probs, tempered, write_label
 from lib.pseudo.tiles import assemble_tiles, tile_starts
-from lib.tables import class_columns, foreground_pixels
+from lib.tables import foreground_pixels
 from lib.workspace import Workspace, file_fingerprint, short_hash
 
 SOFT_BYTES, HARD_BYTES = 0.22, 0.04  # bytes of a label's PNG per pixel and plane: 122 tiles of 64 pixels of the demo
@@ -58,9 +59,10 @@ class TileStore:
         name, suffix = f"{image_id}_y{box[0]}_x{box[1]}", config.preprocess.image_format
         image_path = self.folder / f"{name}.{suffix}"
         mask_path = self.folder / f"{name}_{label_kind(config)}_fold{fold}.png"
-        tile_confidence = round(confidence(probs, config.pseudo), 4)
+        multilabel = config.competition.multilabel
+        tile_confidence = round(confidence(probs, config.pseudo, multilabel), 4)
         planes = resized_probs(probs[:-1] if config.pseudo.confidence == "agreement" else probs, box, config)
-        counts = np.bincount(most_likely(planes).ravel(), minlength=len(self.label_names))
+        counts = label_of_array(most_likely(planes, multilabel)).counts(0, 0, *planes.shape[1:])
         row = {
             "tile_id": f"{name}_fold{fold}",
             **dict(zip(("y", "x", "height", "width"), box, strict=True)),
@@ -69,15 +71,14 @@ class TileStore:
             "contrast": 0.0,  # only 01 thins tiles by contrast
             "fold": fold,
             "confidence": tile_confidence,
-            **dict.fromkeys(class_columns(self.label_names), 0),
-            **{f"px_{label}": int(n) for label, n in zip(self.label_names, counts, strict=True)},
+            **{f"px_{label}": int(counts[place]) for label, place in counted_names(self.label_names).items()},
         }
         enough, classes = config.preprocess.min_object_pixels, [n for n in self.label_names if n != "background"]
         row["has_object"] = foreground_pixels(row) >= enough
         row["classes"] = [label for label in classes if row[f"px_{label}"] >= enough]
         row["stored"] = quota.admit(row) or tile_confidence >= config.pseudo.min_confidence
         if row["stored"]:
-            write_label(mask_path, tempered(planes, config.pseudo.temperature), config)
+            write_label(mask_path, tempered(planes, config.pseudo.temperature, multilabel), config)
             if not image_path.exists():  # folds share the image
                 write_image(image_path, pad(reader.shrunk(*planes.shape[1:], *box), config.preprocess.tile_size))
         return row | {"content": stored_content(self.folder, row) if row["stored"] else ""}

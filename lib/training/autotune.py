@@ -71,7 +71,8 @@ class _Trial:
         apply_train_options(network, self.config)
         network.to(self.device, memory_format=layout).train()
         forward = torch.compile(network, dynamic=False) if compiled else network
-        loss_of = build_loss(self.config.train.loss, self.channels)
+        multilabel = self.config.competition.multilabel
+        loss_of = build_loss(self.config.train.loss, self.channels, multilabel=multilabel)
 
         def step(precision: str, size: int = 0) -> float:
             batch = [part[:1].expand(size, *part.shape[1:]) for part in self.batch] if size else self.batch

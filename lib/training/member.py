@@ -194,7 +194,7 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, wor
     augment = config.augment
     augmentation = Augmentation(augment, config.train.crop)
     mixing = Mixing(augment.mix, augment.mix_share)
-    targets = Targets(channels)
+    targets = Targets(channels, config.competition.multilabel)
     dataset = TileDataset(files, targets, augmentation, seed, mixing, config.train.scale)
     build = find("sampler", config.train.sampling.sampler, "train.sampling.sampler")
     sampler = build(tiles, config.train.sampling, config.pseudo.share, seed)
@@ -218,11 +218,11 @@ def make_trainer(
     processes.check_batch_size(min(data.batch_size, data.sampler.size))
     data.pinned = processes.device.type == "cuda"
     torch.manual_seed(member.seed)
-    network = build_network(config.model, channels)
+    network = build_network(config.model, channels, multilabel=config.competition.multilabel)
     apply_train_options(network, config)
     if processes.is_main:
         write_description(member.path, config, channels)
-    loss = build_loss(config.train.loss, channels, processes)
+    loss = build_loss(config.train.loss, channels, processes, config.competition.multilabel)
     return Trainer(config.train, network, loss, data, member, processes)
 
 

@@ -227,6 +227,14 @@ def test_agreement_counts_the_classes_that_either_has():
     assert [action_for(miou, config) for miou in (0.05, 0.2, 0.4)] == ["drop", "relabel", "keep"]
 
 
+def test_each_class_that_overlaps_is_judged_as_if_it_were_the_only_one():
+    rng = np.random.default_rng(0)
+    truth, probs = rng.choice([0, 1, 255], (3, 8, 9)).astype(np.uint8), rng.integers(0, 256, (3, 8, 9)).astype(np.uint8)
+    alone = [count_by_level(plane, p[None], 1) for plane, p in zip(truth, probs, strict=True)]
+    assert (count_by_level(truth, probs, 0) == np.concatenate(alone)).all()
+    assert not (alone[0] == alone[1]).all() and sum(map(np.sum, alone)) == (truth != 255).sum()
+
+
 def test_members_expect_what_they_were_worth_on_the_other_images_of_the_group():
     sure, doubtful = [1] * 90 + [0] * 10 + [0] * 100, [1] * 45 + [0] * 55 + [0] * 100
     said = [1] * 100 + [0] * 100

@@ -1,10 +1,13 @@
 import pytest
 import torch
 
+from lib.config.load import load
 from lib.config.training import Model, Train
 from lib.errors import UserError
 from lib.models.encoder_weights import package_file
 from lib.models.network import build_network
+from lib.models.outputs import probabilities
+from lib.models.weight_files import load_network, save_weights, write_description
 from lib.training.averaging import WeightAverage, update_bn
 from lib.training.optimizers import build_optimizer
 
@@ -52,3 +55,17 @@ def test_frozen_modules_keep_weights_and_statistics_the_others_do_not():
         network.freeze(["stem"])
     with pytest.raises(UserError, match="leave nothing to train"):
         network.freeze(["encoder", "decoder", "segmentation_head"])
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_a_network_is_loaded_with_the_activation_that_it_was_trained_with(multilabel, tmp_path):
+    options = ["--model.architecture", "tiny", "--competition.classes", "[artery, vein]"]
+    config = load(None, [*options, "--competition.multilabel", str(multilabel)])
+    built = build_network(config.model, 2, multilabel=config.competition.multilabel).eval()
+    save_weights(tmp_path / "last_weights.pt", built)
+    write_description(tmp_path, config, 2)
+    loaded = load_network(tmp_path, "last", torch.device("cpu"))
+    assert (built.multilabel, loaded.multilabel) == (multilabel, multilabel)
+    assert ("multilabel" in (tmp_path / "network.yaml").read_text()) == multilabel, "others are what they were"
+    sums = probabilities(torch.full((1, 2, 1, 1), 3.0), loaded.multilabel).sum(1)
+    assert sums.item() == pytest.approx(2 * 0.95257 if multilabel else 1, abs=1e-4)

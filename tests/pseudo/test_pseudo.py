@@ -13,6 +13,7 @@ from records import done, manifest
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import load
+from lib.config.competition import CompetitionSettings
 from lib.config.pseudo import Pseudo
 from lib.data.targets import soft_target
 from lib.data.tile_files import read_planes, read_rgb, write_planes
@@ -21,7 +22,7 @@ from lib.imaging.stitch import panel_edges
 from lib.inference.windows import Block, Limits
 from lib.oof.codes import to_probs_u8
 from lib.pseudo.select import confident_share, outside_probs, select
-from lib.pseudo.soft_labels import hardened, most_likely
+from lib.pseudo.soft_labels import hardened, most_likely, tempered
 from lib.pseudo.store import TileStore, drop_unused, store_tiles
 from lib.pseudo.tiles import assemble_tiles
 from lib.tables import PSEUDO_TILES, class_columns
@@ -85,13 +86,41 @@ def test_many_classes_are_sure_by_their_largest_probability():
     assert confident_share(bins, 0.3) == 1.0
 
 
-@pytest.mark.parametrize("channels", [1, 5])
-@pytest.mark.parametrize(("background", "roi"), [(True, "boxes.csv"), (False, "content"), (False, "none")])
-def test_what_is_not_predicted_is_not_sure_unless_it_is_blank_background(channels, background, roi):
-    unseen = to_probs_u8(np.broadcast_to(outside_probs(channels, background, roi)[:, None, None], (channels, 4, 4)))
-    assert confident_share(unseen, 0.51) == 0
-    blank = to_probs_u8(np.broadcast_to(outside_probs(channels, True, "content")[:, None, None], (channels, 4, 4)))
-    assert confident_share(blank, 0.99) == 1 and not most_likely(blank).any()
+@pytest.mark.parametrize(
+    ("classes", "background", "multilabel", "roi"),
+    [
+        (1, True, False, "boxes.csv"),
+        (4, True, False, "boxes.csv"),
+        (5, False, False, "content"),
+        (5, False, False, "none"),
+        (5, True, True, "boxes.csv"),
+    ],
+)
+def test_what_is_not_predicted_is_not_sure_unless_it_is_blank_background(classes, background, multilabel, roi):
+    names = [f"class{i}" for i in range(classes)]
+
+    def map_of(roi, **options):
+        settings = CompetitionSettings(classes=names, multilabel=multilabel, **options)
+        values = outside_probs(settings, roi)[:, None, None]
+        assert len(values) == settings.channels
+        return to_probs_u8(np.broadcast_to(values, (len(values), 4, 4)))
+
+    assert confident_share(map_of(roi, background=background), 0.51, multilabel) == 0
+    blank = map_of("content")
+    assert confident_share(blank, 0.99, multilabel) == 1 and not most_likely(blank, multilabel).any()
+
+
+def test_a_pixel_is_sure_if_every_class_that_may_be_there_is():
+    bins = np.array([[[250, 250, 100]], [[250, 3, 3]]], np.uint8)  # both, the first alone, perhaps the first
+    assert confident_share(bins, 0.9, multilabel=True) == pytest.approx(2 / 3)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 2.0]))
+def test_soft_labels_of_classes_that_overlap_are_those_of_each_class_alone(seed, temperature):
+    bins = np.random.default_rng(seed).integers(0, 256, (3, 4, 5)).astype(np.uint8)
+    for change in (lambda *args: tempered(args[0], temperature, *args[1:]), hardened):
+        assert (change(bins, True) == np.concatenate([change(plane[None]) for plane in bins])).all()
+    assert (most_likely(bins, True) == np.stack([most_likely(plane[None]) for plane in bins])).all()
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12))

@@ -16,6 +16,15 @@ CLASSLESS = 254  # where `Planes.counts` counts the pixels that are of no class
 Painted = TypeVar("Painted")
 
 
+def counted_names(label_names: list[str]) -> dict[str, int]:
+    """Where `Label.counts` counts each class, background and what is ignored: by name, in the order of tables.
+
+    >>> counted_names(["artery", "vein"])
+    {'background': 254, 'artery': 0, 'vein': 1, 'ignore': 255}
+    """
+    return {"background": CLASSLESS} | {name: i for i, name in enumerate(label_names)} | {"ignore": IGNORE}
+
+
 class Planes(Label):
     """One image's label of K classes that may overlap: K labels of one class each, read together.
 

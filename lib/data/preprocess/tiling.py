@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.competition.labels.common import Label
-from lib.competition.labels.planes import CLASSLESS
+from lib.competition.labels.planes import counted_names
 from lib.config.preprocess import Preprocess
 from lib.imaging.content import Content
 from lib.imaging.geometry import Box
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.reader import ImageReader, Scaled
 from lib.imaging.roi import Regions
-from lib.tables import IGNORE, foreground_pixels
+from lib.tables import foreground_pixels
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def _resized_tiles(image: LabeledImage, regions: Regions, config: Preprocess) ->
 
 def _tile(image: LabeledImage, box: Box, size: tuple[int, int], side: int) -> Tile:
     """The tile of `box` that is stored at `size` and padded to `side` x `side` pixels."""
-    names = image.label_names
-    index_of = {"background": CLASSLESS} | {name: i for i, name in enumerate(names)} | {"ignore": IGNORE}
+    index_of = counted_names(image.label_names)
     counts = image.label.counts(*box)[[*index_of.values()]]
     pixels = np.ceil(counts * (size[0] * size[1] / (box[2] * box[3])) - 1e-3).astype(int)
     pixels[-1] += side**2 - size[0] * size[1]  # padding is ignored
