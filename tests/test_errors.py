@@ -4,7 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
+
+from lib.memory_errors import is_out_of_memory
 
 from lib.errors import exit_code
 
@@ -74,3 +79,44 @@ def test_what_a_library_raises_because_of_a_fault_of_a_file_is_told_as_the_fault
 def test_a_fault_of_the_program_is_told_whole():
     done = ended("{}['no such key']")
     assert done.returncode == 1 and "Traceback" in done.stderr and "KeyError" in done.stderr
+
+
+@pytest.mark.parametrize("raised", [MemoryError(), OSError(12, "Cannot allocate memory"), torch.OutOfMemoryError("\n")])
+def test_a_lack_of_memory_is_one_sentence(raised, capsys):
+    def fail(argv):
+        raise raised
+
+    assert exit_code(fail, []) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: memory does not suffice") and "train.batch_size" in told and told.count("\n") == 1
+
+
+def raised_by(call):
+    with pytest.raises(Exception) as raised:
+        call()
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: torch.ones(1 << 58),
+        lambda: np.ones(1 << 58),
+        lambda: cv2.resize(np.zeros((9, 9), np.uint8), (1 << 29, 1 << 29)),
+        lambda: bytearray(1 << 62),
+    ],
+    ids=["torch", "numpy", "opencv", "python"],
+)
+def test_what_libraries_raise_without_memory_is_known(call):
+    assert is_out_of_memory(raised_by(call))
+
+
+def test_what_gpus_raise_without_memory_is_known_and_other_errors_are_not():
+    assert is_out_of_memory(torch.OutOfMemoryError())
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    for call in (
+        lambda: torch.ones(2) @ torch.ones(3),
+        lambda: np.ones(2) @ np.ones(3),
+        lambda: cv2.resize(None, (2, 2)),
+    ):
+        assert not is_out_of_memory(raised_by(call))

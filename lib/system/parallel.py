@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from lib.errors import UserError
 from lib.system.terminal import progress
+
+QUIET_TRACKER = "ignore:resource_tracker"  # what joblib's own process prints after a stop; it tidies up all the same
 
 
 def parallel(
@@ -22,8 +29,12 @@ def parallel(
     total, results = sum(work), []
     shares = [len(work) * part / total for part in work] if total else [1] * len(arguments)
     bar = progress(len(arguments), description, unit, parts=bool(total))
-    done = Parallel(n_jobs=jobs or -1, return_as="generator", batch_size=1)(delayed(function)(*a) for a in arguments)
+    processes = Parallel(
+        n_jobs=jobs or -1, return_as="generator", batch_size=1, initializer=end_with_parent, initargs=(os.getpid(),)
+    )
     try:
+        with _signals_for_this_process_alone():
+            done = processes(delayed(function)(*a) for a in arguments)
         for result, share in zip(done, shares, strict=True):
             results.append(result)
             bar.update(share)
@@ -34,3 +45,33 @@ def parallel(
     finally:
         bar.close()
     return results
+
+
+@contextlib.contextmanager
+def _signals_for_this_process_alone() -> Iterator[None]:
+    """Processes that start inside never see Ctrl-C and SIGTERM, which a terminal sends to all of them.
+
+    They would print a traceback each. This process ends them. Its own signals wait until the end of the block.
+    """
+    filters = os.environ.get("PYTHONWARNINGS", "")
+    if QUIET_TRACKER not in filters:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [filters, QUIET_TRACKER]))
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent(parent: int) -> None:
+    """Called in a new process: ends it as soon as the process `parent`, which started it, has ended."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

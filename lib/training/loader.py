@@ -11,9 +11,11 @@ from itertools import count
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lib.data.dataset import TileDataset
+from lib.errors import UserError
+from lib.memory_errors import is_out_of_memory
 from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 
@@ -53,17 +55,46 @@ class TrainingData:
 
     def _load(self, batches: Iterable[list]) -> Iterator[tuple[torch.Tensor, ...]]:
         # No torch generator is needed: each sample is seeded by its key, whichever process loads it.
-        return iter(
-            DataLoader(
-                self.dataset, batch_sampler=batches, num_workers=self.workers,
-                prefetch_factor=4 if self.workers else None, pin_memory=self.pinned,
-                worker_init_fn=exit_with_parent,
-            )
+        loader = DataLoader(
+            _QuietDataset(self.dataset), batch_sampler=batches, num_workers=self.workers,
+            prefetch_factor=4 if self.workers else None, pin_memory=self.pinned, collate_fn=_collated,
+            worker_init_fn=exit_with_parent,
         )  # fmt: skip
+        return map(_raised, iter(loader))
 
     def steps(self) -> int:
         """Batches of an epoch."""
         return max(1, self.sampler.size // min(self.batch_size, self.sampler.size))
+
+
+class _QuietDataset(Dataset):
+    """A dataset that returns its UserError in place of a batch. (torch would add a loading process's traceback.)"""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitems__(self, keys: list) -> list | UserError:
+        try:
+            return [self.dataset[key] for key in keys]
+        except UserError as error:
+            return error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return UserError(
+                "memory does not suffice to load a batch; lower train.workers, train.batch_size or train.crop, and run "
+                "the same command again"
+            )
+
+
+def _collated(samples: list | UserError) -> list[torch.Tensor] | UserError:
+    return samples if isinstance(samples, UserError) else default_collate(samples)
+
+
+def _raised(batch: Any) -> Any:
+    if isinstance(batch, UserError):
+        raise batch
+    return batch
 
 
 def exit_with_parent(_worker: int) -> None:

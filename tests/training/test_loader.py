@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from trainings import data_of
+
+from lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 # The parent is killed as it starts a worker, which goes on only after that.
@@ -40,3 +43,21 @@ def test_a_worker_ends_with_its_parent_even_if_that_ends_first():
         os.killpg(process.pid, signal.SIGKILL)
         raise
     assert process.returncode == -signal.SIGKILL and printed == "the worker goes on alone\n", errors
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_tile_is_one_sentence(tiles, workers):
+    tiles[3].image.write_bytes(b"no image")
+    with pytest.raises(UserError) as raised:
+        list(data_of(tiles, workers).batches(0))
+    assert str(raised.value) == f"{tiles[3].image} cannot be read as an image; run 01_preprocess.py again"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loading_process_that_lacks_memory_is_one_sentence(tiles, workers, monkeypatch):
+    def lacks(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("lib.data.dataset.read_rgb", lacks)
+    with pytest.raises(UserError, match="memory does not suffice to load a batch; lower train.workers"):
+        next(data_of(tiles, workers).batches(0))
