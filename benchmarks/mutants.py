@@ -44,7 +44,7 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
          "tests/training/test_overlapping_loss.py"],
     ),
     "trainer": (
-        ["lib/training/trainer.py", "lib/training/finite_guard.py", "lib/training/loader.py"],
+        ["lib/training/trainer.py", "lib/training/step/finite_guard.py", "lib/training/loader.py"],
         ["tests/training/test_steps.py", "tests/training/test_trainer.py", "tests/training/test_finite_guard.py",
          "tests/data/test_sampling.py", "tests/training/test_golden.py"],
     ),

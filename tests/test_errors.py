@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.memory_errors import is_out_of_memory
-
 from lib.errors import exit_code
+from lib.memory_errors import is_out_of_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 

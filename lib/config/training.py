@@ -190,7 +190,8 @@ class Train(Section):
     """Shrink tiles by this factor before they are cropped and trained on, to try smaller images without running 01
     again. Windows are shrunk in the same way."""
     batch_size: Annotated[int, Ge(0)] = 8
-    """Samples of one batch; 0 finds the largest batch that fits the device."""
+    """Samples of one batch; 0 finds the largest batch that fits the device. A batch that does not fit into memory is
+    computed in parts, with the loss of the whole batch."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Batches before one optimizer step, which takes the mean of their losses: large effective batches in little
     memory. The last step of an epoch takes the batches that are left."""

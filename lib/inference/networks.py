@@ -30,6 +30,27 @@ class WindowNetwork(Protocol):
         """Windows (B, h, w, 3) uint8 → probabilities (B, S, K, h, w) float32."""
 
 
+class NotFiniteError(UserError):
+    """A network predicts NaN or infinity for an image. `window`: the position in the batch."""
+
+    def __init__(self, network: str, engine: str, window: int, image: str = ""):
+        self.network, self.engine, self.window = network, engine, window
+        super().__init__(
+            f"{network} predicts values that are not finite (NaN or infinite){f' for image {image}' if image else ''} "
+            f"with {engine}; set precision (train.precision in 03, else infer.precision) to fp32, and if that does not "
+            "help, delete the member's folder and run 03_train.py again with a lower train.lr"
+        )
+
+    def of_image(self, image: str) -> NotFiniteError:
+        """The same, with the image's name."""
+        return NotFiniteError(self.network, self.engine, self.window, image)
+
+
+def marked(logits: torch.Tensor) -> torch.Tensor:
+    """Logits where infinity became NaN: its probability would be a certain 0 or 1, as if all were well."""
+    return logits + logits * 0
+
+
 @dataclass(frozen=True)
 class ScaleGroup:
     """Networks that see the same windows. In a multi-scale ensemble, the last map is the mean of them all."""
@@ -83,28 +104,26 @@ class Ensemble:
         return probs
 
     def check(self, maps: dict[int, torch.Tensor]) -> None:
-        """Raises UserError, naming the member, where what networks (by position) say of a batch is not finite.
+        """Raises NotFiniteError where what networks (by position) say of a batch (B, ...) is not finite.
 
         A sum tells: it is not finite where one number of it is not. Probabilities cannot overflow it.
         """
-        sums = torch.stack([values.sum() for values in maps.values()]).tolist()
-        for network, total in zip(maps, sums, strict=True):
-            if math.isfinite(total):
-                continue
-            raise UserError(
-                f"{self.names[network]} predicts values that are not finite (NaN or infinite) with "
-                f"{self.engine}; set precision (train.precision in 03, else infer.precision) to fp32, and if that does "
-                "not help, delete the member's folder and run 03_train.py again with a lower train.lr"
-            )
+        sums = torch.stack([values.flatten(1).sum(1) for values in maps.values()]).tolist()
+        for network, totals in zip(maps, sums, strict=True):
+            for window, total in enumerate(totals):
+                if not math.isfinite(total):
+                    raise NotFiniteError(self.names[network], str(self.engine), window)
 
     def member(self, network: int, images: torch.Tensor, views: list[int] | None = None) -> torch.Tensor:
         """(B, K, h, w): what one network says, merged from all or some of its views."""
         run, views = self.runs[network], self.views if views is None else [self.views[i] for i in views]
         if not self.presence:
-            return self.merge(view.deaugment_mask(probabilities(run(view.augment_image(images)))) for view in views)
+            return self.merge(
+                view.deaugment_mask(probabilities(marked(run(view.augment_image(images))))) for view in views
+            )
         maps, seen = [], []
         for view in views:
-            logits, presence = run(view.augment_image(images)).chunk(2, 1)
+            logits, presence = marked(run(view.augment_image(images))).chunk(2, 1)
             maps.append(view.deaugment_mask(probabilities(logits)))
             seen.append(view.deaugment_mask(presence.float().sigmoid()))
         return torch.cat([self.merge(maps), torch.stack(seen).mean(0)], 1)

@@ -22,7 +22,7 @@ from lib.imaging.roi import boxes_file, read_boxes, regions
 from lib.imaging.roi_windows import windows_around
 from lib.imaging.stitch import Canvas, Resizer, stitch
 from lib.imaging.stitch_boxes import stitch_boxes
-from lib.inference.networks import ScaleGroup
+from lib.inference.networks import NotFiniteError, ScaleGroup
 from lib.inference.windows import USUAL, Block, Limits, Source, Windows
 from lib.system.disk_cache import DiskCache
 from lib.system.memory import give_back
@@ -252,15 +252,26 @@ def _computed(feed: Iterator, forward: Callable, batch_size: int) -> Generator[_
     """Batches that fill across image borders, and the plans of images that begin before they end."""
     plans: list[_Plan] = []
     waiting: list[np.ndarray] = []
+    images: list[str] = []  # whose windows are waiting
     for item in feed:
         if isinstance(item, _Plan):
             plans.append(item)
+            image_id = item.image_id
             continue
         waiting.append(item)
+        images.append(image_id)
         if len(waiting) == batch_size:
-            yield plans, forward(np.stack(waiting))
-            plans, waiting = [], []
-    yield plans, forward(np.stack(waiting)) if waiting else ()
+            yield plans, _forward(forward, waiting, images)
+            plans, waiting, images = [], [], []
+    yield plans, _forward(forward, waiting, images) if waiting else ()
+
+
+def _forward(forward: Callable, windows: list[np.ndarray], images: list[str]) -> np.ndarray:
+    """The probabilities of a batch. `images`: each window's, for the message where they are not finite."""
+    try:
+        return forward(np.stack(windows))
+    except NotFiniteError as error:
+        raise error.of_image(images[error.window]) from None
 
 
 def _by_image(items: Iterator[_Computed]) -> Iterator[tuple[_Plan, Iterator[np.ndarray]]]:

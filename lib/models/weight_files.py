@@ -17,6 +17,7 @@ from lib.config.training import Model
 from lib.errors import UserError
 from lib.files import replacing, write_text
 from lib.models.network import build_network
+from lib.system.terminal import warn_once
 
 TRAIN_AGAIN = "run 03_train.py again, which writes it again or trains the member again"
 LAST_AS_FALLBACK = ("swa", "best")  # kinds of weights that `last` replaces where a training made none
@@ -26,17 +27,30 @@ FLOAT16_MAX = torch.finfo(torch.float16).max
 def save_weights(path: Path, network: nn.Module) -> None:
     """Write a network's weights in half precision: half the size, and maps that differ by less than 0.001.
 
-    Values beyond the range of float16 stay float32. Raises UserError where weights are not finite, and writes nothing.
+    Values beyond the range of float16 stay float32, with a warning. Raises UserError where weights are not finite, and
+    writes nothing.
     """
     state = network.state_dict()
     check_finite(state, path)
+    if name := beyond_half(state):
+        member = f"{path.parent.parent.name}/{path.parent.name}"
+        warn_once(f"{member}: {name} is beyond the range of float16 and stays float32 in {path.name}")
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save({name: to_half(value) for name, value in state.items()}, file)
 
 
 def to_half(value: torch.Tensor) -> torch.Tensor:
-    fits = value.is_floating_point() and (not value.numel() or float(value.abs().max()) <= FLOAT16_MAX)
-    return value.half() if fits else value
+    return value.half() if value.is_floating_point() and fits_half(value) else value
+
+
+def fits_half(value: torch.Tensor) -> bool:
+    """Whether float16 holds the values, without infinity."""
+    return not value.numel() or float(value.abs().max()) <= FLOAT16_MAX
+
+
+def beyond_half(state: dict[str, torch.Tensor]) -> str:
+    """The name of the first weights that float16 cannot hold; empty where there are none."""
+    return next((name for name, value in state.items() if value.is_floating_point() and not fits_half(value)), "")
 
 
 def load_weights(path: Path) -> dict:

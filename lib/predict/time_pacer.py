@@ -137,7 +137,9 @@ class FirstPass:
             return np.broadcast_to(fill, (len(windows), self.systems, len(self.fill), *windows.shape[1:3]))
         started = self._clock()
         images = as_images(windows, self.whole.device)
-        probs = self.whole.member(self.network, images, [0]).cpu().numpy()[:, None]
+        maps = self.whole.member(self.network, images, [0])
+        self.whole.check({self.network: maps})
+        probs = maps.cpu().numpy()[:, None]
         self._ended = self._clock()
         self.seconds += self._ended - started
         if self._began:

@@ -7,7 +7,7 @@ import torch
 
 from lib.errors import UserError
 from lib.inference.backends.engines import as_images
-from lib.inference.networks import Ensemble
+from lib.inference.networks import Ensemble, marked
 from lib.models.outputs import probabilities
 
 
@@ -35,7 +35,7 @@ class Votes:
             count, total, squares = 0, 0.0, 0.0
             for member in group:
                 for view in self.ensemble.views:
-                    logits = self.ensemble.runs[member](view.augment_image(images))
+                    logits = marked(self.ensemble.runs[member](view.augment_image(images)))
                     vote = view.deaugment_mask(probabilities(logits))
                     sums[member] = sums.get(member, 0.0) + vote
                     count, total, squares = count + 1, total + vote, squares + vote**2

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -136,6 +137,12 @@ class Bar(tqdm):
         self.display()
         self.disable = True
         self._decr_instances(self)
+
+
+@cache
+def warn_once(sentence: str) -> None:
+    """Print a warning, the same one only once in the life of the process."""
+    Bar.write(f"{ALWAYS}: {sentence}")
 
 
 def progress(

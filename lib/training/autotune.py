@@ -9,7 +9,9 @@ from functools import cached_property
 import torch
 
 from lib.config import Config
+from lib.memory_errors import is_out_of_memory
 from lib.models.network import build_network
+from lib.system.batch_parts import BatchParts, free_memory
 from lib.system.device import layout_of, machine_of
 from lib.system.precision import autocast, fastest, finished
 from lib.training.loader import TrainingData
@@ -37,7 +39,7 @@ def autotune(workspace: Workspace, config: Config, channels: int, data: Training
         train = trial.config.train
         rest = short_hash([config.model.model_dump(), train.frozen, train.checkpointing, train.precision])
         key = f"{option} {config.model.architecture} {config.model.encoder} {side} {machine_of(device)} {rest}"
-        trial.set(name, workspace.choose_once(key, measure))
+        trial.set(name, workspace.choose_once(key, lambda: trial.fitting(measure)))
 
     chosen("train.precision", "auto", trial.precision)
     chosen("train.channels_last", "auto", trial.channels_last)
@@ -57,6 +59,20 @@ class _Trial:
         keys = self.data.sampler.keys(0)[: self.config.train.batch_size or TRIAL_BATCH_SIZE]
         items = [self.data.dataset[key] for key in keys]
         return [torch.stack([torch.as_tensor(item[i]) for item in items]).to(self.device) for i in range(4)]
+
+    def fitting(self, measure: Callable[[], object]) -> object:
+        """The result of `measure()`, on a smaller batch where this one does not fit into memory."""
+        whole = self.batch
+
+        def measured(parts: list[slice]) -> object:
+            self.batch = [values[parts[0]] for values in whole]
+            return measure()
+
+        options = "train.crop, or choose a smaller model.encoder"
+        try:
+            return BatchParts("03: autotune", options).run(len(whole[0]), measured)
+        finally:
+            self.batch = whole
 
     def set(self, name: str, value: object) -> None:
         train = self.config.train.model_copy(update={name: value})
@@ -135,15 +151,24 @@ def largest_batch_size(step: Callable[[int], object], device: torch.device, limi
     """
     best, size, fastest_sample = 1, 2, float("inf")
     while size <= min(limit, MAX_BATCH_SIZE):
-        try:
-            step(size)
-            started = time.perf_counter()
-            step(size)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        each = _seconds_of_sample(step, size)
+        if each is None:
+            free_memory()
             return max(1, best // 2)  # the trial has no weight averages, and memory fragments later
-        each = (time.perf_counter() - started) / size
         if device.type == "cpu" and each > fastest_sample:
             break
         best, size, fastest_sample = size, 2 * size, min(each, fastest_sample)
     return best
+
+
+def _seconds_of_sample(step: Callable[[int], object], size: int) -> float | None:
+    """Seconds that one sample of a batch takes; None where the batch does not fit into memory."""
+    try:
+        step(size)
+        started = time.perf_counter()
+        step(size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return (time.perf_counter() - started) / size

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lib.models.weight_files import load_weights, save_weights
+from lib.system.batch_parts import parts_of
 from lib.system.precision import autocast
 
 if TYPE_CHECKING:
@@ -138,4 +139,5 @@ def batch_norm_batches(trainer: Trainer) -> Iterator[torch.Tensor]:
     for number, batch in enumerate(trainer.data.batches(10**6, trainer.progress())):
         if number == trainer.config.swa.bn_batches:
             return
-        yield batch[0].contiguous(memory_format=trainer.layout)
+        for part in parts_of(len(batch[0]), trainer.gradients.parts.size or len(batch[0])):
+            yield batch[0][part].contiguous(memory_format=trainer.layout)

@@ -31,6 +31,7 @@ def training_state(trainer: Trainer) -> dict:
         "swa": trainer.swa.state_dict(),
         "ema": trainer.ema.state_dict() if trainer.ema else {},
         "guard": trainer.guard.state_dict(),
+        **({"part_size": size} if (size := trainer.gradients.parts.size) else {}),
     }
 
 
@@ -44,6 +45,8 @@ def restore_state(trainer: Trainer, state: dict) -> None:
         fit_state(getattr(trainer, part), state.get(part, {}), path, FROM_THE_START.format(path.parent))
     for key in SAVED_ATTRIBUTES:
         setattr(trainer, key, state.get(key, getattr(trainer, key)))
+    parts = trainer.gradients.parts
+    parts.size = state.get("part_size", parts.size)  # after a rollback, what did not fit does not fit again
 
 
 def save_resume(path: Path, state: dict) -> None:

@@ -145,6 +145,7 @@ def training_facts(trainers: list[Trainer], elapsed: float) -> dict[str, object]
         "precision": trainer.precision,
         "round": trainer.config.round,
         "batch_size": trainer.data.batch_size,
+        **({"part_size": size} if (size := trainer.gradients.parts.size) else {}),
         "images_per_second": round(trainer.step * trainer.data.batch_size / max(trainer.seconds, 1e-9), 2),
         "waiting_share": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
     }

@@ -18,10 +18,11 @@ from lib.system.precision import autocast, scaler
 from lib.system.terminal import Bar, progress
 from lib.training.averaging import WeightAverage, write_weights
 from lib.training.distributed import SINGLE_PROCESS, ProcessGroup, unused_parameters
-from lib.training.finite_guard import FiniteGuard
 from lib.training.loader import TrainingData
 from lib.training.optimizers import build_optimizer, learning_rate, set_lr
 from lib.training.resume import append_log, load_resume, restore_state, save_resume, training_state, truncate_log
+from lib.training.step.finite_guard import FiniteGuard
+from lib.training.step.gradients import StepGradients
 from lib.workspace import Member
 
 SAVE_INTERVAL = 20  # seconds, or one epoch where that is longer: the work that an interruption may cost
@@ -58,7 +59,7 @@ class Trainer:
         self.swa = WeightAverage(self.network)
         self.ema = WeightAverage(self.network, config.ema) if config.ema else None
         self.guard = FiniteGuard(self.network)
-        self.pending_losses: list[torch.Tensor] = []  # of the batches since the last step
+        self.gradients = StepGradients(self.name)
         self.epoch, self.step, self.seconds, self.waited, self.swa_samples = 0, 0, 0.0, 0.0, 0
         self.earlier_seconds = 0.0  # the part of `seconds` from interrupted runs
         self.first_step = 0, 0.0  # step and seconds after the first step of this run, which is slow
@@ -128,7 +129,7 @@ class Trainer:
         """Continue from a `training_state`, None for the beginning. Removes later lines of the log."""
         if state is not None:
             restore_state(self, state)
-        self.pending_losses.clear()
+        self.gradients.clear()
         if self.processes.is_main:
             truncate_log(self.folder / "metrics.jsonl", self.step)
 
@@ -205,12 +206,9 @@ class Trainer:
 
         Returns the losses of all accumulated batches with the step, else []: reading a loss waits for the GPU.
         """
-        if not self.pending_losses:
+        if not self.gradients.losses:
             self.guard.save_buffers()
-        with self.processes.no_sync(self.replica, last):
-            loss = self.loss_of(self.forward, batch)
-            self.scaler.scale(loss / accumulated).backward()
-        self.pending_losses.append(loss.detach())
+        self.gradients.add(self, batch, last, accumulated)
         losses = self.optimizer_step() if last else []
         self.step += 1  # after the learning rate was set: the last step of a cycle has the lowest
         return losses
@@ -226,8 +224,8 @@ class Trainer:
         """One step with the accumulated gradients, skipped if they are not finite. Returns the batches' losses."""
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip or math.inf)
-        *losses, norm = torch.stack([*self.pending_losses, norm]).tolist()
-        self.pending_losses.clear()
+        *losses, norm = torch.stack([*self.gradients.losses, norm]).tolist()
+        self.gradients.clear()
         if self.processes.all(all(map(math.isfinite, [*losses, norm]))):
             set_lr(self.optimizer, self.lr())
             self.scaler.step(self.optimizer)

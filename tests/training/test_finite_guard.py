@@ -15,7 +15,7 @@ from lib.models.weight_files import load_network, load_weights, save_weights
 from lib.pseudo.agreement import Votes
 from lib.system.precision import scaler
 from lib.training import trainer as loop
-from lib.training.finite_guard import MAX_ROLLBACKS, MAX_SKIPPED_IN_ROW, copied
+from lib.training.step.finite_guard import MAX_ROLLBACKS, MAX_SKIPPED_IN_ROW, copied
 
 
 def spoiled(trainer, when, by=lambda loss: loss * math.nan):

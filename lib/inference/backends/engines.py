@@ -19,9 +19,13 @@ from torch import nn
 from lib.errors import UserError
 from lib.inference.backends.fuse_batchnorm import fold_batch_norms
 from lib.inference.backends.openvino_upsample import convolve_before_upsampling
+from lib.memory_errors import is_out_of_memory
 from lib.models.outputs import probabilities
+from lib.models.weight_files import beyond_half
 from lib.plugins import find, register
+from lib.system.batch_parts import BatchParts
 from lib.system.precision import autocast, finished
+from lib.system.terminal import warn_once
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 PATIENCE = 30.0  # seconds of forward passes that are worth no further search
@@ -48,8 +52,21 @@ class Engine:
         """What runs a network. Where the backend fails, at once or at a later shape, eager goes on, with a sentence."""
         builder = find("backend", self.backend, "infer.backend")
         if self.backend == "eager":
-            return builder(network, device, self.precision)
-        return _Guarded(self, builder, network, device)
+            return run_in_parts(builder(network, device, self.precision))
+        return run_in_parts(_Guarded(self, builder, network, device))
+
+
+def run_in_parts(run: Run) -> Run:
+    """`run`, which computes a batch that does not fit into memory in parts."""
+    batches = BatchParts("inference", "infer.window, or train with a smaller model.encoder")
+
+    def run_parts(images: torch.Tensor) -> torch.Tensor:
+        def work(parts: list[slice]) -> torch.Tensor:
+            return run(images) if len(parts) == 1 else torch.cat([run(images[part]) for part in parts])
+
+        return batches.run(len(images), work)
+
+    return run_parts
 
 
 class _Guarded:
@@ -66,7 +83,7 @@ class _Guarded:
         try:
             return self.run(images)
         except Exception as failure:
-            if self.engine.backend == "eager":
+            if self.engine.backend == "eager" or is_out_of_memory(failure):
                 raise
             self._fall_back(failure)
             return self.run(images)
@@ -87,6 +104,10 @@ def eager(network: nn.Module, device: torch.device, precision: str) -> Run:
 
 
 def _autocast(network: nn.Module, device: torch.device, precision: str) -> Run:
+    if precision == "fp16" and (layer := beyond_half(network.state_dict())):
+        name, precision = getattr(network, "display_name", "a network"), "fp32"
+        warn_once(f"{name} holds weights beyond the range of fp16 in {layer}, so it predicts in fp32")
+
     def run(images: torch.Tensor) -> torch.Tensor:
         with autocast(device, precision):
             return network(images)
@@ -199,7 +220,7 @@ def _cost(engine: Engine, kind: Kind, exact: torch.Tensor, device: torch.device)
 
 def exact_maps(network: nn.Module, images: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Probabilities in float32, as PyTorch computes them."""
-    return probabilities(_finished(_autocast(network, device, "fp32"), images))
+    return probabilities(_finished(run_in_parts(_autocast(network, device, "fp32")), images))
 
 
 def agreeing(
@@ -207,7 +228,7 @@ def agreeing(
 ) -> Run | None:
     """What runs a network with an engine, or None, with a sentence, where that fails or its maps are not `exact`."""
     try:
-        run = find("backend", engine.backend, "infer.backend")(network, device, engine.precision)
+        run = run_in_parts(find("backend", engine.backend, "infer.backend")(network, device, engine.precision))
         error = (probabilities(_finished(run, images)) - exact).abs()
     except Exception as failure:  # compilers fail in many ways
         print(f"infer.backend: {engine} does not work here ({_reason(failure)})")

@@ -45,10 +45,14 @@ class FiniteGuard:
         """Count a step that was taken."""
         self.taken, self.in_row = self.taken + 1, 0
 
-    @torch.no_grad()
     def skip_step(self) -> None:
         """Count a step that was skipped, and restore the batch-norm statistics from before it."""
         self.skipped, self.in_row = self.skipped + 1, self.in_row + 1
+        self.restore_buffers()
+
+    @torch.no_grad()
+    def restore_buffers(self) -> None:
+        """Undo the change of the batch-norm statistics since `save_buffers`."""
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._saved_buffers)
 
