@@ -1,6 +1,6 @@
 """The rooms behind the numbered scripts. Each imports only from those before it in `ORDER`; a test holds that.
 
-stops, file_errors, memory_errors, errors   sentences for the user: Ctrl-C, faults of files, lack of memory, mistakes
+failures, errors                  sentences for the user: stops, faults of files, lack of memory, and mistakes
 artifacts                         what the files that stages write must hold, checked when they are read back
 files, locks, digests, choices    files that are never half-written; one process at a time; hashes; measured choices
 organiser_text, tables, plugins   texts that organisers wrote; columns of stages' tables; registries of families
@@ -25,8 +25,7 @@ own_images                        `python -m lib predict`: the ensemble on any i
 """
 
 ORDER = (
-    "stops", "file_errors", "memory_errors", "errors", "artifacts", "files", "locks", "digests", "choices",
-    "organiser_text", "tables", "plugins",
+    "failures", "errors", "artifacts", "files", "locks", "digests", "choices", "organiser_text", "tables", "plugins",
     "config", "system", "imaging", "models", "stage", "workspace", "competition", "stages", "session", "data",
     "training", "propose", "inference", "oof", "pseudo", "decision", "label_cleaning", "submissions", "predict",
     "preflight", "package", "report", "own_images",

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from lib.file_errors import explained_error, file_error
-from lib.memory_errors import is_out_of_memory, memory_advice
-from lib.stops import stop, stop_on_signals
+from lib.failures.file_errors import explained_error, file_error
+from lib.failures.memory_errors import is_out_of_memory, memory_advice
+from lib.failures.stops import stop, stop_on_signals
 
 STOP_SECONDS = 1.0  # in which a stop of all processes, which has ended a loading process, reaches this one, too
 

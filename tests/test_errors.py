@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lib.errors import exit_code
-from lib.memory_errors import is_out_of_memory
+from lib.failures.memory_errors import is_out_of_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 
 from lib.errors import UserError
-from lib.memory_errors import is_out_of_memory
+from lib.failures.memory_errors import is_out_of_memory
 from lib.system.memory import give_back
 from lib.system.terminal import warn_once
 

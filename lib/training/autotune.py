@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 
 from lib.config import Config
-from lib.memory_errors import is_out_of_memory
+from lib.failures.memory_errors import is_out_of_memory
 from lib.models.network import build_network
 from lib.system.batch_parts import BatchParts, free_memory
 from lib.system.device import layout_of, machine_of

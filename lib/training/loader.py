@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lib.data.dataset import TileDataset
 from lib.errors import UserError
-from lib.memory_errors import is_out_of_memory
+from lib.failures.memory_errors import is_out_of_memory
 from lib.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 

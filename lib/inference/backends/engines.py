@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from lib.errors import UserError
+from lib.failures.memory_errors import is_out_of_memory
 from lib.inference.backends.fuse_batchnorm import fold_batch_norms
 from lib.inference.backends.openvino_upsample import convolve_before_upsampling
-from lib.memory_errors import is_out_of_memory
 from lib.models.outputs import probabilities
 from lib.models.weight_files import beyond_half
 from lib.plugins import find, register
