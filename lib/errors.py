@@ -1,10 +1,13 @@
-"""The exception for mistakes of the user, and the function that runs every script."""
+"""The exception for mistakes of the user, how damaged files become one, and the function that runs every script."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from lib.failures.file_errors import explained_error, file_error
@@ -13,9 +16,58 @@ from lib.failures.stops import stop, stop_on_signals
 
 STOP_SECONDS = 1.0  # in which a stop of all processes, which has ended a loading process, reaches this one, too
 
+NOT_OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO)
+REASON_LETTERS, SHOWN_LETTERS = 300, 120  # of a library's own words, and of a value, in a sentence
+
 
 class UserError(Exception):
     """A mistake that the user can mend. One sentence says what was found, what was expected and what to do."""
+
+
+@contextlib.contextmanager
+def reading(file: Path | str, fault: str, remedy: str = "replace or remove the file") -> Iterator[None]:
+    """Raises UserError, "<file> is <fault> (<reason>); <remedy>", whatever is raised under it.
+
+    Libraries raise many kinds of errors on damaged files, and each version raises others. Only calls into libraries
+    belong under this, because a mistake of our own would be reported as a damaged file.
+
+    >>> with reading("a.npy", "no readable array"):
+    ...     raise KeyError("descr")
+    Traceback (most recent call last):
+    lib.errors.UserError: a.npy is no readable array (KeyError 'descr'); replace or remove the file
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno in NOT_OF_THE_FILE:
+            raise UserError(explained_error(error)) from None
+        raise UserError(f"{file} is {fault} ({reason_of(error)}); {remedy}") from None
+    except MemoryError:
+        raise UserError(f"{file} is {fault}, or it needs more memory than there is; {remedy}") from None
+    except Exception as error:
+        raise UserError(f"{file} is {fault} ({reason_of(error)}); {remedy}") from None
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut off where it is long.
+
+    >>> shown("a" * 300)[:3], len(shown("a" * 300))
+    ("'aa", 121)
+    """
+    text = repr(value)
+    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}…"
+
+
+def reason_of(error: BaseException) -> str:
+    """An error's own words on one line; with its kind, where they say little alone.
+
+    >>> reason_of(ValueError("too\\n  long")), reason_of(KeyError("id")), reason_of(RecursionError())
+    ('too long', "KeyError 'id'", 'RecursionError')
+    """
+    words, kind = " ".join(str(error).split())[:REASON_LETTERS], type(error).__name__
+    return words if " " in words and not isinstance(error, KeyError) else f"{kind} {words}".strip()
 
 
 def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None) -> NoReturn:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lib.competition.codecs.tif_zip import FILE_BYTES_IN_MEMORY, ROWS_PER_STRIP, TifZip
-from lib.errors import UserError
+from lib.errors import UserError, reading
 from lib.imaging.readers.base import AS_THEY_ARE
 from lib.imaging.readers.plain import StreamReader, decoded
 from lib.plugins import register
@@ -42,12 +42,9 @@ class PngZip(TifZip):
         with NamedTemporaryFile(suffix=".png") as copy:
             shutil.copyfileobj(file, copy)
             copy.flush()
-            try:
-                with Image.open(copy.name, formats=["PNG"]) as image:
-                    mode, found = image.mode, image.size[::-1]
-                    image.verify()
-            except (OSError, SyntaxError) as error:
-                raise UserError(f"{where} is no readable PNG ({error})") from None
+            with reading(where, "no readable PNG"), Image.open(copy.name, formats=["PNG"]) as image:
+                mode, found = image.mode, image.size[::-1]
+                image.verify()
             if mode != "L":
                 raise UserError(f"{where} has pixels of Pillow's mode {mode}; one grey channel of 8 bits is expected")
             if found != size:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import tifffile
 from PIL import Image
 
-from lib.errors import UserError
+from lib.errors import UserError, reading, reason_of
 from lib.organiser_text import is_hidden
 
 TIFF = (".tif", ".tiff")
@@ -22,7 +22,7 @@ def names_of_files(sample: Path) -> list[str] | None:
     if sample.is_dir():
         found = [path.relative_to(sample) for path in sorted(sample.rglob("*")) if path.is_file()]
     elif sample.suffix.lower() == ".zip" and zipfile.is_zipfile(sample):
-        with zipfile.ZipFile(sample) as archive:
+        with reading(sample, "no readable ZIP"), zipfile.ZipFile(sample) as archive:
             found = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
     else:
         return None
@@ -65,5 +65,5 @@ def _head(open_file: Callable[[str], BinaryIO], name: str) -> str:
                     return f"{' x '.join(map(str, page.shape))} of {page.dtype}"
             with Image.open(file) as image:
                 return f"{image.height} x {image.width} of Pillow's mode {image.mode}"
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
-        return f"no readable image ({error})"
+    except Exception as error:  # each library has its own kinds
+        return f"no readable image ({reason_of(error)})"

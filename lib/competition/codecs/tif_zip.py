@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -22,8 +21,9 @@ from lib.competition.codecs.sample_files import check_like_sample, names_of_file
 from lib.competition.labels.common import Label
 from lib.competition.labels.planes import label_of_array
 from lib.config.competition import CompetitionSettings
-from lib.errors import UserError
+from lib.errors import UserError, reading
 from lib.imaging.geometry import LabelBands
+from lib.imaging.readers.tiff_layout import checked_layout
 from lib.organiser_text import tidy
 from lib.plugins import register
 
@@ -113,17 +113,15 @@ class TifZip(Codec):
         """(image id, y, x, label indices (h, w)) of all strips or tiles; `alone`: there must be no other images."""
         self.check_file(path)
         names = {self.format_id(image_id): image_id for image_id in sizes}
-        try:
-            with zipfile.ZipFile(path) as archive:
-                here = [name for name in archive.namelist() if not name.endswith("/")]
-                _check_names(path, here, list(names), alone)
-                for name in filter(names.get, here):
-                    where, size = f"{path}, {name}", self.answer_size(*sizes[names[name]])
-                    with archive.open(name) as file:
-                        for y, x, values in self.decode(where, file, size):
-                            yield names[name], y, x, self._indices(where, values)
-        except (zipfile.BadZipFile, RuntimeError) as error:  # encrypted, or an unknown compression
-            raise UserError(f"{path} is no readable ZIP ({error})") from None
+        with reading(path, "no readable ZIP"), zipfile.ZipFile(path) as archive:
+            here = [name for name in archive.namelist() if not name.endswith("/")]
+            _check_names(path, here, list(names), alone)
+            for name in filter(names.get, here):
+                where, size = f"{path}, {name}", self.answer_size(*sizes[names[name]])
+                _check_length(where, archive.getinfo(name).file_size, size)
+                with archive.open(name) as file:
+                    for y, x, values in self.decode(where, file, size):
+                        yield names[name], y, x, self._indices(where, values)
 
     def _indices(self, where: str, values: np.ndarray) -> np.ndarray:
         """What a file's pixels hold as label indices."""
@@ -136,23 +134,28 @@ class TifZip(Codec):
         return values // np.uint8(legal[1]) if one else values
 
 
+def _check_length(where: str, found: int, size: tuple[int, int]) -> None:
+    """Raises UserError where a file of a ZIP has far more bytes than its pixels: unpacked, it might fill the disk."""
+    pixels = size[0] * size[1]
+    if found > 2 * pixels + FILE_BYTES_IN_MEMORY:
+        raise UserError(f"{where} has {found / 1e6:.0f} MB, for {pixels / 1e6:.1f} million pixels; replace it")
+
+
 def _segments(where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
     """(y, x, pixels (h, w)) of a TIFF's strips or tiles. Raises UserError unless it has one band of `size`."""
-    try:
-        with tifffile.TiffFile(file) as tif:
-            page = tif.pages.first
-            if len(tif.pages) > 1 or page.samplesperpixel > 1 or page.dtype != np.uint8:
-                bands = f"{len(tif.pages)} x {page.samplesperpixel} bands of {page.dtype}"
-                raise UserError(f"{where} has {bands}; one of uint8 is expected")
-            if page.shape != size:
-                raise UserError(f"{where} is {' x '.join(map(str, page.shape))}, expected {size[0]} x {size[1]}")
-            # One worker: several read ahead, and hold what they decoded.
-            for segment, (*_, y, x, _), (_, h, w, _) in page.segments(maxworkers=1):
-                if segment is None:  # not stored: zeros
-                    segment = np.zeros((1, h, w, 1), np.uint8)
-                yield y, x, np.ascontiguousarray(segment[0, :h, :w, 0])
-    except (tifffile.TiffFileError, ValueError, IndexError, RuntimeError, struct.error) as error:
-        raise UserError(f"{where} is no readable TIFF ({error})") from None
+    with reading(where, "no readable TIFF"), tifffile.TiffFile(file) as tif:
+        page = tif.pages.first
+        if len(tif.pages) > 1 or page.samplesperpixel > 1 or page.dtype != np.uint8:
+            bands = f"{len(tif.pages)} x {page.samplesperpixel} bands of {page.dtype}"
+            raise UserError(f"{where} has {bands}; one of uint8 is expected")
+        if page.shape != size:
+            raise UserError(f"{where} is {' x '.join(map(str, page.shape))}, expected {size[0]} x {size[1]}")
+        checked_layout(where, [page], page)  # checks the header
+        # One worker: several read ahead, and hold what they decoded.
+        for segment, (*_, y, x, _), (_, h, w, _) in page.segments(maxworkers=1):
+            if segment is None:  # not stored: zeros
+                segment = np.zeros((1, h, w, 1), np.uint8)
+            yield y, x, np.ascontiguousarray(segment[0, :h, :w, 0])
 
 
 def _check_names(path: Path, here: list[str], wanted: list[str], alone: bool) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from lib.config.competition import Pixels
-from lib.errors import UserError
+from lib.errors import UserError, reading
 from lib.imaging.readers.array import ARRAY_SUFFIXES, ArrayReader
-from lib.imaging.readers.base import AS_THEY_ARE
-from lib.imaging.readers.plain import StreamReader
+from lib.imaging.readers.base import AS_THEY_ARE, check_expansion
+from lib.imaging.readers.plain import PILLOW_FORMATS, StreamReader
 from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
 
 Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
@@ -33,14 +33,12 @@ class MaskFile:
         if path.suffix.lower() in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
             self._open(TiffReader if path.suffix.lower() in TIFF_SUFFIXES else ArrayReader)
             return
-        try:
-            with Image.open(path) as image:
-                self.width, self.height = image.size
-                kind, mode = image.format, image.mode
-                streamed = kind == "PNG" and not image.info.get("interlace")
-                palette = image.getpalette("RGB") if mode == "P" else None
-        except (OSError, SyntaxError) as error:
-            raise _unreadable(path, error) from None
+        with reading(path, "no readable mask"), Image.open(path, formats=PILLOW_FORMATS) as image:
+            self.width, self.height = image.size
+            kind, mode = image.format, image.mode
+            streamed = kind == "PNG" and not image.info.get("interlace")
+            palette = image.getpalette("RGB") if mode == "P" else None
+        check_expansion(path, self.height * self.width * len(mode), path.stat().st_size)
         self._reader, self._grey, self._of_palette, self._bits = None, mode not in ("P", "RGB", "RGBA"), None, False
         if not streamed or self.height * self.width <= WHOLE_PIXELS:
             return
@@ -81,12 +79,9 @@ class MaskFile:
 @lru_cache(maxsize=1)
 def _decoded(path: Path, coloured: bool) -> np.ndarray:
     """A whole mask, (H, W) or (H, W, 3)."""
-    try:
-        with Image.open(path) as image:
-            drop = coloured or image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "F")
-            pixels = np.asarray(image.convert("RGB") if drop else image)
-    except (OSError, SyntaxError) as error:
-        raise _unreadable(path, error) from None
+    with reading(path, "no readable mask"), Image.open(path, formats=PILLOW_FORMATS) as image:
+        drop = coloured or image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "F")
+        pixels = np.asarray(image.convert("RGB") if drop else image)
     return pixels.view(np.uint8) if pixels.dtype == bool else pixels
 
 
@@ -100,7 +95,3 @@ def codes_of(pixels: np.ndarray) -> np.ndarray:
         return pixels
     r, g, b = (pixels[..., i].astype(np.uint32) for i in range(3))
     return (r << 16) | (g << 8) | b
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} is no readable mask ({error}); replace it")

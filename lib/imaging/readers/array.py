@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.config.competition import Pixels
-from lib.errors import UserError
+from lib.errors import UserError, reading
 from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels
 
 ARRAY_SUFFIXES = (".npy",)
@@ -22,10 +22,11 @@ class ArrayReader(ImageReader):
 
     def __init__(self, path: Path, pixels: Pixels | None):
         self.path, self.pixels = path, pixels
-        try:
-            values = np.load(path, mmap_mode="r")
-        except (ValueError, OSError, EOFError) as error:
-            raise UserError(f"{path} is no readable array ({error}); replace or remove the file") from None
+        with reading(path, "no readable array"):
+            values = np.load(path, mmap_mode="r")  # raises where the file is shorter than its header says
+        if not isinstance(values, np.ndarray):
+            values.close()
+            raise UserError(f"{path} is an archive of arrays (.npz); save each of them alone with np.save")
         if values.ndim not in (2, 3) or values.dtype.kind not in "buif" or not values.size:
             raise UserError(
                 f"{path} is an array {values.shape} of {values.dtype}; numbers (H, W) or (H, W, C) are needed"

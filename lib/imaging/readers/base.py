@@ -18,6 +18,8 @@ AS_THEY_ARE = Pixels()
 WHOLE_RANGE = (0, 65535)  # as `pixels.range`: the whole range of each file's own type, so 8 bits stay as they are
 ANY_DEPTH = Pixels(range=WHOLE_RANGE)
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
+HARMLESS_BYTES = 64e6  # decoded bytes that a header may promise without proof
+MOST_EXPANSION = 8 * 1032  # bytes decoded from one: deflate makes up to 1032, and pixels of 1 bit then take 8
 
 
 class ImageReader(ABC):
@@ -162,6 +164,19 @@ def check_pixels(path: Path, depth: str, channels: int, pixels: Pixels | None) -
     if pixels.bands and max(pixels.bands) >= channels:
         raise UserError(
             f"competition.pixels.bands names channel {max(pixels.bands)}, but {path} has {channels}, counted from 0"
+        )
+
+
+def check_expansion(path: Path | str, decoded: float, stored: float, most: float = MOST_EXPANSION) -> None:
+    """Raises UserError where `stored` bytes of a file cannot hold the `decoded` bytes that its header promises.
+
+    A damaged header, or a decompression bomb, would otherwise take all of the memory. `most`: bytes that the file's
+    codec can decode from one byte.
+    """
+    if decoded > max(HARMLESS_BYTES, most * stored):
+        raise UserError(
+            f"{path} is damaged: its header promises {decoded / 1e9:.1f} GB of pixels, which {stored:.0f} bytes cannot "
+            "hold; replace or remove the file"
         )
 
 

@@ -6,34 +6,34 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from lib.config.competition import Pixels
-from lib.errors import UserError
-from lib.imaging.readers.base import SIDEWAYS, ImageReader, as_rgb, check_pixels, optional
+from lib.errors import reading
+from lib.imaging.readers.base import SIDEWAYS, ImageReader, as_rgb, check_expansion, check_pixels, optional
 
 Image.MAX_IMAGE_PIXELS = None  # huge images are what this project is for
 STREAMED = (".png", ".jpg", ".jpeg")
 PLAIN_SUFFIXES = (*STREAMED, ".bmp", ".webp", ".ppm", ".pgm", ".gif")
+# What a file may hold, whatever its suffix. Pillow would start another program for some others.
+PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "PPM", "GIF", "TIFF")
 DECODED_BYTES = 64e6  # decoded pixels of an image that is not streamed
 DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}  # Pillow's modes
 
 
 def open_plain(path: Path, pixels: Pixels) -> ImageReader:
     """The reader for an image's size and format. Raises UserError when the file cannot be read."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # Pillow would decode a whole PNG to look for EXIF behind the pixels.
-            stated = image.getexif().get(274, 1) if "exif" in image.info else 1
-            orientation = stated if pixels.exif else 1
-            plain = path.suffix.lower() in STREAMED
-            scattered = not plain or image.info.get("progressive") or image.info.get("interlace") or orientation != 1
-            deep_colour = image.mode not in DEEP_MODES and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
-            bands = len(image.getbands())
-            depth = "uint16" if deep_colour else DEEP_MODES.get(image.mode, "uint8")
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is no readable image ({error}); replace or remove the file") from None
+    with reading(path, "no readable image"), Image.open(path, formats=PILLOW_FORMATS) as image:
+        width, height = image.size
+        # Pillow would decode a whole PNG to look for EXIF behind the pixels.
+        stated = image.getexif().get(274, 1) if "exif" in image.info else 1
+        orientation = stated if pixels.exif else 1
+        plain = path.suffix.lower() in STREAMED
+        scattered = not plain or image.info.get("progressive") or image.info.get("interlace") or orientation != 1
+        deep_colour = image.mode not in DEEP_MODES and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
+        bands = len(image.getbands())
+        depth = "uint16" if deep_colour else DEEP_MODES.get(image.mode, "uint8")
+    check_expansion(path, height * width * bands * np.dtype(depth).itemsize, path.stat().st_size)
     check_pixels(path, depth, bands, pixels)
     large = height * width * bands > DECODED_BYTES
     kind = StreamReader if deep_colour or (large and not scattered) else WholeReader
@@ -73,13 +73,10 @@ def _decoded(path: Path, pixels: Pixels) -> np.ndarray:
 
 def decoded(path: Path, exif: bool) -> np.ndarray:
     """All values of a file (H, W, C), turned as EXIF says if `exif`. Raises UserError when it is damaged."""
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image) if exif and "exif" in image.info else image
-            plain = image if image.mode in (*DEEP_MODES, "L", "LA", "RGB", "RGBA") else image.convert("RGB")
-            values = np.asarray(plain)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} is damaged ({error}); replace or remove the file") from None
+    with reading(path, "damaged"), Image.open(path, formats=PILLOW_FORMATS) as image:
+        image = ImageOps.exif_transpose(image) if exif and "exif" in image.info else image
+        plain = image if image.mode in (*DEEP_MODES, "L", "LA", "RGB", "RGBA") else image.convert("RGB")
+        values = np.asarray(plain)
     return values if values.ndim == 3 else values[..., None]
 
 
@@ -96,13 +93,11 @@ class StreamReader(PlainReader):
         self._start()
 
     def _start(self) -> None:
-        try:
+        with reading(self.path, "damaged"):
             image = self._vips.Image.new_from_file(str(self.path), access="sequential", fail_on="truncated")
             image = image.colourspace("srgb") if image.interpretation == "cmyk" else image
             self._region = self._vips.Region.new(image)
-        except self._vips.Error as error:
-            raise self._damaged(error) from None
-        self._dtype = {"uchar": np.uint8, "ushort": np.uint16}[image.format]
+            self._dtype = {"uchar": np.uint8, "ushort": np.uint16}[image.format]
         self._top = 0
         self._rows = as_rgb(np.empty((0, self.width, image.bands), self._dtype), self.pixels)
 
@@ -120,11 +115,6 @@ class StreamReader(PlainReader):
 
     def _fetch(self, start: int, stop: int) -> np.ndarray:
         """Rows as RGB (stop - start, width, 3)."""
-        try:
+        with reading(self.path, "damaged"):
             data = self._region.fetch(0, start, self.width, stop - start)
-        except self._vips.Error as error:
-            raise self._damaged(error) from None
         return as_rgb(np.frombuffer(data, self._dtype).reshape(stop - start, self.width, -1), self.pixels)
-
-    def _damaged(self, error: Exception) -> UserError:
-        return UserError(f"{self.path} is damaged ({' '.join(str(error).split())}); replace or remove the file")

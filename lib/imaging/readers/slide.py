@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.config.competition import Pixels
-from lib.errors import UserError
+from lib.errors import reading
 from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels, optional
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
@@ -21,12 +21,9 @@ class SlideReader(ImageReader):
     def __init__(self, path: Path, pixels: Pixels, level: int = 0):
         self.path, self.pixels, self.channels, self._level = path, pixels, 3, level
         openslide = optional("openslide", "openslide-python openslide-bin", path)
-        self._error = openslide.OpenSlideError
-        try:
+        with reading(path, "no readable slide"):
             self._slide = openslide.OpenSlide(path)
-        except openslide.OpenSlideError as error:
-            raise UserError(f"{path} is no readable slide ({error}); replace or remove the file") from None
-        self.width, self.height = self._slide.level_dimensions[level]
+            self.width, self.height = self._slide.level_dimensions[level]
         check_pixels(path, self.depth, self.channels, pixels)
 
     def overview(self, side: int) -> ImageReader:
@@ -38,10 +35,8 @@ class SlideReader(ImageReader):
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         width, height = self._slide.dimensions  # OpenSlide takes positions in pixels of the finest level
         place = round(x * width / self.width), round(y * height / self.height)
-        try:
+        with reading(self.path, "damaged"):
             values = np.asarray(self._slide.read_region(place, self._level, (w, h)))
-        except self._error as error:
-            raise UserError(f"{self.path} is damaged ({error}); replace or remove the file") from None
         colour, alpha = values[..., :3], values[..., 3:]
         return as_rgb(np.where(alpha > 0, colour, np.uint8(255)), self.pixels)
 

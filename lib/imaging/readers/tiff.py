@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import logging
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
@@ -13,12 +13,15 @@ import numpy as np
 import tifffile
 
 from lib.config.competition import Pixels
-from lib.errors import UserError
-from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels, nodata_of
+from lib.errors import UserError, reading
+from lib.imaging.readers.base import WHOLE_RANGE, ImageReader, as_rgb, check_pixels, nodata_of
+from lib.imaging.readers.tiff_colours import PALETTE, RGB, WHITE_IS_ZERO, conversion_of, grey_stretch
+from lib.imaging.readers.tiff_layout import checked_layout
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentences say what is wrong with a file
 NODATA = 42113  # a tag of GDAL
-JPEG, WHITE_IS_ZERO, RGB, PALETTE = 7, 0, 2, 3  # numbers of TIFF: a compression, photometric interpretations
+JPEG = 7  # TIFF's number of the compression
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 PASSED_OVER = 16384  # so many bytes beside a window's row are read faster than skipped
 NOT_YCBCR = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # a marker of JPEG
@@ -66,47 +69,46 @@ class TiffReader(SegmentReader):
     def __init__(self, path: Path, pixels: Pixels | None, level: int = 0):
         """`pixels` None: the values as they are stored, and a palette's indices, not its colours."""
         self.path, self.pixels, self._level = path, pixels, level
-        try:
+        with reading(path, "no readable TIFF"):
             self._file = tifffile.TiffFile(path)
-            self._levels = self._file.series[0].levels
-            series = self._levels[level]
-            page = series.keyframe
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError, struct.error) as error:
-            raise UserError(f"{path} is no readable TIFF ({error}); replace or remove the file") from None
-        self._page, self.height, self.width = page, page.imagelength, page.imagewidth
-        self.orientation = int(page.tags.valueof("Orientation", 1))
-        pages = [series.pages[i] for i in range(channel_pages(series.axes, series.shape))]
-        self._planar = page.planarconfig == 2 and page.samplesperpixel > 1
-        self._samples = 1 if self._planar else page.samplesperpixel  # of a segment's pixel
-        coloured = page.photometric == PALETTE and page.colormap is not None and pixels is not None
-        self._palette = (page.colormap >> 8).astype(np.uint8).T if coloured else None  # colours have 16 bits
-        self.channels = 3 if coloured else page.samplesperpixel * len(pages)
-        self.depth = "uint8" if coloured else page.dtype.name
-        first = self._levels[0].keyframe.tags
-        self.nodata = None if coloured else nodata_of(first.valueof(NODATA, ""), page.dtype)
-        check_pixels(path, self.depth, self.channels, pixels)
-        end = max(o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True))
-        if end > path.stat().st_size:
-            raise UserError(
-                f"{path} is truncated: {path.stat().st_size} bytes, its header promises {end}; copy it anew"
-            )
-
-        # Planes of (offset, bytes) by segment, each with one sample a pixel, or with all of them.
-        segments = [list(zip(p.dataoffsets, p.databytecounts, strict=True)) for p in pages]
-        if self._planar:
-            count = len(segments[0]) // page.samplesperpixel
-            segments = [segments[0][i * count : (i + 1) * count] for i in range(page.samplesperpixel)]
-        self._planes = segments
-        strip = min(page.rowsperstrip, self.height), self.width  # "all rows" may be written as 2**32 - 1
-        self._segment = (page.tilelength, page.tilewidth) if page.is_tiled else strip
-        plain_bits = page.bitspersample == page.dtype.itemsize * 8
-        self._plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and plain_bits
-        self.undividable = not self._plain and self._segment[0] * self._segment[1] * 3 > self.CACHE_BYTES
-        blocks = self._segment[0] % 8 == 0 and (self._segment[1] % 8 == 0 or not page.is_tiled)
-        rgb = len(segments) == 1 and self._samples == 3 and page.dtype == np.uint8
-        self.is_plain_jpeg = page.compression == JPEG and rgb and blocks
+        try:
+            with reading(path, "no readable TIFF"):
+                self._levels = self._file.series[0].levels
+                self._read_header(self._levels[level])
+            check_pixels(path, self.depth, self.channels, pixels)
+        except BaseException:
+            self._file.close()
+            raise
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
+
+    def _read_header(self, series: tifffile.TiffPageSeries) -> None:
+        """All that is known of the image before a pixel is read. Raises errors of many kinds on a damaged file."""
+        self._page = page = series.keyframe
+        pages = [series.pages[i] for i in range(channel_pages(series.axes, series.shape))]
+        self._layout = layout = checked_layout(self.path, pages, page)
+        self.height, self.width = layout.height, layout.width
+        self._segment, self._planes = layout.segment, layout.planes
+        stated = page.tags.valueof("Orientation", 1)
+        self.orientation = stated if stated in range(1, 9) else 1
+        self._conversion = conversion_of(self.path, page, self.pixels is not None)
+        converted = self._conversion is not None and page.photometric != WHITE_IS_ZERO
+        self.channels = 3 if converted else page.samplesperpixel * len(pages)
+        ranged = self.pixels is None or (self.pixels.range and self.pixels.range != WHOLE_RANGE)
+        self._stretch = None if ranged else grey_stretch(page)
+        palette = converted and page.photometric == PALETTE
+        self.depth = "uint8" if palette or self._stretch is not None else page.dtype.name
+        first = self._levels[0].keyframe.tags
+        as_stored = not converted and self._stretch is None
+        self.nodata = nodata_of(first.valueof(NODATA, ""), page.dtype) if as_stored else None
+        self.undividable = not layout.plain and self._segment[0] * self._segment[1] * 3 > self.CACHE_BYTES
+        if self.undividable and converted and not palette:
+            raise UserError(
+                f"{self.path} holds colours other than RGB in one compressed piece; convert it to RGB tiles"
+            )
+        blocks = self._segment[0] % 8 == 0 and (self._segment[1] % 8 == 0 or not page.is_tiled)
+        rgb = len(layout.planes) == 1 and layout.samples == 3 and page.dtype == np.uint8 and not converted
+        self.is_plain_jpeg = page.compression == JPEG and rgb and blocks
 
     def overview(self, side: int) -> ImageReader:
         """The coarsest level that is large enough; of JPEG, as few of its frequencies as will do."""
@@ -120,18 +122,16 @@ class TiffReader(SegmentReader):
 
     def _piece(self, index: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Rows and columns of segment `index` as RGB (h, w, 3)."""
-        if not self._plain:
+        if not self._layout.plain:
             return self._decode(index)[y0:y1, x0:x1]
-        planes = [self._stored(plane[index][0], y0, y1, x0, x1) for plane in self._planes]
+        planes = [self._stored(int(plane[index, 0]), y0, y1, x0, x1) for plane in self._planes]
         return self._shown(planes)
 
     def _shown(self, planes: list[np.ndarray]) -> np.ndarray:
-        """Planes (h, w, samples) as RGB; grey where 0 is white is turned."""
+        """Planes (h, w, samples) as RGB."""
         values = np.concatenate(planes, axis=-1) if len(planes) > 1 else planes[0]
-        if self._palette is not None:
-            values = self._palette[values[..., 0]]
-        elif self._page.photometric == WHITE_IS_ZERO and values.dtype.kind in "bu":
-            values = values ^ values.dtype.type(2**self._page.bitspersample - 1)
+        values = values if self._conversion is None else self._conversion(values)
+        values = values if self._stretch is None else self._stretch[values.astype(np.uint8)]
         return as_rgb(values, self.pixels, self.nodata)
 
     def _stored(self, offset: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
@@ -139,19 +139,19 @@ class TiffReader(SegmentReader):
         if not offset:
             return self._left_out(y1 - y0, x1 - x0)
         dtype = np.dtype(self._file.byteorder + self._page.dtype.char)
-        pixel = dtype.itemsize * self._samples
+        pixel = dtype.itemsize * self._layout.samples
         line = self._segment[1] * pixel
         with self._lock:
             handle = self._file.filehandle
             if line - (x1 - x0) * pixel <= PASSED_OVER:
                 handle.seek(offset + y0 * line)
                 rows = np.frombuffer(handle.read((y1 - y0) * line), dtype)
-                return rows.reshape(y1 - y0, self._segment[1], self._samples)[:, x0:x1]
+                return rows.reshape(y1 - y0, self._segment[1], self._layout.samples)[:, x0:x1]
             parts = []
             for y in range(y0, y1):
                 handle.seek(offset + y * line + x0 * pixel)
                 parts.append(handle.read((x1 - x0) * pixel))
-        return np.frombuffer(b"".join(parts), dtype).reshape(y1 - y0, x1 - x0, self._samples)
+        return np.frombuffer(b"".join(parts), dtype).reshape(y1 - y0, x1 - x0, self._layout.samples)
 
     def _decode(self, index: int) -> np.ndarray:
         """Segment `index` as RGB (h, w, 3)."""
@@ -168,24 +168,29 @@ class TiffReader(SegmentReader):
 
     def _decode_plane(self, plane: int, index: int) -> np.ndarray:
         """(h, w, samples) of one plane's segment; black where the file leaves it out."""
-        offset, count = self._planes[plane][index]
-        page = self._page
-        self._file.filehandle.seek(offset)
-        data = self._file.filehandle.read(count)
-        try:
-            number = plane * len(self._planes[0]) + index if self._planar else index
-            decoded = page.decode(data, number, jpegtables=page.jpegtables)[0]
-        except Exception as error:  # every codec raises its own kind
-            raise UserError(f"{self.path} is damaged at segment {index} ({error}); replace it") from None
-        return self._left_out(*self._segment) if decoded is None else decoded[0]
+        offset, count = map(int, self._planes[plane][index])
+        number = plane * len(self._planes[0]) + index if self._page.planarconfig == 2 else index
+        handle, page = self._file.filehandle, self._page
+        with reading(self.path, f"damaged at segment {index}"):
+            decode, tables = page.decode, page.jpegtables  # which may read elsewhere in the file
+            handle.seek(offset)
+            decoded = decode(handle.read(count) if count else None, number, jpegtables=tables)[0]
+        if decoded is None:
+            return self._left_out(*self._segment)
+        across = -(-self.width // self._segment[1])
+        top, left = index // across * self._segment[0], index % across * self._segment[1]
+        needed = min(self._segment[0], self.height - top), min(self._segment[1], self.width - left)
+        if decoded.shape[1] < needed[0] or decoded.shape[2] < needed[1] or decoded.dtype.kind != page.dtype.kind:
+            raise UserError(f"{self.path} is damaged at segment {index}: it holds {decoded.shape} {decoded.dtype}")
+        return decoded[0]
 
     def _left_out(self, h: int, w: int) -> np.ndarray:
         """The value of pixels that the file leaves out: its value for "not measured", else 0."""
-        return np.full((h, w, self._samples), self.nodata or 0, self._page.dtype)
+        return np.full((h, w, self._layout.samples), self.nodata or 0, self._page.dtype)
 
     def jpeg_stream(self, index: int) -> bytes:
         """Segment `index` as a JPEG of its own, with the tables that the file keeps once; empty if left out."""
-        offset, count = self._planes[0][index]
+        offset, count = map(int, self._planes[0][index])
         with self._lock:
             self._file.filehandle.seek(offset)
             data = self._file.filehandle.read(count)
