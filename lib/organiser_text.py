@@ -6,9 +6,11 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PureWindowsPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 LEFT_OUT = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN")  # what systems leave behind
+BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+MOST_ALTERNATIVES = 10_000
 LOCAL_FILE = "?d="  # Label Studio's addresses of local files: /data/local-files/?d=images/a.png
 
 
@@ -34,8 +36,8 @@ def readings(name: str) -> Iterator[str]:
     >>> list(readings("https://host/im%200.png?x=1"))[-1]
     'https://host/im 0.png'
     """
-    if "://" in name:  # what follows its path names nothing
-        address = urlsplit(name)
+    address = _address(name)
+    if address:  # what follows its path names nothing
         path = f"{address.scheme}://{address.netloc}{address.path}"
     else:
         yield name
@@ -45,6 +47,14 @@ def readings(name: str) -> Iterator[str]:
         yield path
     if "%" in path:
         yield unquote(path)
+
+
+def _address(name: str) -> SplitResult | None:
+    """The parts of an address; None of another text."""
+    try:
+        return urlsplit(name) if "://" in name else None
+    except ValueError:  # brackets that are no IPv6 address
+        return None
 
 
 def is_hidden(path: PurePath, named: tuple[str, ...] = ()) -> bool:
@@ -60,7 +70,7 @@ def is_hidden(path: PurePath, named: tuple[str, ...] = ()) -> bool:
 def visible_files(root: Path, pattern: str) -> list[Path]:
     """The files below `root` that match a glob, sorted, without hidden ones and those in hidden folders.
 
-    `{a,b}` in it matches `a` or `b`.
+    `{a,b}` in it matches `a` or `b`. Raises errors of several kinds for a text that pathlib takes for no glob.
     """
     found = set()
     for one in alternatives(pattern):
@@ -75,8 +85,17 @@ def alternatives(pattern: str) -> list[str]:
     >>> alternatives("{Train,Val}/*/{a,b}.png")
     ['Train/*/a.png', 'Train/*/b.png', 'Val/*/a.png', 'Val/*/b.png']
     """
-    found = re.search(r"\{([^{}]*,[^{}]*)\}", pattern)
+    patterns = [pattern]
+    while any(map(BRACES.search, patterns)):
+        patterns = [one for some in patterns for one in _first_braces_filled(some)]
+        if len(patterns) > MOST_ALTERNATIVES:
+            raise ValueError(f"its braces stand for more than {MOST_ALTERNATIVES} patterns")
+    return patterns
+
+
+def _first_braces_filled(pattern: str) -> list[str]:
+    """The pattern with each of the words in its first braces; unchanged where there are none."""
+    found = BRACES.search(pattern)
     if not found:
         return [pattern]
-    start, end = pattern[: found.start()], pattern[found.end() :]
-    return [one for word in found[1].split(",") for one in alternatives(start + word + end)]
+    return [f"{pattern[: found.start()]}{word}{pattern[found.end() :]}" for word in found[1].split(",")]

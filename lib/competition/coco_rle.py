@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+MOST_DIGITS = 8  # of 5 bits in a number; an image has fewer than 2^39 pixels
+
 
 def runs_of_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """COCO's counts of pixels, outside and inside the object in turn, to (starts from 0, lengths); column by column.
@@ -29,10 +31,10 @@ def counts_of_text(text: str) -> np.ndarray:
     if not len(letters):
         return letters
     last = letters & 32 == 0  # of a number
-    if letters.min() < 0 or letters.max() > 63 or not last[-1]:
-        raise ValueError("no compressed run-lengths")
     first = np.flatnonzero(np.concatenate([[True], last[:-1]]))
     digit = np.arange(len(letters)) - np.repeat(first, np.diff(np.append(first, len(letters))))
+    if letters.min() < 0 or letters.max() > 63 or not last[-1] or digit.max() >= MOST_DIGITS:
+        raise ValueError("no compressed run-lengths")
     counts = np.add.reduceat((letters & 31) << 5 * digit, first)
     counts -= np.where(letters[last] & 16, 1 << 5 * (digit[last] + 1), 0)  # the highest bit is the sign
     counts[1::2] = np.cumsum(counts[1::2])

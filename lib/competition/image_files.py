@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lib.competition.labels.template import image_id_of
 from lib.config.competition import External
-from lib.errors import UserError
+from lib.errors import UserError, reading, shown
 from lib.imaging.reader import SUFFIXES
 from lib.organiser_text import readings, tidy, visible_files
 from lib.tables import read_csv
@@ -59,9 +59,10 @@ def listed_names(path: Path) -> set[str]:
 def image_files(root: Path, pattern: str, key: str) -> list[Path]:
     """The images below `root` that match, without hidden ones (`._a.png` of macOS, `.ipynb_checkpoints`).
 
-    Raises UserError, naming the option `key`, when there is none.
+    Raises UserError, naming the option `key`, when there is none, and for a text that is no glob.
     """
-    files = [path for path in visible_files(root, pattern) if path.suffix.lower() in SUFFIXES]
+    with reading(f"{key}: {shown(pattern)}", "no pattern of files", "write one such as images/*.png"):
+        files = [path for path in visible_files(root, pattern) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(SUFFIXES)}){_brackets(root, pattern)}")
     return files

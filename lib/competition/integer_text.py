@@ -8,6 +8,7 @@ import numpy as np
 
 LETTERS_AT_ONCE = 2**20  # letters parsed at once
 NUMBERS_AT_ONCE = 2**14  # numbers formatted at once
+LETTERS = b"-0123456789 \t\r\n\v\f"  # that a text of numbers may hold
 # Four bytes each: nothing (row 0), a blank and the number's first 1 to 3 digits (rows to 999), three more (1000 on).
 _DIGITS = [b"", *(b" %d" % i for i in range(1, 1000)), *(b"%03d" % i for i in range(1000))]
 _CELLS = np.frombuffer(b"".join(digits.rjust(4, b"\0") for digits in _DIGITS), np.uint32)
@@ -44,7 +45,9 @@ def pairs_of_text(text: str | bytes | LongText) -> tuple[np.ndarray, np.ndarray,
 
 
 def numbers_of_text(text: str | bytes) -> np.ndarray:
-    """The words of the text, int64. Raises ValueError or OverflowError where one is no such integer.
+    """The words of the text, int64, with blanks or line ends between them.
+
+    Raises ValueError or OverflowError where one is no such integer: `+1`, `1_000`, `1.0`, digits of other scripts.
 
     >>> numbers_of_text(" 3 0007 -2 ").tolist()
     [3, 7, -2]
@@ -66,14 +69,15 @@ def _pieces_of_text(text: str | bytes | LongText) -> Iterator[np.ndarray]:
 
 
 def _numbers(piece: str | bytes) -> np.ndarray:
-    if piece.isascii() and not piece.isspace():
-        data = piece.encode() if isinstance(piece, str) else piece
-        if not data.translate(None, b"0123456789 \t\r\n"):
-            # No Python object for each. It stops short at other characters, cuts what is too large down to this:
-            numbers = np.fromstring(data, np.int64, sep=" ")
-            if not (numbers == np.iinfo(np.int64).max).any():
-                return numbers
-    return np.array([int(word) for word in piece.split()], np.int64)
+    data = piece.encode() if isinstance(piece, str) else piece
+    if data.translate(None, LETTERS):  # int() would read 1_000 and digits of other scripts
+        raise ValueError("numbers are written with the digits 0 to 9")
+    if b"-" not in data and data and not data.isspace():
+        # No Python object for each. It cuts what is too large down to this:
+        numbers = np.fromstring(data, np.int64, sep=" ")
+        if not (numbers == np.iinfo(np.int64).max).any():
+            return numbers
+    return np.array([int(word) for word in data.split()], np.int64)
 
 
 def text_of_numbers(numbers: np.ndarray) -> Iterator[bytes]:

@@ -60,7 +60,7 @@ def parse(
     starts -= base
     if lengths.min() < 1:
         raise UserError(f"{where}: the run-length has a run of length {lengths.min()}; at least 1 is expected")
-    if relative:
+    if relative and max(starts.max(), lengths.max(), -starts.min()) < 2**61 // count:  # absurd ones would overflow
         starts[1:] += base + lengths[:-1]
         np.cumsum(starts, out=starts)
     outside = np.empty(len(starts), bool)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.image_files import image_files
-from lib.competition.labels.coco import read_coco
+from lib.competition.labels.coco_file import read_coco
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.config.competition import Pixels
 from lib.errors import UserError
@@ -251,8 +251,8 @@ def _sort_json(folder: Folder, name: str) -> None:
 def read_organiser_json(path: Path) -> object:
     """What a JSON holds; None for one that cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
 
 

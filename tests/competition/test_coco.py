@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as tool
 
 from lib.competition import coco_rle, rle
-from lib.competition.labels.coco import Coco, read_coco, thing_of_coco_polygons
+from lib.competition.labels.coco import Coco, thing_of_coco_polygons
+from lib.competition.labels.coco_file import read_coco
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 
@@ -272,5 +273,7 @@ def test_captions_are_no_objects(tmp_path):
     images = [{"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}]
     path = tmp_path / "train.json"
     path.write_text(json.dumps({"images": images, "annotations": [{"image_id": 1, "caption": "a street"}]}))
-    with pytest.raises(UserError, match=r"train\.json is no COCO JSON: KeyError 'category_id'"):
+    with pytest.raises(
+        UserError, match=r"train\.json is no COCO JSON: entry 0 of its annotations has no 'category_id'"
+    ):
         read_coco(path)

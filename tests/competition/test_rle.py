@@ -121,9 +121,11 @@ blanks = st.text(" \t\n\r", min_size=1, max_size=2) | st.sampled_from(["\v", "\f
 
 
 @given(st.lists(st.tuples(words, blanks)), st.sampled_from(["", " ", "\n\t"]))
-def test_numbers_of_text_are_those_of_int(pieces, front):
+def test_numbers_of_text_are_those_of_int_in_plain_digits(pieces, front):
     text = front + "".join(word + blank for word, blank in pieces)
     try:
+        if set(text) - set(digits.LETTERS.decode()):
+            raise ValueError("int() reads 1_0, +3 and digits of other scripts")
         expected = np.array([int(word) for word in text.split()], np.int64).tolist()
     except (ValueError, OverflowError):
         with pytest.raises(UserError, match="here: the run-length holds something that is no integer"):

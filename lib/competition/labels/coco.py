@@ -1,8 +1,8 @@
-"""Labels as COCO JSON: polygons and run-lengths (https://cocodataset.org/#format-data)."""
+"""Labels as COCO JSON: polygons and run-lengths, read by lib/competition/labels/coco_file.py."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 from lib.competition import coco_rle, rle
+from lib.competition.labels.coco_file import read_coco
 from lib.competition.labels.common import Label, WrongSize, index_of, painted_once
+from lib.competition.labels.json_file import corners_of
 from lib.competition.labels.planes import label_of_objects
 from lib.competition.labels.template import written_id
 from lib.config.competition import CompetitionSettings
@@ -20,9 +22,8 @@ from lib.imaging.geometry import Box
 from lib.plugins import register
 from lib.tables import IGNORE
 
-NEEDED = {"images": ["id"], "annotations": ["image_id", "category_id"], "categories": ["id", "name"]}
 CANVAS = 2**26  # pixels of an object painted whole; larger ones are painted on the window alone
-FARTHEST = 1_000_000  # pixels: pycocotools walks along an outline in steps of a fifth of a pixel
+LONGEST_OUTLINE = 50_000_000  # pixels of an outline: pycocotools walks along it in steps of a fifth of a pixel
 PYCOCOTOOLS_PIXELS = 2**32  # pixels of an image that pycocotools can number
 
 
@@ -75,7 +76,7 @@ class Coco:
             raise WrongSize(f"{self.path} says that {image_id} is {said[0]} x {said[1]}; it is {height} x {width}")
         annotations = self.annotations.get(image_id, [])
         if self.config.labels.paint == "area":
-            annotations = sorted(annotations, key=lambda annotation: -(annotation.get("area") or 0))
+            annotations = sorted(annotations, key=lambda annotation: -self._area(annotation))
         wanted = [one for one in annotations if self.indices[one["category_id"]] is not None]
         things = [self._thing(one, height, width) for one in wanted]
         return label_of_things(self.path, things, (height, width), self.config)
@@ -110,19 +111,32 @@ class Coco:
     def _thing(self, annotation: dict, height: int, width: int) -> PaintedObject | None:
         """None for what covers no pixel of the image, such as a box or key points alone."""
         index = self.indices[annotation["category_id"]]
-        if annotation.get("iscrowd") and self.config.labels.crowd == "ignore":
+        where = self._where(annotation)
+        crowd = annotation.get("iscrowd")
+        if crowd not in (None, 0, 1):
+            raise UserError(f"{where}: iscrowd is {str(crowd)[:40]!r}; 0 or 1 is expected")
+        if crowd and self.config.labels.crowd == "ignore":
             index = IGNORE
         shape = annotation.get("segmentation")
         if not shape:
             return None
-        where = f"{self.path}, annotation {annotation.get('id')}"
         try:
             if isinstance(shape, dict):
                 return _of_counts(index, shape, (height, width), where)
             polygons = thing_of_polygons if self.config.labels.polygon_fill == "fillpoly" else thing_of_coco_polygons
             return polygons(index, shape, (height, width))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise UserError(f"{where}: its segmentation is neither polygons nor run-lengths ({error})") from None
+
+    def _area(self, annotation: dict) -> float:
+        """The area that the file states, 0 for none. Raises UserError where it is no number."""
+        area = annotation.get("area") or 0
+        if not isinstance(area, int | float) or not math.isfinite(area):
+            raise UserError(f"{self._where(annotation)}: area is {str(area)[:40]!r}; a number is expected")
+        return area
+
+    def _where(self, annotation: dict) -> str:
+        return f"{self.path}, annotation {annotation.get('id')}"
 
 
 def label_of_things(
@@ -159,8 +173,10 @@ def _painter(things: list[tuple[int, PaintedObject]], background: bool) -> Calla
 
 
 def thing_of_polygons(index: int, polygons: list[list[float]], size: tuple[int, int]) -> PaintedObject | None:
-    """What cv2.fillPoly fills at rounded vertices, of each polygon, cut at the image."""
-    rings = [np.round(np.asarray(ring, np.float64)).reshape(-1, 2).astype(np.int32) for ring in polygons if ring]
+    """What cv2.fillPoly fills at rounded vertices, of each polygon, cut at the image. Raises as `corners_of`."""
+    rings = [np.round(corners_of(ring)).reshape(-1, 2).astype(np.int32) for ring in polygons if ring]
+    if not rings:
+        return None
     corners = np.concatenate(rings)
     left, top = np.maximum(corners.min(0), 0).tolist()
     right, bottom = np.minimum(corners.max(0) + 1, size[::-1]).tolist()
@@ -184,18 +200,18 @@ def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[
 
     Run-lengths of the whole image are made from the outlines: the memory is that of the outlines, not of the image.
     Only in images of more pixels than pycocotools can number, the object's own box is taken for the image.
-    Raises ValueError where a polygon has no pairs of finite numbers, or lies too far outside of the image.
+    Raises ValueError where a polygon has no pairs of numbers, lies too far outside of the image, or is too long.
     """
     from pycocotools import mask as tool
 
-    polygons = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in polygons]
+    polygons = [corners_of(ring).reshape(-1, 2) for ring in polygons]
     # pycocotools judges by the first one, and takes two corners for a box. One corner covers nothing.
     polygons = sorted((ring for ring in polygons if len(ring) > 1), key=len, reverse=True)
     if not polygons or len(polygons[0]) < 3:
         return None
     corners = np.concatenate(polygons)
-    if not np.isfinite(corners).all() or np.abs(corners).max() > FARTHEST:
-        raise ValueError(f"corners must be numbers up to {FARTHEST}")
+    if sum(np.abs(np.diff(ring, axis=0, append=ring[:1])).sum() for ring in polygons) > LONGEST_OUTLINE:
+        raise ValueError(f"an outline is longer than {LONGEST_OUTLINE} pixels")
     x, y, height, width = 0, 0, *size
     if height * width >= PYCOCOTOOLS_PIXELS:
         x, y = np.maximum(np.floor(corners.min(0)).astype(int) - 1, 0).tolist()
@@ -219,8 +235,13 @@ def thing_of_coco_polygons(index: int, polygons: list[list[float]], size: tuple[
 def _of_counts(index: int, shape: dict, size: tuple[int, int], where: str) -> PaintedObject | None:
     """COCO's run-lengths, column by column, compressed or not."""
     counts = shape["counts"]
-    counts = coco_rle.counts_of_text(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
-    if tuple(shape["size"]) != size or counts.sum() != size[0] * size[1] or (len(counts) and counts.min() < 0):
+    counts = coco_rle.counts_of_text(counts) if isinstance(counts, str) else np.asarray(counts)
+    if counts.ndim != 1 or (counts.size and counts.dtype.kind not in "iu"):
+        raise ValueError("counts must be whole numbers")
+    pixels, counts = size[0] * size[1], counts.astype(np.int64)
+    # Absurd numbers would overflow in the sum.
+    absurd = counts.size and (counts.min() < 0 or counts.max() > pixels)
+    if tuple(shape["size"]) != size or absurd or counts.sum() != pixels:
         raise UserError(f"{where}: its run-lengths are not those of an image of {size[0]} x {size[1]} pixels")
     return _thing_of_runs(index, *coco_rle.runs_of_counts(counts), size)
 
@@ -235,17 +256,3 @@ def _thing_of_runs(index: int, starts: np.ndarray, lengths: np.ndarray, size: tu
         (0, left, size[0], right - left),
         lambda *window: rle.window_of_runs(starts, lengths, size, "column", window),
     )
-
-
-def read_coco(path: Path) -> dict:
-    """The JSON, with `images`, `annotations` and `categories` (empty lists where it has none)."""
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        _ = [image["file_name"] for image in content["images"]]
-        for part, keys in NEEDED.items():
-            _ = [entry[key] for entry in content.get(part, []) for key in keys]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no COCO JSON: {type(error).__name__} {error}") from None
-    return {"images": content["images"], **{key: content.get(key, []) for key in ("annotations", "categories")}}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,11 @@ from PIL import Image
 
 from lib.competition.labels.coco import PaintedObject, label_of_things, thing_of_polygons
 from lib.competition.labels.common import Label, WrongSize, index_of
+from lib.competition.labels.json_file import corners_of, read_json_object
 from lib.competition.labels.mask_images import label_files
 from lib.config.competition import CompetitionSettings
-from lib.errors import UserError
+from lib.errors import UserError, reading
+from lib.imaging.readers.base import MOST_EXPANSION
 from lib.plugins import register
 from lib.tables import IGNORE
 
@@ -38,6 +39,7 @@ CORNERS = 64  # of a circle
 OUTLINES = ("polygon", "rectangle", "rotation")
 AREALESS = ("point", "points", "line", "linestrip")
 SHAPE_KINDS = (*OUTLINES, "circle", "mask", *AREALESS)
+FILE_KINDS = "JSON of labelme, Cityscapes or annotations with points"
 
 
 @register("labels", "labelme")
@@ -81,14 +83,14 @@ class Labelme:
 
 def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape], int]:
     """((height, width), shapes that have an area, how many have none). Raises UserError on another kind of file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = read_json_object(path, FILE_KINDS)
+    with reading(path, f"no {FILE_KINDS}", "export it again"):
         if "shapes" in content:
             size = content["imageHeight"], content["imageWidth"]
             strange = {s["shape_type"] for s in content["shapes"] if s.get("shape_type")} - {*SHAPE_KINDS}
             if strange:
                 raise UserError(f"{path} has a shape of type {min(strange)!r}, which is not read; make it a polygon")
-            shapes = [(s["label"], _form(s, s.get("shape_type") or "polygon")) for s in content["shapes"]]
+            shapes = [(s["label"], _form(s, s.get("shape_type") or "polygon", size)) for s in content["shapes"]]
         elif "objects" in content:
             size = content["imgHeight"], content["imgWidth"]
             shapes = [(s["label"], s["polygon"]) for s in content["objects"]]
@@ -96,28 +98,39 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape], int]:
             whole = {**content, **content.get("metadata", {})}
             size = whole["height"], whole["width"]
             shapes = [(s["label"], s["points"]) for s in content["annotations"]]
-        read = [(str(name), what if isinstance(what, Patch) else _pairs(what)) for name, what in shapes]
-        filled = [(name, what) for name, what in read if isinstance(what, Patch) or len(what) > 2]
-        return size, filled, len(read) - len(filled)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        kinds = "labelme, Cityscapes or annotations with points"
-        raise UserError(f"{path} is no JSON of {kinds}: {type(error).__name__} {error}") from None
+        read = [(_name(name), what if isinstance(what, Patch) else _pairs(what)) for name, what in shapes]
+    filled = [(name, what) for name, what in read if isinstance(what, Patch) or len(what) > 2]
+    return size, filled, len(read) - len(filled)
+
+
+def _name(value: object) -> str:
+    """The name of a class. Raises ValueError for another type than a text or a number."""
+    if not isinstance(value, str | int):
+        raise ValueError(f"the label {str(value)[:40]} is no text")
+    return str(value)
 
 
 def _pairs(corners: list[list[float]]) -> list[list[float]]:
-    """The corners, all of them two numbers. Raises ValueError or TypeError."""
-    pairs = np.array(corners, np.float64) if len(corners) else np.zeros((0, 2))
+    """The corners, all of them two numbers. Raises ValueError."""
+    pairs = corners_of(corners) if len(corners) else np.zeros((0, 2))
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise ValueError(f"corner {corners[0]} is no pair of x and y")
     return pairs.tolist()
 
 
-def _form(shape: dict, kind: str) -> list[list[float]] | Patch:
-    """Corners, or pixels, of a shape of one of the `SHAPE_KINDS`; no corners for one without area."""
-    points = shape["points"]
+def _form(shape: dict, kind: str, size: tuple[int, int]) -> list[list[float]] | Patch:
+    """Corners, or pixels, of a shape of one of the `SHAPE_KINDS`; no corners for one without area.
+
+    `size`: (height, width) of the image. Raises ValueError where a mask has more pixels.
+    """
+    points = _pairs(shape["points"])
     if kind == "mask":
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"]))))
-        (x, y), *_ = np.asarray(points, np.float64).astype(int).tolist()
+        data = base64.b64decode(shape["mask"])
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if picture.height * picture.width > min(size[0] * size[1], MOST_EXPANSION * len(data)):
+                raise ValueError(f"a mask of {picture.height} x {picture.width} pixels is larger than the image")
+            pixels = np.asarray(picture)
+        x, y = map(int, points[0])
         return Patch(y, x, (pixels if pixels.ndim == 2 else pixels.max(-1)) > 0)
     return _outline(points, kind)
 
