@@ -33,7 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
-from lib.errors import UserError
+from lib.errors import UserError, reason_of
 
 _REGISTRY: dict[str, dict[str, Callable]] = {}
 _FILES = "SEGMENTATION_PLUGINS"  # environment variable: the user's files, for child processes
@@ -86,8 +86,10 @@ def load_plugins(paths: list[str]) -> None:
     """
     files = [Path(path).resolve() for path in paths]
     for file, path in zip(files, paths, strict=True):
-        if not file.is_file():
-            raise UserError(f"plugins: there is no file {path}")
+        if not file.is_file() or file.suffix != ".py":
+            raise UserError(
+                f"plugins: there is no Python file {path}; expected the path of one, as in plugins: [mine.py]"
+            )
     os.environ[_FILES] = os.pathsep.join(map(str, files))
     for file in files:
         sys.modules.pop(module_name(file), None)  # an edited file is run again
@@ -126,8 +128,8 @@ def _load(files: list[Path]) -> None:
                 if trace.tb_frame.f_code.co_filename == str(file):
                     line = trace.tb_lineno
                 trace = trace.tb_next
-            reason = str(error) or type(error).__name__
-            raise UserError(f"plugins: {file}, line {line}: {reason}") from error
+            reason = "it ends the program" if isinstance(error, SystemExit) else reason_of(error)
+            raise UserError(f"plugins: {file}{f', line {line}' if line else ''}: {reason}; mend the file") from error
 
 
 class _Finder(importlib.abc.MetaPathFinder):

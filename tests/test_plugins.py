@@ -100,7 +100,7 @@ def test_an_edited_plugin_is_run_again_and_none_means_none(tmp_path, monkeypatch
     [
         ("import os\n1 / 0\n", "line 2: division by zero"),
         ("def broken(:\n", "line 1: invalid syntax"),
-        ("import sys\n\nsys.exit(3)\n", "line 3: 3"),
+        ("import sys\n\nsys.exit(3)\n", "line 3: it ends the program"),
         ("raise ValueError\n", "line 1: ValueError"),
     ],
 )

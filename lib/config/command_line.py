@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import get_origin
 
-import yaml
 from pydantic import BaseModel
 
 from lib.config.config import Config
 from lib.config.old_names import explained
 from lib.config.section import flat, is_section
-from lib.errors import UserError
+from lib.config.yaml_text import parse_yaml
+from lib.errors import UserError, reason_of, shown
 
 
 def given_options(arguments: list[str]) -> dict[str, object]:
     """Dotted name -> value of every option in `arguments`.
 
+    Of an option that stands there twice, the last one counts, so that a script can add its own after the user's.
     Raises UserError for an unknown option, a missing value and a text that cannot be read.
 
     >>> given_options(["--train.epochs", "3", "--train.folds", "0", "1", "--debug"])
@@ -73,9 +74,11 @@ def _value_of(key: str, texts: list[str]) -> object:
 
 def _parsed(key: str, text: str) -> object:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--{key}: {text!r} cannot be read; expected something like [a, b] or {{a: 1}}") from None
+        return parse_yaml(text)
+    except Exception as error:  # PyYAML raises many kinds
+        raise UserError(
+            f"--{key}: {shown(text)} cannot be read ({reason_of(error)}); expected something like [a, b] or {{a: 1}}"
+        ) from None
 
 
 def _annotation(key: str) -> object:

@@ -15,6 +15,7 @@ from lib.config.templates import check_template
 from lib.config.units import Column, FileName
 
 Level = Annotated[int, Ge(0), Le(255)]
+MOST_LABELS = 255  # a label index has 8 bits, and 255 is what is not scored
 
 
 class Labels(Section):
@@ -265,6 +266,13 @@ class CompetitionSettings(Section):
         check_template("competition.metadata_template", self.metadata_template)
         if not self.classes:
             raise ValueError("competition.classes is empty; name at least one class")
+        if len(self.label_names) > MOST_LABELS:
+            raise ValueError(
+                f"competition.classes has {len(self.classes)} names; labels of 8 bits tell {MOST_LABELS} "
+                "classes apart, the background included: leave some out"
+            )
+        if not all(map(str.strip, self.classes)):
+            raise ValueError(f"competition.classes holds an empty name: {self.classes}; name the class")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"competition.classes names a class twice: {self.classes}")
         if len(self.classes) == 1 and not self.background:
@@ -286,6 +294,8 @@ class CompetitionSettings(Section):
             raise ValueError(f"competition.external: names must differ, also from 'competition'; found {names[1:]}")
         legal = [*self.classes, "background", "ignore"] if self.background else [*self.classes, "ignore"]
         for source in self.external:
+            if len(source.classes) > MOST_LABELS:
+                raise ValueError(f"competition.external {source.name}: more than {MOST_LABELS} classes; leave some out")
             unknown = [name for name in source.classes.values() if name not in legal]
             if unknown:
                 raise ValueError(

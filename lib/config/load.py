@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Union, get_args, get_origin
@@ -16,8 +17,11 @@ from lib.config.config import Config
 from lib.config.old_names import REMOVED_VALUES, with_todays_names
 from lib.config.rehearsal import rehearsal_options
 from lib.config.section import flat, is_section
-from lib.errors import UserError
+from lib.config.yaml_text import read_options
+from lib.errors import UserError, shown
 from lib.files import write_text
+
+LARGEST = 2**53  # of whole numbers that floats hold exactly
 
 
 def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
@@ -30,10 +34,11 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"there is no configuration file {path}; see configs/ for examples")
-        values = _yaml_values(path)
+        values = read_options(path)
         _check_sections(values, Config, path)
         if isinstance(values.get("plugins"), list):  # relative to the YAML, not to the shell
-            values["plugins"] = [str(path.parent / str(name)) for name in values["plugins"]]
+            names = values["plugins"]
+            values["plugins"] = [str(path.parent / name) if isinstance(name, str) else name for name in names]
     for key, value in given_options(list(arguments)).items():
         _put(values, key, value)
     config = _validate(values, path)
@@ -110,16 +115,6 @@ def saved_config(path: Path, arguments: list[str] = ()) -> Config:
     return _validate(values, path, f"; {kind_of(path).remedy}")
 
 
-def _yaml_values(path: Path) -> dict:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold `section: …` lines, found a {type(values).__name__}")
-    return values
-
-
 def _check_sections(values: dict, section: type[BaseModel], path: Path, prefix: str = "") -> None:
     """Raises UserError where a section of the YAML holds one value in place of its options. One without options stays
     at its defaults.
@@ -133,7 +128,7 @@ def _check_sections(values: dict, section: type[BaseModel], path: Path, prefix: 
             first = next(iter(field.annotation.model_fields))
             raise UserError(
                 f"{path}: {prefix}{name} is a section and must hold `option: value` lines, such as `{first}: …`; found "
-                f"{values[name]!r}"
+                f"{shown(values[name])}"
             )
         _check_sections(values[name], field.annotation, path, f"{prefix}{name}.")
 
@@ -149,10 +144,13 @@ def _put(values: dict, key: str, value: object) -> None:
 
 
 def _validate(values: dict, path: Path | None, remedy: str = "") -> Config:
+    where = f"{path}: " if path else ""
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
+        _check_values(config, where)
+        return config
     except ValidationError as problem:
-        raise UserError(f"{f'{path}: ' if path else ''}{option_error(problem)}{remedy}") from None
+        raise UserError(f"{where}{option_error(problem)}{remedy}") from None
 
 
 def option_error(problem: ValidationError, *section: str) -> str:
@@ -160,7 +158,7 @@ def option_error(problem: ValidationError, *section: str) -> str:
     errors = problem.errors()
     error, option = errors[0], _option((*section, *errors[0]["loc"]))
     key = ".".join(str(part) for part in option)
-    found = f"found {error['input']!r}"
+    found = f"found {shown(error['input'])}"
     if reason := REMOVED_VALUES.get((key, str(error["input"]))):
         return f"{key}: {found}; {reason}"
     if error["type"] == "extra_forbidden":
@@ -170,6 +168,29 @@ def option_error(problem: ValidationError, *section: str) -> str:
         return f"{'' if of_section else f'{key}: '}{error['ctx']['error']}"
     messages = [other["msg"] for other in errors if _option((*section, *other["loc"])) == option]
     return f"{key}: {found}; {' or '.join(message[0].lower() + message[1:] for message in messages)}"
+
+
+def _check_values(config: Config, where: str) -> None:
+    """Raises UserError for numbers that numpy and torch cannot hold, and for texts that no system takes as a path."""
+    for key, option in flat(config).items():
+        for value in _single_values(option):
+            if isinstance(value, int) and abs(value) > LARGEST:
+                raise UserError(f"{where}{key}: found a number of {len(str(value))} digits; numbers go up to {LARGEST}")
+            if isinstance(value, str) and "\0" in value:
+                raise UserError(f"{where}{key}: found {shown(value)}, which holds a zero byte; remove it")
+
+
+def _single_values(value: object) -> Iterator[object]:
+    """The values in lists, maps and sections, keys too; another value itself."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if not isinstance(value, list | tuple):
+        yield value
+        return
+    for inner in value:
+        yield from _single_values(inner)
 
 
 def _option(place: tuple) -> tuple:

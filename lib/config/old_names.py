@@ -57,7 +57,7 @@ def with_todays_names(values: dict, prefix: str = "") -> dict:
     """
     renamed = {}
     for name, value in values.items():
-        key = OLD_NAMES.get(prefix + name, prefix + name)
+        key = OLD_NAMES.get(f"{prefix}{name}", f"{prefix}{name}")
         if key in REMOVED:
             continue
         inner = with_todays_names(value, f"{key}.") if isinstance(value, dict) else value

@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """Base of all sections. The string under a field is its documentation (`--help` prints it)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
     affects: ClassVar[tuple[str, ...]] = ()
     """Stages that this section's options affect where they do not say otherwise (lib/config/affects.py)."""
