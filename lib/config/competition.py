@@ -8,14 +8,13 @@ from pydantic import StringConstraints, model_validator
 from lib.config.affects import Affects
 from lib.config.multilabel import check_multilabel
 from lib.config.presets import COMPETITIONS
-from lib.config.reserved import meaning_of
+from lib.config.reserved import MOST_LABELS, check_class_names
 from lib.config.section import Section
 from lib.config.submission import Submission
 from lib.config.templates import check_template
 from lib.config.units import Column, FileName
 
 Level = Annotated[int, Ge(0), Le(255)]
-MOST_LABELS = 255  # a label index has 8 bits, and 255 is what is not scored
 
 
 class Labels(Section):
@@ -264,26 +263,10 @@ class CompetitionSettings(Section):
     @model_validator(mode="after")
     def _consistent(self):
         check_template("competition.metadata_template", self.metadata_template)
-        if not self.classes:
-            raise ValueError("competition.classes is empty; name at least one class")
-        if len(self.label_names) > MOST_LABELS:
-            raise ValueError(
-                f"competition.classes has {len(self.classes)} names; labels of 8 bits tell {MOST_LABELS} "
-                "classes apart, the background included: leave some out"
-            )
-        if not all(map(str.strip, self.classes)):
-            raise ValueError(f"competition.classes holds an empty name: {self.classes}; name the class")
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"competition.classes names a class twice: {self.classes}")
+        check_class_names(self.classes, self.background)
         if len(self.classes) == 1 and not self.background:
             raise ValueError("one class needs background: true, or every pixel would be that class")
         check_multilabel(self)
-        reserved = ("background", "ignore") if self.background else ("ignore",)
-        taken = [name for name in self.classes if meaning_of(name) in reserved]
-        if taken:
-            is_there = meaning_of(taken[0]) == "background"
-            what = "background: true has it already" if is_there else "it names pixels that are not scored"
-            raise ValueError(f"competition.classes names {taken[0]!r}, but {what}; take it out of classes")
         unknown = [name for name in self.scoring.classes if name not in self.classes]
         if unknown:
             raise ValueError(

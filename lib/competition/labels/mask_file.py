@@ -64,6 +64,7 @@ class MaskFile:
             pixels = _decoded(self.path, self.coloured)[y : y + h, x : x + w]
         else:
             pixels = self._reader.read(y, x, h, w)
+        pixels = pixels.view(np.uint8) if pixels.dtype == bool else pixels
         if self._of_palette is not None:
             keys = np.array(sorted(self._of_palette), np.uint32)
             indices = np.array([self._of_palette[int(key)] for key in keys], np.uint8)
