@@ -39,7 +39,7 @@ CORNERS = 64  # of a circle
 OUTLINES = ("polygon", "rectangle", "rotation")
 AREALESS = ("point", "points", "line", "linestrip")
 SHAPE_KINDS = (*OUTLINES, "circle", "mask", *AREALESS)
-FILE_KINDS = "JSON of labelme, Cityscapes or annotations with points"
+LABEL_JSONS = "JSON of labelme, Cityscapes or annotations with points"
 
 
 @register("labels", "labelme")
@@ -83,8 +83,8 @@ class Labelme:
 
 def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape], int]:
     """((height, width), shapes that have an area, how many have none). Raises UserError on another kind of file."""
-    content = read_json_object(path, FILE_KINDS)
-    with reading(path, f"no {FILE_KINDS}", "export it again"):
+    content = read_json_object(path, LABEL_JSONS)
+    with reading(path, f"no {LABEL_JSONS}", "export it again"):
         if "shapes" in content:
             size = content["imageHeight"], content["imageWidth"]
             strange = {s["shape_type"] for s in content["shapes"] if s.get("shape_type")} - {*SHAPE_KINDS}
