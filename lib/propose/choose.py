@@ -15,6 +15,7 @@ SEEN_OBJECT = 48  # pixels that most objects keep
 SEEN_THICKNESS = 7  # pixels that the thinnest class keeps
 LEAST_KEPT = 0.05  # of the tiles without object
 MANY_TILES = 20_000  # tiles beyond which they need not overlap
+MOST_WHOLE = 640  # pixels of an image's longer side up to which a network sees all of it at once
 ROOM = 4  # GiB of tiles up to which they are stored uncompressed
 FILLED, SPARSE = 0.3, 0.03  # share of object pixels from which, and up to which, sampling differs
 
@@ -43,7 +44,10 @@ def windows(sizes: PictureSizes, objects: ObjectSizes, scale: float) -> list[Opt
     """Sizes of crops, tiles and windows: multiples of 32, no larger than most images."""
     most = -(-int(sizes.long * scale) // 32) * 32
     small = 1.5 * objects.side * scale <= 128  # an object and its surroundings
+    why = f"most objects have {objects.side * scale:.0f} pixels at this scale"
     crop = min(most, 128 if small else 256)
+    if objects.placed and most <= MOST_WHOLE:
+        crop, why = most, "the whole image: the place of an object tells its class"
     tile, window = min(most, crop * 3 // 2), min(max(most, crop), 2 * crop)
     stride = tile if tile >= most or sizes.tiles(scale, tile) > MANY_TILES else tile * 3 // 4
     whole = window >= max(*sizes.heights, *sizes.widths) * scale
@@ -58,7 +62,7 @@ def windows(sizes: PictureSizes, objects: ObjectSizes, scale: float) -> list[Opt
         *choice_if(
             gib <= ROOM, "preprocess.image_format", "bmp", f"{gib:.1g} GiB if all are kept; read faster than png"
         ),
-        OptionChoice("train.crop", crop, f"most objects have {objects.side * scale:.0f} pixels at this scale"),
+        OptionChoice("train.crop", crop, why),
         OptionChoice("infer.window", window, "more to see than in training" if window > crop else "whole images"),
         OptionChoice(
             "infer.overlap", 0.0 if whole else 0.25, "one window shows all" if whole else "rims are seen twice"

@@ -237,6 +237,8 @@ def test_options_win_over_the_presets_rules(tmp_path):
     chosen = load(tmp_path / "a.yaml", ["--competition.submission.preset", "contrails"]).competition
     assert chosen.metric == "dice" and chosen.submission.empty == "-"
     assert load(tmp_path / "a.yaml", ["--competition.metric", "dice"]).competition.metric == "dice"
+    assert uw.multilabel and not trash.multilabel
+    assert not CompetitionSettings(submission={"preset": "uw_madison"}, multilabel=False).multilabel
     again = CompetitionSettings.model_validate(trash.model_dump())
     assert again == trash, "what is saved and loaded again"
 

@@ -14,6 +14,9 @@ from lib.competition import rle
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.data.folds import name_groups
+from lib.propose.choose import windows
+from lib.propose.found import Notes
+from lib.propose.pixels.measure import ObjectSizes, PictureSizes, measure_objects
 from lib.propose.propose import propose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,3 +134,14 @@ def test_the_configuration_of_the_hand_bones_reads_their_layout(tmp_path):
     groups = name_groups(ids, competition.metadata, config.folds, competition.files)
     assert sorted(groups) == [f"ID{person:03}" for person in range(1, 6) for _ in "RL"]
     assert all(f"/{group}/{name}." in competition.files[name] for group, name in zip(groups, ids, strict=True))
+
+
+@pytest.mark.parametrize(("bones", "placed"), [(29, True), (3, False)])
+def test_many_classes_of_one_object_each_are_told_by_their_place(tmp_path, bones, placed):
+    layout = odd_layouts.hands(tmp_path / "raw", tuple(f"bone{i:02}" for i in range(bones)))
+    propose(layout.root, "mine", tmp_path / "mine.yaml")
+    objects = measure_objects(Competition(load(tmp_path / "mine.yaml").competition), Notes())
+    assert objects.placed is placed
+    sizes = PictureSizes(10, [384] * 10, [320] * 10, 3, ())
+    chosen = {choice.key: choice.value for choice in windows(sizes, ObjectSizes(50, 20, 0.2, placed), 1.0)}
+    assert chosen["train.crop"] == chosen["infer.window"] // (1 if placed else 2) == (384 if placed else 128)

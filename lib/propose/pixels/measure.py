@@ -30,6 +30,7 @@ MEASURED_LABELS = 12  # labels
 MEASURED_SIDE = 2048  # at which labels are looked at
 SCALE_COLUMN = re.compile(r"pixel.?size|mpp|microns|um_?per|gsd|resolution", re.IGNORECASE)
 BLANK_TOLERANCE = Preprocess().blank_tolerance
+MANY_CLASSES, ALONE = 8, 0.8  # classes, and share of images and classes with one object, that make it `placed`
 DEEP_RANGE = (0.0, 65535.0)  # a range of which only heads are read
 
 
@@ -86,11 +87,13 @@ class PictureSizes:
 @dataclass(frozen=True)
 class ObjectSizes:
     """In pixels of the original image: `side` of the objects that hold nine tenths of the object's pixels, at most;
-    `thickness` of the thinnest class; `share` of all pixels that are object."""
+    `thickness` of the thinnest class; `share` of all pixels that are object. `placed`: whether there are many classes
+    of which most images have one object each, as in anatomy: then its place tells which class an object is."""
 
     side: float
     thickness: float
     share: float
+    placed: bool = False
 
 
 def picture_sizes(root: Path, names: list[str], pixels: Pixels) -> PictureSizes:
@@ -178,9 +181,10 @@ def measure_objects(competition: Competition, notes: Notes) -> ObjectSizes:
     """From the labels of a few images, shrunk to at most `MEASURED_SIDE` pixels. Raises UserError on a broken label."""
     first = competition.settings.first_class
     sides, areas, thick = [], [], {index: [] for index in range(first, len(competition.label_names))}
-    held = known = 0.0
+    held = known = alone = 0.0
     images = [image for image in competition.images if image.split == "train"]
-    for image in evenly(images, MEASURED_LABELS):
+    looked = evenly(images, MEASURED_LABELS)
+    for image in looked:
         with open_image(image.path, competition.settings.pixels) as reader:
             height, width = reader.height, reader.width
         label = competition.labels.open(image.image_id, height, width)
@@ -192,6 +196,7 @@ def measure_objects(competition: Competition, notes: Notes) -> ObjectSizes:
         held += (scored & np.any([*masks.values(), scored & False], axis=0)).sum() / factor**2
         for index, mask in ((index, mask.astype(np.uint8)) for index, mask in masks.items()):
             _, _, boxes, _ = cv2.connectedComponentsWithStats(mask)
+            alone += len(boxes) == 2  # the first one is the background
             sides += (boxes[1:, 2:4].max(1) / factor).tolist()
             areas += (boxes[1:, 4] / factor**2).tolist()
             inside = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
@@ -203,7 +208,8 @@ def measure_objects(competition: Competition, notes: Notes) -> ObjectSizes:
     rising = np.argsort(sides)
     total = np.cumsum(np.array(areas)[rising])
     side = np.array(sides)[rising][np.searchsorted(total, 0.9 * total[-1])]
-    objects = ObjectSizes(float(side), min(widths), float(held / known))
+    placed = len(thick) >= MANY_CLASSES and alone >= ALONE * len(thick) * len(looked)
+    objects = ObjectSizes(float(side), min(widths), float(held / known), placed)
     notes.found.append(
         f"objects: nine tenths of their pixels are in such of up to {objects.side:.0f} pixels, the thinnest class is "
         f"about {objects.thickness:.1f} thick, {objects.share:.1%} of the pixels are object"
