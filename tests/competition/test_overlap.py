@@ -132,11 +132,13 @@ def test_a_pixel_may_be_ignored_for_one_class(tmp_path):
 
 def test_a_file_of_indices_has_planes_too(tmp_path):
     (tmp_path / "masks").mkdir()
-    indices = np.random.default_rng(0).integers(0, 4, (H, W)).astype(np.uint8)
+    indices = np.random.default_rng(0).integers(0, 5, (H, W)).astype(np.uint8)  # 4 is no class
     cv2.imwrite(str(tmp_path / "masks/a.png"), indices)
-    label = reader_of(tmp_path, labels={"format": "mask_images", "path": "masks"}).open("a", H, W)
-    assert (label.read(0, 0, H, W) == np.stack([indices == i for i in (1, 2, 3)])).all()
-    assert all((plane.read(0, 0, H, W) == (indices == i)).all() for i, plane in enumerate(label.planes, start=1))
+    labels = {"format": "mask_images", "path": "masks", "other": "ignore"}
+    label = reader_of(tmp_path, labels=labels).open("a", H, W)
+    expected = np.stack([np.where(indices == 4, IGNORE, indices == i) for i in (1, 2, 3)])
+    assert (label.read(0, 0, H, W) == expected).all()
+    assert all((plane.read(0, 0, H, W) == own).all() for plane, own in zip(label.planes, expected, strict=True))
 
 
 def test_large_planes_are_painted_window_by_window(tmp_path, monkeypatch):
@@ -148,13 +150,13 @@ def test_large_planes_are_painted_window_by_window(tmp_path, monkeypatch):
 
 
 def test_external_planes_take_the_names_of_the_competition():
-    theirs = np.array([[[1, 0, 1, 0]], [[0, 0, 1, 1]], [[0, 1, 0, 0]]], np.uint8)
+    theirs = np.array([[[1, 0, 1, 0, 0]], [[0, 0, 1, 1, 0]], [[0, 1, 0, 0, 0]]], np.uint8)
     label = Planes([Label(lambda y, x, h, w, plane=plane: plane[y : y + h, x : x + w]) for plane in theirs])
     names = {"background": "background", "a": "bone", "b": "bone", "smudge": "ignore"}
-    found = translated_planes(label, names, ["skin", "bone"]).read(0, 0, 1, 4)
-    assert found.tolist() == [[[0, IGNORE, 0, 0]], [[1, IGNORE, 1, 1]]]
+    found = translated_planes(label, names, ["skin", "bone"]).read(0, 0, 1, 5)
+    assert found.tolist() == [[[0, IGNORE, 0, 0, 0]], [[1, IGNORE, 1, 1, 0]]]
     nothing = translated_planes(label, {**names, "background": "ignore", "smudge": "skin"}, ["skin", "bone"])
-    assert nothing.read(0, 0, 1, 4).tolist() == [[[0, 1, 0, 0]], [[1, 0, 1, 1]]]
+    assert nothing.read(0, 0, 1, 5).tolist() == [[[0, 1, 0, 0, IGNORE]], [[1, 0, 1, 1, IGNORE]]]
 
 
 def test_the_space_of_labels_and_outputs():
