@@ -42,7 +42,8 @@ from lib.inference.members import choose_engine, image_sources, scale_groups
 from lib.inference.multi_scale import maps_of
 from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sources import limits_of
-from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, evaluate, outside_values
+from lib.oof.evaluate import CountCollector, TrueLabels, evaluate, outside_values
+from lib.oof.evaluation import Evaluation
 from lib.oof.map_files import Maps, MapWriter
 from lib.predict.time_pacer import PacedEnsemble
 from lib.predict.time_plan import order_of
@@ -205,7 +206,7 @@ def limited_score(session: Session, parts: list[Checkpoint], plan: dict, decisio
         for fold in folds:
             own = [part for part in parts if part.member.fold == fold]
             sources = image_sources(session, session.folds.query("fold == @fold")["image_id"])
-            fill = outside_values(competition.channels, labels, config.infer.gated)
+            fill = outside_values(config.competition, config.infer.gated)
             groups = replayed(scale_groups(session, own, engine, per_model=True), own, plan, len(folds), fill)
             path = Path(folder) / f"{fold}.maps"
             truth = TrueLabels.of(competition, config.infer.gated)

@@ -96,9 +96,10 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "decision": (
         [f"lib/decision/{name}.py"
-         for name in ("decision", "fit", "presence_gate", "class_factors", "weight_search", "class_search", "search")],
+         for name in ("decision", "fit", "thresholds", "presence_gate", "class_factors", "weight_search",
+                      "class_search", "search")],
         ["tests/decision/test_decision.py", "tests/decision/test_fit.py", "tests/decision/test_whole_maps.py",
-         "tests/decision/test_postprocess.py", "tests/decision/test_constant.py"],
+         "tests/decision/test_postprocess.py", "tests/decision/test_constant.py", "tests/decision/test_overlap.py"],
     ),
     "stage keys": (
         ["lib/stage.py", "lib/stages.py", "lib/config/affects.py", "lib/digests.py"],

@@ -26,11 +26,11 @@ from lib import tables
 from lib.competition import metrics
 from lib.config import Config, flat, load
 from lib.config.load import workspace_of
-from lib.decision.decision import crossed_by_threshold
+from lib.decision.thresholds import crossed_by_threshold
 from lib.errors import UserError
 from lib.inference.checkpoints import checkpoints_of
 from lib.inference.members import choose_engine
-from lib.oof.evaluate import Evaluation
+from lib.oof.evaluation import Evaluation
 from lib.oof.out_of_fold import out_of_fold
 from lib.plugins import load_plugins
 from lib.session import Session

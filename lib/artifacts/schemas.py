@@ -71,7 +71,7 @@ class SavedRule(TypedDict):
 class SavedDecision(TypedDict):
     """decision.json."""
 
-    threshold: int | None
+    threshold: int | list[int] | None
     score: NotRequired[float | None]
     half_score: NotRequired[float | None]
     cross_score: NotRequired[float | None]

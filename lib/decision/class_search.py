@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from lib.competition import metrics
+from lib.competition.scoring import count_classes
 from lib.config.competition import CompetitionSettings
 from lib.decision.ensemble_weights import EnsembleWeights
 from lib.decision.search import MIN_GAIN, search_in_passes
@@ -120,11 +121,11 @@ class ImageCounter:
         for (mix, gates), members in self.same_blend.items():
             probs, presence = self.blend(probs_u8, mix, gates)
             fixed = self.grid.unaffected(probs, presence, [self.states[i] for i in members])
-            self.counts[members] += class_counts(truth[fixed], probs[:, fixed].argmax(0), self.n)
+            self.counts[members] += count_classes(truth[fixed], probs[:, fixed].argmax(0), self.n)
             probs, presence, open_truth = probs[:, ~fixed], presence[:, ~fixed], truth[~fixed]
             for i in members:
                 labels, affected = self.grid.affected(probs, presence, self.states[i].indices)
-                self.counts[i] += class_counts(open_truth, labels, self.n)
+                self.counts[i] += count_classes(open_truth, labels, self.n)
                 for label, depends, other, step in affected:
                     true, other = open_truth[depends], other[depends]
                     kind = np.where(true == label, 1, np.where(true == other, 2, 0))
@@ -156,11 +157,6 @@ def count_value_changes(
         image, cell, pixels = np.concatenate(parts, 1)
         changes.append(ValueChanges(np.array(total), image, *np.unravel_index(cell, shape), pixels))
     return changes
-
-
-def class_counts(truth: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
-    """(n, 3): pixels of each label in the intersection, the truth (P,) and the decided `labels` (P,)."""
-    return np.stack([np.bincount(side, minlength=n) for side in (truth[truth == labels], truth, labels)], -1)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ maps decide (lib/decision/weight_search.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,21 +15,24 @@ from scipy.special import expit, softmax
 
 from lib.competition import metrics
 from lib.config.competition import CompetitionSettings
+from lib.decision.thresholds import settings_of_class
 from lib.inference.tta import SURE
 from lib.oof.codes import BINS, HALF
 from lib.oof.pixel_sample import PixelSample
+from lib.tables import IGNORE
 
 GREEDY_ROUNDS = 30  # of the greedy search, at most
 GREEDY_PATIENCE = 5  # rounds without a better mixture that end it
-THRESHOLD_GRID = np.arange(8, 250, 8)  # thresholds of one class, in 1/255, while mixtures are compared
+THRESHOLD_GRID = np.arange(8, 250, 8)  # thresholds of a class, in 1/255, while mixtures are compared
 
 
 @dataclass(frozen=True)
 class EnsembleWeights:
     """A weighted mean of the models' probabilities.
 
-    `weights`: one per model; they add to 1. `mean`: arithmetic or geometric. The geometric mean is normalised so that
-    the probabilities of all classes (of one class: object and background) add to 1.
+    `weights`: one per model; they add to 1. `mean`: arithmetic, geometric, or odds. The geometric mean is normalised so
+    that the probabilities of all classes (of one class: object and background) add to 1. `odds` is the geometric mean
+    of classes that overlap: each one and the rest add to 1.
 
     >>> probs = np.array([[[0.25]], [[0.75]]], np.float32)  # two models, one class, one pixel
     >>> EnsembleWeights((0.5, 0.5))(probs).tolist(), EnsembleWeights((1.0, 0.0))(probs).tolist()
@@ -49,31 +53,48 @@ class EnsembleWeights:
         if self.mean == "arithmetic":
             return probs
         clear = np.clip(probs, SURE, 1 - SURE)
-        return np.log(clear) - np.log1p(-clear) if len(probs) == 1 else np.log(clear)
+        return np.log(clear) - np.log1p(-clear) if self._of_odds(probs) else np.log(clear)
 
     def from_mean_space(self, values: np.ndarray) -> np.ndarray:
         """The weighted sum (K, …) → probabilities (K, …) float32."""
         if self.mean == "arithmetic":
             return values
-        return expit(values) if len(values) == 1 else softmax(values, axis=0)
+        return expit(values) if self._of_odds(values) else softmax(values, axis=0)
+
+    def _of_odds(self, values: np.ndarray) -> bool:
+        return self.mean == "odds" or len(values) == 1
 
 
 def equal(models: int) -> tuple[float, ...]:
     return (1 / models,) * models
 
 
+def score_at_best_thresholds(counts: np.ndarray, places: Iterable[int], config: CompetitionSettings) -> float:
+    """The score of counts (N, K, 2, M), truth x bin, where each class has the best of its own thresholds.
+
+    `places`: a threshold after each of these bins is tried.
+    """
+    best = []
+    for k in range(counts.shape[1]):
+        below, settings = counts[:, k].cumsum(-1, dtype=np.int64), settings_of_class(config, k)
+        tables = (np.stack([below[..., i], below[..., -1] - below[..., i]], -1) for i in places)
+        best.append(max(map(metrics.counts_of, tables), key=lambda found: metrics.score(settings, found)))
+    return metrics.score(config, np.stack([found[:, 1] for found in best], 1) if config.multilabel else best[0])
+
+
 class MixtureScorer:
     """Scores weights of models on a sample of pixels, by the competition's metric.
 
-    One class: at the best threshold of each mixture where thresholds are searched (`search`), else at one half. The
-    threshold is fitted on the images that are scored, so these scores compare mixtures and predict nothing about other
-    images.
+    Classes that thresholds decide: at the best thresholds of each mixture where they are searched (`search`), else at
+    one half. They are fitted on the images that are scored, so these scores compare mixtures and predict nothing about
+    other images.
     """
 
     def __init__(
         self, points: PixelSample, n_labels: int, mix: EnsembleWeights, config: CompetitionSettings, search: bool
     ):
-        self._points, self._mix, self._config, self._search = points, mix, config, search
+        self._points, self._mix, self._config = points, mix, config
+        self._places = (THRESHOLD_GRID if search else np.array([HALF])) - 1
         self._images = int(points.image.max(initial=-1)) + 1
         self._labels = n_labels
         models = points.bins.transpose(1, 0, 2)
@@ -89,21 +110,21 @@ class MixtureScorer:
 
     def of_probs(self, probs: np.ndarray) -> float:
         """The score of probabilities (K, P)."""
-        if len(probs) > 1:
-            found = metrics.counts_of(self.confusions(probs.argmax(0), self._labels))
+        if not self._config.binary:
+            shape = self._labels, self._labels
+            found = metrics.counts_of(self._counts(self._points.truth, probs.argmax(0), shape))
             return metrics.score(self._config, found)
-        counts = self.confusions((probs[0] * (BINS - 1) + 0.5).astype(np.int64), BINS)
-        below = np.cumsum(counts, axis=-1)
-        thresholds = THRESHOLD_GRID if self._search else np.array([HALF])
-        candidates = [np.stack([below[..., t - 1], below[..., -1] - below[..., t - 1]], axis=-1) for t in thresholds]
-        return max(metrics.score(self._config, metrics.counts_of(found)) for found in candidates)
+        truth = self._points.truth.reshape(len(probs[0]), -1).T
+        codes = (probs * (BINS - 1) + 0.5).astype(np.int64)
+        counts = np.stack([self._counts(*one, (2, BINS)) for one in zip(truth, codes, strict=True)], 1)
+        return score_at_best_thresholds(counts, self._places, self._config)
 
-    def confusions(self, guess: np.ndarray, columns: int) -> np.ndarray:
-        """(N, n, columns): truth x guess of each image."""
-        rows = 2 if columns == BINS else self._labels
-        flat = (self._points.image * rows + self._points.truth) * columns + guess
-        counts = np.bincount(flat, self._points.pixels, self._images * rows * columns)
-        return counts.reshape(self._images, rows, columns)
+    def _counts(self, truth: np.ndarray, guess: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """(N, *shape): truth x guess of each image."""
+        points, known = self._points, truth != IGNORE
+        flat = (points.image[known] * shape[0] + truth[known]) * shape[1] + guess[known]
+        counts = np.bincount(flat, points.pixels[known], self._images * shape[0] * shape[1])
+        return counts.reshape(self._images, *shape)
 
 
 def sampled_weights(scorer: MixtureScorer, models: int) -> tuple[float, ...]:

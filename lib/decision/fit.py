@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from lib.competition import metrics
-from lib.competition.dataset import Competition
 from lib.config import Config
-from lib.decision.decision import Decision, cross_parts, crossed_by, fitted_left_out, fitted_threshold
+from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import EnsembleWeights, MixtureScorer, equal
-from lib.decision.object_rules import ObjectRules
+from lib.decision.objects.fit_rules import ObjectRules
+from lib.decision.thresholds import cross_parts, crossed_by, fitted_left_out, fitted_thresholds
 from lib.decision.whole_maps import WholeMaps
 from lib.errors import UserError
 from lib.inference.checkpoints import Checkpoint
-from lib.oof.codes import HALF
-from lib.oof.evaluate import Evaluation
+from lib.oof.evaluation import Evaluation
 from lib.oof.map_files import Maps
 from lib.oof.previews import PreviewFile, PreviewWriter
 
@@ -33,13 +32,13 @@ from lib.oof.previews import PreviewFile, PreviewWriter
 class Fitted:
     """A decision fitted on all images, and its counts on the same images, whose scores therefore flatter it.
 
-    `counts` (N, C, 3) are those that metrics take. `confusion` (C, C): truth x decision, over all images. `crossed`:
-    the same steps on images that they were not fitted on; None where all images are of one group.
+    `counts` (N, C, 3) are those that metrics take. `tables`: truth x decision, over all images (`Evaluation.tables`).
+    `crossed`: the same steps on images that they were not fitted on; None where all images are of one group.
     """
 
     decision: Decision
     counts: np.ndarray
-    confusion: np.ndarray
+    tables: np.ndarray
     crossed: Crossed | None
 
 
@@ -71,14 +70,20 @@ def mixes(config: Config, models: int) -> bool:
     return models > 1 and (config.infer.ensemble_weights != "equal" or config.infer.averaging != "arithmetic")
 
 
-def check_decide(config: Config, competition: Competition) -> None:
+def check_decide(config: Config) -> None:
     """Raises UserError when `infer.postprocess` asks for what this competition's labels cannot have."""
-    one = competition.channels == 1
-    wrong = [word for word in config.infer.postprocess if word == ("priors" if one else "holes")]
+    settings = config.competition
+    wrong = [word for word in config.infer.postprocess if word == ("priors" if settings.binary else "holes")]
+    if wrong and settings.multilabel:
+        raise UserError(
+            "infer.postprocess priors: factors of classes choose among classes that exclude one another, and those of "
+            f"{settings.name} overlap (competition.multilabel), so that each has a threshold of its own; leave it out"
+        )
     if wrong:
+        one = settings.channels == 1
         raise UserError(
             f"infer.postprocess {wrong[0]}: this is for competitions of {'several classes' if one else 'one class'}, "
-            f"and {config.competition.name} has {'one' if one else 'several'}; leave it out"
+            f"and {settings.name} has {'one' if one else 'several'}; leave it out"
         )
 
 
@@ -95,7 +100,7 @@ def mixture_scorer(oof: Evaluation, fitted: Fitted, config: Config) -> MixtureSc
     """Scores weights of the evaluation's models, averaged as the decision does."""
     mix = fitted.decision.mix or EnsembleWeights(equal(oof.counts.shape[1] - 1))
     search = oof.binary and config.infer.threshold == "fit"
-    return MixtureScorer(oof.points, oof.counts.shape[2], mix, config.competition, search)
+    return MixtureScorer(oof.points, len(config.competition.label_names), mix, config.competition, search)
 
 
 class Fitting(ObjectRules):
@@ -125,22 +130,22 @@ class Fitting(ObjectRules):
         if not self.oof.binary and "priors" in self.config.infer.postprocess:
             factors = self.whole.factors(mixes, gates, chosen)
         made = zip(mixes, gates, factors, chosen, strict=True)
-        return [self.decision(Decision(None, mix=m, gates=g, factors=f), images) for m, g, f, images in made]
+        halves = self.oof.halves
+        return [self.decision(Decision(halves, mix=m, gates=g, factors=f), images) for m, g, f, images in made]
 
     def decision(self, decision: Decision, chosen: np.ndarray) -> Decision:
-        """The decision with the threshold and the rules of objects fitted on the `chosen` images (N,) bool."""
+        """The decision with the thresholds and the rules of objects fitted on the `chosen` images (N,) bool."""
         decide = self.config.infer.postprocess
-        if self.oof.binary:
+        if self.search:
             counts = self.counts(decision.mix, decision.gates)
-            threshold = fitted_threshold(counts, 0, chosen, self.config.competition) if self.search else HALF
-            decision = replace(decision, threshold=threshold)
+            decision = replace(decision, thresholds=fitted_thresholds(counts, 0, chosen, self.config.competition))
         elif self.may_leave_out:
             counts = self.counts(decision.mix, decision.gates)
             decision = replace(decision, left_out=fitted_left_out(counts, chosen, self.config.competition))
         if {"objects", "largest"} & set(decide):
             decision = replace(decision, rules=self.rules(decision, chosen))
         if "holes" in decide:
-            decision = replace(decision, rules=(None, self.with_holes(decision, chosen)))
+            decision = replace(decision, rules=self.with_holes(decision, chosen))
         return decision
 
     def mixes(self, chosen: list[np.ndarray]) -> list[EnsembleWeights | None]:
@@ -148,7 +153,8 @@ class Fitting(ObjectRules):
         infer = self.config.infer
         if not mixes(self.config, self.models):
             return [None] * len(chosen)
-        mix = EnsembleWeights(equal(self.models), infer.averaging)
+        of_odds = infer.averaging == "geometric" and self.oof.overlap
+        mix = EnsembleWeights(equal(self.models), "odds" if of_odds else infer.averaging)
         if infer.ensemble_weights == "equal":
             return [mix] * len(chosen)
         return [replace(mix, weights=weights) for weights in self.whole.weights(mix, chosen)]
@@ -157,8 +163,9 @@ class Fitting(ObjectRules):
         """The classes' gates for each choice of images: `infer.gate`, or fitted; 0 for background. None without."""
         if self.open is None:
             return [None] * len(chosen)
-        gate, first = self.config.infer.gate, int(self.config.competition.background and not self.oof.binary)
-        labels = range(first, len(self.open))
+        gate, labels = self.config.infer.gate, range(len(self.open))
+        if not self.oof.binary:
+            labels = range(self.config.competition.first_class, len(self.open))
         if gate != "fit":
             return [tuple(gate * (label in labels) for label in range(len(self.open)))] * len(chosen)
         return self.whole.gates(mixes, labels, chosen)
@@ -171,11 +178,11 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
     parts = cross_parts(folds, oof.groups)
     decision, *others = fitting.fit([everything, *(others for _, others in parts)])
     if fitting.maps is None:
-        counts, confusion = fitting.decide(decision, everything)
+        counts, tables = fitting.decide(decision, everything)
     else:  # what is shown is what was decided
         file = tempfile.TemporaryFile(dir=fitting.folder)  # noqa: SIM115 (for the album's life)
         with PreviewWriter(file) as album:
-            counts, confusion = fitting.decide(decision, everything, album)
+            counts, tables = fitting.decide(decision, everything, album)
         oof.previews = PreviewFile([file])
     crossed = cross(fitting, parts, others, crossed_by(folds)) if parts else None
     score = partial(metrics.score, config.competition)
@@ -183,7 +190,7 @@ def fit_ensemble(fitting: Fitting, folds: np.ndarray) -> Fitted:
         decision, score=score(counts), half_score=score(fitting.counts(None).class_counts(0)),
         cross_score=None if crossed is None else score(crossed.decided),
     )  # fmt: skip
-    return Fitted(decision, counts, confusion, crossed)
+    return Fitted(decision, counts, tables, crossed)
 
 
 def cross(fitting: Fitting, parts: list[tuple[np.ndarray, np.ndarray]], decisions: list[Decision], by: str) -> Crossed:
@@ -194,13 +201,13 @@ def cross(fitting: Fitting, parts: list[tuple[np.ndarray, np.ndarray]], decision
     plain, weights, competition = fitting.counts(None), [], fitting.config.competition
     equal_, mixed_half, mixed, gated_, decided = (plain.class_counts(0).copy() for _ in range(5))
     for (images, others), decision in zip(parts, decisions, strict=True):
-        counts, threshold = fitting.counts(decision.mix), decision.threshold or HALF
-        gated_[images] = fitting.counts(decision.mix, decision.gates).class_counts(0, threshold)[images]
+        counts, thresholds = fitting.counts(decision.mix), decision.thresholds
+        gated_[images] = fitting.counts(decision.mix, decision.gates).class_counts(0, thresholds)[images]
         if fitting.search:
-            equal_[images] = plain.class_counts(0, fitted_threshold(plain, 0, others, competition))[images]
-            threshold = fitted_threshold(counts, 0, others, competition)
+            equal_[images] = plain.class_counts(0, fitted_thresholds(plain, 0, others, competition))[images]
+            thresholds = fitted_thresholds(counts, 0, others, competition)
         mixed_half[images] = counts.class_counts(0)[images]
-        mixed[images] = counts.class_counts(0, threshold)[images]
+        mixed[images] = counts.class_counts(0, thresholds)[images]
         decided[images] = fitting.decide(decision, images)[0]
         weights.append(decision.mix.weights if decision.mix else equal(fitting.models))
     return Crossed(equal_, mixed_half, mixed, gated_, decided, weights, by)

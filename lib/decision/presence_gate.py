@@ -17,9 +17,11 @@ from lib.decision.class_search import Affected, ClassState
 from lib.decision.ensemble_weights import THRESHOLD_GRID
 from lib.decision.search import MIN_GAIN
 from lib.oof.codes import HALF, to_probs_u8
+from lib.tables import IGNORE
 
 SHUT = 1.01  # a presence that no class reaches, so the class is never answered
 GATES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, SHUT)  # presences that are tried
+PRESENCE_COUNTS = 2 * (len(GATES) + 1) * (len(THRESHOLD_GRID) + 1)  # numbers that `presence_counts` gives
 LEFT_OUT_FACTOR = 1e-6  # factor for what is left out: where all classes are, the likeliest one still wins
 
 
@@ -99,7 +101,8 @@ def two_likeliest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def presence_counts(probs: np.ndarray, presence: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Counts of one class's pixels (P,): how many gates are open x truth x how many of `THRESHOLD_GRID` are reached."""
-    shape = len(GATES) + 1, 2, len(THRESHOLD_GRID) + 1
+    shape, known = (len(GATES) + 1, 2, len(THRESHOLD_GRID) + 1), truth != IGNORE
+    probs, presence, truth = probs[known], presence[known], truth[known]
     reached = np.searchsorted(THRESHOLD_GRID, to_probs_u8(probs), "right")
     flat = np.ravel_multi_index((open_gates(presence), truth.astype(np.int64), reached), shape)
     return np.bincount(flat, minlength=np.prod(shape)).reshape(shape)

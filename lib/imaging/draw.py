@@ -10,6 +10,7 @@ import numpy as np
 from lib.imaging.save import save_image
 from lib.tables import IGNORE
 
+OUTLINE_TOLERANCE = 0.6  # pixels that an outline may be off
 RIGHT, INVENTED, MISSED = (70, 180, 100), (225, 60, 55), (45, 105, 230)
 PALETTE = np.array(
     [
@@ -31,17 +32,43 @@ PALETTE = np.array(
 
 
 def truth_beside_prediction(image: np.ndarray, truth: np.ndarray, guess: np.ndarray, background: bool) -> np.ndarray:
-    """Image (h, w, 3), label indices (h, w) twice → image | truth | prediction, (h, 3w + gaps, 3)."""
+    """Image (h, w, 3), labels as of `overlay` twice → image | truth | prediction, (h, 3w + gaps, 3)."""
     gap = np.full((image.shape[0], 8, 3), 255, np.uint8)
     return np.hstack([image, gap, overlay(image, truth, background), gap, overlay(image, guess, background)])
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, background: bool, strength: float = 0.55) -> np.ndarray:
-    """Label colours laid over an image; background and ignored pixels stay as they are."""
-    shown = (labels != IGNORE) & ((labels > 0) | (not background))
-    colours = PALETTE[(labels.astype(int) + (0 if background else 1)) % len(PALETTE)]
+    """Label colours laid over an image; background and ignored pixels stay as they are.
+
+    `labels`: label indices (h, w), or planes (K, h, w) of classes that overlap: their colours are mixed where they do.
+    """
+    if labels.ndim == 3:
+        here = labels == 1
+        shown, total = here.any(0), np.zeros(image.shape, np.float32)
+        for k, plane in enumerate(here):
+            total[plane] += colour_of_class(k)
+        colours = total / np.maximum(here.sum(0), 1)[..., None]
+    else:
+        shown = (labels != IGNORE) & ((labels > 0) | (not background))
+        colours = PALETTE[(labels.astype(int) + (0 if background else 1)) % len(PALETTE)]
     mixed = image * (1 - strength) + colours * strength
     return np.where(shown[..., None], mixed, image).astype(np.uint8)
+
+
+def colour_of_class(k: int) -> np.ndarray:
+    """The colour (3,) of the k-th class that overlaps others."""
+    return PALETTE[(k + 1) % len(PALETTE)]
+
+
+def outline(mask: np.ndarray) -> str:
+    """The outline of a mask (h, w) as a path of SVG, through the centres of pixels; `evenodd` fills it with its holes.
+
+    >>> outline(np.array([[0, 1, 1], [0, 1, 1]], np.uint8)), outline(np.zeros((2, 2), np.uint8))
+    ('M1 0L1 1L2 1L2 0Z', '')
+    """
+    contours, _ = cv2.findContours(np.ascontiguousarray(mask, np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    smooth = (cv2.approxPolyDP(contour, OUTLINE_TOLERANCE, True)[:, 0] for contour in contours)
+    return "".join("M" + "L".join(f"{x} {y}" for x, y in points) + "Z" for points in smooth)
 
 
 def captioned(pixels: np.ndarray, text: str) -> np.ndarray:
@@ -69,11 +96,15 @@ def error_map(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(picture (h, w, 3), wrong (h, w) bool): true positives green, false positives red, false negatives blue.
 
-    They are drawn over a pale grey image. A wrong class is red too. Ignored pixels are never wrong.
+    They are drawn over a pale grey image. A wrong class is red too, and so is a pixel with a false positive and a false
+    negative of classes that overlap. Ignored pixels are never wrong. Labels as of `overlay`.
     """
     known = truth != IGNORE
     wrong = known & (truth != guess)
     is_object, is_guess = (labels > 0 if background else np.ones(labels.shape, bool) for labels in (truth, guess))
+    if truth.ndim == 3:
+        is_object, is_guess = (known & is_object).any(0), (wrong & is_guess).any(0)
+        known, wrong = known.any(0), wrong.any(0)
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None]
     picture = np.repeat((grey * 0.45 + 125).astype(np.uint8), 3, axis=2)
     picture[known & ~wrong & is_object] = picture[known & ~wrong & is_object] * 0.5 + np.array(RIGHT) * 0.5

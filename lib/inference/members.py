@@ -103,7 +103,7 @@ def image_sources(session: Session, image_ids: Iterable[str]) -> list[Source]:
 def unseen_label(config: Config, images: pd.DataFrame) -> int:
     """The label index of pixels that no network saw: background, else the most frequent class of the training images.
 
-    `images`: rows of images.csv.
+    `images`: rows of images.csv. Where classes overlap, such pixels have no class, whatever the index is.
     """
     if config.competition.background:
         return 0

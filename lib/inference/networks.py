@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -64,7 +65,8 @@ class Ensemble:
 
     Probabilities, not logits, are averaged over views (`tta`: lib/inference/tta.py) and members. `groups`
     are lists of positions in `nets`; each group's mean is one system. By default one group holds all members.
-    `presence`: the networks tell it, behind their masks, K as well; of views the mean is taken.
+    `presence`: the networks tell it, behind their masks, K as well; of views the mean is taken. `multilabel`: whether
+    the classes overlap, as the networks say.
     """
 
     def __init__(
@@ -83,7 +85,8 @@ class Ensemble:
         self.runs, self.device = [engine.build(net, device) for net in nets], device
         self.lazy = engine.backend != "eager"
         self.windows, self.seconds = 0, 0.0  # computed so far, and the time it took
-        self.views, self.merge = views(tta), merge(tta)
+        self.multilabel = any(getattr(net, "multilabel", False) for net in nets)
+        self.views, self.merge = views(tta), merge(tta, self.multilabel)
         self.groups, self.presence = groups or [list(range(len(nets)))], presence
 
     @property
@@ -118,12 +121,11 @@ class Ensemble:
         """(B, K, h, w): what one network says, merged from all or some of its views."""
         run, views = self.runs[network], self.views if views is None else [self.views[i] for i in views]
         if not self.presence:
-            return self.merge(
-                view.deaugment_mask(probabilities(marked(run(view.augment_image(images))))) for view in views
-            )
+            probs_of = partial(probabilities, multilabel=self.multilabel)
+            return self.merge(view.deaugment_mask(probs_of(marked(run(view.augment_image(images))))) for view in views)
         maps, seen = [], []
         for view in views:
             logits, presence = marked(run(view.augment_image(images))).chunk(2, 1)
-            maps.append(view.deaugment_mask(probabilities(logits)))
+            maps.append(view.deaugment_mask(probabilities(logits, self.multilabel)))
             seen.append(view.deaugment_mask(presence.float().sigmoid()))
         return torch.cat([self.merge(maps), torch.stack(seen).mean(0)], 1)

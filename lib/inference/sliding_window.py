@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 from lib.imaging.blend import window_weights
-from lib.imaging.geometry import Box
+from lib.imaging.geometry import Box, joined_rows
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
 from lib.imaging.reader import Scaled
@@ -173,13 +173,14 @@ def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:
 def full_rows(
     blocks: Iterable[Block], convert: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[tuple[Block, int, np.ndarray]]:
-    """(the last block of some rows, their y, `convert(probs)` of the rows at full width), from the top down."""
+    """(the last block of some rows, their y, `convert(probs)` of the rows at full width, (…, h, W)), from the top down.
+    Rows of many planes come a few at a time."""
     pieces: dict[int, list[np.ndarray]] = {}
     for block in blocks:
-        row = pieces.setdefault(block.y, [])
-        row.append(convert(block.probs))
+        pieces.setdefault(block.y, []).append(convert(block.probs))
         if block.x + block.probs.shape[3] == block.width:
-            yield block, block.y, np.concatenate(pieces.pop(block.y), axis=-1)
+            for top, rows in joined_rows(pieces.pop(block.y)):
+                yield block, block.y + top, rows
 
 
 def count_windows(height: int, width: int, windows: Windows) -> int:

@@ -56,9 +56,13 @@ TRANSFORMS: dict[str, Callable] = {
 
 @dataclass(frozen=True)
 class Merge:
-    """How views become one map (B, K, h, w): mean, gmean (normalised, in logarithms), max, min, or tsharpen."""
+    """How views become one map (B, K, h, w): mean, gmean (normalised, in logarithms), max, min, or tsharpen.
+
+    `multilabel`: the classes overlap, so that the probabilities of each class and the rest add to 1.
+    """
 
     how: str = "mean"
+    multilabel: bool = False
 
     def __call__(self, maps: Iterable[torch.Tensor]) -> torch.Tensor:
         total, count = None, 0
@@ -71,14 +75,17 @@ class Merge:
         total = total / count if count > 1 else total
         if self.how != "gmean":
             return total
-        return total.sigmoid() if total.shape[1] == 1 else total.softmax(1)
+        return total.sigmoid() if self._binary(total) else total.softmax(1)
+
+    def _binary(self, values: torch.Tensor) -> bool:
+        return self.multilabel or values.shape[1] == 1
 
     def _lift(self, probs: torch.Tensor) -> torch.Tensor:
         if self.how == "tsharpen":
             return probs.sqrt()
         if self.how != "gmean":
             return probs
-        return torch.logit(probs, SURE) if probs.shape[1] == 1 else probs.clamp(min=SURE).log()
+        return torch.logit(probs, SURE) if self._binary(probs) else probs.clamp(min=SURE).log()
 
     def _join(self, total: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         join = {"max": torch.maximum, "min": torch.minimum}.get(self.how, torch.add)
@@ -136,12 +143,13 @@ def views(recipe: str) -> list[View]:
     return list(found.values())
 
 
-def merge(recipe: str) -> Merge:
+def merge(recipe: str, multilabel: bool = False) -> Merge:
     """
     >>> merge("flips merge=max").how, merge("flips").how
     ('max', 'mean')
     """
-    return Merge(*(word.partition("=")[2] for word in recipe.split() if word.startswith("merge=")))
+    words = [word.partition("=")[2] for word in recipe.split() if word.startswith("merge=")]
+    return Merge(*words[:1] or ["mean"], multilabel=multilabel)
 
 
 def cost(recipe: str) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.oof.evaluate import count
+from lib.oof.evaluation import count
 from lib.pseudo.soft_labels import most_likely
 from lib.tables import IGNORE
 

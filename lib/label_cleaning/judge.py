@@ -100,7 +100,7 @@ class LabelJudge:
         `visit`: called with image id, tile id, box, counts and probabilities (K, h, w) uint8 of every tile.
         """
         config, images, tiles = self.config, {}, {}
-        outside = outside_values(self.competition.channels, len(self.competition.label_names))
+        outside = outside_values(self.competition.settings)
         sources = [source_of(config, image_id, path) for image_id, path in fold.paths.items()]
         blocks = predict_windows(sources, ScaleGroup(windows_of(config), ensemble), outside, limits_of(config), title)
 

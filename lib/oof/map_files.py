@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.imaging.geometry import band_height, joined_rows
 from lib.inference.windows import Block
 from lib.oof.codes import to_probs_u8
-
-BAND_PIXELS = 2**21  # pixels of a band
 
 
 class MapWriter:
@@ -33,7 +32,7 @@ class MapWriter:
         self._file.close()
 
     def add(self, block: Block, truth: np.ndarray) -> None:
-        """A block of maps, which are kept at 8 bits, and its true labels (h, w) uint8."""
+        """A block of maps, which are kept at 8 bits, and its true labels uint8."""
         bins = to_probs_u8(block.probs)
         systems, channels, h, w = bins.shape
         name = f"{block.image_id}/{block.y}_{block.x}_{systems}x{channels}x{h}x{w}"
@@ -62,11 +61,13 @@ class Maps:
                 self._entries.setdefault(name.rpartition("/")[0], []).append((file, name))
 
     def blocks(self, image_id: str) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-        """(y, x, bins (S, K, h, w), truth (h, w)): rows of blocks from the top down, each from left to right."""
+        """(y, x, codes of probabilities (S, K, h, w), truth planes (T, h, w)): rows of blocks from the top down, each
+        from left to right."""
         for file, name in self._entries[image_id]:
             y, x, systems, channels, h, w = _numbers(name)
-            data = np.frombuffer(file.read(name), np.uint8)
-            yield y, x, data[h * w :].reshape(systems, channels, h, w), data[: h * w].reshape(h, w)
+            planes = np.frombuffer(file.read(name), np.uint8).reshape(-1, h, w)
+            truth, probs = np.split(planes, [len(planes) - systems * channels])
+            yield y, x, probs.reshape(systems, channels, h, w), truth
 
     def size(self, image_id: str) -> tuple[int, int]:
         """(height, width)"""
@@ -79,17 +80,17 @@ def _numbers(name: str) -> list[int]:
     return [int(word) for word in re.split("[_x]", name.rpartition("/")[2])]
 
 
-def in_rows(blocks: Iterable[tuple[int, int, np.ndarray]], width: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks (y, x, values (…, h, w)) in the order of `Maps.blocks` → (y, values (…, h, width)) from the top down."""
+def in_rows(blocks: Iterable[tuple[int, int, np.ndarray]], width: int) -> Iterator[np.ndarray]:
+    """Blocks (y, x, values (C, h, w)) in the order of `Maps.blocks` → rows (C, h, width) from the top down."""
     pieces: dict[int, list[np.ndarray]] = {}
     for y, x, values in blocks:
         pieces.setdefault(y, []).append(values)
         if x + values.shape[-1] == width:
-            yield y, np.concatenate(pieces.pop(y), axis=-1)
+            yield from (rows for _, rows in joined_rows(pieces.pop(y)))
 
 
 class Bands:
-    """Rows (…, h, W) uint8 of an image in a nameless file of `folder`, to be gone through again and again.
+    """Rows (C, h, W) uint8 of an image in a nameless file of `folder`, to be gone through again and again.
 
     They come back in bands of some `BAND_PIXELS` pixels at most: whoever looks at them takes a few bytes for each.
     """
@@ -98,32 +99,41 @@ class Bands:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (for the maps' life)
         self._shapes = []
         for tall in rows:
-            height = max(1, BAND_PIXELS // tall.shape[-1])
+            height = band_height(len(tall), tall.shape[-1])
             for top in range(0, tall.shape[-2], height):
-                band = np.ascontiguousarray(tall[..., top : top + height, :])
+                band = np.ascontiguousarray(tall[:, top : top + height])
                 self._file.write(band.data)
                 self._shapes.append(band.shape)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        offset = 0
-        for shape in self._shapes:
-            band = np.empty(shape, np.uint8)
-            self._file.seek(offset)
-            self._file.readinto(band.data)
-            offset += band.nbytes
-            yield band
+        return iter(self.planes(None))
 
-    def channel(self, c: int | slice) -> Channel:
-        """Rows (h, W) of one of C, or (…, h, W) of several, as often as wanted."""
-        return Channel(self, c)
+    def planes(self, first: int | None, stop: int | None = None) -> PlaneReader:
+        """Bands (C, h, W) of the planes from `first` to `stop`, as in a slice, as often as wanted."""
+        return PlaneReader(self, slice(first, stop))
+
+    def plane(self, number: int) -> PlaneReader:
+        """Bands (h, W) of one plane, as often as wanted; a negative number counts from the last one."""
+        return PlaneReader(self, number)
+
+    def read(self, chosen: slice | int) -> Iterator[np.ndarray]:
+        """The bands of some planes; others are not read."""
+        offset = 0
+        for planes, height, width in self._shapes:
+            numbers = range(planes)[chosen] if isinstance(chosen, slice) else [range(planes)[chosen]]
+            band = np.empty((len(numbers), height, width), np.uint8)
+            self._file.seek(offset + numbers[0] * height * width)
+            self._file.readinto(band.data)
+            offset += planes * height * width
+            yield band if isinstance(chosen, slice) else band[0]
 
 
 @dataclass(frozen=True)
-class Channel:
-    """One channel of bands, or several."""
+class PlaneReader:
+    """Some planes of bands, or one."""
 
     bands: Bands
-    channel: int | slice
+    chosen: slice | int
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (band[self.channel] for band in self.bands)
+        return self.bands.read(self.chosen)

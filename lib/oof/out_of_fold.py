@@ -21,7 +21,8 @@ from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import image_sources, scale_groups, trained_windows
 from lib.inference.multi_scale import maps_of
 from lib.inference.sources import limits_of, roi_of
-from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, evaluate
+from lib.oof.evaluate import CountCollector, TrueLabels, evaluate
+from lib.oof.evaluation import Evaluation, bins_for
 from lib.oof.map_files import Maps, MapWriter, image_ids_in
 from lib.oof.pixel_sample import POINTS, SAMPLED, PixelSampler
 from lib.oof.previews import WORST_CROP, PreviewCollector, PreviewFile, PreviewWriter
@@ -38,22 +39,27 @@ def out_of_fold(
     Images of a fold meet only that fold's members. The result is cached by what it is made from. Raises UserError when
     whole maps might take more disk than `infer.maps_gib`.
     """
-    evaluations, fold_of, map_files, preview_files = [], [], [], []
+    caches, fold_of = [], []
     if whole_maps and not is_cached(session, checkpoints, engine, whole_maps):
         _check_disk(session, checkpoints)
     for fold, of_fold, ids, cache in _by_fold(session, checkpoints, engine):
         if not _is_complete(cache, ids, whole_maps):
             _predict_fold(session, of_fold, engine, cache, whole_maps)
         fold_of += [fold] * len(ids)
-        evaluations.append(Evaluation.load(cache))
-        map_files.append(cache.with_suffix(".maps"))
-        preview_files.append(cache.with_suffix(".shown"))
+        caches.append(cache)
+    map_files, preview_files = ([cache.with_suffix(kind) for cache in caches] for kind in (".maps", ".shown"))
     for path in set(session.workspace.oof_dir.glob("*.maps")) - set(map_files):  # of other members, windows or views
         path.unlink()
-    oof = Evaluation.concat(evaluations)
+    oof = Evaluation.concat(_loaded(cache, len(fold_of)) for cache in caches)
     groups = session.folds.set_index("image_id").loc[oof.image_ids, "group"].to_numpy()
     oof = replace(oof, previews=PreviewFile(preview_files), groups=groups)
     return oof, np.array(fold_of), Maps(map_files) if whole_maps else None
+
+
+def _loaded(cache: Path, images: int) -> Evaluation:
+    """A fold's counts, as they fit into memory beside those of all `images`."""
+    evaluation = Evaluation.load(cache)
+    return evaluation.with_bins(bins_for(images, *evaluation.counts.shape[1:3])) if evaluation.overlap else evaluation
 
 
 def _predict_fold(
@@ -63,12 +69,15 @@ def _predict_fold(
     fold, config = checkpoints[0].member.fold, session.config
     ids = _images_of(session, fold)
     groups = scale_groups(session, checkpoints, engine, per_model=True)
+    settings = session.competition.settings
     labels, maps = TrueLabels.of(session.competition, config.infer.gated), maps_of(groups)
     counts = CountCollector(ids, labels, maps)
-    sampler = PixelSampler(ids, maps - 1, labels.channels, labels.presence)  # their mean is no model
+    models = maps - 1  # their mean is none
+    sampler = PixelSampler(ids, models, settings.channels, labels.presence, settings.multilabel)
     with ExitStack() as stack:
         preview_path = stack.enter_context(replacing(cache.with_suffix(".shown")))
-        previews = PreviewCollector(labels.channels, stack.enter_context(PreviewWriter(preview_path)).add)
+        keep = stack.enter_context(PreviewWriter(preview_path)).add
+        previews = PreviewCollector(settings, keep, session.workspace.root)
         collectors = [counts, sampler, previews]
         if whole_maps:
             map_path = stack.enter_context(replacing(cache.with_suffix(".maps")))

@@ -13,7 +13,7 @@ from lib.competition import metrics
 from lib.inference.backends.engines import Engine
 from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sources import limits_of, source_of, windows_of
-from lib.oof.codes import HALF
+from lib.oof.codes import HALF, from_planes
 from lib.oof.evaluate import CountCollector, TrueLabels, evaluate
 from lib.oof.previews import Preview, PreviewCollector
 from lib.session import Session
@@ -24,7 +24,8 @@ from lib.workspace import Workspace
 class Scored:
     """The metric of all images together (`score`) and of each (`images`).
 
-    `worst`: of the images with the lowest scores, in that order, a small map of label indices (h, w) uint8.
+    `worst`: of the images with the lowest scores, in that order, a small map of labels uint8: (h, w), or (K, h, w) of
+    classes that overlap.
     """
 
     score: float
@@ -64,14 +65,15 @@ def score_images(
 
     def keep_worst(image_id: str, preview: Preview) -> None:
         image_counts = counts.evaluation_of(image_id).class_counts(0)
-        codes = (preview.map >= HALF).astype(np.uint8) if labels.channels == 1 else preview.map
-        worst.append((metrics.image_scores(config.competition, image_counts)[0], image_id, codes))
+        planes = (preview.map >= HALF).astype(np.uint8) if config.competition.binary else preview.map
+        small = from_planes(planes, config.competition.multilabel)
+        worst.append((metrics.image_scores(config.competition, image_counts)[0], image_id, small))
         worst.sort(key=lambda entry: entry[0])
         del worst[config.report.pictures :]
 
     collectors = [counts]
     if config.report.tracker != "none":
-        collectors.append(PreviewCollector(labels.channels, keep_worst))
+        collectors.append(PreviewCollector(config.competition, keep_worst, session.workspace.root))
     sources = [source_of(config, image_id, path) for image_id, path in validation]
     evaluate(sources, groups, labels, limits_of(config), collectors, "03 whole images")
     result = counts.evaluation()

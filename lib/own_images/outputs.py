@@ -19,6 +19,7 @@ from lib.imaging.writers.png import write_png
 from lib.imaging.writers.pyramid_tiff import geo_tags_of, write_pyramid_tiff
 from lib.imaging.writers.spool import Spool
 from lib.inference.windows import Source
+from lib.oof.codes import from_planes
 from lib.own_images.find import OwnImage
 
 FORMATS = {"tif": ".tif", "png": ".png", "probabilities": ".probabilities.tif"}
@@ -64,8 +65,8 @@ class OutputFolder:
 class LabeledRows:
     """An image's rows from the top down, as they are predicted.
 
-    `rows`: (y, uint8 (C, h, W)): label codes of the decision, and behind them `classes` planes of probabilities (255
-    stands for 1), or none.
+    `rows`: (y, uint8 (C, h, W)): codes of the decision, and behind them `classes` planes of probabilities (255 stands
+    for 1), or none.
     """
 
     height: int
@@ -79,19 +80,21 @@ def write_prediction(
 ) -> None:
     """Decide, and write all files of an image; the manifest, which holds `about`, comes last.
 
-    Labels and probabilities wait in nameless files of the folder; only bands of rows are in memory.
+    Labels and probabilities wait in nameless files of the folder; only bands of rows are in memory. `about` names the
+    `labels`, and says `multilabel` where they overlap: then each has a plane of its own.
     """
     size, folder, manifest = (predicted.height, predicted.width), outputs.folder, outputs.manifest(image.name)
     before = sound_json(manifest, {}, PREDICTED).get("files", [])
     outdated = set(before) - {file.name for file in outputs.files(image.name)}
     manifest.unlink(missing_ok=True)
     with ExitStack() as stack:
-        labels = stack.enter_context(Spool(1, *size, folder))
+        overlap = about.get("multilabel", False)
+        labels = stack.enter_context(Spool(len(about["labels"]) if overlap else 1, *size, folder))
         probs = stack.enter_context(Spool(predicted.classes, *size, folder)) if predicted.classes else None
         y = 0
-        for band in decision.bands(_label_codes(predicted, probs), folder):
-            labels.write(y, band[None])
-            y += len(band)
+        for band in decision.bands(_codes(predicted, probs), folder):
+            labels.write(y, band)
+            y += band.shape[1]
         with replacing(outputs.main_file(image.name)) as temporary:
             if outputs.format == "png":
                 write_png(temporary, labels)
@@ -99,22 +102,22 @@ def write_prediction(
                 write_pyramid_tiff(temporary, labels if probs is None else probs, geo_tags_of(image.path))
         if outputs.overlay:
             with replacing(outputs.overlay_file(image.name)) as temporary:
-                save_picture(temporary, overlay_picture(source, labels, about["labels"][0] == "background"))
+                save_picture(temporary, overlay_picture(source, labels, about["labels"][0] == "background", overlap))
     for name in outdated:  # an overlay of other members
         (manifest.parent / name).unlink(missing_ok=True)
     write_json(manifest, {**about, "files": [file.name for file in outputs.files(image.name)]})
 
 
-def _label_codes(predicted: LabeledRows, probs: Spool | None) -> Iterator[np.ndarray]:
-    """The label codes, (h, W) or (C, h, W), of rows whose probabilities are put aside."""
+def _codes(predicted: LabeledRows, probs: Spool | None) -> Iterator[np.ndarray]:
+    """The codes (C, h, W) of rows whose probabilities are put aside."""
     for y, planes in predicted.rows:
         codes = planes[: len(planes) - predicted.classes]
         if probs is not None:
             probs.write(y, planes[len(codes) :])
-        yield codes[0] if len(codes) == 1 else codes
+        yield codes
 
 
-def overlay_picture(source: Source, labels: Spool, background: bool) -> np.ndarray:
+def overlay_picture(source: Source, labels: Spool, background: bool, overlap: bool) -> np.ndarray:
     """The shrunken image (h, w, 3) with the colours of its labels over it."""
     with source.open() as reader:
         image = reader.thumbnail(OVERLAY_SIDE)
@@ -122,5 +125,6 @@ def overlay_picture(source: Source, labels: Spool, background: bool) -> np.ndarr
         (np.arange(small) + 0.5) * large / small
         for small, large in zip(image.shape, (labels.height, labels.width), strict=False)
     )
-    small = [labels.read(0, (row, row + 1))[0, columns.astype(int)] for row in rows.astype(int).tolist()]
-    return overlay(image, np.stack(small), background)
+    rows, columns = rows.astype(int).tolist(), columns.astype(int)
+    small = [[labels.read(plane, (row, row + 1))[0, columns] for row in rows] for plane in range(labels.planes)]
+    return overlay(image, from_planes(np.array(small), overlap), background)

@@ -47,6 +47,10 @@ def predict(source: str, *paths: str, flags: list[str]) -> None:
     load_plugins(ensemble.config.plugins)
     pixels = ensemble.config.competition.pixels
     images = find_images(places, pixels)
+    if asked.format == "png" and ensemble.config.competition.multilabel:
+        raise UserError(
+            "--format png holds one label for each pixel, and the classes overlap; give tif, a band for each"
+        )
     outputs = OutputFolder(out, asked.format, asked.overlay)
     outputs.check(images)
     check_regions(ensemble, [image.name for image in images], "infer.roi" in given_options(options))
@@ -98,13 +102,12 @@ def predict_images(
 
     def label_codes_and_probs(probs: np.ndarray) -> np.ndarray:
         """Probabilities of all models → uint8 (C, h, w): label codes, and the ensemble's probabilities if wanted."""
-        codes = decision.to_label_codes(probs)
-        codes = codes.reshape(-1, *codes.shape[-2:])
+        codes = decision.to_codes(probs)
         if not classes:
             return codes
         return np.concatenate([codes, to_probs_u8(blended(probs, decision.mix, has_presence)[0])])
 
-    fill = outside_values(settings.channels, len(settings.label_names), has_presence)
+    fill = outside_values(settings, has_presence)
     limits = replace(limits_of(config), folder=outputs.folder)
     blocks = predict_multi_scale(list(sources.values()), groups, fill, limits, "predict")
     by_name = {image.name: image for image in images}
@@ -113,6 +116,7 @@ def predict_images(
         predicted = LabeledRows(*source.size, ((y, codes) for _, y, codes in rows), classes)
         members = [checkpoint.name for checkpoint in ensemble.checkpoints]
         about = {"made_from": made_from[name], "labels": settings.label_names, "members": members}
+        about |= {"multilabel": True} if settings.multilabel else {}
         write_prediction(by_name[name], source, predicted, decision, outputs, about)
 
 

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
             one = job.on(devices[0]) if devices else job
             answers, planner = one.answers()
             write_encoded(out, one.images, answers, one.competition)
-            note = planner.late_note(job.competition.label_names) if planner else ""
+            note = planner.late_note() if planner else ""
     print(f"{len(job.images)} images in {time.monotonic() - started:.0f} s; {out}{note}")
 
 

@@ -77,6 +77,6 @@ class Job:
             planner = Planner(groups, parts, config, images, until_of(session, self.started))
             planner.warm(sources)
             order, label = about["systems"] or list(dict.fromkeys(part.model for part in parts)), about["unseen"]
-            fill = outside_values(competition.channels, len(competition.label_names), config.infer.gated, label)
+            fill = outside_values(config.competition, config.infer.gated, label)
             planner.follow(planner.plan_for(order, planner.measure(sources)), fill, label)
         return AnswerWriter(session, groups, decision, planner).answers(images), planner

@@ -81,7 +81,7 @@ def predict_on_devices(job: Job, out: Path, devices: list[str], command: list[st
         sizes = {image_id: size for about in found for image_id, size in about["sizes"].items()}
         write_encoded(out, job.images, _in_order(job, stores, sizes), job.competition)
     late, every = (sum(about["late"][i] for about in found) for i in (0, 1))
-    return late_note(late, every, job.competition.label_names[found[0]["late"][2]])
+    return late_note(late, every, found[0]["late"][2], job.config.competition)
 
 
 def _wait(running: list[subprocess.Popen], devices: list[str]) -> None:

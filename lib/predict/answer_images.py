@@ -107,7 +107,7 @@ def answer_images(evaluated: EvaluatedEnsemble, stage: Stage, table: str, laps: 
     submission = publish(session, written, decision, checkpoints)
     laps.end(TEST)
     about = record_submission(session, submission, ensemble, choice.evaluated, laps, planner)
-    late = planner.late_note(session.competition.label_names) if planner else ""
+    late = planner.late_note() if planner else ""
     facts = {"table": table, "answer": f"{submission.copy}{late}", **about}
     stage.finish([submission.path, workspace.decision, submission.copy], **facts)
     KeptAnswers(kept).clear()

@@ -23,7 +23,7 @@ from lib.workspace import replacing
 PART = 1024  # windows of a part, at least; a larger image is a part of its own
 
 Answer = tuple[str, int, int, Iterable[np.ndarray]]
-"""Image id, height, width, and bands of label indices (h, W) from the top down."""
+"""Image id, height, width, and bands of label planes (T, h, W) from the top down (lib/oof/codes.py)."""
 
 
 def in_parts(sources: list[Source], windows: Windows) -> Iterator[list[Source]]:
@@ -40,10 +40,10 @@ def in_parts(sources: list[Source], windows: Windows) -> Iterator[list[Source]]:
 
 
 class KeptAnswers:
-    """Files of a folder, one for each finished part. `None` for the folder keeps nothing."""
+    """Files of a folder, one for each finished part. `None` for the folder keeps nothing. `planes`: of the labels."""
 
-    def __init__(self, folder: Path | None):
-        self.folder = folder
+    def __init__(self, folder: Path | None, planes: int = 1):
+        self.folder, self.planes = folder, planes
 
     def has(self, part: int, sources: list[Source]) -> bool:
         """Whether a part is there, with the answers to these images. A damaged file is deleted, with a note."""
@@ -67,7 +67,7 @@ class KeptAnswers:
         with gzip.open(self._path(part), "rb") as file:
             while line := file.readline():
                 image_id, height, width = json.loads(line)
-                yield image_id, height, width, _bands(file, height, width)
+                yield image_id, height, width, _bands(file, (self.planes, height, width))
 
     @contextmanager
     def writing(self, part: int) -> Iterator[Callable[[Answer], Answer]]:
@@ -95,16 +95,17 @@ class KeptAnswers:
 
 def _written(bands: Iterable[np.ndarray], file) -> Iterator[np.ndarray]:
     for band in bands:
-        file.write(len(band).to_bytes(4, "little"))
+        file.write(band.shape[1].to_bytes(4, "little"))
         file.write(np.ascontiguousarray(band, np.uint8))
         yield band
 
 
-def _bands(file, height: int, width: int) -> Iterator[np.ndarray]:
+def _bands(file, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    planes, height, width = shape
     y = 0
     while y < height:
         rows = int.from_bytes(file.read(4), "little")
         if not 0 < rows <= height - y:
             raise ValueError(f"{rows} rows where {height - y} are left")
-        yield np.frombuffer(file.read(rows * width), np.uint8).reshape(rows, width)
+        yield np.frombuffer(file.read(planes * rows * width), np.uint8).reshape(planes, rows, width)
         y += rows

@@ -16,13 +16,12 @@ from lib.competition import metrics
 from lib.competition.metrics.bootstrap import paired_gain
 from lib.config import Config, flat
 from lib.config.units import duration
-from lib.decision.decision import cross_parts, crossed_by, crossed_by_threshold, fitted_threshold
+from lib.decision.thresholds import cross_parts, crossed_by, crossed_by_threshold, fitted_thresholds
 from lib.imaging.roi import boxes_file
 from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import trained_windows
 from lib.inference.windows import Windows
-from lib.oof.codes import HALF
-from lib.oof.evaluate import Evaluation
+from lib.oof.evaluation import Evaluation
 from lib.predict.trials import Trial, Tried
 from lib.session import Session
 from lib.system.device import machine_of
@@ -168,10 +167,10 @@ def _nested(
     fold; None where there are none."""
     found, parts = evaluations[0].class_counts(0).copy(), cross_parts(folds, groups)
     for here, others in parts:
-        known = [Evaluation([], one.counts[others], groups=groups[others]) for one in evaluations]
+        known = [Evaluation([], one.counts[others], groups=groups[others], overlap=one.overlap) for one in evaluations]
         chosen = evaluations[_kept(known, ratios, folds[others], groups[others], config)]
-        threshold = HALF
+        thresholds = chosen.halves
         if chosen.binary and config.infer.threshold == "fit":
-            threshold = fitted_threshold(chosen, 0, others, config.competition)
-        found[here] = chosen.class_counts(0, threshold)[here]
+            thresholds = fitted_thresholds(chosen, 0, others, config.competition)
+        found[here] = chosen.class_counts(0, thresholds)[here]
     return found if parts else None

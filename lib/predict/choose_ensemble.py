@@ -45,7 +45,7 @@ def choose_ensemble(session: Session) -> EnsembleChoice:
     evaluated, predicting = choose_checkpoints(session)
     models = check_same_models(evaluated or predicting)
     if evaluated:
-        check_decide(config, competition)
+        check_decide(config)
         check_gate(evaluated, config)
     else:
         check_unscored_options(session)

@@ -138,20 +138,21 @@ def _write(path: Path, finding: Session, finders: list[Checkpoint], boxed: Calla
     found = []
     for ids, parts in work:
         (group,) = scale_groups(finding, parts, engine)
-        fill = outside_values(finding.competition.channels, len(finding.competition.label_names))
+        fill = outside_values(config.competition)
         found_blocks = predict_windows(
             image_sources(finding, ids), group, fill, limits_of(config), "regions", restore=False
         )
         for image_id, blocks in groupby(found_blocks, key=lambda block: block.image_id):
             size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])
-            found += [(image_id, *box) for box in boxed(*_cells(blocks, config.infer.coarse_above), size)]
+            found += [(image_id, *box) for box in boxed(*_cells(blocks, config), size)]
     write_table(path, pd.DataFrame(found, columns=BOX_COLUMNS))
     return len(found)
 
 
-def _cells(blocks: Iterable[Block], above: float) -> tuple[np.ndarray, tuple[float, float]]:
-    """Which cells of an image (rows, columns) hold a pixel whose probability of being no background reaches `above`,
-    and a cell's sides as shares of the map's height and width."""
+def _cells(blocks: Iterable[Block], config: Config) -> tuple[np.ndarray, tuple[float, float]]:
+    """Which cells of an image (rows, columns) hold a pixel whose probability of being no background (of classes that
+    overlap, of any of them) reaches `infer.coarse_above`, and a cell's sides as shares of the map's height and width.
+    """
     cells = None
     for block in blocks:
         if cells is None:
@@ -159,8 +160,8 @@ def _cells(blocks: Iterable[Block], above: float) -> tuple[np.ndarray, tuple[flo
             cells = np.zeros((-(-block.height // side), -(-block.width // side)), bool)
             shares = side / block.height, side / block.width
         probs = block.probs[-1]
-        seen = probs[0] if len(probs) == 1 else 1 - probs[0]
-        ys, xs = np.nonzero(seen >= above)
+        seen = probs.max(0) if config.competition.binary else 1 - probs[0]
+        ys, xs = np.nonzero(seen >= config.infer.coarse_above)
         cells[(ys + block.y) // side, (xs + block.x) // side] = True
     return cells, shares
 

@@ -11,7 +11,7 @@ from lib.decision.ensemble_weights import MixtureScorer
 from lib.decision.fit import Fitted, Fitting, fit_ensemble, mixture_scorer, needs_maps
 from lib.inference.backends.engines import Engine
 from lib.inference.members import choose_engine, trained_windows
-from lib.oof.evaluate import Evaluation
+from lib.oof.evaluation import Evaluation
 from lib.oof.out_of_fold import out_of_fold
 from lib.predict.choose_ensemble import EnsembleChoice
 from lib.predict.coarse_to_fine import with_boxes
@@ -58,6 +58,6 @@ def evaluate_ensemble(session: Session, choice: EnsembleChoice, laps: Laps) -> E
     laps.end("out-of-fold maps")
     fitting = Fitting(oof, maps, len(competition.label_names), config, session.workspace.root)
     fitted = fit_ensemble(fitting, fold_of)
-    constant = best_constant(fitted.counts, config.competition)
+    constant = best_constant(oof, config.competition)
     warning = warning_of(constant, fitted, config.competition)
     return EvaluatedEnsemble(session, choice, engine, oof, fold_of, fitted, constant, warning)

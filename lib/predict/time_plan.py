@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lib.config import Config
+from lib.config.competition import CompetitionSettings
 from lib.config.units import duration
 from lib.decision.ensemble_weights import MixtureScorer
 from lib.inference.backends.engines import Engine
@@ -157,9 +158,9 @@ class Planner:
         images = self.images.iloc[places].assign(blank_share=0.0)  # nobody has looked
         self.unseen = round(float(expected_windows(images, self.first.windows, self.config).sum()))
 
-    def late_note(self, names: list[str]) -> str:
-        """As the function; `names` of the labels."""
-        return late_note(*self.late, names[self.label])
+    def late_note(self) -> str:
+        """As the function."""
+        return late_note(*self.late, self.label, self.config.competition)
 
     @property
     def late(self) -> tuple[int, int]:
@@ -219,13 +220,14 @@ def order_of(parts: list[Checkpoint], order: list[str], views: int) -> list[tupl
     return [(network, view) for view in range(views) for network in networks]
 
 
-def late_note(late: int, every: int, name: str) -> str:
-    """What a run's last line says of windows that were left over, and are of the class `name` now.
+def late_note(late: int, every: int, label: int, settings: CompetitionSettings) -> str:
+    """What a run's last line says of windows that were left over, and have the `label` now, or none where they overlap.
 
-    >>> late_note(0, 9, "sea"), late_note(2, 9, "sea")
-    ('', '; the time limit left 2 of 9 windows without a prediction, and they are sea')
+    >>> late_note(0, 9, 0, CompetitionSettings()), late_note(2, 9, 0, CompetitionSettings())
+    ('', '; the time limit left 2 of 9 windows without a prediction, and they are background')
     """
-    return f"; the time limit left {late} of {every} windows without a prediction, and they are {name}" if late else ""
+    now = "have no class" if settings.multilabel else f"are {settings.label_names[label]}"
+    return f"; the time limit left {late} of {every} windows without a prediction, and they {now}" if late else ""
 
 
 def limit_images(session: Session, checkpoints: list[Checkpoint], engine: Engine, whole_maps: bool) -> Session:
@@ -256,14 +258,14 @@ def plan_time(
 
     `scorer` knows the `models` by their places. The limit began at the time `started`, by the monotonic clock.
     """
-    config, competition, ids = session.config, session.competition, list(images["image_id"])
+    config, ids = session.config, list(images["image_id"])
     planner = Planner(ensemble.groups, ensemble.checkpoints, config, images, until_of(session, started))
     sources = image_sources(session, ids)
     planner.warm(sources)
     key = limit_key("plan", session, ensemble.checkpoints, ids, ensemble.engine)
     plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(models, scorer, sources)))
-    names, label = competition.label_names, unseen_label(config, session.images)
-    planner.follow(Plan(**plan), outside_values(competition.channels, len(names), config.infer.gated, label), label)
+    label = unseen_label(config, session.images)
+    planner.follow(Plan(**plan), outside_values(config.competition, config.infer.gated, label), label)
     return planner
 
 

@@ -18,7 +18,8 @@ from lib.inference.members import choose_engine, image_sources, load_checkpoint,
 from lib.inference.multi_scale import maps_of
 from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sources import limits_of
-from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, evaluate
+from lib.oof.evaluate import CountCollector, TrueLabels, evaluate
+from lib.oof.evaluation import Evaluation
 from lib.oof.score_images import in_turns
 from lib.session import Session
 

@@ -47,11 +47,11 @@ def in_two_rounds(
         except TimeOver:
             better = iter(())
         begun = source.image_id in kept
-        yield source.image_id, *size, kept.get(source.image_id) if begun else _all_of(planner.label, *size)
+        yield source.image_id, *size, kept.get(source.image_id) if begun else _unseen(planner, *size)
 
 
 class LabelStore:
-    """Label indices of images in an open binary file, compressed; `places` tells where each image's bands are."""
+    """Label planes of images in an open binary file, compressed; `places` tells where each image's bands are."""
 
     def __init__(self, file: BinaryIO, places: dict[str, list] | None = None):
         self._file, self.places = file, places if places is not None else {}
@@ -60,7 +60,7 @@ class LabelStore:
         return image_id in self.places
 
     def put(self, image_id: str, bands: Iterable[np.ndarray]) -> None:
-        """Write an image's bands (h, W) uint8; what it had before stays until they are complete."""
+        """Write an image's bands (T, h, W) uint8; what it had before stays until they are complete."""
         places = []
         for band in bands:
             offset = self._file.seek(0, 2)
@@ -74,7 +74,9 @@ class LabelStore:
             yield np.frombuffer(zlib.decompress(self._file.read(length)), np.uint8).reshape(shape)
 
 
-def _all_of(label: int, height: int, width: int) -> Iterator[np.ndarray]:
-    step = max(1, ONE_LABEL_BAND // width)
+def _unseen(planner: Planner, height: int, width: int) -> Iterator[np.ndarray]:
+    """The bands of an image that no network saw."""
+    settings = planner.config.competition
+    label, step = 0 if settings.multilabel else planner.label, max(1, ONE_LABEL_BAND // (width * settings.planes))
     for y in range(0, height, step):
-        yield np.full((min(step, height - y), width), label, np.uint8)
+        yield np.full((settings.planes, min(step, height - y), width), label, np.uint8)

@@ -1,6 +1,7 @@
 """Answers without out-of-fold scores: one image, or one group, of which no member could be kept from.
 
-Nothing can be fitted or chosen. The threshold is 0.5 for one class, and argmax decides among several.
+Nothing can be fitted or chosen. The threshold is 0.5 for one class, and for each of classes that overlap; argmax
+decides among others.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def answer_unscored(session: Session, checkpoints: list[Checkpoint], laps: Laps)
         return
     stage.begin()
     ensemble = load_ensemble(session, checkpoints, choose_engine(session, checkpoints))
-    decision = Decision(HALF if competition.channels == 1 else None)
+    settings = config.competition
+    decision = Decision((HALF,) * settings.channels if settings.binary else None)
     laps.end("networks and plan")
     written = with_codecs_suffix(temporary_name(workspace.submissions / "answer.csv"), config.competition)
     test = session.images[session.images["split"] == "test"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from lib.inference.multi_scale import predict_multi_scale
 from lib.inference.networks import ScaleGroup
 from lib.inference.sliding_window import full_rows
 from lib.inference.sources import limits_of, source_of
-from lib.inference.windows import Block, Limits, Source
+from lib.inference.windows import Limits, Source
+from lib.oof.codes import from_planes
 from lib.oof.evaluate import outside_values
 from lib.predict.answer_parts import Answer, KeptAnswers, in_parts
 from lib.predict.time_plan import Planner
@@ -28,7 +31,7 @@ from lib.workspace import replacing
 
 @dataclass(frozen=True)
 class AnswerWriter:
-    """Answers images: `groups` of networks predict them and `decision` makes label indices of the maps.
+    """Answers images: `groups` of networks predict them and `decision` makes labels of the maps.
 
     `planner` keeps the groups to a time limit. Without one, answers wait in the folder `kept` until the file is
     complete, and what a killed call left there is not predicted again. Maps and masks are never held whole.
@@ -57,7 +60,8 @@ class AnswerWriter:
         if self.planner:
             yield from in_two_rounds(sources, self._decided, self.planner, limits)
             return
-        parts, kept = list(in_parts(sources, self.groups[0].windows)), KeptAnswers(self.kept)
+        parts = list(in_parts(sources, self.groups[0].windows))
+        kept = KeptAnswers(self.kept, config.competition.planes)
         for number, part in enumerate(parts):
             if kept.has(number, part):
                 yield from kept.read(number)
@@ -69,14 +73,12 @@ class AnswerWriter:
     def _decided(
         self, sources: list[Source], groups: list[ScaleGroup], limits: Limits, description: str
     ) -> Iterator[Answer]:
-        competition = self.session.competition
-        gated = self.decision.gates is not None
-        outside = outside_values(competition.channels, len(competition.label_names), gated)
+        outside = outside_values(self.session.config.competition, self.decision.gates is not None)
         blocks = predict_multi_scale(sources, groups, outside, limits, description)
-        rows = full_rows(blocks, self.decision.to_label_codes)
-        for block, _, first in rows:
-            bands = self.decision.bands(_rows(block, first, rows), limits.folder)
-            yield block.image_id, block.height, block.width, bands
+        for _, rows in groupby(full_rows(blocks, self.decision.to_codes), key=lambda row: row[0].image_id):
+            block, _, first = next(rows)
+            codes = chain([first], map(itemgetter(2), rows))  # noqa: B031 (goes on after the first)
+            yield block.image_id, block.height, block.width, self.decision.bands(codes, limits.folder)
 
 
 def write_encoded(path: Path, images: pd.DataFrame, answers: Iterable[Answer], competition: Competition) -> None:
@@ -88,7 +90,7 @@ def write_encoded(path: Path, images: pd.DataFrame, answers: Iterable[Answer], c
         )
     codec = open_codec(competition)
     for image_id, height, width, labels in answers:
-        codec.add(image_id, height, width, _placed(labels))
+        codec.add(image_id, height, width, _placed(labels, competition.settings.multilabel))
     sizes = {image.image_id: (image.height, image.width) for image in images.itertuples()}
     with replacing(path) as temporary:
         codec.write(temporary)
@@ -108,17 +110,9 @@ def check_answers(path: Path, codec, sizes: dict[str, tuple[int, int]], competit
         )
 
 
-def _rows(block: Block, first: np.ndarray, rows: Iterator) -> Iterator[np.ndarray]:
-    """Rows (h, W) of one image: its first ones, and what `rows` holds of it."""
-    yield first
-    while not block.last:
-        block, _, more = next(rows)
-        yield more
-
-
-def _placed(bands: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-    """(y, label indices (h, W)) from the top down."""
+def _placed(bands: Iterable[np.ndarray], multilabel: bool) -> Iterator[tuple[int, np.ndarray]]:
+    """Bands of label planes (T, h, W) → (y, labels (h, W) or (K, h, W)) from the top down, as codecs take them."""
     y = 0
     for band in bands:
-        yield y, band
-        y += len(band)
+        yield y, from_planes(band, multilabel)
+        y += band.shape[1]

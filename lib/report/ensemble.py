@@ -7,12 +7,12 @@ import numpy as np
 from lib.competition import metrics
 from lib.competition.metrics.bootstrap import paired_gain
 from lib.config import Config
-from lib.decision.decision import EMPTY_THRESHOLD, Decision, cross_parts, fitted_threshold
+from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import EnsembleWeights, equal, leave_one_out_gain
 from lib.decision.fit import Fitted, mixture_scorer
+from lib.decision.thresholds import EMPTY_THRESHOLD, cross_parts, fitted_thresholds
 from lib.inference.checkpoints import Checkpoint
-from lib.oof.codes import HALF
-from lib.oof.evaluate import Evaluation
+from lib.oof.evaluation import Evaluation
 from lib.workspace import read_json
 
 
@@ -27,10 +27,10 @@ def member_rows(
     mix = fitted.decision.mix or EnsembleWeights(equal(len(models)))
     added_by = leave_one_out_gain(mixture_scorer(oof, fitted, config), mix.weights)
     for i, (model, added) in enumerate(zip(models, added_by, strict=True)):
-        threshold = fitted_threshold(oof, i, everything, config.competition) if search else HALF
+        thresholds = fitted_thresholds(oof, i, everything, config.competition) if search else None
         networks = [part for part in parts if part.model == model]
         seconds = sum(read_json(part.member.path / "done.json", {})["seconds"] for part in networks)
-        score = metrics.score(config.competition, oof.class_counts(i, threshold))
+        score = metrics.score(config.competition, oof.class_counts(i, thresholds))
         rows.append(
             {
                 "member": model, "folds": len(networks), "OOF score": score, "weight": float(mix.weights[i]),
@@ -97,7 +97,7 @@ def crossed_best_model(oof: Evaluation, models: int, folds: np.ndarray, config: 
     found, search = oof.class_counts(0).copy(), oof.binary and config.infer.threshold == "fit"
     for images, others in cross_parts(folds, oof.groups):
         decided = [
-            oof.class_counts(i, fitted_threshold(oof, i, others, config.competition) if search else HALF)
+            oof.class_counts(i, fitted_thresholds(oof, i, others, config.competition) if search else None)
             for i in range(models)
         ]
         best = max(decided, key=lambda counts: metrics.score(config.competition, counts[others]))
@@ -108,9 +108,10 @@ def crossed_best_model(oof: Evaluation, models: int, folds: np.ndarray, config: 
 def _decided(decision: Decision, config: Config) -> list[dict]:
     """Rows of the decision's thresholds, rules, gates and factors."""
     numbers: dict[str, object] = {}
-    if decision.threshold is not None and decision.rules is None:
-        never = decision.threshold == EMPTY_THRESHOLD
-        numbers["threshold"] = "none: answers are empty" if never else decision.threshold / 255
+    thresholds = decision.thresholds if decision.rules is None else None
+    for name, threshold in zip(config.competition.classes, thresholds or (), strict=False):
+        title = f"{name}: threshold" if len(thresholds) > 1 else "threshold"
+        numbers[title] = "none: answers are empty" if threshold == EMPTY_THRESHOLD else threshold / 255
     rules = [rule for rule in decision.rules or () if rule is not None]
     for name, rule in zip(config.competition.classes, rules, strict=False):
         of = f"{name}: " if len(rules) > 1 else ""
@@ -118,8 +119,8 @@ def _decided(decision: Decision, config: Config) -> list[dict]:
             f"{of}drawn from": rule.low / 255, f"{of}accepted from": max(rule.low, rule.high) / 255,
             f"{of}smallest object, pixels": rule.area,
         }  # fmt: skip
-        if len(rules) == 1:
-            numbers["largest hole filled, pixels"] = rule.hole
+        if decision.thresholds is not None:
+            numbers[f"{of}largest hole filled, pixels"] = rule.hole
         numbers[f"{of}only the largest object"] = str(rule.largest).lower()
     for name, values in (("gates of the classes", decision.gates), ("factors of the classes", decision.factors)):
         if values is not None:

@@ -7,25 +7,27 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.dataset import Competition
+from lib.competition.labels.planes import class_masks
 from lib.competition.metrics import counts_of, parts
 from lib.decision.decision import Decision
 from lib.imaging.grid import map_step
-from lib.oof.evaluate import Evaluation
+from lib.oof.codes import from_planes
+from lib.oof.evaluation import Evaluation
 from lib.report.show import small_truth
-from lib.tables import IGNORE
 
 FOUND_SHARE = 0.5  # an object is found if this share of its pixels is
 SMALLEST_OBJECT = 4  # in pixels of a down-sampled map; smaller ones are not counted
 
 
-def class_rows(confusion: np.ndarray, names: list[str]) -> list[dict]:
-    """Out-of-fold scores of each class, from one confusion matrix (n, n) over all images."""
-    rows, total = [], max(1, confusion.sum())
+def class_rows(tables: np.ndarray, names: list[str], overlap: bool) -> list[dict]:
+    """Out-of-fold scores of each class, from tables over all images (`Evaluation.tables`)."""
+    counts = counts_of(tables)[:, 1] if overlap else counts_of(tables[0])
+    rows, totals = [], np.broadcast_to(tables.sum((1, 2)), len(names))
     for i, name in enumerate(names):
-        both, truth, guess = (int(part) for part in parts(counts_of(confusion), i))
+        both, truth, guess = (int(part) for part in parts(counts, i))
         rows.append(
             {
-                "class": name, "share of pixels": truth / total,
+                "class": name, "share of pixels": truth / max(1, totals[i]),
                 "IoU": _ratio(both, truth + guess - both), "Dice": _ratio(2 * both, truth + guess),
                 "recall": _ratio(both, truth), "precision": _ratio(both, guess),
             }
@@ -48,15 +50,16 @@ def size_rows(objects: pd.DataFrame) -> list[dict]:
     ]  # fmt: skip
 
 
-def object_recall(truth: np.ndarray, guess: np.ndarray, pixels_each: int, background: bool) -> pd.DataFrame:
-    """The connected components of each class of `truth` (h, w): `pixels` of the original image, and `hit`, the share of
-    them that `guess` has."""
-    rows = []
-    for label in np.unique(truth[truth != IGNORE]):
-        if background and label == 0:
-            continue
-        count, at, stats, _ = cv2.connectedComponentsWithStats((truth == label).astype(np.uint8))
-        hits = np.bincount(at[guess == label], minlength=count)
+def object_recall(truth: np.ndarray, guess: np.ndarray, pixels_each: int, first: int) -> pd.DataFrame:
+    """The connected components of each class of `truth`: `pixels` of the original image, and `hit`, the share of them
+    that `guess` has.
+
+    Both are label indices (h, w), of which those from `first` on are classes, or planes (K, h, w).
+    """
+    rows, found = [], dict(class_masks(guess, first))
+    for label, mask in class_masks(truth, first):
+        count, at, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        hits = np.bincount(at[found[label]], minlength=count) if label in found else np.zeros(count)
         for i in range(1, count):
             area = int(stats[i, cv2.CC_STAT_AREA])
             if area >= SMALLEST_OBJECT:
@@ -68,10 +71,11 @@ def all_objects(oof: Evaluation, decision: Decision, images: pd.DataFrame, compe
     """`object_recall` of all images, measured on their previews."""
     rows, found = images.set_index("image_id"), []
     for image_id in oof.image_ids:
-        row, guess = rows.loc[image_id], decision.labels(oof.previews[image_id].map)
+        row, planes = rows.loc[image_id], decision.labels(oof.previews[image_id].map)
+        guess = from_planes(planes, oof.overlap)
         each = map_step(int(row["height"]), int(row["width"])) ** 2
         truth = small_truth(image_id, row, competition)
-        found.append(object_recall(truth, guess, each, competition.settings.background))
+        found.append(object_recall(truth, guess, each, competition.settings.first_class))
     return pd.concat(found, ignore_index=True)
 
 

@@ -15,10 +15,10 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import EnsembleWeights, equal
-from lib.imaging.draw import error_map, overlay, save_picture
+from lib.imaging.draw import error_map, outline, overlay, save_picture
 from lib.imaging.reader import open_image
-from lib.oof.codes import BINS, HALF, to_probs_u8
-from lib.oof.evaluate import Evaluation
+from lib.oof.codes import BINS, from_planes, to_probs_u8
+from lib.oof.evaluation import Evaluation
 from lib.oof.pixel_sample import PixelSample
 from lib.oof.previews import Preview
 from lib.predict.evaluate_ensemble import EvaluatedEnsemble
@@ -46,8 +46,7 @@ def write_findings(evaluated: EvaluatedEnsemble, summary: Summary, until: float 
     decision, counts = fitted.decision, fitted.counts
     about = session.folds.set_index("image_id").loc[oof.image_ids]
     scores, doubts = metrics.image_scores(config, counts), uncertainty(oof, decision)
-    right, pixels, _ = counts.sum(1).T
-    errors = 1 - right / np.maximum(pixels, 1)
+    errors = wrong_share(oof, counts)
     table = pd.DataFrame(
         {
             "image": oof.image_ids, "score": scores, "wrong pixels": errors, "uncertainty": doubts,
@@ -60,9 +59,9 @@ def write_findings(evaluated: EvaluatedEnsemble, summary: Summary, until: float 
         {
             "metric": config.metric, "score": decision.score, "half_score": decision.half_score,
             "cross_score": decision.cross_score, "crossed_by": fitted.crossed.by if fitted.crossed else None,
-            "threshold": None if decision.threshold is None else decision.threshold / (BINS - 1),
-            "names": competition.label_names, "confusion": fitted.confusion.tolist(),
-            "classes": class_rows(fitted.confusion, competition.label_names), "sizes": size_rows(objects),
+            "threshold": threshold_of(decision),
+            "names": competition.label_names, "confusion": [] if oof.overlap else fitted.tables[0].tolist(),
+            "classes": class_rows(fitted.tables, competition.label_names, oof.overlap), "sizes": size_rows(objects),
             "objects": object_points(objects), "images": table.to_dict("records"),
             **{
                 f"{name}s": [
@@ -73,18 +72,33 @@ def write_findings(evaluated: EvaluatedEnsemble, summary: Summary, until: float 
                 for name in ("fold", "group")
             },
             "calibration": curves(oof, decision, competition),
-            "thresholds": threshold_curve(oof, competition) if oof.binary else [],
+            "thresholds": threshold_curve(oof, competition) if oof.binary and not oof.overlap else [],
             **findings, "correlation": correlation(per_member),
             "gallery": draw_gallery(table, oof, decision, session, until),
         },
     )  # fmt: skip
 
 
+def wrong_share(oof: Evaluation, counts: np.ndarray) -> np.ndarray:
+    """The share of wrong pixels of each image (N,), from counts (N, n, 3); of classes that overlap, of all planes."""
+    if oof.overlap:
+        both, truth, guess = np.moveaxis(counts, -1, 0)
+        return (truth + guess - 2 * both).sum(1) / np.maximum(oof.known().sum(1), 1)
+    right, pixels, _ = counts.sum(1).T
+    return 1 - right / np.maximum(pixels, 1)
+
+
+def threshold_of(decision: Decision) -> float | None:
+    """The threshold of one class; None for argmax, and where each class has its own."""
+    single = decision.thresholds is not None and len(decision.thresholds) == 1
+    return decision.thresholds[0] / (BINS - 1) if single else None
+
+
 def uncertainty(oof: Evaluation, decision: Decision) -> np.ndarray:
     """The uncertainty of each image (N,), 0 to 1.
 
-    One class: how near its pixels are to the threshold, on average. Several classes: how near the likeliest class is to
-    the second one, on a sample of pixels.
+    One class, or classes that overlap: how near the pixels are to the thresholds, on average. Other classes: how near
+    the likeliest class is to the second one, on a sample of pixels.
     """
     if not oof.binary:
         points, images = oof.points, len(oof.image_ids)
@@ -93,18 +107,23 @@ def uncertainty(oof: Evaluation, decision: Decision) -> np.ndarray:
             second, first = np.partition(probs, -2, axis=0)[-2:]
             doubts += np.bincount(points.image[part], (1 - first + second) * points.pixels[part], images)
         return doubts / np.bincount(points.image, points.pixels, images).clip(1)
-    middle = HALF if decision.threshold is None else decision.threshold
-    bins = np.arange(BINS)
-    nearness = 1 - np.abs(bins - middle) / np.where(bins < middle, middle, BINS - 1 - middle).clip(1)
-    pixels = oof.counts[:, -1].sum(1)
-    return pixels @ nearness / pixels.sum(1).clip(1)
+    pixels, count = oof.counts[:, -1].sum(2, dtype=np.int64), oof.counts.shape[-1]
+    bins, near = np.arange(0, BINS, BINS // count), 0
+    for k, middle in enumerate(decision.thresholds or oof.halves):
+        nearness = 1 - np.abs(bins - middle) / np.where(bins < middle, middle, BINS - 1 - middle).clip(1)
+        near = near + pixels[:, k] @ nearness
+    return near / pixels.sum((1, 2)).clip(1)
 
 
 def curves(oof: Evaluation, decision: Decision, competition: Competition) -> list[dict]:
-    """Rows of `calibration`; for several classes those of each class, from the sample of pixels."""
-    if oof.binary:
-        return calibration(oof.counts[:, -1].sum(0))
+    """Rows of `calibration`; for several classes those of each class, if they exclude one another from the sample of
+    pixels."""
     names, points = competition.label_names, oof.points
+    if oof.binary:
+        counts = oof.counts[:, -1].sum(0, dtype=np.int64)
+        if not oof.overlap:
+            return calibration(counts[0])
+        return [{"class": name, **row} for name, pair in zip(names, counts, strict=True) for row in calibration(pair)]
     counts = np.zeros((len(names), 2, BINS))
     for part, probs in mixed_sample(points, decision):
         for i, codes in enumerate(to_probs_u8(probs)):
@@ -122,14 +141,15 @@ def mixed_sample(points: PixelSample, decision: Decision) -> Iterator[tuple[slic
 
 
 def calibration(counts: np.ndarray) -> list[dict]:
-    """Predicted probability and true share in `CALIBRATION_PARTS` equal parts, from counts (2, BINS) of truth x code.
+    """Predicted probability and true share in `CALIBRATION_PARTS` equal parts, from counts (2, B) of truth x bin.
 
     >>> counts = np.zeros((2, 256), int); counts[:, 204] = 1, 3
     >>> calibration(counts)
     [{'predicted': 0.8, 'true': 0.75, 'pixels': 4}]
     """
-    bins, rows = np.arange(BINS), []
-    part = bins * CALIBRATION_PARTS // BINS
+    width, rows = BINS // counts.shape[1], []
+    bins = np.arange(counts.shape[1]) * width + (width - 1) / 2  # their middles
+    part = (bins * CALIBRATION_PARTS // BINS).astype(int)
     for i in range(CALIBRATION_PARTS):
         in_part = counts[:, part == i]
         pixels = int(in_part.sum())
@@ -143,7 +163,8 @@ def threshold_curve(oof: Evaluation, competition: Competition) -> list[tuple[flo
     """(threshold, score) of the mean of all networks."""
     last = oof.counts.shape[1] - 1
     return [
-        (t / (BINS - 1), metrics.score(competition.settings, oof.class_counts(last, t))) for t in range(3, BINS - 2, 3)
+        (t / (BINS - 1), metrics.score(competition.settings, oof.class_counts(last, (t,))))
+        for t in range(3, BINS - 2, 3)
     ]
 
 
@@ -183,7 +204,7 @@ def draw_gallery(
             if time.monotonic() > until:
                 break
             row, preview = rows.loc[image_id], oof.previews[image_id]
-            item["spot"] = draw_panels(image_id, row, preview, decision, session.competition, folder)
+            item |= draw_panels(image_id, row, preview, decision, session.competition, folder)
             item |= {"image_id": image_id, "score": facts["score"][image_id], "fold": int(facts["fold"][image_id])}
             drawn.append(item)
     return drawn
@@ -191,28 +212,35 @@ def draw_gallery(
 
 def draw_panels(
     image_id: str, row: pd.Series, preview: Preview, decision: Decision, competition: Competition, folder: Path
-) -> str:
+) -> dict:
     """Save image, truth, prediction and error map, and for a down-sampled image also those of its worst region.
 
-    Returns where the worst region is, in words, or an empty text.
+    Returns `spot`, where the worst region is, in words, or an empty text; and, where classes overlap, their `layers`:
+    what `save_panels` returns, by the pictures' name.
     """
-    guess, background = decision.labels(preview.map), competition.settings.background
-    image, truth = small_image(row, guess.shape, competition), small_truth(image_id, row, competition)
-    save_panels(folder, image_id, image, truth, guess, background)
-    if not preview.worst_crop.size:
-        return ""
-    box = *preview.corner, *preview.worst_crop.shape
-    with open_image(row["path"], competition.settings.pixels) as reader:
-        pixels = reader.read(*box)
-    label = competition.labels.open(image_id, int(row["height"]), int(row["width"])).read(*box)
-    save_panels(folder, f"{image_id}_spot", pixels, label, decision.labels(preview.worst_crop), background)
-    return "worst spot at full resolution: y {}, x {}".format(*preview.corner)
+    settings = competition.settings
+    guess, background = from_planes(decision.labels(preview.map), settings.multilabel), settings.background
+    image, truth = small_image(row, guess.shape[-2:], competition), small_truth(image_id, row, competition)
+    layers, spot = {image_id: save_panels(folder, image_id, image, truth, guess, background)}, ""
+    if preview.worst_crop.size:
+        box, name = (*preview.corner, *preview.worst_crop.shape[1:]), f"{image_id}_spot"
+        with open_image(row["path"], settings.pixels) as reader:
+            pixels = reader.read(*box)
+        truth = competition.labels.open(image_id, int(row["height"]), int(row["width"])).read(*box)
+        guess = from_planes(decision.labels(preview.worst_crop), settings.multilabel)
+        layers[name] = save_panels(folder, name, pixels, truth, guess, background)
+        spot = "worst spot at full resolution: y {}, x {}".format(*preview.corner)
+    return {"spot": spot, **({"layers": layers} if settings.multilabel else {})}
 
 
 def save_panels(
     folder: Path, name: str, image: np.ndarray, truth: np.ndarray, guess: np.ndarray, background: bool
-) -> None:
-    """Four pictures of at most `GALLERY_PANEL_SIDE` pixels, <name>_{image,truth,prediction,error}.jpg."""
+) -> dict:
+    """Four pictures of at most `GALLERY_PANEL_SIDE` pixels, <name>_{image,truth,prediction,error}.jpg.
+
+    Returns, where classes overlap, the `size` (width, height) of the pictures and the outlines of the classes in
+    `truth` and `prediction`; else nothing.
+    """
     panels = {
         "image": image, "truth": overlay(image, truth, background), "prediction": overlay(image, guess, background),
         "error": error_map(image, truth, guess, background)[0],
@@ -221,3 +249,11 @@ def save_panels(
     size = tuple(max(1, round(side * shrink)) for side in image.shape[1::-1])
     for kind, panel in panels.items():
         save_picture(folder / f"{name}_{kind}.jpg", cv2.resize(panel, size, interpolation=cv2.INTER_AREA))
+    if truth.ndim == 2:
+        return {}
+    sides = {"truth": truth, "prediction": guess}
+    return {"size": size, **{side: [_outline(plane == 1, size) for plane in planes] for side, planes in sides.items()}}
+
+
+def _outline(mask: np.ndarray, size: tuple[int, int]) -> str:
+    return outline(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST))

@@ -14,6 +14,7 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.competition.scoring import count_classes
 from lib.config import Config
+from lib.config.competition import CompetitionSettings
 from lib.decision.decision import Decision
 from lib.decision.presence_gate import with_presence
 from lib.errors import UserError
@@ -24,7 +25,7 @@ from lib.inference.members import choose_engine, image_sources, scale_groups
 from lib.inference.multi_scale import predict_multi_scale
 from lib.inference.sources import limits_of
 from lib.inference.windows import Block
-from lib.oof.codes import HALF, to_label_codes
+from lib.oof.codes import HALF, from_planes, to_codes
 from lib.oof.evaluate import outside_values
 from lib.plugins import load_plugins
 from lib.predict.auto_views import resolve_auto
@@ -42,8 +43,8 @@ LOOK_PANEL_SIDE = 640  # longest side of a panel, pixels
 class ImagePrediction:
     """What is known of one image, on small maps (every `step`th pixel).
 
-    `maps` (S + 1, h, w) uint8: each model's probability codes or label indices, the ensemble's last, called `names`.
-    `decided` and `truth` (h, w) uint8: label indices; `truth` is None for a test image.
+    `maps` (S + 1, C, h, w) uint8: each model's codes (lib/oof/codes.py), the ensemble's last, called `names`. `decided`
+    and `truth` uint8: label indices (h, w), or planes (K, h, w); `truth` is None for a test image.
     """
 
     names: list[str]
@@ -81,18 +82,20 @@ def _predict(session: Session, image_id: str) -> ImagePrediction:
         if not parts:
             raise UserError(f"image {image_id!r} is in fold {fold}, of which no member is trained; all others saw it")
     competition = session.competition
-    decision, parts = decision_of(session.workspace, parts, competition.channels == 1)
+    settings = session.config.competition
+    decision, parts = decision_of(session.workspace, parts, settings)
     # Networks are asked for presence where the decision looks at it.
     session = session.with_infer(gate="fit" if decision.gates is not None else 0.0)
     groups = scale_groups(session, parts, choose_engine(session, parts), per_model=True)
-    fill = outside_values(competition.channels, len(competition.label_names), session.config.infer.gated)
+    fill = outside_values(settings, session.config.infer.gated)
     sources = image_sources(session, [image_id])
     blocks = predict_multi_scale(sources, groups, fill, limits_of(session.config), f"look at {image_id}")
-    maps, start = small_maps(blocks, decision)
+    maps, codes = small_maps(blocks, decision)
     step = map_step(int(row["height"]), int(row["width"]))
+    decided = np.concatenate(list(decision.shrunken(step).bands([codes])), axis=1)
     return ImagePrediction(
-        _names(parts), maps, np.concatenate(list(decision.shrunken(step).bands([start]))),
-        small_image(row, maps.shape[1:], competition),
+        _names(parts), maps, from_planes(decided, settings.multilabel),
+        small_image(row, maps.shape[-2:], competition),
         small_truth(image_id, row, competition) if row["split"] == "train" else None, step,
     )  # fmt: skip
 
@@ -115,16 +118,22 @@ def _panels(predicted: ImagePrediction, image_id: str, competition: Competition)
         errors = error_map(image, predicted.truth, predicted.decided, background)[0]
         panels["right, false positive (red), missed (blue)"] = errors
     *models, ensemble = zip(predicted.names, predicted.maps, strict=True)
-    for name, map_ in [ensemble, *(models if len(models) > 1 else [])]:
-        panels[name] = heat(map_) if competition.channels == 1 else overlay(image, map_, background)
+    for name, codes in [ensemble, *(models if len(models) > 1 else [])]:
+        one = competition.settings.channels == 1
+        panels[name] = heat(codes[0]) if one else overlay(image, _at_half(codes, competition.settings), background)
     return panels
+
+
+def _at_half(codes: np.ndarray, settings: CompetitionSettings) -> np.ndarray:
+    """Codes (C, h, w) → labels at a threshold of one half, or of argmax."""
+    planes = (codes >= HALF).astype(np.uint8) if settings.binary else codes
+    return from_planes(planes, settings.multilabel)
 
 
 def _score_rows(predicted: ImagePrediction, competition: Competition) -> list[dict]:
     if predicted.truth is None:
         return []
-    maps = (predicted.maps >= HALF).astype(np.uint8) if competition.channels == 1 else predicted.maps
-    rows = []
+    maps, rows = [_at_half(codes, competition.settings) for codes in predicted.maps], []
     for name, labels in zip([*predicted.names, "decision"], [*maps, predicted.decided], strict=True):
         counts = count_classes(predicted.truth, labels, len(competition.label_names))
         score = metrics.image_scores(competition.settings, counts[None])[0]
@@ -132,14 +141,16 @@ def _score_rows(predicted: ImagePrediction, competition: Competition) -> list[di
     return rows
 
 
-def decision_of(workspace: Workspace, parts: list[Checkpoint], binary: bool) -> tuple[Decision, list[Checkpoint]]:
+def decision_of(
+    workspace: Workspace, parts: list[Checkpoint], settings: CompetitionSettings
+) -> tuple[Decision, list[Checkpoint]]:
     """05's decision, and the networks that have a weight in it.
 
     Where 05 has not run yet: a threshold of one half (argmax), and all networks. Raises UserError where 05 gave weights
     to other members.
     """
     if not workspace.decision.is_file():
-        return Decision(HALF if binary else None), parts
+        return Decision((HALF,) * settings.channels if settings.binary else None), parts
     decision, weights = Decision.load(workspace.decision), read_json(workspace.decision, {})["weights"]
     if decision.mix is None:
         return decision, parts
@@ -152,20 +163,21 @@ def decision_of(workspace: Workspace, parts: list[Checkpoint], binary: bool) -> 
 
 
 def small_maps(blocks: Iterable[Block], decision: Decision) -> tuple[np.ndarray, np.ndarray]:
-    """One image's blocks, down-sampled by `map_step`: the maps (S + 1, h, w) uint8 of each model and, last, of the
-    ensemble, as probabilities in 1/255 or label indices; and the label codes (…, h, w) of the decision."""
+    """One image's blocks, down-sampled by `map_step`: the maps (S + 1, C, h, w) uint8 of each model and, last, of the
+    ensemble, as codes (lib/oof/codes.py); and the codes from which the decision follows."""
     rows: dict[int, list[list[np.ndarray]]] = {}
     for block in blocks:
         step = map_step(block.height, block.width)
         probs = block.probs[..., -block.y % step :: step, -block.x % step :: step]
-        start = decision.to_label_codes(probs)
-        whole = np.where(start[2] >= HALF, start[0], start[1]) if start.ndim == 3 else start
+        codes, binary = decision.to_codes(probs), decision.thresholds is not None
+        candidates = not binary and len(codes) > 1
+        whole = np.where(codes[2] >= HALF, codes[0], codes[1])[None] if candidates else codes
         masks, _ = with_presence(probs[:-1], decision.gates is not None)
-        maps = np.stack([*(to_label_codes(system) for system in masks), whole])
-        rows.setdefault(block.y, []).append([maps, start])
+        maps = np.stack([*(to_codes(system, binary) for system in masks), whole])
+        rows.setdefault(block.y, []).append([maps, codes])
     both = ([np.concatenate([pair[i] for pair in row], axis=-1) for row in rows.values()] for i in range(2))
-    maps, start = (np.concatenate(bands, axis=-2) for bands in both)
-    return maps, start
+    maps, codes = (np.concatenate(bands, axis=-2) for bands in both)
+    return maps, codes
 
 
 def mosaic(panels: dict[str, np.ndarray]) -> np.ndarray:

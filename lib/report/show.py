@@ -19,7 +19,7 @@ def worst_pictures(scored: Scored, images: pd.DataFrame, competition: Competitio
     for image_id, guess in scored.worst.items():
         row = rows.loc[image_id]
         truth = small_truth(image_id, row, competition)
-        image = small_image(row, guess.shape, competition)
+        image = small_image(row, guess.shape[-2:], competition)
         pictures.append(TrackedImage(image_id, image, truth, guess, scored.images[image_id]))
     return pictures
 
@@ -31,6 +31,6 @@ def small_image(row: pd.Series, size: tuple[int, int], competition: Competition)
 
 
 def small_truth(image_id: str, row: pd.Series, competition: Competition) -> np.ndarray:
-    """An image's label indices, down-sampled as its preview is; `row`: of images.csv."""
+    """An image's label indices (h, w), or planes (K, h, w), down-sampled as its preview is; `row`: of images.csv."""
     height, width = int(row["height"]), int(row["width"])
     return subsampled_label(competition.labels.open(image_id, height, width), height, width)

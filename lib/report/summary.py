@@ -38,7 +38,7 @@ def summarize(evaluated: EvaluatedEnsemble, trials: list[dict]) -> Summary:
     gains = ensemble_rows(members, oof, fitted, evaluated.fold_of, config)
     objects = all_objects(oof, fitted.decision, session.images, competition)
     tables = [f"{text_table(trial['rows'])}\n{trial['note']}" for trial in trials]
-    classes = class_rows(fitted.confusion, competition.label_names)
+    classes = class_rows(fitted.tables, competition.label_names, oof.overlap)
     tables += [text_table(rows) for rows in (members, gains, classes, size_rows(objects))]
     if choice.finders:
         images, windows = session.images.query("split != 'unlabeled'"), trained_windows(session, choice.evaluated[0])

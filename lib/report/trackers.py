@@ -18,7 +18,10 @@ from lib.tables import IGNORE
 
 @dataclass(frozen=True)
 class TrackedImage:
-    """An image (h, w, 3) uint8 with its label and out-of-fold prediction, both label indices (h, w), and its score."""
+    """An image (h, w, 3) uint8 with its label and out-of-fold prediction, and its score.
+
+    Both are label indices (h, w), or planes (K, h, w) of classes that overlap.
+    """
 
     image_id: str
     image: np.ndarray
@@ -88,11 +91,20 @@ class Wandb(Tracker):
     def pictures(self, step: int, pictures: list[TrackedImage]) -> None:
         def masks(picture: TrackedImage) -> dict:
             both = {"label": picture.truth, "prediction": picture.guess}
-            return {name: {"mask_data": mask, "class_labels": self._names} for name, mask in both.items()}
+            return {name: mask for side, labels in both.items() for name, mask in self._masks(side, labels).items()}
 
         # A key for each image, since all images of one key are shown at the same size.
         shown = [self._image(p.image, masks=masks(p), caption=f"{p.image_id} {p.score:.4f}") for p in pictures]
         self._run.log({f"worst/{number}": image for number, image in enumerate(shown)}, step=step)
+
+    def _masks(self, side: str, labels: np.ndarray) -> dict:
+        """The overlay of one side, or one for each class that overlaps."""
+        if labels.ndim == 2:
+            return {side: {"mask_data": labels, "class_labels": self._names}}
+        return {
+            f"{side} {self._names[k]}": {"mask_data": plane, "class_labels": {1: self._names[k], IGNORE: "ignored"}}
+            for k, plane in enumerate(labels)
+        }
 
     def table(self, name: str, rows: pd.DataFrame) -> None:
         self._run.log({name: self._table(dataframe=rows.astype(object).where(rows.notna(), None))})

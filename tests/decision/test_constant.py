@@ -12,10 +12,11 @@ from lib.competition import metrics
 from lib.config import load
 from lib.config.competition import CompetitionSettings
 from lib.decision.constant import best_constant, warning_of
-from lib.decision.decision import EMPTY_THRESHOLD, Decision, fitted_left_out, fitted_threshold
+from lib.decision.decision import Decision
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.decision.presence_gate import SHUT, fit_gate, presence_counts
-from lib.oof.evaluate import Evaluation, count
+from lib.decision.thresholds import EMPTY_THRESHOLD, fitted_left_out, fitted_thresholds
+from lib.oof.evaluation import Evaluation, count, count_codes
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = CompetitionSettings(classes=["disc"], metric="mean_dice")
@@ -43,7 +44,7 @@ def evaluation_of(truth, guess, n):
 
 def binary(truth, bins):
     """Of one class's truth and probabilities in bins, (N, h, w)."""
-    counts = np.array([count(a, b, (2, 256)) for a, b in zip(truth, bins, strict=True)])
+    counts = np.array([count_codes(a[None], b[None]) for a, b in zip(truth, bins, strict=True)])
     return Evaluation([f"im{i}" for i in range(len(truth))], counts[:, None].repeat(2, 1))
 
 
@@ -57,8 +58,8 @@ def test_the_best_constant_is_that_of_the_images_themselves(metric, background):
     truth = truths(3)
     everywhere = [evaluation_of(truth, np.full_like(truth, label), 3) for label in range(3)]
     scores = [metrics.score(config, one.class_counts(0)) for one in everywhere]
-    found = best_constant(evaluation_of(truth, truths(3, seed=9), 3).class_counts(0), config)
-    assert found.score == pytest.approx(max(scores)) and found.label == int(np.argmax(scores))
+    found = best_constant(evaluation_of(truth, truths(3, seed=9), 3), config)
+    assert found.score == pytest.approx(max(scores)) and found.labels == (int(np.argmax(scores)),)
 
 
 def test_a_threshold_falls_back_to_an_empty_answer_where_that_scores_best():
@@ -68,14 +69,15 @@ def test_a_threshold_falls_back_to_an_empty_answer_where_that_scores_best():
     bins[:, :3, :3] = 255
     everything = np.ones(len(truth), bool)
     oof = binary(truth, bins)
-    assert fitted_threshold(oof, 0, everything, ONE) == EMPTY_THRESHOLD
-    assert not Decision(EMPTY_THRESHOLD).labels(bins[0]).any()
+    assert fitted_thresholds(oof, 0, everything, ONE) == (EMPTY_THRESHOLD,)
+    assert not Decision((EMPTY_THRESHOLD,)).labels(bins[:1]).any()
     fitted = fit_ensemble(Fitting(oof, None, 2, load(None, ["--competition.classes", "disc"])), np.arange(12) % 3)
-    assert fitted.decision.score == best_constant(fitted.counts, ONE).score == pytest.approx(2 / 3)
+    assert fitted.decision.score == best_constant(oof, ONE).score == pytest.approx(2 / 3)
     good = binary(truth, np.where(truth > 0, 200, bins).astype(np.uint8))
-    assert fitted_threshold(good, 0, everything, CompetitionSettings(metric="dice")) < 200, "hits are worth more there"
+    (threshold,) = fitted_thresholds(good, 0, everything, CompetitionSettings(metric="dice"))
+    assert threshold < 200, "hits are worth more there"
     nowhere = binary(truth * 0, bins)  # without any object nothing tells what a network finds
-    assert fitted_threshold(nowhere, 0, everything, ONE) < EMPTY_THRESHOLD
+    assert fitted_thresholds(nowhere, 0, everything, ONE) < (EMPTY_THRESHOLD,)
 
 
 @pytest.mark.parametrize("search", [True, False])
@@ -112,7 +114,7 @@ def test_the_counts_of_classes_that_are_left_out_are_those_of_the_labels():
     """Background's, too, and pixels of other classes that become background."""
     truth, guess = truths(3), np.roll(noisy(truths(3)), 5, 2)
     decision = Decision(None, left_out=(1,))
-    labels = np.stack([decision.labels(one) for one in guess])
+    labels = np.concatenate([decision.labels(one[None]) for one in guess])
     expected, found = evaluation_of(truth, labels, 3), evaluation_of(truth, guess, 3).leaving_out((1,))
     assert (labels[guess == 1] == 0).all() and (labels == 2).any() and labels.dtype == np.uint8
     assert (found.counts == expected.counts[:, -1:]).all()
@@ -129,7 +131,7 @@ def test_what_is_left_out_is_fitted_crossed_saved_and_can_be_switched_off(tmp_pa
     fitted = fit_ensemble(Fitting(oof, None, 3, several()), folds)
     assert fitted.decision.left_out == (2,) and fitted.decision.score > fitted.decision.half_score + 0.3
     assert fitted.decision.cross_score == fitted.decision.score, "both folds tell the same"
-    assert fitted.confusion[:, 1].any() and not fitted.confusion[:, 2].any()
+    assert fitted.tables[0, :, 1].any() and not fitted.tables[0, :, 2].any()
     fitted.decision.save(tmp_path / "decision.json", ["base"])
     assert Decision.load(tmp_path / "decision.json") == fitted.decision
     plain = fit_ensemble(Fitting(oof, None, 3, several("--infer.threshold", "half")), folds).decision
@@ -142,8 +144,9 @@ def test_what_is_left_out_is_fitted_crossed_saved_and_can_be_switched_off(tmp_pa
 
 def warned(truth, guess, *flags):
     config = several(*flags)
-    fitted = fit_ensemble(Fitting(evaluation_of(truth, guess, 3), None, 3, config), np.arange(len(truth)) // 6)
-    constant = best_constant(fitted.counts, config.competition)
+    oof = evaluation_of(truth, guess, 3)
+    fitted = fit_ensemble(Fitting(oof, None, 3, config), np.arange(len(truth)) // 6)
+    constant = best_constant(oof, config.competition)
     return warning_of(constant, fitted, config.competition), fitted, constant
 
 

@@ -8,9 +8,10 @@ import pytest
 from lib.competition import metrics
 from lib.config import Config
 from lib.config.competition import CompetitionSettings
-from lib.decision.decision import Decision, cross_parts, crossed_by_threshold, fitted_threshold
-from lib.oof.codes import to_label_codes
-from lib.oof.evaluate import Evaluation, count
+from lib.decision.decision import Decision
+from lib.decision.thresholds import cross_parts, crossed_by_threshold, fitted_thresholds
+from lib.oof.codes import to_codes
+from lib.oof.evaluation import Evaluation, count_codes
 from lib.report.ensemble import crossed_best_model
 
 ONE_FOLD = np.zeros(8, int)
@@ -19,10 +20,15 @@ GROUPS = np.array(list("aabbccdd"))
 
 def scores_of(oof, folds, config):
     """The fitted threshold; the scores at one half, with it, and with those fitted on other images."""
-    threshold = fitted_threshold(oof, 0, np.ones(len(folds), bool), config)
+    (threshold,) = fitted_thresholds(oof, 0, np.ones(len(folds), bool), config)
     crossed = crossed_by_threshold(oof, 0, folds, config)
-    scores = [metrics.score(config, oof.class_counts(0, at)) for at in (128, threshold)]
+    scores = [metrics.score(config, oof.class_counts(0, (at,))) for at in (128, threshold)]
     return threshold, *scores, None if crossed is None else metrics.score(config, crossed)
+
+
+def counted(truth, probs):
+    """Counts (S, K, 2, BINS) of one image and system."""
+    return count_codes(truth[None], to_codes(probs[None], True))[None]
 
 
 def odd_group(bin_=77):
@@ -30,7 +36,7 @@ def odd_group(bin_=77):
     counts = np.zeros((8, 1, 2, 256), np.int64)
     counts[:, 0, 1, 200], counts[:, 0, 0, 0] = 1000, 50_000
     counts[:2, 0, 1, bin_], counts[2:, 0, 0, bin_] = 9000, 100
-    return Evaluation([f"im{i}" for i in range(8)], counts, groups=GROUPS)
+    return Evaluation([f"im{i}" for i in range(8)], counts[:, :, None], groups=GROUPS)
 
 
 def test_one_fold_is_split_by_groups_always_alike_and_only_where_there_are_two():
@@ -61,12 +67,12 @@ def test_the_threshold_that_is_fitted_beats_one_half_and_is_crossed_by_fold():
     truth = (rng.random((6, 40, 40)) < 0.2).astype(np.uint8)
     # An overconfident network: objects at 0.8 to 1, background anywhere below 0.85.
     probs = np.where(truth, rng.uniform(0.8, 1, truth.shape), rng.uniform(0, 0.85, truth.shape)).astype(np.float32)
-    counts = np.stack([count(t, to_label_codes(p[None]), (2, 256))[None] for t, p in zip(truth, probs, strict=True)])
+    counts = np.stack([counted(t, p) for t, p in zip(truth, probs, strict=True)])
     evaluation = Evaluation([str(i) for i in range(6)], counts)
     threshold, half, score, cross_score = scores_of(evaluation, np.array([0, 0, 0, 1, 1, 1]), CompetitionSettings())
     assert 0.78 < threshold / 255 < 0.87
     assert half + 0.2 < cross_score <= score
-    labels = Decision(threshold).labels(to_label_codes(probs[0][None]))
+    (labels,) = Decision((threshold,)).labels(to_codes(probs[0][None], True))
     assert (labels == (np.floor(probs[0] * 255 + 0.5) >= threshold)).all()
 
 
@@ -76,12 +82,12 @@ def test_the_threshold_decides_as_one_half_where_images_disagree_on_another():
     for number, truth in enumerate((rng.random((20, 32, 32)) < 0.5).astype(np.uint8)):
         unsure = (rng.random(truth.shape) < 0.1) & (truth == (number < 10))
         probs = np.where(unsure, 0.3, np.where(truth, 0.8, 0.1)).astype(np.float32)
-        counts.append(count(truth, to_label_codes(probs[None]), (2, 256))[None])
+        counts.append(counted(truth, probs))
     evaluation = Evaluation([str(i) for i in range(20)], np.stack(counts))
     everything, half = np.ones(20, bool), np.arange(20) < 10
 
     def fitted(images, groups=None):
-        return fitted_threshold(replace(evaluation, groups=groups), 0, images, CompetitionSettings())
+        return fitted_thresholds(replace(evaluation, groups=groups), 0, images, CompetitionSettings())[0]
 
     low, high = round(0.3 * 255), round(0.8 * 255)
     assert low < fitted(everything) <= high and low < fitted(everything, np.arange(20) % 5) <= high
@@ -98,7 +104,7 @@ def gaining(gains, base=0.6):
         wrong = 2 * sure / wanted - sure - true if gain < 0 else 0
         counts[image, 0, 1, [200, 77]], counts[image, 0, 0, 77] = (round(sure), round(more)), round(wrong)
         counts[image, 0, 1, 0] = true - counts[image, 0, 1].sum()
-    return Evaluation([str(i) for i in range(len(gains))], counts)
+    return Evaluation([str(i) for i in range(len(gains))], counts[:, :, None])
 
 
 @pytest.mark.parametrize("groups", [None, [0, 0, 1, 1, 2, 2, 3, 3]])
@@ -109,21 +115,21 @@ def test_a_threshold_has_to_gain_half_its_standard_error(groups, times):
     values = noise[::2] if groups else noise
     error = values.std(ddof=1) / len(values) ** 0.5
     evaluation = replace(gaining(noise + 0.5 * error * times), groups=None if groups is None else np.array(groups))
-    found = fitted_threshold(evaluation, 0, np.ones(8, bool), CompetitionSettings())
+    (found,) = fitted_thresholds(evaluation, 0, np.ones(8, bool), CompetitionSettings())
     assert (found <= 77) == (times > 1)
 
 
 def test_of_a_plateau_the_middle_is_taken():
     """Every bin from 1 to 200 decides alike: of 5, 10, … 200 the middle is 105, and of those around it, 105 again."""
     evaluation = gaining([0] * 4)
-    assert fitted_threshold(evaluation, 0, np.ones(4, bool), CompetitionSettings()) == 105
+    assert fitted_thresholds(evaluation, 0, np.ones(4, bool), CompetitionSettings()) == (105,)
 
 
 def test_what_one_group_alone_gains_is_no_reason():
     evaluation, everything = gaining([0.02] * 4 + [-0.008] * 4), np.ones(8, bool)
-    assert fitted_threshold(evaluation, 0, everything, CompetitionSettings()) <= 77, "half of all images gain"
+    assert fitted_thresholds(evaluation, 0, everything, CompetitionSettings()) <= (77,), "half of all images gain"
     grouped = replace(evaluation, groups=np.array([0, 0, 0, 0, 1, 2, 3, 4]))
-    assert fitted_threshold(grouped, 0, everything, CompetitionSettings()) > 77, "but one group of five"
+    assert fitted_thresholds(grouped, 0, everything, CompetitionSettings()) > (77,), "but one group of five"
 
 
 def test_the_best_member_is_chosen_on_other_folds_than_it_is_scored_on():

@@ -14,8 +14,8 @@ from lib.decision.ensemble_weights import EnsembleWeights, MixtureScorer, equal,
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.errors import UserError
 from lib.inference.windows import Block
-from lib.oof.codes import to_label_codes, to_probs_u8
-from lib.oof.evaluate import Evaluation, count
+from lib.oof.codes import to_codes, to_probs_u8
+from lib.oof.evaluation import Evaluation, count_codes, count_planes
 from lib.oof.map_files import Maps, MapWriter
 from lib.oof.pixel_sample import PixelSampler
 
@@ -28,7 +28,7 @@ def out_of_fold(path, images, n_labels, presence=False):
     """(evaluation, maps) of [(probs (S, K, h, w), truth (h, w))]; last system: the mean of the others.
 
     With `presence`, (S, 2K, h, w), that of each class stands behind the probabilities."""
-    shape = (2, 256) if n_labels == 2 else (n_labels, n_labels)
+    binary, shape = n_labels == 2, (n_labels, n_labels)
     systems, channels = images[0][0].shape[:2]
     channels //= 1 + presence
     sampler = PixelSampler([f"im{i}" for i in range(len(images))], systems, channels, presence)
@@ -36,10 +36,14 @@ def out_of_fold(path, images, n_labels, presence=False):
     with MapWriter(path) as writer:
         for i, (probs, truth) in enumerate(images):
             everything = np.concatenate([probs, probs.mean(0, keepdims=True)]).astype(np.float32)
-            each = np.array([count(truth, to_label_codes(p[:channels]), shape) for p in everything])
-            counts.append(each if n_labels == 2 else metrics.counts_of(each))
-            matrix = matrix + each[-1]
-            beside.append(each[-1][0])
+            codes = [to_codes(p[:channels], binary) for p in everything]
+            if binary:
+                counts.append(np.array([count_codes(truth[None], one) for one in codes]))
+            else:
+                each = np.concatenate([count_planes(truth[None], one, shape) for one in codes])
+                counts.append(metrics.counts_of(each))
+                matrix = matrix + each[-1]
+                beside.append(each[-1][0])
             for x in (0, 50):
                 for y in (0, 13, 40):
                     bottom, right = {0: 13, 13: 40, 40: HEIGHT}[y], 50 if x == 0 else WIDTH
@@ -48,7 +52,7 @@ def out_of_fold(path, images, n_labels, presence=False):
                     writer.add(block, truth[part])
                     sampler.add(Block(f"im{i}", y, x, probs[part], HEIGHT, WIDTH), truth[part])
     ids = [f"im{i}" for i in range(len(images))]
-    more = {} if n_labels == 2 else {"confusion": matrix, "beside": np.array(beside)}
+    more = {} if binary else {"confusion": matrix, "beside": np.array(beside)}
     return Evaluation(ids, np.array(counts), sampler.sample(), **more), Maps([path])
 
 
@@ -92,9 +96,9 @@ def test_objects_and_holes_are_fitted_crossed_by_fold_and_applied_as_they_were_c
     rule = both.decision.rules[1]
     assert rule.hole >= 5 and (rule.high > 0.7 * 255 or rule.area > 13) and rule.low <= 0.6 * 255
     for i, (probs, truth) in enumerate(images):  # what was counted band by band is what a test image gets
-        rows = [both.decision.to_label_codes(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
-        labels = np.concatenate(list(both.decision.bands(rows, tmp_path)))
-        assert (count_classes(truth, labels, 2) == both.counts[i]).all()
+        rows = [both.decision.to_codes(np.concatenate([part, part])) for part in np.split(probs, [7, 31], axis=2)]
+        labels = np.concatenate(list(both.decision.bands(rows, tmp_path)), axis=1)
+        assert (count_classes(truth, labels[0], 2) == both.counts[i]).all()
         assert (fitting.oof.previews[f"im{i}"].map == 255 * labels).all(), "what is shown is what was decided"
 
 
@@ -187,8 +191,8 @@ def test_each_of_several_classes_has_its_own_objects(tmp_path, background):
     assert (ground is None) == background and a.area < 13 < b.area
     for i, (probs, truth) in enumerate(images):  # what was counted band by band is what a test image gets
         parts = np.split(probs, [7, 31], axis=2)
-        rows = [found.decision.to_label_codes(np.concatenate([part, part])) for part in parts]
-        labels = np.concatenate(list(found.decision.bands(rows, tmp_path)))
+        rows = [found.decision.to_codes(np.concatenate([part, part])) for part in parts]
+        (labels,) = np.concatenate(list(found.decision.bands(rows, tmp_path)), axis=1)
         assert (count_classes(truth, labels, 3) == found.counts[i]).all()
     found.decision.save(tmp_path / "decision.json", ["one"])
     assert Decision.load(tmp_path / "decision.json").rules == found.decision.rules
@@ -235,7 +239,7 @@ def test_a_class_gate_is_fitted_crossed_by_fold_and_applied_as_it_was_counted(tm
     found.decision.save(tmp_path / "decision.json", ["one"])
     again = Decision.load(tmp_path / "decision.json")
     for i, (probs, truth) in enumerate(images):
-        guess = again.labels(again.to_label_codes(np.concatenate([probs, probs])))
+        (guess,) = again.labels(again.to_codes(np.concatenate([probs, probs])))
         assert (count_classes(truth, guess, labels) == found.counts[i]).all()
 
     for probs, _ in images[3:]:  # in fold 1 the head knows nothing
@@ -288,7 +292,7 @@ def test_weights_leave_noise_out_and_gain_on_other_folds(tmp_path, mean):
     assert scored(found.crossed.mixed) > scored(found.crossed.equal) + 0.005
     for i, (probs, truth) in enumerate(images):  # whole maps, not the sample
         with_mean = np.concatenate([to_probs_u8(probs) / np.float32(255), probs.mean(0, keepdims=True)])
-        labels = found.decision.labels(found.decision.to_label_codes(with_mean))
+        (labels,) = found.decision.labels(found.decision.to_codes(with_mean))
         assert (count_classes(truth, labels, 2) == found.counts[i]).all()
     scorer = MixtureScorer(fitting.oof.points, 2, found.decision.mix, fitting.config.competition, True)
     added = leave_one_out_gain(scorer, equal(3))
@@ -359,18 +363,16 @@ def test_a_sample_stands_for_the_image_whatever_the_blocks_are(monkeypatch):
 
 
 def test_a_decision_by_pixel_needs_no_bands():
-    bins = RNG(0).integers(0, 256, (9, 7)).astype(np.uint8)
-    rows = iter([bins[:4], bins[4:]])
-    assert (np.concatenate(list(Decision(99).bands(rows))) == (bins >= 99)).all()
+    bins = RNG(0).integers(0, 256, (1, 9, 7)).astype(np.uint8)
+    rows = iter([bins[:, :4], bins[:, 4:]])
+    assert (np.concatenate(list(Decision((99,)).bands(rows)), axis=1) == (bins >= 99)).all()
 
 
 def test_what_does_not_fit_the_classes_is_one_sentence():
-    from types import SimpleNamespace
-
     from lib.decision.fit import check_decide
 
     with pytest.raises(UserError, match="infer.postprocess priors: this is for competitions of several classes"):
-        check_decide(config(postprocess=["priors"]), SimpleNamespace(channels=1))
+        check_decide(config(postprocess=["priors"]))
     with pytest.raises(UserError, match="infer.postprocess holes: this is for competitions of one class"):
-        check_decide(config(postprocess=["objects", "holes"]), SimpleNamespace(channels=5))
-    check_decide(config(postprocess=["objects", "largest", "priors"]), SimpleNamespace(channels=5))
+        check_decide(classes(postprocess=["objects", "holes"]))
+    check_decide(classes(postprocess=["objects", "largest", "priors"]))

@@ -10,7 +10,7 @@ import pytest
 
 from lib.config import load
 from lib.decision.fit import Fitting, fit_ensemble
-from lib.oof.evaluate import Evaluation
+from lib.oof.evaluation import Evaluation
 from lib.report.ensemble import ensemble_rows
 from tests.decision.test_decision import GROUPS, ONE_FOLD, odd_group
 

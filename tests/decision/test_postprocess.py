@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.decision import postprocess as objects_module
-from lib.decision.postprocess import Rule, draw_labels, find_objects, label_candidates
+from lib.decision.objects import postprocess as objects_module
+from lib.decision.objects.postprocess import Rule, draw_labels, find_objects, label_candidates
 from lib.errors import UserError
-from lib.oof import map_files as maps_module
+from lib.imaging import geometry
 from lib.oof.map_files import Bands
 
 
@@ -72,11 +72,11 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("pixels", [47, 47 * 7, 10**6])
 def test_a_rule_gives_the_same_in_bands_of_any_height(rule, pixels, monkeypatch):
-    monkeypatch.setattr(maps_module, "BAND_PIXELS", pixels)
+    monkeypatch.setattr(geometry, "BAND_PIXELS", pixels)
     changed = 0
     for seed in range(4):
         bins = blobs(seed)
-        bands = list(rule.masks(Bands(cut(bins, [5, 17, 1, 30]))))
+        bands = list(rule.masks(Bands(band[None] for band in cut(bins, [5, 17, 1, 30])).plane(0)))
         assert max(len(band) for band in bands) <= max(1, pixels // 47)
         assert (np.concatenate(bands) == whole(bins, rule)).all()
         changed += (whole(bins, rule) != (bins >= rule.low)).sum()
@@ -93,7 +93,7 @@ def softmax_maps(seed, classes=4):
 @pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("pixels", [47, 47 * 7, 10**6])
 def test_several_classes_get_their_own_rules_in_bands_of_any_height(background, pixels, monkeypatch):
-    monkeypatch.setattr(maps_module, "BAND_PIXELS", pixels)
+    monkeypatch.setattr(geometry, "BAND_PIXELS", pixels)
     rules = (None if background else Rule(140), Rule(90, high=170), Rule(128, area=30), Rule(128, largest=True))
     changed = set()
     for seed in range(4):
@@ -116,10 +116,10 @@ def test_several_classes_get_their_own_rules_in_bands_of_any_height(background, 
 
 
 def test_an_empty_map_and_too_many_objects(monkeypatch):
-    empty = Bands([np.zeros((5, 9), np.uint8)])
+    empty = Bands([np.zeros((1, 5, 9), np.uint8)]).plane(0)
     assert not np.concatenate(list(Rule(9, area=3, hole=4, largest=True).masks(empty))).any()
     monkeypatch.setattr(objects_module, "MAX_COMPONENTS", 10)
     specks = np.zeros((20, 20), np.uint8)
     specks[::2, ::2] = 255
     with pytest.raises(UserError, match="more than 10 objects"):
-        list(Rule(9, area=3).masks(Bands([specks])))
+        list(Rule(9, area=3).masks([specks]))

@@ -12,7 +12,7 @@ from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import THRESHOLD_GRID, EnsembleWeights, MixtureScorer, equal, sampled_weights
 from lib.decision.fit import Fitting, fit_ensemble
 from lib.decision.presence_gate import GateGrid
-from lib.decision.weight_search import THRESHOLDS_REACHED, WeightObjective, count_mixtures, neighbours, search_weights
+from lib.decision.weight_search import THRESHOLDS_REACHED, MixtureCounter, WeightObjective, neighbours, search_weights
 from lib.inference.windows import Block
 from lib.oof.codes import to_probs_u8
 from lib.oof.pixel_sample import PixelSample, PixelSampler
@@ -139,7 +139,7 @@ def test_every_value_of_every_class_is_counted_as_the_decision_counts_it(tmp_pat
             values = {kind: getattr(space, kind)(places), **({} if kind == "gates" else {"gates": None})}
             decision = Decision(None, **values)
             probs = bins if kind == "gates" else bins[:, :4]
-            found.append(count_classes(truth, decision.to_label_codes(probs[..., None] / np.float32(255))[:, 0], 4))
+            found.append(count_classes(truth, decision.to_codes(probs[..., None] / np.float32(255))[0, :, 0], 4))
         return np.array(found)
 
     for turn in range(4):
@@ -180,7 +180,9 @@ def test_mixtures_are_counted_as_they_decide(mean, labels):
     for seed in range(3):
         bins, truth = noise(seed, systems=2)
         images.append((bins[:, :4], truth) if labels == 4 else (bins[:, :1], (truth > 1).astype(int)))
-    found = count_mixtures([[one] for one in images], mix, tried, labels)
+    competition = settings(["a", "b", "c"] if labels == 4 else ["a"]).competition
+    blocks = [[(bins, truth[None])] for bins, truth in images]
+    found = MixtureCounter(mix, labels, competition).count(blocks, tried)
     for i, weights in enumerate(tried):
         for j, (bins, truth) in enumerate(images):
             probs = EnsembleWeights(weights, mean)(bins / np.float32(255))
@@ -189,7 +191,7 @@ def test_mixtures_are_counted_as_they_decide(mean, labels):
             else:
                 between = np.searchsorted(THRESHOLD_GRID, to_probs_u8(probs[0]), "right")
                 expected = np.array(
-                    [np.bincount(between[truth == t], minlength=len(THRESHOLD_GRID) + 1) for t in (0, 1)]
+                    [[np.bincount(between[truth == t], minlength=len(THRESHOLD_GRID) + 1) for t in (0, 1)]]
                 )
             assert (found[i, j] == expected).all()
     assert THRESHOLDS_REACHED[7] == 0 and THRESHOLDS_REACHED[8] == 1 and THRESHOLDS_REACHED[255] == len(THRESHOLD_GRID)
@@ -202,7 +204,7 @@ def test_weights_are_tried_in_passes_that_all_choices_share():
     def count(tried):
         asked.append(list(tried))
         right = [[round(900 - 800 * abs(w[0] - best)) for best in (0.8, 0.8, 0.0, 0.0)] for w in tried]
-        return np.array([[[[0, 0, 0], [n, 1000, 1000]] for n in row] for row in right])
+        return np.array([[[[[0] * 32, [1000 - n] + [0] * 30 + [n]]] for n in row] for row in right])
 
     halves = [np.array([True, True, False, False]), np.array([False, False, True, True])]
     config = Config.model_validate({"competition": {"metric": "dice", "classes": ["a"]}}).competition

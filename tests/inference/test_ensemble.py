@@ -66,7 +66,7 @@ def test_images_are_inferred_at_another_scale_than_trained_at_and_answered_at_th
 def test_an_object_that_is_too_small_is_in_no_submission(trained, monkeypatch):
     from lib.competition import rle
     from lib.decision import fit as fitting
-    from lib.decision.postprocess import Rule
+    from lib.decision.objects.postprocess import Rule
 
     monkeypatch.setattr(fitting.Fitting, "rules", lambda *_: (None, Rule(128, high=129, area=400)))
     run("05_infer_ensemble", trained, "--infer.postprocess", "objects")

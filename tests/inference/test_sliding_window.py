@@ -17,6 +17,7 @@ from torch import nn
 
 from lib import plugins
 from lib.config import load
+from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging import grid as grids
 from lib.inference import sliding_window as predictor
@@ -26,9 +27,10 @@ from lib.inference.multi_scale import predict_multi_scale
 from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sliding_window import full_rows, predict_windows
 from lib.inference.windows import Limits, Source, Windows
-from lib.oof import evaluate as evaluating
-from lib.oof.codes import to_label_codes
-from lib.oof.evaluate import CountCollector, Evaluation, TrueLabels, count, evaluate
+from lib.oof import evaluation
+from lib.oof.codes import to_codes
+from lib.oof.evaluate import CountCollector, TrueLabels, evaluate
+from lib.oof.evaluation import Evaluation, count, count_codes
 from lib.oof.previews import PreviewCollector
 from lib.workspace import Workspace
 
@@ -285,7 +287,8 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     truth, kept = (pixels[..., 0] > 99).astype(np.uint8), []
     label = SimpleNamespace(read=lambda y, x, h, w: truth[y : y + h, x : x + w])
     ensemble = Ensemble([Grey(), Grey()], CPU, groups=[[0], [1], [0, 1]])
-    labels = TrueLabels(lambda *_: label, 2, 1)
+    settings = CompetitionSettings(classes=["light"])
+    labels = TrueLabels(lambda *_: label, settings)
     counts = CountCollector(["a/b", "c"], labels, 3)
 
     def keep(image_id, preview):
@@ -294,16 +297,16 @@ def test_maps_to_show_are_every_so_many_pixels_of_what_was_counted(image, tmp_pa
     evaluate(
         [Source("a/b", path), Source("c", path)],
         [ScaleGroup(Windows(32, 0.5, 1.0, "gaussian", 0.25), ensemble)],
-        labels, Limits(max_gib=max_gib), [counts, PreviewCollector(1, keep)],
+        labels, Limits(max_gib=max_gib), [counts, PreviewCollector(settings, keep)],
     )  # fmt: skip
     counts.evaluation().save(tmp_path / "oof.npz")
     again = Evaluation.concat([Evaluation.load(tmp_path / "oof.npz")])
     probs = whole(path, Ensemble([Grey()], CPU), Windows(32, 0.5, 1.0, "gaussian", 0.25))
     assert [image_id for image_id, *_ in kept] == ["a/b", "c"]
     for (_, preview, counts), counted in zip(kept, again.counts, strict=True):
-        assert (preview.map == to_label_codes(probs[0])[::4, ::4]).all() and (counts == counted).all()
-        assert (preview.worst_crop == to_label_codes(probs[0])).all(), "all of a small image is its worst spot"
-    assert (again.counts[0] == count(truth, to_label_codes(probs[0]), (2, 256))).all()
+        assert (preview.map == to_codes(probs[0], True)[:, ::4, ::4]).all() and (counts == counted).all()
+        assert (preview.worst_crop == to_codes(probs[0], True)).all(), "all of a small image is its worst spot"
+    assert (again.counts[0] == count_codes(truth[None], to_codes(probs[0], True))).all()
 
 
 def test_pixels_are_counted_by_truth_and_guess_in_pieces_of_any_size(monkeypatch):
@@ -311,7 +314,7 @@ def test_pixels_are_counted_by_truth_and_guess_in_pieces_of_any_size(monkeypatch
     truth, guess = rng.choice([0, 1, 2, 255], (9, 7)), rng.integers(0, 4, (9, 7))
     expected = [[np.sum((truth == t) & (guess == g)) for g in range(4)] for t in range(3)]
     for size in (1, 20, 1000):
-        monkeypatch.setattr(evaluating, "COUNTED", size)
+        monkeypatch.setattr(evaluation, "PIXELS_AT_ONCE", size)
         assert count(truth.astype(np.uint8), guess.astype(np.uint8), (3, 4)).tolist() == expected
 
 

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from lib.decision.decision import Decision
-from lib.decision.postprocess import Rule
+from lib.decision.objects.postprocess import Rule
 from lib.inference.windows import Source
 from lib.oof.codes import to_probs_u8
 from lib.own_images.find import OwnImage
@@ -18,8 +18,8 @@ RULES = {"argmax": None, "objects": (None, Rule(low=90, high=120, area=9), Rule(
 def test_several_classes_have_labels_and_a_band_of_probabilities_each(tmp_path, rules):
     probs = np.random.default_rng(1).dirichlet(np.full(3, 0.4), (40, 60)).transpose(2, 0, 1).astype(np.float32)
     decision = Decision(None, rules=RULES[rules])
-    codes = decision.to_label_codes(probs[None]).reshape(-1, 40, 60)
-    expected = np.concatenate(list(decision.bands([codes if len(codes) > 1 else codes[0]])))
+    codes = decision.to_codes(probs[None])
+    (expected,) = np.concatenate(list(decision.bands([codes])), axis=1)
     assert len(np.unique(expected)) == 3 and (rules == "argmax") == np.array_equal(expected, probs.argmax(0))
     image, about = OwnImage("a/b", tmp_path / "b.png"), {"made_from": {}, "labels": ["background", "x", "y"]}
     for kind, planes in (("tif", codes), ("probabilities", np.concatenate([codes, to_probs_u8(probs)]))):

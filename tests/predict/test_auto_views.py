@@ -17,7 +17,7 @@ from lib.config import load
 from lib.inference import members as members_of
 from lib.inference.networks import Ensemble
 from lib.inference.windows import Windows
-from lib.oof.evaluate import Evaluation
+from lib.oof.evaluation import Evaluation
 from lib.predict import trials as trials
 from lib.predict.auto_views import _sizes, _words, judged
 from lib.predict.trials import Clocked, Tried

@@ -67,21 +67,20 @@ def answered(images, nets, limit, clock, classes=(), told=0.0, label=0, seconds=
     groups = [ScaleGroup(Windows(WINDOW, 0.0, 1.0, "constant", 0.0), Ensemble(nets, CPU, tta=tta))]
     table = pd.DataFrame({"image_id": [path.stem for path in images], "height": SIZE, "width": SIZE})
     table["blank_share"], table["path"] = told, list(map(str, images))
-    names = SimpleNamespace(channels=len(classes) or 1, label_names=classes or ("background", "light"))
     found, calls, planner = {}, [], None
     if limit:
         planner = Planner(groups, checkpoints_of(nets), config, table, limit, clock)
         views = len(groups[0].forward.views)
-        fill = outside_values(names.channels, len(names.label_names), False, label)
+        fill = outside_values(config.competition, False, label)
         planner.follow(planner.plan_for(["a"], [[[seconds] * views for _ in nets]]), fill, label)
-    decision = Decision(None if classes else 128)
-    session = Session(config, competition=names)
+    decision = Decision(None if classes else (128,))
+    session = Session(config, competition=SimpleNamespace())
     with pytest.MonkeyPatch.context() as patch:
         for kind in (FirstPass, PacedEnsemble):
             call = kind.__call__
             patch.setattr(kind, "__call__", lambda s, w, own=call: calls.append((type(s), len(w))) or own(s, w))
         for image_id, height, width, bands in AnswerWriter(session, groups, decision, planner).answers(table):
-            found[image_id] = np.concatenate(list(bands))
+            (found[image_id],) = np.concatenate(list(bands), axis=1)
             assert found[image_id].shape == (height, width)
     return found, planner, calls
 
@@ -128,9 +127,7 @@ def test_windows_that_are_left_over_get_the_most_frequent_class_and_are_counted(
     late, every = planner.late
     done = 12  # three batches begin in ten seconds
     assert late == every - done and (every == 5 * 16 or not classes), "without background flat ground has a class"
-    assert f"left {late} of {every} windows without a prediction, and they are {name}" in planner.late_note(
-        classes or ("background", "light")
-    )
+    assert f"left {late} of {every} windows without a prediction, and they are {name}" in planner.late_note()
     assert {kind for kind, _ in calls} == {FirstPass}
     for path in images[2:]:  # not begun
         assert (found[path.stem] == label).all()

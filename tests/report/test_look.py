@@ -46,6 +46,6 @@ def test_maps_are_put_together_from_blocks_of_any_shape():
         for y in range(0, 2000, 333)
         for x in range(0, 1500, 701)
     ]
-    maps, start = small_maps(blocks, Decision(HALF))
-    assert maps.shape == (2, 667, 500)
-    assert np.array_equal(maps, (probs[:, 0, ::3, ::3] * 255 + 0.5).astype(np.uint8))
+    maps, codes = small_maps(blocks, Decision((HALF,)))
+    assert maps.shape == (2, 1, 667, 500) and np.array_equal(codes, maps[-1])
+    assert np.array_equal(maps, (probs[..., ::3, ::3] * 255 + 0.5).astype(np.uint8))

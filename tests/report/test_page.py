@@ -22,7 +22,7 @@ from lib.data.preprocess.pictures import Overlay, draw_survey
 from lib.decision.decision import Decision
 from lib.imaging.reader import AS_THEY_ARE
 from lib.oof.codes import to_probs_u8
-from lib.oof.evaluate import Evaluation
+from lib.oof.evaluation import Evaluation
 from lib.oof.pixel_sample import PixelSample
 from lib.oof.previews import PreviewMaker
 from lib.report import page
@@ -236,14 +236,16 @@ def test_the_worst_spot_of_a_huge_image_is_shown_at_full_resolution(tmp_path):
     guess[1810:1931, 1320:1441] = 255  # invented: larger than what is missed
     Image.fromarray(image).save(tmp_path / "a.png")
     competition = SimpleNamespace(
-        settings=SimpleNamespace(pixels=AS_THEY_ARE, background=True),
+        settings=SimpleNamespace(pixels=AS_THEY_ARE, background=True, multilabel=False),
         labels=SimpleNamespace(open=lambda image_id, height, width: MaskReader(truth)),
     )
     row = pd.Series({"path": str(tmp_path / "a.png"), "height": 2000, "width": 1500})
     maker = PreviewMaker(2000, 1500)
-    maker.add(0, 0, guess, (guess > 0) != truth)
-    words = draw_panels("a", row, maker.preview(), Decision(99), competition, tmp_path)
-    assert words == "worst spot at full resolution: y 1536, x 988", "as near to the error as the image's end allows"
+    maker.add(0, 0, guess[None], (guess > 0) != truth)
+    found = draw_panels("a", row, maker.preview(), Decision((99,)), competition, tmp_path)
+    assert list(found) == ["spot"] and found["spot"] == "worst spot at full resolution: y 1536, x 988", (
+        "as near to the error as the image's end allows"
+    )
     error = cv2.imread(str(tmp_path / "a_spot_error.jpg"))
     red = (error[..., 2] > 180) & (error[..., 1] < 120)
     assert error.shape == (464, 512, 3) and red.sum() == pytest.approx(121**2, rel=0.02)

@@ -132,19 +132,20 @@ def test_a_05_of_the_first_version_is_done_with_its_report(trained, monkeypatch)
     assert oof.stat().st_mtime_ns != before
 
 
-def test_what_is_kept_is_read_as_it_was_written(tmp_path):
+@pytest.mark.parametrize("planes", [1, 3])
+def test_what_is_kept_is_read_as_it_was_written(tmp_path, planes):
     rng = np.random.default_rng(2)
-    images = {f"im {i}\n": rng.integers(0, 3, (20 + i, 11), np.uint8) for i in range(3)}
-    store = KeptAnswers(tmp_path / "answers")
+    images = {f"im {i}\n": rng.integers(0, 3, (planes, 20 + i, 11), np.uint8) for i in range(3)}
+    store = KeptAnswers(tmp_path / "answers", planes)
     with store.writing(4) as noted:
         for name, labels in images.items():
-            *_, bands = noted((name, *labels.shape, iter([labels[:7], labels[7:]])))
-            assert np.array_equal(np.concatenate(list(bands)), labels)
+            *_, bands = noted((name, *labels.shape[1:], iter([labels[:, :7], labels[:, 7:]])))
+            assert np.array_equal(np.concatenate(list(bands), axis=1), labels)
         assert not store.has(4), "not before all of it is there"
-    found = {name: (height, width, np.concatenate(list(bands))) for name, height, width, bands in store.read(4)}
+    found = {name: (*size, np.concatenate(list(bands), axis=1)) for name, *size, bands in store.read(4)}
     assert store.has(4) and not store.has(3) and list(found) == list(images)
     for name, (height, width, labels) in found.items():
-        assert (height, width) == images[name].shape and np.array_equal(labels, images[name])
+        assert (height, width) == images[name].shape[1:] and np.array_equal(labels, images[name])
     with pytest.raises(Killed), store.writing(5) as noted:
         raise Killed
     assert not store.has(5)

@@ -118,7 +118,8 @@ def image_scores(config: CompetitionSettings, counts: np.ndarray) -> list[float]
 
     (Of an image without object that is found to have none, IoU knows nothing.)
     """
-    wrong = counts[..., 0].sum(-1) < counts[..., 1].sum(-1)
+    both, truth, guess = np.moveaxis(counts.sum(1), -1, 0)
+    wrong = (both < truth) | (both < guess)
     metric, found, rest = _of_counts(config), np.ones(len(counts)), counts[wrong]
     if values := getattr(metric, "values", None):
         each = values(rest, scored_classes(config), config.scoring)

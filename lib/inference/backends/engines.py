@@ -220,7 +220,8 @@ def _cost(engine: Engine, kind: Kind, exact: torch.Tensor, device: torch.device)
 
 def exact_maps(network: nn.Module, images: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Probabilities in float32, as PyTorch computes them."""
-    return probabilities(_finished(run_in_parts(_autocast(network, device, "fp32")), images))
+    logits = _finished(run_in_parts(_autocast(network, device, "fp32")), images)
+    return probabilities(logits, getattr(network, "multilabel", False))
 
 
 def agreeing(
@@ -229,7 +230,8 @@ def agreeing(
     """What runs a network with an engine, or None, with a sentence, where that fails or its maps are not `exact`."""
     try:
         run = run_in_parts(find("backend", engine.backend, "infer.backend")(network, device, engine.precision))
-        error = (probabilities(_finished(run, images)) - exact).abs()
+        multilabel = getattr(network, "multilabel", False)
+        error = (probabilities(_finished(run, images), multilabel) - exact).abs()
     except Exception as failure:  # compilers fail in many ways
         print(f"infer.backend: {engine} does not work here ({_reason(failure)})")
         return None

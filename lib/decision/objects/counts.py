@@ -1,6 +1,6 @@
 """Counts of the objects that a label may get: pixels by low threshold, surest pixel and area.
 
-The effect of any rule (lib/decision/postprocess.py) is a sum over these counts, however large the images were.
+The effect of any rule (lib/decision/objects/postprocess.py) is a sum over these counts, however large the images were.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.decision.postprocess import find_objects
+from lib.decision.objects.postprocess import find_objects
 
 
 @dataclass(frozen=True)
