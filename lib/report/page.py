@@ -59,7 +59,8 @@ def render_page(config: Config) -> Path:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     name = config.competition.name + (" (debug)" if config.debug else "")
-    text = environment.get_template("page.html").render(name=name, sections=sections)
+    layered = any(getattr(block, "layers", ()) for section in sections for block in section.shown)
+    text = environment.get_template("page.html").render(name=name, sections=sections, layered=layered)
     path = workspace.report / "index.html"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)

@@ -14,16 +14,35 @@ from lib.workspace import Workspace, read_json
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A class that is drawn over a picture and can be switched off: its name, colour, and path of SVG."""
+
+    name: str
+    colour: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Picture:
-    """An image file; `path` is relative to the page. `words`: what it shows; `caption`: the text below it."""
+    """An image file; `path` is relative to the page. `words`: what it shows; `caption`: the text below it.
+
+    `layers`: drawn over it, in a picture of `size` (width, height). `whole`: the file to enlarge, with all layers.
+    """
 
     path: str
     words: str = ""
     caption: str = ""
+    layers: Sequence[Layer] = ()
+    size: tuple[int, int] = (0, 0)
+    whole: str = ""
 
     @property
     def url(self) -> str:
         return quote(self.path)
+
+    @property
+    def whole_url(self) -> str:
+        return quote(self.whole)
 
 
 @dataclass(frozen=True)
@@ -81,6 +100,11 @@ class Gallery:
     items: Sequence[GalleryLine]
     note: str = ""
     kind: str = "gallery"
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers that its pictures have, all the same classes; none where classes do not overlap."""
+        return next((picture.layers for item in self.items for picture in item.pictures if picture.layers), ())
 
     @property
     def content(self) -> object:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lib.config import Config
+from lib.imaging.draw import colour_of_class
 from lib.report.charts import Line, line_chart, matrix, scatter
-from lib.report.sections.blocks import Chart, Gallery, GalleryLine, Picture, ReportSection, Table, picture, stage_facts
+from lib.report.sections.blocks import (
+    Chart,
+    Gallery,
+    GalleryLine,
+    Layer,
+    Picture,
+    ReportSection,
+    Table,
+    picture,
+    stage_facts,
+)
 from lib.workspace import Workspace
 
 GALLERY_KINDS = {
@@ -27,9 +40,7 @@ def section(workspace: Workspace, config: Config) -> ReportSection | None:
         Table("Found, by size of object", oof["sizes"],
               "Thirds of the objects. Found: at least half of its pixels. On maps of at most 900 pixels."),
         _size_chart(oof["objects"]),
-        Chart("Confusion", matrix(oof["names"], oof["names"], _row_shares(oof["confusion"]), "truth \\ decision"),
-              "Share of each true class's pixels; the diagonal is recall."),
-        _calibration(oof), _thresholds(oof),
+        _confusion(oof), _calibration(oof), _thresholds(oof),
         Table("Folds", oof["folds"]), Table("Groups", oof["groups"]),
         Table("Images, worst first", [_image_row(workspace, row) for row in oof["images"]]),
     ]  # fmt: skip
@@ -52,19 +63,23 @@ def galleries(workspace: Workspace, config: Config) -> ReportSection | None:
     blocks = []
     for kind, (title, note) in GALLERY_KINDS.items():
         items = sorted((item for item in drawn if kind in item["places"]), key=lambda item: item["places"][kind])
-        blocks.append(Gallery(title, [shown for item in items for shown in _shown(workspace, item)], note))
+        lines = [shown for item in items for shown in _shown(workspace, item, stage_facts(workspace, "oof")["names"])]
+        blocks.append(Gallery(title, lines, note))
     note = "Error map: green is right, red is a false positive, blue is missed. Of several classes, red is a wrong one."
     return ReportSection("galleries", "Galleries", blocks, (), note, "05_infer_ensemble") if drawn else None
 
 
-def _shown(workspace: Workspace, item: dict) -> list[GalleryLine]:
-    name = item["image_id"]
-    lines = [GalleryLine(f"{name}: {item['score']:.4f}, fold {item['fold']}", _panels(workspace, name, name))]
-    if item["spot"]:
-        lines.append(
-            GalleryLine(item["spot"], _panels(workspace, f"{name}_spot", f"{name}, {item['spot']}"), small=True)
-        )
-    return lines
+def _shown(workspace: Workspace, item: dict, names: list[str]) -> list[GalleryLine]:
+    """`names`: of the labels."""
+    name, spot = item["image_id"], item["spot"]
+    title = f"{name}: {item['score']:.4f}, fold {item['fold']}"
+    lines = [(title, name, name, False)] + [(spot, f"{name}_spot", f"{name}, {spot}", True)] * bool(spot)
+    shown = []
+    for title, stem, words, small in lines:
+        panels = _panels(workspace, stem, words)
+        layers = item.get("layers", {}).get(stem)
+        shown.append(GalleryLine(title, _layered(panels, layers, names) if layers else panels, small))
+    return shown
 
 
 def _panels(workspace: Workspace, stem: str, words: str) -> list[Picture]:
@@ -75,6 +90,23 @@ def _panels(workspace: Workspace, stem: str, words: str) -> list[Picture]:
     return [panel for panel in panels if panel is not None]
 
 
+def _layered(panels: list[Picture], layers: dict, names: list[str]) -> list[Picture]:
+    """The same, where truth and prediction are layers of classes that overlap, over the image."""
+    image = panels[0].path
+    found = []
+    for panel in panels:
+        paths = layers.get(panel.caption, [])
+        own = [Layer(name, _colour(k), path) for k, (name, path) in enumerate(zip(names, paths, strict=False))]
+        over = {"path": image, "layers": own, "size": tuple(layers["size"]), "whole": panel.path}
+        found.append(replace(panel, **over) if own else panel)
+    return found
+
+
+def _colour(k: int) -> str:
+    """The colour of the k-th class that overlaps others, as pictures have it."""
+    return "#{:02x}{:02x}{:02x}".format(*colour_of_class(k).tolist())
+
+
 def _image_row(workspace: Workspace, row: dict) -> dict:
     small = picture(workspace, workspace.report / f"images/{row['image']}.jpg", row["image"])
     return {"": small, **row}
@@ -82,6 +114,14 @@ def _image_row(workspace: Workspace, row: dict) -> dict:
 
 def _row_shares(confusion: list[list[int]]) -> list[list[float]]:
     return [[n / max(1, sum(row)) for n in row] for row in confusion]
+
+
+def _confusion(oof: dict) -> Chart | None:
+    """Of classes that exclude one another."""
+    if not oof["confusion"]:
+        return None
+    drawing = matrix(oof["names"], oof["names"], _row_shares(oof["confusion"]), "truth \\ decision")
+    return Chart("Confusion", drawing, "Share of each true class's pixels; the diagonal is recall.")
 
 
 def _size_chart(objects: list[list[float]]) -> Chart | None:
