@@ -15,7 +15,7 @@ SEEN_OBJECT = 48  # pixels that most objects keep
 SEEN_THICKNESS = 7  # pixels that the thinnest class keeps
 LEAST_KEPT = 0.05  # of the tiles without object
 MANY_TILES = 20_000  # tiles beyond which they need not overlap
-MOST_WHOLE = 640  # pixels of an image's longer side up to which a network sees all of it at once
+WHOLE_ON_GPU, WHOLE_ON_CPU = 640, 256  # pixels of an image's longer side up to which a network sees all of it at once
 ROOM = 4  # GiB of tiles up to which they are stored uncompressed
 FILLED, SPARSE = 0.3, 0.03  # share of object pixels from which, and up to which, sampling differs
 
@@ -33,11 +33,20 @@ def scale_of(sizes: PictureSizes, objects: ObjectSizes, answer: int) -> tuple[fl
         and objects.side * scale / 2 >= SEEN_OBJECT
     ):
         scale /= 2
+    if objects.placed and sizes.long * scale > whole_side():
+        while sizes.long * scale > whole_side() and objects.thickness * scale / 2 >= SEEN_THICKNESS:
+            scale /= 2
+        return scale, "the place of an object tells its class, so that a network must see most of the image"
     if scale == 1:
         if sizes.short / 2 < max(SEEN_SIDE, answer):
             return scale, "the images are not large"
         return scale, f"objects are thin or small: {objects.thickness:.0f} and {objects.side:.0f} pixels"
     return scale, f"objects keep {objects.thickness * scale:.0f} pixels of thickness, and a window shows more"
+
+
+def whole_side() -> int:
+    """The longer side of an image, in pixels, up to which a network can be trained on all of it here."""
+    return WHOLE_ON_GPU if torch.cuda.is_available() else WHOLE_ON_CPU
 
 
 def windows(sizes: PictureSizes, objects: ObjectSizes, scale: float) -> list[OptionChoice]:
@@ -46,7 +55,7 @@ def windows(sizes: PictureSizes, objects: ObjectSizes, scale: float) -> list[Opt
     small = 1.5 * objects.side * scale <= 128  # an object and its surroundings
     why = f"most objects have {objects.side * scale:.0f} pixels at this scale"
     crop = min(most, 128 if small else 256)
-    if objects.placed and most <= MOST_WHOLE:
+    if objects.placed and most <= whole_side():
         crop, why = most, "the whole image: the place of an object tells its class"
     tile, window = min(most, crop * 3 // 2), min(max(most, crop), 2 * crop)
     stride = tile if tile >= most or sizes.tiles(scale, tile) > MANY_TILES else tile * 3 // 4

@@ -14,7 +14,7 @@ from lib.competition import rle
 from lib.competition.dataset import Competition
 from lib.config import load
 from lib.data.folds import name_groups
-from lib.propose.choose import windows
+from lib.propose.choose import scale_of, windows
 from lib.propose.found import Notes
 from lib.propose.pixels.measure import ObjectSizes, PictureSizes, measure_objects
 from lib.propose.propose import propose
@@ -137,11 +137,16 @@ def test_the_configuration_of_the_hand_bones_reads_their_layout(tmp_path):
 
 
 @pytest.mark.parametrize(("bones", "placed"), [(29, True), (3, False)])
-def test_many_classes_of_one_object_each_are_told_by_their_place(tmp_path, bones, placed):
+def test_many_classes_of_one_object_each_are_told_by_their_place(tmp_path, monkeypatch, bones, placed):
     layout = odd_layouts.hands(tmp_path / "raw", tuple(f"bone{i:02}" for i in range(bones)))
     propose(layout.root, "mine", tmp_path / "mine.yaml")
     objects = measure_objects(Competition(load(tmp_path / "mine.yaml").competition), Notes())
     assert objects.placed is placed
     sizes = PictureSizes(10, [384] * 10, [320] * 10, 3, ())
-    chosen = {choice.key: choice.value for choice in windows(sizes, ObjectSizes(50, 20, 0.2, placed), 1.0)}
-    assert chosen["train.crop"] == chosen["infer.window"] // (1 if placed else 2) == (384 if placed else 128)
+    monkeypatch.setattr("lib.propose.choose.whole_side", lambda: 256)
+    seen = ObjectSizes(50, 20, 0.2, placed)
+    scale, _ = scale_of(sizes, seen, 0)
+    chosen = {choice.key: choice.value for choice in windows(sizes, seen, scale)}
+    found = scale, chosen["train.crop"], chosen["infer.window"]
+    assert found == ((0.5, 192, 192) if placed else (1.0, 128, 256))
+    assert scale_of(sizes, ObjectSizes(50, 13, 0.2, placed), 0)[0] == 1, "thin objects would vanish"
