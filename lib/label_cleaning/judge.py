@@ -23,7 +23,7 @@ from lib.inference.sliding_window import predict_windows
 from lib.inference.sources import limits_of, source_of, windows_of
 from lib.inference.windows import Block
 from lib.label_cleaning.expected_agreement import Agreement, calibrated_rates, count_by_level, mean_label_iou, union
-from lib.oof.codes import to_probs_u8
+from lib.oof.codes import from_planes, to_planes, to_probs_u8
 from lib.oof.evaluate import outside_values
 from lib.pseudo.soft_labels import label_kind, most_likely, resized_probs, stored_size, write_label
 from lib.pseudo.tiles import assemble_boxes
@@ -64,7 +64,7 @@ class LabelJudge:
 
     def __post_init__(self):
         self.open_label = lru_cache(1)(self.competition.labels.open)
-        self.first = 1 if self.competition.settings.background else 0
+        self.first = self.competition.settings.first_class
         self.extra = self.config.clean.min_foreground / self.config.preprocess.scale**2
 
     def judge(self, fold: FoldImages, unseen: Ensemble, in_sample: Ensemble | None = None, title: str = "") -> None:
@@ -167,11 +167,16 @@ class LabelJudge:
         height, width = (-(-side // step) for side in box[2:])
         with open_image(row["path"], self.config.competition.pixels) as reader:
             image = reader.shrunk(height, width, *box)
-            truth = self.open_label(row["image_id"], reader.height, reader.width).read(*box)[::step, ::step]
+            truth = self.open_label(row["image_id"], reader.height, reader.width).read(*box)[..., ::step, ::step]
         rows, columns = stored_size(*box[2:], self.config.preprocess)
-        probs = np.stack(read_planes(self._corrected(row["tile_id"]), self.competition.channels))
-        labels = most_likely(probs)[:rows, :columns]
-        labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        planes = read_planes(self._corrected(row["tile_id"]), self.competition.channels)
+        probs = np.stack([plane[:rows, :columns] for plane in planes])
+        multilabel = self.competition.settings.multilabel
+        resized = [
+            cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST)
+            for plane in to_planes(most_likely(probs, multilabel))
+        ]
+        labels = from_planes(np.stack(resized), multilabel)
         return truth_beside_prediction(image, truth, labels, self.competition.settings.background)
 
 

@@ -36,7 +36,7 @@ class Votes:
             for member in group:
                 for view in self.ensemble.views:
                     logits = marked(self.ensemble.runs[member](view.augment_image(images)))
-                    vote = view.deaugment_mask(probabilities(logits))
+                    vote = view.deaugment_mask(probabilities(logits, self.ensemble.multilabel))
                     sums[member] = sums.get(member, 0.0) + vote
                     count, total, squares = count + 1, total + vote, squares + vote**2
             mean = total / count

@@ -72,6 +72,11 @@ def test_members_and_views_that_contradict_each_other_are_a_spread_beside_the_me
     assert np.allclose(out[:, 0, 2], 0.4, atol=1e-6) and np.allclose(out[:, 1, 2], 0, atol=1e-6)
     views = Votes(Ensemble([Left()], CPU, tta="flips"))(windows)[0, 0]
     assert views[1, 0, 0] > 0.9 and views[1].min() > 0.5
+    for net in nets:
+        net.multilabel = True  # logarithms of p are logits of p / (1 + p) then
+    overlapping = Votes(Ensemble(nets, CPU, groups=[[0, 1], [2, 3]]))(windows)
+    odds = [np.mean([p / (1 + p) for p in pair]) for pair in ((0.2, 0.6), (0.8, 0.4))]
+    assert np.allclose(overlapping[:, 0, :2], np.reshape(odds, (2, 1, 1)), atol=1e-6)
     with pytest.raises(UserError, match=r"train more seeds .* or set infer\.tta"):
         Votes(Ensemble([Left(), Left()], CPU, groups=[[0], [1]]))
 
