@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     if not answers.up_to_date():
         answers.begin()
     elif report.up_to_date(silent=True):
-        print(f"{answers.record['facts']['table']}\n05: {answers.record['facts']['answer']}")
+        print(f"{answers.record['facts'].get('table', '')}\n05: {answers.record['facts'].get('answer', '')}")
         return
     evaluated = evaluate_ensemble(session, choice, laps)  # on out-of-fold maps, on which the decision is fitted
     summary = summarize(evaluated, trials)

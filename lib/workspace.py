@@ -87,8 +87,26 @@ class Workspace:
                     f"{self.runs / experiment} holds no {what}; run 03_train.py --train.experiment {experiment}{how} "
                     "first, or mend infer.experiments"
                 )
-            found += sorted(here, key=lambda member: (member.fold, member.seed))
+            found += self._without_copies(sorted(here, key=lambda member: (member.fold, member.seed)))
         return found
+
+    def _without_copies(self, members: list[Member]) -> list[Member]:
+        """The members without those whose networks are another one's: somebody copied the folder under a new name."""
+        original: dict[str, Member] = {}
+        for member in sorted(members, key=lambda one: not self.manifest_of(one).is_file()):
+            if (member.path / "trained.json").is_file():
+                original.setdefault(file_fingerprint(member.trained), member)
+        kept = []
+        for member in members:
+            other = original.get(file_fingerprint(member.trained), member)
+            if other == member:
+                kept.append(member)
+            else:
+                _note(f"{member.path} is left out, because it holds the networks of {other.name}: it is a copy")
+        return kept
+
+    def manifest_of(self, member: Member) -> Path:
+        return self.root / "manifests" / f"03_{member.name.replace('/', '_')}.json"
 
     def fold_members(self, experiment: str) -> list[Member]:
         """The finished members of an experiment that left out a fold."""

@@ -45,7 +45,7 @@ FAULTS = {
     "open('/dev/null/a')": "/dev/null/a: there is a file where a folder is expected; move the file away",
     "open('/' + 'a' * 300)": "the name is too long for this disk; choose a shorter workspace",
     "import os; os.symlink('a', 'a'); open('a')": "a: its links lead in a circle; remove the links",
-    "import os; os.mkdir('b'); os.mkdir('b')": "b: there is already something of this name; move it away",
+    "import os; open('b', 'w'); os.mkdir('b')": "b: there is a file where a folder is expected; move the file away",
     "raise PermissionError(13, 'Permission denied', 'work')": "work: there is no permission; change the permissions",
     "raise OSError(30, 'Read-only file system', 'work')": "work: the disk is read-only; set workspace to a folder",
     "raise OSError(5, 'Input/output error', 'work')": "work: the disk reports a fault; check the disk",

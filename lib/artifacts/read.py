@@ -7,10 +7,8 @@ Tables are read by lib/tables.py, the user's configuration by lib/config/load.py
 
 from __future__ import annotations
 
-import errno
 import json
 import pickle
-import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,23 +18,19 @@ import numpy as np
 import yaml
 
 from lib.artifacts.schemas import REMAKE, FileKind, kind_of
-from lib.errors import UserError
+from lib.errors import UserError, reading, reason_of
 
 if TYPE_CHECKING:
     import torch
 
-DAMAGED_ARCHIVE = (
-    ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError, RuntimeError, OverflowError,
-    struct.error, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What numpy and zipfile raise on a file that is no archive, or a broken one."""
-DAMAGED_TENSORS = (*DAMAGED_ARCHIVE, pickle.UnpicklingError, IndexError, AssertionError, ImportError)
+DAMAGED_ARCHIVE = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What gzip and zipfile raise on a broken file."""
 
 
-def damaged(path: Path, reason: object, remedy: str) -> UserError:
+def damaged(path: Path, reason: BaseException | str, remedy: str) -> UserError:
     """The error for a file that cannot be used. `reason`: an exception, or words."""
-    words = str(reason).splitlines() or [type(reason).__name__]
-    return UserError(f"{path} is damaged ({' '.join(words[0].split())[:200]}); {remedy}")
+    words = reason if isinstance(reason, str) else reason_of(reason)
+    return UserError(f"{path} is damaged ({words}); {remedy}")
 
 
 def read_json(path: str | Path, default: object, kind: FileKind | None = None) -> Any:
@@ -100,16 +94,11 @@ def read_tensors(path: Path, remedy: str) -> dict:
     """The dictionary in a file that torch wrote, on the CPU. No code in the file is run."""
     import torch
 
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}; {remedy}") from None
-    except DAMAGED_TENSORS as error:
-        raise damaged(path, error, remedy) from None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # what torch gets when it looks for the end of a file that was cut off
-            raise
-        raise damaged(path, "it is cut off", remedy) from None
+    with reading(path, "damaged", remedy):
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # torch's own words advise to run the code in the file
+            raise ValueError("it is no file of tensors alone") from None
     if not isinstance(saved, dict):
         raise damaged(path, f"it holds a {type(saved).__name__}, no weights", remedy)
     return saved
@@ -126,11 +115,8 @@ def fit_state(module: torch.nn.Module, state: dict, path: Path, remedy: str) -> 
 
 def read_arrays(path: Path, names: tuple[str, ...] = (), remedy: str = f"delete it and {REMAKE}") -> dict:
     """The arrays of an .npz file by their names, of which `names` must be there."""
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-    except DAMAGED_ARCHIVE as error:
-        raise damaged(path, error, remedy) from None
+    with reading(path, "damaged", remedy), np.load(path, allow_pickle=False) as saved:
+        arrays = {name: saved[name] for name in saved.files}
     missing = [name for name in names if name not in arrays]
     if missing:
         raise damaged(path, f"it lacks {', '.join(missing)}", remedy)
@@ -140,7 +126,7 @@ def read_arrays(path: Path, names: tuple[str, ...] = (), remedy: str = f"delete 
 def sound_zip(path: Path) -> bool:
     """Whether a file is a zip archive whose entries are all whole. Reads all of it."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path, "no whole archive"), zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except DAMAGED_ARCHIVE:
+    except UserError:
         return False

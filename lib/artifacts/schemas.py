@@ -5,11 +5,13 @@ Only what is read back is checked. Values that are read by one place only are ch
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
+from annotated_types import Ge
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -25,6 +27,17 @@ def bare_name(text: str) -> str:
     return text
 
 
+def digests_of_files(entries: dict[str, Any]) -> dict[str, Any]:
+    """What a stage or member was made from, checked: an entry `content …` holds a digest for each file."""
+    for key, value in entries.items():
+        if key.startswith("content ") and not isinstance(value, dict):
+            raise ValueError(f"{key}: expected files and their hashes, found {value!r}")
+    return entries
+
+
+MadeFrom = Annotated[dict[str, Any], AfterValidator(digests_of_files)]
+
+
 class Manifest(TypedDict):
     """manifests/*.json, of a finished stage."""
 
@@ -32,7 +45,7 @@ class Manifest(TypedDict):
     seconds: float
     outputs: list[str]
     facts: dict[str, Any]
-    made_from: dict[str, Any]
+    made_from: MadeFrom
     made: NotRequired[dict[str, str]]
     format: NotRequired[int]
 
@@ -91,11 +104,54 @@ class SavedSubmission(TypedDict):
     made_from: dict[str, str]
 
 
-class MeasuredChoice(TypedDict):
-    """choices/*.json."""
+class AutoView(TypedDict):
+    """What `infer.window auto` or `infer.tta auto` chose, and the table that it was chosen by."""
+
+    chosen: int | str
+    rows: list[dict[str, Any]]
+    note: str
+
+
+class TimePlan(TypedDict):
+    """How an ensemble is kept to `infer.time_limit`."""
+
+    systems: list[str]
+    overlap: float
+    seconds: list[list[list[float]]]
+
+
+class Choice(TypedDict):
+    """choices/*.json. What `value` is depends on the key: see `CHOICE_VALUES`."""
 
     key: str
     value: Any
+
+
+CHOICE_VALUES = {
+    r"train\.precision .*": Literal["fp32", "bf16", "fp16"],
+    r"train\.(channels_last|compile) .*": bool,
+    r"train\.batch_size .*": Annotated[int, Ge(1)],
+    r"train\.time_limit .*": dict[str, float],
+    r"infer\.precision and infer\.backend.*": list[list[str]],
+    r".* agrees .*": bool,
+    r"infer\.(window|tta) .*": AutoView,
+    r"infer\.time_limit .* out-of-fold images .*": Annotated[int, Ge(1)],
+    r"infer\.time_limit .* plan .*": TimePlan,
+}
+"""Key of a choice (a regular expression) -> what it chooses."""
+
+
+def right_value(choice: Choice) -> Choice:
+    """Raises ValueError where a choice's value is not what its key says."""
+    kind = next((kind for key, kind in CHOICE_VALUES.items() if re.fullmatch(key, choice["key"], re.DOTALL)), Any)
+    try:
+        TypeAdapter(kind).validate_python(choice["value"], strict=True)
+    except ValidationError:
+        raise ValueError(f"{choice['value']!r} is no value of {choice['key']}") from None
+    return choice
+
+
+MeasuredChoice = Annotated[Choice, AfterValidator(right_value)]
 
 
 class Rehearsal(TypedDict):
@@ -164,7 +220,7 @@ FILE_KINDS = (
     FileKind("manifests/*.json", Manifest, f"delete it and {REMAKE}"),
     FileKind("manifests/scores/*.json", Manifest, "delete it and run 03_train.py again, which scores the member again"),
     FileKind(
-        "begun.json", dict[str, Any],
+        "begun.json", MadeFrom,
         "delete the member's folder and run 03_train.py again, which trains the member from its beginning",
     ),
     FileKind("done.json", Done, "delete it and run 03_train.py again, which finishes the member from its last state"),

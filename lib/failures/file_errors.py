@@ -17,7 +17,7 @@ EXPLAINED = {
     errno.EPERM: ("there is no permission", f"change the permissions, or {ELSEWHERE}, {AGAIN}"),
     errno.EISDIR: ("there is a folder where a file is expected", f"move the folder away {AGAIN}"),
     errno.ENOTDIR: ("there is a file where a folder is expected", f"move the file away {AGAIN}"),
-    errno.EEXIST: ("there is already something of this name", f"move it away {AGAIN}"),
+    errno.EEXIST: ("there is a file where a folder is expected", f"move the file away {AGAIN}"),
     errno.ENOTEMPTY: ("the folder is not empty", f"end what else writes there {AGAIN}"),
     errno.EBUSY: ("another program uses it", f"end that program {AGAIN}"),
     errno.ENOENT: ("there is no such file or folder", "check the path; if a stage made the file, run that stage again"),

@@ -8,6 +8,7 @@ from lib.config import Config, saved_sections
 from lib.data.folds import ONE_GROUP
 from lib.errors import UserError
 from lib.session import Session
+from lib.tables import validation_folds
 from lib.training.rounds import chosen_experiment
 from lib.workspace import Member, Workspace, file_fingerprint
 
@@ -80,7 +81,8 @@ def choose_checkpoints(session: Session) -> tuple[list[Checkpoint], list[Checkpo
         if config.infer.folds != "all":
             raise UserError(f"{workspace.folds} has no fold to validate on: {ONE_GROUP}")
         return [], checkpoints_of(workspace.members(experiments, of_all=True), config.infer.checkpoints)
-    of_folds = checkpoints_of(workspace.members(experiments), config.infer.checkpoints)
+    members = known_folds(workspace.members(experiments), session)
+    of_folds = checkpoints_of(members, config.infer.checkpoints)
     if config.infer.folds == "each":
         return of_folds, of_folds
     of_all = checkpoints_of(workspace.members(experiments, of_all=True), config.infer.checkpoints)
@@ -96,6 +98,20 @@ def choose_checkpoints(session: Session) -> tuple[list[Checkpoint], list[Checkpo
             print(f"05: {checkpoint.name} is left out: no fold has a member like it, from which its score could come")
     models = {checkpoint.model for checkpoint in predicting}
     return [checkpoint for checkpoint in of_folds if checkpoint.model in models], predicting
+
+
+def known_folds(members: list[Member], session: Session) -> list[Member]:
+    """The members whose fold is still one of folds.csv. The others were trained on other folds: a note names them.
+
+    Raises UserError where none is left.
+    """
+    folds = validation_folds(session.folds["fold"])
+    for member in (member for member in members if member.fold not in folds):
+        print(f"note: {member.name} is left out, because {session.workspace.folds} has the folds {folds} only")
+    known = [member for member in members if member.fold in folds]
+    if not known:
+        raise UserError(f"no member belongs to a fold of {session.workspace.folds}; run 03_train.py")
+    return known
 
 
 def check_same_models(checkpoints: list[Checkpoint]) -> list[str]:

@@ -28,7 +28,8 @@ Load = Callable[[Checkpoint], nn.Module]
 
 
 def load_checkpoint(session: Session, checkpoint: Checkpoint) -> nn.Module:
-    return load_network(checkpoint.member.path, checkpoint.weights, session.device)
+    outputs = session.config.competition.channels
+    return load_network(checkpoint.member.path, checkpoint.weights, session.device, outputs)
 
 
 def trained_windows(session: Session, checkpoint: Checkpoint) -> Windows:

@@ -42,7 +42,7 @@ def judge_folds(session: Session, members: list[Member]) -> tuple[pd.DataFrame, 
 def _ensemble(session: Session, members: list[Member], fold: int) -> Ensemble:
     """The members of one fold, with their SWA weights."""
     members = [member for member in members if member.fold == fold]
-    networks = [load_network(member.path, "swa", session.device) for member in members]
+    networks = [load_network(member.path, "swa", session.device, session.competition.channels) for member in members]
     candidates = candidates_in_memory(members, networks, session.config)
     engine = infer_engine(candidates, session.config, session.workspace, session.device, session.images)
     return Ensemble(networks, session.device, tta=session.config.infer.tta, engine=engine)

@@ -108,18 +108,24 @@ def network_files(member: Path, which: str) -> tuple[Path, Path]:
     described, weights = Path(member) / "network.yaml", Path(member) / f"{which}_weights.pt"
     if which in LAST_AS_FALLBACK and not weights.exists():
         weights = Path(member) / "last_weights.pt"
-    if not described.is_file() or not weights.is_file():
+    if not described.exists() or not weights.exists():
         raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.checkpoints")
     return described, weights
 
 
-def load_network(member: Path, which: str, device: torch.device) -> nn.Module:
+def load_network(member: Path, which: str, device: torch.device, outputs: int | None = None) -> nn.Module:
     """A member's network with its `swa`, `ema`, `best`, … weights, in eval mode, channels_last.
 
-    Raises UserError when there are no such weights, or when they cannot be used.
+    `outputs`: how many the competition asks for. Raises UserError when there are no such weights, or when they cannot
+    be used.
     """
     described, weights = network_files(member, which)
     model, channels, multilabel = read_description(described)
+    if outputs not in (None, channels):
+        raise UserError(
+            f"{member} has {channels} outputs, and competition.classes makes {outputs}: it was trained for another "
+            "competition, or other classes; delete the folder and run 03_train.py again"
+        )
     network = build_network(model, channels, pretrained=False, multilabel=multilabel)
     fit_state(network, load_weights(weights), weights, TRAIN_AGAIN)
     network.display_name = f"{weights.parent.parent.name}/{weights.parent.name} {which}"  # in messages

@@ -61,7 +61,7 @@ def last_round(session: Session) -> list[Member]:
 def open_labelers(session: Session, members: list[Member], images: pd.DataFrame) -> Labelers:
     """Load the networks. One pass over the images predicts for all folds, each by its own members."""
     config = session.config
-    networks = [load_network(member.path, "swa", session.device) for member in members]
+    networks = [load_network(member.path, "swa", session.device, config.competition.channels) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
     candidates = candidates_in_memory(members, networks, config)
     engine = infer_engine(candidates, config, session.workspace, session.device, images)

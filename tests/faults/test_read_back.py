@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import io
+import os
+import pickle
+
 import pytest
+import torch
 from faults.bench import Fault, both, copy, delete, edit, flip, folder_in_place_of, half_the_rows, halve, put, replace
 
 MEMBER = "work/runs/base/fold0_seed42"
 MANIFESTS = "work/manifests"
 ALL = ("01_preprocess", "02_make_folds", "03_train", "05_infer_ensemble")
 ANSWER = ("work/submission.csv",)
+
+
+def saved(value: object) -> bytes:
+    """What torch.save writes."""
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+class Runs:
+    """An object that runs a command when it is unpickled without care."""
+
+    def __reduce__(self):
+        return os.system, ("touch ../victim/ran",)
 
 
 def damages(name: str) -> dict[str, object]:
@@ -96,6 +115,39 @@ FAULTS = [
     Fault("resolved.yaml of another version", replace(f"{MEMBER}/resolved.yaml", "  warmup:", "  gone: 1\n  warmup:"),
           "05_infer_ensemble", "resolved.yaml: unknown key train.gone", mend=delete(MEMBER), then=("03_train",),
           flags=("--infer.tta", "hflip")),
+    *(
+        Fault(f"{name} is {how}", change, "05_infer_ensemble", f"{name}(:| is damaged)", flags=("--infer.tta", "hflip"),
+              mend=delete(MEMBER), then=("03_train",))
+        for name in ("network.yaml", "resolved.yaml")
+        for how, change in damages(f"{MEMBER}/{name}").items()
+        if how not in ("no keys", "in UTF-16") or name == "network.yaml"
+    ),
+    Fault("the weights are text", put(f"{MEMBER}/swa_weights.pt", "weights"), "05_infer_ensemble",
+          "swa_weights.pt is damaged", then=("03_train",), flags=("--infer.tta", "hflip")),
+    Fault("the weights are of another network", edit(f"{MEMBER}/swa_weights.pt", lambda _: saved({"a": torch.ones(1)})),
+          "05_infer_ensemble", "holds the weights of another network", then=("03_train",),
+          flags=("--infer.tta", "hflip")),
+    Fault("the weights are a list", edit(f"{MEMBER}/swa_weights.pt", lambda _: saved([1, 2])), "05_infer_ensemble",
+          "swa_weights.pt is damaged", then=("03_train",), flags=("--infer.tta", "hflip")),
+    Fault("the weights are numbers", edit(f"{MEMBER}/swa_weights.pt", lambda _: saved({"a": 1})), "05_infer_ensemble",
+          "swa_weights.pt is damaged", then=("03_train",), flags=("--infer.tta", "hflip")),
+    Fault("the weights would run code", edit(f"{MEMBER}/swa_weights.pt", lambda _: pickle.dumps(Runs())),
+          "05_infer_ensemble", "swa_weights.pt is damaged", then=("03_train",), flags=("--infer.tta", "hflip")),
+    Fault("weights are gone", delete(f"{MEMBER}/swa_weights.pt"), "03_train",
+          does="again, because .*swa_weights.pt changed", same=(f"{MEMBER}/swa_weights.pt",)),
+    *(
+        Fault(f"last.pt is {how}", both(change, delete(f"{MEMBER}/done.json")), "03_train",
+              "last.pt .*delete .*fold0_seed42 and run 03", mend=delete(MEMBER))
+        for how, change in (
+            ("empty", put(f"{MEMBER}/last.pt", b"")),
+            ("text", put(f"{MEMBER}/last.pt", "state")),
+            ("of another program", edit(f"{MEMBER}/last.pt", lambda _: saved({"epoch": 1}))),
+            ("a list", edit(f"{MEMBER}/last.pt", lambda _: saved([1]))),
+        )
+    ),
+    Fault("a network of two classes", replace(f"{MEMBER}/network.yaml", "channels: 1", "channels: 2"),
+          "05_infer_ensemble", "has 2 outputs, and competition.classes makes 1", mend=delete(MEMBER),
+          then=("03_train",), flags=("--infer.tta", "hflip")),
     # Caches
     Fault("a cache is empty", both(put("work/oof/*.npz", b""), delete(f"{MANIFESTS}/05_infer_ensemble.json")),
           "05_infer_ensemble", does="note: .*npz is damaged, so it is made again", same=ANSWER),
@@ -109,6 +161,12 @@ FAULTS = [
     Fault("half of the table of wrong labels", half_the_rows("work/clean/tiles.csv"), "03_train --clean.use true",
           "tiles.csv is not what 04_pseudo_label.py --clean wrote", then=("04_pseudo_label --clean",)),
     # Folders
+    Fault("a copied member under a legal name", copy(MEMBER, "work/runs/base/fold0_seed43"), "05_infer_ensemble",
+          does="note: .*fold0_seed43 is left out, because it holds the networks of base/fold0_seed42: it is a copy"),
+    Fault("a member of a fold that is gone", copy(MEMBER, "work/runs/base/fold7_seed42"), "05_infer_ensemble",
+          does="fold7_seed42 is left out"),
+    Fault("a stranger's folder under runs", put("work/runs/base/notes/done.json", "{}"), "05_infer_ensemble",
+          does="note: .*notes is no member's folder", flags=("--infer.tta", "hflip")),
     Fault("a copied member", copy(MEMBER, f"{MEMBER} (copy)"), "05_infer_ensemble",
           does="note: .*copy. is no member's folder", flags=("--infer.tta", "hflip")),
     Fault("a folder in the place of images.csv", folder_in_place_of("work/images.csv"), "02_make_folds",
