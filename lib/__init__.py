@@ -3,7 +3,8 @@
 failures, errors                  sentences for the user: stops, faults of files, lack of memory, and mistakes
 artifacts                         what the files that stages write must hold, checked when they are read back
 files, locks, digests, choices    files that are never half-written; one process at a time; hashes; measured choices
-organiser_text, tables, plugins   texts that organisers wrote; columns of stages' tables; registries of families
+organiser_text, plugins           texts that organisers wrote; registries of families
+tables, user_tables               columns of stages' tables; tables that users and organisers wrote
 config                            every option: default, meaning, legal range, and which stages it affects
 system                            processes, devices, memory, precision, the terminal
 imaging                           huge images: readers, grids of windows, stitching, connected components
@@ -25,8 +26,8 @@ own_images                        `python -m lib predict`: the ensemble on any i
 """
 
 ORDER = (
-    "failures", "errors", "artifacts", "files", "locks", "digests", "choices", "organiser_text", "tables", "plugins",
-    "config", "system", "imaging", "models", "stage", "workspace", "competition", "stages", "session", "data",
-    "training", "propose", "inference", "oof", "pseudo", "decision", "label_cleaning", "submissions", "predict",
-    "preflight", "package", "report", "own_images",
+    "failures", "errors", "artifacts", "files", "locks", "digests", "choices", "organiser_text", "tables",
+    "user_tables", "plugins", "config", "system", "imaging", "models", "stage", "workspace", "competition", "stages",
+    "session", "data", "training", "propose", "inference", "oof", "pseudo", "decision", "label_cleaning",
+    "submissions", "predict", "preflight", "package", "report", "own_images",
 )  # fmt: skip

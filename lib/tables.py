@@ -1,6 +1,6 @@
 """The tables that stages hand to one another: each one's columns, units and meaning, checked when read.
 
-Tables that users and organisers write are read by `read_csv`.
+Tables that users and organisers write are read by lib/user_tables.py.
 
 Coordinates are `(y, x, height, width)` in pixels of the original image.
 Class pixel counts stand in columns `px_<class name>`; `px_background` and `px_ignore` always exist.
@@ -8,7 +8,6 @@ Class pixel counts stand in columns `px_<class name>`; `px_background` and `px_i
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
@@ -17,17 +16,12 @@ import pandas as pd
 
 from lib.artifacts.read import damaged
 from lib.digests import changed_since
-from lib.errors import UserError, reading
-from lib.organiser_text import tidy
+from lib.errors import UserError
 
 NOT_VALIDATED = -1  # `fold` of an image that every member trains on
 ANY_FOLD = -1  # `fold` of a pseudo-labeled tile that every member may train on
 IGNORE = 255  # label index of pixels that are neither trained on nor scored
 FULL = 254  # a stored tile of one class holds its share of every pixel: 0 … FULL, or IGNORE
-CSV_SEPARATORS = (";", "\t", "|")  # tried where commas part nothing
-PACKED = (".gz", ".bz2", ".zip", ".xz", ".zst", ".tar")  # suffixes that pandas unpacks
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-BYTES_AT_ONCE = 2**24
 
 # column -> (dtype, meaning)
 IMAGES = {
@@ -188,55 +182,6 @@ def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
         if table[name].dtype.kind == "f" and (broken := table.loc[table[name] % 1 != 0, name]).size:
             raise ValueError(f"column {name} holds {broken.iloc[0]}, which is no whole number")  # astype would cut it
     return table.astype({name: kind for name, (kind, _) in columns.items() if kind != "str" and name in table})
-
-
-def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
-    """A CSV of texts (an empty cell is an empty text, not NaN) with at least these columns; `.gz` and `.zip` too.
-
-    Heads and cells are tidied (lib/organiser_text.py); `raw`: only the heads. `attrs["separator"]`: what
-    parts its cells, a comma or one of `CSV_SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
-    Raises UserError, naming the row or column, where the file is no such table.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
-    with reading(path, "no readable CSV", "save it again as a CSV in UTF-8"):
-        _check_bytes(path)
-        head = pd.read_csv(path, nrows=0).columns
-        separator = next((s for s in CSV_SEPARATORS if len(head) == 1 and s in head[0]), ",")
-        options = {"sep": separator, "dtype": str, "keep_default_na": False}
-        # A quote after a blank is one, too.
-        table = pd.read_csv(path, skipinitialspace=not raw, **options)
-        heads = list(pd.read_csv(path, nrows=0, **options).columns)
-    if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for names of rows
-        raise UserError(f"{path} has rows with more cells than its header; mend the header or remove what is surplus")
-    table.columns = [tidy(head) for head in table.columns]
-    if len(set(map(tidy, heads))) < len(heads):
-        raise UserError(f"{path} has two columns of one name ({', '.join(table.columns)}); rename one")
-    short = table.isna().any(axis=1).to_numpy()  # pandas fills up what a row lacks
-    if short.any():
-        row = int(short.argmax())
-        raise UserError(
-            f"{path}: row {row + 2} has {table.iloc[row].notna().sum()} cells, the header {len(heads)}; the file may "
-            "be cut off: copy it anew, or mend the row"
-        )
-    table = table if raw else table.map(tidy)
-    table.attrs |= {"separator": separator, "heads": heads}
-    for column in filter(None, columns):
-        if column not in table.columns:
-            raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
-    return table
-
-
-def _check_bytes(path: Path) -> None:
-    """Raises ValueError where an uncompressed file holds a zero byte, at which pandas would end the cell."""
-    if path.suffix.lower() in PACKED:
-        return
-    with path.open("rb") as file:
-        if file.read(2) in UTF_16:
-            raise ValueError("it is in UTF-16")
-        while piece := file.read(BYTES_AT_ONCE):
-            if b"\0" in piece:
-                raise ValueError("it holds a zero byte")
 
 
 def read_folds(path: Path, images: pd.DataFrame) -> pd.DataFrame:

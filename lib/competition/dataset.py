@@ -23,7 +23,7 @@ from lib.imaging.readers.base import SIDEWAYS
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.organiser_text import same_form, tidy
 from lib.plugins import find
-from lib.tables import read_csv
+from lib.user_tables import read_csv
 
 __all__ = ["HOME", "Competition", "ImageInfo", "check_class_pixels"]
 

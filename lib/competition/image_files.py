@@ -10,7 +10,7 @@ from lib.config.competition import External
 from lib.errors import UserError, reading, shown
 from lib.imaging.reader import SUFFIXES
 from lib.organiser_text import readings, tidy, visible_files
-from lib.tables import read_csv
+from lib.user_tables import read_csv
 
 HOME = "competition"  # the source of the organiser's own images
 

@@ -14,7 +14,7 @@ from lib.errors import UserError
 from lib.imaging.content import Content, content_map
 from lib.imaging.geometry import Box
 from lib.imaging.reader import ImageReader
-from lib.tables import read_csv
+from lib.user_tables import read_csv
 
 BOX_COLUMNS = ["image_id", "y", "x", "height", "width"]
 MOST_ON_BLANK = 0.02  # of the object pixels in tiles that count as blank; with more, windows are computed everywhere

@@ -26,7 +26,7 @@ from lib.propose.found import evenly, some
 from lib.propose.ids import find_ids, ids_of, known_of, of_first_band
 from lib.propose.names import Known
 from lib.propose.pixels.depth import middle, span
-from lib.tables import read_csv
+from lib.user_tables import read_csv
 
 TABLES = (".csv", ".csv.gz", ".csv.zip", ".tsv")
 MASK_WORDS = r"(?:masks?|labels?|annotations?|gt|seg|segmentations?|truth|targets?)(?![a-z])"

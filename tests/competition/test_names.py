@@ -20,7 +20,7 @@ from lib.competition.labels.template import Names, image_id_of, ways_to_read
 from lib.competition.scoring import open_codec
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
-from lib.tables import read_csv
+from lib.user_tables import read_csv
 
 
 def test_numbers_find_ids_whatever_their_zeros():

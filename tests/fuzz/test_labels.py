@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as tool
 
-from lib.competition.codecs.common import label_of_array
 from lib.competition.labels.coco import Coco
 from lib.competition.labels.labelme import Labelme
 from lib.competition.labels.mask_images import MaskImages
+from lib.competition.labels.planes import label_of_array
 from lib.competition.labels.rle_csv import RleCsv
 from lib.config.competition import CompetitionSettings
-from lib.tables import read_csv
+from lib.user_tables import read_csv
 
 H, W = 30, 40
 MASK = np.zeros((H, W), np.uint8)

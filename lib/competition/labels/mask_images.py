@@ -18,7 +18,8 @@ from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.organiser_text import same_form, visible_files
 from lib.plugins import register
-from lib.tables import IGNORE, read_csv
+from lib.tables import IGNORE
+from lib.user_tables import read_csv
 
 TRANSLATED_PIXELS = 2**22  # pixels translated at once: codes take four times the memory of indices
 

@@ -12,7 +12,7 @@ from lib.competition.labels.template import Names, ids_by_path
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.plugins import register
-from lib.tables import read_csv
+from lib.user_tables import read_csv
 
 NOTHING = ("", "-1", "-", "1 0", "0 0", "nan", "none")  # words for empty; none of them could be a run
 RESERVED = ("background", "_background_", "ignore", "__ignore__")  # in place of a class, in the template's form
