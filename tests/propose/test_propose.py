@@ -197,6 +197,7 @@ def test_a_proposal_runs_unedited_to_a_submission(tmp_path, make):
         (odd_layouts.lost_zeros, "id;rle", "6;"),
         (odd_layouts.beside, "image,organ,rle", "scan 1.6.png,heart,"),
         (odd_layouts.no_sample, "filename,rle", "n06.png,"),
+        (odd_layouts.hands, "image_name,class,rle", "image1661319000070_R.png,finger-1,"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
