@@ -15,6 +15,7 @@ from lib.competition.external import ExternalLabels
 from lib.competition.image_files import HOME, ImageInfo, external_images, image_files, listed_names, tails
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
+from lib.competition.labels.planes import Planes
 from lib.competition.labels.template import Names, image_id_of, path_below
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
@@ -86,9 +87,16 @@ class Competition:
         """The label of any training image, in the competition's label indices, or planes where classes overlap."""
         reader = self.labels if image.source == HOME else self.external_labels[image.source]
         try:
-            return reader.open(image.image_id, height, width)
+            label = reader.open(image.image_id, height, width)
         except WrongSize as error:
             raise UserError(f"{error}{self._turning(image.image_id)}") from None
+        if self.settings.multilabel and not isinstance(label, Planes):
+            raise UserError(
+                f"competition.labels.format {self.settings.labels.format} gives one label for each pixel, but with "
+                "competition.multilabel planes are expected: make them with label_of_objects of "
+                "lib/competition/labels/planes.py"
+            )
+        return label
 
     def _turning(self, image_id: str) -> str:
         """Advice where the image's orientation may explain a label of another size; else empty."""

@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 import lib.competition.labels  # noqa: F401  (registers the readers)
 from lib.competition import rle
+from lib.competition.dataset import Competition
 from lib.competition.external import translated_planes
 from lib.competition.labels.common import Label
-from lib.competition.labels.planes import CLASSLESS, Planes
+from lib.competition.labels.planes import CLASSLESS, Planes, label_of_array
 from lib.config.competition import CompetitionSettings
+from lib.errors import UserError
 from lib.plugins import find
 from lib.tables import IGNORE
 
@@ -167,3 +169,16 @@ def test_the_space_of_labels_and_outputs():
     assert (one.label_names, one.channels, one.planes) == (["vein"], 1, 1)
     with pytest.raises(ValidationError, match="multilabel needs background: true"):
         CompetitionSettings(classes=["artery", "vein"], multilabel=True, background=False)
+
+
+def test_a_plugins_reader_without_planes_is_named(tmp_path):
+    labels = as_masks(tmp_path)
+    (tmp_path / "train").mkdir()
+    cv2.imwrite(str(tmp_path / "train/a.png"), truth()[0] * 90)
+    settings = {"root": str(tmp_path), "classes": list(BOXES), "test_images": "", "submission": {"sample": ""}}
+    competition = Competition(CompetitionSettings(**settings, multilabel=True, labels=labels))
+    (image,) = competition.images
+    assert competition.open_label(image, H, W).read(0, 0, H, W).shape == (3, H, W)
+    competition.labels.open = lambda *_: label_of_array(truth()[0])
+    with pytest.raises(UserError, match="mask_images gives one label for each pixel, but with competition.multilabel"):
+        competition.open_label(image, H, W)
