@@ -1,17 +1,32 @@
-"""Charts as inline SVG: lines, bars, points and matrices. Colours come from the page's style."""
+"""Charts as figures of plotly.js, and the same values as rows for a CSV.
+
+A figure is plain JSON: https://plotly.com/javascript/reference. The page's script draws it in the browser with the
+colours of the page's style. The library is taken out of the installed package `plotly`, and lies beside the page.
+"""
 
 from __future__ import annotations
 
+import html
+import json
 import math
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-CHART_WIDTH, CHART_HEIGHT = 640, 300  # of a chart, in SVG units
-LEFT, RIGHT, TOP, BOTTOM = 78, 14, 12, 42
-CHART_COLOURS = 8  # classes c0 … c7 of the page's style
-MAX_LINE_POINTS = 240  # points of a line, at most
+from lib.errors import UserError
+from lib.files import replacing
+
+LIBRARY = "plotly.min.js"
+CHART_HEIGHT = 320  # pixels, without the legend
+LEGEND_LINE, LEGEND_NAMES = 20, 3  # pixels of a line of the legend, and names that it holds
+BAR_STEP, CELL_STEP, TITLE_ROOM = 26, 36, 60  # pixels of a bar, a cell of a matrix, and the names beside them
+MAX_LINE_POINTS = 240  # points of a line, at most; the CSV has them all
+MAX_TICKS = 9  # of a histogram
+LONGEST_NAME = 22  # letters of a bar's name
 
 
 @dataclass(frozen=True)
@@ -24,147 +39,147 @@ class Line:
 
 
 @dataclass(frozen=True)
-class ChartAxis:
-    """Maps values between `low` and `high` to positions between `start` and `stop`, by their logarithm with `log`.
+class Figure:
+    """A chart: `traces` and `layout` as plotly.js takes them. `rows`: all that is drawn, with the same keys."""
 
-    `whole`: all values are whole numbers, so ticks are, too.
+    traces: Sequence[dict]
+    layout: dict
+    rows: Sequence[dict]
+
+    @property
+    def json(self) -> Markup:
+        """For a <script> element: no text in it can end the element."""
+        text = json.dumps({"data": self.traces, "layout": self.layout}, separators=(",", ":"), allow_nan=False)
+        return Markup(text.replace("<", "\\u003c"))
+
+
+def put_library(folder: Path) -> None:
+    """Copy plotly.js from the installed package to `folder`, unless this version lies there already.
+
+    Raises UserError where the package is not installed.
     """
-
-    low: float
-    high: float
-    start: float
-    stop: float
-    log: bool = False
-    whole: bool = False
-
-    def __call__(self, value: float) -> float:
-        low, high, value = (math.log10(max(v, 1e-12)) if self.log else v for v in (self.low, self.high, value))
-        return round(self.start + (value - low) / ((high - low) or 1) * (self.stop - self.start), 1)
-
-    def ticks(self) -> list[float]:
-        if not self.log:
-            return [tick for tick in nice_ticks(self.low, self.high) if not self.whole or tick == round(tick)]
-        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        return [10.0**p for p in powers if self.low <= 10.0**p <= self.high] or [self.low, self.high]
-
-    def text(self, tick: float) -> str:
-        """A tick's label, with as many decimals as neighbouring ticks need to differ.
-
-        >>> [ChartAxis(0.716, 0.7175, 0, 1).text(t) for t in (0.716, 0.7165)], ChartAxis(0, 4000, 0, 1).text(2000)
-        (['0.7160', '0.7165'], '2,000')
-        """
-        ticks = self.ticks()
-        if self.log or len(ticks) < 2 or abs(tick) >= 1e6:
-            return _number(tick)
-        decimals = max(0, math.ceil(-math.log10(ticks[1] - ticks[0]) - 1e-9))
-        return f"{tick:,.{decimals}f}" if tick else "0"
+    package = find_spec("plotly")  # found, not imported, which would take a second
+    if package is None:
+        raise UserError(f"the report's charts need {LIBRARY}, which is in a package; pip install plotly")
+    source, target = Path(package.origin).parent / "package_data" / LIBRARY, folder / LIBRARY
+    if not target.is_file() or target.stat().st_size != source.stat().st_size:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def line_chart(
     lines: Iterable[Line], x_name: str, y_name: str, marks: Iterable[tuple[float, str]] = (), diagonal: bool = False
-) -> Markup:
-    """Lines with a legend. `marks`: (x, text) of dashed vertical lines. `diagonal` draws one from corner to corner."""
-    # A line has the same colour in all charts, even where another line has no points.
-    numbered = [(i, Line(line.name, thinned(_finite(line.points)), line.dots)) for i, line in enumerate(lines)]
-    numbered = [(i, line) for i, line in numbered if line.points]
-    if not numbered:
-        return Markup("")
-    xs, ys = zip(*(point for _, line in numbered for point in line.points), strict=True)
-    x, y = _axes(xs, ys)
-    parts = [_frame(x, y, x_name, y_name)]
-    if diagonal:
-        parts.append(f'<path class="aid" d="M{x(x.low)} {y(x.low)}L{x(x.high)} {y(x.high)}"/>')
-    for at, text in marks:
-        parts.append(f'<path class="aid" d="M{x(at)} {TOP}V{CHART_HEIGHT - BOTTOM}"/>')
-        shift, anchor = (-5, "end") if x(at) > CHART_WIDTH * 0.7 else (5, "start")
-        place = f'x="{x(at) + shift}" y="{CHART_HEIGHT - BOTTOM - 8}" text-anchor="{anchor}"'
-        parts.append(f'<text class="mark" {place}>{escape(text)}</text>')
-    for i, line in numbered:
-        path = "".join(f"{'ML'[k > 0]}{x(px)} {y(py)}" for k, (px, py) in enumerate(line.points))
-        parts.append(f'<path class="line c{i % CHART_COLOURS}" d="{path}"><title>{escape(line.name)}</title></path>')
-        if line.dots or len(line.points) == 1:
-            parts += [_dot(x(px), y(py), i, f"{line.name}: {_number(px)}, {_number(py)}") for px, py in line.points]
-    return _svg(parts, f"{y_name} by {x_name}") + _legend({i: line.name for i, line in numbered})
+) -> Figure | None:
+    """Lines with a legend; None where no line has a point.
+
+    `marks`: (x, text) of dashed vertical lines. `diagonal` draws y = x.
+    """
+    lines = [Line(line.name, _finite(line.points), line.dots) for line in lines]
+    points = [point for line in lines for point in line.points]
+    if not points:
+        return None
+    traces = [_line_trace(line) for line in lines]  # empty ones too: a line has the same colour in all charts
+    layout = _layout(x_name, y_name, [line.name for line in lines])
+    low, high = min(x for x, _ in points), max(x for x, _ in points)
+    ends = [{"x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper"} for at, _ in marks]
+    ends += [{"x0": low, "x1": high, "y0": low, "y1": high}] if diagonal else []
+    layout["shapes"] = [{"type": "line", "line": {"dash": "dash", "width": 1}, **place} for place in ends]
+    layout["annotations"] = [
+        {
+            "x": at,
+            "y": 0,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "xanchor": "left",
+            "text": _text(text),
+            "showarrow": False,
+        }
+        for at, text in marks
+    ]
+    if all(x == round(x) for x, _ in points) and high - low < MAX_TICKS:
+        layout["xaxis"]["dtick"] = 1  # no half rounds
+    layout["yaxis"] |= _flat_range([y for _, y in points])
+    rows = [{"line": line.name, x_name: x, y_name: y} for line in lines for x, y in line.points]
+    return Figure(traces, layout, rows)
 
 
-def scatter(points: Iterable[tuple[float, float, str]], x_name: str, y_name: str, named: bool = True) -> Markup:
-    """Points (x, y, name); `named` writes the names beside them where there is room, from the last to the first."""
+def scatter(points: Iterable[tuple[float, float, str]], x_name: str, y_name: str, named: bool = True) -> Figure | None:
+    """Points (x, y, name), None where there is none. `named`: each has its own colour, and its name in the legend."""
     points = [point for point in points if _known(point[0]) and _known(point[1])]
     if not points:
-        return Markup("")
-    x, y = _axes([p[0] for p in points], [p[1] for p in points], 0.08)
-    parts, written = [_frame(x, y, x_name, y_name)], []
-    for i, (px, py, name) in reversed(list(enumerate(points))):
-        parts.append(_dot(x(px), y(py), i if named else 0, f"{name}: {_number(px)}, {_number(py)}", 5))
-        if named and all(abs(y(py) - other) > 13 for other in written):
-            written.append(y(py))
-            right = x(px) < CHART_WIDTH * 0.62
-            place = x(px) + (9 if right else -9)
-            anchor = "start" if right else "end"
-            parts.append(f'<text x="{place}" y="{y(py) + 4}" text-anchor="{anchor}">{escape(name)}</text>')
-    return _svg(parts, f"{y_name} by {x_name}")
+        return None
+    parts = [[point] for point in points] if named else [points]
+    traces = [
+        {
+            "type": "scatter", "mode": "markers", "name": _text(part[0][2]) if named else "", "marker": {"size": 9},
+            "x": [_short(x) for x, _, _ in part], "y": [_short(y) for _, y, _ in part],
+            "text": [_text(name) for *_, name in part], "hovertemplate": "%{text}<br>%{x}, %{y}<extra></extra>",
+        }
+        for part in parts
+    ]  # fmt: skip
+    rows = [{"name": name, x_name: x, y_name: y} for x, y, name in points]
+    return Figure(traces, _layout(x_name, y_name, [part[0][2] for part in parts] if named else []), rows)
 
 
-def histogram(edges: Sequence[float], series: dict[str, Sequence[float]], x_name: str, y_name: str) -> Markup:
-    """Counts between neighbouring `edges` (n + 1, on a logarithmic axis), with the series side by side."""
+def histogram(edges: Sequence[float], series: dict[str, Sequence[float]], x_name: str, y_name: str) -> Figure | None:
+    """Counts between neighbouring `edges` (n + 1, unevenly spaced), with the series side by side."""
     if not series:
-        return Markup("")
-    x = ChartAxis(edges[0], edges[-1], LEFT, CHART_WIDTH - RIGHT, log=True)
-    y = ChartAxis(0, max(1, *(max(counts) for counts in series.values())), CHART_HEIGHT - BOTTOM, TOP)
-    parts = [_frame(x, y, x_name, y_name)]
-    for i, (name, counts) in enumerate(series.items()):
-        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
-            width = (x(high) - x(low) - 1.5) / len(series)
-            words = f"{name}: {_number(count)} of {_number(low)} to {_number(high)}"
-            parts.append(_bar(x(low) + i * width, y(count), width, y(0) - y(count), i, words))
-    return _svg(parts, f"{y_name} by {x_name}") + _legend(dict(enumerate(series)))
+        return None
+    ranges = [f"{_number(low)} to {_number(high)}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    traces = [
+        {
+            "type": "bar", "name": _text(name), "x": list(range(len(ranges))), "y": list(counts), "text": ranges,
+            "textposition": "none", "hovertemplate": "%{text}: %{y}",
+        }
+        for name, counts in series.items()
+    ]  # fmt: skip
+    layout = _layout(x_name, y_name, list(series))
+    shown = range(0, len(edges), -(-len(edges) // MAX_TICKS))
+    ticks = {"tickvals": [i - 0.5 for i in shown], "ticktext": [_number(edges[i]) for i in shown]}
+    layout["xaxis"] |= ticks
+    layout |= {"bargap": 0.08, "barmode": "group"}
+    rows = [{x_name: shown, **{name: counts[i] for name, counts in series.items()}} for i, shown in enumerate(ranges)]
+    return Figure(traces, layout, rows)
 
 
-def bars(rows: Sequence[tuple[str, float]], unit: str = "") -> Markup:
-    """A horizontal bar for each (name, value); values start at 0 and are written behind the bars."""
+def bars(rows: Sequence[tuple[str, float]], unit: str = "") -> Figure | None:
+    """A horizontal bar for each (name, value), the first on top; values are written behind the bars."""
     rows = [(name, value) for name, value in rows if _known(value)]
     if not rows:
-        return Markup("")
-    wide, step = 230, 24
-    x = ChartAxis(0, max(value for _, value in rows) or 1, wide, CHART_WIDTH - 74)
-    parts = []
-    for i, (name, value) in enumerate(rows):
-        top = i * step + 4
-        short = name if len(name) < 22 else name[:8] + "…" + name[-12:]
-        parts.append(f'<text x="{wide - 8}" y="{top + 13}" text-anchor="end">{escape(short)}</text>')
-        parts.append(_bar(wide, top, max(1.5, x(value) - wide), step - 7, 0, f"{name}: {_number(value)} {unit}"))
-        parts.append(f'<text class="value" x="{x(value) + 6}" y="{top + 13}">{_number(value)} {escape(unit)}</text>')
-    return _svg(parts, unit, len(rows) * step + 8)
+        return None
+    names, places = [name for name, _ in rows], list(range(len(rows)))
+    trace = {
+        "type": "bar", "orientation": "h", "y": places, "x": [_short(value) for _, value in rows], "cliponaxis": False,
+        "text": [f"{_number(value)} {unit}".strip() for _, value in rows], "textposition": "outside",
+        "hovertext": [_text(name) for name in names], "hoverinfo": "text+x",
+    }  # fmt: skip
+    layout = _layout(unit, "", []) | {"height": len(rows) * BAR_STEP + TITLE_ROOM, "bargap": 0.3}
+    layout["yaxis"] |= {
+        "tickvals": places,
+        "ticktext": [_text(_shortened(name)) for name in names],
+        "autorange": "reversed",
+    }
+    return Figure([trace], layout, [{"name": name, unit or "value": value} for name, value in rows])
 
 
-def matrix(names: Sequence[str], columns: Sequence[str], shares: Sequence[Sequence[float]], corner: str = "") -> Markup:
-    """A table whose cells are tinted by their value, 0 to 1 (or -1 to 1); `shares` are its rows."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    body = ""
-    for name, row in zip(names, shares, strict=True):
-        cells = "".join(
-            f'<td style="--tint:{max(0.0, v):.2f}">{v:.2f}</td>' if _known(v) else "<td>–</td>" for v in row
-        )
-        body += f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
-    table = (
-        f'<table class="matrix"><thead><tr><td>{escape(corner)}</td>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
-    return Markup(f'<div class="wide">{table}</div>')
-
-
-def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers from `low` to `high`.
-
-    >>> nice_ticks(0, 1), nice_ticks(0.13, 0.62)
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.2, 0.3, 0.4, 0.5, 0.6])
-    """
-    if high <= low:
-        return [low]
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+def matrix(
+    names: Sequence[str], columns: Sequence[str], shares: Sequence[Sequence[float | None]], corner: str = ""
+) -> Figure:
+    """Cells tinted by their value, 0 to 1 (or -1 to 1). `shares`: the rows; `corner`: what rows and columns are."""
+    cells = [[_short(value) if _known(value) else None for value in row] for row in shares]
+    trace = {
+        "type": "heatmap", "x": [_text(name) for name in columns], "y": [_text(name) for name in names], "z": cells,
+        "zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2, "showscale": False, "hoverongaps": False,
+        "texttemplate": "%{z:.2f}", "hovertemplate": "%{y}, %{x}: %{z}<extra></extra>",
+    }  # fmt: skip
+    layout = _layout(corner, "", []) | {"height": len(names) * CELL_STEP + TITLE_ROOM + 20}
+    layout["xaxis"] |= {"type": "category", "side": "top", "showgrid": False}
+    layout["yaxis"] |= {"type": "category", "autorange": "reversed", "showgrid": False}
+    rows = [
+        {corner or "name": name, **dict(zip(columns, row, strict=True))}
+        for name, row in zip(names, shares, strict=True)
+    ]
+    return Figure([trace], layout, rows)
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = MAX_LINE_POINTS) -> Sequence[tuple[float, float]]:
@@ -178,57 +193,50 @@ def thinned(points: Sequence[tuple[float, float]], most: int = MAX_LINE_POINTS) 
     return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
 
 
-def _axes(xs: Sequence[float], ys: Sequence[float], room: float = 0.03) -> tuple[ChartAxis, ChartAxis]:
-    (x0, x1), (y0, y1) = (_range(values, room) for values in (xs, ys))
-    whole = all(value == round(value) for value in xs)
-    return ChartAxis(x0, x1, LEFT, CHART_WIDTH - RIGHT, whole=whole), ChartAxis(y0, y1, CHART_HEIGHT - BOTTOM, TOP)
+def _line_trace(line: Line) -> dict:
+    points = thinned(line.points)
+    return {
+        "type": "scatter", "mode": "lines+markers" if line.dots or len(points) == 1 else "lines",
+        "name": _text(line.name), "x": [_short(x) for x, _ in points], "y": [_short(y) for _, y in points],
+        "showlegend": bool(points),
+    }  # fmt: skip
 
 
-def _range(values: Sequence[float], room: float) -> tuple[float, float]:
-    """The range of an axis: a little wider than the values, and clearly wider where they hardly differ."""
+def _layout(x_name: str, y_name: str, legend: Sequence[str]) -> dict:
+    lines = -(-len(legend) // LEGEND_NAMES) if len(legend) > 1 else 0
+    return {
+        "xaxis": {"title": {"text": _text(x_name)}}, "yaxis": {"title": {"text": _text(y_name)}},
+        "height": CHART_HEIGHT + lines * LEGEND_LINE, "showlegend": lines > 0,
+    }  # fmt: skip
+
+
+def _flat_range(values: Sequence[float]) -> dict:
+    """The axis of values that hardly differ, which would be drawn as noise, or as 0.
+
+    >>> _flat_range([0.5, 0.5]), _flat_range([0, 1])
+    ({'range': [0.45, 0.55]}, {})
+    """
     low, high = min(values), max(values)
-    spread = (0.02 * abs(high) - (high - low)) / 2
-    if high > low and spread > 0:
-        low, high = low - spread, high + spread
-    more = (high - low) * room or abs(high) * 0.1 or 1.0
-    return (0.0 if 0 <= low <= (high - low) * 0.25 else low - more), high + more
+    room = (abs(high) or 1) * 0.1
+    return {"range": [_short(low - room), _short(high + room)]} if high - low < room / 10 else {}
 
 
-def _frame(x: ChartAxis, y: ChartAxis, x_name: str, y_name: str) -> str:
-    bottom, parts = CHART_HEIGHT - BOTTOM, []
-    for tick in y.ticks():
-        parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{CHART_WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 7}" y="{y(tick) + 4}" text-anchor="end">{y.text(tick)}</text>')
-    for tick in x.ticks():
-        parts.append(f'<text x="{x(tick)}" y="{bottom + 17}" text-anchor="middle">{x.text(tick)}</text>')
-    middle = (TOP + bottom) / 2
-    parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{CHART_WIDTH - RIGHT}"/>')
-    place = f'x="{(LEFT + CHART_WIDTH - RIGHT) / 2}" y="{CHART_HEIGHT - 6}"'
-    parts.append(f'<text class="name" {place} text-anchor="middle">{escape(x_name)}</text>')
-    parts.append(f'<text class="name y" transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">'
-                 f"{escape(y_name)}</text>")  # fmt: skip
-    return "".join(parts)
+def _text(name: str) -> str:
+    """A name that plotly.js shows as it is; it reads some HTML."""
+    return html.escape(str(name), quote=False)
 
 
-def _dot(x: float, y: float, colour: int, words: str, radius: float = 3) -> str:
-    colour %= CHART_COLOURS
-    return f'<circle class="dot c{colour}" cx="{x}" cy="{y}" r="{radius}"><title>{escape(words)}</title></circle>'
+def _shortened(name: str) -> str:
+    return name if len(name) < LONGEST_NAME else f"{name[:8]}…{name[-12:]}"
 
 
-def _bar(x: float, y: float, width: float, height: float, colour: int, words: str) -> str:
-    box = f'x="{x:.1f}" y="{y:.1f}" width="{max(0.5, width):.1f}" height="{max(0.0, height):.1f}"'
-    return f'<rect class="bar c{colour % CHART_COLOURS}" {box} rx="2"><title>{escape(words)}</title></rect>'
+def _short(value: float) -> float:
+    """Six digits, which is more than a chart shows.
 
-
-def _svg(parts: Iterable[str], words: str, height: float = CHART_HEIGHT) -> Markup:
-    inside = "".join(parts)
-    return Markup(f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" aria-label="{escape(words)}">{inside}</svg>')
-
-
-def _legend(names: dict[int, str]) -> Markup:
-    """Names by the number of their colour; nothing for a single one."""
-    items = "".join(f'<li class="c{i % CHART_COLOURS}">{escape(name)}</li>' for i, name in names.items())
-    return Markup(f'<ul class="legend">{items}</ul>' if len(names) > 1 else "")
+    >>> _short(0.123456789), _short(7)
+    (0.123457, 7)
+    """
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _finite(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

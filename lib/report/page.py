@@ -10,7 +10,9 @@ from jinja2 import Environment, FileSystemLoader
 
 from lib.config import Config
 from lib.config.load import workspace_of
+from lib.report.charts import LIBRARY, put_library
 from lib.report.sections import costs, data, ensemble, folds, oof, overview, pseudo, submissions, training
+from lib.report.sections.export import export
 from lib.report.stale import outdated
 from lib.workspace import Workspace, write_text
 
@@ -49,21 +51,24 @@ def why_stale(made_by: str, done: list[str], old: dict[str, str]) -> str:
 
 
 def render_page(config: Config) -> Path:
-    """Write the page if it changed, and return its path."""
+    """Write the page and the files beside it, where they changed; returns the page's path."""
     workspace = Workspace(workspace_of(config))
     made = [section for make in SECTIONS if (section := make(workspace, config)) is not None]
     old = outdated(workspace, config)
     done = sorted(path.stem for path in (workspace.root / "manifests").glob("*.json"))
     sections = [replace(section, stale=why_stale(section.made_by, done, old)) for section in made]
+    sections = export(sections, workspace.report)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     name = config.competition.name + (" (debug)" if config.debug else "")
     layered = any(getattr(block, "layers", ()) for section in sections for block in section.shown)
-    text = environment.get_template("page.html").render(name=name, sections=sections, layered=layered)
+    values = {"name": name, "sections": sections, "layered": layered, "library": LIBRARY}
+    text = environment.get_template("page.html").render(values)
     path = workspace.report / "index.html"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
+    put_library(workspace.report)
     return path
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser, from disk: no error, every picture loads, sorting, filtering and zooming work."""
+"""The report in a real browser, from disk: no error, pictures load, charts are drawn, sorting and zooming work."""
 
 import runpy
 import shutil
@@ -103,6 +103,51 @@ def test_the_report_works_from_disk(browser, index):
     assert not lens.is_visible()
 
     assert complaints == []
+
+
+def test_charts_are_drawn_zoomed_and_saved(browser, index):
+    page, complaints = opened(browser, index)
+    page.wait_for_function("window.Plotly")
+    charts = page.locator(".figure")
+    assert charts.count() > 6
+    for i in range(charts.count()):
+        charts.nth(i).scroll_into_view_if_needed()
+        charts.nth(i).locator(".main-svg").first.wait_for()
+
+    assert page.locator(".js-plotly-plot").count() == charts.count(), "each is drawn once"
+
+    # A line has the same colour in all charts, and the colours are the page's.
+    colours = "c => [...c.querySelectorAll('.js-line')].map(line => line.style.stroke)"
+    loss = page.locator("#training .figure").first
+    light = loss.evaluate(colours)
+    assert len(light) == 8 and len(set(light)) == 4, "four lines, in the chart and in its legend"
+    page.locator("#theme").click()
+    loss.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "([c, old]) => c.querySelector('.js-line').style.stroke !== old", arg=[loss.element_handle(), light[0]]
+    )
+
+    # Hovering shows the value; dragging zooms, and a double click shows all again.
+    range_of = "c => c.querySelector('.js-plotly-plot').layout.xaxis.range.map(Number)"
+    before, box = loss.evaluate(range_of), loss.locator(".nsewdrag").bounding_box()
+    across = lambda share: (box["x"] + share * box["width"], box["y"] + box["height"] / 2)  # noqa: E731
+    page.mouse.move(*across(0.3))
+    page.mouse.down()
+    page.mouse.move(*across(0.6), steps=4)
+    page.mouse.up()
+    after = loss.evaluate(range_of)
+    assert before[0] < after[0] < after[1] < before[1]
+    page.locator("#training .figure").nth(1).locator(".point").first.hover(force=True)
+    page.locator(".hoverlayer .hovertext").first.wait_for()
+    assert loss.locator("[data-title^='Download plot']").count() == 1
+    assert complaints == []
+
+
+def test_without_the_library_the_page_says_so(browser, index, tmp_path):
+    shutil.copy(index, tmp_path / "index.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "index.html").as_uri())
+    page.locator(".figure p", has_text="plotly.min.js is missing beside this page").first.wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -26,7 +26,7 @@ from lib.oof.evaluation import Evaluation
 from lib.oof.pixel_sample import PixelSample
 from lib.oof.previews import PreviewMaker
 from lib.report import page
-from lib.report.charts import Line, line_chart, scatter
+from lib.report.charts import LIBRARY, Line, bars, histogram, line_chart, matrix, scatter
 from lib.report.findings import correlation, curves, draw_panels, object_points, uncertainty
 from lib.report.sections import folds, overview, pseudo, submissions
 from lib.workspace import Workspace, write_json, write_table
@@ -54,6 +54,10 @@ def run(stage, config, *flags):
 
 def anchors(path):
     return re.findall(r'<section id="(\w+)">', path.read_text(encoding="utf-8"))
+
+
+def linked_csvs(path):
+    return re.findall(r'href="(csv/[^"]+)"', path.read_text(encoding="utf-8"))
 
 
 def pictures(path):
@@ -95,12 +99,12 @@ def test_the_page_grows_with_every_stage_and_is_rewritten_only_when_it_changes(t
     assert index.stat().st_mtime_ns == made
     moved = tiny.parent / "elsewhere"
     shutil.copytree(index.parent, moved)
-    assert all((moved / path).is_file() for path in shown)
+    assert all((moved / path).is_file() for path in [*shown, *linked_csvs(index), LIBRARY])
 
 
 def test_five_hundred_images_make_a_small_page_soon(tmp_path):
     index = page.render_page(many_images(tmp_path, 500))
-    assert len(pictures(index)) == 1000 and index.stat().st_size < 700_000
+    assert len(pictures(index)) == 1000 and index.stat().st_size < 700_000, "the library lies beside the page"
     assert index.read_text(encoding="utf-8").count('loading="lazy"') == 1000, "none is fetched before it is seen"
 
 
@@ -218,13 +222,52 @@ def test_members_that_fail_on_the_same_images_are_alike():
     assert len(points) == 400 and points[0] == (1, 0.5) and points[-1] == (1000, 0.5)
 
 
+def test_everything_that_is_drawn_is_a_csv_too(tmp_path):
+    config = many_images(tmp_path, 20)
+    (tmp_path / "report/csv").mkdir()
+    (tmp_path / "report/csv/of_an_earlier_page.csv").touch()
+    index = page.render_page(config)
+    text, found = index.read_text(encoding="utf-8"), linked_csvs(index)
+    drawn = text.count('class="block chart') + text.count('class="block table')
+    assert drawn > 8 and len(set(found)) == drawn
+    assert {path.name for path in index.parent.glob("csv/*")} == {Path(name).name for name in found}
+    images = pd.read_csv(index.parent / "csv/oof_images_worst_first.csv")
+    assert list(images)[:2] == ["image", "score"] and len(images) == 20, "the column of pictures is left out"
+    confusion = pd.read_csv(index.parent / "csv/oof_confusion.csv", index_col=0)
+    assert confusion.loc["ring", "disc"] == pytest.approx(1 / 3)
+    made = (index.parent / "csv/oof_confusion.csv").stat().st_mtime_ns
+    page.render_page(config)
+    assert (index.parent / "csv/oof_confusion.csv").stat().st_mtime_ns == made
+
+
 def test_charts_hold_every_point_and_escape_names():
-    drawing = line_chart([Line("<i>", [(0, 1), (10, 2)], dots=True)], "step", "loss", [(5, "here")])
-    assert drawing.count("<circle") == 2 and "<i>" not in drawing and "&lt;i&gt;" in drawing and "here" in drawing
-    assert line_chart([Line("none", [])], "step", "loss") == ""
-    assert scatter([(1, None, "a")], "x", "y") == ""
-    low, high = (float(y) for y in re.findall(r'cy="([\d.]+)"', drawing))
-    assert low > high, "larger values stand higher"
+    points = [(0, 1.0), (10, float("nan")), (20, 2.0)]
+    figure = line_chart([Line("none", []), Line("</script><i>", points, dots=True)], "step", "loss", [(5, "here")])
+    none, line = figure.traces
+    assert (line["x"], line["y"], none["x"]) == ([0, 20], [1, 2], []) and not none["showlegend"]
+    assert "<" not in figure.json and json.loads(figure.json)["data"][1]["name"] == "&lt;/script&gt;&lt;i&gt;"
+    assert figure.layout["annotations"][0]["text"] == "here"
+    assert figure.rows == [
+        {"line": "</script><i>", "step": 0, "loss": 1.0},
+        {"line": "</script><i>", "step": 20, "loss": 2.0},
+    ]
+    assert line_chart([Line("none", [])], "step", "loss") is scatter([(1, None, "a")], "x", "y") is None
+    long = line_chart([Line("a", [(i, i) for i in range(1000)])], "step", "loss")
+    assert len(long.traces[0]["x"]) == 240 and len(long.rows) == 1000, "the CSV has them all"
+
+
+def test_charts_are_what_plotly_takes():
+    graphs = pytest.importorskip("plotly.graph_objects")
+    figures = [
+        line_chart([Line("a", [(0, 1), (1, 2)])], "round", "score", [(1, "chosen")], diagonal=True),
+        scatter([(1, 2, "a"), (2, 3, "b")], "x", "y"), scatter([(1, 2, "a")], "x", "y", named=False),
+        histogram([1, 10, 100], {"disc": [3, 4], "ring": [0, 1]}, "pixels", "objects"), bars([("a" * 40, 2.5)], "%"),
+        matrix(["a", "b"], ["1", "2"], [[1, None], [-0.5, 1]]),
+    ]  # fmt: skip
+    for figure in figures:
+        graphs.Figure(json.loads(figure.json))  # raises ValueError at a name or value that it does not know
+    with pytest.raises(ValueError, match="Invalid property"):
+        graphs.Figure({"data": [{"type": "scatter", "colour": "red"}]})
 
 
 def test_the_worst_spot_of_a_huge_image_is_shown_at_full_resolution(tmp_path):

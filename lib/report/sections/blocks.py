@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from markupsafe import Markup
-
+from lib.report.charts import Figure
 from lib.workspace import Workspace, read_json
 
 
@@ -47,12 +46,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with the same keys: numbers, texts and pictures. The page can sort them, and filter long tables."""
+    """Rows with the same keys: numbers, texts and pictures. The page can sort them, and filter long tables.
+
+    `csv`: the file of the rows, relative to the page, which lib/report/sections/export.py writes.
+    """
 
     title: str
     rows: Sequence[dict]
     note: str = ""
     kind: str = "table"
+    csv: str = ""
 
     @property
     def content(self) -> object:
@@ -73,16 +76,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing of lib/report/charts.py."""
+    """A figure of lib/report/charts.py, or None where there is nothing to draw. `csv` as in `Table`."""
 
     title: str
-    drawing: Markup
+    figure: Figure | None
     note: str = ""
     kind: str = "chart"
+    csv: str = ""
 
     @property
     def content(self) -> object:
-        return self.drawing
+        return self.figure
+
+    @property
+    def rows(self) -> Sequence[dict]:
+        return self.figure.rows if self.figure else []
 
 
 @dataclass(frozen=True)
