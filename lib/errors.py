@@ -90,6 +90,10 @@ def exit_code(main: Callable[[list[str]], None], argv: list[str]) -> int:
         main(argv)
     except UserError as error:
         return _tell(str(error))
+    except SystemExit as error:  # also that of --help
+        if not (place := _place_in_plugin(error)):
+            raise
+        return _tell(f"plugins: {place}: it ends the program ({reason_of(error)}); raise an error there instead")
     except Exception as error:
         if str(error).startswith("DataLoader worker"):
             time.sleep(STOP_SECONDS)
@@ -104,6 +108,16 @@ def exit_code(main: Callable[[list[str]], None], argv: list[str]) -> int:
             raise
         return _tell(explained_error(fault))
     return 0
+
+
+def _place_in_plugin(error: BaseException) -> str:
+    """File and line of the user's plugin that raised an error; empty where none did."""
+    trace, place = error.__traceback__, ""
+    while trace:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("plugin_"):
+            place = f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def _tell(sentence: str) -> int:

@@ -209,6 +209,12 @@ def plugin_fault(name: str, text: str, says: str) -> Fault:
     return Fault(f"plugin: {name}", both(put("mine.py", text), names), "01_preprocess", says)
 
 
+EXITS = """import sys
+from lib.plugins import register
+@register("labels", "exits")
+def exits(config, known_ids):
+    sys.exit(0)
+"""
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -253,6 +259,9 @@ CONFIGURATIONS = [
     option_fault("braces that explode", "competition.train_images", "{a,b}" * 20, "braces stand for more than"),
     option_fault("an absolute glob in braces", "competition.train_images", "{/etc,a}/*", "is no pattern of files"),
     plugin_fault("sys.exit", "import sys\nsys.exit(0)\n", "mine.py, line 2: it ends the program"),
+    Fault("plugin: sys.exit later",
+          both(put("mine.py", EXITS), edit("tiny.yaml", lambda text: text + b"plugins: [mine.py]\n")), "01_preprocess",
+          "mine.py, line 5: it ends the program .SystemExit 0.; raise", flags=("--competition.labels.format", "exits")),
     plugin_fault("an error", "1 / 0\n", "mine.py, line 1: division by zero"),
     plugin_fault("bad syntax", "def f(:\n", "mine.py, line 1: invalid syntax"),
     plugin_fault("a zero byte", "x = 1\0\n", "mine.py.*: source code .*null bytes"),
