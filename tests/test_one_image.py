@@ -59,13 +59,13 @@ def test_one_image_passes_preflight_where_nothing_is_validated(one, capsys):
 
 def test_init_proposes_what_one_group_can_do_and_tries_it(one):
     from lib.propose.choose import folds
-    from lib.propose.trial import what_fails
+    from lib.propose.trial import first_error
 
     assert [choice.key for choice in folds(2, 9)] == ["folds.k"] and folds(2, 9)[0].value == 2
-    assert "one image or one group cannot be validated" in what_fails(one)
+    assert "one image or one group cannot be validated" in first_error(one)
     config = yaml.safe_load(one.read_text())
     for choice in folds(1, 1):
         section, key = choice.key.split(".")
         config[section][key] = choice.value
     one.write_text(yaml.safe_dump(config))
-    assert what_fails(one) == ""
+    assert first_error(one) == ""

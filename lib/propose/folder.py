@@ -22,7 +22,7 @@ from lib.errors import UserError
 from lib.imaging.reader import AS_THEY_ARE, SUFFIXES, open_image
 from lib.imaging.readers.array import ARRAY_SUFFIXES
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
-from lib.propose.found import evenly, some
+from lib.propose.found import abbreviated, evenly_spaced
 from lib.propose.ids import find_ids, ids_of, known_of, of_first_band
 from lib.propose.names import Known
 from lib.propose.pixels.depth import middle, span
@@ -31,27 +31,27 @@ from lib.user_tables import read_csv
 TABLES = (".csv", ".csv.gz", ".csv.zip", ".tsv")
 MASK_WORDS = r"(?:masks?|labels?|annotations?|gt|seg|segmentations?|truth|targets?)(?![a-z])"
 MASK_VALUES = 64  # a file with more values than this is a picture
-MASK_MIDDLE_SIDE = 2048  # side of the middle of a mask that is looked at
-JSONS = 50  # of a folder with more, none is a COCO JSON
-MANY_FOLDERS = 12  # folders beside one another whose files are alike
-NAMED = 12  # folders that a pattern names one by one
+MASK_MIDDLE_SIDE = 2048  # pixels: values are read from a square of this side in the middle of a mask
+MAX_COCO_JSONS = 50  # in a folder with more JSONs, none is taken for a COCO file
+MANY_FOLDERS = 12  # with more sibling folders than this, their files are taken for one kind
+MAX_NAMED_FOLDERS = 12  # a pattern lists at most so many folders by name
 UNREAD = {
     ".dcm": "DICOM", ".h5": "HDF5", ".hdf5": "HDF5", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mat": "MATLAB",
     ".npz": "archives of arrays", ".zarr": "Zarr", ".nc": "NetCDF", ".parquet": "Parquet", ".tfrecord": "TFRecord",
     ".geojson": "GeoJSON", ".shp": "shapefiles", ".jsonl": "JSON by line", ".xml": "XML", ".xlsx": "Excel",
     ".mp4": "video", ".avi": "video", ".zip": "archives", ".tar": "archives", ".gz": "archives", ".7z": "archives",
 }  # fmt: skip
-"""Contents of files that no reader can read, by suffix."""
-SOFT = 0.2  # share of a mask's pixels that may be grey edges, between 0 and the largest value
+"""Suffix of files that no reader can read -> what they are."""
+SOFT_SHARE = 0.2  # share of a mask's pixels that may be grey edges, between 0 and the largest value
 
 
 @dataclass
 class Folder:
     """Files by their kind. Paths are relative to `root`, with slashes.
 
-    `texts`: JSONs that are no COCO, and lists. `pixels`: how deep pictures are shown. `image_ids`: as the option.
-    `endings`: of the files of an image's channels, where names do not tell red, green and blue. `unread`:
-    files that no reader takes, by suffix. `broken`: pictures that their reader refuses, and why.
+    `texts`: lists, and JSONs that are not COCO. `pixels`: how images with more than 8 bits are read. `image_ids`: the
+    option `competition.image_ids`. `endings`: how the names of an image's channel files end, where these do not name
+    red, green and blue. `unread`: suffix -> files that no reader takes. `broken`: picture -> its reader's error.
     """
 
     root: Path
@@ -71,7 +71,10 @@ class Folder:
         return ids_of(self.pictures, self.image_ids)
 
     def kinds_unread(self) -> list[str]:
-        """One phrase for each suffix of at least two files that no reader takes, the most frequent first."""
+        """One phrase for each suffix that no reader takes, the most frequent first.
+
+        A single file of an unknown suffix, such as a README, is not mentioned.
+        """
         kinds = sorted(self.unread.items(), key=lambda item: -len(item[1]))
         return [
             f"{len(names)} files {suffix or 'without suffix'} ({UNREAD.get(suffix, 'unknown')}), such as {names[0]}, "
@@ -84,24 +87,24 @@ class Folder:
         """The image ids in the forms in which texts may name them."""
         return known_of(self.pictures, self.image_ids)
 
-    def where(self, names: list[str]) -> tuple[str, list[str]]:
-        """(the folder that files share, their names below it)."""
+    def split_base(self, names: list[str]) -> tuple[str, list[str]]:
+        """The innermost folder that holds all files, and their paths below it."""
         base = os.path.commonpath([PurePosixPath(name).parent for name in names]).removeprefix(".")
         return base, [name[len(base) + 1 :] if base else name for name in names]
 
 
 def read_folder(root: Path) -> Folder:
-    """Sort the files of a folder. Raises UserError when there is none, or no picture in it."""
+    """Sort the files of a folder. Raises UserError when the folder does not exist or holds no picture."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the organiser's, for example ../data/competition")
     folder = Folder(root)
     images = _sort(folder, sorted(_walk(root)))
-    for (where, suffix, word), own in images.items():
-        if reason := _unusable(root, own):
-            folder.broken |= dict.fromkeys(own, reason)
+    for (parent, suffix, mask_word), names in images.items():
+        if reason := _unusable(root, names):
+            folder.broken |= dict.fromkeys(names, reason)
             continue
-        masks = _are_masks(root, own, suffix, bool(word or re.search(rf"(?<![a-z]){MASK_WORDS}", where.lower())))
-        (folder.masks if masks else folder.pictures).extend(own)
+        called_masks = bool(mask_word or re.search(rf"(?<![a-z]){MASK_WORDS}", parent.lower()))
+        (folder.masks if _are_masks(root, names, suffix, called_masks) else folder.pictures).extend(names)
     folder.pictures.sort()
     if not folder.pictures:
         raise UserError(_no_image(folder))
@@ -116,8 +119,8 @@ def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[s
     """Sort tables, JSONs and others into `folder`. Returns the images by kind."""
     images: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     parents = {PurePosixPath(name).parent for name in names}
-    beside = Counter(parent.parent for parent in parents)
-    alike = {str(parent): f"{parent.parent}/*" for parent in parents if beside[parent.parent] > MANY_FOLDERS}
+    siblings = Counter(parent.parent for parent in parents)
+    alike = {str(parent): f"{parent.parent}/*" for parent in parents if siblings[parent.parent] > MANY_FOLDERS}
     for name in names:
         suffix = Path(name).suffix.lower()
         if suffix in SUFFIXES:
@@ -138,20 +141,18 @@ def _no_image(folder: Folder) -> str:
     """The message for a folder without any picture: what was found, and what to do."""
     if folder.masks:
         return (
-            f"{folder.root} holds no image: its {len(folder.masks)} image files ({some(folder.masks, 2)}) hold few "
-            "different values, as masks do; add the images"
+            f"{folder.root} holds no image: its {len(folder.masks)} image files ({abbreviated(folder.masks, 2)}) hold "
+            "few different values, as masks do; add the images"
         )
-    what = "; ".join(folder.kinds_unread())
-    if folder.broken:
-        what = next(iter(folder.broken.values()))
-    advice = f"{what}; convert them to TIFF, PNG or .npy" if what else "unpack the organiser's archives there"
-    return f"{folder.root} holds no image that is read ({', '.join(SUFFIXES)}): {advice}"
+    found = next(iter(folder.broken.values())) if folder.broken else "; ".join(folder.kinds_unread())
+    advice = f"{found}; convert them to TIFF, PNG or .npy" if found else "unpack the organiser's archives there"
+    return f"{folder.root} holds no image of a supported format ({', '.join(SUFFIXES)}): {advice}"
 
 
 def _unusable(root: Path, names: list[str]) -> str:
-    """Why none of a few files can be opened; empty when one can."""
+    """The last error where none of a few files can be opened; empty where one can."""
     reason = ""
-    for name in evenly(names, 3):
+    for name in evenly_spaced(names, 3):
         try:
             open_image(root / name, Pixels(range=(0, 255))).close()
             return ""
@@ -162,9 +163,9 @@ def _unusable(root: Path, names: list[str]) -> str:
 
 def _walk(root: Path) -> list[str]:
     names = []
-    for place, folders, files in os.walk(root):
+    for parent, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
-        names += [(Path(place) / f).relative_to(root).as_posix() for f in files if not f.startswith(".")]
+        names += [(Path(parent) / f).relative_to(root).as_posix() for f in files if not f.startswith(".")]
     return names
 
 
@@ -183,16 +184,19 @@ def _kind(name: str, alike: dict[str, str]) -> tuple[str, str, str]:
     return where, path.suffix.lower(), word[1] if word else ""
 
 
-def _are_masks(root: Path, names: list[str], suffix: str, said: bool) -> bool:
-    """Whether most of a few files hold few values; of JPEGs, whether they say that they are masks."""
+def _are_masks(root: Path, names: list[str], suffix: str, called_masks: bool) -> bool:
+    """Whether most of a few files hold few values. JPEG noise hides that, so for JPEGs their names decide."""
     if suffix in (".jpg", ".jpeg"):
-        return said
-    few = [_has_few_values(root / name) for name in evenly(names, 5)]
+        return called_masks
+    few = [_has_few_values(root / name) for name in evenly_spaced(names, 5)]
     return sum(few) * 2 > len(few)
 
 
 def _has_few_values(path: Path) -> bool:
-    """Whether few values occur, edges aside; of files deeper than 8 bits, also far from those that a mask has."""
+    """Whether few different values occur besides soft edges.
+
+    In files with more than 8 bits, values beyond those of a mask count too.
+    """
     if len(values_of(path)) > MASK_VALUES:
         return soft_level(path) > 0
     if path.suffix.lower() not in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
@@ -204,7 +208,7 @@ def _has_few_values(path: Path) -> bool:
 
 
 def soft_level(path: Path) -> int:
-    """The value of objects in a grey mask where only edges hold others than that and 0; 0 for other files."""
+    """The objects' value in a grey mask where all other values but 0 occur at edges only; 0 for any other file."""
     try:
         mask = MaskFile(path, coloured=False)
         pixels = mask.read(*middle(mask.height, mask.width, MASK_MIDDLE_SIDE))
@@ -218,11 +222,11 @@ def soft_level(path: Path) -> int:
     top = int(pixels.max())
     sharp = np.isin(pixels, (0, top)).mean()
     inside = set(flat.tolist()) == {0, top} and len(np.unique(pixels)) > 2
-    return top if inside and sharp > 1 - SOFT else 0
+    return top if inside and sharp > 1 - SOFT_SHARE else 0
 
 
 def values_of(path: Path, coloured: bool = False) -> np.ndarray:
-    """The different values, or colours as one number each, in the middle of an image, rising; colours are above 255."""
+    """The different values in the middle of an image, ascending. A colour is one number above 255 (`codes_of`)."""
     try:
         mask = MaskFile(path, coloured)
     except UserError:  # a format that masks never have
@@ -239,7 +243,7 @@ def _sort_table(folder: Folder, name: str) -> None:
 
 def _sort_json(folder: Folder, name: str) -> None:
     path = folder.root / name
-    if sum(1 for _ in path.parent.glob("*.json")) > JSONS:
+    if sum(1 for _ in path.parent.glob("*.json")) > MAX_COCO_JSONS:
         folder.texts.append(name)
         return
     try:
@@ -249,34 +253,37 @@ def _sort_json(folder: Folder, name: str) -> None:
 
 
 def read_organiser_json(path: Path) -> object:
-    """What a JSON holds; None for one that cannot be read."""
+    """The content of a JSON; None where it cannot be read."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def glob_of(root: Path, names: list[str], aside: set[str]) -> str | None:
-    """The plainest pattern below `root` that matches these pictures and, `aside` from some, no other; else None."""
+def glob_of(root: Path, names: list[str], exceptions: set[str]) -> str | None:
+    """The simplest pattern below `root` that matches these pictures and no others; None where there is none.
+
+    `exceptions`: files that the pattern may match too.
+    """
     wanted = set(names)
     for pattern in _patterns(names) if wanted else []:
         try:
-            found = image_files(root, pattern, "init")
+            matches = image_files(root, pattern, "init")
         except UserError:
             continue
-        if {path.relative_to(root).as_posix() for path in found} - aside == wanted:
+        if {path.relative_to(root).as_posix() for path in matches} - exceptions == wanted:
             return pattern
     return None
 
 
 def _patterns(names: list[str]) -> list[str]:
-    """Patterns that match all the names, the plainest first: any folder, or folders by their names."""
+    """Patterns that match all the names, the simplest first: a wildcard for a folder, or the folders' names."""
     folders = [Path(name).parent.parts for name in names]
     if len({len(parts) for parts in folders}) != 1:
         return []
     levels = [sorted(set(level)) for level in zip(*folders, strict=True)]
     plain = [glob.escape(level[0]) if len(level) == 1 else "*" for level in levels]
-    nameable = [1 < len(level) <= NAMED and not set("{},") & set("".join(level)) for level in levels]
+    nameable = [1 < len(level) <= MAX_NAMED_FOLDERS and not set("{},") & set("".join(level)) for level in levels]
     exact = [
         "{" + ",".join(map(glob.escape, level)) + "}" if named else one
         for level, one, named in zip(levels, plain, nameable, strict=True)

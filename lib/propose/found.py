@@ -15,23 +15,23 @@ class OptionChoice:
 
 
 def choice_if(true: object, key: str, value: object, why: str = "") -> list[OptionChoice]:
-    """The choice, in a list, or none."""
+    """A list of one choice where `true` holds; an empty list otherwise."""
     return [OptionChoice(key, value, why)] if true else []
 
 
 @dataclass
 class Notes:
-    """Sentences: what was found, what could not be determined from the folder, what does not fit together yet."""
+    """Sentences for the user. `found`: facts. `unsure`: what the folder does not tell. `problems`: errors to mend."""
 
     found: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
-    mend: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
-def some(names: list[str] | set[str], limit: int = 6) -> str:
+def abbreviated(names: list[str] | set[str], limit: int = 6) -> str:
     """The first names, and how many more there are.
 
-    >>> some(["a", "b", "c"], 2)
+    >>> abbreviated(["a", "b", "c"], 2)
     'a, b and 1 more'
     """
     names = sorted(names) if isinstance(names, set) else list(names)
@@ -39,10 +39,10 @@ def some(names: list[str] | set[str], limit: int = 6) -> str:
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def evenly(items: list, limit: int) -> list:
+def evenly_spaced(items: list, limit: int) -> list:
     """At most `limit` of the items, evenly spread.
 
-    >>> evenly(list(range(10)), 3)
+    >>> evenly_spaced(list(range(10)), 3)
     [0, 4, 9]
     """
     if len(items) <= limit:

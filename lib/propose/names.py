@@ -10,15 +10,18 @@ from pathlib import PurePosixPath
 
 from lib.competition.labels.template import last_number
 
-LONGEST = 1000  # letters of a text that may name an image; run-lengths have millions
-CLASSES = 64  # more different words than this are no classes
+MAX_TEXT = 1000  # letters of a text that may name an image; run-lengths have millions
+MAX_CLASSES = 64  # more different words than this do not name classes
 NAME_SEPARATORS = "_-./ "
 
 
 @dataclass(frozen=True)
 class Form:
-    """`template` as in `competition.labels.id_template` and `.files`; `ids` it finds; `classes`, if it names some;
-    `alone`: no two texts name the same image."""
+    """How texts name images.
+
+    `template`: as in `competition.labels.id_template` and `.files`. `ids`: the images that the texts name. `classes`:
+    the classes that they name. `alone`: whether no two texts name the same image.
+    """
 
     template: str
     ids: set[str]
@@ -27,7 +30,7 @@ class Form:
 
 
 class Known:
-    """The ids of a folder's images, each with its parts as paths name them."""
+    """The ids of a folder's images, and the parts of each id as they stand in paths."""
 
     def __init__(self, ids: Iterable[tuple[str, ...]]):
         self.parts = {"_".join(parts): parts for parts in ids}
@@ -44,9 +47,9 @@ class Known:
 
 
 def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
-    """The template of texts that name images by their ids; None when they do not, or not all alike.
+    """The template of texts that name images by their ids; None where some text names none, or no one template fits.
 
-    `files`: the texts are paths, of which folders may name the image, or a part of its id.
+    `files`: the texts are paths; a folder may name the image, or a part of its id.
 
     >>> form_of(["a.jpg_1", "a.jpg_2", "b.jpg_1"], Known.of(["a", "b", "c"]))
     Form(template='{id}.jpg_{class}', ids=..., classes=['1', '2'], alone=False)
@@ -71,9 +74,9 @@ def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
     names = {PurePosixPath(cell).name for cell in cells}
     if files and len(names) == 1 and all(PurePosixPath(shape).stem == "*" for shape in shapes):  # folders are names
         name = names.pop()
-        shapes = {str(PurePosixPath(shape).with_name(name)): own for shape, own in shapes.items()}
+        shapes = {str(PurePosixPath(shape).with_name(name)): found for shape, found in shapes.items()}
     if files and alone and len(shapes) > 1:
-        shapes = _folders_aside(shapes)
+        shapes = _without_folders(shapes)
     if len(shapes) == 1:
         return Form(next(iter(shapes)), ids, [], alone)
     if not shapes:
@@ -86,14 +89,14 @@ def form_of(cells: list[str], known: Known, files: bool = False) -> Form | None:
     suffixes = start.endswith(".") and not end  # .jpg here, .JPG there
     if suffixes or (files and numbers and len(middles) > 12):
         return Form(f"{start}*{end}", ids, [], alone)
-    if len(middles) > CLASSES:
+    if len(middles) > MAX_CLASSES:
         return None
     ordered = sorted(middles, key=lambda word: (int(word) if word.isdecimal() else 0, word))
     return Form(f"{start}{{class}}{end}", ids, ordered, alone)
 
 
 def form_of_most(cells: list[str], known: Known, files: bool = False) -> tuple[Form | None, list[str]]:
-    """(the form of the texts, those left out because they name no image); at least half must name one.
+    """The form of the texts that name an image, and the texts that name none; at least half must name one.
 
     >>> form_of_most(["a.png", "b.png", "x.png"], Known.of(["a", "b"]))
     (Form(template='{id}.png', ...), ['x.png'])
@@ -109,8 +112,8 @@ def form_of_most(cells: list[str], known: Known, files: bool = False) -> tuple[F
 
 
 def _split(cell: str, known: Known, files: bool) -> tuple[str, str] | None:
-    """(`cell` with {id} in the place of an image's id, that id); the longest id that it may be."""
-    if len(cell) > LONGEST:
+    """`cell` with {id} in the place of an image's id, and that id: the longest one that the text holds."""
+    if len(cell) > MAX_TEXT:
         return None
     folder, slash, name = cell.rpartition("/")
     words = sorted(_words(name), key=lambda span: (span[0] > 0, span[0] - span[1]))
@@ -123,8 +126,8 @@ def _split(cell: str, known: Known, files: bool) -> tuple[str, str] | None:
     for start, end in words:
         for wanted in known.by_last.get(name[start:end], ()):
             if all(part in parts for part in wanted[:-1]):
-                there = ["{id}" if part in wanted[:-1] else part for part in parts]
-                return "/".join([*there, f"{name[:start]}{{id}}{name[end:]}"]), "_".join(wanted)
+                above = ["{id}" if part in wanted[:-1] else part for part in parts]
+                return "/".join([*above, f"{name[:start]}{{id}}{name[end:]}"]), "_".join(wanted)
     named = [i for i, part in enumerate(parts) if part in known.parts]
     if named:
         stem, parts[named[-1]] = parts[named[-1]], "{id}"
@@ -133,7 +136,7 @@ def _split(cell: str, known: Known, files: bool) -> tuple[str, str] | None:
 
 
 def _by_path(cell: PurePosixPath, known: Known) -> tuple[str, str] | None:
-    """(`cell` with {path} in the place of all parts of an id, that id) of images that folders tell apart.
+    """`cell` with {path} in the place of all parts of an id, and that id; for images whose ids contain folders.
 
     >>> _by_path(PurePosixPath("in/batch_01/0003.jpg"), Known([("batch_01", "0003")]))
     ('in/{path}.jpg', 'batch_01_0003')
@@ -146,7 +149,7 @@ def _by_path(cell: PurePosixPath, known: Known) -> tuple[str, str] | None:
 
 
 def _words(name: str) -> list[tuple[int, int]]:
-    """(start, end) of all that stands between separators, or starts with a digit behind a letter."""
+    """(start, end) of every run of words. A word begins after a separator, or at a digit that follows a letter."""
     starts = [
         0,
         *(i for i in range(1, len(name)) if name[i - 1] in NAME_SEPARATORS or re.match(r"[^\W\d]\d", name[i - 1 :])),
@@ -156,21 +159,20 @@ def _words(name: str) -> list[tuple[int, int]]:
 
 
 def _numbered(cells: list[str], known: Known) -> Form | None:
-    """Cells that start with the number of an image, which need not have as many zeros."""
-    split = [re.fullmatch(r"(\d+)(|[^\d].*)", cell) for cell in cells]
-    if not cells or not all(found and int(found[1]) in known.by_number for found in split):
+    """The form of cells that start with an image's number. Leading zeros may differ from those of its id."""
+    matches = [re.fullmatch(r"(\d+)(|[^\d].*)", cell) for cell in cells]
+    if not cells or not all(match and int(match[1]) in known.by_number for match in matches):
         return None
-    width = {len(found[1]) for found in split}
-    zeros = len(width) == 1 and any(len(found[1]) > 1 and found[1].startswith("0") for found in split)
+    width = {len(match[1]) for match in matches}
+    zeros = len(width) == 1 and any(len(match[1]) > 1 and match[1].startswith("0") for match in matches)
     hole = f"{{number:0{width.pop()}}}" if zeros else "{number}"
-    ids = {found[1]: known.by_number[int(found[1])] for found in split}
-    named = [ids[found[1]] + found[2] for found in split]
-    same = form_of(named, known) if all(_split(cell, known, False) for cell in named) else None
-    return replace(same, template=same.template.replace("{id}", hole)) if same else None
+    named = [known.by_number[int(match[1])] + match[2] for match in matches]
+    form = form_of(named, known) if all(_split(cell, known, False) for cell in named) else None
+    return replace(form, template=form.template.replace("{id}", hole)) if form else None
 
 
-def _folders_aside(shapes: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Templates that differ in folders alone become one, where no image is in two of these."""
+def _without_folders(shapes: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Templates that differ only in folders, merged into one with wildcards. No image may occur in two of them."""
     split = [shape.split("/") for shape in shapes]
     if len({(len(parts), parts[-1]) for parts in split}) != 1:
         return shapes
@@ -179,7 +181,7 @@ def _folders_aside(shapes: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _differ(texts: list[str]) -> tuple[str, str, list[str]]:
-    """What all texts start and end with, cut at separators, and what is between."""
+    """The common start and end of all texts, both cut at separators, and each text's middle."""
     start = os.path.commonprefix(texts)
     start = start[: max((i + 1 for i, c in enumerate(start) if c in NAME_SEPARATORS + "}"), default=0)]
     backwards = os.path.commonprefix([text[len(start) :][::-1] for text in texts])
@@ -188,13 +190,13 @@ def _differ(texts: list[str]) -> tuple[str, str, list[str]]:
 
 
 def family(stem: str, parts: int) -> str:
-    """An image's name without its last `parts` words.
+    """An image's name without its last `parts` words; the whole name where it has no more words than that.
 
     >>> family("IMG_12_scaled_0", 2)
     'IMG_12'
     """
-    found = re.match(family_pattern(parts), stem)
-    return found[1] if found else stem
+    match = re.match(family_pattern(parts), stem)
+    return match[1] if match else stem
 
 
 def family_pattern(parts: int, shorter: bool = False) -> str:

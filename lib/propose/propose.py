@@ -13,7 +13,7 @@ from lib.config.presets import COMPETITIONS, Preset
 from lib.errors import UserError
 from lib.propose import choose, groups, submission
 from lib.propose.folder import Folder, read_folder
-from lib.propose.found import Notes, OptionChoice, choice_if, some
+from lib.propose.found import Notes, OptionChoice, abbreviated, choice_if
 from lib.propose.labels import found as labels
 from lib.propose.labels import jsons as label_jsons
 from lib.propose.labels import masks as label_masks
@@ -21,13 +21,13 @@ from lib.propose.labels import tables as label_tables
 from lib.propose.pixels import bands, measure
 from lib.propose.pixels.overlap import overlap_choices
 from lib.propose.splits import split_choices, training_images, unlabeled_choices
-from lib.propose.trial import what_fails
+from lib.propose.trial import first_error
 from lib.propose.write import text_of
 from lib.workspace import replacing
 
-OWN_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison",
-               "boostcamp_handbone"}  # fmt: skip
-"""Presets whose columns are nobody else's, so that their metric is certain."""
+UNIQUE_COLUMNS = {"severstal", "clouds", "airbus", "carvana", "contrails", "epfl_roads", "tgs", "uw_madison",
+                  "boostcamp_handbone"}  # fmt: skip
+"""Presets whose columns no other competition has, so that their metric is certain."""
 
 
 def propose_config(path: str, flags: list[str]) -> None:
@@ -43,9 +43,9 @@ def propose_config(path: str, flags: list[str]) -> None:
 def propose(root: Path, name: str, target: Path) -> None:
     """Print what was found and what could not be determined, and write a configuration that loads and fits the folder.
 
-    The configuration is tried before: labels are decoded, groups named and folds made as the stages do. Raises
-    UserError when `target` exists, or when something does not fit; what was found so far is then written beside
-    `target` as a draft, `<name>.draft`, which no script takes for a configuration.
+    The configuration is tried first: labels are decoded, groups are named and folds are made as the stages do it.
+    Raises UserError when `target` exists, or when a trial fails. In that case the proposal is written beside `target`
+    as `<name>.draft`, which no script takes for a configuration.
     """
     if target.exists():
         raise UserError(f"{target} exists already; give another name with --name, or remove the file")
@@ -58,16 +58,16 @@ def propose(root: Path, name: str, target: Path) -> None:
     text = text_of("\n".join([title, *(f"- {line}" for line in dict.fromkeys(notes.unsure))]), choices)
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        problem = next(iter(notes.mend), "") or what_fails(temporary)
+        problem = next(iter(notes.problems), "") or first_error(temporary)
         if problem:
             draft = target.with_suffix(".draft")
-            draft.write_text(f"# To mend before this is a configuration: {problem}\n{text}", encoding="utf-8")
-            raise UserError(f"no configuration is written: {problem} (what was found is in {draft})")
+            draft.write_text(f"# Mend this before you use the file: {problem}\n{text}", encoding="utf-8")
+            raise UserError(f"no configuration is written: {problem} (the proposal so far is in {draft})")
     print(f"\nwritten: {target}; next: python -m lib preflight {target}")
 
 
 class _Proposal:
-    """What is recognised in a folder, from which all options follow. Adds notes on the way."""
+    """Everything that was recognised in a folder; all options follow from it. Adds to `notes`."""
 
     def __init__(self, root: Path, notes: Notes):
         self.notes, self.folder = notes, read_folder(root)
@@ -76,8 +76,8 @@ class _Proposal:
         wanted = submission.wanted_answers(self.folder, notes)
         if wanted is None:
             raise UserError(
-                f"{root} holds no sample submission (a CSV called so) that names its images, nor a folder or list "
-                "called test; add one"
+                f"{root} holds no sample submission that names its images (a CSV with sample or submission in its "
+                "name), and no folder or list called test; add one of them"
             )
         self.labels, wanted = _labels_and_answers(self.folder, wanted, notes)
         notes.found.append(f"labels: {self.labels.kind}; {len(self.labels.ids)} images")
@@ -87,9 +87,9 @@ class _Proposal:
         tests = next((choice.value for choice in self.splits if choice.key == "competition.test_images"), "")
         self.wanted = submission.with_fixed_folders(wanted, tests, self.folder.image_ids)
         measure.physical_scale(self.folder, list(self.images.values()), notes)
-        # Where images without label are pseudo-labeled, they take part in no fold.
-        self.split = self.train - self.unlabeled if self.labels.whole else self.train
-        self.grouping = groups.find_groups(self.folder, self.split, wanted.ids, set(_samples(self.folder)), notes)
+        # Images without a label are in no fold where they are left to pseudo-labeling.
+        self.in_folds = self.train - self.unlabeled if self.labels.whole else self.train
+        self.grouping = groups.find_groups(self.folder, self.in_folds, wanted.ids, set(_samples(self.folder)), notes)
 
     def competition(self, name: str) -> list[OptionChoice]:
         """The section `competition`."""
@@ -123,7 +123,7 @@ class _Proposal:
             OptionChoice("preprocess.scale", scale, why),
             choose.background_keep(_share_with_object(settings, windows, scale, self.notes)),
             *windows,
-            *choose.folds(self.grouping.groups, len(self.split)),
+            *choose.folds(self.grouping.groups, len(self.in_folds)),
             *[choice for choice in self.grouping.choices if choice.key.startswith("folds.")],
             *choose.training(settings, self.sizes, objects, crop),
         ]
@@ -132,12 +132,12 @@ class _Proposal:
 
 
 def _sizes(folder: Folder, images: dict[str, str], notes: Notes) -> measure.PictureSizes:
-    """Sizes of the pictures; notes what files there are, and sets the range in which pictures are shown."""
-    tables = some(list(folder.tables))
+    """The sizes of the pictures. Notes the kinds of files, and sets the range of values of deep images."""
+    tables = abbreviated(list(folder.tables))
     notes.found.append(f"{len(images)} pictures, {len(folder.masks)} files that may be masks, tables {tables}")
     if folder.broken:
         left, why = sorted(folder.broken), next(iter(folder.broken.values()))
-        notes.found.append(f"{len(left)} files are left out ({some(left, 2)}): {why}")
+        notes.found.append(f"{len(left)} files are left out ({abbreviated(left, 2)}): {why}")
     notes.found += folder.kinds_unread()
     sizes = measure.picture_sizes(folder.root, [images[i] for i in sorted(images)], folder.pixels)
     notes.found.append(
@@ -154,26 +154,29 @@ def _sizes(folder: Folder, images: dict[str, str], notes: Notes) -> measure.Pict
 def _labels_and_answers(
     folder: Folder, wanted: submission.Wanted, notes: Notes
 ) -> tuple[labels.FoundLabels, submission.Wanted]:
-    """The labels that are there, those first of which least has to be guessed; how answers are written."""
-    masks = label_masks.from_masks(folder, wanted.ids, notes)
+    """The labels of the first format that the folder has, and how answers are written.
+
+    Formats that need the fewest guesses come first.
+    """
+    masks = label_masks.from_masks(folder, notes)
     coco = label_jsons.from_coco(folder, wanted.ids, notes)
     runs = label_tables.from_tables(folder, wanted.ids, notes, masks)
-    found = [one for one in (masks, coco, runs, label_jsons.from_labelme(folder, wanted.ids, notes)) if one]
-    if not found:
+    formats = [one for one in (masks, coco, runs, label_jsons.from_labelme(folder, wanted.ids, notes)) if one]
+    if not formats:
         others = "; ".join(folder.kinds_unread())
         raise UserError(
-            f"{folder.root} holds no labels that are recognised (masks, COCO or labelme JSON, run-lengths)"
+            f"{folder.root} holds no labels of a known format (masks, COCO or labelme JSON, run-lengths)"
             + (f"; {others}" if others else "")
-            + "; see above, and write competition.labels by hand, as lib/config/competition.py explains, in a copy of "
-            "configs/demo.yaml"
+            + "; read the notes above, copy configs/demo.yaml, and write competition.labels by hand as "
+            "docs/reference/options.md explains"
         )
-    for other in found[1:]:
+    for other in formats[1:]:
         notes.found.append(f"labels too, not used: {other.kind}")
-    return found[0], submission.answer_form(wanted, found[0], runs, notes)
+    return formats[0], submission.answer_form(wanted, formats[0], runs, notes)
 
 
 def _classes(found: labels.FoundLabels, wanted: submission.Wanted, notes: Notes) -> list[str]:
-    """Names from the labels, or, where these have just as many without names, from the sample."""
+    """Class names from the labels, or from the sample where the labels have as many classes but no names."""
     nameless = all(re.fullmatch(r"object|class\d+", name) for name in found.classes) and not _has_palette(found)
     if nameless and len(wanted.classes) == len(found.classes):
         return wanted.classes
@@ -181,17 +184,17 @@ def _classes(found: labels.FoundLabels, wanted: submission.Wanted, notes: Notes)
     if len(found.classes) > 1 and not wanted.classes and wanted.options["codec"] == "rle" and sampled:
         notes.unsure.append(
             f"which class the sample's rows ask for: they name none, so only {found.classes[0]} is "
-            "written; a plugin may add a codec"
+            "written; for another form write a codec as a plugin"
         )
     strangers = set(wanted.classes) - set(found.classes)
     if strangers:
         notes.unsure.append(
-            f"what the sample's classes {some(strangers)} are: the labels have {some(found.classes)}; give them the "
-            "sample's names in classes" + (" and labels.palette" if _has_palette(found) else "")
+            f"what the sample's classes {abbreviated(strangers)} are: the labels have {abbreviated(found.classes)}; "
+            "give them the sample's names in classes" + (" and labels.palette" if _has_palette(found) else "")
         )
     if found.classes == ["object"]:
         notes.unsure.append("the name of the only class; it is called object (competition.classes)")
-    notes.found.append(f"classes: {some(found.classes, 20)}")
+    notes.found.append(f"classes: {abbreviated(found.classes, 20)}")
     return found.classes
 
 
@@ -214,34 +217,37 @@ def _metric(settings: CompetitionSettings, wanted: submission.Wanted, notes: Not
     if preset:  # it sets the organiser's metric and its rules
         metric = COMPETITIONS[preset].metric
         notes.found.append(f"answers are scored as {preset}'s were: {metric}")
-        if preset not in OWN_COLUMNS:
+        if preset not in UNIQUE_COLUMNS:
             notes.unsure.append(
                 f"the metric: {metric} is that of {preset}; other competitions have these columns too, so compare it "
                 "with the competition's page (competition.metric, scoring)"
             )
         return []
     metric = "mean_dice" if settings.binary else "mean_iou"
-    notes.unsure.append(f"the metric: {metric} is a guess, the competition's page knows (competition.metric, scoring)")
-    chosen = [OptionChoice("competition.metric", metric, "a guess: look at the competition's page")]
-    if wanted.options["codec"] == "pixels":
-        chosen.append(OptionChoice("competition.score_background", True, "answers name the background's pixels too"))
-    return chosen
+    notes.unsure.append(
+        f"the metric: {metric} is a guess; compare it with the competition's page (competition.metric, scoring)"
+    )
+    every_pixel = wanted.options["codec"] == "pixels"
+    return [
+        OptionChoice("competition.metric", metric, "a guess: compare it with the competition's page"),
+        *choice_if(every_pixel, "competition.score_background", True, "answers name the background's pixels too"),
+    ]
 
 
 def _share_with_object(settings: CompetitionSettings, windows: list[OptionChoice], scale: float, notes: Notes) -> float:
-    """The share of the proposed tiles that holds an object; all of them where labels cannot be read yet."""
+    """The share of the proposed tiles that hold an object; 1.0 where labels cannot be read yet."""
     tile = next(choice.value for choice in windows if choice.key == "preprocess.tile_size")
     try:
         return measure.share_with_object(Competition(settings), round(tile / scale))
     except UserError as error:
-        notes.mend.append(str(error))
+        notes.problems.append(str(error))
         return 1.0
 
 
 def _measured(
     competition: list[OptionChoice], found: labels.FoundLabels, notes: Notes
 ) -> tuple[list[OptionChoice], CompetitionSettings, measure.ObjectSizes]:
-    """(the choices, with what overlapping classes need; as settings; objects as their reader sees them)."""
+    """Measure the objects. Returns (the choices, with those for classes that overlap; as settings; objects' sizes)."""
     settings = CompetitionSettings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
     try:
         if found.painted and len(settings.classes) > 1:
@@ -249,12 +255,12 @@ def _measured(
         objects = measure.measure_objects(Competition(settings), notes)
         if objects.share > 0.5 and any(choice.key.endswith(".threshold") for choice in found.choices):
             notes.unsure.append(
-                f"whether the bright part of the masks, {objects.share:.0%} of them, is the object; where it is the "
-                f"dark one, put palette: {{{settings.classes[0]}: 0, background: 255}} in the place of threshold"
+                f"whether the bright part of the masks, {objects.share:.0%} of their pixels, is the object; if the "
+                f"dark part is, replace threshold by palette: {{{settings.classes[0]}: 0, background: 255}}"
             )
         return competition, settings, objects
     except UserError as error:
-        notes.mend.append(str(error))
+        notes.problems.append(str(error))
         return competition, settings, measure.UNKNOWN_OBJECTS
 
 

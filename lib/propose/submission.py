@@ -1,4 +1,4 @@
-"""Recognising what the organiser wants back: the sample submission's columns, ids and classes."""
+"""Recognises the form of the answer: the sample submission's columns, ids and classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lib.config.competition import Submission
 from lib.config.presets import PRESETS
 from lib.errors import UserError
 from lib.propose.folder import Folder
-from lib.propose.found import Notes, OptionChoice, choice_if, some
+from lib.propose.found import Notes, OptionChoice, abbreviated, choice_if
 from lib.propose.labels.found import FoundLabels
 from lib.propose.names import Form, form_of
 
@@ -29,7 +29,7 @@ ANSWER = re.compile(r"rle|encod|predict|run.?length|mask|segment|pixels", re.IGN
 
 @dataclass(frozen=True)
 class SampleSubmission:
-    """A sample submission: its file and table, the column that names images, and how."""
+    """A sample submission: its file, its table, the column that names images, and the form of the names."""
 
     name: str
     table: pd.DataFrame
@@ -37,19 +37,20 @@ class SampleSubmission:
     form: Form
     class_column: str
 
-    def answer_column(self, given: str) -> str:
-        """The column that answers are written into. `given`: what the labels call theirs."""
+    def answer_column(self, labels_column: str) -> str:
+        """The column that answers are written into. `labels_column`: the column of the labels' run-lengths."""
         others = [c for c in self.table.columns if c not in (self.id_column, self.class_column)]
         named = [c for c in others if ANSWER.search(c)]
-        alike = [c for c in others if len(set(self.table[c])) == 1]
-        return next((c for c in [given, *named, *alike[::-1], *others[::-1]] if c in others), "")
+        constant = [c for c in others if len(set(self.table[c])) == 1]
+        return next((c for c in [labels_column, *named, *constant[::-1], *others[::-1]] if c in others), "")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the organiser asks for: `ids` of images, `classes` as far as rows name them.
+    """What the organiser asks for.
 
-    `choices`: of `competition.submission`, and where the test images are listed; `options`: how answers are written.
+    `choices`: options of `competition.submission`, and `competition.test_list`. `ids`: of the test images. `classes`:
+    as far as rows name them. `options`: all values of `competition.submission` that differ from the defaults.
     """
 
     choices: list[OptionChoice]
@@ -60,7 +61,7 @@ class Wanted:
 
 
 def wanted_answers(folder: Folder, notes: Notes) -> Wanted | None:
-    """The images that the organiser asks for; None, with a note on the reason, when nothing names them."""
+    """The images that the organiser asks for; None, with a note on the reason, where nothing names them."""
     known = folder.known()
     for name in sorted(folder.tables, key=lambda name: ("sample" not in name.lower(), name)):
         table = folder.tables[name]
@@ -72,21 +73,25 @@ def wanted_answers(folder: Folder, notes: Notes) -> Wanted | None:
         if forms:
             return _of_table(name, table, *forms[0])
         notes.unsure.append(
-            f"{name} is no sample of this folder's images: no column holds names such as {next(iter(known.parts))}"
+            f"whether {name} is the sample submission: no column holds names such as {next(iter(known.parts))}"
         )
     ids, listed = _test_images(folder)
     return Wanted(listed, ids, [], dict(DEFAULTS)) if ids else None
 
 
 def _of_head(name: str, table: pd.DataFrame, notes: Notes) -> Wanted:
-    """A sample without rows: the test images are put in when a notebook is scored."""
-    notes.found.append(f"{name} is a head without rows: test images are hidden, `python -m lib package` answers them")
+    """A sample without rows: the organiser adds the test images when a notebook is scored."""
+    notes.found.append(
+        f"{name} has columns but no rows: the test images are hidden; `python -m lib package` makes a notebook that "
+        "answers them"
+    )
     class_column = next((column for column in table.columns[1:] if CLASS.search(column)), "")
     sample = SampleSubmission(name, table, table.columns[0], Form("{id}", set(), []), class_column)
     return Wanted([], set(), [], dict(DEFAULTS), sample)
 
 
 def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form) -> Wanted:
+    """A sample with rows. Where ids repeat, the column that tells the rows apart names classes."""
     others, class_column = [c for c in table.columns if c != id_column], ""
     if not form.classes and table[id_column].duplicated().any():
         keyed = [c for c in others if 2 <= table[c].nunique() <= 64 and not table.duplicated([id_column, c]).any()]
@@ -96,7 +101,7 @@ def _of_table(name: str, table: pd.DataFrame, id_column: str, form: Form) -> Wan
 
 
 def _test_images(folder: Folder) -> tuple[set[str], list[OptionChoice]]:
-    """The images of a folder called test, or those that a list called so names."""
+    """The images in a folder called test, or the images that a list called test names."""
     ids = {i for i, name in folder.images().items() if "test" in str(PurePosixPath(name).parent).lower()}
     if ids:
         return ids, []
@@ -109,10 +114,10 @@ def _test_images(folder: Folder) -> tuple[set[str], list[OptionChoice]]:
 
 
 def answer_form(wanted: Wanted, labels: FoundLabels, runs: FoundLabels | None, notes: Notes) -> Wanted:
-    """How answers are written: as the sample shows, and in the form of the labels.
+    """`wanted` with how answers are written: as the sample shows, and in the form of the labels.
 
-    `runs`: labels that are run-lengths, whether or not others are trained on: they tell how runs are counted. Raises
-    UserError where nothing tells how answers look.
+    `labels`: those that are trained on. `runs`: labels that are run-lengths, which show how runs are counted. Raises
+    UserError where neither a sample nor the labels show the form of an answer.
     """
     form = runs or labels
     if wanted.sample is None:
@@ -131,12 +136,11 @@ def answer_form(wanted: Wanted, labels: FoundLabels, runs: FoundLabels | None, n
         options |= PRESETS[preset]
         choices = [OptionChoice(start + "preset", preset, f"the columns are {', '.join(sample.table.columns)}")]
         notes.found.append(f"{sample.name} has the columns of {preset}")
-        notes.unsure.append(f"whether answers are written as there; the settings are those of {preset}")
+        notes.unsure.append(f"whether masks are written as in {preset}: its settings are used")
     else:
         choices = [OptionChoice(start + c, columns[c]) for c in SUBMISSION_COLUMNS if columns[c] != DEFAULTS[c]]
         notes.unsure.append(
-            f"how {sample.name} wants masks written: its columns, and the form of the labels, are those of no "
-            "competition that is known here"
+            f"how {sample.name} wants masks written: no preset has its columns and the form of the labels"
         )
     if sample.name != "sample_submission.csv":
         choices.append(OptionChoice(start + "sample", sample.name))
@@ -148,13 +152,15 @@ def answer_form(wanted: Wanted, labels: FoundLabels, runs: FoundLabels | None, n
     choices += [OptionChoice(start + key, given[key], "as the labels") for key in FORM if _differs(key, given, options)]
     choices += _word_for_empty(sample.name, word, options, notes)
     if sample.table.attrs["separator"] != ",":
-        notes.found.append(f"{sample.name} is parted by {sample.table.attrs['separator']!r}; answers are too")
+        notes.found.append(f"{sample.name} is separated by {sample.table.attrs['separator']!r}; answers are too")
     return replace(wanted, choices=wanted.choices + choices, options=options)
 
 
 def with_fixed_folders(wanted: Wanted, test_images: str, image_ids: str) -> Wanted:
-    """`wanted` with the folders of an image's id written out in `id_template` where `competition.test_images` names
-    them: `{path}` begins at the first wildcard, so that `batch_01/*` leaves `0003` of `batch_01/0003`."""
+    """`wanted` with the fixed folders of `competition.test_images` written out in `id_template`.
+
+    `{path}` begins at the first wildcard: with test images `batch_01/*`, the path of `batch_01/0003` is `0003`.
+    """
     template = wanted.sample.form.template if wanted.sample else ""
     folders = PurePosixPath(test_images).parent.parts
     named = fixed_part(test_images).parts[max(0, len(folders) - image_ids.count("/")) :]
@@ -171,75 +177,69 @@ def _differs(key: str, given: dict[str, object], options: dict[str, object]) -> 
 
 
 def _preset(columns: dict[str, str], given: dict[str, object], rows: str, word: str, sample: SampleSubmission) -> str:
-    """The known competition with the sample's columns, and nothing that the labels speak against; empty for none.
+    """The preset with the sample's columns that nothing in the labels contradicts; empty where there is none.
 
-    `given`: order, base and relative of run-lengths in the labels. `rows`: what has a row of its own there.
+    `given`: order, base and relative of run-lengths in the labels. `rows`: what has a row of its own there: `image`,
+    `class` or `object`. `word`: the content of all answer cells of the sample.
     """
     fitting = []
-    for name, own in PRESETS.items():
-        options = {**OPTIONS, **DEFAULTS, **own}
+    for name, preset in PRESETS.items():
+        options = {**OPTIONS, **DEFAULTS, **preset}
         relative, agrees = options["relative"], all(given[key] == options[key] for key in given)
-        speaks = [
+        contradictions = [
             any(options[column] != columns[column] for column in SUBMISSION_COLUMNS),
             relative and given and not agrees,
             rows == "object" and not options["instances"] and not (relative and agrees),
             rows == "image" and options["instances"],
             bool(given) and options["codec"] != "rle",
-            options["empty"] and word and word != options["empty"] and not _placeholder(word),
+            options["empty"] and word != options["empty"] and word and word.lower() in NOTHING,
             relative and not given and word != options["empty"],
             options["codec"] == "rle" and options["id_template"] != sample.form.template,
         ]
-        if not any(speaks):
+        if not any(contradictions):
             order = options["id_template"] != sample.form.template, options["empty"] != word, not agrees
             fitting.append((order, name))
     return min(fitting)[1] if fitting else ""
 
 
-def _placeholder(word: str) -> bool:
-    """Whether a cell is some run, and no word for none."""
-    return word.lower() not in NOTHING
-
-
 def _instances(
     form: FoundLabels, sample: SampleSubmission, options: dict[str, object], preset: str, notes: Notes
 ) -> list[OptionChoice]:
-    """Whether each object has a row of its own."""
+    """The choice of `submission.instances`: whether each object has a row of its own."""
     if options["codec"] != "rle" or not form.rows:
         return []
-    twice = sample.table[sample.id_column].duplicated().any() and not sample.class_column and not sample.form.classes
-    now = bool(options.get("instances"))
-    wanted = bool(twice) or (now if preset and form.rows == "object" else form.rows == "object")
-    if wanted and form.rows == "object" and not preset:
+    repeated = sample.table[sample.id_column].duplicated().any() and not sample.class_column and not sample.form.classes
+    default = bool(options.get("instances"))
+    instances = bool(repeated) or (default if preset and form.rows == "object" else form.rows == "object")
+    if instances and form.rows == "object" and not preset:
         notes.unsure.append(
             "whether an answer has a row for each object, as the labels have, or one for each image: a row for each "
             "object is written (submission.instances)"
         )
-    why = "as the labels: a row for each object" if wanted else "as the labels: a row for each image"
-    return choice_if(wanted != now, "competition.submission.instances", wanted, why)
+    why = f"as the labels: a row for each {'object' if instances else 'image'}"
+    return choice_if(instances != default, "competition.submission.instances", instances, why)
 
 
 def _as_labels(wanted: Wanted, labels: FoundLabels, notes: Notes) -> Wanted:
-    """Where there is no sample, answers are written as the labels are: files such as the masks, or rows of a CSV."""
+    """`wanted` for a folder without a sample: answers are files like the masks, or rows of a CSV like the labels."""
     answer = labels.answer
     if not answer:
         raise UserError(
-            f"nothing tells how answers are written: there is no sample submission, and labels such as {labels.kind} "
-            "are no form of an answer; add the organiser's sample submission (a CSV whose name holds the word sample)"
+            f"nothing shows how answers are written: there is no sample submission, and labels such as {labels.kind} "
+            "are no form of an answer; add the organiser's sample submission (a CSV with sample in its name)"
         )
     start, by_class = "competition.submission.", len(labels.classes) > 1 and answer["codec"] == "rle"
     if by_class and "class_column" not in answer and "{class}" not in str(answer.get("id_template", "")):
         answer = {**answer, "class_column": "class"}
     files = answer["codec"] != "rle"
-    what = f"a ZIP of files {answer['id_template']}" if files else "a CSV of run-lengths"
+    kind = f"a ZIP of files {answer['id_template']}" if files else "a CSV of run-lengths"
     notes.unsure.append(
-        f"what to hand in: there is no sample submission; answers are written as the labels are: {what} of all test "
+        f"what to submit: there is no sample submission, so answers are written like the labels: {kind} of all test "
         "images (competition.submission)"
     )
     if files and len(labels.classes) > 1:
-        notes.unsure.append(
-            "which numbers stand for the classes in answers: "
-            f"{some([f'{i + labels.background} {name}' for i, name in enumerate(labels.classes)], 12)} are written"
-        )
+        numbered = [f"{i + labels.background} {name}" for i, name in enumerate(labels.classes)]
+        notes.unsure.append(f"which numbers stand for the classes in answers: {abbreviated(numbered, 12)} are written")
     choices = [OptionChoice(start + "sample", "", "there is none")]
     choices += [
         OptionChoice(start + key, value, "as the labels")
@@ -250,13 +250,16 @@ def _as_labels(wanted: Wanted, labels: FoundLabels, notes: Notes) -> Wanted:
 
 
 def _only_cell(table: pd.DataFrame, column: str) -> str:
-    """What all cells of a column hold; empty where they differ."""
+    """The content of all cells of a column; empty where the cells differ."""
     cells = set(table[column]) if column else set()
     return cells.pop() if len(cells) == 1 else ""
 
 
 def _word_for_empty(name: str, word: str, options: dict[str, object], notes: Notes) -> list[OptionChoice]:
-    """`word`: what all cells of a sample hold; taken if it means that there is no object."""
+    """The choice of `submission.empty`. `word`: the content of all answer cells of the sample `name`.
+
+    It is chosen where it is a known word for "no object".
+    """
     if options["codec"] != "rle" or not word or word == options.get("empty"):
         return []
     if word.lower() in NOTHING:

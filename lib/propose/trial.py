@@ -1,4 +1,4 @@
-"""Tries a proposal as the stages will use it, before it is written."""
+"""Tries a proposed configuration with the stages' own code before it is written."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lib.config import load
 from lib.data.split_check import check_split
 from lib.errors import UserError
 from lib.imaging.reader import open_image
-from lib.propose.found import evenly
+from lib.propose.found import evenly_spaced
 
-TRIED_IMAGES = 24  # images of a split that are opened, and labels that are read
-LABEL_SIDE_READ = 4096  # pixels of a label that are read
+TRIED_IMAGES = 24  # so many images of each split are opened, and so many labels are read
+TRIED_LABEL_SIDE = 4096  # pixels: of each label, the upper left square of this side is read
 
 
-def what_fails(path: Path) -> str:
+def first_error(path: Path) -> str:
     """The message of the first error that the stages would raise; empty where there is none."""
     try:
         config = load(path)
@@ -34,11 +34,11 @@ def what_fails(path: Path) -> str:
 def _open_some(competition: Competition, split: str) -> None:
     """Read windows of some images, and of their labels. Raises UserError."""
     images = [image for image in competition.images if (image.split, image.source) == (split, HOME)]
-    for image in evenly(images, TRIED_IMAGES):
+    for image in evenly_spaced(images, TRIED_IMAGES):
         with open_image(image.path, competition.settings.pixels) as reader:
             height, width = reader.height, reader.width
             reader.read(0, 0, min(16, height), min(16, width))
         if split == "train":
             competition.open_label(image, height, width).read(
-                0, 0, min(LABEL_SIDE_READ, height), min(LABEL_SIDE_READ, width)
+                0, 0, min(TRIED_LABEL_SIDE, height), min(TRIED_LABEL_SIDE, width)
             )

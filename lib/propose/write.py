@@ -1,4 +1,4 @@
-"""Choices as a YAML with a comment on each."""
+"""Writes choices as a YAML with a comment on each."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import yaml
 
 from lib.propose.found import OptionChoice
 
-COMMENT = 40  # column where comments start
-WIDEST = 60  # longer lines have theirs above
+COMMENT_COLUMN = 40  # where comments start
+MAX_WIDTH = 60  # the comment of a longer line stands above it
 
 
 def text_of(title: str, choices: list[OptionChoice]) -> str:
-    """The YAML: sections in the order in which they first occur.
+    """The YAML text. Sections stand in the order in which they first occur. `title`: a comment at the top.
 
     >>> print(text_of("Found.", [OptionChoice("a.b", 1, "why"), OptionChoice("a.c.d", [2]), OptionChoice("e", "x: y")]))
     # Found.
@@ -25,10 +25,10 @@ def text_of(title: str, choices: list[OptionChoice]) -> str:
     tree: dict = {}
     for choice in choices:
         *parents, last = choice.key.split(".")
-        here = tree
+        section = tree
         for parent in parents:
-            here = here.setdefault(parent, {})
-        here[last] = choice
+            section = section.setdefault(parent, {})
+        section[last] = choice
     return "\n".join([f"# {line}" for line in title.splitlines()] + list(_lines(tree, 0))) + "\n"
 
 
@@ -40,10 +40,11 @@ def _lines(tree: dict, depth: int):
             yield from _lines(value, depth + 1)
             continue
         text = f"{start} {_scalar(value.value)}"
-        if value.why and len(text) > WIDEST:
+        if value.why and len(text) > MAX_WIDTH:
             yield f"{'  ' * depth}# {value.why}"
-            value = OptionChoice(value.key, value.value)
-        yield f"{text:<{COMMENT}} # {value.why}" if value.why else text
+            yield text
+        else:
+            yield f"{text:<{COMMENT_COLUMN}} # {value.why}" if value.why else text
 
 
 def _scalar(value: object) -> str:

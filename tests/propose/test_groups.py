@@ -35,7 +35,7 @@ def hands(root, below=""):
 def test_images_in_the_folder_of_one_person_stay_together(tmp_path, capsys, below):
     persons = hands(tmp_path / "raw", below)
     propose(tmp_path / "raw", "mine", tmp_path / "mine.yaml")
-    assert "groups: 6 folders, such as ID000; no test image lies in one of them" in capsys.readouterr().out
+    assert "groups: 6 folders, such as ID000; none of them holds a test image" in capsys.readouterr().out
     config = load(tmp_path / "mine.yaml")
     competition = Competition(config.competition)
     ids = competition.ids("train")

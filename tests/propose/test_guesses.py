@@ -209,7 +209,7 @@ def test_no_answer_is_invented(tmp_path):
     (root / "test").mkdir()
     for name in ("IMG0006.jpg", "IMG0007.jpg"):
         (root / "images" / name).rename(root / "test" / name)
-    with pytest.raises(UserError, match="nothing tells how answers are written.*add the organiser's sample submission"):
+    with pytest.raises(UserError, match="nothing shows how answers are written.*add the organiser's sample submission"):
         propose(root, "mine", tmp_path / "mine.yaml")
     assert not (tmp_path / "mine.yaml").exists()
 
@@ -251,7 +251,9 @@ def test_files_that_are_not_read_are_named(tmp_path):
     (root / "train").mkdir(parents=True)
     for i in range(3):
         (root / f"train/image_{i}.h5").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"holds no image that is read .*: 3 files \.h5 \(HDF5\), such as train/"):
+    with pytest.raises(
+        UserError, match=r"holds no image of a supported format .*: 3 files \.h5 \(HDF5\), such as train/"
+    ):
         propose(root, "mine", tmp_path / "mine.yaml")
 
 
@@ -294,9 +296,9 @@ def test_a_coco_json_that_fits_no_image_says_why(tmp_path, capsys):
     for image in content["images"]:
         image["file_name"] = f"x{image['file_name'].removeprefix('images/')}"
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="holds no labels that are recognised"):
+    with pytest.raises(UserError, match="holds no labels of a known format"):
         propose(path.parent, "mine", tmp_path / "mine.yaml")
-    assert re.search(r"train.json labels no image of this folder: it lists 'xIMG0000.jpg'", capsys.readouterr().out)
+    assert re.search(r"which images .*train.json labels: it lists 'xIMG0000.jpg'", capsys.readouterr().out)
 
 
 def test_images_that_exif_turns_and_images_of_several_depths_are_said(tmp_path, capsys):
@@ -314,9 +316,9 @@ def test_images_that_exif_turns_and_images_of_several_depths_are_said(tmp_path, 
     for name in ("plain", "turned", "mixed"):
         propose(tmp_path / name, "mine", tmp_path / f"{name}.yaml")
         said[name] = capsys.readouterr().out
-    assert f"EXIF says to turn an image: train/{first.name} (competition.pixels.exif)" in said["turned"]
-    assert "how images of 8 bits (" in said["mixed"] and "each type is shown in its own whole range" in said["mixed"]
-    assert "EXIF" not in said["plain"] + said["mixed"] and "8 bits (" not in said["plain"] + said["turned"]
+    assert f"images with an EXIF orientation: train/{first.name} (competition.pixels.exif)" in said["turned"]
+    assert "the values of 8-bit images (" in said["mixed"] and "each type is shown in its whole range" in said["mixed"]
+    assert "EXIF" not in said["plain"] + said["mixed"] and "8-bit images (" not in said["plain"] + said["turned"]
 
 
 def test_one_labeled_image_cannot_be_validated(tmp_path):

@@ -99,7 +99,7 @@ def test_groups(tmp_path, capsys):
     assert config.folds.group_regex == "^(.+?)[_.-][^_.-]+$"
     _, config = proposed(tmp_path / "c", layouts.severstal)
     assert not config.folds.group_column and not config.folds.group_regex
-    assert "nothing says so, each is its own group" in capsys.readouterr().out
+    assert "nothing says so, so each image is a group" in capsys.readouterr().out
     _, config = proposed(tmp_path / "d", odd_layouts.lost_zeros)  # patients stand beside file names
     groups = Competition(config.competition).metadata["patient"]
     assert groups["0000"] == groups["0001"] == "P0" and len(groups) == 8
@@ -138,7 +138,7 @@ def test_masks_that_are_mostly_object_may_be_upside_down(tmp_path, capsys):
     for path in layout.root.glob("train/masks/*"):
         layouts.save(path, 255 - (np.array(layout.truth[path.stem]) * np.uint8(255)))
     propose(layout.root, "mine", tmp_path / "mine.yaml")
-    assert "palette: {object: 0, background: 255} in the place of threshold" in capsys.readouterr().out
+    assert "replace threshold by palette: {object: 0, background: 255}" in capsys.readouterr().out
     text = (tmp_path / "mine.yaml").read_text().replace("threshold: 0", "palette: {object: 0, background: 255}")
     (tmp_path / "mine.yaml").write_text(text)
     reader = Competition(load(tmp_path / "mine.yaml").competition).labels
@@ -157,8 +157,8 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
 @pytest.mark.parametrize(
     ("gone", "what"),
     [
-        ("train.csv", "holds no labels that are recognised"),
-        ("train", "holds no labels that are recognised"),
+        ("train.csv", "holds no labels of a known format"),
+        ("train", "holds no labels of a known format"),
         ("test", "no sample submission"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Reads names and colours of classes from a CSV, a JSON or a list in the folder."""
+"""Reads names and colours of classes from a CSV, a JSON or a list in the organiser's folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Colours = dict[str, list[int]]
 
 
 def names_of_values(folder: Folder, largest: int) -> dict[int, str] | None:
-    """Stored value → class name, from the first source that names the largest value."""
+    """Stored value -> class name, from the first file that names the largest value; None where no file does."""
     tables = [_rows(table) for table in folder.tables.values() if len(table) <= 256]
     for rows in [
         *tables,
@@ -28,7 +28,7 @@ def names_of_values(folder: Folder, largest: int) -> dict[int, str] | None:
 
 
 def palette_of(folder: Folder) -> tuple[str, Colours, bool] | None:
-    """(file, class name → red, green, blue, whether it is a CSV that readers take as it is)."""
+    """(file, class name -> [red, green, blue], whether `competition.labels.palette` can name the file itself)."""
     for name, table in folder.tables.items():
         rows = _rows(table) if len(table) <= 256 else []
         if rows and all(row["color"] for row in rows):
@@ -47,11 +47,11 @@ def _small(folder: Folder, suffix: str) -> list[str]:
 
 
 def _rows(table: pd.DataFrame) -> list[dict]:
-    """Rows with `name`, and as far as there are columns of them, `index` and `color`."""
+    """Rows with `name`, `index` and `color`. The last two are None where the table has no such column."""
     columns = {column.strip().lower(): column for column in table.columns}
     name = next((columns[c] for c in NAME if c in columns), None)
     index = next((columns[c] for c in INDEX if c in columns and columns[c] != name), None)
-    rgb = next((cs for cs in (("r", "g", "b"), ("red", "green", "blue")) if set(cs) <= set(columns)), ())
+    rgb = next((triple for triple in (("r", "g", "b"), ("red", "green", "blue")) if set(triple) <= set(columns)), ())
     if name is None:
         return []
     return [
@@ -65,7 +65,10 @@ def _rows(table: pd.DataFrame) -> list[dict]:
 
 
 def _entries(content: object) -> list[dict]:
-    """The same from a JSON: names by index or indices by name, a list of names, or of objects, perhaps one level down.
+    """Rows as `_rows` gives them, from a JSON; [] where it names no classes.
+
+    The JSON is a map of indices to names, or of names to indices or colours, or a list of names or objects. It may
+    lie one or more levels down.
 
     >>> _entries({"classes": ["sky", {"name": "car", "color": [0, 0, 142]}]})[1]
     {'name': 'car', 'index': 1, 'color': [0, 0, 142]}
@@ -73,7 +76,7 @@ def _entries(content: object) -> list[dict]:
     ({'name': 'road', 'index': 7, 'color': None}, [{'name': 'sky', 'index': None, 'color': [1, 2, 3]}])
     """
     if isinstance(content, list):
-        rows = [_entry(one, place) for place, one in enumerate(content)]
+        rows = [_entry(item, position) for position, item in enumerate(content)]
         return rows if all(rows) else []
     if not isinstance(content, dict):
         return []
@@ -89,17 +92,18 @@ def _entries(content: object) -> list[dict]:
             rows.append(_entry(value, _number(key)))
     if rows and all(row and (row["index"] is not None or row["color"]) for row in rows):
         return rows
-    return next((found for value in content.values() if (found := _entries(value))), [])
+    return next((rows for value in content.values() if (rows := _entries(value))), [])
 
 
-def _entry(one: object, place: int | None) -> dict | None:
-    if isinstance(one, str):
-        return {"name": one, "index": place, "color": None}
-    if not isinstance(one, dict):
+def _entry(item: object, position: int | None) -> dict | None:
+    """One row from a name or an object. `position`: the index where the item gives none."""
+    if isinstance(item, str):
+        return {"name": item, "index": position, "color": None}
+    if not isinstance(item, dict):
         return None
-    keys = {str(key).lower(): value for key, value in one.items()}
+    keys = {str(key).lower(): value for key, value in item.items()}
     name = next((keys[k] for k in NAME if isinstance(keys.get(k), str)), None)
-    index = next((n for k in INDEX if (n := _number(keys.get(k))) is not None), place)
+    index = next((n for k in INDEX if (n := _number(keys.get(k))) is not None), position)
     colour = next((c for k in COLOUR if (c := _colour(keys.get(k)))), None)
     return {"name": name, "index": index, "color": colour} if name else None
 
@@ -110,7 +114,7 @@ def _number(value: object) -> int | None:
 
 
 def _colour(value: object) -> list[int] | None:
-    """Three numbers from 0 to 255, perhaps as #rrggbb."""
+    """[red, green, blue] from a list of three or four numbers or from #rrggbb; None for anything else."""
     if isinstance(value, str) and len(value) == 7 and value.startswith("#"):
         try:
             return list(bytes.fromhex(value[1:]))
@@ -121,7 +125,7 @@ def _colour(value: object) -> list[int] | None:
 
 
 def _lists(folder: Folder) -> list[list[dict]]:
-    """Texts called classes.txt or the like: a name a line, counted from 0."""
+    """Rows of text files such as classes.txt: one name a line, counted from 0."""
     out = []
     for name in _small(folder, ".txt"):
         if any(word in name.lower() for word in ("class", "label", "names", "categor")):

@@ -18,11 +18,15 @@ from lib.propose.labels.run_lengths import read_layout
 from lib.propose.names import Form, form_of, form_of_most
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*\s*")
-LARGEST_MASK = 2**25  # pixels of a mask that run-lengths are compared with
+MAX_COMPARED_PIXELS = 2**25  # a larger mask is not compared with run-lengths
 
 
 def from_tables(folder: Folder, asked: set[str], notes: Notes, masks: FoundLabels | None = None) -> FoundLabels | None:
-    """Run-lengths of the table that names the most images. `masks`: labels of the same images that confirm them."""
+    """Run-lengths of the table that names the most images; None where there are none.
+
+    `asked`: ids of the test images, whose labels are not used. `masks`: labels of the same images, which confirm how
+    runs are counted.
+    """
     known, fitting = folder.known(), []
     for name, table in folder.tables.items():
         if "submission" in name.lower():
@@ -39,7 +43,9 @@ def from_tables(folder: Folder, asked: set[str], notes: Notes, masks: FoundLabel
         else:
             if runs:
                 example = next(iter(known.parts))
-                notes.unsure.append(f"{name} holds run-lengths, but no column names images as {example} is named")
+                notes.unsure.append(
+                    f"whether {name} holds labels: it has run-lengths, but no column names images such as {example}"
+                )
     if not fitting:
         return None
     _, name, column, form, runs, strangers = max(fitting, key=lambda one: one[0])
@@ -47,7 +53,7 @@ def from_tables(folder: Folder, asked: set[str], notes: Notes, masks: FoundLabel
 
 
 def _holds_runs(cells: pd.Series) -> bool:
-    """Whether cells are run-lengths, or words for none, with some longer run-lengths among them."""
+    """Whether a column holds run-lengths. Short cells may be words for "no object"."""
     cells = cells.str.strip()
     runs = cells.str.fullmatch(RUNS)
     return bool(runs.any() and (runs | (cells.str.len() < 5)).all() and cells.str.len().max() > 5)
@@ -74,15 +80,15 @@ def _of_table(
     if form.template != "{id}":
         choices.append(OptionChoice(start + "id_template", form.template))
     choices.append(OptionChoice(start + "rle_column", runs))
-    classes, twice = form.classes, table[column].duplicated().any()
-    if not classes and twice:
+    classes, repeated = form.classes, table[column].duplicated().any()
+    if not classes and repeated:
         others = [c for c in table.columns if c not in (column, runs) and 2 <= table[c].nunique() <= 64]
         keyed = [c for c in others if not table.duplicated([column, c]).any()]
         if keyed:
             classes = sorted(table[keyed[0]].unique())
             choices.append(OptionChoice(start + "class_column", keyed[0]))
-    rows = "class" if classes else "object" if twice else "image"
-    notes.found.append(f"{name}: one row per {'image and class' if rows == 'class' else rows}")
+    rows = "class" if classes else "object" if repeated else "image"
+    notes.found.append(f"{name}: one row for each {'image and class' if rows == 'class' else rows}")
     names, images = Names(form.template, form.classes, form.ids), folder.images()
     ids = [names.read(cell)[0] for cell in table[column]]
     cells = table[runs].str.strip()
@@ -98,13 +104,13 @@ def _of_table(
 
 
 def masks_of(folder: Folder, masks: FoundLabels) -> Callable[[Path], np.ndarray | None]:
-    """A function from a picture to its mask, where it has one file of it: (H, W) bool."""
-    form = form_of(folder.where(sorted(masks.files))[1], folder.known(), files=True)
+    """A function that gives a picture's mask, (H, W) bool; it gives None where there is not one file for the image."""
+    base, below = folder.split_base(sorted(masks.files))
+    form = form_of(below, folder.known(), files=True)
     if form is None or form.classes or not form.alone:
         return lambda _: None
-    base, below = folder.where(sorted(masks.files))
-    read = Names(form.template, [], form.ids)
-    of_id = {read.read(one)[0]: folder.root / base / one for one in below}
+    names = Names(form.template, [], form.ids)
+    of_id = {names.read(path)[0]: folder.root / base / path for path in below}
     of_picture = {folder.root / name: of_id.get(image_id) for image_id, name in folder.images().items()}
 
     def mask(picture: Path) -> np.ndarray | None:
@@ -112,7 +118,7 @@ def masks_of(folder: Folder, masks: FoundLabels) -> Callable[[Path], np.ndarray 
         if path is None:
             return None
         file = MaskFile(path, coloured=False)
-        if file.height * file.width > LARGEST_MASK:
+        if file.height * file.width > MAX_COMPARED_PIXELS:
             return None
         values = file.read(0, 0, file.height, file.width)
         return (values if values.ndim == 2 else values.max(axis=-1)) > 0

@@ -1,1 +1,1 @@
-"""Measures pixels: sizes, depth, bands, and sizes of objects. Knows nothing about label formats."""
+"""Measures pixels: image sizes, bit depth, channels, and sizes of objects. Never knows label formats."""

@@ -1,4 +1,4 @@
-"""Chooses the three of many channels that predict the labels best."""
+"""Chooses the three channels that predict the labels best, for images with more than three."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from lib.competition.dataset import HOME, Competition, ImageInfo
 from lib.config.competition import CompetitionSettings, Pixels
 from lib.imaging.reader import AS_THEY_ARE, open_image
 from lib.propose.folder import Folder
-from lib.propose.found import Notes, OptionChoice, choice_if, evenly
+from lib.propose.found import Notes, OptionChoice, choice_if, evenly_spaced
 from lib.propose.pixels.depth import EVERYTHING, TAIL, has_8_bits, middle, shown_range, span
 from lib.propose.write import text_of
 from lib.tables import IGNORE
 
-COMPARED_LABELS, RANGED = 12, 4  # images whose labels are compared, and whose values tell a channel's range
-PIXELS = 1000  # of an image, as many of object and of the rest
-MOST_CHANNELS_COMPARED = 128  # channels that are compared
-NARROW = 1 / 8  # share of the common range that a channel must fill, or it would be seen in a few levels
-ChannelChoice = tuple[str, int]
-"""How the name of the file ends ("" where there is one file), and the channel in it."""
+LABELED_IMAGES = 12  # so many images are compared with their labels
+RANGE_IMAGES = 4  # so many of them give the range of a channel's values
+PIXELS = 1000  # sampled from the objects of an image, and as many from its background
+MAX_COMPARED_CHANNELS = 128  # with more channels, none are chosen
+MIN_RANGE_SHARE = 1 / 8  # share of the common range that a channel must fill; with less it would have few levels
+ChannelName = tuple[str, int]
+"""The ending of a file's name ("" where an image is one file), and the number of the channel in it."""
 
 
 def band_choices(folder: Folder, channels: int) -> list[OptionChoice]:
-    """Choices of how pixels are shown; the first three channels where there are many."""
+    """The choices of `competition.pixels`. The first three channels are taken where there are many."""
     pixels = folder.pixels
     bands = list(pixels.bands) or [0, 1, 2] * (channels > 4 and not pixels.files)
     return [
@@ -39,9 +40,9 @@ def band_choices(folder: Folder, channels: int) -> list[OptionChoice]:
 def with_best(
     folder: Folder, channels: int, competition: list[OptionChoice], pixels: list[OptionChoice], notes: Notes
 ) -> list[OptionChoice]:
-    """The choices with the three channels that tell labels best, where there are more; notes say what is shown.
+    """The choices with the three best channels, where there are more than three. Notes say which are used.
 
-    `channels`: of an image, or of one file. `pixels`: the choices of how pixels are shown until now.
+    `channels`: of an image, or of one file. `pixels`: the present choices of `competition.pixels`.
     """
     if folder.endings or channels > 4:
         settings = CompetitionSettings.model_validate(yaml.safe_load(text_of("", competition))["competition"])
@@ -50,12 +51,12 @@ def with_best(
         best = best_channels(settings, folder.endings, channels)
         if best:
             competition = _replaced(folder, channels, competition, pixels, (settings, best))
-        what = f"files {', '.join(folder.pixels.files)}" if folder.pixels.files else ""
-        what += f" channels {', '.join(map(str, folder.pixels.bands or (0, 1, 2)))}" if channels > 1 else ""
+        chosen = f"files {', '.join(folder.pixels.files)}" if folder.pixels.files else ""
+        chosen += f" channels {', '.join(map(str, folder.pixels.bands or (0, 1, 2)))}" if channels > 1 else ""
         notes.unsure.append(
-            f"which channels networks should see as red, green and blue: {what.strip()} (competition.pixels); they see "
-            f"three, {channels * max(1, len(folder.endings)) - 3} more are not used"
-            + ("; these three tell the labels best" if best else "")
+            f"which channels networks should see as red, green and blue: {chosen.strip()} (competition.pixels); "
+            f"networks see three, and {channels * max(1, len(folder.endings)) - 3} more are not used"
+            + ("; these three predict the labels best" if best else "")
         )
     elif folder.pixels.files:
         notes.unsure.append(
@@ -82,22 +83,27 @@ def _replaced(
     channels: int,
     competition: list[OptionChoice],
     pixels: list[OptionChoice],
-    found: tuple[CompetitionSettings, Pixels],
+    measured: tuple[CompetitionSettings, Pixels],
 ) -> list[OptionChoice]:
-    """The choices with other channels; globs and ids name the file of the first one."""
-    settings, best = found
+    """The choices with the best channels. Patterns and ids then name the file of the first of these.
+
+    `measured`: the present settings, and the best channels.
+    """
+    settings, best = measured
     paths = [_path(image.path, settings, best.files[0] if best.files else "") for image in _images(settings)]
-    black_white = shown_range(evenly(paths, COMPARED_LABELS), best) if settings.pixels.range else ()
-    folder.pixels, before = best.model_copy(update={"range": black_white}), settings.pixels.files[:1]
-    kept = [choice for choice in competition if choice not in pixels]
-    place = min((competition.index(one) for one in pixels), default=len(kept))
-    kept[place:place] = band_choices(folder, channels)
-    if not before:
-        return kept
+    black_white = shown_range(evenly_spaced(paths, LABELED_IMAGES), best) if settings.pixels.range else ()
+    folder.pixels, first_file = best.model_copy(update={"range": black_white}), settings.pixels.files[:1]
+    choices = [choice for choice in competition if choice not in pixels]
+    place = min((competition.index(choice) for choice in pixels), default=len(choices))
+    choices[place:place] = band_choices(folder, channels)
+    if not first_file:
+        return choices
     named = ("train_images", "test_images", "unlabeled_images", "image_ids")
     return [
-        replace(one, value=best.files[0].join(str(one.value).rsplit(before[0], 1))) if one.key.endswith(named) else one
-        for one in kept
+        replace(choice, value=best.files[0].join(str(choice.value).rsplit(first_file[0], 1)))
+        if choice.key.endswith(named)
+        else choice
+        for choice in choices
     ]
 
 
@@ -106,49 +112,51 @@ def _images(settings: CompetitionSettings) -> list[ImageInfo]:
 
 
 def best_channels(settings: CompetitionSettings, endings: list[str], channels: int) -> Pixels | None:
-    """The three channels from which a linear rule tells object from the rest best; None where that cannot be told.
+    """The three channels from which a linear rule predicts objects best; None where there is nothing to choose.
 
-    `endings`: of the names of all files of an image, where channels have files of their own. `channels`: of each file.
+    `endings`: how the names of an image's files end, where channels are separate files. `channels`: of each file.
     """
-    candidates: list[ChannelChoice] = [(ending, i) for i in range(channels) for ending in endings or [""]]
-    if not 3 < len(candidates) <= MOST_CHANNELS_COMPARED or not settings.background:
+    candidates: list[ChannelName] = [(ending, i) for i in range(channels) for ending in endings or [""]]
+    if not 3 < len(candidates) <= MAX_COMPARED_CHANNELS or not settings.background:
         return None
-    looked = evenly(_images(settings), COMPARED_LABELS)
-    spans = {one: _span([image.path for image in evenly(looked, RANGED)], settings, one) for one in candidates}
-    values, target = _sampled(settings, looked, spans)
+    images = evenly_spaced(_images(settings), LABELED_IMAGES)
+    range_paths = [image.path for image in evenly_spaced(images, RANGE_IMAGES)]
+    spans = {channel: _span(range_paths, settings, channel) for channel in candidates}
+    values, target = _sampled(settings, images, spans)
     if not 0 < target.mean() < 1:
         return None
-    chosen = _forward(values, target, list(spans.values()), candidates, bool(endings))
-    if len(chosen) < 3:
+    places = _forward(values, target, list(spans.values()), candidates, bool(endings))
+    if len(places) < 3:
         return None
-    picked = [candidates[i] for i in chosen]
-    bands = tuple(index for _, index in picked) if channels > 1 else ()
-    return Pixels(files=tuple(ending for ending, _ in picked) if endings else (), bands=bands)
+    chosen = [candidates[i] for i in places]
+    bands = tuple(index for _, index in chosen) if channels > 1 else ()
+    return Pixels(files=tuple(ending for ending, _ in chosen) if endings else (), bands=bands)
 
 
-def _one(settings: CompetitionSettings, channel: ChannelChoice) -> tuple[Pixels, str]:
-    """(pixels that show a channel three times, how the name of its file ends)."""
+def _one(settings: CompetitionSettings, channel: ChannelName) -> tuple[Pixels, str]:
+    """(pixel options that show one channel three times, the ending of its file's name)."""
     ending, index = channel
     files = (ending,) * 3 if ending else ()
     return settings.pixels.model_copy(update={"files": files, "bands": (index,) * 3}), ending
 
 
 def _path(path: Path, settings: CompetitionSettings, ending: str) -> Path:
-    """The file of a channel. `path`: of the first channel, as the globs of images match it."""
+    """The file of a channel. `path`: the file of the first channel, which the patterns of images match."""
     first = settings.pixels.files[0] if settings.pixels.files else ""
     return path.with_name(path.stem.removesuffix(first) + ending + path.suffix) if ending else path
 
 
-def _span(paths: list[Path], settings: CompetitionSettings, channel: ChannelChoice) -> tuple[float, float]:
+def _span(paths: list[Path], settings: CompetitionSettings, channel: ChannelName) -> tuple[float, float]:
+    """The lowest and the highest value of a channel in some images, extreme pixels left out."""
     pixels, ending = _one(settings, channel)
     pairs = [span(_path(path, settings, ending), pixels, TAIL) for path in paths]
     return min(low for low, _ in pairs), max(high for _, high in pairs)
 
 
 def _sampled(
-    settings: CompetitionSettings, images: list[ImageInfo], spans: dict[ChannelChoice, tuple[float, float]]
+    settings: CompetitionSettings, images: list[ImageInfo], spans: dict[ChannelName, tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(values (N, channels), whether a pixel is object (N,)) of pixels of a few images."""
+    """(values (N, channels), whether a pixel belongs to an object (N,)) of N sampled pixels."""
     competition, rng = Competition(settings), np.random.default_rng(0)
     values, target = [], []
     for image in images:
@@ -157,20 +165,23 @@ def _sampled(
         box = middle(height, width)
         label = _painted(competition.open_label(image, height, width).read(*box)).ravel()
         groups = [np.flatnonzero((label > 0) & (label != IGNORE)), np.flatnonzero(label == 0)]
-        picked = np.concatenate([rng.permutation(group)[:PIXELS] for group in groups])
+        places = np.concatenate([rng.permutation(group)[:PIXELS] for group in groups])
         columns = []
         for channel, (low, high) in spans.items():
             pixels, ending = _one(settings, channel)
             in_range = pixels.model_copy(update={"range": (low, max(high, low + 1e-6))})
             with open_image(_path(image.path, settings, ending), in_range) as reader:
-                columns.append(reader.read(*box)[..., 0].ravel()[picked])
+                columns.append(reader.read(*box)[..., 0].ravel()[places])
         values.append(np.stack(columns, axis=1))
-        target.append(label[picked] > 0)
+        target.append(label[places] > 0)
     return np.concatenate(values).astype(np.float64), np.concatenate(target)
 
 
 def _painted(label: np.ndarray) -> np.ndarray:
-    """Where object is, (h, w): more than 0, or `IGNORE`; label indices as they are, planes (K, h, w) together."""
+    """A label (h, w) that is above 0 where an object is, and `IGNORE` where that is unknown.
+
+    `label`: indices (h, w), which are returned unchanged, or planes (K, h, w), which are joined.
+    """
     if label.ndim == 2:
         return label
     return np.where((label == 1).any(0), 1, np.where((label == IGNORE).any(0), IGNORE, 0))
@@ -180,12 +191,12 @@ def _forward(
     values: np.ndarray,
     target: np.ndarray,
     spans: list[tuple[float, float]],
-    candidates: list[ChannelChoice],
+    candidates: list[ChannelName],
     files: bool,
 ) -> list[int]:
-    """Places of the three channels of the best linear rule, added one by one; of `files` all have one channel number.
+    """Forward selection: places in `candidates` of the three channels of the best linear rule.
 
-    Each channel fills its share of the range that all three are shown in.
+    Fewer than three where no three channels share a range. With `files`, all three have the same number in their file.
     """
     best: tuple[float, list[int]] = (-1.0, [])
     firsts = sorted({index for _, index in candidates}) if files else [None]
@@ -203,12 +214,13 @@ def _forward(
 
 
 def _in_one_range(spans: list[tuple[float, float]]) -> bool:
-    low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    return all(one[1] - one[0] >= NARROW * (high - low) for one in spans)
+    """Whether each channel fills enough of the range that all are shown in."""
+    lowest, highest = min(low for low, _ in spans), max(high for _, high in spans)
+    return all(high - low >= MIN_RANGE_SHARE * (highest - lowest) for low, high in spans)
 
 
 def _explained(values: np.ndarray, target: np.ndarray) -> float:
-    """The share of the target's variance that a linear rule explains."""
+    """The share of the target's variance that a linear rule explains (R squared)."""
     design = np.column_stack([values, np.ones(len(values))])
-    rest = target - design @ np.linalg.lstsq(design, target.astype(np.float64), rcond=None)[0]
-    return 1 - float(rest.var() / target.var())
+    residual = target - design @ np.linalg.lstsq(design, target.astype(np.float64), rcond=None)[0]
+    return 1 - float(residual.var() / target.var())

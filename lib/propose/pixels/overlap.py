@@ -1,4 +1,4 @@
-"""Whether classes overlap in the labels, which then are kept as planes, and else in which order they are painted."""
+"""Measures whether classes overlap in the labels, and chooses planes for each class, or the order of painting."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from lib.competition.labels.planes import class_mask
 from lib.config.competition import CompetitionSettings
 from lib.data.preprocess.tile_labels import nearest_label
 from lib.imaging.reader import open_image
-from lib.propose.found import Notes, OptionChoice, evenly
+from lib.propose.found import Notes, OptionChoice, evenly_spaced
 from lib.propose.pixels.measure import MEASURED_LABELS, MEASURED_SIDE
 
-LEAST_SHARED = 0.001  # share of the object's pixels that have several classes, from which classes overlap
-LOOKED_PIXELS, MOST_LOOKED = 2**27, 60  # pixels, and labels, that are looked at: a few alone may overlap
+MIN_SHARED = 0.001  # classes overlap if at least this share of the objects' pixels has several classes
+MAX_PIXELS, MAX_LABELS = 2**27, 60  # so many pixels and labels are read at most, because only a few may overlap
 OUTLINE = np.ones((3, 3), np.uint8)  # polygons that only touch share their outline, which is one pixel wide
 
 
 @dataclass(frozen=True)
 class ClassOverlap:
-    """`areas` (K,): pixels of each class. `several`: share of the object's pixels that have more than one class, and
-    `shared` of these that are more than the outlines of neighbours."""
+    """How much K classes overlap.
+
+    `areas` (K,): pixels of each class. `several`: share of the objects' pixels that have more than one class. `shared`:
+    the same without the outlines of objects that only touch.
+    """
 
     areas: np.ndarray
     several: float
@@ -31,13 +34,13 @@ class ClassOverlap:
 
 
 def measure_overlap(settings: CompetitionSettings) -> ClassOverlap:
-    """From the labels of a few images. Raises UserError on a broken label."""
+    """Measure the overlap in the labels of a few images. Raises UserError on a broken label."""
     competition = Competition(settings.model_copy(update={"multilabel": True}))
     areas, everything, several, shared = np.zeros(len(settings.classes)), 0.0, 0.0, 0.0
-    looked = [image for image in competition.images if image.split == "train"]
-    with open_image(looked[0].path, settings.pixels) as reader:
-        count = LOOKED_PIXELS // (reader.height * reader.width)
-    for image in evenly(looked, min(max(count, MEASURED_LABELS), MOST_LOOKED)):
+    images = [image for image in competition.images if image.split == "train"]
+    with open_image(images[0].path, settings.pixels) as reader:
+        count = MAX_PIXELS // (reader.height * reader.width)
+    for image in evenly_spaced(images, min(max(count, MEASURED_LABELS), MAX_LABELS)):
         with open_image(image.path, settings.pixels) as reader:
             height, width = reader.height, reader.width
         factor = min(1.0, MEASURED_SIDE / max(height, width))
@@ -57,22 +60,27 @@ def measure_overlap(settings: CompetitionSettings) -> ClassOverlap:
 def overlap_choices(
     choices: list[OptionChoice], settings: CompetitionSettings, notes: Notes
 ) -> tuple[list[OptionChoice], CompetitionSettings]:
-    """The choices with `multilabel` where classes overlap and answers have a row for each, else with the classes in the
-    order in which they are painted; and the settings that they make."""
-    found = measure_overlap(settings)
+    """The choices for classes that may overlap, and the settings that they make.
+
+    `multilabel` is chosen where classes overlap and answers have a row for each class. Otherwise the classes are
+    ordered by falling area, so that small ones are painted over large ones.
+    """
+    overlap = measure_overlap(settings)
     polygons = any(choice.key == "competition.labels.paint" for choice in choices)
-    overlaps = (found.shared if polygons else found.several) >= LEAST_SHARED
+    overlaps = (overlap.shared if polygons else overlap.several) >= MIN_SHARED
     if overlaps and answers_overlap(settings):
-        return _with_planes(choices, settings, found, notes)
+        return _with_planes(choices, settings, overlap, notes)
     if polygons:
-        notes.unsure.append("which of two overlapping objects counts: the smaller one is painted over the larger")
+        notes.unsure.append(
+            "which of two overlapping objects counts: the smaller one is painted over the larger (labels.paint)"
+        )
         return choices, settings
-    if not found.several:
+    if not overlap.several:
         return choices, settings
-    ordered = sorted(settings.classes, key=lambda name: -found.areas[settings.classes.index(name)])
+    ordered = sorted(settings.classes, key=lambda name: -overlap.areas[settings.classes.index(name)])
     notes.unsure.append(
-        f"what classes that overlap mean here: {found.several:.0%} of the objects' pixels have several, and a pixel "
-        f"has one; the smaller class lies on top ({', '.join(ordered)}: the order of classes)"
+        f"which class counts where classes overlap: {overlap.several:.0%} of the objects' pixels have several classes, "
+        f"and a pixel can have one; the smaller class lies on top (order of competition.classes: {', '.join(ordered)})"
     )
     order = OptionChoice("competition.classes", ordered, "where classes overlap, a later one lies on top")
     choices = [order if choice.key == order.key else choice for choice in choices]
@@ -86,12 +94,13 @@ def answers_overlap(settings: CompetitionSettings) -> bool:
 
 
 def _with_planes(
-    choices: list[OptionChoice], settings: CompetitionSettings, found: ClassOverlap, notes: Notes
+    choices: list[OptionChoice], settings: CompetitionSettings, overlap: ClassOverlap, notes: Notes
 ) -> tuple[list[OptionChoice], CompetitionSettings]:
-    what = f"{100 * found.several:.2g}% of the objects' pixels have several classes"
-    notes.found.append(f"classes overlap: {what}; each class is learned and answered by itself (multilabel)")
+    """The choices and settings with `multilabel`, and without an order of painting."""
+    share = f"{100 * overlap.several:.2g}% of the objects' pixels have several classes"
+    notes.found.append(f"classes overlap: {share}; each class is trained and answered separately (multilabel)")
     replaced = ("competition.labels.paint", "competition.multilabel")
     kept = [choice for choice in choices if choice.key not in replaced]
     place = [choice.key for choice in kept].index("competition.classes") + 1
-    kept.insert(place, OptionChoice("competition.multilabel", True, what))
+    kept.insert(place, OptionChoice("competition.multilabel", True, share))
     return kept, settings.model_copy(update={"multilabel": True})
