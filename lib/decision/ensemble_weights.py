@@ -16,7 +16,7 @@ from scipy.special import expit, softmax
 from lib.competition import metrics
 from lib.config.competition import CompetitionSettings
 from lib.decision.thresholds import settings_of_class
-from lib.inference.tta import SURE
+from lib.inference.tta import MIN_PROBABILITY
 from lib.oof.codes import BINS, HALF
 from lib.oof.pixel_sample import PixelSample
 from lib.tables import IGNORE
@@ -52,7 +52,7 @@ class EnsembleWeights:
         probs = probs.astype(np.float32, copy=False)
         if self.mean == "arithmetic":
             return probs
-        clear = np.clip(probs, SURE, 1 - SURE)
+        clear = np.clip(probs, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         return np.log(clear) - np.log1p(-clear) if self._of_odds(probs) else np.log(clear)
 
     def from_mean_space(self, values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Checkpoints: one network of the ensemble each, which is a member with one kind of its weights."""
+"""Checkpoints: a member with one kind of its weights. Each is one network of the ensemble."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Checkpoint:
 
     @property
     def stamp(self) -> str:
-        """Changes when the network does."""
+        """A text that changes when the network does."""
         return f"{self.name} {file_fingerprint(self.member.trained)}"
 
     @property
     def model(self) -> str:
-        """The same for all folds: experiment, seed and weights."""
+        """The name of the model: experiment, seed and weights, the same for all folds."""
         return f"{self.member.experiment} seed{self.member.seed} {self.weights}"
 
 
 def checkpoints_of(members: list[Member], weights: list[str]) -> list[Checkpoint]:
-    """Every member with every kind of weights. The kind `epochs` gives one checkpoint for each epoch that was saved.
+    """Every member with every kind of weights. The kind `epochs` gives one checkpoint for each saved epoch.
 
-    Raises UserError where `epochs` is asked for and a member saved none.
+    Raises UserError where `epochs` is wanted and a member saved none.
     """
     checkpoints = []
     for member in members:
@@ -48,8 +48,8 @@ def checkpoints_of(members: list[Member], weights: list[str]) -> list[Checkpoint
                 continue
             saved = len(list(member.path.glob("checkpoint*_weights.pt")))
             if not saved:
-                raise UserError(f"infer.checkpoints epochs: {member.name} kept no checkpoints; train it with "
-                                "train.checkpoints 4, for example")  # fmt: skip
+                raise UserError(f"infer.checkpoints epochs: {member.name} saved no checkpoints; train it again, for "
+                                "example with train.checkpoints 4")  # fmt: skip
             checkpoints += [Checkpoint(member, f"checkpoint{i + 1}") for i in range(saved)]
     return checkpoints
 
@@ -61,10 +61,10 @@ def named_checkpoints(names: list[str], workspace: Workspace) -> list[Checkpoint
         member_name, weights = name.rsplit(" ", 1)
         experiment, _, folder = member_name.rpartition("/")
         members = workspace.members([experiment], folder.startswith("all_"))
-        found = [member for member in members if member.name == member_name]
-        if not found:
+        member = next((member for member in members if member.name == member_name), None)
+        if member is None:
             raise UserError(f"{workspace.runs / experiment} no longer holds {folder}; train it, then run 05 again")
-        checkpoints.append(Checkpoint(found[0], weights))
+        checkpoints.append(Checkpoint(member, weights))
     return checkpoints
 
 
@@ -90,12 +90,12 @@ def choose_checkpoints(session: Session) -> tuple[list[Checkpoint], list[Checkpo
     predicting = [checkpoint for checkpoint in of_all if checkpoint.model in models]
     if not predicting:
         raise UserError(
-            f"infer.folds all: {of_all[0].name} predicts test images, and no fold has a member like it from which "
-            f"decision and score could come; train at least one fold's with train.seeds {of_all[0].member.seed} too"
+            f"infer.folds all: {of_all[0].name} predicts test images, and no fold has a member of the same model that "
+            f"could be scored; train one fold with train.seeds {of_all[0].member.seed} too"
         )
     for checkpoint in of_all:
         if checkpoint not in predicting:
-            print(f"05: {checkpoint.name} is left out: no fold has a member like it, from which its score could come")
+            print(f"05: {checkpoint.name} is left out: no fold has a member of the same model that could be scored")
     models = {checkpoint.model for checkpoint in predicting}
     return [checkpoint for checkpoint in of_folds if checkpoint.model in models], predicting
 
@@ -115,15 +115,15 @@ def known_folds(members: list[Member], session: Session) -> list[Member]:
 
 
 def check_same_models(checkpoints: list[Checkpoint]) -> list[str]:
-    """Names of the models. Raises UserError unless every fold has all of them: averages could not be compared."""
+    """Names of the models. Raises UserError unless every fold has all of them, because averages must be comparable."""
     folds = sorted({checkpoint.member.fold for checkpoint in checkpoints})
     names = list(dict.fromkeys(checkpoint.model for checkpoint in checkpoints))
     for name in names:
         trained = sorted(checkpoint.member.fold for checkpoint in checkpoints if checkpoint.model == name)
         if trained != folds:
             raise UserError(
-                f"the ensemble is incomplete: {name} has folds {trained}, others {folds}; train the missing members, "
-                "or choose with infer.experiments"
+                f"the ensemble is incomplete: {name} has folds {trained}, other models have {folds}; train the missing "
+                "members, or choose others with infer.experiments"
             )
     return names
 

@@ -1,4 +1,4 @@
-"""The networks of an ensemble in a session: loaded, with their windows and engine, grouped by what they see."""
+"""Loads the networks of an ensemble, with their windows and engine, grouped by their windows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trained_windows(session: Session, checkpoint: Checkpoint) -> Windows:
 
 
 def choose_engine(session: Session, checkpoints: list[Checkpoint], load: Load | None = None) -> Engine:
-    """The engine that runs these networks: as the options say, or as measured with all of them."""
+    """The engine that runs these networks: as the options say, or, for `auto`, the fastest one for all of them."""
     load = load or partial(load_checkpoint, session)
     candidates = [
         Candidate(trained_with(checkpoint.member, session.config), partial(load, checkpoint), checkpoint.stamp)
@@ -48,7 +48,7 @@ def choose_engine(session: Session, checkpoints: list[Checkpoint], load: Load | 
 
 
 def candidates_in_memory(members: list[Member], networks: list[nn.Module], config: Config) -> list[Candidate]:
-    """Candidates for networks in memory, which have their members' SWA weights and see `config`'s windows."""
+    """Candidates of networks in memory. They have their members' SWA weights, and `config` decides their windows."""
     stamps = [Checkpoint(member, "swa").stamp for member in members]
     return [
         Candidate(config, lambda network=network: network, stamp)
@@ -58,10 +58,10 @@ def candidates_in_memory(members: list[Member], networks: list[nn.Module], confi
 
 def scale_groups(
     session: Session, checkpoints: list[Checkpoint], engine: Engine, per_model: bool = False, load: Load | None = None
-) -> list[ScaleGroup]:
-    """The networks of an ensemble, grouped by the windows that they see; only neighbours in the list are grouped.
+) -> list[ScaleGroup[Ensemble]]:
+    """Load the networks of an ensemble, and group successive ones that see the same windows.
 
-    `per_model`: each group predicts every model (the mean of its folds), too, and not only the mean of all networks.
+    `per_model`: a group predicts the mean of each model's folds too, before the mean of all its networks.
     """
     load, groups, infer = load or partial(load_checkpoint, session), [], session.config.infer
     for windows, neighbours in groupby(checkpoints, key=partial(trained_windows, session)):
@@ -81,28 +81,28 @@ def scale_groups(
 
 @dataclass(frozen=True)
 class LoadedEnsemble:
-    """Networks that are ready to predict: checkpoints, the engine that runs them, and their groups by windows."""
+    """An ensemble in memory: its checkpoints, the engine that runs their networks, and the groups of networks."""
 
     checkpoints: list[Checkpoint]
     engine: Engine
-    groups: list[ScaleGroup]
+    groups: list[ScaleGroup[Ensemble]]
 
 
 def load_ensemble(
     session: Session, checkpoints: list[Checkpoint], engine: Engine, per_model: bool = False
 ) -> LoadedEnsemble:
-    """`per_model` as in `scale_groups`."""
+    """Load an ensemble. `per_model` as in `scale_groups`."""
     return LoadedEnsemble(checkpoints, engine, scale_groups(session, checkpoints, engine, per_model))
 
 
 def image_sources(session: Session, image_ids: Iterable[str]) -> list[Source]:
-    """Images of images.csv, to be predicted."""
+    """Images of images.csv as sources for `predict_windows`."""
     paths = session.images.set_index("image_id")["path"]
     return [source_of(session.config, image_id, paths[image_id]) for image_id in image_ids]
 
 
 def unseen_label(config: Config, images: pd.DataFrame) -> int:
-    """The label index of pixels that no network saw: background, else the most frequent class of the training images.
+    """The label index of pixels that no network predicts: background, else the training images' most frequent class.
 
     `images`: rows of images.csv. Where classes overlap, such pixels have no class, whatever the index is.
     """
@@ -113,23 +113,23 @@ def unseen_label(config: Config, images: pd.DataFrame) -> int:
 
 
 def check_gate(checkpoints: list[Checkpoint], config: Config) -> None:
-    """Raises UserError when `infer.gate` asks for what no member's network predicts."""
+    """Raises UserError where `infer.gate` is set and no member has a classification head."""
     members = [checkpoint.member for checkpoint in checkpoints]
     if config.infer.gated and not any(trained_with(member, config).model.classifier for member in members):
         raise UserError(
-            f"infer.gate {config.infer.gate}: no member has a classification head, so none tells which classes are "
+            f"infer.gate {config.infer.gate}: no member has a classification head, so none predicts which classes are "
             "present; train some with model.classifier true, or leave infer.gate at 0"
         )
 
 
 def check_crops(checkpoints: list[Checkpoint], config: Config) -> None:
-    """Raises UserError when a network that learned from resized boxes would see whole images, or the other way."""
+    """Raises UserError where a network was trained on resized boxes and would predict whole images, or vice versa."""
     boxed = bool(boxes_file(config.infer.roi))
     for checkpoint in checkpoints:
         preprocess = trained_with(checkpoint.member, config).preprocess
         if preprocess.mode == "resize" and bool(boxes_file(preprocess.roi)) != boxed:
-            learned = "whole images" if boxed else f"the boxes of {preprocess.roi}"
+            trained = "whole images" if boxed else f"the boxes of {preprocess.roi}"
             raise UserError(
-                f"{checkpoint.member.name} learned from {learned}, and infer.roi is {config.infer.roi}; give it "
-                + ("content" if boxed else "a CSV of boxes")
+                f"{checkpoint.member.name} was trained on {trained}, and infer.roi is {config.infer.roi}; set it to "
+                f"{'content' if boxed else 'a CSV of boxes'}"
             )

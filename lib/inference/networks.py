@@ -1,4 +1,4 @@
-"""From a batch of windows to probabilities: members and test-time augmentation."""
+"""Turns a batch of windows into probabilities: the networks of an ensemble, with test-time augmentation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,15 +20,18 @@ from lib.models.outputs import probabilities
 
 
 class WindowNetwork(Protocol):
-    """What the sliding window calls: an `Ensemble`, or a class that counts, times or limits one.
+    """The object that the sliding window calls: an `Ensemble`, or a class that counts, times or limits one.
 
-    `systems` (S): how many maps it makes of a window.
+    `map_count` (S): how many maps it makes of a window.
     """
 
-    systems: int
+    map_count: int
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """Windows (B, h, w, 3) uint8 → probabilities (B, S, K, h, w) float32."""
+        """Windows (B, h, w, 3) uint8 -> probabilities (B, S, K, h, w) float32."""
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=WindowNetwork)
 
 
 class NotFiniteError(UserError):
@@ -43,30 +46,30 @@ class NotFiniteError(UserError):
         )
 
     def of_image(self, image: str) -> NotFiniteError:
-        """The same, with the image's name."""
+        """This error with the name of the image."""
         return NotFiniteError(self.network, self.engine, self.window, image)
 
 
 def marked(logits: torch.Tensor) -> torch.Tensor:
-    """Logits where infinity became NaN: its probability would be a certain 0 or 1, as if all were well."""
+    """Logits with NaN for infinity, because the probability of infinity would be a valid 0 or 1."""
     return logits + logits * 0
 
 
 @dataclass(frozen=True)
-class ScaleGroup:
+class ScaleGroup(Generic[AnyNetwork]):
     """Networks that see the same windows. In a multi-scale ensemble, the last map is the mean of them all."""
 
     windows: Windows
-    forward: WindowNetwork
+    forward: AnyNetwork
 
 
 class Ensemble:
-    """Windows (B, h, w, 3) uint8 → probabilities (B, S, K, h, w) float32.
+    """Windows (B, h, w, 3) uint8 -> probabilities (B, S, K, h, w) float32.
 
-    Probabilities, not logits, are averaged over views (`tta`: lib/inference/tta.py) and members. `groups`
-    are lists of positions in `nets`; each group's mean is one system. By default one group holds all members.
-    `presence`: the networks tell it, behind their masks, K as well; of views the mean is taken. `multilabel`: whether
-    the classes overlap, as the networks say.
+    Probabilities, not logits, are averaged over views and networks. `tta`: the recipe of views (lib/inference/tta.py).
+    `groups`: S lists of positions in `nets`; each map is the mean of one list. By default one list holds all networks.
+    `presence`: the networks also output the presence of each class, which follows the masks: K is twice the number of
+    classes, and views' presences are averaged. `multilabel`: whether the classes overlap, as the networks say.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class Ensemble:
         self.groups, self.presence = groups or [list(range(len(nets)))], presence
 
     @property
-    def systems(self) -> int:
+    def map_count(self) -> int:
         return len(self.groups)
 
     @torch.inference_mode()
@@ -99,17 +102,17 @@ class Ensemble:
         images = as_images(windows, self.device)
         maps = [self.member(network, images) for network in range(len(self.runs))]
         self.check(dict(enumerate(maps)))
-        systems = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
-        del maps  # a batch of many classes is large: no copy where one system is all
-        probs = (torch.stack(systems, 1) if len(systems) > 1 else systems[0][:, None]).cpu().numpy()
+        means = [maps[g[0]] if len(g) == 1 else torch.stack([maps[i] for i in g]).mean(0) for g in self.groups]
+        del maps  # a batch of many classes is large, so it is not copied where there is one mean
+        probs = (torch.stack(means, 1) if len(means) > 1 else means[0][:, None]).cpu().numpy()
         self.windows += len(windows)
         self.seconds += time.monotonic() - started
         return probs
 
     def check(self, maps: dict[int, torch.Tensor]) -> None:
-        """Raises NotFiniteError where what networks (by position) say of a batch (B, ...) is not finite.
+        """Raises NotFiniteError where a network's maps (B, ...), by the network's position, are not finite.
 
-        A sum tells: it is not finite where one number of it is not. Probabilities cannot overflow it.
+        The sum is checked: it is not finite where one number is not, and probabilities cannot make it overflow.
         """
         sums = torch.stack([values.flatten(1).sum(1) for values in maps.values()]).tolist()
         for network, totals in zip(maps, sums, strict=True):
@@ -118,14 +121,14 @@ class Ensemble:
                     raise NotFiniteError(self.names[network], str(self.engine), window)
 
     def member(self, network: int, images: torch.Tensor, views: list[int] | None = None) -> torch.Tensor:
-        """(B, K, h, w): what one network says, merged from all or some of its views."""
+        """The probabilities (B, K, h, w) of one network, merged over all or some of its views."""
         run, views = self.runs[network], self.views if views is None else [self.views[i] for i in views]
         if not self.presence:
             probs_of = partial(probabilities, multilabel=self.multilabel)
             return self.merge(view.deaugment_mask(probs_of(marked(run(view.augment_image(images))))) for view in views)
-        maps, seen = [], []
+        maps, presences = [], []
         for view in views:
             logits, presence = marked(run(view.augment_image(images))).chunk(2, 1)
             maps.append(view.deaugment_mask(probabilities(logits, self.multilabel)))
-            seen.append(view.deaugment_mask(presence.float().sigmoid()))
-        return torch.cat([self.merge(maps), torch.stack(seen).mean(0)], 1)
+            presences.append(view.deaugment_mask(presence.float().sigmoid()))
+        return torch.cat([self.merge(maps), torch.stack(presences).mean(0)], 1)

@@ -1,7 +1,8 @@
-"""Huge images through a network: windows read ahead, batched across images, stitched to finished blocks.
+"""Sliding window: windows of huge images are read ahead, batched across images, and stitched to finished blocks.
 
-Reading and stitching have a thread each, so that the network waits for neither. Memory: what windows still touch, never
-the image's height, and two batches of maps: one is stitched while the next is computed.
+Reading and stitching run in threads of their own, so that the network waits for neither. Memory holds the part of the
+map that later windows still touch, whatever the image's height, and two batches of maps: one is stitched while the next
+is computed.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from lib.system.terminal import progress
 
 @dataclass(frozen=True)
 class _Plan:
-    """An image as the reading thread announces it, before its windows. `size`: what its blocks are restored to.
+    """An image, as the reading thread announces it before its windows.
 
-    `boxes`: what each window shows, where windows are boxes of any size, shrunk.
+    `size`: (height, width) of the image. `scaled`: of the image at the windows' scale. `corners`: (y, x) of its windows
+    at that scale. `boxes`: where each window is a resized box, the boxes in original pixels.
     """
 
     image_id: str
@@ -45,7 +47,7 @@ class _Plan:
 
 
 _Computed = tuple[list[_Plan], Sequence[np.ndarray]]
-TRIMMED = 8  # blocks after which freed memory is handed back
+TRIM_EVERY = 8  # blocks after which freed memory is given back to the system
 
 
 def predict_windows(
@@ -55,16 +57,16 @@ def predict_windows(
     """Sliding window: predict whole images window by window, and stitch them to blocks of finished probabilities.
 
     `group`: the network and the windows that it sees. `outside_value` (K,): the probabilities where nothing is computed
-    (blank areas). `restore`: maps are resized to the image's size; else they stay at the windows' scale, unless windows
-    are boxes of any size. `description` stands before the progress bar.
+    (blank areas). `restore`: resize maps to the image's size; without it they keep the windows' scale, except where
+    windows are resized boxes. `description`: text before the progress bar.
 
-    Yields blocks (S, K, h, w) in the order of `sources`, rows of them from the top down, each from left to right.
-    Raises UserError where an image cannot be read.
+    Yields blocks (S, K, h, w) in the order of `sources`; within an image by rows from the top down, and within a row
+    from left to right. Raises UserError where an image cannot be read.
 
     >>> import tempfile, cv2
     >>> from pathlib import Path
     >>> class Brightness:
-    ...     systems = 1
+    ...     map_count = 1
     ...     def __call__(self, windows):
     ...         return windows.mean(-1, dtype=np.float32)[:, None, None] / 255
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -75,28 +77,29 @@ def predict_windows(
     >>> sum(block.probs[0, 0].size for block in blocks) == 50 * 70, round(float(blocks[0].probs.mean()), 3)
     (True, 0.2)
     """
-    sources, windows, systems = list(sources), group.windows, group.forward.systems
-    work = _Work(sources, windows, description)
-    everywhere = np.tile(np.asarray(outside_value, np.float32), systems)
-    computed = _computed(_read_ahead(sources, windows, limits), work.counted(group.forward), limits.batch_size)
+    sources, windows, map_count = list(sources), group.windows, group.forward.map_count
+    progress_bar = _WindowProgress(sources, windows, description)
+    outside = np.tile(np.asarray(outside_value, np.float32), map_count)
+    forward = progress_bar.counted(group.forward)
+    computed = _computed(_read_ahead(sources, windows, limits), forward, limits.batch_size)
 
     def stitched(items: Iterator[_Computed]) -> Generator[Block, None, None]:
         for plan, results in _by_image(items):
-            work.planned(len(plan.corners))
-            for y, x, values, size in _stitched(plan, results, windows, everywhere, limits, restore):
-                yield Block(plan.image_id, y, x, values.reshape(systems, -1, *values.shape[1:]), *size)
+            progress_bar.begin_image(len(plan.corners))
+            for y, x, values, size in _stitched(plan, results, windows, outside, limits, restore):
+                yield Block(plan.image_id, y, x, values.reshape(map_count, -1, *values.shape[1:]), *size)
 
     yield from pipelined(stitched, computed)
-    work.bar.close()
+    progress_bar.bar.close()
 
 
 def _stitched(
     plan: _Plan, results: Iterator[np.ndarray], windows: Windows, outside: np.ndarray, limits: Limits, restore: bool
 ) -> Iterator[tuple[int, int, np.ndarray, tuple[int, int]]]:
-    """(y, x, values (S * K, h, w), (height, width) of the whole map) of one image's blocks."""
+    """The blocks of one image: (y, x, values (S * K, h, w), (height, width) of the whole map)."""
     weights = window_weights(windows.size, windows.blend, windows.margin)
     column = (len(outside) + 1) * windows.size * 4  # bytes
-    panel = max(windows.size, int(limits.bytes / 16 / column))  # two are worked on
+    panel = max(windows.size, int(limits.bytes / 16 / column))  # two panels are in memory
     cache = DiskCache(limits.bytes / 4, limits.folder)
     if plan.boxes is not None:
         row = (len(outside) + 1) * min(panel, plan.size[1]) * 4  # bytes
@@ -111,34 +114,36 @@ def _stitched(
     row = len(outside) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
     step = max(1, int(limits.bytes / 8 / row))
     flat = (
-        flipped(next(results).reshape(-1, *weights.shape), flip_of(corner, windows))  # no name keeps it
+        flipped(next(results).reshape(-1, *weights.shape), flip_of(corner, windows))  # no variable keeps it in memory
         for corner in plan.corners
     )
     canvas = Canvas(plan.scaled, outside, panel, cache)
     for number, (y, x, block) in enumerate(stitch(canvas, plan.corners, flat, weights)):
-        if number % TRIMMED == 0:
+        if number % TRIM_EVERY == 0:
             give_back()
         for place in resizer.push(y, x, block, step):
             yield *place, size
 
 
-class _Work:
-    """A bar over the windows of some images; how many the later ones have is expected as the first ones turned out."""
+class _WindowProgress:
+    """A progress bar over the windows of some images. Its total is corrected by the images that have begun."""
 
     def __init__(self, sources: list[Source], windows: Windows, description: str):
-        self.expected = [count_windows(*source.size, windows) * source.seen for source in sources]
-        self.every = self.left = sum(self.expected)
-        self.images = self.known = 0
+        self.expected = [count_windows(*source.size, windows) * source.content_share for source in sources]
+        self.all = self.left = sum(self.expected)  # expected windows: of all images, and of those that have not begun
+        self.images = self.known = 0  # images that have begun, and their windows
         self.bar = progress(round(self.left), description, "window")
 
-    def planned(self, count: int) -> None:
-        """The next image has so many windows that are not blank."""
+    def begin_image(self, count: int) -> None:
+        """Note that the next image has `count` windows that are not blank."""
         self.left -= self.expected[self.images]
         self.images, self.known = self.images + 1, self.known + count
-        before = self.every - self.left
-        self.bar.total = self.known + round(self.left * (self.known / before if before else 1.0))
+        begun = self.all - self.left
+        self.bar.total = self.known + round(self.left * (self.known / begun if begun else 1.0))
 
     def counted(self, forward: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        """`forward`, with its windows shown on the bar."""
+
         def counting(batch: np.ndarray) -> np.ndarray:
             outputs = forward(batch)
             self.bar.update(len(batch))
@@ -148,24 +153,24 @@ class _Work:
 
 
 def flip_of(corner: tuple[int, int], windows: Windows) -> int:
-    """How the window at `corner` is flipped: 0, or 1 (up and down), 2 (left and right), 3 (both) by turns."""
+    """The flip of the window at `corner`: 0 none, 1 up and down, 2 left and right, 3 both. Neighbours differ."""
     if not windows.alternate_flips:
         return 0
     row, column = (place // windows.stride for place in corner)
     return row % 2 + 2 * (column % 2)
 
 
-def flipped(values: np.ndarray, turn: int) -> np.ndarray:
-    """(C, h, w) flipped as `flip_of` says, a view; the same again undoes it.
+def flipped(values: np.ndarray, flip: int) -> np.ndarray:
+    """A view of (C, h, w), flipped as `flip_of` says. The same flip again undoes it.
 
     >>> flipped(np.array([[[1, 2], [3, 4]]]), 3).tolist()
     [[[4, 3], [2, 1]]]
     """
-    return values[:, :: -1 if turn & 1 else 1, :: -1 if turn & 2 else 1]
+    return values[:, :: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1]
 
 
 def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:
-    """What a window (C, h, w) shows of a box, a copy: on the window hangs a whole batch."""
+    """The part of a window (C, h, w) that shows a box. It is a copy, because a view would keep the batch in memory."""
     height, width = whole_size(*box[2:], windows.size, windows.resize_mode)
     return values[:, :height, :width].copy()
 
@@ -173,8 +178,10 @@ def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:
 def full_rows(
     blocks: Iterable[Block], convert: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[tuple[Block, int, np.ndarray]]:
-    """(the last block of some rows, their y, `convert(probs)` of the rows at full width, (…, h, W)), from the top down.
-    Rows of many planes come a few at a time."""
+    """Join blocks into rows of full width: (the last block of the rows, their y, the joined `convert(probs)`).
+
+    The converted rows have the shape (…, h, W). Rows of many planes come a few at a time.
+    """
     pieces: dict[int, list[np.ndarray]] = {}
     for block in blocks:
         pieces.setdefault(block.y, []).append(convert(block.probs))
@@ -184,7 +191,7 @@ def full_rows(
 
 
 def count_windows(height: int, width: int, windows: Windows) -> int:
-    """How many windows an image has, blank ones included; 1 where it is shrunk whole, or its boxes are."""
+    """How many windows an image has, blank ones included; 1 where windows are resized images or boxes."""
     if windows.resized:
         return 1
     return len(grid(round(height * windows.scale), round(width * windows.scale), windows.size, windows.stride))
@@ -203,42 +210,43 @@ def image_windows(sources: list[Source], windows: Windows) -> int:
 
 
 def first_windows(sources: list[Source], windows: Windows, count: int) -> np.ndarray:
-    """(count, h, w, 3) uint8: the first windows that would be computed, repeated where there are fewer."""
+    """The first windows that would be computed, (count, h, w, 3) uint8, repeated where there are fewer."""
     feed = (item for item in _read_ahead(sources, windows, Limits(count)) if isinstance(item, np.ndarray))
-    found = list(islice(feed, count))
-    if not found:
+    first = list(islice(feed, count))
+    if not first:
         return np.zeros((count, windows.size, windows.size, 3), np.uint8)
-    return np.stack([found[i % len(found)] for i in range(count)])
+    return np.stack([first[i % len(first)] for i in range(count)])
 
 
 def _read_ahead(sources: list[Source], windows: Windows, limits: Limits) -> Iterator[_Plan | np.ndarray]:
-    """Plans and their windows from a thread that stays a few batches ahead of the network."""
+    """The plan of each image and then its windows, read by a thread that is a few batches ahead of the network."""
     items = (item for source in sources if not limits.over() for item in _read_source(source, windows, limits.over))
     return ahead(items, 4 * limits.batch_size)
 
 
 def _read_source(source: Source, windows: Windows, over: Callable[[], bool]) -> Iterator[_Plan | np.ndarray]:
+    """The plan of one image and then its windows (h, w, 3) uint8."""
     size, stride = windows.size, windows.stride
     black = np.zeros((size, size, 3), np.uint8)
     with source.open() as reader:
-        where = regions(source.roi, source.image_id, reader, source.blank_tolerance)
-        if windows.resized and where.boxes is not None:
-            whole, boxes = (reader.height, reader.width), where.boxes
-            yield _Plan(source.image_id, whole, whole, [box[:2] for box in boxes], boxes)
+        roi = regions(source.roi, source.image_id, reader, source.blank_tolerance)
+        if windows.resized and roi.boxes is not None:
+            image_size, boxes = (reader.height, reader.width), roi.boxes
+            yield _Plan(source.image_id, image_size, image_size, [box[:2] for box in boxes], boxes)
             for box in boxes:
                 small = whole_size(*box[2:], size, windows.resize_mode)
                 yield black if over() else pad(reader.shrunk(*small, *box), size)
             return
         shape = whole_size(reader.height, reader.width, size, windows.resize_mode) if windows.resized else None
         scaled = Scaled(reader, windows.scale, shape)
-        if where.boxes is not None:
+        if roi.boxes is not None:
             factors = scaled.height / reader.height, scaled.width / reader.width
-            corners = windows_around(where.boxes, factors, (scaled.height, scaled.width), size, stride)
+            corners = windows_around(roi.boxes, factors, (scaled.height, scaled.width), size, stride)
         else:
             corners = [
                 (y, x)
                 for y, x in grid(scaled.height, scaled.width, size, stride)
-                if where.keep(*scaled.original(y, x, min(size, scaled.height - y), min(size, scaled.width - x)))
+                if roi.keep(*scaled.original(y, x, min(size, scaled.height - y), min(size, scaled.width - x)))
             ]
         yield _Plan(source.image_id, (reader.height, reader.width), (scaled.height, scaled.width), corners)
         for y, x in corners:
@@ -250,7 +258,7 @@ def _read_source(source: Source, windows: Windows, over: Callable[[], bool]) -> 
 
 
 def _computed(feed: Iterator, forward: Callable, batch_size: int) -> Generator[_Computed, None, None]:
-    """Batches that fill across image borders, and the plans of images that begin before they end."""
+    """Outputs of batches, which may hold windows of several images, and the plans of the images that begin in them."""
     plans: list[_Plan] = []
     waiting: list[np.ndarray] = []
     images: list[str] = []  # whose windows are waiting
@@ -276,12 +284,12 @@ def _forward(forward: Callable, windows: list[np.ndarray], images: list[str]) ->
 
 
 def _by_image(items: Iterator[_Computed]) -> Iterator[tuple[_Plan, Iterator[np.ndarray]]]:
-    """(plan, iterator over its windows' outputs) of every image."""
+    """For each image, its plan and an iterator over the outputs of its windows."""
     plans: deque[_Plan] = deque()
     ready: deque[np.ndarray] = deque()
 
     def more() -> bool:
-        """Whether there was another batch."""
+        """Take another batch; False where there is none."""
         for begun, outputs in items:
             plans.extend(begun)
             ready.extend(outputs)

@@ -1,4 +1,4 @@
-"""From the configuration to what is predicted, and how: images, their windows, and limits of memory."""
+"""Makes sources, windows and limits of a prediction from the configuration."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lib.workspace import Workspace
 
 
 def windows_of(config: Config) -> Windows:
-    """The inference windows, the same for out-of-fold and test maps; `auto`, still to be tried, as trained."""
+    """The inference windows, the same for out-of-fold and test maps. `infer.window: auto` gives the trained size."""
     tile = round(config.preprocess.tile_size * config.train.scale)
-    wanted = 0 if config.infer.window == "auto" else config.infer.window
+    configured = 0 if config.infer.window == "auto" else config.infer.window
     if config.preprocess.mode == "resize":
-        return Windows(wanted or tile, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
-    size = wanted or config.train.crop or tile
+        return Windows(configured or tile, 0.0, 1.0, "constant", 0.0, config.preprocess.fit)
+    size = configured or config.train.crop or tile
     scale = config.infer.scale or config.preprocess.scale * config.train.scale
     step = 64 if config.model.stem == "down" else 32
     alternate_flips = "free" in config.infer.tta.split()
@@ -34,22 +34,23 @@ def limits_of(config: Config) -> Limits:
 
 
 def source_of(config: Config, image_id: str, path: str) -> Source:
+    """An image as the sliding window takes it, with its size and blank share from images.csv where they are known."""
     size, blank = _sizes(Workspace(workspace_of(config)).images).get(image_id, ((1, 1), 0.0))
     roi, tolerance, pixels = roi_of(config), config.preprocess.blank_tolerance, config.competition.pixels
     return Source(image_id, Path(path), roi, tolerance, pixels, size, 1.0 if roi == "none" else 1 - blank)
 
 
 def roi_of(config: Config) -> str:
-    """Where windows are computed: `infer.roi`, or everywhere where 01 found too many objects on blank ground."""
+    """Where windows are computed: `infer.roi`, or everywhere (`none`) if 01 found too many objects on blank areas."""
     return roi_in_effect(config.infer.roi, Workspace(workspace_of(config)).fingerprint)
 
 
 def _sizes(images: Path) -> dict[str, tuple[tuple[int, int], float]]:
-    """Of every image of images.csv, where there is one, ((height, width), blank share)."""
+    """((height, width), blank share) of every image of images.csv; empty where there is no such file."""
     return _sizes_at(images, images.stat().st_mtime_ns) if images.is_file() else {}
 
 
-@lru_cache(maxsize=2)  # asked for with every image
+@lru_cache(maxsize=2)  # `source_of` calls it for every image
 def _sizes_at(images: Path, _changed: int) -> dict[str, tuple[tuple[int, int], float]]:
     table = tables.read(images, tables.IMAGES, "01_preprocess.py")
     columns = (table[name] for name in ("image_id", "height", "width", "blank_share"))

@@ -1,7 +1,7 @@
-"""Test-time augmentation through ttach: every view comes with its undo.
+"""Test-time augmentation (TTA) with ttach: each view is a transform of the window and its inverse for the map.
 
-A recipe is words: `flips scale=1,2 merge=gmean`. Each word multiplies the views, and equal views count once; `merge`
-says how they become one map.
+A recipe is a list of words, for example `flips scale=1,2 merge=gmean`. Each word multiplies the views, and equal views
+count once. `merge` says how the views' maps become one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import ttach
 from torch.nn.functional import interpolate
 from ttach.base import DualTransform
 
-WINDOW_MULTIPLE = 32  # what networks halve a window by; with a stem that halves once more, windows are multiples of 64
-SURE = 1 / 510  # probabilities below count as this one in logarithms: half a bin of 8 bits
+WINDOW_MULTIPLE = 32  # networks halve windows five times; with a stem that halves once more, sides are multiples of 64
+MIN_PROBABILITY = 1 / 510  # for logarithms: half a step of 8 bits
 
 ALIASES = {"none": "", "auto": "", "free": "", "flips": "hflip vflip", "d4": "hflip rotate=0,90,180,270"}
 
 
 class Scale(DualTransform):
-    """Bilinear, to sizes that networks take, and back to the very size there was; ttach's own truncates sizes."""
+    """Bilinear resizing to a multiple of the network's step, and exactly back. ttach's own transform cuts sizes off."""
 
     identity_param = 1.0
 
@@ -56,68 +56,68 @@ TRANSFORMS: dict[str, Callable] = {
 
 @dataclass(frozen=True)
 class Merge:
-    """How views become one map (B, K, h, w): mean, gmean (normalised, in logarithms), max, min, or tsharpen.
+    """Merges the views' maps (B, K, h, w) into one.
 
-    `multilabel`: the classes overlap, so that the probabilities of each class and the rest add to 1.
+    `method`: mean, gmean (geometric mean, computed in logarithms and normalised), max, min, or tsharpen (mean of the
+    square roots). `multilabel`: the classes overlap, so that each class and its complement add to 1.
     """
 
-    how: str = "mean"
+    method: str = "mean"
     multilabel: bool = False
 
     def __call__(self, maps: Iterable[torch.Tensor]) -> torch.Tensor:
+        join = {"max": torch.maximum, "min": torch.minimum}.get(self.method, torch.add)
         total, count = None, 0
         for probs in maps:
-            values = self._lift(probs)
-            total = values if total is None else self._join(total, values)
+            values = self._to_mean_space(probs)
+            total = values if total is None else join(total, values)
             count += 1
-        if self.how in ("max", "min"):
+        if self.method in ("max", "min"):
             return total
         total = total / count if count > 1 else total
-        if self.how != "gmean":
+        if self.method != "gmean":
             return total
         return total.sigmoid() if self._binary(total) else total.softmax(1)
 
     def _binary(self, values: torch.Tensor) -> bool:
         return self.multilabel or values.shape[1] == 1
 
-    def _lift(self, probs: torch.Tensor) -> torch.Tensor:
-        if self.how == "tsharpen":
+    def _to_mean_space(self, probs: torch.Tensor) -> torch.Tensor:
+        if self.method == "tsharpen":
             return probs.sqrt()
-        if self.how != "gmean":
+        if self.method != "gmean":
             return probs
-        return torch.logit(probs, SURE) if self._binary(probs) else probs.clamp(min=SURE).log()
-
-    def _join(self, total: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        join = {"max": torch.maximum, "min": torch.minimum}.get(self.how, torch.add)
-        return join(total, values)
+        return torch.logit(probs, MIN_PROBABILITY) if self._binary(probs) else probs.clamp(min=MIN_PROBABILITY).log()
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at a window: transforms with their parameters, in order."""
+    """One view of a window: transforms with their parameters, in order."""
 
     steps: tuple[tuple[DualTransform, object], ...]
 
     def augment_image(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, h, w) as the network shall see them."""
+        """Images (B, C, h, w), transformed for the network."""
         for transform, value in self.steps:
             images = transform.apply_aug_image(images, **{transform.pname: value})
         return images
 
     def deaugment_mask(self, maps: torch.Tensor) -> torch.Tensor:
-        """(B, K, h, w) as if the network had seen the window itself."""
+        """The network's maps (B, K, h', w'), transformed back to the window (B, K, h, w)."""
         for transform, value in reversed(self.steps):
             maps = transform.apply_deaug_mask(maps, **{transform.pname: value})
         return maps
 
     @property
     def seconds(self) -> float:
-        """What it costs, in plain forward passes: its pixels."""
+        """Its cost in forward passes of a plain window: the ratio of their pixels."""
         return float(np.prod([value**2 for transform, value in self.steps if isinstance(transform, Scale)]))
 
     def _key(self) -> tuple:
-        """The same for views that are the same, whatever words they are made of: where flips and turns put four pixels,
-        and the numbers of the other transforms."""
+        """A key that equal views share, whatever words made them.
+
+        It tells where flips and rotations put four pixels, and the parameters of the other transforms.
+        """
         corners, numbers = torch.arange(4.0).reshape(1, 1, 2, 2), []
         for transform, value in self.steps:
             if isinstance(transform, (Scale, ttach.Multiply)):
@@ -128,7 +128,7 @@ class View:
 
 
 def views(recipe: str) -> list[View]:
-    """The distinct views of a recipe, the first of those that are the same.
+    """The distinct views of a recipe.
 
     >>> len(views("none")), len(views("flips")), len(views("d4")), len(views("hflip rotate=0,180 scale=1,2,4"))
     (1, 4, 8, 12)
@@ -136,16 +136,17 @@ def views(recipe: str) -> list[View]:
     (4, 8, 4, 2)
     """
     transforms = [TRANSFORMS[name](numbers) for name, numbers in _words(recipe)]
-    found: dict[tuple, View] = {}
+    distinct: dict[tuple, View] = {}
     for values in product(*(transform.params for transform in transforms)):
         view = View(tuple(zip(transforms, values, strict=True)))
-        found.setdefault(view._key(), view)
-    return list(found.values())
+        distinct.setdefault(view._key(), view)
+    return list(distinct.values())
 
 
 def merge(recipe: str, multilabel: bool = False) -> Merge:
-    """
-    >>> merge("flips merge=max").how, merge("flips").how
+    """The `Merge` of a recipe, by default the mean.
+
+    >>> merge("flips merge=max").method, merge("flips").method
     ('max', 'mean')
     """
     words = [word.partition("=")[2] for word in recipe.split() if word.startswith("merge=")]
@@ -153,7 +154,7 @@ def merge(recipe: str, multilabel: bool = False) -> Merge:
 
 
 def cost(recipe: str) -> float:
-    """What a window costs, in plain forward passes.
+    """The cost of a window with all its views, in forward passes of a plain window.
 
     >>> cost("none"), cost("d4"), cost("hflip scale=1,2"), cost("flips hflip")
     (1.0, 8.0, 10.0, 4.0)
@@ -162,7 +163,7 @@ def cost(recipe: str) -> float:
 
 
 def _words(recipe: str) -> list[tuple[str, list[float]]]:
-    """Transforms and their numbers."""
+    """The transforms of a recipe, each with its numbers."""
     text = " ".join(ALIASES.get(word, word) for word in recipe.split())
     words = [word.partition("=") for word in text.split() if not word.startswith("merge=")]
     return [(name, [float(number) for number in numbers.split(",") if number]) for name, _, numbers in words]

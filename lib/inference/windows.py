@@ -1,4 +1,4 @@
-"""What a prediction is asked for and gives: images, windows, limits of memory and time, and finished blocks."""
+"""Inputs and outputs of a prediction: images, windows, limits of memory and time, and finished blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from lib.imaging.readers.tiled_copy import open_divided
 class Source:
     """An image to predict, or only a `part` of it (y, x, height, width). `roi` as in lib/imaging/roi.py.
 
-    `size` (height, width) and `seen`, the share that is not blank, tell how long it may take, where they are known.
+    `size` (height, width) and `content_share` (of the image, the share that is not blank) serve only to estimate the
+    work. They may be unknown.
     """
 
     image_id: str
@@ -27,7 +28,7 @@ class Source:
     blank_tolerance: float = 6.0
     pixels: Pixels = AS_THEY_ARE
     size: tuple[int, int] = (1, 1)
-    seen: float = 1.0
+    content_share: float = 1.0
     part: Box | None = None
 
     def open(self) -> ImageReader:
@@ -37,7 +38,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of `size` pixels after `scale`; `overlap` is the share that neighbours have in common."""
+    """Square windows of `size` pixels on an image shrunk by `scale`.
+
+    `overlap`: share of a window that its neighbour covers too. `blend` and `margin`: as in lib/imaging/blend.py.
+    """
 
     size: int
     overlap: float
@@ -45,9 +49,9 @@ class Windows:
     blend: str
     margin: float
     resize_mode: str = "none"
-    """`letterbox` or `stretch`: there are no windows; the whole image, or each of its boxes, is resized to `size`."""
+    """`letterbox` or `stretch`: the whole image, or each of its boxes, is resized to one window. `none`: a grid."""
     alternate_flips: bool = False
-    """Neighbouring windows are flipped differently, so that overlaps average views at no cost."""
+    """Neighbouring windows are flipped differently, so that overlaps average several views at no cost."""
 
     @property
     def resized(self) -> bool:
@@ -61,10 +65,12 @@ class Windows:
 
 @dataclass(frozen=True)
 class Limits:
-    """`batch_size` windows a forward pass; `max_gib` is held beside the network and the windows read ahead.
+    """Limits of memory and time.
 
-    Overlaps of very wide images that take more than a quarter of it wait in a file of `folder` (None: the system's).
-    Once `over()` no image is begun any more, and windows are not read: they are black.
+    `batch_size`: windows in a forward pass. `max_gib`: memory besides the network and the windows that are read ahead.
+    Overlaps of very wide images that need more than a quarter of it wait in a file in `folder` (None: the system's
+    folder for temporary files). When `over()` is true, no further image begins, and windows of the present image are
+    black instead of being read.
     """
 
     batch_size: int = 8

@@ -39,13 +39,9 @@ def package(config: Config, target: str, file: str = "") -> None:
     path = ledger.path_of(workspace, ledger.name_of(workspace, submission_path(config, file)))
     about, made = read_json(path.with_suffix(".json"), {}), made_with(path)
     parts = named_checkpoints(about["members"], workspace)
-    changed = [
-        part.member.name
-        for part in parts
-        if about["made_from"][part.member.name] != file_fingerprint(part.member.trained)
-    ]
-    if changed:
-        raise UserError(f"{changed[0]} was trained again since {path} was made; run 05_infer_ensemble.py again")
+    for member in (part.member for part in parts):
+        if about["made_from"][member.name] != file_fingerprint(member.trained):
+            raise UserError(f"{member.name} was trained again since {path} was made; run 05_infer_ensemble.py again")
     competition = made.competition.model_copy(update={"kaggle": config.competition.kaggle})
     made = made.model_copy(update={"package": config.package, "competition": competition})
     title = title_of(made)
@@ -63,7 +59,8 @@ def package(config: Config, target: str, file: str = "") -> None:
         known = sorted(images.loc[images["split"] == "test", "image_id"])  # there are no boxes of other images
         members = {"members": about["members"], "submission": path.name, "code": about["code"], "images": known}
         members["unseen"] = unseen_label(made, images)
-        members["systems"] = about["plan"]["systems"] if about["plan"] else None  # their order under a time limit
+        plan = about["plan"] or {}
+        members["models"] = plan.get("models", plan.get("systems"))  # their order under a time limit, else None
         write_json(new / MEMBERS, members)
         dataset, kernel = metadata(made, title)
         write_json(new / NOTEBOOK, notebook(made, title, len(parts)))

@@ -76,7 +76,7 @@ class Job:
             images = images.assign(blank_share=sampled_blank_share(sources))
             planner = Planner(groups, parts, config, images, until_of(session, self.started))
             planner.warm(sources)
-            order, label = about["systems"] or list(dict.fromkeys(part.model for part in parts)), about["unseen"]
+            order, label = about["models"] or list(dict.fromkeys(part.model for part in parts)), about["unseen"]
             fill = outside_values(config.competition, config.infer.gated, label)
             planner.follow(planner.plan_for(order, planner.measure(sources)), fill, label)
         return AnswerWriter(session, groups, decision, planner).answers(images), planner

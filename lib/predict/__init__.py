@@ -1,1 +1,1 @@
-"""05: test images to answers, within a time limit where there is one. Fits nothing but what `auto` asks for."""
+"""Stage 05: test images to answers, within a time limit where there is one. Chooses only what is set to `auto`."""

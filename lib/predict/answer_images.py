@@ -1,4 +1,4 @@
-"""Answers of test images, and their record: submissions/, decision.json, a row of the ledger, and the manifest."""
+"""Writes the answers of test images and their record: submissions/, decision.json, the ledger and the manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lib.decision.fit import without_idle
 from lib.files import short_hash, temporary_name
 from lib.inference.checkpoints import Checkpoint, check_same_models
 from lib.inference.members import LoadedEnsemble, load_ensemble
-from lib.predict.answer_parts import KeptAnswers
+from lib.predict.answer_parts import AnswerParts
 from lib.predict.evaluate_ensemble import EvaluatedEnsemble
 from lib.predict.speed import TEST, Laps, speed_of
 from lib.predict.time_plan import Planner, plan_time
@@ -28,7 +28,7 @@ from lib.workspace import Workspace, file_fingerprint, replacing
 
 @dataclass(frozen=True)
 class WrittenSubmission:
-    """The file of answers in submissions/, its copy, and the decision that made it, as decision.json has it."""
+    """The file of answers in submissions/, its copy submission.csv, and the content of decision.json."""
 
     path: Path
     copy: Path
@@ -36,7 +36,7 @@ class WrittenSubmission:
 
 
 def publish(session: Session, written: Path, decision: Decision, checkpoints: list[Checkpoint]) -> WrittenSubmission:
-    """Name a finished file of answers, copy it to submission.csv, and save its decision."""
+    """Name a finished file of answers, copy it to submission.csv, and save its decision. `written`: the file now."""
     workspace, config = session.workspace, session.config
     copy = with_codecs_suffix(workspace.submission, config.competition)
     with workspace.lock("submission"):  # the copy and the decision must be of the same run
@@ -61,7 +61,7 @@ def record_submission(
     session: Session, submission: WrittenSubmission, ensemble: LoadedEnsemble, evaluated: list[Checkpoint], laps: Laps,
     planner: Planner | None = None,
 ) -> dict:  # fmt: skip
-    """Note a submission in the ledger and in a .json beside its file. Returns what is noted.
+    """Note a submission in the ledger and in a .json beside its file. Returns the facts that were noted.
 
     `evaluated`: the checkpoints whose out-of-fold maps the decision and its score come from.
     """
@@ -78,7 +78,7 @@ def record_submission(
         "windows": [repr(group.windows) for group in ensemble.groups],
         "tta": session.config.infer.tta, **asdict(ensemble.engine),
         "speed": speed_of(laps, ensemble.groups, images, session.device, planner),
-        "plan": planner.became() if planner else None, "code": code_version(),
+        "plan": planner.summary() if planner else None, "code": code_version(),
     }  # fmt: skip
     ledger.record(session.workspace, submission.path, session.config, about)
     return about
@@ -98,17 +98,17 @@ def answer_images(evaluated: EvaluatedEnsemble, stage: Stage, table: str, laps: 
     if session.config.infer.time_limit:
         planner = plan_time(session, ensemble, choice.models, evaluated.scorer(), test, laps.started)
     laps.end("networks and plan")
-    made_of = [
+    made_from = [
         stage.now, asdict(decision), [repr(group.windows) for group in ensemble.groups], repr(ensemble.engine)
     ]  # fmt: skip
-    kept = None if planner else workspace.root / "answers" / short_hash(made_of)
+    parts = None if planner else workspace.root / "answers" / short_hash(made_from)
     written = with_codecs_suffix(temporary_name(workspace.submissions / "answer.csv"), competition)
-    AnswerWriter(session, ensemble.groups, decision, planner, kept).write(written, test)
+    AnswerWriter(session, ensemble.groups, decision, planner, parts).write(written, test)
     submission = publish(session, written, decision, checkpoints)
     laps.end(TEST)
     about = record_submission(session, submission, ensemble, choice.evaluated, laps, planner)
     late = planner.late_note() if planner else ""
     facts = {"table": table, "answer": f"{submission.copy}{late}", **about}
     stage.finish([submission.path, workspace.decision, submission.copy], **facts)
-    KeptAnswers(kept).clear()
+    AnswerParts(parts).clear()
     return facts, submission.path

@@ -1,7 +1,7 @@
-"""Answers of test images that were begun and killed: kept part by part, so that 05 goes on where it was.
+"""Saves the answers of test images part by part, so that a killed run of 05 resumes after the last finished part.
 
-A part is a number of images that are predicted together: batches do not reach from one part into the next, so a run
-that goes on computes the same batches, and writes the same bytes, as one that was never stopped.
+A part is a number of images that are predicted together. No batch holds windows of two parts. A resumed run therefore
+computes the same batches, and writes the same bytes, as an undisturbed run.
 """
 
 from __future__ import annotations
@@ -20,47 +20,50 @@ from lib.inference.sliding_window import count_windows
 from lib.inference.windows import Source, Windows
 from lib.workspace import replacing
 
-PART = 1024  # windows of a part, at least; a larger image is a part of its own
+PART_WINDOWS = 1024  # a part is complete when its images have at least so many windows
 
 Answer = tuple[str, int, int, Iterable[np.ndarray]]
 """Image id, height, width, and bands of label planes (T, h, W) from the top down (lib/oof/codes.py)."""
 
 
 def in_parts(sources: list[Source], windows: Windows) -> Iterator[list[Source]]:
-    """The images in their order, as many together as have `PART` windows."""
+    """Divide images into parts of at least `PART_WINDOWS` windows each. The order stays."""
     part, count = [], 0
     for source in sources:
         part.append(source)
-        count += 1 if windows.resized else count_windows(*source.size, windows)
-        if count >= PART:
+        count += count_windows(*source.size, windows)
+        if count >= PART_WINDOWS:
             yield part
             part, count = [], 0
     if part:
         yield part
 
 
-class KeptAnswers:
-    """Files of a folder, one for each finished part. `None` for the folder keeps nothing. `planes`: of the labels."""
+class AnswerParts:
+    """A folder with one file for each finished part. With `None` for the folder, nothing is saved.
+
+    `planes`: how many planes the labels have.
+    """
 
     def __init__(self, folder: Path | None, planes: int = 1):
         self.folder, self.planes = folder, planes
 
     def has(self, part: int, sources: list[Source]) -> bool:
-        """Whether a part is there, with the answers to these images. A damaged file is deleted, with a note."""
+        """Whether a part is saved, with the answers of these images. A damaged file is deleted, with a note."""
         if self.folder is None or not self._path(part).is_file():
             return False
         try:
-            found = [image_id for image_id, *_, bands in self.read(part) if all(band.size for band in bands)]
+            image_ids = [image_id for image_id, *_, bands in self.read(part) if all(band.size for band in bands)]
         except DAMAGED_ARCHIVE + (gzip.BadGzipFile,):
-            found = []
-        if found == [source.image_id for source in sources]:
+            image_ids = []
+        if image_ids == [source.image_id for source in sources]:
             return True
-        print(f"note: {self._path(part)} is damaged, so it is made again", flush=True)
+        print(f"note: {self._path(part)} is damaged, so it is predicted again", flush=True)
         self._path(part).unlink()
         return False
 
     def read(self, part: int) -> Iterator[Answer]:
-        """A part's answers, as they were written; each one's bands must be taken before the next answer.
+        """A part's answers. The bands of one answer must be used up before the next answer is taken.
 
         Raises one of `DAMAGED_ARCHIVE`, or OSError, where the file is damaged.
         """
@@ -71,21 +74,21 @@ class KeptAnswers:
 
     @contextmanager
     def writing(self, part: int) -> Iterator[Callable[[Answer], Answer]]:
-        """Gives a function that hands an answer on and writes down what is taken of it."""
+        """A function that returns an answer like its argument, whose bands are saved as they are used up."""
         if self.folder is None:
             yield lambda answer: answer
             return
         with replacing(self._path(part)) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
 
-            def noted(answer: Answer) -> Answer:
+            def saved(answer: Answer) -> Answer:
                 image_id, height, width, bands = answer
                 file.write(json.dumps([image_id, height, width]).encode() + b"\n")
                 return image_id, height, width, _written(bands, file)
 
-            yield noted
+            yield saved
 
     def clear(self) -> None:
-        """The file of answers is written: nothing of this has to be kept."""
+        """Remove all parts, after the file of answers is written."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 

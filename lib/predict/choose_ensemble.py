@@ -1,4 +1,4 @@
-"""Which checkpoints a run of 05 uses: to evaluate, to predict test images, and to find regions."""
+"""Chooses the checkpoints of a run of 05: to evaluate, to predict test images, and to find regions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lib.workspace import Member
 
 @dataclass(frozen=True)
 class EnsembleChoice:
-    """`evaluated` checkpoints are scored on out-of-fold maps; none are where folds.csv validates no image.
+    """The checkpoints of an ensemble by their use.
 
-    `predicting` checkpoints predict the test images. `finders` find the regions of `infer.roi coarse`. `models`: names
-    of what the evaluated checkpoints of all folds have in common.
+    `evaluated`: scored on out-of-fold maps; empty where folds.csv validates no image. `predicting`: predict the test
+    images. `finders`: find the regions of `infer.roi coarse`. `models`: names of the evaluated models.
     """
 
     evaluated: list[Checkpoint]
@@ -40,7 +40,7 @@ def choose_ensemble(session: Session) -> EnsembleChoice:
     missing, or an option asks for what they or the competition cannot do.
     """
     config, competition = session.config, session.competition
-    read_ledger(session.workspace)  # a damaged one is reported now, not after all the work
+    read_ledger(session.workspace)  # a damaged ledger is reported now, not after hours of work
     competition.check_sample()  # the sample and the test images may have changed since 01
     evaluated, predicting = choose_checkpoints(session)
     models = check_same_models(evaluated or predicting)

@@ -1,4 +1,4 @@
-"""The out-of-fold score of an ensemble and the decision that is fitted on it."""
+"""Scores an ensemble on out-of-fold maps and fits the decision on them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from lib.session import Session
 
 @dataclass(frozen=True)
 class EvaluatedEnsemble:
-    """An ensemble on out-of-fold maps of N images.
+    """An ensemble that was evaluated on out-of-fold maps of N images.
 
-    `session` has the regions that were found, and the folds of the images that there was time for. `oof`: counts of
-    every model and, last, of the ensemble. `fold_of` (N,): each image's fold. `fitted`: the decision and its scores.
-    `constant`: the best answer without any network. `warning`: a sentence, where the ensemble is not better than that.
+    `session`: with the regions that were found, and with the folds of these N images. `oof`: counts of every model and,
+    last, of the ensemble. `fold_of` (N,): each image's fold. `fitted`: the decision and its scores. `constant`: the
+    best answer without any network. `warning`: a sentence where the ensemble is not better than that, else empty.
     """
 
     session: Session
@@ -45,8 +45,8 @@ class EvaluatedEnsemble:
 def evaluate_ensemble(session: Session, choice: EnsembleChoice, laps: Laps) -> EvaluatedEnsemble:
     """Make out-of-fold maps exactly as the test maps will be made, and fit the decision on them.
 
-    With `infer.roi coarse`, regions are found first. Under `infer.time_limit`, maps are made of as many images as there
-    is time for.
+    With `infer.roi coarse`, regions are found first. Under `infer.time_limit`, only as many images are predicted as
+    there is time for.
     """
     engine, windows = choose_engine(session, choice.evaluated), trained_windows(session, choice.evaluated[0])
     session = with_boxes(session, choice.finders, windows)

@@ -1,4 +1,4 @@
-"""How fast 05 is: seconds by part of its work, by image and by megapixel; its networks' size, and memory."""
+"""Measures the speed of 05: seconds for each part of its work, image and megapixel; size of networks; memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ TEST = "test images"
 
 
 class Laps:
-    """Seconds of the parts of a program, one after another."""
+    """Seconds of the successive parts of a program. `started`: the start of the first part on the monotonic clock."""
 
     def __init__(self, started: float):
-        """`started`: the time (monotonic) at which the first part began."""
         self.started = self._last = started
         self.seconds: dict[str, float] = {}
 
     def end(self, part: str) -> None:
-        """What was done since the last end was `part`."""
+        """End a part, which began where the last one ended."""
         now = time.monotonic()
         self.seconds[part], self._last = round(now - self._last, 3), now
 
@@ -35,10 +34,10 @@ class Laps:
 def speed_of(
     laps: Laps, groups: list[ScaleGroup], images: pd.DataFrame, device: torch.device, planner: Planner | None = None
 ) -> dict:
-    """What the groups took for `images` (rows with height and width), kept to a limit by `planner`, and all of 05 so
-    far.
+    """The speed of `groups` on `images` (rows with height and width), as a dict for the ledger.
 
-    `gpu_gib` is there on a GPU only. `windows` were computed: blank ones are not among them.
+    `planner`: kept the groups to a time limit. `windows` counts computed windows, not blank ones. `gpu_gib` is given
+    only on a GPU.
     """
     seconds, megapixels = laps.seconds[TEST], float((images["height"] * images["width"]).sum()) / 1e6
     forwards = [group.forward for group in groups]

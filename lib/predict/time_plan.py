@@ -1,8 +1,8 @@
-"""The plan for a time limit: how long networks take, what each is worth, which images and passes there is time for.
+"""Plans a prediction within a time limit: measures the networks, orders them by usefulness, and chooses the passes.
 
-What was measured and chosen stands in choices/, so that a run that goes on after a kill keeps to it. All windows get a
-first pass; what that took tells how many passes follow. The pace (lib/predict/time_pacer.py) leaves some of these out
-where they turn out too slow.
+The plan is saved in choices/, so that a run keeps to it when it resumes after a kill. All windows get a first pass.
+Its speed decides how many passes follow. The pace (lib/predict/time_pacer.py) leaves out some of these if they turn out
+too slow.
 """
 
 from __future__ import annotations
@@ -29,199 +29,213 @@ from lib.inference.windows import Source
 from lib.oof.evaluate import outside_values
 from lib.oof.out_of_fold import is_cached, maps_hash
 from lib.oof.score_images import in_turns
-from lib.predict.time_pacer import UNSURE, Clock, FirstPass, GroupWork, Pace, PacedEnsemble
+from lib.predict.time_pacer import SAFETY_FACTOR, Clock, FirstPass, GroupWork, Pace, PacedEnsemble
 from lib.predict.workload import enough_images, expected_windows, measured, overlapping, warm
 from lib.session import Session
 from lib.system.device import machine_of
 from lib.workspace import short_hash
 
-RESERVE = 0.1  # of the limit: for the answers' encoding and check
-OOF_SHARE = 0.4  # of the limit at most, for out-of-fold maps that are not there yet
-OVERLAPS = (0.25, 0.0)  # tried where not every network would get its turn
+RESERVE = 0.1  # share of the limit for encoding and checking the answers
+OOF_SHARE = 0.4  # share of the limit that new out-of-fold maps may take
+OVERLAPS = (0.25, 0.0)  # tried where the time is too short for one pass of every network
 
 
 def rank_by_gain(scorer: MixtureScorer, seconds: dict[int, float]) -> list[int]:
     """Order models (by index) greedily by score gain per second of inference; the best one comes first."""
     one, order = np.eye(len(scorer.values)), []
     while len(order) < len(seconds):
-        here = one[order].sum(0)
-        before = scorer.score(here) if order else 0.0
-        gain = {i: scorer.score(here + one[i]) - before for i in seconds if i not in order}
+        chosen = one[order].sum(0)
+        before = scorer.score(chosen) if order else 0.0
+        gain = {i: scorer.score(chosen + one[i]) - before for i in seconds if i not in order}
         order.append(max(gain, key=lambda i: gain[i] / seconds[i] if order and gain[i] > 0 else gain[i]))
     return order
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`systems`, the most worthwhile first; the windows' `overlap`; `seconds` of each group's networks' views for one
-    window."""
+    """`models`, the most useful first. `overlap` of the windows. `seconds[group][network][view]` for one window."""
 
-    systems: list[str]
+    models: list[str]
     overlap: float
     seconds: list[list[list[float]]]
 
 
 class Planner:
-    """Keeps the networks of `groups`, made of `parts`, to the time `until` (of `clock`) on some images."""
+    """Keeps an ensemble to a time limit.
+
+    `groups`: its networks, which are the networks of `checkpoints`. `images`: rows of images.csv. `until`: the end of
+    the time, on `clock`.
+    """
 
     def __init__(
-        self, groups: list[ScaleGroup], parts: list[Checkpoint], config: Config, images: pd.DataFrame, until: float,
-        clock: Clock = time.monotonic,
+        self, groups: list[ScaleGroup], checkpoints: list[Checkpoint], config: Config, images: pd.DataFrame,
+        until: float, clock: Clock = time.monotonic,
     ):  # fmt: skip
         self.groups, self.config, self.images, self.until, self.clock = groups, config, images, until, clock
-        owners = iter(parts)
-        self.parts = [[next(owners) for _ in group.forward.runs] for group in groups]
+        remaining = iter(checkpoints)
+        self.checkpoints = [[next(remaining) for _ in group.forward.runs] for group in groups]
         self.paced: list[ScaleGroup] = []
-        self.deeper = self.unseen = 0
+        self.refined_images = self.windows_not_begun = 0
 
-    def plan(self, systems: list[str], scorer: MixtureScorer, sources: list[Source]) -> Plan:
-        """Measured and chosen now; `scorer` knows the worth of `systems`."""
+    def plan(self, models: list[str], scorer: MixtureScorer, sources: list[Source]) -> Plan:
+        """Measure the networks on the first windows of `sources`, and plan. `scorer`: scores mixtures of `models`."""
         seconds = self.measure(sources)
-        each = {
-            systems.index(part.model): times[0]
-            for own, network in zip(self.parts, seconds, strict=True)
-            for part, times in zip(own, network, strict=True)
+        model_seconds = {
+            models.index(checkpoint.model): of_views[0]
+            for checkpoints, of_networks in zip(self.checkpoints, seconds, strict=True)
+            for checkpoint, of_views in zip(checkpoints, of_networks, strict=True)
         }
-        return self.plan_for([systems[i] for i in rank_by_gain(scorer, each)], seconds)
+        return self.plan_for([models[i] for i in rank_by_gain(scorer, model_seconds)], seconds)
 
     def warm(self, sources: list[Source]) -> None:
-        """Has what is built at its first call built now, outside of the time that is shared."""
+        """Build networks that are otherwise built at their first call, so that no measurement includes the building."""
         for group in self.groups:
             if group.forward.lazy:
                 warm(group.forward, first_windows(sources, group.windows, self.config.infer.batch_size))
 
     def measure(self, sources: list[Source]) -> list[list[list[float]]]:
-        """As in a plan."""
+        """The `seconds` of a plan."""
         seconds = []
-        for group, own in zip(self.groups, self.parts, strict=True):
+        for group, checkpoints in zip(self.groups, self.checkpoints, strict=True):
             batch = first_windows(sources, group.windows, self.config.infer.batch_size)
-            seconds.append(measured(group.forward, batch, [part.member.experiment for part in own]))
+            kinds = [checkpoint.member.experiment for checkpoint in checkpoints]
+            seconds.append(measured(group.forward, batch, kinds))
         return seconds
 
-    def plan_for(self, order: list[str], seconds: list[list[list[float]]]) -> Plan:
-        """Windows overlap less where that lets every network have its turn after the first pass."""
+    def plan_for(self, models: list[str], seconds: list[list[list[float]]]) -> Plan:
+        """The plan with the configured overlap, or with less overlap if only then every network gets one pass."""
         configured = self.config.infer.overlap
         for overlap in (configured, *(overlap for overlap in OVERLAPS if overlap < configured)):
-            plan = Plan(order, overlap, seconds)
+            plan = Plan(models, overlap, seconds)
             once = self._pace(plan).cost([len(group.forward.runs) for group in self.groups])
-            if (self._first(plan)[2] + once) * UNSURE <= self.until - self.clock():
+            if (self._first(plan)[2] + once) * SAFETY_FACTOR <= self.until - self.clock():
                 break
         return plan
 
-    def follow(self, plan: Plan, fill: np.ndarray, label: int = 0) -> ScaleGroup:
-        """What all windows get first, `fill` (K,), which is surely `label`, where the time is over; says what is
-        planned."""
+    def follow(self, plan: Plan, outside: np.ndarray, label: int = 0) -> ScaleGroup:
+        """Begin a plan, and print it. Returns the group that predicts every window first.
+
+        `outside` (K,): the probabilities of windows for which there is no time; their label is `label`.
+        """
         self.followed, self.orders, self.label = plan, self._orders(plan), label
-        self.place, network, seconds = self._first(plan)
-        group, systems = self.groups[self.place], maps_of(self.groups)
-        forward = FirstPass(group.forward, network, systems, fill, self.until, self.clock)
+        self.first_group, network, seconds = self._first(plan)
+        group = self.groups[self.first_group]
+        forward = FirstPass(group.forward, network, maps_of(self.groups), outside, self.until, self.clock)
         self.first = ScaleGroup(overlapping(group.windows, plan.overlap), forward)
         pace = self._pace(plan)
         pace.until -= seconds if self.several else 0.0
         self.expected = pace.expected() + (seconds if self.several else 0.0)
-        told = " + ".join(f"{count} of {len(order)}" for count, order in zip(pace.plan(), self.orders, strict=True))
-        print(f"05: planned are {told} passes of networks and views, windows overlapping by {plan.overlap:g}, "
-              f"{duration(self.expected)} of {duration(max(0.0, self.until - self.clock()))}")  # fmt: skip
+        passes = " + ".join(f"{count} of {len(order)}" for count, order in zip(pace.plan(), self.orders, strict=True))
+        print(f"05: plans {passes} passes of networks and views, with windows that overlap by {plan.overlap:g}, "
+              f"in {duration(self.expected)} of {duration(max(0.0, self.until - self.clock()))}")  # fmt: skip
         return self.first
 
     @property
     def several(self) -> bool:
-        """Whether there is more than the first pass."""
+        """Whether there are more passes than the first one."""
         return sum(map(len, self.orders)) > 1
 
     def refine(self) -> tuple[int, list[ScaleGroup]]:
-        """After the first pass: of how many images, from the first on, windows get more passes, and the groups that
-        make them. The first pass has told how many windows there are, and how long they take."""
+        """After the first pass: how many images, from the first on, get more passes, and the groups that make them.
+
+        The first pass has shown how many windows there are, and how long they take.
+        """
         first, plan = self.first.forward, self.followed
         if not self.several or first.over():
             return 0, []
-        network, beside = first.each()
-        seen = first.windows / max(1e-9, self._windows(plan)[self.place].sum())
-        slower = network / max(1e-9, plan.seconds[self.place][first.network][0])
-        windows, passes = [own * seen for own in self._windows(plan)], self._passes(plan)
-        least = [1] * len(passes) if len(passes) > 1 else [2]
-        each = sum(  # seconds of every image
-            own * (slower * UNSURE * sum(seconds[:count]) + beside)
-            for own, seconds, count in zip(windows, passes, least, strict=True)
+        in_network, overhead = first.seconds_per_window()
+        computed_share = first.windows / max(1e-9, self._windows(plan)[self.first_group].sum())
+        slowdown = in_network / max(1e-9, plan.seconds[self.first_group][first.network][0])
+        windows, passes = [of_group * computed_share for of_group in self._windows(plan)], self._passes(plan)
+        fewest = [1] * len(passes) if len(passes) > 1 else [2]
+        per_image = sum(  # seconds (N,) of N images
+            of_group * (slowdown * SAFETY_FACTOR * sum(seconds[:count]) + overhead)
+            for of_group, seconds, count in zip(windows, passes, fewest, strict=True)
         )
-        self.deeper = int((np.cumsum(each) <= self.until - self.clock()).sum())
-        left = [float(own[: self.deeper].sum()) for own in windows]
-        pace = Pace(self.until, list(map(GroupWork, left, passes)), beside * sum(left), slower, self.clock)
+        self.refined_images = int((np.cumsum(per_image) <= self.until - self.clock()).sum())
+        left = [float(of_group[: self.refined_images].sum()) for of_group in windows]
+        pace = Pace(self.until, list(map(GroupWork, left, passes)), overhead * sum(left), slowdown, self.clock)
         self.paced = [
             ScaleGroup(overlapping(group.windows, plan.overlap), PacedEnsemble(group.forward, order, pace, i))
             for i, (group, order) in enumerate(zip(self.groups, self.orders, strict=True))
         ]
-        return self.deeper, self.paced
+        return self.refined_images, self.paced
 
-    def leave(self, places: list[int]) -> None:
-        """The images at these places were not begun: all their windows are left over."""
-        images = self.images.iloc[places].assign(blank_share=0.0)  # nobody has looked
-        self.unseen = round(float(expected_windows(images, self.first.windows, self.config).sum()))
+    def note_not_begun(self, places: list[int]) -> None:
+        """Note that the images at these places were not begun, so that none of their windows has a prediction."""
+        images = self.images.iloc[places].assign(blank_share=0.0)  # their blank areas are unknown
+        self.windows_not_begun = round(float(expected_windows(images, self.first.windows, self.config).sum()))
 
     def late_note(self) -> str:
-        """As the function."""
+        """`late_note` of this plan."""
         return late_note(*self.late, self.label, self.config.competition)
 
     @property
     def late(self) -> tuple[int, int]:
-        """Windows that were left over when the time was over, and all windows."""
-        return self.first.forward.late + self.unseen, self.first.forward.windows + self.unseen
+        """(windows without a prediction, all windows)."""
+        return self.first.forward.late + self.windows_not_begun, self.first.forward.windows + self.windows_not_begun
 
-    def became(self) -> dict:
-        """What was planned and done: seconds expected for the images; of each group, passes → windows that had so many;
-        how many there could have been; and how many windows had none."""
-        turns = [Counter(group.forward.turns) for group in self.paced] or [Counter() for _ in self.groups]
-        own, (late, every) = turns[self.place], self.late
-        own.update({0: late, 1: max(0, every - late - own.total())})
+    def summary(self) -> dict:
+        """The plan and its result, for the ledger.
+
+        `expected`: seconds. `windows`: for each group, number of passes -> how many windows had so many. `passes`: for
+        each group, the largest possible number. `late`: windows without a prediction.
+        """
+        counts = [Counter(group.forward.windows_by_passes) for group in self.paced] or [Counter() for _ in self.groups]
+        first, (late, every) = counts[self.first_group], self.late
+        first.update({0: late, 1: max(0, every - late - first.total())})
         return {
-            "systems": self.followed.systems, "overlap": self.followed.overlap, "expected": round(self.expected, 2),
-            "windows": [{str(count): n for count, n in sorted(some.items()) if n} for some in turns],
+            "models": self.followed.models, "overlap": self.followed.overlap, "expected": round(self.expected, 2),
+            "windows": [{str(passes): n for passes, n in sorted(of_group.items()) if n} for of_group in counts],
             "passes": [len(order) for order in self.orders], "late": late,
         }  # fmt: skip
 
     def _first(self, plan: Plan) -> tuple[int, int, float]:
-        """(group, its network, seconds) of the first pass: the most worthwhile network for which there is time, else
-        the fastest."""
-        found, windows = [], [float(own.sum()) for own in self._windows(plan)]
-        for group, own in enumerate(self.parts):
-            for network, part in enumerate(own):
-                place = plan.systems.index(part.model), part.member.fold
-                found.append((*place, group, network, windows[group] * plan.seconds[group][network][0]))
-        fitting = [one for one in found if one[-1] * UNSURE <= self.until - self.clock()]
-        return (min(fitting) if fitting else min(found, key=lambda one: one[-1]))[2:]
+        """(group, network in it, seconds) of the first pass: the most useful network that is fast enough.
+
+        The fastest network where none is fast enough.
+        """
+        candidates, windows = [], [float(of_group.sum()) for of_group in self._windows(plan)]
+        for group, checkpoints in enumerate(self.checkpoints):
+            for network, checkpoint in enumerate(checkpoints):
+                rank = plan.models.index(checkpoint.model), checkpoint.member.fold
+                candidates.append((*rank, group, network, windows[group] * plan.seconds[group][network][0]))
+        fitting = [one for one in candidates if one[-1] * SAFETY_FACTOR <= self.until - self.clock()]
+        return (min(fitting) if fitting else min(candidates, key=lambda one: one[-1]))[2:]
 
     def _windows(self, plan: Plan) -> list[np.ndarray]:
-        """(N,) of every group: windows of each image."""
-        grids = [overlapping(group.windows, plan.overlap) for group in self.groups]
-        return [expected_windows(self.images, grid, self.config) for grid in grids]
+        """For each group, the number of windows of each image (N,)."""
+        windows = [overlapping(group.windows, plan.overlap) for group in self.groups]
+        return [expected_windows(self.images, of_group, self.config) for of_group in windows]
 
     def _orders(self, plan: Plan) -> list[list[tuple[int, int]]]:
-        """Every group's passes (network, view)."""
+        """For each group, its passes (network, view) in their order."""
         views = [len(group.forward.views) for group in self.groups]
-        return [order_of(own, plan.systems, count) for own, count in zip(self.parts, views, strict=True)]
+        return [order_of(group, plan.models, count) for group, count in zip(self.checkpoints, views, strict=True)]
 
     def _passes(self, plan: Plan) -> list[list[float]]:
-        """The seconds of every group's passes for one window, in their order."""
+        """For each group, the seconds of its passes for one window, in their order."""
         pairs = zip(self._orders(plan), plan.seconds, strict=True)
-        return [[times[network][view] for network, view in order] for order, times in pairs]
+        return [[seconds[network][view] for network, view in order] for order, seconds in pairs]
 
     def _pace(self, plan: Plan) -> Pace:
-        """That of all passes over all windows."""
-        windows = [float(own.sum()) for own in self._windows(plan)]
+        """The pace of all passes over all windows."""
+        windows = [float(of_group.sum()) for of_group in self._windows(plan)]
         return Pace(self.until, list(map(GroupWork, windows, self._passes(plan))), clock=self.clock)
 
 
-def order_of(parts: list[Checkpoint], order: list[str], views: int) -> list[tuple[int, int]]:
-    """A group's passes (network, view): all its networks before another view, a fold's before the next fold's, these
-    in the `order` of systems."""
-    folds = sorted({part.member.fold for part in parts})
-    turns = [(folds.index(part.member.fold), order.index(part.model)) for part in parts]
-    networks = sorted(range(len(parts)), key=turns.__getitem__)
+def order_of(checkpoints: list[Checkpoint], models: list[str], views: int) -> list[tuple[int, int]]:
+    """The passes (network, view) of a group in their order: by view, then by fold, then by the order of `models`."""
+    networks = sorted(
+        range(len(checkpoints)), key=lambda i: (checkpoints[i].member.fold, models.index(checkpoints[i].model))
+    )
     return [(network, view) for view in range(views) for network in networks]
 
 
 def late_note(late: int, every: int, label: int, settings: CompetitionSettings) -> str:
-    """What a run's last line says of windows that were left over, and have the `label` now, or none where they overlap.
+    """The end of a run's last line where windows have no prediction.
+
+    `label`: the label that their pixels now have; where classes overlap, they have none.
 
     >>> late_note(0, 9, 0, CompetitionSettings()), late_note(2, 9, 0, CompetitionSettings())
     ('', '; the time limit left 2 of 9 windows without a prediction, and they are background')
@@ -231,7 +245,7 @@ def late_note(late: int, every: int, label: int, settings: CompetitionSettings) 
 
 
 def limit_images(session: Session, checkpoints: list[Checkpoint], engine: Engine, whole_maps: bool) -> Session:
-    """`session` with the images whose out-of-fold maps are made: as many as a part of `infer.time_limit` allows."""
+    """`session` with the folds of as many images as can be predicted in a share of `infer.time_limit`."""
     limit, folds = session.config.infer.time_limit, session.folds
     if not limit or is_cached(session, checkpoints, engine, whole_maps):
         return session
@@ -246,7 +260,7 @@ def limit_images(session: Session, checkpoints: list[Checkpoint], engine: Engine
     count = session.workspace.choose_once(key, measure)
     if count == len(turns):
         return session
-    print(f"05: out-of-fold maps are made of {count} of {len(turns)} images, for the time limit's sake")
+    print(f"05: predicts out-of-fold maps of only {count} of {len(turns)} images, because of infer.time_limit")
     return session.with_folds(folds[folds["image_id"].isin(turns["image_id"][:count])])
 
 
@@ -256,13 +270,13 @@ def plan_time(
 ) -> Planner:  # fmt: skip
     """A planner that keeps an ensemble to `infer.time_limit` on some images (rows of images.csv).
 
-    `scorer` knows the `models` by their places. The limit began at the time `started`, by the monotonic clock.
+    `scorer`: scores mixtures of `models`. `started`: the start of the limit on the monotonic clock.
     """
     config, ids = session.config, list(images["image_id"])
     planner = Planner(ensemble.groups, ensemble.checkpoints, config, images, until_of(session, started))
     sources = image_sources(session, ids)
     planner.warm(sources)
-    key = limit_key("plan", session, ensemble.checkpoints, ids, ensemble.engine)
+    key = limit_key("plan of passes", session, ensemble.checkpoints, ids, ensemble.engine)
     plan = session.workspace.choose_once(key, lambda: asdict(planner.plan(models, scorer, sources)))
     label = unseen_label(config, session.images)
     planner.follow(Plan(**plan), outside_values(config.competition, config.infer.gated, label), label)
@@ -270,14 +284,15 @@ def plan_time(
 
 
 def until_of(session: Session, started: float) -> float:
-    """The time at which what began at `started` must have its test images and pictures."""
+    """The time at which all test images must be predicted. `started`: the start of the limit."""
     limit = session.config.infer.time_limit
     return started + (1 - RESERVE) * limit if limit else math.inf
 
 
-def limit_key(what: str, session: Session, checkpoints: list[Checkpoint], ids: list[str], engine: Engine) -> str:
-    """Names a choice made for a time limit."""
+def limit_key(choice: str, session: Session, checkpoints: list[Checkpoint], ids: list[str], engine: Engine) -> str:
+    """The key of a cached choice for a time limit: everything that it depends on."""
     config = session.config
-    about = [maps_hash(session, checkpoints, ids, engine), machine_of(session.device)]
-    about = short_hash([*about, config.infer.batch_size, config.competition.metric])
-    return f"infer.time_limit {config.infer.time_limit:g} s {what} {about}"
+    made_from = [maps_hash(session, checkpoints, ids, engine), machine_of(session.device), config.infer.batch_size]
+    return (
+        f"infer.time_limit {config.infer.time_limit:g} s {choice} {short_hash([*made_from, config.competition.metric])}"
+    )

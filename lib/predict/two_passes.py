@@ -1,6 +1,6 @@
-"""Answers within a time limit: every window gets a first pass, and as many images as there is time for get more.
+"""Answers within a time limit: every window gets a first pass, and then as many images as possible get more passes.
 
-What the first pass answers waits in a file, compressed, until the same image has a better answer or the time is over.
+The answers of the first pass wait in a compressed file until their image has a better answer or the time is over.
 """
 
 from __future__ import annotations
@@ -19,39 +19,40 @@ from lib.predict.answer_parts import Answer
 from lib.predict.time_pacer import TimeOver
 from lib.predict.time_plan import Planner
 
-ONE_LABEL_BAND = 2**22  # pixels of a band of one label
+CONSTANT_BAND_PIXELS = 2**22  # of a band of an image that has one label everywhere
 
 
-def in_two_rounds(
+def answer_in_two_passes(
     sources: list[Source],
-    decided: Callable[[list[Source], list[ScaleGroup], Limits, str], Iterator[Answer]],
+    answers_of: Callable[[list[Source], list[ScaleGroup], Limits, str], Iterator[Answer]],
     planner: Planner,
     limits: Limits,
 ) -> Iterator[Answer]:
-    """The answer of every image, in the order of `sources`; `decided` predicts some with some groups.
+    """The answer of every image, in the order of `sources`.
 
-    An image that was not begun when the time was over is all of one label.
+    `answers_of`: predicts some images with some groups. An image that was not begun before the end of the time has one
+    label everywhere (`planner.label`).
     """
     limits = replace(limits, over=planner.first.forward.over)
     sizes = list(planner.images[["height", "width"]].itertuples(index=False, name=None))
-    kept = LabelStore(tempfile.TemporaryFile(dir=limits.folder))  # noqa: SIM115 (for its life)
-    for image_id, _, _, bands in decided(sources, [planner.first], limits, "05 test images"):
-        kept.put(image_id, bands)
-    planner.leave([i for i, source in enumerate(sources) if source.image_id not in kept])
+    store = LabelStore(tempfile.TemporaryFile(dir=limits.folder))  # noqa: SIM115 (open while the generator lives)
+    for image_id, _, _, bands in answers_of(sources, [planner.first], limits, "05 test images"):
+        store.put(image_id, bands)
+    planner.note_not_begun([i for i, source in enumerate(sources) if source.image_id not in store])
     count, groups = planner.refine()
-    better = decided(sources[:count], groups, limits, "05 more passes") if count else iter(())
+    better = answers_of(sources[:count], groups, limits, "05 more passes") if count else iter(())
     for source, size in zip(sources, sizes, strict=True):
         try:
-            if found := next(better, None):
-                kept.put(source.image_id, found[3])
+            if answer := next(better, None):
+                store.put(source.image_id, answer[3])
         except TimeOver:
             better = iter(())
-        begun = source.image_id in kept
-        yield source.image_id, *size, kept.get(source.image_id) if begun else _unseen(planner, *size)
+        begun = source.image_id in store
+        yield source.image_id, *size, store.get(source.image_id) if begun else _not_begun(planner, *size)
 
 
 class LabelStore:
-    """Label planes of images in an open binary file, compressed; `places` tells where each image's bands are."""
+    """Compressed label planes of images in an open binary file. `places`: image id -> where its bands are."""
 
     def __init__(self, file: BinaryIO, places: dict[str, list] | None = None):
         self._file, self.places = file, places if places is not None else {}
@@ -60,7 +61,7 @@ class LabelStore:
         return image_id in self.places
 
     def put(self, image_id: str, bands: Iterable[np.ndarray]) -> None:
-        """Write an image's bands (T, h, W) uint8; what it had before stays until they are complete."""
+        """Write an image's bands (T, h, W) uint8. Its earlier bands stay valid until the last one is written."""
         places = []
         for band in bands:
             offset = self._file.seek(0, 2)
@@ -74,9 +75,10 @@ class LabelStore:
             yield np.frombuffer(zlib.decompress(self._file.read(length)), np.uint8).reshape(shape)
 
 
-def _unseen(planner: Planner, height: int, width: int) -> Iterator[np.ndarray]:
-    """The bands of an image that no network saw."""
+def _not_begun(planner: Planner, height: int, width: int) -> Iterator[np.ndarray]:
+    """Bands of an image for which there was no time: one label everywhere, or none where classes overlap."""
     settings = planner.config.competition
-    label, step = 0 if settings.multilabel else planner.label, max(1, ONE_LABEL_BAND // (width * settings.planes))
+    label = 0 if settings.multilabel else planner.label
+    step = max(1, CONSTANT_BAND_PIXELS // (width * settings.planes))
     for y in range(0, height, step):
         yield np.full((settings.planes, min(step, height - y), width), label, np.uint8)

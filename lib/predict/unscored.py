@@ -1,4 +1,4 @@
-"""Answers without out-of-fold scores: one image, or one group, of which no member could be kept from.
+"""Answers without out-of-fold scores, where every member has seen all training images (one image, or one group).
 
 Nothing can be fitted or chosen. The threshold is 0.5 for one class, and for each of classes that overlap; argmax
 decides among others.
@@ -19,13 +19,13 @@ from lib.session import Session
 from lib.stages import answer_stage
 
 NOTE = (
-    "there is no out-of-fold score, because folds.csv validates no image: the threshold is 0.5 (argmax of several "
-    "classes), and how good the answer is was not measured"
+    "there is no out-of-fold score, because folds.csv validates no image: the threshold is 0.5 (argmax for several "
+    "classes), and the quality of the answer was not measured"
 )
 
 
 def answer_unscored(session: Session, checkpoints: list[Checkpoint], laps: Laps) -> None:
-    """All of 05 where nothing is validated: predict, decide, write the answers, and say that they have no score."""
+    """Stage 05 where no image is validated: predict, decide, write the answers, and say that they have no score."""
     config, workspace, competition = session.config, session.workspace, session.competition
     stage = answer_stage(config, workspace, competition, [checkpoint.member for checkpoint in checkpoints])
     if stage.up_to_date():

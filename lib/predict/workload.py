@@ -1,4 +1,4 @@
-"""What a prediction will take: seconds of networks and views for a window, and how many windows images will have."""
+"""Estimates the work of a prediction: seconds of each network and view for a window, and windows of each image."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sliding_window import count_windows
 from lib.inference.sources import roi_of
 from lib.inference.windows import Source, Windows
-from lib.predict.coarse_to_fine import share_looked_at
+from lib.predict.coarse_to_fine import share_in_boxes
 from lib.system.precision import finished
 
-LOOKS = 16  # images that a sample looks at
+SAMPLED_IMAGES = 16  # so many images give the mean blank share
 
 
 def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[list[float]]:
-    """Seconds for one window of every network's every view, on windows (B, h, w, 3).
+    """Seconds for one window of every view of every network, measured on `windows` (B, h, w, 3).
 
-    The first network of each of the `kinds` is timed: others of its kind take as long, and views as their pixels say.
+    `kinds`: the kind of each network. Only the first network of a kind is timed, on the window itself. Networks of one
+    kind take equally long, and a view's time is proportional to its pixels.
     """
     images = as_images(windows, forward.device)
 
@@ -47,7 +48,7 @@ def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[l
 
 @torch.inference_mode()
 def warm(forward: Ensemble, windows: np.ndarray) -> None:
-    """Call every network once with each shape that views make of `windows` (B, h, w, 3)."""
+    """Call every network once with each shape that the views make of `windows` (B, h, w, 3)."""
     images = as_images(windows, forward.device)
     shapes = {view.augment_image(images).shape: i for i, view in enumerate(forward.views)}
     for network in range(len(forward.runs)):
@@ -56,25 +57,25 @@ def warm(forward: Ensemble, windows: np.ndarray) -> None:
 
 
 def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> np.ndarray:
-    """(N,): how many windows each of N images will have: those on blank areas, or outside of boxes, are not computed.
+    """How many windows of each of N images will be computed, (N,): none on blank areas or outside of boxes.
 
-    What is not blank is taken for one square: a window that touches its rim is computed too.
+    The part of an image that is not blank is taken for one square. Windows that touch its edge are computed too.
     """
     boxes = boxes_file(config.infer.roi)
     if boxes and read_boxes(boxes[0]):
-        seen = share_looked_at(boxes[0], images, windows)
+        share = share_in_boxes(boxes[0], images, windows)
     elif windows.resized or roi_of(config) == "none":
-        seen = 1.0
+        share = 1.0
     else:
         content, side = np.sqrt(1 - images["blank_share"]), windows.size / windows.scale
-        seen = ((content + side / images["height"]) * (content + side / images["width"])).clip(upper=1).to_numpy()
-    return np.array([count_windows(image.height, image.width, windows) for image in images.itertuples()]) * seen
+        share = ((content + side / images["height"]) * (content + side / images["width"])).clip(upper=1).to_numpy()
+    return np.array([count_windows(image.height, image.width, windows) for image in images.itertuples()]) * share
 
 
 def sampled_blank_share(sources: list[Source]) -> float:
     """The mean blank share of some images, evenly spread over all; 0 where windows are computed everywhere."""
     shares = []
-    for place in np.unique(np.linspace(0, len(sources) - 1, min(LOOKS, len(sources))).round().astype(int)):
+    for place in np.unique(np.linspace(0, len(sources) - 1, min(SAMPLED_IMAGES, len(sources))).round().astype(int)):
         source = sources[place]
         if source.roi not in ("content", "coarse"):
             return 0.0
@@ -84,12 +85,12 @@ def sampled_blank_share(sources: list[Source]) -> float:
 
 
 def overlapping(windows: Windows, overlap: float) -> Windows:
-    """The same windows with another overlap; whole images stay as they are."""
+    """The same windows with another overlap. Windows that are resized images do not change."""
     return windows if windows.resized else replace(windows, overlap=overlap)
 
 
 def _ratio(windows: Windows, other: Windows) -> float:
-    """How many of `windows` an image has for one of another kind."""
+    """How many of `windows` an image has for each of the `other` windows."""
     if windows.resized:
         return 1.0
     return (windows.scale / windows.stride * other.stride / other.scale) ** 2
@@ -98,14 +99,17 @@ def _ratio(windows: Windows, other: Windows) -> float:
 def enough_images(
     turns: pd.DataFrame, images: pd.DataFrame, groups: list[ScaleGroup], kinds: list[str], config: Config, limit: float
 ) -> int:
-    """Of how many images `in_turns` one fold's `groups`, of networks of these `kinds`, make maps in `limit` seconds; of
-    one of each fold at least."""
-    rows, windows, each = images.set_index("image_id", drop=False), groups[0].windows, 0.0
-    owners = iter(kinds)
+    """How many images one fold's networks can predict in `limit` seconds; at least one image of each fold.
+
+    `turns`: the images in the order of prediction (`in_turns`). `images`: rows of images.csv. `groups`: the fold's
+    networks. `kinds`: the kind of each network.
+    """
+    rows, windows, per_window = images.set_index("image_id", drop=False), groups[0].windows, 0.0
+    remaining = iter(kinds)
     for group in groups:
-        own = [next(owners) for _ in group.forward.runs]
+        kinds_of_group = [next(remaining) for _ in group.forward.runs]
         batch = np.random.default_rng(0).integers(0, 255, (config.infer.batch_size, *[group.windows.size] * 2, 3))
-        seconds = measured(group.forward, batch.astype(np.uint8), own)
-        each += sum(map(sum, seconds)) * _ratio(group.windows, windows)
-    cost = expected_windows(rows.loc[turns["image_id"]], windows, config) * each
+        seconds = measured(group.forward, batch.astype(np.uint8), kinds_of_group)
+        per_window += sum(map(sum, seconds)) * _ratio(group.windows, windows)
+    cost = expected_windows(rows.loc[turns["image_id"]], windows, config) * per_window
     return max(int((np.cumsum(cost) <= limit).sum()), int((turns["turn"] == 0).sum()))

@@ -1,4 +1,4 @@
-"""From test images to the submission file, block by block."""
+"""Writes the submission file from test images, block by block."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from lib.inference.sources import limits_of, source_of
 from lib.inference.windows import Limits, Source
 from lib.oof.codes import from_planes
 from lib.oof.evaluate import outside_values
-from lib.predict.answer_parts import Answer, KeptAnswers, in_parts
+from lib.predict.answer_parts import Answer, AnswerParts, in_parts
 from lib.predict.time_plan import Planner
-from lib.predict.two_passes import in_two_rounds
+from lib.predict.two_passes import answer_in_two_passes
 from lib.session import Session
 from lib.workspace import replacing
 
 
 @dataclass(frozen=True)
 class AnswerWriter:
-    """Answers images: `groups` of networks predict them and `decision` makes labels of the maps.
+    """Answers images: `groups` of networks predict maps, and `decision` turns the maps into labels.
 
-    `planner` keeps the groups to a time limit. Without one, answers wait in the folder `kept` until the file is
-    complete, and what a killed call left there is not predicted again. Maps and masks are never held whole.
+    `planner`: keeps the groups to a time limit. `parts`: without a planner, finished answers wait in this folder until
+    the file is complete; a later call does not predict them again. Maps and masks are never held whole.
     """
 
     session: Session
     groups: list[ScaleGroup]
     decision: Decision
     planner: Planner | None = None
-    kept: Path | None = None
+    parts: Path | None = None
 
     def write(self, path: Path, images: pd.DataFrame) -> None:
         """Write the submission for images (rows with image_id, path, height, width), and read it back.
@@ -58,17 +58,17 @@ class AnswerWriter:
             for image in images.itertuples()
         ]
         if self.planner:
-            yield from in_two_rounds(sources, self._decided, self.planner, limits)
+            yield from answer_in_two_passes(sources, self._decided, self.planner, limits)
             return
         parts = list(in_parts(sources, self.groups[0].windows))
-        kept = KeptAnswers(self.kept, config.competition.planes)
+        saved = AnswerParts(self.parts, config.competition.planes)
         for number, part in enumerate(parts):
-            if kept.has(number, part):
-                yield from kept.read(number)
+            if saved.has(number, part):
+                yield from saved.read(number)
                 continue
             description = "05 test images" + (f", part {number + 1} of {len(parts)}" if len(parts) > 1 else "")
-            with kept.writing(number) as noted:
-                yield from map(noted, self._decided(part, self.groups, limits, description))
+            with saved.writing(number) as save:
+                yield from map(save, self._decided(part, self.groups, limits, description))
 
     def _decided(
         self, sources: list[Source], groups: list[ScaleGroup], limits: Limits, description: str
@@ -85,12 +85,12 @@ def write_encoded(path: Path, images: pd.DataFrame, answers: Iterable[Answer], c
     """Write the submission of the answers to some images (rows with image_id, height, width), and read it back."""
     if images.empty:
         print(
-            "warning: there is no test image here, so the answer is the sample submission as it stands; where test "
-            "images are hidden, python -m lib package makes a notebook that answers them"
+            "warning: there is no test image, so the answer is a copy of the sample submission; where test images are "
+            "hidden, `python -m lib package` makes a notebook that answers them"
         )
     codec = open_codec(competition)
     for image_id, height, width, labels in answers:
-        codec.add(image_id, height, width, _placed(labels, competition.settings.multilabel))
+        codec.add(image_id, height, width, _with_y(labels, competition.settings.multilabel))
     sizes = {image.image_id: (image.height, image.width) for image in images.itertuples()}
     with replacing(path) as temporary:
         codec.write(temporary)
@@ -100,18 +100,18 @@ def write_encoded(path: Path, images: pd.DataFrame, answers: Iterable[Answer], c
 def check_answers(path: Path, codec, sizes: dict[str, tuple[int, int]], competition: Competition) -> None:
     """Read an answer back. Raises UserError where it is not what the sample submission asks for."""
     codec.check(path, sizes)
-    whole = bool(sizes) and set(sizes) == set(competition.ids("test"))  # a sliver answers a part
-    left = getattr(codec, "unanswered", list)() if whole else []  # a plugin's may not know
-    if left:
+    complete = bool(sizes) and set(sizes) == set(competition.ids("test"))  # a rehearsal answers only some images
+    unanswered = getattr(codec, "unanswered", list)() if complete else []  # a plugin's codec may lack the method
+    if unanswered:
         settings = competition.settings.submission
         raise UserError(
-            f"the sample submission {settings.sample} asks for {left[0]!r} ({len(left)} such rows), which no test "
-            f"image answers; see competition.submission.id_template ({settings.id_template})"
+            f"the sample submission {settings.sample} asks for {unanswered[0]!r} ({len(unanswered)} such rows), which "
+            f"no test image answers; see competition.submission.id_template ({settings.id_template})"
         )
 
 
-def _placed(bands: Iterable[np.ndarray], multilabel: bool) -> Iterator[tuple[int, np.ndarray]]:
-    """Bands of label planes (T, h, W) → (y, labels (h, W) or (K, h, W)) from the top down, as codecs take them."""
+def _with_y(bands: Iterable[np.ndarray], multilabel: bool) -> Iterator[tuple[int, np.ndarray]]:
+    """Bands of label planes (T, h, W) -> (y, labels (h, W) or (K, h, W)) from the top down, as codecs take them."""
     y = 0
     for band in bands:
         yield y, from_planes(band, multilabel)

@@ -12,7 +12,7 @@ from lib.models.outputs import probabilities
 
 
 class Votes:
-    """Windows (B, h, w, 3) uint8 → (B, S, K + 1, h, w) float32: K probabilities of each group, then their spread.
+    """Windows (B, h, w, 3) uint8 -> (B, S, K + 1, h, w) float32: K probabilities of each group, then their spread.
 
     The spread is twice the standard deviation over the votes of a group's members and views, for the class where it is
     largest. It is 0 where all agree, and 1 where one half contradicts the other.
@@ -20,7 +20,7 @@ class Votes:
 
     def __init__(self, ensemble: Ensemble):
         """Raises UserError if a group has a single vote."""
-        self.ensemble, self.systems = ensemble, ensemble.systems
+        self.ensemble, self.map_count = ensemble, ensemble.map_count
         if min(len(group) for group in ensemble.groups) * len(ensemble.views) < 2:
             raise UserError(
                 "pseudo.confidence agreement compares votes, but a fold has one member and one view of it; train more "
@@ -30,7 +30,7 @@ class Votes:
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         images = as_images(windows, self.ensemble.device)
-        systems, sums = [], {}
+        groups, sums = [], {}
         for group in self.ensemble.groups:
             count, total, squares = 0, 0.0, 0.0
             for member in group:
@@ -41,6 +41,6 @@ class Votes:
                     count, total, squares = count + 1, total + vote, squares + vote**2
             mean = total / count
             spread = 2 * (squares / count - mean**2).clamp(min=0).sqrt().amax(1, keepdim=True)
-            systems.append(torch.cat([mean, spread], 1))
+            groups.append(torch.cat([mean, spread], 1))
         self.ensemble.check(sums)
-        return torch.stack(systems, dim=1).cpu().numpy()
+        return torch.stack(groups, dim=1).cpu().numpy()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.inference.members import trained_windows
-from lib.predict.coarse_to_fine import share_looked_at
+from lib.predict.coarse_to_fine import share_in_boxes
 from lib.predict.evaluate_ensemble import EvaluatedEnsemble
 from lib.report.ensemble import all_images_note, ensemble_rows, member_rows
 from lib.report.failures import all_objects, class_rows, size_rows
@@ -42,7 +42,7 @@ def summarize(evaluated: EvaluatedEnsemble, trials: list[dict]) -> Summary:
     tables += [text_table(rows) for rows in (members, gains, classes, size_rows(objects))]
     if choice.finders:
         images, windows = session.images.query("split != 'unlabeled'"), trained_windows(session, choice.evaluated[0])
-        share = share_looked_at(Path(config.infer.roi), images, windows)
+        share = share_in_boxes(Path(config.infer.roi), images, windows)
         tables.append(f"regions leave {share:.1%} of all windows to be computed")
     if config.infer.folds == "all":
         tables.append(all_images_note(choice.evaluated, choice.predicting))

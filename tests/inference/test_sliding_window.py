@@ -57,8 +57,8 @@ def image(tmp_path):
 
 def called(forward, windows):
     """A group whose network may be a plain function that makes one map."""
-    if not hasattr(forward, "systems"):
-        forward.systems = 1
+    if not hasattr(forward, "map_count"):
+        forward.map_count = 1
     return ScaleGroup(windows, forward)
 
 
@@ -66,7 +66,7 @@ def whole(path, forward, windows, **limits):
     blocks = list(predict_windows([Source("a", path)], ScaleGroup(windows, forward), np.zeros(1), Limits(**limits)))
     assert [block.first for block in blocks] == [True] + [False] * (len(blocks) - 1)
     assert [block.last for block in blocks] == [False] * (len(blocks) - 1) + [True]
-    out, covered = np.empty((forward.systems, 1, blocks[0].height, blocks[0].width), np.float32), 0
+    out, covered = np.empty((forward.map_count, 1, blocks[0].height, blocks[0].width), np.float32), 0
     for block in blocks:
         h, w = block.probs.shape[2:]
         out[:, :, block.y : block.y + h, block.x : block.x + w] = block.probs
@@ -95,7 +95,7 @@ def test_boxes_shrunk_whole_come_back_where_they_lie_and_nothing_else_is_compute
         seen.extend(windows)
         return forward(windows)
 
-    counted.systems = 1
+    counted.map_count = 1
     windows = Windows(32, 0.0, 1.0, "constant", 0.0, fit)
     sources = [Source("a", tmp_path / "a.png", str(tmp_path / "boxes.csv"))] * 2
     for limits in (Limits(3), Limits(2, 0.0001)):
@@ -548,7 +548,7 @@ def test_the_time_left_is_by_windows_whatever_the_images_sizes(tmp_path, monkeyp
         pixels = np.full((side, side, 3), 255, np.uint8)
         pixels[: round(side * (1 - share))] = np.random.default_rng(0).integers(0, 120, (1, side, 3))
         cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
-        sources.append(Source(name, tmp_path / f"{name}.png", "content", size=(side, side), seen=1 - share))
+        sources.append(Source(name, tmp_path / f"{name}.png", "content", size=(side, side), content_share=1 - share))
     bars, make, compiling = [], predictor.progress, [20]
     monkeypatch.setattr(predictor, "progress", lambda *a: bars.append(make(*a)) or bars[-1])
 

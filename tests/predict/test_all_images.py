@@ -97,12 +97,12 @@ def test_what_cannot_be_is_one_sentence(tiny, capsys):
     with pytest.raises(UserError, match="holds no member of all images; run 03_train.py .* --train.folds all first"):
         run("05_infer_ensemble", tiny, "--infer.folds", "all")
     run("03_train", tiny, "--train.folds", "all", "--train.seeds", "43")
-    with pytest.raises(UserError, match="no fold has a member like it .* with train.seeds 43 too"):
+    with pytest.raises(UserError, match="no fold has a member of the same model .* with train.seeds 43 too"):
         run("05_infer_ensemble", tiny, "--infer.folds", "all")
     run("03_train", tiny, "--train.folds", "all")
     capsys.readouterr()
     run("05_infer_ensemble", tiny, "--infer.folds", "all")
-    assert "base/all_seed43 swa is left out: no fold has a member like it" in capsys.readouterr().out
+    assert "base/all_seed43 swa is left out: no fold has a member of the same model" in capsys.readouterr().out
 
 
 def test_under_a_time_limit_it_is_trained_as_its_judges_were(tiny, capsys):

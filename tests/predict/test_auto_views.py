@@ -19,8 +19,8 @@ from lib.inference.networks import Ensemble
 from lib.inference.windows import Windows
 from lib.oof.evaluation import Evaluation
 from lib.predict import trials as trials
-from lib.predict.auto_views import _sizes, _words, judged
-from lib.predict.trials import Clocked, Tried
+from lib.predict.auto_views import _sizes, _words, choose_variant
+from lib.predict.trials import TimedEnsemble, TrialResult
 from lib.report import look as looking
 from lib.report.stale import outdated
 from lib.workspace import Workspace
@@ -43,7 +43,9 @@ def found(seconds, *scores, pays=0.001, folds=(0, 0, 1, 1), groups="abcd"):
                    for shares in scores]  # fmt: skip
     rows = pd.DataFrame({"image_id": evaluations[0].image_ids, "fold": folds, "group": list(groups)})
     names = ["none", "hflip", "d4"]
-    return judged("infer.tta", names, names, Tried(evaluations, np.array(seconds), rows, False), 9, config)
+    return choose_variant(
+        "infer.tta", names, names, TrialResult(evaluations, np.array(seconds), rows, False), 9, config
+    )
 
 
 PLAIN, BETTER, BEST = [0.9] * 4, [0.904] * 4, [0.906] * 4
@@ -61,7 +63,7 @@ PLAIN, BETTER, BEST = [0.9] * 4, [0.904] * 4, [0.906] * 4
 def test_kept_is_what_scores_best_after_a_price_for_every_doubling_of_the_seconds(seconds, pays, kept):
     finding = found(seconds, PLAIN, BETTER, BEST, pays=pays)
     assert finding["chosen"] == kept
-    assert [row["infer.tta"] for row in finding["rows"] if row[""] == "kept"] == [kept]
+    assert [row["infer.tta"] for row in finding["rows"] if row[""] == "chosen"] == [kept]
     assert [row["seconds"] for row in finding["rows"]][:3] == [f"{each / seconds[0]:.2f}" for each in seconds]
     gains = [row["gain (95 % over 4 groups)"] for row in finding["rows"]]
     assert gains[0] is None and gains[1] == "+0.0040 (+0.0040 to +0.0040)"
@@ -72,7 +74,7 @@ def test_the_last_row_is_of_a_choice_that_does_not_know_its_images():
     # Flips help one fold and harm the other: what the one fold keeps is wrong for the other.
     finding = found((1, 1, 1), PLAIN, [0.95, 0.95, 0.88, 0.88], PLAIN)
     assert finding["chosen"] == "hflip" and finding["rows"][1]["OOF score"] > finding["rows"][0]["OOF score"]
-    assert finding["rows"][-1]["infer.tta"] == "kept on other folds"
+    assert finding["rows"][-1]["infer.tta"] == "chosen on other folds"
     assert finding["rows"][-1]["OOF score"] == pytest.approx(np.mean([0.9, 0.9, 0.88, 0.88]))
 
 
@@ -80,15 +82,15 @@ def test_groups_of_one_fold_do_not_know_what_is_kept_on_the_others():
     # Flips help one group far more than they harm the others: only its own image keeps none.
     finding = found((1, 1, 1), PLAIN, [0.99, 0.88, 0.88, 0.88], PLAIN, folds=(0, 0, 0, 0))
     assert finding["chosen"] == "hflip" and finding["rows"][1]["OOF score"] > finding["rows"][0]["OOF score"]
-    assert finding["rows"][-1]["infer.tta"] == "kept on other groups of the fold"
+    assert finding["rows"][-1]["infer.tta"] == "chosen on other groups of the fold"
     assert finding["rows"][-1]["OOF score"] == pytest.approx(np.mean([0.9, 0.88, 0.88, 0.88]))
-    assert "what is kept on other groups of the fold does not know its images" in finding["note"]
+    assert "The row 'chosen on other groups of the fold' is free of that" in finding["note"]
     assert len(found((1, 1, 1), PLAIN, BETTER, BEST, folds=(0, 0, 0, 0), groups="aaaa")["rows"]) == 3
 
 
 def test_images_of_one_group_decide_nothing():
     finding = found((1, 1, 1), PLAIN, BETTER, BEST, groups="aaaa")
-    assert finding["chosen"] == "none" and "of one group, which can tell nothing apart" in finding["note"]
+    assert finding["chosen"] == "none" and "all of one group, so the values cannot be compared" in finding["note"]
     assert found((1, 1, 1), PLAIN, BETTER, BEST, groups="aaab")["chosen"] == "d4"
 
 
@@ -171,13 +173,13 @@ def test_views_that_pay_are_kept_and_used_and_the_choice_is_made_once(members, c
     work, plainly = config.parent / "work", [*EAGER, "--infer.overlap", "0"]
     auto = [*plainly, "--infer.tta", "auto"]
     flaw("side")
-    monkeypatch.setattr(Clocked, "seconds", property(lambda self: self.windows * len(self.forward.views) / 9))
+    monkeypatch.setattr(TimedEnsemble, "seconds", property(lambda self: self.windows * len(self.forward.views) / 9))
     met, plain = [], trials.Trial.image
     monkeypatch.setattr(trials.Trial, "image", lambda self, *rest: (met.append(rest), plain(self, *rest))[1])
     run("05_infer_ensemble", config, *auto)
     out = capsys.readouterr().out
     assert chosen(config, "tta") == ["hflip"], "what mends a flaw of left and right in two views"
-    assert "infer.tta" in out and "kept on other folds" in out and "on 6 of 6 out-of-fold images" in out
+    assert "infer.tta" in out and "chosen on other folds" in out and "on 6 of 6 out-of-fold images" in out
     folds = pd.read_csv(work / "folds.csv", comment="#").set_index("image_id")["fold"]
     assert {image for image, *_ in met} == set(folds.index), "no test image"
     assert all(folds[image] == fold for image, fold, _ in met)
@@ -220,12 +222,12 @@ def test_seconds_are_of_windows_without_what_a_new_shape_of_batch_takes_once():
         built.add(windows.shape)
         return windows
 
-    forward.runs, forward.systems = [], 1
-    clocked = Clocked(forward, set())
+    forward.runs, forward.map_count = [], 1
+    clocked = TimedEnsemble(forward, set())
     for count in (8, 8, 3):
         assert len(clocked(np.zeros((count, 4, 4, 3)))) == count
     assert clocked.windows == 19 and clocked.seconds > 0.18
-    assert min(clocked.each) >= 0.0099 and max(clocked.each) < 0.1 / 3, "building is not in it"
+    assert min(clocked.per_window) >= 0.0099 and max(clocked.per_window) < 0.1 / 3, "building is not in it"
 
 
 def test_windows_that_pay_are_kept(members, capsys, monkeypatch):
@@ -262,8 +264,8 @@ def test_a_trial_ends_in_time_and_a_wider_one_is_used_within_a_limit(members, ca
     monkeypatch.setattr(Ensemble, "member", slow)
     run("05_infer_ensemble", config, *auto, "--infer.time_limit", "4")
     out = capsys.readouterr().out
-    assert "tried on out-of-fold images, for 0 s at most" in out and "There was no time for" in out
-    assert "05: planned are" in out, "the limit's own plan of what was chosen"
+    assert "on out-of-fold images, for at most 0 s" in out and "There was no time for" in out
+    assert "05: plans " in out, "the limit's own plan of what was chosen"
     run("05_infer_ensemble", config, *auto, "--infer.trial_limit", "100")
     assert "on 6 of 6 out-of-fold images" in capsys.readouterr().out
     before = chosen(config, "tta")

@@ -19,7 +19,7 @@ from lib.imaging.roi import Regions, read_boxes
 from lib.imaging.roi_windows import windows_around
 from lib.inference.sliding_window import image_windows
 from lib.inference.windows import Source, Windows
-from lib.predict.coarse_to_fine import boxes_of, looks_of, objects_of, share_looked_at
+from lib.predict.coarse_to_fine import boxes_of, objects_of, regions_of, share_in_boxes
 from lib.report.stale import outdated
 from lib.workspace import Workspace
 
@@ -52,7 +52,7 @@ def test_what_was_found_is_wholly_in_a_window_or_where_the_grid_looks(scale, mar
         cells[y : y + 2, x : x + 2] = True
     cells[15:55, 30] = cells[35, 20:40] = True
     windows = Windows(round(side * scale), overlap, scale, "gaussian", 0.25)
-    boxes = looks_of(cells, (cell / height, cell / width), (height, width), margin, windows)
+    boxes = regions_of(cells, (cell / height, cell / width), (height, width), margin, windows)
     shrunken = round(height * scale), round(width * scale)
     factors = shrunken[0] / height, shrunken[1] / width
     corners = windows_around(boxes, factors, shrunken, windows.size, windows.stride)
@@ -65,8 +65,8 @@ def test_what_was_found_is_wholly_in_a_window_or_where_the_grid_looks(scale, mar
     near = cv2.dilate(np.kron(cells, np.ones((cell, cell))).astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8))
     rows, columns = np.nonzero(near)
     assert seen[(rows * factors[0]).astype(int), (columns * factors[1]).astype(int)].all()
-    assert looks_of(np.zeros_like(cells), (cell / height, cell / width), (height, width), margin, windows) == []
-    everything = looks_of(np.ones_like(cells), (cell / height, cell / width), (height, width), margin, windows)
+    assert regions_of(np.zeros_like(cells), (cell / height, cell / width), (height, width), margin, windows) == []
+    everything = regions_of(np.ones_like(cells), (cell / height, cell / width), (height, width), margin, windows)
     everywhere = windows_around(everything, factors, shrunken, windows.size, windows.stride)
     assert everywhere == grid(*shrunken, windows.size, windows.stride)
 
@@ -85,7 +85,7 @@ def test_a_whole_image_is_one_window_however_it_is_shrunk(tmp_path):
     (tmp_path / "boxes.csv").write_text("image_id,y,x,height,width\na,10,10,2000,2000\n")
     images = pd.DataFrame({"image_id": ["a", "b"], "height": 3000, "width": 3000})
     whole = Windows(256, 0.5, 1.0, "gaussian", 0.25, resize_mode="stretch")
-    assert share_looked_at(tmp_path / "boxes.csv", images, whole) == 0.5
+    assert share_in_boxes(tmp_path / "boxes.csv", images, whole) == 0.5
 
 
 def test_many_boxes_are_looked_through_as_one_by_one():
@@ -201,7 +201,7 @@ def test_a_fold_meets_only_its_own_finders(sparse, monkeypatch):
 
 
 def test_what_is_missing_is_one_sentence(sparse):
-    with pytest.raises(UserError, match="infer.coarse is needed"):
+    with pytest.raises(UserError, match="infer.roi coarse needs infer.coarse"):
         run("05_infer_ensemble", sparse, "--infer.roi", "coarse")
     with pytest.raises(UserError, match="holds no trained member"):
         run("05_infer_ensemble", sparse, "--infer.roi", "coarse", "--infer.coarse", "other")
@@ -255,7 +255,7 @@ def test_objects_are_found_cropped_and_resized_to_the_network(sparse, monkeypatc
     judged = pd.read_csv(sparse.parent / "crops/clean/tiles.csv")
     assert len(judged) == len(tiles) and judged["miou"].min() > 0.8
     everywhere = [*flags, "--infer.experiments", "base", "--preprocess.roi", "content", "--infer.roi", "content"]
-    with pytest.raises(UserError, match="learned from the boxes of .*objects.csv, and infer.roi is content"):
+    with pytest.raises(UserError, match="was trained on the boxes of .*objects.csv, and infer.roi is content"):
         run("05_infer_ensemble", sparse, *everywhere)
     with pytest.raises(UserError, match="not yet of boxes shrunk whole"):
         run("01_preprocess", sparse, *flags, "--pseudo.rounds", "1")
@@ -317,4 +317,4 @@ def test_boxes_that_repeat_are_one_and_each_is_a_window(tmp_path):
     whole = Windows(64, 0.0, 1.0, "constant", 0.0, "letterbox")
     assert image_windows([Source("a", tmp_path / "none.png", str(table))], whole) == 2
     images = pd.DataFrame({"image_id": ["a"], "height": 20, "width": 20})
-    assert share_looked_at(table, images, whole) == 2
+    assert share_in_boxes(table, images, whole) == 2

@@ -111,7 +111,7 @@ def test_a_window_gets_the_first_passes_and_systems_without_a_turn_the_mean_of_t
         paced = PacedEnsemble(whole, order, pace, 0)
         probs = paced(windows)
         assert probs.shape == (2, 3, 1, 16, 16) and np.allclose(probs[0, :, 0, 0, 0], expected, atol=1e-6)
-        assert paced.turns == {count: 2} and paced.windows == 2
+        assert paced.windows_by_passes == {count: 2} and paced.windows == 2
     assert np.array_equal(probs, whole(windows))
     pace.over = lambda *_: True
     with pytest.raises(TimeOver):
@@ -133,7 +133,7 @@ def test_the_first_pass_is_one_network_told_as_every_system_until_the_time_is_ov
         assert probs.shape == (2, 3, 1, 16, 16) and np.allclose(probs, expected, atol=1e-6)
         clock.now += 0.0 if first.windows > 4 else 0.25  # reading
         assert first.late == late
-    assert first.windows == 12 and first.each() == (1.0, pytest.approx(0.5 / 6))
+    assert first.windows == 12 and first.seconds_per_window() == (1.0, pytest.approx(0.5 / 6))
 
 
 def test_systems_come_by_what_they_add_for_their_seconds():
@@ -211,7 +211,7 @@ def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, 
         run("05_infer_ensemble", tiny, *flags, "--infer.time_limit", f"{limit:.2f}")
         assert (work / "submission.csv").stat().st_mtime - started < limit, "the report may follow"
         out = capsys.readouterr().out
-        assert "05: planned are" in out and "fewer" not in out
+        assert "05: plans " in out and "fewer" not in out
         assert list(pd.read_csv(work / "submission.csv")["id"]) == ["im6", "im7"]
         decision = json.loads((work / "decision.json").read_text())
         assert decision["cross_score"] == best, "the out-of-fold maps were there"
@@ -229,7 +229,7 @@ def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, 
         path.unlink()
     run("05_infer_ensemble", tiny, *flags, "--infer.time_limit", "1")
     out = capsys.readouterr().out
-    assert "out-of-fold maps are made of 2 of 6 images" in out
+    assert "out-of-fold maps of only 2 of 6 images" in out
     last = out.splitlines()[-1]
     assert last.startswith(f"05: {work / 'submission.csv'}; the time limit left ") and last.endswith("are background")
     assert len(pd.read_csv(work / "submission.csv")) == 2
@@ -316,7 +316,7 @@ def test_images_are_counted_of_the_folds_that_have_members(monkeypatch, tmp_path
     session = Session(load(None, ["--infer.time_limit", "9"]), Workspace(tmp_path), folds, folds)
     part = SimpleNamespace(member=SimpleNamespace(fold=1, experiment="a"))
     assert list(planning.limit_images(session, [part], None, False).folds["fold"]) == [1, 1]
-    assert "of 2 of 4 images" in capsys.readouterr().out
+    assert "of only 2 of 4 images" in capsys.readouterr().out
 
 
 def test_windows_overlap_less_before_a_network_is_left_out(monkeypatch):

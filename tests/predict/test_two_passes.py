@@ -93,7 +93,7 @@ def test_all_windows_have_one_pass_before_any_has_a_second_and_glass_is_no_work(
     assert kinds == sorted(kinds, key=[FirstPass, PacedEnsemble].index), "no window is refined before all are seen"
     seen = sum(count for kind, count in calls if kind is FirstPass)
     assert seen == 16 + 3 * 12, "glass is not computed, but where it borders on something"
-    assert planner.became()["windows"] == [{"8": seen}] and planner.late == (0, seen)
+    assert planner.summary()["windows"] == [{"8": seen}] and planner.late == (0, seen)
     plain, _, _ = answered(images, nets, 0, clock, tta="flips")
     assert all((found[name] == plain[name]).all() for name in plain) and len(found) == 5
     assert 0 < found["im0"].mean() < 1, "the fixture is degenerate"
@@ -105,7 +105,7 @@ def test_time_is_used_whatever_was_believed_of_glass(images, told):
     clock = Clock()
     nets = [Takes(clock, 1.0) for _ in range(20)]
     _, planner, _ = answered(images, nets, 500.0, clock, told=told)
-    turns = planner.became()["windows"][0]
+    turns = planner.summary()["windows"][0]
     assert clock.now <= 500 and clock.now > 425 and "0" not in turns and "1" not in turns
 
 
@@ -115,7 +115,7 @@ def test_a_machine_that_becomes_slow_leaves_no_window_without_a_pass_while_other
         slower = lambda now, begins=begins: 10.0 if now > begins else 1.0  # noqa: E731
         nets = [Takes(clock, 1.0, slower=slower) for _ in range(4)]
         _, planner, _ = answered(images, nets, 600.0, clock)
-        turns = planner.became()["windows"][0]
+        turns = planner.summary()["windows"][0]
         assert "0" not in turns and clock.now <= 600
 
 
@@ -133,7 +133,7 @@ def test_windows_that_are_left_over_get_the_most_frequent_class_and_are_counted(
         assert (found[path.stem] == label).all()
     if classes:
         assert (found["im0"][:96] == 1).all() and (found["im0"][96:] == label).all()
-    assert sum(planner.became()["windows"][0].values()) == every and planner.became()["late"] == late
+    assert sum(planner.summary()["windows"][0].values()) == every and planner.summary()["late"] == late
 
 
 def test_an_image_that_there_was_no_time_to_refine_keeps_its_first_answer(images):

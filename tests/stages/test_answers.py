@@ -10,7 +10,7 @@ import pytest
 from lib.inference.windows import Source, Windows
 from lib.predict import answer_parts as kept
 from lib.predict import write_submission as submit
-from lib.predict.answer_parts import KeptAnswers, in_parts
+from lib.predict.answer_parts import AnswerParts, in_parts
 from lib.workspace import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def submissions(config):
 
 def test_a_killed_05_goes_on_and_writes_the_same_bytes(trained, monkeypatch):
     work, predicted = trained.parent / "work", []
-    monkeypatch.setattr(kept, "PART", 1)  # each image is a part
+    monkeypatch.setattr(kept, "PART_WINDOWS", 1)  # each image is a part
     real = submit.predict_multi_scale
 
     def together(sources, *rest):
@@ -136,7 +136,7 @@ def test_a_05_of_the_first_version_is_done_with_its_report(trained, monkeypatch)
 def test_what_is_kept_is_read_as_it_was_written(tmp_path, planes):
     rng = np.random.default_rng(2)
     images = {f"im {i}\n": rng.integers(0, 3, (planes, 20 + i, 11), np.uint8) for i in range(3)}
-    store = KeptAnswers(tmp_path / "answers", planes)
+    store = AnswerParts(tmp_path / "answers", planes)
     with store.writing(4) as noted:
         for name, labels in images.items():
             *_, bands = noted((name, *labels.shape[1:], iter([labels[:, :7], labels[:, 7:]])))
@@ -151,14 +151,14 @@ def test_what_is_kept_is_read_as_it_was_written(tmp_path, planes):
     assert not store.has(5)
     store.clear()
     assert not store.has(4)
-    nothing = KeptAnswers(None)
+    nothing = AnswerParts(None)
     with nothing.writing(0) as noted:
         assert noted("answer") == "answer"
     assert not nothing.has(0)
 
 
 def test_parts_hold_every_image_once_in_order_and_enough_windows(monkeypatch):
-    monkeypatch.setattr(kept, "PART", 10)
+    monkeypatch.setattr(kept, "PART_WINDOWS", 10)
     windows = Windows(32, 0.0, 1.0, "constant", 0.0)
     sources = [Source(str(i), Path("x"), size=(32, 32 * count)) for i, count in enumerate([4, 4, 4, 30, 1, 9, 2])]
     parts = [[source.image_id for source in part] for part in in_parts(sources, windows)]

@@ -63,7 +63,7 @@ def survey_images(session: Session, images: list[ImageInfo]) -> list[Survey]:
     copies, pictures = workspace.root / "spool", workspace.report / "images"
     arguments = [(image, session.config, copies, pictures) for image in images]
     sizes = [stamp(image.path)[0] for image in images]
-    surveys = parallel(survey_image, arguments, session.config.jobs, "01 look", "image", work=sizes)
+    surveys = parallel(survey_image, arguments, session.config.jobs, "01 survey", "image", work=sizes)
     if len(images) == len(session.competition.images):  # a few images may lack a class
         check_class_pixels(names, class_pixels(surveys, names))
     return surveys

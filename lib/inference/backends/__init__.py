@@ -1,1 +1,1 @@
-"""Ways to run a network's forward pass. Knows tensors, not images, windows or options other than its own."""
+"""Ways to run a network's forward pass. Knows tensors; never knows images, windows, or other options than its own."""

@@ -1,4 +1,4 @@
-"""`infer.precision` and `infer.backend`: `auto` is measured with every kind of network and checked with each."""
+"""Chooses `infer.precision: auto` and `infer.backend: auto` by timing every kind of network on real windows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from lib.inference.tta import cost
 from lib.inference.windows import Source
 from lib.plugins import names
 from lib.system.device import machine_of
-from lib.system.precision import candidates
+from lib.system.precision import candidates as candidate_precisions
 from lib.workspace import Workspace, short_hash
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that an engine has to run: the configuration that it was made with, how it is loaded, and a `stamp`
-    that changes when it does."""
+    """A network that an engine will run.
+
+    `config`: the options it was trained with. `load`: loads it. `stamp`: a text that changes when its weights do.
+    """
 
     config: Config
     load: Callable[[], nn.Module]
@@ -32,7 +34,7 @@ class Candidate:
 
     @property
     def kind(self) -> str:
-        """The same for networks that take the same time."""
+        """A name that networks share if their forward passes take equally long."""
         windows = windows_of(self.config)
         about = f"{self.config.model.architecture} {self.config.model.encoder} {windows.size}"
         return f"{about} {short_hash([self.config.model.model_dump(), repr(windows)])}"
@@ -41,13 +43,13 @@ class Candidate:
 def infer_engine(
     networks: list[Candidate], config: Config, workspace: Workspace, device: torch.device, images: pd.DataFrame
 ) -> Engine:
-    """One engine that all `networks` can do with; what is `auto` is measured once per workspace, kinds of networks and
-    machine, and each network's maps are checked once.
+    """One engine for all `networks`: as the options say, or, for `auto`, the fastest one with correct maps.
 
-    `images`: rows of images.csv that they will predict, of which the first gives windows to try.
+    The choice is measured once for each workspace, set of kinds and machine. Each network's maps are checked once.
+    `images`: the rows of images.csv that the networks will predict. The first windows of these are tried.
     """
     infer = config.infer
-    precisions = candidates(device) if infer.precision == "auto" else [infer.precision]
+    precisions = candidate_precisions(device) if infer.precision == "auto" else [infer.precision]
     backends = names("backend") if infer.backend == "auto" else [infer.backend]
     engines = [Engine(precision, backend) for backend in backends for precision in precisions]
     if len(engines) == 1:
@@ -58,31 +60,31 @@ def infer_engine(
     sources = [source_of(config, image.image_id, image.path) for image in images.itertuples()]
 
     def fastest() -> list[list[str]]:
-        tried = [_kind(own, sources, images) for own in kinds.values()]
+        tried = [_kind(candidates_of_kind, sources, images) for candidates_of_kind in kinds.values()]
         return [[engine.precision, engine.backend] for engine in fastest_engines(engines, tried, device)]
 
     about = f"{next(iter(kinds))} {machine_of(device)} {short_hash([sorted(kinds), precisions, backends])}"
-    found = workspace.choose_once(f"infer.precision and infer.backend, best first, {about}", fastest)
-    ordered = [Engine(*words) for words in found]
+    choice = workspace.choose_once(f"infer.precision and infer.backend, best first, {about}", fastest)
+    ordered = [Engine(*words) for words in choice]
     for engine in ordered[:-1]:
         if engine == Engine() or all(_checked(engine, one, sources, workspace, device) for one in networks):
             return engine
     return ordered[-1]
 
 
-def _kind(alike: list[Candidate], sources: list[Source], images: pd.DataFrame) -> Kind:
-    """Networks of one kind, to be timed with the first of them."""
-    config = alike[0].config
+def _kind(candidates: list[Candidate], sources: list[Source], images: pd.DataFrame) -> Kind:
+    """The networks of one kind and their work, timed with the first of them."""
+    config = candidates[0].config
     infer, windows = config.infer, windows_of(config)
     count = sum(count_windows(image.height, image.width, windows) for image in images.itertuples())
     batches = round(count * cost(infer.tta) / infer.batch_size + 0.5)
-    return Kind(alike[0].load(), first_windows(sources, windows, infer.batch_size), batches, len(alike))
+    return Kind(candidates[0].load(), first_windows(sources, windows, infer.batch_size), batches, len(candidates))
 
 
 def _checked(
     engine: Engine, network: Candidate, sources: list[Source], workspace: Workspace, device: torch.device
 ) -> bool:
-    """Whether a network's maps are those of float32, found out once."""
+    """Whether a network's maps agree with those of float32. It is measured once."""
 
     def agrees() -> bool:
         loaded, infer = network.load(), network.config.infer

@@ -1,7 +1,7 @@
-"""Ways to run a network's forward pass, and which of them is fastest here.
+"""Backends that run a network's forward pass, and the search for the fastest one on this machine.
 
-A backend is `build(network, device, precision) -> run`, where `run(images)` takes (B, 3, h, w) float32 of 0 to 255 in
-channels_last to logits (B, K, h, w). It raises `Unsuited` where it cannot work.
+A backend is `build(network, device, precision) -> run`, where `run(images)` turns images (B, 3, h, w) float32 of 0 to
+255 in channels_last format into logits (B, K, h, w). It raises `Unsuited` where it cannot work.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from lib.system.precision import autocast, finished
 from lib.system.terminal import warn_once
 
 Run = Callable[[torch.Tensor], torch.Tensor]
-PATIENCE = 30.0  # seconds of forward passes that are worth no further search
-BUILDING = 300.0  # that are not worth `compile`
-TOLERANCE = 1e-3  # largest difference between probabilities
-ROUNDING = 1e-2  # mean difference, in less than float32
+MIN_SEARCH_SECONDS = 30.0  # for forward passes that take less, no other backend than eager is tried
+MIN_COMPILE_SECONDS = 300.0  # for forward passes that take less, `compile` is not tried
+MAX_ERROR = 1e-3  # largest difference between probabilities in float32
+MAX_MEAN_ERROR = 1e-2  # mean difference between probabilities in lower precision
 
 
 class Unsuited(Exception):
-    """This backend does not work here; the message says why."""
+    """A backend cannot work on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How forward passes are computed."""
+    """How forward passes are computed: a precision and a backend."""
 
     precision: str = "fp32"
     backend: str = "eager"
@@ -49,7 +49,7 @@ class Engine:
         return f"{self.backend} in {self.precision}"
 
     def build(self, network: nn.Module, device: torch.device) -> Run:
-        """What runs a network. Where the backend fails, at once or at a later shape, eager goes on, with a sentence."""
+        """A function that runs a network. If the backend fails, a message says so and eager takes over."""
         builder = find("backend", self.backend, "infer.backend")
         if self.backend == "eager":
             return run_in_parts(builder(network, device, self.precision))
@@ -70,7 +70,7 @@ def run_in_parts(run: Run) -> Run:
 
 
 class _Guarded:
-    """A backend until it fails, and eager from then on."""
+    """Runs a backend, and eager once the backend has failed."""
 
     def __init__(self, engine: Engine, builder: Callable, network: nn.Module, device: torch.device):
         self.engine, self.network, self.device = engine, network, device
@@ -89,7 +89,7 @@ class _Guarded:
             return self.run(images)
 
     def _fall_back(self, failure: Exception) -> None:
-        print(f"infer.backend: {self.engine} does not work here ({_reason(failure)}); eager goes on in its place")
+        print(f"infer.backend: {self.engine} does not work here ({_reason(failure)}); eager is used instead")
         self.engine = Engine(self.engine.precision, "eager")
         self.run = eager(self.network, self.device, self.engine.precision)
 
@@ -99,7 +99,7 @@ EAGER = Engine()
 
 @register("backend", "eager")
 def eager(network: nn.Module, device: torch.device, precision: str) -> Run:
-    """PyTorch, batch-norms folded into convolutions."""
+    """PyTorch, with batch normalisation folded into convolutions."""
     return _autocast(fold_batch_norms(network), device, precision)
 
 
@@ -117,13 +117,13 @@ def _autocast(network: nn.Module, device: torch.device, precision: str) -> Run:
 
 @register("backend", "compile")
 def compiled(network: nn.Module, device: torch.device, precision: str) -> Run:
-    """torch.compile: some minutes of building for each kind of network, on the CPU with a C++ compiler."""
+    """torch.compile. It builds each kind of network for some minutes; on a CPU it needs a C++ compiler."""
     return _autocast(torch.compile(fold_batch_norms(network), dynamic=False), device, precision)
 
 
 @register("backend", "openvino")
 def openvino(network: nn.Module, device: torch.device, precision: str) -> Run:
-    """Intel's OpenVINO, on CPUs of any make, with decoders' convolutions made cheaper; an optional package."""
+    """Intel's OpenVINO on a CPU of any make, with cheaper convolutions in decoders. An optional package."""
     if device.type != "cpu" or precision == "fp16":
         raise Unsuited(f"OpenVINO computes fp32 and bf16 on the CPU, not {precision} on {device.type}")
     try:
@@ -131,18 +131,18 @@ def openvino(network: nn.Module, device: torch.device, precision: str) -> Run:
     except ImportError:
         raise Unsuited("pip install openvino") from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it traces, which torch calls deprecated
+        warnings.simplefilter("ignore")  # it uses torch.jit.trace, which torch calls deprecated
         model = ov.convert_model(network, example_input=torch.zeros(1, 3, 64, 64))
     options = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
-        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
+        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all threads
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     requests = {}
 
     def run(images: torch.Tensor) -> torch.Tensor:
         shape = tuple(images.shape)
-        if shape not in requests:  # fixed shapes are faster; a window's size hardly changes
+        if shape not in requests:  # fixed shapes are faster, and there are few of them
             fixed = model.clone()
             fixed.reshape(list(shape))
             convolve_before_upsampling(fixed)
@@ -155,10 +155,10 @@ def openvino(network: nn.Module, device: torch.device, precision: str) -> Run:
 
 @cache
 def openvino_core():
-    """OpenVINO's core, one for the life of the process.
+    """OpenVINO's core, which lives as long as the process.
 
-    Its CPU plugin gives the thread that loads it another signal stack, and frees that when the core dies, in whatever
-    thread: the next signal (a child's end, Ctrl-C) then finds no stack and kills the process.
+    Its CPU plugin sets a signal stack for the thread that loads it, and frees this stack when the core is destroyed, in
+    any thread. After that, the next signal (the end of a child process, Ctrl-C) would kill the process.
     """
     import openvino as ov
 
@@ -167,8 +167,11 @@ def openvino_core():
 
 @dataclass(frozen=True)
 class Kind:
-    """Networks that are alike: one of them, `windows` (B, h, w, 3) uint8 to try, how many `batches` of such windows
-    each of them will see, and how many `networks` there are."""
+    """Networks whose forward passes take equally long.
+
+    `network`: one of them. `windows` (B, h, w, 3) uint8: a batch to time. `batches`: how many such batches each network
+    will run. `networks`: how many networks there are.
+    """
 
     network: nn.Module
     windows: np.ndarray
@@ -177,22 +180,22 @@ class Kind:
 
 
 def fastest_engines(engines: list[Engine], kinds: list[Kind], device: torch.device) -> list[Engine]:
-    """Those of `engines` that do for all kinds of networks, the one that takes all their batches soonest first.
+    """The engines that give correct probabilities for all kinds of networks, the fastest first.
 
-    Building counts. Left out are those whose probabilities differ from float32's, as PyTorch computes them, by more
-    than `TOLERANCE` at the worst or, where they are to be rounded, by more than `ROUNDING` on average; when none is
-    left, the first eager one stays. Only eager ones are tried where the work takes less than `PATIENCE` seconds with
-    one of them. Raises UserError when none works.
+    Time to build counts. Probabilities are correct if they differ from PyTorch's in float32 by at most `MAX_ERROR`, or,
+    in lower precision, by at most `MAX_MEAN_ERROR` on average. If no engine is left, the first eager one is returned.
+    Other backends than eager are tried only for work of more than `MIN_SEARCH_SECONDS`. Raises UserError where no
+    engine works.
     """
     exact = [exact_maps(kind.network, as_images(kind.windows, device), device) for kind in kinds]
     cost: dict[Engine, float] = {}
-    # Eager is ready at once; what takes minutes to build comes last, and in the best precision alone.
+    # Eager needs no building. `compile` builds for minutes, so it comes last and only in the best precision.
     for engine in sorted(engines, key=lambda engine: (engine.backend != "eager", engine.backend == "compile")):
         best = min(cost, key=cost.get, default=engine)
-        slow, building = cost.get(best, np.inf), engine.backend == "compile"
-        if engine.backend != "eager" and slow < (BUILDING if building else PATIENCE):
+        least_seconds, compiling = cost.get(best, np.inf), engine.backend == "compile"
+        if engine.backend != "eager" and least_seconds < (MIN_COMPILE_SECONDS if compiling else MIN_SEARCH_SECONDS):
             continue
-        if building and engine.precision != best.precision:
+        if compiling and engine.precision != best.precision:
             continue
         seconds = [_cost(engine, kind, maps, device) for kind, maps in zip(kinds, exact, strict=True)]
         if None not in seconds:
@@ -207,7 +210,7 @@ def fastest_engines(engines: list[Engine], kinds: list[Kind], device: torch.devi
 
 
 def _cost(engine: Engine, kind: Kind, exact: torch.Tensor, device: torch.device) -> float | None:
-    """Seconds of a kind's networks, or None, with a sentence, where the engine does not do."""
+    """Seconds of all networks of a kind; None, after a message, where the engine does not work or is not correct."""
     images = as_images(kind.windows, device)
     started = time.perf_counter()
     run = agreeing(engine, kind.network, images, exact, device)
@@ -227,7 +230,10 @@ def exact_maps(network: nn.Module, images: torch.Tensor, device: torch.device) -
 def agreeing(
     engine: Engine, network: nn.Module, images: torch.Tensor, exact: torch.Tensor, device: torch.device
 ) -> Run | None:
-    """What runs a network with an engine, or None, with a sentence, where that fails or its maps are not `exact`."""
+    """A function that runs a network with an engine.
+
+    None, after a message, where that fails or where its maps differ too much from the `exact` ones.
+    """
     try:
         run = run_in_parts(find("backend", engine.backend, "infer.backend")(network, device, engine.precision))
         multilabel = getattr(network, "multilabel", False)
@@ -235,10 +241,10 @@ def agreeing(
     except Exception as failure:  # compilers fail in many ways
         print(f"infer.backend: {engine} does not work here ({_reason(failure)})")
         return None
-    off, most = (error.max(), TOLERANCE) if engine.precision == "fp32" else (error.mean(), ROUNDING)
-    if off <= most:  # not where some are no numbers
+    difference, limit = (error.max(), MAX_ERROR) if engine.precision == "fp32" else (error.mean(), MAX_MEAN_ERROR)
+    if difference <= limit:  # False for NaN
         return run
-    print(f"infer.backend: {engine} is not taken, its probabilities differ by {off:.4f}")
+    print(f"infer.backend: {engine} is not used, because its probabilities differ by {difference:.4f}")
     return None
 
 
@@ -247,7 +253,7 @@ def _reason(failure: Exception) -> str:
 
 
 def as_images(windows: np.ndarray, device: torch.device) -> torch.Tensor:
-    """(B, h, w, 3) uint8 → (B, 3, h, w) float32 of 0 to 255, channels_last."""
+    """Windows (B, h, w, 3) uint8 -> images (B, 3, h, w) float32 of 0 to 255 in channels_last format."""
     images = torch.from_numpy(windows).to(device, non_blocking=True).permute(0, 3, 1, 2)
     return images.float().contiguous(memory_format=torch.channels_last)
 

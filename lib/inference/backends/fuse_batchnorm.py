@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: the same numbers with fewer passes over the maps."""
+"""Folds batch normalisation into the convolution before it: the same numbers with fewer passes over the maps."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-PROBE = 64  # pixels along a side
-DIFFERENCE = 1e-3  # of the largest logit; rounding is far below, a mistake above
+PROBE_SIDE = 64  # pixels of the image that a folded network is tested with
+MAX_DIFFERENCE = 1e-3  # of the largest logit; rounding stays far below, a mistake exceeds it
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """A copy of a network in eval mode, whose batch-norms went into the convolutions before them, where they can.
+    """A copy of a network in eval mode, with its batch normalisations folded into convolutions where possible.
 
-    Which convolution feeds which batch-norm is seen as an image passes, so that any network can be handed in. One that
-    cannot be copied, takes no image of 64 x 64 on the CPU, has nothing to fold, or says something else of that image
-    once folded is returned as it is.
+    Hooks watch an image pass the network, to see which convolution feeds which normalisation. So this works for any
+    network. The network itself is returned if it cannot be copied, takes no image of 64 x 64 on the CPU, has nothing to
+    fold, or gives other logits once folded.
     """
     try:
         device = next(network.parameters()).device
-        folded = deepcopy(network).cpu()  # float32 is exact there
-        probe = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0)) * 255
+        folded = deepcopy(network).cpu()  # on a GPU, float32 may be rounded (TF32)
+        probe = torch.rand(1, 3, PROBE_SIDE, PROBE_SIDE, generator=torch.Generator().manual_seed(0)) * 255
         before, pairs = _watched(folded, probe)
         for convolution, norm in pairs:
             _fold(folded, convolution, norm)
         with torch.inference_mode():
             after = folded(probe)
-        same = bool(pairs) and bool((after - before).abs().max() <= DIFFERENCE * before.abs().max())
+        same = bool(pairs) and bool((after - before).abs().max() <= MAX_DIFFERENCE * before.abs().max())
         return folded.to(device) if same else network
-    except Exception:  # a user's network may raise anything here; unfolded it predicts, or tells why not, as before
+    except Exception:  # a user's network may raise anything here; without folding, it works or raises its own error
         return network
 
 
 @torch.no_grad()
 def _watched(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, list[tuple[nn.Module, nn.Module]]]:
-    """The network's logits, and each convolution and batch-norm that are used once, straight after one another."""
-    made: dict[int, tuple[nn.Module, torch.Tensor, int]] = {}  # tensors too: an address is theirs while they live
+    """The network's logits, and the pairs of a convolution and the normalisation right after it, both used once."""
+    outputs: dict[
+        int, tuple[nn.Module, torch.Tensor, int]
+    ] = {}  # by id; the tensor is kept so that its id stays its own
     calls: list[nn.Module] = []
-    found: list[tuple[nn.Module, nn.Module]] = []
+    pairs: list[tuple[nn.Module, nn.Module]] = []
 
     def convolved(module: nn.Module, _, output: torch.Tensor) -> None:
         calls.append(module)
-        made[id(output)] = module, output, output._version
+        outputs[id(output)] = module, output, output._version
 
     def normalising(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         calls.append(module)
-        convolution, output, version = made.get(id(inputs[0]), (None, None, None))
-        if convolution is not None and output._version == version:  # else it was changed in place
-            found.append((convolution, module))
+        convolution, output, version = outputs.get(id(inputs[0]), (None, None, None))
+        if convolution is not None and output._version == version:  # otherwise it was changed in place
+            pairs.append((convolution, module))
 
     hooks = []
     for module in network.modules():
@@ -63,18 +65,19 @@ def _watched(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, li
     logits = network(images)
     for hook in hooks:
         hook.remove()
-    return logits, [pair for pair in found if all(sum(call is module for call in calls) == 1 for module in pair)]
+    return logits, [pair for pair in pairs if all(sum(call is module for call in calls) == 1 for module in pair)]
 
 
 @torch.no_grad()
 def _fold(network: nn.Module, convolution: nn.Module, norm: nn.BatchNorm2d) -> None:
+    """Change a convolution's weights, and replace the normalisation by its activation or by nothing."""
     weight, bias = fuse_conv_bn_weights(
         convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
-    # In its own memory layout; a tensor of its own, for others may share the old one.
+    # A new tensor in the old memory layout, because other modules may share the old tensor.
     convolution.weight = nn.Parameter(torch.empty_like(convolution.weight).copy_(weight))
     convolution.bias = bias
     path = next(path for path, module in network.named_modules() if module is norm)
     parent, _, name = path.rpartition(".")
-    # timm's batch-norms bring their activation along.
+    # timm's normalisation layers contain their activation.
     setattr(network.get_submodule(parent), name, getattr(norm, "act", nn.Identity()))

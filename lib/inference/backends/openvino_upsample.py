@@ -1,9 +1,10 @@
-"""Convolutions of upsampled maps, computed before upsampling: the same numbers for less than half the work.
+"""Computes convolutions of upsampled maps before upsampling: the same numbers for less than half the work.
 
-Decoders double a map by repeating pixels and convolve it, 3 x 3. Of nine weights at a time only four different pixels
-lie under them, so that each of the four output pixels that share a parent is a 2 x 2 convolution of the small map, with
-weights that were added up beforehand. What the decoder joins to the doubled map, by concatenation (U-Net) or, through
-a 1 x 1 convolution, by addition (FPN), is convolved apart. Convolution is linear: only rounding differs.
+Decoders double a map by repeating its pixels, and then apply a 3 x 3 convolution. The nine weights then lie over only
+four different pixels of the small map. Each of the four output pixels of a small pixel is therefore a 2 x 2 convolution
+of the small map, whose weights are sums of the nine. Decoders also join another map to the doubled one: by
+concatenation (U-Net), or, after a 1 x 1 convolution, by addition (FPN). That map is convolved separately. Convolution
+is linear, so only rounding differs.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ import numpy as np
 
 
 def convolve_before_upsampling(model) -> int:
-    """Rewrite a model of OpenVINO with fixed shapes, in place; how many convolutions were replaced."""
+    """Rewrite an OpenVINO model with fixed shapes in place. Returns how many convolutions were replaced."""
     replaced = 0
     for node in model.get_ordered_ops():
         if not _is_plain(node, size=3):
             continue
-        instead = _instead(node.input_value(0), _weights(node))
-        if instead is not None:
-            node.output(0).replace(instead.output(0))
+        cheaper = _without_upsampling(node.input_value(0), _weights(node))
+        if cheaper is not None:
+            node.output(0).replace(cheaper.output(0))
             replaced += 1
     model.validate_nodes_and_infer_types()
     return replaced
 
 
-def _instead(source, weights: np.ndarray):
-    """The convolution of `source` by `weights` (K, C, 3, 3) without upsampling; None where nothing is gained."""
+def _without_upsampling(source, weights: np.ndarray):
+    """The convolution of `source` with `weights` (K, C, 3, 3), before upsampling; None where nothing is upsampled."""
     from openvino import opset13 as ops
 
     node = source.get_node()
@@ -41,7 +42,7 @@ def _instead(source, weights: np.ndarray):
         narrow = joined[1 - doubled.index(True)].get_node()
         if not _is_plain(narrow, size=1):
             return None
-        # Through the 1 x 1 convolution: both at once, from its few channels.
+        # The 1 x 1 and the 3 x 3 convolution become one, which has few input channels.
         both = np.einsum("kmyx,mc->kcyx", weights, _weights(narrow)[:, :, 0, 0]).astype(np.float32)
         shares = [weights if doubles else both for doubles in doubled]
         joined = [entry if doubles else narrow.input_value(0) for entry, doubles in zip(joined, doubled, strict=True)]
@@ -55,7 +56,7 @@ def _instead(source, weights: np.ndarray):
 
 
 def _phases(small, weights: np.ndarray):
-    """Convolution of `small` (B, C, h, w) doubled, as (B, K, 2h, 2w)."""
+    """The convolution of the doubled map `small` (B, C, h, w), as (B, K, 2h, 2w)."""
     from openvino import opset13 as ops
 
     parts = []
@@ -67,7 +68,7 @@ def _phases(small, weights: np.ndarray):
 
 
 def _merged(weights: np.ndarray, axis: int, phase: int) -> np.ndarray:
-    """Three weights along an axis to two: those that fall on the same small pixel are added."""
+    """Three weights along an axis become two: the weights over the same small pixel are added."""
     first, middle, last = np.moveaxis(weights, axis, 0)
     return np.stack([first, middle + last] if phase == 0 else [first + middle, last], axis)
 
@@ -80,27 +81,26 @@ def _convolution(source, weights: np.ndarray, before: list[int] | None = None, a
 
 
 def _is_plain(node, size: int) -> bool:
-    """A convolution by a constant of `size` x `size` that keeps a map's size, at stride 1."""
+    """Whether a node is a convolution with constant weights `size` x `size`, stride 1, that keeps the map's size."""
     if node.get_type_name() != "Convolution" or node.input_value(1).get_node().get_type_name() != "Constant":
         return False
-    facts = node.get_attributes()
-    rim = [size // 2] * 2
+    attributes = node.get_attributes()
     return (
         _weights(node).shape[2:] == (size, size)
-        and facts["strides"] == facts["dilations"] == [1, 1]
-        and facts["pads_begin"] == facts["pads_end"] == rim
+        and attributes["strides"] == attributes["dilations"] == [1, 1]
+        and attributes["pads_begin"] == attributes["pads_end"] == [size // 2] * 2
     )
 
 
 def _doubles(node) -> bool:
-    """Repeats every pixel twice, down and across."""
+    """Whether a node repeats every pixel twice, down and across."""
     if node.get_type_name() != "Interpolate":
         return False
-    facts = node.get_attributes()
+    attributes = node.get_attributes()
     before, after = list(node.input_value(0).get_shape()), list(node.output(0).get_shape())
-    asked = facts["mode"], facts["coordinate_transformation_mode"], facts["nearest_mode"]
+    modes = attributes["mode"], attributes["coordinate_transformation_mode"], attributes["nearest_mode"]
     doubled = [*before[:2], 2 * before[2], 2 * before[3]] if len(before) == 4 else None
-    return asked == ("nearest", "asymmetric", "floor") and after == doubled
+    return modes == ("nearest", "asymmetric", "floor") and after == doubled
 
 
 def _weights(node) -> np.ndarray:
