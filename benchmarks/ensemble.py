@@ -31,7 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import trials
-from benchmarks.trials import REPOSITORY, Setting
+from benchmarks.settings import REPOSITORY, Setting, split_arguments
 from lib.competition import metrics
 from lib.config.load import workspace_of
 from lib.decision.decision import Decision
@@ -80,7 +80,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("config")
     parser.add_argument("--shares", nargs="+", type=float, default=[1, 0.5, 0.25, 0.1], help="of the unlimited seconds")
     parser.add_argument("--fresh", action="store_true", help="every run makes its out-of-fold maps")
-    ours, given = trials.split_arguments(argv)
+    ours, given = split_arguments(argv)
     args = parser.parse_args(ours)
     args.given = given
     return args
@@ -191,7 +191,7 @@ class Replayed(PacedEnsemble):
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         counts = self.pace.plan()
         if not counts[self.group]:
-            shape = len(windows), self.systems, len(self.fill), *windows.shape[1:3]
+            shape = len(windows), self.map_count, len(self.fill), *windows.shape[1:3]
             return np.broadcast_to(self.fill[:, None, None], shape)
         return super().__call__(windows)
 
@@ -229,7 +229,7 @@ def replayed(
     parts = [[next(owners) for _ in group.forward.runs] for group in groups]
     pace = Replay(plan["windows"], folds, [len(some) for some in parts])
     orders = [
-        order_of(some, plan["systems"], len(group.forward.views)) for group, some in zip(groups, parts, strict=True)
+        order_of(some, plan["models"], len(group.forward.views)) for group, some in zip(groups, parts, strict=True)
     ]
     return [
         ScaleGroup(overlapping(group.windows, plan["overlap"]), Replayed(group.forward, order, pace, i, fill))

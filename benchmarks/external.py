@@ -26,8 +26,9 @@ from pathlib import Path
 import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import effects, trials
-from benchmarks.trials import Setting
+from benchmarks import effects, settings, trials
+from benchmarks.settings import Setting, parse, parser_of
+from benchmarks.trial_log import RESULTS, Budget, Log, expected_seconds, key_of
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config.load import workspace_of
@@ -36,16 +37,16 @@ from lib.imaging.reader import open_image
 from lib.plugins import load_plugins
 from lib.workspace import Workspace, short_hash, write_table
 
-LOG = trials.Log(trials.RESULTS / "external.jsonl")
+LOG = Log(RESULTS / "external.jsonl")
 NAME = "elsewhere"
 ARMS = {"without": None, "external": 1.0, "half": 0.5, "own": None}  # weight of the source
 
 
 def main(argv: list[str]) -> None:
-    parser = trials.parser(__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
-    args = trials.parse(parser, argv)
-    setting, budget = Setting.of(args.config, args.given), trials.Budget(args.budget)
+    args = parse(parser, argv)
+    setting, budget = Setting.of(args.config, args.given), Budget(args.budget)
     trials.prepare(setting)
     if len(setting.folds()) < 3:
         raise UserError(f"benchmarks/external.py needs three folds; {setting.path} has {setting.folds()} (folds.k)")
@@ -67,7 +68,7 @@ def write_source(setting: Setting) -> Path:
     table = tables.read(Workspace(workspace_of(config)).folds, tables.FOLDS, "02_make_folds.py")
     chosen = set(table.loc[table["fold"] == last, "image_id"])
     # Other folds' images must not be in it: one of them is validated on.
-    folder = trials.WORK / f"{setting.name}--{NAME}-{short_hash(sorted(chosen))}"
+    folder = settings.WORK / f"{setting.name}--{NAME}-{short_hash(sorted(chosen))}"
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for image in competition.images:
@@ -83,7 +84,7 @@ def write_source(setting: Setting) -> Path:
     return folder
 
 
-def trial(setting: Setting, arm: str, seed: int, seconds: float, source: Path, budget: trials.Budget) -> float | None:
+def trial(setting: Setting, arm: str, seed: int, seconds: float, source: Path, budget: Budget) -> float | None:
     """The score of an arm's member, from the log where it is there; None where it does not fit the budget."""
     options = {"train.threads": "1"}
     if (weight := ARMS[arm]) is not None:
@@ -91,10 +92,10 @@ def trial(setting: Setting, arm: str, seed: int, seconds: float, source: Path, b
         about = f"name: {NAME}, root: {source}, labels: {labels}, scale: 0.5, weight: {weight}"
         options["competition.external"] = f"[{{{about}}}]"
     first, *_, last = setting.folds()
-    key = trials.key_of(setting.name, arm, seed, first, seconds, setting.hash({}))
+    key = key_of(setting.name, arm, seed, first, seconds, setting.hash({}))
     if line := LOG.latest().get(key):
         return line["score"]
-    if not budget.fits(trials.expected_seconds(LOG.lines(), "train", setting.name, seconds)):
+    if not budget.fits(expected_seconds(LOG.lines(), "train", setting.name, seconds)):
         print(f"-- {arm}, seed {seed}: not begun, it does not fit the budget", flush=True)
         return None
     print(f"-- {arm}, seed {seed}", flush=True)
@@ -121,7 +122,7 @@ def report(setting: Setting, found: dict[str, dict[int, float]], seconds: float)
         effect = effects.paired_effect(pairs) if pairs and arm != "without" else None
         arms[arm] = {"score": effects.spread(list(scores.values()), 6) if scores else None, "without": effect}
         shown = f"{arms[arm]['score'][0]:.4f}" if scores else "not yet"
-        print(f"| {arm} | {shown} | {effects.told(effect) if arm != 'without' else ''} |")
+        print(f"| {arm} | {shown} | {effects.shown(effect) if arm != 'without' else ''} |")
     print(json.dumps({"competition": setting.name, "seconds": seconds, "arms": arms}))
 
 

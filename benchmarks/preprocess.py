@@ -1,25 +1,24 @@
-"""01 beside the bare work: decode the same tiles and encode them again, in a plain loop; and what storage costs.
+"""Compares 01 with the bare work: decoding and encoding the same tiles in a plain loop. Compares formats of tiles.
 
     python benchmarks/preprocess.py
 
-Ours is the whole stage, `main` of 01_preprocess.py run in this process: it looks at every slide and label, picks
-tiles, cuts and stores them with their labels, writes its tables. Left out are the start of the interpreter and of the
-workers (a first run, not counted, starts them; they stay). The bare side is told which tiles were kept and does what a
-competent person would with tifffile, numpy and cv2, no more: decode the segments under a box and keep the last 256,
-decode a slide's label whole and slice it, shrink, write. Its files are checked to be ours, byte for byte.
+Our side is the whole stage, `main` of 01_preprocess.py in this process. It surveys every slide and label, picks tiles,
+cuts and stores them with their labels, and writes its tables. The start of the interpreter and of the workers does not
+count (a first run starts them). The bare side gets the list of kept tiles, and does only what a competent person would
+do with tifffile, numpy and cv2: decode the segments under a box and keep the last 256 of them, decode a slide's whole
+label and slice it, shrink, write. The files of both sides are checked to be equal, byte for byte.
 
-Everything runs on one thread a process. Every round runs all sides once, every other round in reverse; ratios are
-medians with their range over the rounds:
+Every process has one thread. Every round runs all sides once, every other round in reverse order. Ratios are medians
+with their range over the rounds:
 
-    of_bare       tiles per second of ours over those of the bare loop, one process each
-    cut_of_bare   the same without the look: only the half of ours that reads the kept tiles
-    ..._cpu       both in seconds of the processor, not of the clock: steadier on a machine that does other things too
-    two_workers   tiles per second of ours with two workers over one
-    bare_two      the same of the bare loop, slides shared out: what two processes get out of this machine
+    of_bare       tiles per second of our side over those of the bare loop, one process each
+    cut_of_bare   the same without the survey: only the part of our side that reads the kept tiles
+    ..._cpu       both in seconds of the processor instead of the clock, which other programs disturb less
+    two_workers   tiles per second of our side with two workers over one
+    bare_two      the same of the bare loop with slides divided among two processes: the gain that the machine allows
 
-at 01's defaults, and, as `shrunk_...`, at the settings of configs/demo.yaml. The table of formats is made from kept
-tiles, or from the images in the folder `--pictures`: bytes, megabytes of pixels written and read per second of the
-processor (the files are in the page cache), and the error of what is read. The last line it prints is JSON.
+They are measured at 01's defaults and, as `shrunk_...`, at the settings of configs/demo.yaml. The table of formats
+(tile_formats.py) is made from kept tiles, or from the images in the folder `--pictures`. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -48,6 +47,7 @@ import tifffile
 from joblib import Parallel, delayed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.tile_formats import format_table, read_pictures
 from lib.competition.demo import write_slide
 from lib.competition.demo_slides import PATIENTS, make_scene
 from lib.data.preprocess import cut_tiles, survey
@@ -66,27 +66,6 @@ RATIOS = {
     "two_workers": ("ours", "ours, two workers", CLOCK),
     "bare_two": ("bare", "bare, two workers", CLOCK),
 }
-PNG_RLE_UP = [
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),  # first: it resets the strategy
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
-]
-FORMATS = {  # name: (suffix, options of cv2.imwrite)
-    "png level 1": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),
-    "png level 3": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 3]),
-    "png level 6": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 6]),
-    # A level chooses a filter for each row and looks for repeats; without options (01's default) cv2 takes each pixel
-    # less its left neighbour in all rows, and looks for runs only. The last takes the pixel above.
-    "png, no option": (".png", []),
-    "png 1, rle, up": (".png", PNG_RLE_UP),
-    "jpeg 90": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
-    "jpeg 95": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]),
-    "webp lossless": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
-    "bmp": (".bmp", []),
-    "raw, one .npy each": (".npy", []),
-    "raw, one memory map": (".raw", []),
-}
-TABLE_TILES, TABLE_ROUNDS = 24, 3
 
 
 def main() -> None:
@@ -113,7 +92,7 @@ def main() -> None:
 
 
 def make_slides(root: Path, count: int, side: int) -> None:
-    """A competition folder: `count` square slides to learn from and, since there must be one, a small test image."""
+    """A competition folder: `count` square training slides, and a small test image, because there must be one."""
     plans = [("train", f"slide{i}", side, list(PATIENTS)[i % len(PATIENTS)], i) for i in range(count)]
     plans.append(("test", "test0", 1024, "P8", count))
     with replacing_dir(root) as folder:
@@ -162,7 +141,7 @@ def race(root: Path, options: dict[str, object], count: int) -> tuple[pd.DataFra
 
 
 def run_ours(root: Path, options: dict[str, object], jobs: int) -> Seconds:
-    """The whole stage in a new workspace; seconds of `all`, and of its halves `01 look` and `01 cut`."""
+    """Run the whole stage in a new workspace. Returns seconds of `all`, and of its parts `01 survey` and `01 cut`."""
     shutil.rmtree(WORK / "ours", ignore_errors=True)
     yaml = WORK / "bench.yaml"
     settings = {"competition": {"name": "bench", "root": str(root)}, "preprocess": options}
@@ -177,7 +156,7 @@ def run_ours(root: Path, options: dict[str, object], jobs: int) -> Seconds:
         return done
 
     for module in (survey, cut_tiles):
-        module.parallel = clocked
+        setattr(module, "parallel", clocked)  # noqa: B010 (mypy knows no such attribute)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         started = now()
         script["main"]([str(yaml), "--workspace", str(WORK / "ours"), "--jobs", str(jobs)])
@@ -226,7 +205,7 @@ def bare(root: Path, tiles: pd.DataFrame, options: dict[str, object], out: Path)
 
 
 def decode_label(text: str, height: int, width: int) -> np.ndarray:
-    """The decoder of countless public notebooks."""
+    """The decoder of many public notebooks."""
     numbers = np.asarray(text.split(), dtype=int)
     mask = np.zeros(height * width, np.uint8)
     for low, length in zip(numbers[::2] - 1, numbers[1::2], strict=True):
@@ -252,59 +231,6 @@ def ratios(prefix: str, tiles: pd.DataFrame, rounds: list[Seconds]) -> dict[str,
     result[f"{prefix}tiles"] = len(tiles)
     print(f"{len(tiles)} tiles; seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items()) + "\n")
     return result
-
-
-# ---- formats ---------------------------------------------------------------------------------------------------------
-
-
-def read_pictures(folder: Path) -> list[np.ndarray]:
-    """The middle 512 x 512 pixels of some images of a folder (BGR), evenly chosen; labels left out."""
-    paths = sorted(p for p in folder.iterdir() if not p.stem.endswith("_mask"))
-    images = (cv2.imread(str(paths[i])) for i in np.linspace(0, len(paths) - 1, TABLE_TILES).astype(int))
-    return [middle(image) for image in images if image is not None and min(image.shape[:2]) >= 512]
-
-
-def middle(image: np.ndarray) -> np.ndarray:
-    y, x = (side // 2 - 256 for side in image.shape[:2])
-    return np.ascontiguousarray(image[y : y + 512, x : x + 512])
-
-
-def format_table(pictures: list[np.ndarray]) -> dict[str, dict[str, float]]:
-    """By format: kilobytes of a tile, megabytes of pixels written and read per second, decibels."""
-    megabytes = sum(p.nbytes for p in pictures) / 1e6
-    rounds = [{name: store(pictures, *spec) for name, spec in FORMATS.items()} for _ in range(TABLE_ROUNDS)]
-    table = {}
-    print(f"{len(pictures):>3} tiles of 512    kB a tile   write MB/s   read MB/s   error dB")
-    for name in FORMATS:
-        size, error = rounds[0][name][0] / len(pictures) / 1e3, rounds[0][name][3]
-        write, read = (megabytes / median(r[name][i] for r in rounds) for i in (1, 2))
-        table[name] = {"kb": round(size, 1), "write": round(write, 1), "read": round(read, 1), "db": round(error, 1)}
-        print(f"{name:<20} {size:11.1f} {write:12.1f} {read:11.1f} {f'{error:.1f}' if error < 99 else 'none':>10}")
-    return table
-
-
-def store(pictures: list[np.ndarray], suffix: str, options: list[int]) -> tuple[int, float, float, float]:
-    """Bytes, seconds of writing and of reading, PSNR (100 without error)."""
-    folder = WORK / "formats"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    paths = [folder / f"{i}{suffix}" for i in range(len(pictures))]
-    shape = len(pictures), 512, 512, 3
-    started = time.process_time()
-    if suffix == ".raw":
-        np.memmap(paths[0], np.uint8, "w+", shape=shape)[:] = pictures
-    else:
-        for path, picture in zip(paths, pictures, strict=True):
-            np.save(path, picture) if suffix == ".npy" else cv2.imwrite(str(path), picture, options)
-    written = time.process_time()
-    if suffix == ".raw":
-        back = [picture.copy() for picture in np.memmap(paths[0], np.uint8, "r", shape=shape)]
-    else:
-        back = [np.load(path) if suffix == ".npy" else cv2.imread(str(path)) for path in paths]
-    read = time.process_time()
-    wrong = np.mean([np.square(a.astype(np.float32) - b).mean() for a, b in zip(back, pictures, strict=True)])
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    return size, written - started, read - written, 100.0 if not wrong else float(10 * np.log10(255**2 / wrong))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""The tricks that ablation.py turns on and off."""
+"""The tricks that ablation.py turns on and off, and what they become for a competition."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from benchmarks.trials import Values, cross_entropy, trained_side
+from benchmarks.settings import Options, Setting, Values, cross_entropy, trained_side, values_for
 from lib.config import Config
+from lib.errors import UserError
 from lib.system.device import pick_device
 from lib.system.precision import candidates
 
@@ -15,15 +16,15 @@ Need = tuple[str, Callable[[Config], bool]]
 
 @dataclass(frozen=True)
 class Switch:
-    """A trick: options that turn it on and, where a YAML may have it on already, those that turn it off."""
+    """A trick: options that turn it on, and options that turn it off where a YAML may have it already."""
 
     kind: str  # data, train or infer
     on: Values
     off: Values = field(default_factory=dict)
-    score: str = "swa"  # which score: weights (swa falls back to last), 05 (of `infer`), or fitted (its threshold)
-    against: str = "baseline"  # a switch or `own`, perhaps with weights: `own last`
+    score: str = "swa"  # the score: of weights (swa, ema, last), of 05's pass (05), or with a fitted threshold (fitted)
+    against: str = "baseline"  # a switch, or `own`; with weights if needed: `own last`
     infer: Values = field(default_factory=dict)  # after the training, predict as 05 does with these options
-    with_baseline: bool = False  # … and average with the baseline's member
+    with_baseline: bool = False  # that prediction is averaged with the baseline's member
     need: Need = ("", lambda c: True)
 
 
@@ -33,7 +34,7 @@ BF16: Need = ("a machine with bf16", lambda c: "bf16" in candidates(pick_device(
 
 
 SWITCHES = {
-    # Always run; the two that others are compared with.
+    # These two always run, because others are compared with them.
     "baseline": Switch("train", {}),
     "baseline_05": Switch("infer", {}, score="05"),
     # Tiles.
@@ -55,7 +56,7 @@ SWITCHES = {
         "infer", {"infer.window": lambda c: f"{2 * trained_side(c)}"}, {"infer.window": "0"}, "05", "baseline_05"
     ),
     "half_overlap": Switch("infer", {"infer.overlap": "0.5"}, {}, "05", "baseline_05"),
-    # With a margin of .25, half overlapping windows are what covers every pixel by some window's centre.
+    # With a margin of 0.25, windows must overlap by half so that every pixel lies in some window's centre.
     "center_only": Switch("infer", {"infer.blend": "center", "infer.overlap": "0.5"}, {}, "05", "half_overlap"),
     "flips_tta": Switch("infer", {"infer.tta": "flips"}, {"infer.tta": "none"}, "05", "baseline_05"),
     "free_tta": Switch("infer", {"infer.tta": "free", "infer.overlap": "0.5"}, {}, "05", "half_overlap"),
@@ -106,7 +107,57 @@ SWITCHES = {
     "slower_encoder": Switch("train", {"train.encoder_lr": "0.3"}, {"train.encoder_lr": "1"}),
     "layer_decay": Switch("train", {"train.layer_decay": "0.8"}, {"train.layer_decay": "1"}),
     "smaller_batches": Switch("train", {"train.batch_size": lambda c: f"{max(2, c.train.batch_size // 2)}"}),
-    # The YAML's `auto` may take either of them.
+    # The YAML's `auto` may choose either of them.
     "fp32": Switch("train", {"train.precision": "fp32"}, need=BF16),
     "bf16": Switch("train", {"train.precision": "bf16"}, against="fp32", need=BF16),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A switch for one setting: options of the training, and `infer` options of the prediction after it."""
+
+    switch: Switch
+    trick: str  # `on` or `off`: whether the options turn the trick on or off
+    options: Options
+    infer: Options
+    against: str
+
+
+class AlreadySet(UserError):
+    """The configuration already has the options of a switch."""
+
+
+def plan(setting: Setting, wanted: list[str]) -> dict[str, Variant]:
+    """The variants to run, and those that they are compared with. Prints which switches are skipped, and why."""
+    needed = {"baseline", "baseline_05", *wanted}
+    needed |= {SWITCHES[name].against.split()[0] for name in wanted} - {"own"}
+    variants, as_baseline = {}, {}
+    for name in SWITCHES:
+        if name in needed:
+            try:
+                variants[name] = resolve(SWITCHES[name], setting)
+            except UserError as error:
+                print(f"-- {name} is skipped: {error}", flush=True)
+                if isinstance(error, AlreadySet):  # then its score is the baseline's
+                    as_baseline[name] = "baseline_05" if SWITCHES[name].kind == "infer" else "baseline"
+    return {name: replace(v, against=as_baseline.get(v.against, v.against)) for name, v in variants.items()}
+
+
+def resolve(switch: Switch, setting: Setting) -> Variant:
+    """The variant of a switch. Raises UserError where the setting cannot have it."""
+    base = setting.config()
+    requirement, is_met = switch.need
+    if not is_met(base):
+        raise UserError(f"it needs {requirement}")
+    on, off, infer = (values_for(base, values) for values in (switch.on, switch.off, switch.infer))
+    setting.config({**on, **infer})
+    trick, options = "on", on
+    if off and setting.changes(off):  # the YAML has the trick, in whatever strength
+        trick, options = "off", off
+    elif on and not setting.changes(on):
+        # Only other weights of the baseline's own training can still be compared.
+        if not switch.against.startswith("own") or switch.score == "ema":
+            raise AlreadySet("the configuration does it already")
+        options = {}
+    return Variant(switch, trick, options, infer, switch.against)

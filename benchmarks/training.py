@@ -40,7 +40,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import effects, trials
-from benchmarks.trials import CLOCK, Setting
+from benchmarks.settings import CLOCK, REPOSITORY, Setting, split_arguments
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=20, help="of each side in a round")
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2], help="of the loader alone")
-    ours, given = trials.split_arguments(sys.argv[1:])
+    ours, given = split_arguments(sys.argv[1:])
     args = parser.parse_args(ours)
     summary = {}
     for path in args.configs or ["configs/demo.yaml"]:
@@ -257,7 +257,7 @@ def first_step_seconds(setting: Setting) -> float:
     flags = setting.flags({"train.experiment": name, "train.seeds": f"[{SEED}]", CLOCK: "600", "train.folds": "[0]"})
     started = time.time()
     process = subprocess.run(
-        [sys.executable, "-c", FIRST_STEP, *flags], cwd=trials.REPOSITORY, text=True, stdout=subprocess.PIPE,
+        [sys.executable, "-c", FIRST_STEP, *flags], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     lines = [line for line in process.stdout.splitlines() if line.startswith("first step at")]

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 from records import done, manifest
 
-from benchmarks import ablation, effects, ensemble, external, mutants, proxy, rounds, trials
+from benchmarks import ablation, arms, effects, ensemble, external, modes, mutants, rounds, settings, trials
+from benchmarks.rankings import Result, scorer, tau_with_interval
+from benchmarks.settings import Setting
+from benchmarks.switches import SWITCHES, Switch, plan, resolve
+from benchmarks.trial_log import Budget, Log, expected_seconds, key_of
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config.load import workspace_of
@@ -56,26 +60,26 @@ def accuracy(counts):
 def result(images, right):
     """A configuration that has `right` of 100 pixels of every image right."""
     counts = np.array([[[r, 100, r], [0, 0, 100 - r]] for r in right])
-    return proxy.Result(images, counts, seconds=1, steps=1)
+    return Result(images, counts, seconds=1, steps=1)
 
 
 def test_tau_of_the_same_ranking_is_one_of_the_reverse_minus_one_and_the_interval_knows_the_images():
     images = [f"im{i}" for i in range(6)]
     full = [result(images, [50 + 10 * k] * 6) for k in range(4)]
-    scores = proxy.scorer(full, images, accuracy)
-    assert effects.tau_with_interval(scores, scores, 6, draws=50) == {"tau": 1.0, "interval": [1.0, 1.0]}
-    back = proxy.scorer(full[::-1], images, accuracy)
-    assert effects.tau_with_interval(scores, back, 6, draws=50) == {"tau": -1.0, "interval": [-1.0, -1.0]}
+    scores = scorer(full, images, accuracy)
+    assert tau_with_interval(scores, scores, 6, draws=50) == {"tau": 1.0, "interval": [1.0, 1.0]}
+    back = scorer(full[::-1], images, accuracy)
+    assert tau_with_interval(scores, back, 6, draws=50) == {"tau": -1.0, "interval": [-1.0, -1.0]}
     # Only the first image puts the first configuration before the second in `other`: draws with it twice agree.
     close = [result(images, [60, *[50] * 5]), result(images, [50] * 6), result(images, [90] * 6)]
     other = [result(images, [70, *[50] * 5]), result(images, [50, *[55] * 5]), result(images, [90] * 6)]
-    found = effects.tau_with_interval(*(proxy.scorer(r, images, accuracy) for r in (close, other)), 6, draws=200)
+    found = tau_with_interval(*(scorer(r, images, accuracy) for r in (close, other)), 6, draws=200)
     assert found == {"tau": 0.333, "interval": [0.333, 1.0]}
 
 
 def test_a_mode_with_fewer_images_is_scored_on_those_it_has():
     images = ["a", "b", "c"]
-    scores = proxy.scorer([result(["c", "a"], [80, 40])], images, accuracy)
+    scores = scorer([result(["c", "a"], [80, 40])], images, accuracy)
     assert scores(np.array([0, 1])) == [0.4] and scores(np.array([2, 2, 0])) == [pytest.approx(200 / 300)]
     assert math.isnan(scores(np.array([1, 1]))[0])
 
@@ -84,11 +88,11 @@ def test_tau_without_a_ranking_is_none():
     def alike(chosen):
         return [0.5, 0.5, 0.5]
 
-    assert effects.tau_with_interval(alike, alike, 4, draws=20) == {"tau": None, "interval": None}
+    assert tau_with_interval(alike, alike, 4, draws=20) == {"tau": None, "interval": None}
 
 
 def test_a_log_keeps_the_latest_line_of_a_key_and_survives_a_line_cut_short(tmp_path):
-    log = trials.Log(tmp_path / "results/log.jsonl")
+    log = Log(tmp_path / "results/log.jsonl")
     assert log.lines() == []
     log.add({"key": "a", "score": 1})
     log.path.write_text(log.path.read_text() + '{"key": "b", "sc')
@@ -98,23 +102,23 @@ def test_a_log_keeps_the_latest_line_of_a_key_and_survives_a_line_cut_short(tmp_
 
 
 def test_a_budget_that_is_used_up_begins_nothing():
-    assert trials.Budget(0).fits(1e9)
-    assert trials.Budget(10).fits(60) and not trials.Budget(10).fits(601)
+    assert Budget(0).fits(1e9)
+    assert Budget(10).fits(60) and not Budget(10).fits(601)
 
 
 def test_what_a_trial_will_take_is_the_longest_of_its_kind_so_far():
     lines = [
         {"kind": "train", "competition": "demo", "seconds": 60, "wall_seconds": wall} for wall in (90.0, 120.0)
     ]  # fmt: skip
-    assert trials.expected_seconds(lines, "train", "demo", 60) == 120
-    assert trials.expected_seconds(lines, "train", "aerial", 60) > 60
+    assert expected_seconds(lines, "train", "demo", 60) == 120
+    assert expected_seconds(lines, "train", "aerial", 60) > 60
 
 
 def test_keys_hold_what_a_score_depends_on_and_nothing_else(tiny):
     given = ["--train.lr", "0.02"]
-    base = trials.Setting.of(str(tiny), given)
-    assert base.hash({}) == trials.Setting.of(str(tiny), [*given, "--workspace", "elsewhere", "--jobs", "2"]).hash({})
-    assert base.hash({}) != trials.Setting.of(str(tiny), ["--train.lr", "0.03"]).hash({})
+    base = Setting.of(str(tiny), given)
+    assert base.hash({}) == Setting.of(str(tiny), [*given, "--workspace", "elsewhere", "--jobs", "2"]).hash({})
+    assert base.hash({}) != Setting.of(str(tiny), ["--train.lr", "0.03"]).hash({})
     assert base.hash({"train.ema": "0.9"}) != base.hash({}) != base.hash({"train.ema": "0.99"})
     before = base.hash({})
     text = tiny.read_text()
@@ -122,12 +126,28 @@ def test_keys_hold_what_a_score_depends_on_and_nothing_else(tiny):
     assert base.hash({}) == before
     tiny.write_text(text.replace("batch_size: 4", "batch_size: 5", 1))
     assert base.hash({}) != before
-    keys = {trials.key_of("demo", "ema", seed, fold, s, "x") for seed in (1, 2) for fold in (0, 1) for s in (5, 60)}
+    keys = {key_of("demo", "ema", seed, fold, s, "x") for seed in (1, 2) for fold in (0, 1) for s in (5, 60)}
     assert len(keys) == 8
 
 
+def test_results_from_before_an_option_was_renamed_are_found(tiny, tmp_path):
+    new, old = tmp_path / "new.yaml", tmp_path / "old.yaml"
+    new.write_text("train: {sampling: {balance: images}}\ninfer: {min_gain: 0.002}\npseudo: {confidence: sure}\n")
+    old.write_text("pseudo: {by: sure}\ntrain: {sampling: {alike: images}}\ninfer: {pays: 0.002}\n")
+    given = ("--infer.checkpoints", "swa"), ("--infer.weights", "swa")
+    settings_ = [Setting(path, words, tmp_path, "c") for path, words in zip((new, old), given, strict=True)]
+    hashes = [
+        setting.hash({name: "20m"})
+        for setting, name in zip(settings_, ("train.min_member_time", "train.shortest"), strict=True)
+    ]
+    assert hashes[0] == hashes[1] != settings_[0].hash({"train.min_member_time": "30m"})
+    log = Log(tmp_path / "log.jsonl")
+    log.add({"key": "a", "options": {"pseudo.by": "sure", "train.lr": "1"}})
+    assert log.lines()[0]["options"] == {"pseudo.confidence": "sure", "train.lr": "1"}
+
+
 def test_options_reach_the_scripts_after_the_users_own(tiny):
-    setting = trials.Setting.of(str(tiny), ["--train.lr", "0.02"])
+    setting = Setting.of(str(tiny), ["--train.lr", "0.02"])
     assert setting.config({"train.lr": "0.5", "infer.checkpoints": "[swa, last]"}).train.lr == 0.5
     assert setting.config({"model.options": "{depth: 3}"}).model.options == {"depth": 3}
     assert setting.config().train.lr == 0.02
@@ -135,38 +155,38 @@ def test_options_reach_the_scripts_after_the_users_own(tiny):
 
 
 def test_a_trick_that_the_yaml_has_is_turned_off_and_one_that_it_has_not_on(tiny):
-    setting = trials.Setting.of(str(tiny), [])  # tiles of 96 that overlap by a third
-    variant = ablation.resolve(ablation.SWITCHES["overlapping_tiles"], setting)
+    setting = Setting.of(str(tiny), [])  # tiles of 96 that overlap by a third
+    variant = resolve(SWITCHES["overlapping_tiles"], setting)
     assert variant.trick == "off" and variant.options == {"preprocess.stride": "0"}
-    plain = trials.Setting.of(str(tiny), ["--preprocess.stride", "0"])
-    variant = ablation.resolve(ablation.SWITCHES["overlapping_tiles"], plain)
+    plain = Setting.of(str(tiny), ["--preprocess.stride", "0"])
+    variant = resolve(SWITCHES["overlapping_tiles"], plain)
     assert variant.trick == "on" and variant.options == {"preprocess.stride": "72"}
     with pytest.raises(UserError, match="does it already"):
-        ablation.resolve(ablation.SWITCHES["double_scale"], setting)
+        resolve(SWITCHES["double_scale"], setting)
     with pytest.raises(UserError, match="unknown option --train.nonsense"):
-        ablation.resolve(ablation.Switch("train", {"train.nonsense": "1"}), setting)
+        resolve(Switch("train", {"train.nonsense": "1"}), setting)
 
 
 def test_a_switch_compared_with_what_the_yaml_does_already_is_compared_with_the_baseline(tiny):
-    setting = trials.Setting.of(str(tiny), [])  # windows overlap by half
-    planned = ablation.plan(setting, ["center_only", "swa_constant"])
+    setting = Setting.of(str(tiny), [])  # windows overlap by half
+    planned = plan(setting, ["center_only", "swa_constant"])
     assert "half_overlap" not in planned and planned["center_only"].against == "baseline_05"
     assert planned["swa_constant"].against == "swa_annealed last" and "swa_annealed" in planned
 
 
 def test_every_switch_and_configuration_is_accepted_or_names_why_not(tiny, capsys):
-    setting = trials.Setting.of(str(tiny), [])
-    planned = ablation.plan(setting, list(ablation.SWITCHES))
+    setting = Setting.of(str(tiny), [])
+    planned = plan(setting, list(SWITCHES))
     skipped = [line for line in capsys.readouterr().out.splitlines() if "is skipped: " in line]
-    assert len(planned) + len(skipped) == len(ablation.SWITCHES)
-    assert {switch.against.split()[0] for switch in ablation.SWITCHES.values()} <= {*ablation.SWITCHES, "own"}
-    assert len(proxy.CONFIGURATIONS) >= 8
+    assert len(planned) + len(skipped) == len(SWITCHES)
+    assert {switch.against.split()[0] for switch in SWITCHES.values()} <= {*SWITCHES, "own"}
+    assert len(modes.CONFIGURATIONS) >= 8
 
 
 def line(switch, seed, value, trick="on", weights="swa", **more):
     return {
         "competition": "c", "switch": switch, "seed": seed, "trick": trick, "options": {}, "scores": {weights: value},
-        "base": "b", "fold": 0, "seconds": 60, "against": ablation.SWITCHES[switch].against, **more,
+        "base": "b", "fold": 0, "seconds": 60, "against": SWITCHES[switch].against, **more,
     }  # fmt: skip
 
 
@@ -194,19 +214,19 @@ def test_the_table_takes_the_lines_of_a_competitions_last_baseline(capsys):
     assert ablation.newest([*old, *new]) == new
     ablation.report(new, ["baseline", "color", "ema"], {})
     out = capsys.readouterr().out
-    assert "| color | +.1000 (1), not shown |" in out and "| ema | not yet |" in out
+    assert "| color | +0.1000 (1), not shown |" in out and "| ema | not yet |" in out
 
 
 def test_the_table_tells_trainings_of_other_lengths_apart(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ablation, "LOG", trials.Log(tmp_path / "log.jsonl"))
+    monkeypatch.setattr(ablation, "LOG", Log(tmp_path / "log.jsonl"))
     monkeypatch.setattr("sys.argv", ["ablation.py", "--table"])
     for seconds, value in ((60, 0.7), (0, 0.5)):
         for one in (line("baseline", 1, 0.6, score=0.6), line("color", 1, value)):
             ablation.LOG.add({**one, "seconds": seconds})
     ablation.main()
     epochs, clock = capsys.readouterr().out.split("60 s of training")
-    assert "Equal epochs" in epochs and "| color | -.1000 (1)" in epochs
-    assert "| color | +.1000 (1)" in clock
+    assert "Equal epochs" in epochs and "| color | -0.1000 (1)" in epochs
+    assert "| color | +0.1000 (1)" in clock
 
 
 @pytest.fixture
@@ -238,13 +258,13 @@ def pretended(tiny, tmp_path, monkeypatch):
             "member": file_fingerprint(folder / "done.json"),
         }  # fmt: skip
 
-    monkeypatch.setattr(trials, "WORK", tmp_path / "trials")
+    monkeypatch.setattr(settings, "WORK", tmp_path / "trials")
     monkeypatch.setattr(trials, "run", run)
     monkeypatch.setattr(trials, "train", train)
     monkeypatch.setattr(trials, "prepare_own_tiles", lambda setting, options, workspace: None)
-    monkeypatch.setattr(trials.Setting, "folds", lambda self: [0, 1, 2])
-    monkeypatch.setattr(rounds, "LOG", trials.Log(tmp_path / "rounds.jsonl"))
-    monkeypatch.setattr(rounds.Bench, "guesses", dict.fromkeys(rounds.ARMS, 50.0))
+    monkeypatch.setattr(Setting, "folds", lambda self: [0, 1, 2])
+    monkeypatch.setattr(rounds, "LOG", Log(tmp_path / "rounds.jsonl"))
+    monkeypatch.setattr(rounds.Bench, "guesses", dict.fromkeys(arms.ARMS, 50.0))
 
     def program(*words):
         called.clear()
@@ -361,7 +381,7 @@ def test_score_against_seconds_of_a_finished_workspace(tiny, tmp_path, monkeypat
     assert not (home.root / "submissions").exists()
 
     # Fewer passes are seen in the score, and it is that of the maps which they make.
-    setting = trials.Setting.of(str(tiny), [*flags, "--workspace", str(scratch.root)])
+    setting = Setting.of(str(tiny), [*flags, "--workspace", str(scratch.root)])
     facts = read_json(scratch.root / "manifests/05_infer_ensemble.json", {})["facts"]
     session, parts = Session(setting.own_config()), named_checkpoints(facts["members"], scratch)
     plan, decision = {**facts["plan"], "overlap": 0.5}, Decision.load(scratch.decision)
@@ -389,10 +409,10 @@ def test_external_images_are_a_folds_images_from_elsewhere_and_no_arm_validates_
         return {"score": 0.5 + len(trained[workspace]) / 100, "wall_seconds": 1.0}
 
     sizes, validated = {}, []
-    monkeypatch.setattr(trials, "WORK", tmp_path / "trials")
+    monkeypatch.setattr(settings, "WORK", tmp_path / "trials")
     monkeypatch.setattr(trials, "run", run)
     monkeypatch.setattr(trials, "train", train)
-    monkeypatch.setattr(external, "LOG", trials.Log(tmp_path / "external.jsonl"))
+    monkeypatch.setattr(external, "LOG", Log(tmp_path / "external.jsonl"))
     external.main([str(tiny), "--seeds", "1", "--", "--folds.k", "3", "--folds.group_column", ""])
     table = tables.read(tmp_path / "trials/tiny/folds.csv", tables.FOLDS, "02").set_index("image_id")["fold"]
     between, last = (set(table.index[table == fold]) for fold in (1, 2))
