@@ -19,7 +19,7 @@ from lib.inference.networks import Ensemble
 from lib.inference.windows import Windows
 from lib.oof.evaluation import Evaluation
 from lib.predict import trials as trials
-from lib.predict.auto_views import _sizes, _words, choose_variant
+from lib.predict.auto_views import _sizes, _recipes, choose_variant
 from lib.predict.trials import TimedEnsemble, TrialResult
 from lib.report import look as looking
 from lib.report.stale import outdated
@@ -112,7 +112,7 @@ def test_windows_reach_no_further_than_images_and_free_views_need_overlaps():
     overlapping = Windows(64, 0.5, 1.0, "gaussian", 0.25)
     for grid, free in ((overlapping, True), (Windows(64, 0.0, 1.0, "gaussian", 0), False),
                        (Windows(64, 0.5, 1.0, "constant", 0, "stretch"), False)):  # fmt: skip
-        assert ("free" in _words([grid], None)) == free
+        assert ("free" in _recipes([grid], None)) == free
 
 
 EAGER = ["--infer.backend", "eager", "--train.epochs", "1"]
