@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import trials
 from benchmarks.modes import CONFIGURATIONS, MODES
 from benchmarks.rankings import Result, cell, joined, ratio, scorer, tau_with_interval
-from benchmarks.settings import Options, Setting, parse, parser_of, values_for
+from benchmarks.settings import REPOSITORY, Options, Setting, parse, parser_of, values_for
 from benchmarks.trial_log import RESULTS, Budget, Log, expected_seconds, key_of
 from lib.competition import metrics
 from lib.config.load import workspace_of
@@ -165,7 +165,7 @@ class Bench:
         flags = self.setting.flags({**self.options(name, "full"), **chosen})
         trials.run("05_infer_ensemble.py", *flags)
         command = [sys.executable, "-m", "lib", "score", *flags]
-        printed = subprocess.run(command, cwd=trials.REPOSITORY, text=True, stdout=subprocess.PIPE, check=True).stdout
+        printed = subprocess.run(command, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, check=True).stdout
         wall = round(time.monotonic() - started, 1)
         about = {**self.about(name, "full", -1), "kind": "leaderboard", "wall_seconds": wall}
         LOG.add({"key": key, **about, "members": members, "score": float(printed.split()[-1])})

@@ -19,7 +19,7 @@ from lib.inference.networks import Ensemble
 from lib.inference.windows import Windows
 from lib.oof.evaluation import Evaluation
 from lib.predict import trials as trials
-from lib.predict.auto_views import _sizes, _recipes, choose_variant
+from lib.predict.auto_views import _recipes, _sizes, choose_variant
 from lib.predict.trials import TimedEnsemble, TrialResult
 from lib.report import look as looking
 from lib.report.stale import outdated

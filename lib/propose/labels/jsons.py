@@ -17,7 +17,6 @@ from lib.propose.names import form_of
 PAINT_REASON = "where objects overlap, the smaller one lies on top; `file` takes the order of the file"
 
 
-
 def from_coco(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | None:
     """The COCO JSON that labels the most images. `asked`: ids of the test images, which no labels may name."""
     known, fitting = set(folder.images()), {}
