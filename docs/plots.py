@@ -14,9 +14,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import ablation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, str]
@@ -108,7 +112,7 @@ def pairs_of(setting: str, switch: str) -> list[float]:
     return [round(difference, 6) for *_, difference in ablation.pairs_of(switch, lines)]
 
 
-def draw_effects(axes: object, rows: list[dict]) -> None:
+def draw_effects(axes: Axes, rows: list[dict]) -> None:
     axes.axvline(0, color=GREY, linewidth=0.8)
     for place, row in enumerate(rows):
         axes.plot(row["ends"], [place, place], color=BLUE, linewidth=2, solid_capstyle="butt")
@@ -132,7 +136,7 @@ def limits() -> list[dict]:
     return sorted(found, key=lambda row: row["seconds"])
 
 
-def draw_limits(axes: object, rows: list[dict]) -> None:
+def draw_limits(axes: Axes, rows: list[dict]) -> None:
     axes.plot([row["seconds"] for row in rows], [row["score"] for row in rows], "o-", color=BLUE)
     last = rows[-1]["seconds"], rows[-1]["score"]
     axes.annotate("no limit", last, xytext=(0, -12), textcoords="offset points", ha="center")
@@ -151,7 +155,7 @@ def notebook_pairs() -> list[dict]:
     ]  # fmt: skip
 
 
-def draw_notebook(axes: object, rows: list[dict]) -> None:
+def draw_notebook(axes: Axes, rows: list[dict]) -> None:
     names = list(dict.fromkeys(row["data"] for row in rows))
     for row in rows:
         place = names.index(row["data"])
@@ -178,7 +182,7 @@ def proxies() -> list[dict]:
     return rows[::-1]
 
 
-def draw_proxies(axes: object, rows: list[dict]) -> None:
+def draw_proxies(axes: Axes, rows: list[dict]) -> None:
     draw_effects(axes, rows)
     axes.set_xlabel("Kendall's tau with the ranking of the full run")
 

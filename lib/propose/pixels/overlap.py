@@ -15,7 +15,7 @@ from lib.imaging.reader import open_image
 from lib.propose.found import Notes, OptionChoice, evenly_spaced
 from lib.propose.pixels.measure import MEASURED_LABELS, MEASURED_SIDE
 
-MIN_SHARED = 0.001  # classes overlap if at least this share of the objects' pixels has several classes
+MIN_OVERLAP = 0.001  # classes overlap if at least this share of the objects' pixels has several classes
 MAX_PIXELS, MAX_LABELS = 2**27, 60  # so many pixels and labels are read at most, because only a few may overlap
 OUTLINE = np.ones((3, 3), np.uint8)  # polygons that only touch share their outline, which is one pixel wide
 
@@ -67,7 +67,7 @@ def overlap_choices(
     """
     overlap = measure_overlap(settings)
     polygons = any(choice.key == "competition.labels.paint" for choice in choices)
-    overlaps = (overlap.shared if polygons else overlap.several) >= MIN_SHARED
+    overlaps = (overlap.shared if polygons else overlap.several) >= MIN_OVERLAP
     if overlaps and answers_overlap(settings):
         return _with_planes(choices, settings, overlap, notes)
     if polygons:
