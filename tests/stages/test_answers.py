@@ -137,24 +137,25 @@ def test_what_is_kept_is_read_as_it_was_written(tmp_path, planes):
     rng = np.random.default_rng(2)
     images = {f"im {i}\n": rng.integers(0, 3, (planes, 20 + i, 11), np.uint8) for i in range(3)}
     store = AnswerParts(tmp_path / "answers", planes)
+    sources = [Source(name, Path("x")) for name in images]
     with store.writing(4) as noted:
         for name, labels in images.items():
             *_, bands = noted((name, *labels.shape[1:], iter([labels[:, :7], labels[:, 7:]])))
             assert np.array_equal(np.concatenate(list(bands), axis=1), labels)
-        assert not store.has(4), "not before all of it is there"
+        assert not store.has(4, sources), "not before all of it is there"
     found = {name: (*size, np.concatenate(list(bands), axis=1)) for name, *size, bands in store.read(4)}
-    assert store.has(4) and not store.has(3) and list(found) == list(images)
+    assert store.has(4, sources) and not store.has(3, sources) and list(found) == list(images)
     for name, (height, width, labels) in found.items():
         assert (height, width) == images[name].shape[1:] and np.array_equal(labels, images[name])
     with pytest.raises(Killed), store.writing(5) as noted:
         raise Killed
-    assert not store.has(5)
+    assert not store.has(5, sources)
     store.clear()
-    assert not store.has(4)
+    assert not store.has(4, sources)
     nothing = AnswerParts(None)
     with nothing.writing(0) as noted:
         assert noted("answer") == "answer"
-    assert not nothing.has(0)
+    assert not nothing.has(0, [])
 
 
 def test_parts_hold_every_image_once_in_order_and_enough_windows(monkeypatch):
