@@ -40,6 +40,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+from benchmarks.disturbances import count_operations, fail_from, kill_at
 from lib.training import trainer
 from tests.conftest import make_tiny
 
@@ -232,82 +233,8 @@ class Chaos:
 
 def contents(workspace: Path) -> dict[str, str]:
     """Relative path -> hash of the files that must not depend on disturbances."""
-    files = {path for pattern in COMPARED for path in workspace.glob(pattern) if path.is_file()}
-    return {
-        str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if not path.name.startswith(".")
-    }
-
-
-# ---- in the process of a stage ---------------------------------------------------------------------------------------
-
-
-def kill_at(place: int, before: bool, number: signal.Signals) -> None:
-    """The process group gets a signal at a rename, counted from 0."""
-    counter = itertools.count()
-
-    def watched(rename: Callable) -> Callable:
-        def renaming(*paths: object, **options: object) -> None:
-            here = next(counter) == place
-            if here and before:
-                os.killpg(0, number)
-            rename(*paths, **options)
-            if here and not before:
-                os.killpg(0, number)
-
-        return renaming
-
-    os.replace, os.rename = watched(os.replace), watched(os.rename)
-
-
-def on_writing(workspace: Path, act: Callable[[str], object]) -> None:
-    """`act(path)` before every operation of this process that changes a file of the workspace."""
-    inside, process = str(workspace), os.getpid()
-
-    def hook(event: str, arguments: tuple) -> None:
-        if event == "open":
-            path, mode, flags = arguments
-            if not flags & (os.O_WRONLY | os.O_RDWR):
-                return
-        elif event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir"):
-            path = arguments[0]
-        else:
-            return
-        if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(inside) and os.getpid() == process:
-            act(os.fspath(path))
-
-    sys.addaudithook(hook)
-
-
-def fail_from(place: int, number: int, workspace: Path) -> None:
-    """From an operation on, counted from 0, all that write fail."""
-    counter = itertools.count()
-
-    def act(path: str) -> None:
-        if next(counter) >= place:
-            raise OSError(number, os.strerror(number), path)
-
-    on_writing(workspace, act)
-
-
-def count_operations(file: Path, workspace: Path) -> None:
-    """Write [renames, operations that write] to a file, after each of them."""
-    counts = [0, 0]
-
-    def act(_path: str) -> None:
-        counts[1] += 1
-
-    def watched(rename: Callable) -> Callable:
-        def renaming(*paths: object, **options: object) -> None:
-            counts[0] += 1
-            rename(*paths, **options)
-            file.write_text(json.dumps(counts))
-
-        return renaming
-
-    os.replace, os.rename = watched(os.replace), watched(os.rename)
-    on_writing(workspace, act)
+    files = [path for pattern in COMPARED for path in workspace.glob(pattern) if path.is_file() and path.name[0] != "."]
+    return {str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 # ---- all of it -------------------------------------------------------------------------------------------------------

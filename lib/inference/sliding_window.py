@@ -24,7 +24,7 @@ from lib.imaging.roi_windows import windows_around
 from lib.imaging.stitch import Canvas, Resizer, stitch
 from lib.imaging.stitch_boxes import stitch_boxes
 from lib.inference.networks import NotFiniteError, ScaleGroup
-from lib.inference.windows import USUAL, Block, Limits, Source, Windows
+from lib.inference.windows import USUAL, Block, Limits, Source, Windows, flip_of, flipped
 from lib.system.disk_cache import DiskCache
 from lib.system.memory import give_back
 from lib.system.prefetch import ahead, pipelined
@@ -150,23 +150,6 @@ class _WindowProgress:
             return outputs
 
         return counting
-
-
-def flip_of(corner: tuple[int, int], windows: Windows) -> int:
-    """The flip of the window at `corner`: 0 none, 1 up and down, 2 left and right, 3 both. Neighbours differ."""
-    if not windows.alternate_flips:
-        return 0
-    row, column = (place // windows.stride for place in corner)
-    return row % 2 + 2 * (column % 2)
-
-
-def flipped(values: np.ndarray, flip: int) -> np.ndarray:
-    """A view of (C, h, w), flipped as `flip_of` says. The same flip again undoes it.
-
-    >>> flipped(np.array([[[1, 2], [3, 4]]]), 3).tolist()
-    [[[4, 3], [2, 1]]]
-    """
-    return values[:, :: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1]
 
 
 def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:

@@ -63,6 +63,23 @@ class Windows:
         return max(1, round(self.size * (1 - self.overlap)))
 
 
+def flip_of(corner: tuple[int, int], windows: Windows) -> int:
+    """The flip of the window at `corner`: 0 none, 1 up and down, 2 left and right, 3 both. Neighbours differ."""
+    if not windows.alternate_flips:
+        return 0
+    row, column = (place // windows.stride for place in corner)
+    return row % 2 + 2 * (column % 2)
+
+
+def flipped(values: np.ndarray, flip: int) -> np.ndarray:
+    """A view of (C, h, w), flipped as `flip_of` says. The same flip again undoes it.
+
+    >>> flipped(np.array([[[1, 2], [3, 4]]]), 3).tolist()
+    [[[4, 3], [2, 1]]]
+    """
+    return values[:, :: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1]
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits of memory and time.
