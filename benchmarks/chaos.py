@@ -57,6 +57,10 @@ COMPARED = (
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STOPPED = "stopped; run the same command again to go on from here"
 HANGS = 180.0  # seconds
+COUNTS = (
+    "kills", "differences", "unclear", "leftovers", "hangs", "KILL", "TERM", "INT", "full_disks", "read_only", "pairs",
+    "slowest_stop_ms",
+)  # fmt: skip
 Disturb = Callable[[], object]
 
 
@@ -95,7 +99,8 @@ class Chaos:
         code = 1
         try:
             os.setsid()
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the script's own handler
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)  # until the script's own handler
             target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(target, 1)
             os.dup2(target, 2)
@@ -273,25 +278,34 @@ def main(arguments: list[str] | None = None) -> None:
     for stage in range(len(STAGES)):  # without a disturbance nothing differs, or the comparison means nothing
         chaos.begin(stage)
         chaos.finish(stage, f"{STAGES[stage][0]}, calm")
-    numbers = itertools.cycle(SIGNALS)
-    part = slice(options.shard[0], None, options.shard[1])
-    options.kills, options.faults, options.pairs = (
-        len(range(count)[part]) for count in (options.kills, options.faults, options.pairs)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was found so far is printed
+    try:
+        disturb_all(chaos, options, renames, operations, seconds)
+    finally:
+        counts = {name: chaos.counts[name] for name in COUNTS}
+        print(json.dumps({**counts, "seconds": round(time.monotonic() - started)}), flush=True)
+
+
+def disturb_all(
+    chaos: Chaos, options: argparse.Namespace, renames: list[int], operations: list[int], seconds: list[float]
+) -> None:
+    """All disturbances of this shard. The last three arguments: of each stage, as `Chaos.calm` returns them."""
+    first, shards = options.shard
+    kills, faults, pairs = (
+        len(range(first, count, shards)) for count in (options.kills, options.faults, options.pairs)
     )
-    for stage, place, before in list(moments(renames, options.kills * options.shard[1], chaos.random))[part]:
+    numbers, every = itertools.cycle(SIGNALS), itertools.cycle(range(len(STAGES)))
+    for stage, place, before in list(moments(renames, options.kills, chaos.random))[first::shards]:
         chaos.kill_at_rename(stage, place, before, next(numbers))
-    stages, least = itertools.cycle(range(len(STAGES))), max(options.kills, chaos.counts["kills"] + options.kills // 5)
+    least = max(kills, chaos.counts["kills"] + kills // 5)
     while chaos.counts["kills"] < least:
-        stage = next(stages)
+        stage = next(every)
         chaos.kill_at_moments(stage, seconds[stage], next(numbers))
-    for number, stage in zip(range(options.faults), itertools.cycle(range(len(STAGES)))):
+    for number, stage in zip(range(faults), every, strict=False):
         place = chaos.random.randrange(operations[stage])
         chaos.fail_writing(stage, place, errno.EROFS if number // len(STAGES) % 2 else errno.ENOSPC)
-    for _, stage in zip(range(options.pairs), itertools.cycle(range(len(STAGES)))):
+    for _, stage in zip(range(pairs), every, strict=False):
         chaos.two_at_once(stage)
-    names = ("kills", "differences", "unclear", "leftovers", "hangs", "KILL", "TERM", "INT", "full_disks", "read_only",
-             "pairs", "slowest_stop_ms")  # fmt: skip
-    print(json.dumps({**{name: chaos.counts[name] for name in names}, "seconds": round(time.monotonic() - started)}))
 
 
 if __name__ == "__main__":

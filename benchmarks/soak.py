@@ -7,7 +7,7 @@ Trains a small network with loading processes, EMA, SWA and scores during the tr
 sliding window and TTA, each in a process of its own. The process looks at itself after every epoch, or every few
 images. Growth is the difference between the medians of the last fifth of these looks and of the second one: the first
 fifth warms up. Runs on Linux. The last line it prints is JSON: for `training` and `inference`, the growth of resident
-memory in MiB, of open files, threads, processes and files in /dev/shm, and the largest value of each.
+memory and of shared memory in MiB, of open files, threads and processes, and the largest value of each.
 """
 
 from __future__ import annotations
@@ -24,30 +24,24 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-FACTS = ("mib", "handles", "threads", "processes", "shared")
+FACTS = ("mib", "shared_mib", "handles", "threads", "processes")
 
 
 def look() -> dict[str, float]:
     """What this process holds just now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return {
-        "mib": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+        "mib": int(status["VmRSS"].split()[0]) / 1024,
+        "shared_mib": int(status["RssShmem"].split()[0]) / 1024,
         "handles": len(list(Path("/proc/self/fd").iterdir())),
         "threads": threading.active_count(),
         "processes": len(children),
-        "shared": len(list(Path("/dev/shm").iterdir())),
     }
 
 
 def growth(looks: list[dict[str, float]]) -> dict[str, object]:
-    """Growth and largest value of each fact; see above.
-
-    >>> growth([{fact: float(i > 1) for fact in FACTS} for i in range(20)])["mib"]
-    0.0
-    >>> growth([{fact: 10.0 * i for fact in FACTS} for i in range(20)])["mib"]
-    120.0
-    """
+    """Growth and largest value of each fact, and the number of looks. Raises SystemExit where there are too few."""
     fifth = len(looks) // 5
     if not fifth:
         raise SystemExit("soak.py: too few looks; more steps or images are needed")
@@ -147,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
             subprocess.run([sys.executable, script, str(config)], cwd=repository, check=True, stdout=subprocess.DEVNULL)
         parts = {part: run_part(part, getattr(options, part), Path(name)) for part in ("steps", "images")}
     print(json.dumps({"training": parts["steps"], "inference": parts["images"],
-                      "steps": options.steps, "images_predicted": options.images}))  # fmt: skip
+                      "steps": options.steps, "images": options.images}))  # fmt: skip
 
 
 if __name__ == "__main__":

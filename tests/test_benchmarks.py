@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from records import done, manifest
 
-from benchmarks import ablation, arms, effects, ensemble, external, modes, mutants, rounds, settings, trials
+from benchmarks import ablation, arms, effects, ensemble, external, modes, mutants, rounds, settings, soak, trials
 from benchmarks.rankings import Result, scorer, tau_with_interval
 from benchmarks.settings import Setting
 from benchmarks.switches import SWITCHES, Switch, plan, resolve
@@ -468,3 +468,30 @@ def test_a_fault_is_what_the_tests_of_its_process_import(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["True", "['killed']"], done.stderr
+
+
+def test_growth_leaves_out_the_warm_up_and_sees_a_leak():
+    """Looks 0 to 19: the first fifth, in which everything is loaded, does not count."""
+    warm = [{fact: 100.0 * min(i, 3) for fact in soak.FACTS} for i in range(20)]
+    assert soak.growth(warm)["mib"] == 0 and soak.growth(warm)["largest"]["mib"] == 300
+    leak = [{**one, "handles": 2 * i} for i, one in enumerate(warm)]
+    assert soak.growth(leak)["handles"] == 24 and soak.growth(leak)["threads"] == 0
+    with pytest.raises(SystemExit, match="too few looks"):
+        soak.growth(warm[:4])
+
+
+def test_this_process_can_look_at_itself(tmp_path):
+    before = soak.look()
+    with (tmp_path / "open").open("w"):
+        assert soak.look()["handles"] == before["handles"] + 1
+    assert before["mib"] > 10 and before["threads"] >= 1
+
+
+@pytest.mark.slow
+def test_nothing_grows_over_some_steps_and_images():
+    command = [sys.executable, "benchmarks/soak.py", "--steps", "200", "--images", "50"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    for part in ("training", "inference"):
+        assert found[part]["handles"] == found[part]["threads"] == found[part]["processes"] == 0, found

@@ -23,14 +23,16 @@ def plain(config: Model, channels: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, channels, 3, padding=1))
 
 
-def limited(trainer, most, failure, backward=False):
+def limited(trainer, most, failure, backward=False, late=False):
     """The trainer, whose network takes at most so many samples at once.
 
-    `backward`: it fails in the backward pass, after the gradients of the last layer.
+    `backward`: it fails in the backward pass, after the gradients of the last layer. `late`: it does not fail before
+    the second batch of a step.
     """
 
     def check(module, inputs, *_):
-        if len(inputs[0]) > most:
+        gradients = trainer.gradients
+        if len(inputs[0]) > most and (not late or gradients.losses or gradients.parts.size):
             raise failure
 
     if backward:
@@ -45,12 +47,12 @@ def trained(trainer):
     return trainer.network.state_dict()
 
 
-@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("when", [{}, {"backward": True}, {"late": True}, {"backward": True, "late": True}], ids=str)
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_a_batch_in_parts_is_the_same_step(tiles, tmp_path, capsys, failure, backward):
+def test_a_batch_in_parts_is_the_same_step(tiles, tmp_path, capsys, failure, when):
     options = {"architecture": "plain", "accumulate": 2, "clip": 0.0}
     whole = trained(trainer_of(tiles, tmp_path / "whole", **options))
-    trainer = limited(trainer_of(tiles, tmp_path / "parts", **options), 2, failure, backward)
+    trainer = limited(trainer_of(tiles, tmp_path / "parts", **options), 2, failure, **when)
     parts = trained(trainer)
     start = trainer_of(tiles, tmp_path / "start", **options).network.state_dict()
     assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
