@@ -4,12 +4,12 @@
     peers/bin/python benchmarks/memory.py
 
 The slides (three quarters of it tissue, ragged labels, tiled JPEG-compressed TIFF) and a small one to train on make a
-competition, with one class and with 16. Each stage is its own script in its own process, with a network of two
-convolutions, windows of 512 pixels at full resolution with a quarter of overlap. Counted is the peak of its resident
-memory above the resident memory of an idle process that has imported the same and loaded the network. The peers get
-the same network and windows on images that they survive; their bytes are per pixel of one class's map, image
-included. Runs on Linux. Finished measurements stand in work/bench/memory/results.jsonl and are not run again
-(`--redo`). The last line it prints is JSON.
+competition, with one class, with 16 labels that exclude one another, and with 30 classes that overlap, six on every
+labeled pixel. Each stage is its own script in its own process, with a network of two convolutions, windows of 512
+pixels at full resolution with a quarter of overlap. Counted is the peak of its resident memory above the resident
+memory of an idle process that has imported the same and loaded the network. The peers get the same network and windows
+on images that they survive; their bytes are per pixel of one class's map, image included. Runs on Linux. Finished
+measurements stand in work/bench/memory/results.jsonl and are not run again (`--redo`). The last line it prints is JSON.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ WORK = REPOSITORY / "work/bench/memory"
 WIDTH = 40_000
 WINDOW, OVERLAP, BATCH = 512, 0.25, 4
 BLOCK = 2048  # side of the squares that take turns among 15 classes
+OVERLAPPING, TOGETHER = 30, 6  # classes that overlap, and how many of them each square has
 STAGES = {
     "01": ["01_preprocess.py", "--jobs", "1"],
     "02": ["02_make_folds.py"],
@@ -49,7 +50,7 @@ STAGES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heights", type=int, nargs="+", default=[40_000, 10_000])
-    parser.add_argument("--classes", type=int, nargs="+", default=[1, 16], choices=[1, 16])
+    parser.add_argument("--classes", type=int, nargs="+", default=[1, 16, OVERLAPPING], choices=[1, 16, OVERLAPPING])
     parser.add_argument("--peer-sides", type=int, nargs="*", default=[4_000, 8_000])
     parser.add_argument("--redo", action="store_true")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
@@ -143,7 +144,7 @@ def kib(status: str, field: str) -> float:
 
 
 def write_config(raw: Path, height: int, classes: int) -> Path:
-    names = ["tuft"] if classes == 1 else [f"tuft{i}" for i in range(1, classes)]
+    names = ["tuft"] if classes == 1 else names_of(classes)
     columns = {} if classes == 1 else {"class_column": "class"}
     labels = {
         "format": "rle_csv",
@@ -156,6 +157,7 @@ def write_config(raw: Path, height: int, classes: int) -> Path:
         "competition": {
             "name": f"memory{height}x{classes}", "root": str(raw), "classes": names, "labels": labels,
             "submission": {"sample": f"sample{classes}.csv", **columns}, "metric": "mean_dice",
+            "multilabel": classes == OVERLAPPING,
             "train_images": "train/*", "test_images": "test/*",
         },
         "workspace": str(WORK / f"work-{height}-{classes}"),
@@ -174,24 +176,31 @@ def write_config(raw: Path, height: int, classes: int) -> Path:
     return path
 
 
+def names_of(classes: int) -> list[str]:
+    """Of 15 classes beside background, or of those that overlap."""
+    return [f"tuft{i}" for i in range(1, 16 if classes == 16 else OVERLAPPING + 1)]
+
+
 def make_competition(height: int) -> Path:
     """A slide to validate on, the same to predict, and a small one to train on."""
     raw = WORK / f"raw-{height}"
-    if (raw / "metadata.csv").exists():
+    if (raw / f"sample{OVERLAPPING}.csv").exists():
         return raw
     for folder in ("train", "test"):
         (raw / folder).mkdir(parents=True, exist_ok=True)
-    rows = []
+    texts: dict[str, list[list[str]]] = {}
     for name, size in (("small", (4096, 4096)), ("large", (height, WIDTH))):
         scene = make_scene(*size, "P1", seed=3, tissue=0.75)
-        encoders = [BandEncoder(*size) for _ in range(16)]
+        one, exclusive, overlapping = ([BandEncoder(*size) for _ in range(n)] for n in (1, 15, OVERLAPPING))
         for y in range(0, size[0], TILE_SIDE):
             label = draw_label(scene, y, 0, min(TILE_SIDE, size[0] - y), size[1])
-            index = np.add.outer(np.arange(y, y + len(label)) // BLOCK, np.arange(size[1]) // BLOCK) % 15
-            encoders[0].push(y, label)
-            for i, encoder in enumerate(encoders[1:]):
-                encoder.push(y, label * (index == i))
-        rows.append([name, *(encoder.finish() for encoder in encoders)])
+            square = np.add.outer(np.arange(y, y + len(label)) // BLOCK, np.arange(size[1]) // BLOCK)
+            one[0].push(y, label)
+            for i, encoder in enumerate(exclusive):
+                encoder.push(y, label * (square % 15 == i))
+            for i, encoder in enumerate(overlapping):
+                encoder.push(y, label * ((square * 7 - i) % OVERLAPPING < TOGETHER))  # all of them on any slide
+        texts[name] = [[encoder.finish() for encoder in encoders] for encoders in (one, exclusive, overlapping)]
 
         def tiles(scene=scene, size=size):
             for y in range(0, size[0], TILE_SIDE):
@@ -202,14 +211,17 @@ def make_competition(height: int) -> Path:
             raw / "train" / f"{name}.tif", tiles(), shape=(*size, 3), dtype=np.uint8, tile=(TILE_SIDE, TILE_SIDE),
             photometric="rgb", compression="jpeg", compressionargs={"level": 90}, bigtiff=True, metadata=None,
         )  # fmt: skip
+    (raw / "test/asked.tif").unlink(missing_ok=True)
     os.link(raw / "train/large.tif", raw / "test/asked.tif")
-    classes = [f"tuft{i}" for i in range(1, 16)]
-    pd.DataFrame([row[:2] for row in rows], columns=["id", "encoding"]).to_csv(raw / "train1.csv", index=False)
-    several = [(row[0], name, text) for row in rows for name, text in zip(classes, row[2:], strict=True)]
-    pd.DataFrame(several, columns=["id", "class", "encoding"]).to_csv(raw / "train16.csv", index=False)
-    pd.DataFrame([["asked", ""]], columns=["id", "predicted"]).to_csv(raw / "sample1.csv", index=False)
-    asked = [["asked", name, ""] for name in classes]
-    pd.DataFrame(asked, columns=["id", "class", "predicted"]).to_csv(raw / "sample16.csv", index=False)
+    for place, classes in enumerate((1, 16, OVERLAPPING)):
+        names = names_of(classes) if classes > 1 else [""]
+        rows = [
+            (name, one, text) for name, found in texts.items() for one, text in zip(names, found[place], strict=True)
+        ]
+        train, sample = pd.DataFrame(rows, columns=["id", "class", "encoding"]), [("asked", one, "") for one in names]
+        asked = pd.DataFrame(sample, columns=["id", "class", "predicted"])
+        for table, file in ((train, f"train{classes}.csv"), (asked, f"sample{classes}.csv")):
+            (table if classes > 1 else table.drop(columns="class")).to_csv(raw / file, index=False)
     folds = pd.DataFrame([["small", 1], ["large", 0], ["asked", -1]], columns=["id", "fold"])
     folds.to_csv(raw / "metadata.csv", index=False)
     return raw
