@@ -104,15 +104,16 @@ class Infer(Section):
     maps, class by class. The table of 05 says what it gains on folds that it was not fitted on."""
     threshold: Literal["fit", "half"] = "fit"
     """Threshold of one class: `half` is 0.5, and `fit` fits it on out-of-fold maps; it leaves 0.5 only as far as groups
-    of images agree that this gains. Several classes with a background: argmax, and `fit` never answers a class where
-    groups of images agree that this gains. Where empty answers score best on out-of-fold maps, `fit` leaves all answers
-    empty."""
+    of images agree that this gains. Classes that overlap (`competition.multilabel`) have one each. Other classes with a
+    background: argmax, and `fit` never answers a class where groups of images agree that this gains. Where empty
+    answers score best on out-of-fold maps, `fit` leaves all answers empty."""
     postprocess: list[Literal["objects", "largest", "holes", "priors"]] = []
     """Post-processing steps to fit on out-of-fold maps. `objects` is a hysteresis threshold: objects are drawn from a
     low threshold on where they reach a high one and a minimal area (each of several classes has its own, against
     background or, without one, the next likely class). `largest` keeps only the largest object of an image and class.
-    `holes`, for one class, fills small holes. `priors`, for several classes, multiplies each class by a factor before
-    argmax. The table of 05 says what it gains on folds that it was not fitted on."""
+    `holes`, for one class or for classes that overlap, fills small holes. `priors`, for classes that do not overlap,
+    multiplies each class by a factor before argmax. The table of 05 says what it gains on folds that it was not fitted
+    on."""
     maps_gib: Annotated[float, Gt(0), Affects()] = 64.0
     """Disk space for out-of-fold maps in GiB, before compression, when `ensemble_weights`, `averaging` or `postprocess`
     needs them whole."""

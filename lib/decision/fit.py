@@ -80,10 +80,10 @@ def check_decide(config: Config) -> None:
             f"{settings.name} overlap (competition.multilabel), so that each has a threshold of its own; leave it out"
         )
     if wrong:
-        one = settings.channels == 1
+        wanted, has = ("several classes", "one") if settings.binary else ("one class", "several")
         raise UserError(
-            f"infer.postprocess {wrong[0]}: this is for competitions of {'several classes' if one else 'one class'}, "
-            f"and {settings.name} has {'one' if one else 'several'}; leave it out"
+            f"infer.postprocess {wrong[0]}: this is for competitions of {wanted}, and {settings.name} has {has}; leave "
+            "it out"
         )
 
 

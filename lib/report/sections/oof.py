@@ -50,7 +50,7 @@ def section(workspace: Workspace, config: Config) -> ReportSection | None:
             (oof["metric"].replace("_", " "), oof["score"]),
             *([(f"decision fitted on {oof['crossed_by']}", oof["cross_score"])]
               if oof.get("crossed_by") else []),
-            *([("threshold 0.5", oof["half_score"])] if oof["threshold"] is not None else []),
+            *([("threshold 0.5", oof["half_score"])] if oof["threshold"] is not None or not oof["confusion"] else []),
             ("threshold", oof["threshold"]), ("images", len(oof["images"])),
         ],
         "The ensemble on whole training images. Each is predicted only by members that never saw its group.",
