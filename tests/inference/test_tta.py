@@ -102,6 +102,22 @@ def test_views_are_merged(how, expected, channels):
         assert np.allclose(probs[0, 0].sum(0), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["mean", "gmean"])
+def test_views_of_classes_that_overlap_are_merged_as_those_of_one(how):
+    class Both(Once):
+        """Two classes, as likely as the single one."""
+
+        multilabel = True
+
+        def forward(self, x):
+            return super().forward(x).repeat(1, 2, 1, 1)
+
+    windows = np.zeros((1, 32, 32, 3), np.uint8)
+    ensemble = Ensemble([Both(1)], CPU, tta=f"flips merge={how}")
+    both, one = ensemble(windows), Ensemble([Once(1)], CPU, tta=f"flips merge={how}")(windows)
+    assert ensemble.multilabel and both.shape[2] == 2 and np.allclose(both, one, atol=1e-6)
+
+
 class Telling(Once):
     """Says behind the mask, in every view, how likely its class is present."""
 

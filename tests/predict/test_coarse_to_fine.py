@@ -18,8 +18,8 @@ from lib.imaging.grid import grid
 from lib.imaging.roi import Regions, read_boxes
 from lib.imaging.roi_windows import windows_around
 from lib.inference.sliding_window import image_windows
-from lib.inference.windows import Source, Windows
-from lib.predict.coarse_to_fine import boxes_of, objects_of, regions_of, share_in_boxes
+from lib.inference.windows import Block, Source, Windows
+from lib.predict.coarse_to_fine import _cells, boxes_of, objects_of, regions_of, share_in_boxes
 from lib.report.stale import outdated
 from lib.workspace import Workspace
 
@@ -86,6 +86,19 @@ def test_a_whole_image_is_one_window_however_it_is_shrunk(tmp_path):
     images = pd.DataFrame({"image_id": ["a", "b"], "height": 3000, "width": 3000})
     whole = Windows(256, 0.5, 1.0, "gaussian", 0.25, resize_mode="stretch")
     assert share_in_boxes(tmp_path / "boxes.csv", images, whole) == 0.5
+
+
+def test_of_classes_that_overlap_any_one_is_no_background():
+    probs = np.zeros((1, 3, 6, 8), np.float32)
+    probs[0, 1, 2, 3], probs[0, 2, 5, 7], probs[0, :, 0, 0] = 0.3, 0.9, 0.15
+    options = ["--competition.classes", "a", "b", "c", "--infer.coarse_above", "0.2"]
+    found = {}
+    for multilabel in ("true", "false"):
+        config = load(None, [*options, "--competition.multilabel", multilabel])
+        planes = probs if multilabel == "true" else np.concatenate([1 - probs.sum(1, keepdims=True), probs], 1)
+        found[multilabel], _ = _cells([Block("a", 0, 0, planes, 6, 8)], config)
+    assert np.argwhere(found["true"]).tolist() == [[2, 3], [5, 7]]
+    assert np.argwhere(found["false"]).tolist() == [[0, 0], [2, 3], [5, 7]], "there the classes add up"
 
 
 def test_many_boxes_are_looked_through_as_one_by_one():

@@ -61,6 +61,28 @@ def test_the_difference_is_the_share_of_marked_pixels_whatever_the_bands(place, 
     assert difference(competition, empty, empty, sizes) == 0 and difference(competition, empty, paths[0], sizes) == 1
 
 
+def test_of_classes_that_overlap_each_plane_is_compared(place, masks, tmp_path):
+    """A pixel differs once for every class in which it does."""
+    competition, sizes = place[0], {image_id: mask.shape for image_id, mask in masks.items()}
+    settings = competition.settings.model_copy(update={"classes": ["a", "b"], "multilabel": True})
+    settings = settings.model_copy(
+        update={"submission": settings.submission.model_copy(update={"class_column": "class", "sample": "s.csv"})}
+    )
+    rows = [(image_id, name) for image_id in masks for name in ("a", "b")]
+    sample = pd.DataFrame(rows, columns=["id", "class"]).assign(predicted="")
+    sample.to_csv(competition.root / "s.csv", index=False)
+    planes = {image_id: (mask, ~mask) for image_id, mask in masks.items()}
+    paths = []
+    for number, other in enumerate((False, True)):
+        texts = [rle.encode(mask if i == 0 or not other else mask | planes[image_id][0])
+                 for image_id in masks for i, mask in enumerate(planes[image_id])]  # fmt: skip
+        paths.append(tmp_path / f"{number}.csv")
+        sample.assign(predicted=texts).to_csv(paths[-1], index=False)
+    wrong = sum(int(mask.sum()) for mask in masks.values())  # b has the pixels of a, too
+    marked = wrong + sum(mask.size for mask in masks.values())
+    assert difference(Competition(settings), *paths, sizes) == pytest.approx(wrong / marked)
+
+
 def test_public_scores_count_else_the_out_of_fold_score_moved_by_the_usual_gap():
     table = pd.DataFrame({"cross": [0.70, 0.72, 0.80, 0.90, None], "public": [0.60, 0.62, 0.74, None, None]})
     assert strengths(table).round(6).tolist()[:4] == [0.60, 0.62, 0.74, 0.80]
