@@ -12,6 +12,8 @@ from lib.imaging.roi import roi_in_effect
 from lib.inference.windows import Limits, Source, Windows
 from lib.workspace import Workspace
 
+BATCH_BYTES = 2**27  # of the maps of a batch of windows, where classes overlap
+
 
 def windows_of(config: Config) -> Windows:
     """The inference windows, the same for out-of-fold and test maps. `infer.window: auto` gives the trained size."""
@@ -30,7 +32,23 @@ def windows_of(config: Config) -> Windows:
 
 
 def limits_of(config: Config) -> Limits:
-    return Limits(config.infer.batch_size, config.infer.max_gib, workspace_of(config))
+    return Limits(batch_of(config), config.infer.max_gib, workspace_of(config))
+
+
+def batch_of(config: Config) -> int:
+    """Windows that are predicted together: `infer.batch_size`, or fewer where classes overlap, of which there may be
+    many, and their maps would take more than `BATCH_BYTES`.
+
+    >>> from lib.config import load
+    >>> names = [f"bone{i}" for i in range(29)]
+    >>> options = ["--competition.classes", *names, "--competition.multilabel", "true", "--train.crop"]
+    >>> batch_of(load(None, [*options, "1024"])), batch_of(load(None, [*options, "256"])), batch_of(load(None, []))
+    (1, 8, 8)
+    """
+    if not config.competition.multilabel:
+        return config.infer.batch_size
+    each = config.competition.channels * windows_of(config).size ** 2 * 4
+    return max(1, min(config.infer.batch_size, BATCH_BYTES // each))
 
 
 def source_of(config: Config, image_id: str, path: str) -> Source:

@@ -25,6 +25,7 @@ from lib.inference.members import LoadedEnsemble, image_sources, scale_groups, u
 from lib.inference.multi_scale import maps_of
 from lib.inference.networks import ScaleGroup
 from lib.inference.sliding_window import first_windows
+from lib.inference.sources import batch_of
 from lib.inference.windows import Source
 from lib.oof.evaluate import outside_values
 from lib.oof.out_of_fold import is_cached, maps_hash
@@ -91,13 +92,13 @@ class Planner:
         """Build networks that are otherwise built at their first call, so that no measurement includes the building."""
         for group in self.groups:
             if group.forward.lazy:
-                warm(group.forward, first_windows(sources, group.windows, self.config.infer.batch_size))
+                warm(group.forward, first_windows(sources, group.windows, batch_of(self.config)))
 
     def measure(self, sources: list[Source]) -> list[list[list[float]]]:
         """The `seconds` of a plan."""
         seconds = []
         for group, checkpoints in zip(self.groups, self.checkpoints, strict=True):
-            batch = first_windows(sources, group.windows, self.config.infer.batch_size)
+            batch = first_windows(sources, group.windows, batch_of(self.config))
             kinds = [checkpoint.member.experiment for checkpoint in checkpoints]
             seconds.append(measured(group.forward, batch, kinds))
         return seconds
@@ -292,7 +293,7 @@ def until_of(session: Session, started: float) -> float:
 def limit_key(choice: str, session: Session, checkpoints: list[Checkpoint], ids: list[str], engine: Engine) -> str:
     """The key of a cached choice for a time limit: everything that it depends on."""
     config = session.config
-    made_from = [maps_hash(session, checkpoints, ids, engine), machine_of(session.device), config.infer.batch_size]
+    made_from = [maps_hash(session, checkpoints, ids, engine), machine_of(session.device), batch_of(config)]
     return (
         f"infer.time_limit {config.infer.time_limit:g} s {choice} {short_hash([*made_from, config.competition.metric])}"
     )

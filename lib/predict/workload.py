@@ -17,7 +17,7 @@ from lib.imaging.roi import boxes_file, read_boxes
 from lib.inference.backends.engines import as_images
 from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sliding_window import count_windows
-from lib.inference.sources import roi_of
+from lib.inference.sources import batch_of, roi_of
 from lib.inference.windows import Source, Windows
 from lib.predict.coarse_to_fine import share_in_boxes
 from lib.system.precision import finished
@@ -108,7 +108,7 @@ def enough_images(
     remaining = iter(kinds)
     for group in groups:
         kinds_of_group = [next(remaining) for _ in group.forward.runs]
-        batch = np.random.default_rng(0).integers(0, 255, (config.infer.batch_size, *[group.windows.size] * 2, 3))
+        batch = np.random.default_rng(0).integers(0, 255, (batch_of(config), *[group.windows.size] * 2, 3))
         seconds = measured(group.forward, batch.astype(np.uint8), kinds_of_group)
         per_window += sum(map(sum, seconds)) * _ratio(group.windows, windows)
     cost = expected_windows(rows.loc[turns["image_id"]], windows, config) * per_window

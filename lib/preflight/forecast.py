@@ -20,7 +20,7 @@ from lib.imaging.roi import boxes_file, read_boxes
 from lib.inference.backends.engines import Engine
 from lib.inference.networks import Ensemble
 from lib.inference.sliding_window import count_windows, image_windows
-from lib.inference.sources import source_of, windows_of
+from lib.inference.sources import batch_of, source_of, windows_of
 from lib.inference.tta import cost
 from lib.inference.windows import Windows
 from lib.models.network import build_network
@@ -116,7 +116,7 @@ def time_network(config: Config, channels: int, precision: dict[str, str]) -> tu
     network = network.eval().to(memory_format=torch.channels_last)
     forward = Ensemble([network], device, engine=Engine(precision["infer"]))
     size = windows_of(config).size
-    windows = np.zeros((config.infer.batch_size, size, size, 3), np.uint8)
+    windows = np.zeros((batch_of(config), size, size, 3), np.uint8)
     window_seconds = _second_call(lambda: forward(windows), device) / len(windows)
     return sample_seconds, window_seconds, float(sum(4 * p.numel() for p in network.parameters()))
 

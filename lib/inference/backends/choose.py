@@ -12,7 +12,7 @@ from torch import nn
 from lib.config import Config
 from lib.inference.backends.engines import Engine, Kind, agreeing, as_images, exact_maps, fastest_engines
 from lib.inference.sliding_window import count_windows, first_windows
-from lib.inference.sources import source_of, windows_of
+from lib.inference.sources import batch_of, source_of, windows_of
 from lib.inference.tta import cost
 from lib.inference.windows import Source
 from lib.plugins import names
@@ -77,8 +77,8 @@ def _kind(candidates: list[Candidate], sources: list[Source], images: pd.DataFra
     config = candidates[0].config
     infer, windows = config.infer, windows_of(config)
     count = sum(count_windows(image.height, image.width, windows) for image in images.itertuples())
-    batches = round(count * cost(infer.tta) / infer.batch_size + 0.5)
-    return Kind(candidates[0].load(), first_windows(sources, windows, infer.batch_size), batches, len(candidates))
+    batches = round(count * cost(infer.tta) / batch_of(config) + 0.5)
+    return Kind(candidates[0].load(), first_windows(sources, windows, batch_of(config)), batches, len(candidates))
 
 
 def _checked(
@@ -87,8 +87,8 @@ def _checked(
     """Whether a network's maps agree with those of float32. It is measured once."""
 
     def agrees() -> bool:
-        loaded, infer = network.load(), network.config.infer
-        windows = as_images(first_windows(sources, windows_of(network.config), infer.batch_size), device)
+        loaded = network.load()
+        windows = as_images(first_windows(sources, windows_of(network.config), batch_of(network.config)), device)
         return agreeing(engine, loaded, windows, exact_maps(loaded, windows, device), device) is not None
 
     return workspace.choose_once(f"{engine} agrees {network.stamp} {machine_of(device)}", agrees)
