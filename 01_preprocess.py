@@ -1,9 +1,9 @@
-"""Stage 1: cut huge images into tiles, drop most of the background, describe the data.
+"""Stage 1: cut huge images into tiles, drop most of the background, and describe the data.
 
     python 01_preprocess.py configs/aerial.yaml
     python 01_preprocess.py configs/aerial.yaml --preprocess.tile_size 768 --preprocess.stride 512
 
-First every image is surveyed: a thumbnail and the label tell which tiles to keep. Then these tiles are read at full
+First every image is surveyed: a thumbnail and the label show which tiles to keep. Then these tiles are read at full
 resolution and stored. Images and labels that may be wrong are reported as warnings.
 
 Reads the organiser's folder and never changes it. Writes work/<name>/images.csv, tiles.csv, tiles/ and

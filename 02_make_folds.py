@@ -3,12 +3,13 @@
     python 02_make_folds.py configs/aerial.yaml
     python 02_make_folds.py configs/aerial.yaml --folds.k 5 --folds.leak_check false
 
-Groups (a metadata column, a regular expression, or none) stay in one fold. Images that are copies of one another, or
-share ground, are merged into one group. External images are in no fold; one that shares ground with a training image
-is kept from the members that validate on that image. With a single group, every image gets fold -1.
+Images of one group (from a metadata column, or a regular expression) stay in one fold. Images that are copies of one
+another, or share ground, are merged into one group. External images are in no fold. An external image that shares
+ground with a training image is not used by members that validate on that image. With a single group, every image gets
+fold -1.
 
 Writes work/<name>/folds.csv and, in work/<name>/leaks/, leaks.csv and pictures of the first 200 leaks. The leak check
-compares all pairs of up to 60 images; of more images it compares those that share most features, and says how many.
+compares all pairs of up to 60 images. Of more images, it compares those that share most features, and says how many.
 """
 
 from lib.config import flat

@@ -24,7 +24,7 @@ A member that is trained on all images is written to all_seed<s>/ and has no sco
 
 import time
 
-STARTED = time.monotonic()  # before the imports below, which take seconds of `train.time_limit`, too
+STARTED = time.monotonic()  # before the imports, because their seconds count for `train.time_limit`
 
 from lib.errors import run_script
 from lib.oof.member_scores import note_scores, score_again
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
 
 
 def scoring_time(session: Session, fold: int) -> float:
-    """Seconds, estimated, in which a finished member of a fold is scored on the fold's images."""
+    """The estimated seconds to score a finished member on its fold's images."""
     validation = images_of_fold(session.workspace, session.folds, fold)
     return scoring_seconds(validation, session.config, session.competition.channels)
 

@@ -1,4 +1,4 @@
-"""Stage 4: predict images without labels, keep the confident tiles as labels for the next training.
+"""Stage 4: predict images without labels, and keep the confident tiles as labels for the next training.
 
     python 04_pseudo_label.py configs/retina.yaml --train.round 1    # then: 03_train.py … --train.round 1
     python 04_pseudo_label.py configs/retina.yaml --train.round 2 --pseudo.source ensemble
@@ -9,8 +9,8 @@ that never saw its validation images, so the out-of-fold score stays honest. Wit
 work/<name>/pseudo/round<r>/tiles.csv, tiles/ and, for the report, pictures/.
 
 `--clean` predicts the training images instead: each one by members that never saw it, and by members of another fold,
-which trained on it. It lists tiles and images whose labels agree with the predictions far less than expected, in
-work/<name>/clean/ (tiles.csv, images.csv, pictures; worst first). With `clean.use` 03 drops or relabels these tiles.
+which were trained on it. It lists tiles and images whose labels agree with the predictions far less than expected, in
+work/<name>/clean/ (tiles.csv, images.csv, pictures; worst first). With `clean.use`, 03 drops or relabels these tiles.
 """
 
 from lib.errors import run_script

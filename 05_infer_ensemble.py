@@ -8,17 +8,21 @@
     python 05_infer_ensemble.py configs/aerial.yaml --infer.ensemble_weights greedy --infer.postprocess priors
     python 05_infer_ensemble.py configs/aerial.yaml --infer.time_limit 25m
 
-First remakes the out-of-fold maps with exactly the windows, TTA, weights and averaging that the test
-images will get (cached), and fits the mixture and the decision on them. Writes, in work/<name>/: decision.json,
-submissions/<time>_<tag>.csv with a .json (what it was made from, how fast) and a .yaml beside it, a row of
-submissions/ledger.csv, submission.csv (a copy), report/.
-A call that was killed and is given again goes on with the test images that have no answer yet; under a time limit it
-answers all of them anew.
+First it predicts out-of-fold maps with exactly the windows, TTA, weights and averaging of the test images, and fits the
+ensemble weights and the decision on them. The maps are cached. It writes to work/<name>/:
+
+    submissions/<time>_<tag>.csv    the answer, with a .json (what it was made from, its speed) and a .yaml beside it
+    submission.csv                  a copy of the latest answer
+    submissions/ledger.csv          one row for each answer
+    decision.json, report/          the decision; the report
+
+Run the same command again after an interruption: it continues with the test images that have no answer yet. Under a
+time limit, it answers all of them again.
 """
 
 import time
 
-STARTED = time.monotonic()  # the imports below take their seconds, too
+STARTED = time.monotonic()  # before the imports, because their seconds count for `infer.time_limit`
 
 from lib.errors import run_script
 from lib.predict.answer_images import answer_images
@@ -51,14 +55,14 @@ def main(argv: list[str]) -> None:
     elif report.up_to_date(silent=True):
         print(f"{answers.record['facts'].get('table', '')}\n05: {answers.record['facts'].get('answer', '')}")
         return
-    evaluated = evaluate_ensemble(session, choice, laps)  # on out-of-fold maps, on which the decision is fitted
+    evaluated = evaluate_ensemble(session, choice, laps)
     summary = summarize(evaluated, trials)
     laps.end("decision")
     if not answers.record:
         facts, path = answer_images(evaluated, answers, summary.text, laps)
         track_submission(evaluated, path, facts)
     write_findings(evaluated, summary, until_of(session, laps.started))
-    report_stage(options, workspace).finish([workspace.report / "oof.json"])  # of the answers that are there now
+    report_stage(options, workspace).finish([workspace.report / "oof.json"])
     update_report(options)
     print(closing_text(answers.record))
 

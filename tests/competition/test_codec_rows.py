@@ -95,8 +95,8 @@ def test_objects_of_an_image_may_stand_anywhere_but_not_overlap(tmp_path):
     for extra, what in (
         ([("a", "10 4")], "in a the object 3 overlaps 2 at pixel 10"),
         ([("a", "1 3")], "in a the object 3 overlaps 1 at pixel 1"),
-        ([("b", "1 3")], "row 5 is one more of b, of which a row says that it has no object"),
-        ([("a", "")], "row 5 is one more of a"),
+        ([("b", "1 3")], "row 5 is one more row of b, and a row says that it has no object"),
+        ([("a", "")], "row 5 is one more row of a"),
         ([("c", "1 3")], "row 5 is c, which the sample submission does not ask for"),
     ):
         with pytest.raises(UserError, match=what):
@@ -157,7 +157,10 @@ def test_zipped_tiffs(tmp_path):
     assert codec.check(tif(path, a=good, b=good * 0), SIZES) == {"a": 14, "b": 0}
     for files, what in (
         ({"a": good}, "out.zip lacks b.tif"),
-        ({"a": good, "b": good, "c": good}, "holds c.tif, which is no test image's; a.tif would be one"),
+        (
+            {"a": good, "b": good, "c": good},
+            "holds c.tif, which belongs to no test image; expected files such as a.tif",
+        ),
         ({"a": good[1:], "b": good}, "a.tif is 5 x 8, expected 6 x 8"),
         ({"a": good // 255, "b": good}, "a.tif holds 1; expected 0 or 255"),
         ({"a": np.dstack([good] * 3), "b": good}, "a.tif has 1 x 3 bands of uint8; one of uint8 is expected"),

@@ -28,7 +28,7 @@ def test_numbers_find_ids_whatever_their_zeros():
     assert names.read("7_12") == ("img_007", "12") and names.read("0012_1") == ("img_012", "1")
     assert names.read("8_1") == ("8", "1"), "a number of no image stays what it is, for the error to name it"
     assert names.read("x_1") is None
-    with pytest.raises(UserError, match="names two images with 7, 'a7' and 'b007'"):
+    with pytest.raises(UserError, match="names two images by 7: 'a7' and 'b007'"):
         Names("{number}", [], {"a7", "b007"})
 
 

@@ -1,4 +1,4 @@
-"""CSV submissions with the rows, order and columns of the sample submission. One row's text is in memory at a time."""
+"""CSV submissions with the rows, order and columns of the sample submission. Memory holds one row's text at a time."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.organiser_text import tidy
 
-SHORT = 8  # letters; a text may have hundreds of megabytes, of which copies cost
-TEXT_BYTES_IN_MEMORY = 16 * 2**20  # texts kept in memory before they go to a file
-PIECE = 2**20  # letters of a longer one read at once
+SHORT = 8  # letters; longer texts are not compared with words, because copies of hundreds of megabytes are slow
+TEXT_BYTES_IN_MEMORY = 16 * 2**20  # of the texts that are held in memory; further texts go to a file
+PIECE = 2**20  # letters of a longer text that are read at once
 
 
 class CsvRows(Codec):
-    """`blank`: the text of rows that were never added. With `submission.instances` a name has any number of rows."""
+    """A codec with one text for each row of the sample, or, with `submission.instances`, any number of them.
+
+    `blank`: the text of rows without an answer. `streams`: whether `answers` may give a text of more than
+    `TEXT_BYTES_IN_MEMORY` as a LongText, which must be read before the next row.
+    """
 
     blank = b""
     streams = False
-    """Whether an answer of more than `TEXT_BYTES_IN_MEMORY` may come as a LongText, to be read before the next row."""
 
     def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         super().__init__(config, sample, label_names)
@@ -39,7 +42,7 @@ class CsvRows(Codec):
         self._where: dict[Name, list[tuple[int, int]]] = {}  # first byte and end of each text
 
     def keep(self, name: Name, pieces: Iterable[bytes]) -> None:
-        """The text of a row, or of one more; of none, the row is answered by `blank`."""
+        """Hold the text of a row, in pieces, until `write`. Called again, it adds a row. No text means `blank`."""
         start, places = self._texts.tell(), self._where.setdefault(name, [])
         for piece in pieces:
             self._texts.write(piece)
@@ -47,12 +50,12 @@ class CsvRows(Codec):
             places.append((start, self._texts.tell()))
 
     def unanswered(self) -> list[str]:
-        """Rows of the sample that no image answered, which are written as `blank`."""
+        """Names of the sample's rows that have no answer, and are written as `blank`."""
         names = map(self.name_of, self.sample.itertuples(index=False, name=None))
         return [" ".join(name).strip() for name in names if name not in self._where]
 
     def write(self, path: Path) -> None:
-        """The file, with the rows of the sample."""
+        """Write the file, with the rows of the sample."""
         written: set[Name] = set()
         with path.open("wb") as file:
             file.write(self._line(self.columns) + b"\n")
@@ -74,7 +77,7 @@ class CsvRows(Codec):
         self._texts.seek(start)
         while (left := stop - self._texts.tell()) > 0:
             file.write(self._texts.read(min(left, TEXT_BYTES_IN_MEMORY)))
-        # An empty text first, for the separator; alone, an empty text would be written with quotes.
+        # The empty text at the start makes the separator. An empty text alone would be written with quotes.
         file.write(self._line(["", *values[place + 1 :]]) + b"\n" if values[place + 1 :] else b"\n")
 
     def answers(self, path: Path) -> Iterator[tuple[Name, bytes]]:
@@ -96,28 +99,28 @@ class CsvRows(Codec):
             if count > len(names):
                 continue
             if name != names[count - 1]:
-                here, wanted = " ".join(name).strip(), " ".join(names[count - 1]).strip()
+                found, wanted = " ".join(name).strip(), " ".join(names[count - 1]).strip()
                 if name in names[: count - 1]:
-                    here = f"{here} again, as row {names.index(name) + 2} is"
-                raise UserError(f"{path}: row {count + 1} is {here}, expected {wanted} as in the sample submission")
+                    found = f"{found} again, as row {names.index(name) + 2} is"
+                raise UserError(f"{path}: row {count + 1} is {found}, expected {wanted} as in the sample submission")
             yield name, text
         if count != len(names):
             raise UserError(f"{path} has {count} rows, the sample submission {len(names)}")
 
     def _objects(self, path: Path, names: list[Name]) -> Iterator[tuple[Name, bytes]]:
-        """Rows of one name need not stand together; each name has one at least, and only one when it is `blank`."""
-        wanted, have, alone = set(names), set(), set()
+        """Rows in any order. Each name has at least one row, and exactly one if that is `blank`."""
+        wanted, present, without_object = set(names), set(), set()
         for row, (name, text) in enumerate(self._rows(path), start=2):
-            here, blank = " ".join(name).strip(), text == self.blank
+            shown, blank = " ".join(name).strip(), text == self.blank
             if name not in wanted:
-                raise UserError(f"{path}: row {row} is {here}, which the sample submission does not ask for")
-            if name in alone or (blank and name in have):
-                raise UserError(f"{path}: row {row} is one more of {here}, of which a row says that it has no object")
-            have.add(name)
-            alone.update([name] if blank else [])
+                raise UserError(f"{path}: row {row} is {shown}, which the sample submission does not ask for")
+            if name in without_object or (blank and name in present):
+                raise UserError(f"{path}: row {row} is one more row of {shown}, and a row says that it has no object")
+            present.add(name)
+            without_object.update([name] if blank else [])
             yield name, text
         for name in names:
-            if name not in have:
+            if name not in present:
                 raise UserError(f"{path} has no row for {' '.join(name).strip()}, which the sample submission asks for")
 
     def _rows(self, path: Path) -> Iterator[tuple[Name, bytes]]:
@@ -139,12 +142,12 @@ class CsvRows(Codec):
                     del line  # a text may have hundreds of megabytes
                     yield self.name_of(fields), text
                     for _ in text.pieces if isinstance(text, LongText) else ():
-                        pass  # what nobody read
+                        pass  # skip the pieces that were not read
 
     def _streamed(self, path: Path, line: bytes, file: io.BufferedReader) -> tuple[list[str], LongText] | None:
-        """As `_parts`, of a row of which `line` is only the beginning, its answer last; None of others."""
-        whole = len(line) < TEXT_BYTES_IN_MEMORY or line.endswith(b"\n")
-        if whole or not self.streams or b'"' in line or self.place + 1 != len(self.columns):
+        """As `_parts`, for a row that is longer than `line` and has its answer in the last column; None for others."""
+        complete = len(line) < TEXT_BYTES_IN_MEMORY or line.endswith(b"\n")
+        if complete or not self.streams or b'"' in line or self.place + 1 != len(self.columns):
             return None
         *fields, text = line.split(self.separator.encode(), self.place)
         if len(fields) != self.place:
@@ -161,7 +164,7 @@ class CsvRows(Codec):
         return [*(field.decode() for field in fields), ""], LongText(text[:SHORT], pieces(), len(text) + left)
 
     def _parts(self, path: Path, line: bytes) -> tuple[list[str], bytes]:
-        """A row's fields, without its answer, and this. Python's csv would take several bytes a letter."""
+        """A row's fields, with its answer left empty, and the answer. The csv module would need more memory."""
         if b'"' in line:
             fields = [field.encode() for field in self._fields(path, line)]
         else:
@@ -185,9 +188,9 @@ class CsvRows(Codec):
         )
 
     def _line(self, values: Sequence[str]) -> bytes:
-        """A line of CSV, without its end."""
+        """A line of CSV, without its line end."""
         text = io.StringIO()
-        # Python puts cells with a line break into quotes only where the break is part of the lines' own end.
+        # Python quotes a cell with a line break only where the break is part of `lineterminator`.
         csv.writer(text, delimiter=self.separator, lineterminator="\r\n").writerow(values)
         return text.getvalue().removesuffix("\r\n").encode()
 
@@ -204,7 +207,7 @@ class CsvRows(Codec):
 
 
 def _whole(line: bytes, file: io.BufferedReader) -> bytes:
-    """A row of which `line` is the beginning, or all of it. A cell in quotes may hold line breaks."""
+    """The complete row that begins with `line`. A cell in quotes may hold line breaks."""
     parts = [line if line.endswith(b"\n") else line + file.readline()]
     quotes = parts[0].count(b'"')
     while quotes % 2 and (more := file.readline()):

@@ -1,4 +1,4 @@
-"""A ZIP of single-band 8-bit TIFFs, one per image, with the value of the object's pixels, or with label indices."""
+"""A ZIP with one 8-bit TIFF for each image. Its one band holds 0 and the object's value, or label indices."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from lib.imaging.readers.tiff_layout import checked_layout
 from lib.organiser_text import tidy
 from lib.plugins import register
 
-ROWS_PER_STRIP = 256  # rows compressed together
-FILE_BYTES_IN_MEMORY = 16 * 2**20  # of files, or of a label, kept in memory before they go to a file
-MADE = (1980, 1, 1, 0, 0, 0)  # the same answers are the same file, byte for byte
+ROWS_PER_STRIP = 256  # so many rows are compressed together
+FILE_BYTES_IN_MEMORY = 16 * 2**20  # of files, or of a label, that are held in memory; more go to a file
+ENTRY_TIME = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that the same answers give the same bytes
 
 
 @register("codec", "tif")
 class TifZip(Codec):
-    """`<id_template>` files, compressed in strips."""
+    """Files that `submission.id_template` names, compressed in strips."""
 
     suffix = ".zip"
 
@@ -44,7 +44,7 @@ class TifZip(Codec):
         self._where: dict[str, tuple[int, int]] = {}  # first byte, end
 
     def add(self, image_id: str, height: int, width: int, bands: LabelBands) -> None:
-        """`bands`: (y0, label indices (h, width)) in order from the top."""
+        """Add an image's answer. `bands`: (y, label indices (h, width)) from the top down."""
         with NamedTemporaryFile() as file:
             values = (self._values(labels) for _, labels in self.seen(height, width, bands))
             self.encode(file, self.answer_size(height, width), values)
@@ -54,33 +54,36 @@ class TifZip(Codec):
         self._where[self.format_id(image_id)] = start, self._files.tell()
 
     def encode(self, file: BinaryIO, size: tuple[int, int], bands: Iterator[np.ndarray]) -> None:
-        """Write an image of `size` (height, width), uint8, that comes in bands (h, width) from the top."""
+        """Write an image of `size` (height, width) to a file. `bands`: pixels (h, width) uint8 from the top down."""
         tifffile.imwrite(
             file, _strips(bands), shape=size, dtype=np.uint8, rowsperstrip=ROWS_PER_STRIP, compression="adobe_deflate",
             photometric="minisblack", bigtiff=size[0] * size[1] >= 2**32, metadata=None, software=False,
         )  # fmt: skip
 
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(y, x, pixels (h, w) uint8) of a file's parts. Raises UserError unless it has one band of `size`."""
+        """The parts of a file: (y, x, pixels (h, w) uint8). Raises UserError unless it has one band of `size`.
+
+        `where`: names the file in messages.
+        """
         return _segments(where, file, size)
 
     def write(self, path: Path) -> None:
-        """The ZIP of the images that were added."""
+        """Write the ZIP of the images that were added."""
         with zipfile.ZipFile(path, "w") as archive:
             for name, (start, stop) in self._where.items():
                 self._files.seek(start)
-                with archive.open(zipfile.ZipInfo(name, MADE), "w", force_zip64=True) as out:
+                with archive.open(zipfile.ZipInfo(name, ENTRY_TIME), "w", force_zip64=True) as out:
                     while (left := stop - self._files.tell()) > 0:
                         out.write(self._files.read(min(left, FILE_BYTES_IN_MEMORY)))
         self._files.seek(0, io.SEEK_END)
 
     def unanswered(self) -> list[str]:
-        """Files that the sample submission has, and that no image answered."""
+        """Files of the sample submission that no image answered."""
         s = self.config.submission
         return [name for name in map(tidy, self.sample[s.id_column]) if name not in self._where] if s.sample else []
 
     def read(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Label]:
-        """Labels of the images in `sizes`, large ones in nameless files. Raises UserError as `check` does."""
+        """Labels of the images in `sizes`. Large labels lie in temporary files. Raises UserError as `check` does."""
         labels: dict[str, np.ndarray] = {}
         for image_id, y, x, part in self._parts(path, sizes):
             if image_id not in labels:
@@ -95,7 +98,7 @@ class TifZip(Codec):
         return {image_id: label_of_array(pixels) for image_id, pixels in labels.items()}
 
     def check(self, path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
-        """Pixels of object of each image. Raises UserError on wrong names, sizes, types or values."""
+        """The number of object pixels of each image. Raises UserError on wrong names, sizes, types or values."""
         first, pixels = int(self.config.background), dict.fromkeys(sizes, 0)
         for image_id, _, _, part in self._parts(path, sizes, alone=True):
             pixels[image_id] += int(np.count_nonzero(part >= first))
@@ -110,13 +113,13 @@ class TifZip(Codec):
     def _parts(
         self, path: Path, sizes: dict[str, tuple[int, int]], alone: bool = False
     ) -> Iterator[tuple[str, int, int, np.ndarray]]:
-        """(image id, y, x, label indices (h, w)) of all strips or tiles; `alone`: there must be no other images."""
+        """(image id, y, x, label indices (h, w)) of all strips or tiles. `alone`: the ZIP may hold no other images."""
         self.check_file(path)
         names = {self.format_id(image_id): image_id for image_id in sizes}
         with reading(path, "no readable ZIP"), zipfile.ZipFile(path) as archive:
-            here = [name for name in archive.namelist() if not name.endswith("/")]
-            _check_names(path, here, list(names), alone)
-            for name in filter(names.get, here):
+            files = [name for name in archive.namelist() if not name.endswith("/")]
+            _check_names(path, files, list(names), alone)
+            for name in filter(names.get, files):
                 where, size = f"{path}, {name}", self.answer_size(*sizes[names[name]])
                 _check_length(where, archive.getinfo(name).file_size, size)
                 with archive.open(name) as file:
@@ -124,7 +127,7 @@ class TifZip(Codec):
                         yield names[name], y, x, self._indices(where, values)
 
     def _indices(self, where: str, values: np.ndarray) -> np.ndarray:
-        """What a file's pixels hold as label indices."""
+        """A file's pixels as label indices."""
         one = len(self.indices) == 1
         legal = [0, self.config.submission.object_value] if one else list(range(self.n_labels))
         counts = label_of_array(values).counts(0, 0, *values.shape)
@@ -158,27 +161,29 @@ def _segments(where: str, file: BinaryIO, size: tuple[int, int]) -> Iterator[tup
             yield y, x, np.ascontiguousarray(segment[0, :h, :w, 0])
 
 
-def _check_names(path: Path, here: list[str], wanted: list[str], alone: bool) -> None:
-    """Raises UserError unless a ZIP holds each file once, all that are wanted and, when `alone`, no others."""
-    counts, asked = Counter(here), set(wanted)
-    if len(counts) < len(here):
+def _check_names(path: Path, files: list[str], wanted: list[str], alone: bool) -> None:
+    """Raises UserError unless a ZIP holds each wanted file once, and, with `alone`, no others."""
+    counts, asked = Counter(files), set(wanted)
+    if len(counts) < len(files):
         raise UserError(f"{path} holds {counts.most_common(1)[0][0]} twice")
-    missing, strange = [n for n in wanted if n not in counts], [n for n in here if n not in asked]
+    missing, strange = [name for name in wanted if name not in counts], [name for name in files if name not in asked]
     if strange and alone:
-        raise UserError(f"{path} holds {strange[0]}, which is no test image's; {wanted[0]} would be one")
+        raise UserError(
+            f"{path} holds {strange[0]}, which belongs to no test image; expected files such as {wanted[0]}"
+        )
     if missing:
         raise UserError(f"{path} lacks {missing[0]} ({len(missing)} such files)")
 
 
 def _strips(bands: Iterator[np.ndarray]) -> Iterator[bytes]:
-    """Bands (h, w) of any heights as compressed strips of `ROWS_PER_STRIP` rows; the last may be shorter."""
-    held: list[np.ndarray] = []
+    """Bands (h, w) of any height as compressed strips of `ROWS_PER_STRIP` rows. The last strip may be shorter."""
+    rows: list[np.ndarray] = []
     for band in bands:
-        while sum(map(len, held)) + len(band) >= ROWS_PER_STRIP:
-            cut = ROWS_PER_STRIP - sum(map(len, held))
-            yield zlib.compress(np.concatenate([*held, band[:cut]]))
-            held, band = [], band[cut:]
+        while sum(map(len, rows)) + len(band) >= ROWS_PER_STRIP:
+            cut = ROWS_PER_STRIP - sum(map(len, rows))
+            yield zlib.compress(np.concatenate([*rows, band[:cut]]))
+            rows, band = [], band[cut:]
         if len(band):
-            held.append(band)
-    if held:
-        yield zlib.compress(np.concatenate(held))
+            rows.append(band)
+    if rows:
+        yield zlib.compress(np.concatenate(rows))

@@ -1,4 +1,4 @@
-"""Texts such as `{id}.jpg_{class}`: how files and CSV cells name an image and a class."""
+"""Templates such as `{id}.jpg_{class}`: how files and CSV cells name an image and a class."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lib.errors import UserError
 from lib.organiser_text import readings, same_form
 
 HOLES = re.compile(r"(\{id\}|\{path\}|\{number(?::0?\d+)?\}|\{class\}|\*)")
-WILD = re.compile(r"[*?[{]")  # what a glob's fixed part has none of
+WILD = re.compile(r"[*?[{]")  # a wildcard of a glob
 
 
 def pattern(template: str, classes: list[str]) -> re.Pattern:
-    """A regular expression of which group `name` is the class, `number` the number, `id`, `id1`, … the parts of the id.
+    """A regular expression with the groups `name` (the class), `number`, and `id`, `id1`, … (the parts of the id).
 
     >>> pattern("{id}.jpg_{class}", ["1", "2"]).fullmatch("a_3.jpg_2").groupdict()
     {'id': 'a_3', 'name': '2'}
@@ -37,27 +37,27 @@ def pattern(template: str, classes: list[str]) -> re.Pattern:
     return re.compile(expression)
 
 
-def joined(found: re.Match) -> str:
-    """The id of a match: its parts, joined by `_`.
+def joined(match: re.Match) -> str:
+    """The id in a match of `pattern`: its parts, joined by `_`.
 
     >>> joined(pattern("{id}/labels/{id}.tif", []).fullmatch("kidney_1/labels/0007.tif"))
     'kidney_1_0007'
     """
-    return "_".join(text for name, text in found.groupdict().items() if name.startswith("id"))
+    return "_".join(text for name, text in match.groupdict().items() if name.startswith("id"))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read a text. `rest`: letters that `*` took."""
+    """One way to read a text: what each hole of the template holds. `wild`: the number of letters that `*` holds."""
 
     ids: tuple[str, ...] = ()
     path: str = ""
     number: str = ""
     name: str = ""
-    rest: int = 0
+    wild: int = 0
 
     def with_part(self, hole: str, text: str, classes: Collection[str]) -> Reading | None:
-        """The same with a hole's text; None where the hole cannot hold it."""
+        """This reading with the text of another hole; None where the hole cannot hold the text."""
         if hole == "{path}":
             return replace(self, path=text) if text and self.path in ("", text) else None
         if "/" in text or not (text or hole == "*"):
@@ -68,13 +68,13 @@ class Reading:
             legal = (not classes or text in classes) and self.name in ("", text)
             return replace(self, name=text) if legal else None
         if hole == "*":
-            return replace(self, rest=self.rest + len(text))
+            return replace(self, wild=self.wild + len(text))
         legal = text.isdecimal() and (not self.number or int(self.number) == int(text))
         return replace(self, number=text) if legal else None
 
 
 def ways_to_read(text: str, template: str, classes: Collection[str]) -> Iterator[Reading]:
-    """All of them: `a_large_bowel` as `{id}_{class}` may be `a` and `large_bowel`, or `a_large` and `bowel`.
+    """All ways to read a text: `a_large_bowel` as `{id}_{class}` is `a` and `large_bowel`, or `a_large` and `bowel`.
 
     >>> [(way.ids, way.name) for way in ways_to_read("a_b_c", "{id}_{class}", ["c", "b_c"])]
     [(('a',), 'b_c'), (('a_b',), 'c')]
@@ -84,21 +84,21 @@ def ways_to_read(text: str, template: str, classes: Collection[str]) -> Iterator
         yield from _ways(text, len(literal), parts, Reading(), classes)
 
 
-def _ways(text: str, start: int, parts: list[str], found: Reading, classes: Collection[str]) -> Iterator[Reading]:
-    """`parts`: what is left of the template from the letter `start` on, holes and the literals after them."""
+def _ways(text: str, start: int, parts: list[str], reading: Reading, classes: Collection[str]) -> Iterator[Reading]:
+    """All ways to complete a reading. `parts`: of the template, for the text from `start` on: hole, literal, hole, …"""
     if not parts:
         if start == len(text):
-            yield found
+            yield reading
         return
     hole, literal, *later = parts
     for end in _ends(text, start, literal, last=not later):
-        way = found.with_part(hole, text[start:end], classes)
-        if way:
-            yield from _ways(text, end + len(literal), later, way, classes)
+        longer = reading.with_part(hole, text[start:end], classes)
+        if longer:
+            yield from _ways(text, end + len(literal), later, longer, classes)
 
 
 def _ends(text: str, start: int, literal: str, last: bool) -> Iterator[int]:
-    """Where a hole's text may end: before each `literal`, the last one of a template at the end of the text."""
+    """Where a hole's text may end: before each `literal`. `last`: the literal ends the template, and so the text."""
     if last:
         end = len(text) - len(literal)
         if end >= start and text.endswith(literal):
@@ -111,7 +111,10 @@ def _ends(text: str, start: int, literal: str, last: bool) -> Iterator[int]:
 
 
 class Names:
-    """What texts in the form of a template name. Images that there are decide where a text can be read in two ways.
+    """Reads texts that a template describes. Where a text can be read in two ways, the image that exists decides.
+
+    `classes`: legal names; empty for any. `known_ids`: of the images that exist. `id_of_path`: the id of an image from
+    the text of `{path}`. Raises UserError where the template has a number that two images share.
 
     >>> Names("{number}.png", [], {"007", "b12"}).read("7.png")
     ('007', '')
@@ -126,10 +129,6 @@ class Names:
         known_ids: Collection[str],
         id_of_path: Callable[[str], str] = lambda path: path.replace("/", "_"),
     ):
-        """`id_of_path`: the id of an image from what stands for `{path}`; else its parts, joined by `_`.
-
-        Raises UserError when the template asks for a number, and two images share one.
-        """
         self.template, self.classes, self.known, self.id_of_path = template, frozenset(classes), known_ids, id_of_path
         self.by_number: dict[int, str] = {}
         if "{number" not in template:
@@ -138,29 +137,30 @@ class Names:
         twice = [number for number, count in Counter(numbered.values()).items() if count > 1 and number is not None]
         if twice:
             one, other = sorted(i for i, number in numbered.items() if number == twice[0])[:2]
-            raise UserError(f"{template} names two images with {twice[0]}, {one!r} and {other!r}; use {{id}} in it")
+            raise UserError(f"{template} names two images by {twice[0]}: {one!r} and {other!r}; use {{id}} in it")
         self.by_number = {number: image_id for image_id, number in numbered.items() if number is not None}
 
     def read(self, text: str) -> tuple[str, str] | None:
-        """(image id, class or ""); None for a text of another form. A number that no image has stays a text.
+        """(image id, class or ""); None for a text that the template does not describe.
 
-        Raises UserError for a text that can be read as two images, or classes of them, that there are.
+        A number that no image has is returned as text. Raises UserError for a text that names two existing images, or
+        two classes of one.
         """
-        for one in dict.fromkeys([same_form(text), PureWindowsPath(same_form(text)).as_posix()]):
-            ways = {(self._id_of(way), way.name): way for way in ways_to_read(one, self.template, self.classes)}
+        for spelling in dict.fromkeys([same_form(text), PureWindowsPath(same_form(text)).as_posix()]):
+            ways = {(self._id_of(way), way.name): way for way in ways_to_read(spelling, self.template, self.classes)}
             if ways:
                 return self._chosen(text, ways)
         return None
 
     def _chosen(self, text: str, ways: dict[tuple[str, str], Reading]) -> tuple[str, str]:
         known = [named for named in ways if named[0] in self.known]
-        # `*` takes as little as it can, and a class as much.
-        best = sorted(known or ways, key=lambda named: (ways[named].rest, -len(named[1])))
-        if len(known) > 1 and ways[best[0]].rest == ways[best[1]].rest:
+        # `*` takes as few letters as possible, and a class as many as possible.
+        best = sorted(known or ways, key=lambda named: (ways[named].wild, -len(named[1])))
+        if len(known) > 1 and ways[best[0]].wild == ways[best[1]].wild:
             one, other = (f"{image_id!r}" + f" and the class {name!r}" * bool(name) for image_id, name in best[:2])
             raise UserError(
                 f"{text!r} can be read as {self.template} in two ways: as {one}, and as {other}; rename the images or "
-                "the classes, or name the class in a column or folder of its own"
+                "the classes, or name the class in a separate column or folder"
             )
         return best[0]
 
@@ -182,7 +182,7 @@ def fixed_part(pattern: str) -> PurePosixPath:
 
 
 def path_below(path: Path, root: Path, pattern: str) -> str:
-    """What stands for `{path}`: where an image that `pattern` matches lies below its fixed part, without suffix.
+    """The text of `{path}`: the path of an image below the fixed part of the `pattern` that matches it, without suffix.
 
     >>> path_below(Path("in/data/batch_01/0003.jpg"), Path("in"), "data/batch_*/*.jpg")
     'batch_01/0003'
@@ -192,7 +192,9 @@ def path_below(path: Path, root: Path, pattern: str) -> str:
 
 
 def ids_by_path(pattern: str, image_ids: str) -> Callable[[str], str]:
-    """The way back: the id (`competition.image_ids`) of the image that `{path}` stands for; of none, its text.
+    """The inverse of `path_below`: a function from the text of `{path}` to the image's id (`competition.image_ids`).
+
+    It returns the text itself where this is not the path of an image.
 
     >>> ids_by_path("data/batch_*/*.jpg", "{id}/{id}")("batch_01/0003")
     'batch_01_0003'
@@ -208,7 +210,7 @@ def ids_by_path(pattern: str, image_ids: str) -> Callable[[str], str]:
 
 
 def last_number(image_id: str) -> int | None:
-    """The last whole number in an id.
+    """The last whole number in an id; None where it has none.
 
     >>> last_number("case2_slice_0010")
     10
@@ -218,7 +220,9 @@ def last_number(image_id: str) -> int | None:
 
 
 def image_id_of(path: str | Path, template: str) -> str:
-    """The id of an image from the end of its path, as `competition.image_ids` says. Raises UserError when it cannot.
+    """The id of an image from the end of its path. `template`: `competition.image_ids`, which may be empty.
+
+    Raises UserError where the path does not fit the template.
 
     >>> image_id_of("train/case1/case1_day0/scans/slice_0001_266.png", "{id}/scans/{id}_*")
     'case1_day0_slice_0001'
@@ -229,14 +233,16 @@ def image_id_of(path: str | Path, template: str) -> str:
     if not template:
         return path.stem
     end = "/".join([*path.parts[:-1], path.stem][-1 - template.count("/") :])
-    found = _pattern(template).fullmatch(end)
-    if not found:
-        raise UserError(f"the image {path} is not named like competition.image_ids, {template}; mend the option")
-    return joined(found)
+    match = _pattern(template).fullmatch(end)
+    if not match:
+        raise UserError(f"the image {path} is not named like competition.image_ids, {template}; correct the option")
+    return joined(match)
 
 
 def written_id(name: str, template: str, known_ids: set[str]) -> str:
-    """The id of an image that a list or a JSON names in its own way (`readings`); of none that is known, its plain id.
+    """The id of an image that a list or a JSON names: the first of the name's `readings` that is a known id.
+
+    Where none is known, the id of the name as it stands.
 
     >>> written_id("C:\\data\\im%2000.PNG", "", {"im 00"})
     'im 00'
