@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import hashlib
 import itertools
 import json
 import os
@@ -34,13 +33,13 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-from benchmarks.disturbances import count_operations, fail_from, kill_at
+from benchmarks.disturbances import contents, count_operations, fail_from, kill_at, moments
 from lib.training import trainer
 from tests.conftest import make_tiny
 
@@ -50,10 +49,6 @@ STAGES = [
     ("05_infer_ensemble", 1),
 ]  # fmt: skip
 FLAGS = ["--train.epochs", "2", "--train.workers", "1"]
-COMPARED = (
-    "*.csv", "tiles/*", "leaks/*.csv", "fingerprint.json", "decision.json", "runs/*/*/*_weights.pt",
-    "runs/*/*/network.yaml", "runs/*/*/resolved.yaml", "pseudo/*/*.csv", "pseudo/*/tiles/*",
-)  # fmt: skip
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STOPPED = "stopped; run the same command again to go on from here"
 HANGS = 180.0  # seconds
@@ -236,20 +231,7 @@ class Chaos:
         return (*json.loads(counts.read_text()), seconds)
 
 
-def contents(workspace: Path) -> dict[str, str]:
-    """Relative path -> hash of the files that must not depend on disturbances."""
-    files = [path for pattern in COMPARED for path in workspace.glob(pattern) if path.is_file() and path.name[0] != "."]
-    return {str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 # ---- all of it -------------------------------------------------------------------------------------------------------
-
-
-def moments(renames: list[int], most: int, random_: random.Random) -> Iterator[tuple[int, int, bool]]:
-    """(stage, rename, before or after): all of them, or `most` that are drawn."""
-    places = [(stage, place) for stage, count in enumerate(renames) for place in range(count)]
-    every = [(*where, before) for where in places for before in (True, False)]
-    yield from every if len(every) <= most else sorted(random_.sample(every, most))
 
 
 def main(arguments: list[str] | None = None) -> None:

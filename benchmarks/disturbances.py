@@ -1,14 +1,24 @@
-"""Disturbs the process that calls it: a signal at a rename, or errors of all operations that write."""
+"""Disturbances of the process that calls: a signal at a rename, or errors of all operations that write.
+
+Also when to disturb, and what must be the same afterwards.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
+import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+COMPARED = (
+    "*.csv", "tiles/*", "leaks/*.csv", "fingerprint.json", "decision.json", "runs/*/*/*_weights.pt",
+    "runs/*/*/network.yaml", "runs/*/*/resolved.yaml", "pseudo/*/*.csv", "pseudo/*/tiles/*",
+)  # fmt: skip
 
 
 def kill_at(place: int, before: bool, number: signal.Signals) -> None:
@@ -76,3 +86,16 @@ def count_operations(file: Path, workspace: Path) -> None:
 
     os.replace, os.rename = watched(os.replace), watched(os.rename)
     on_writing(workspace, act)
+
+
+def contents(workspace: Path) -> dict[str, str]:
+    """Relative path -> hash of the files that must not depend on disturbances."""
+    files = [path for pattern in COMPARED for path in workspace.glob(pattern) if path.is_file() and path.name[0] != "."]
+    return {str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def moments(renames: list[int], most: int, random_: random.Random) -> Iterator[tuple[int, int, bool]]:
+    """(stage, rename, before or after): all of them, or `most` that are drawn."""
+    places = [(stage, place) for stage, count in enumerate(renames) for place in range(count)]
+    every = [(*where, before) for where in places for before in (True, False)]
+    yield from every if len(every) <= most else sorted(random_.sample(every, most))
