@@ -37,6 +37,7 @@ class Digests:
         for path, state in states.items():
             if isinstance(known.get(path), list) and known[path][:-1] == state:
                 found[path] = known[path][-1]
+        found |= {path: "missing" for path, state in states.items() if not state}
         late = [path for path in paths if path not in found]
         with ThreadPoolExecutor(THREADS) as pool:
             found |= dict(zip(late, pool.map(lambda path: digest(Path(path)), late), strict=True))
@@ -51,7 +52,7 @@ class Digests:
     def of_outputs(self, paths: Iterable[Path]) -> dict[str, str]:
         """Path -> digest of its content; of a folder, of all visible files in it."""
         paths = [Path(path) for path in paths]
-        inside = {path: files_inside(path) for path in paths if path.is_dir()}
+        inside = {path: files_inside(path) for path in paths if file_state(path) and path.is_dir()}
         digests = self.of([*(path for path in paths if path not in inside), *itertools.chain(*inside.values())])
         digests = {path: content_of(digest) for path, digest in digests.items()}
         for path, files in inside.items():
@@ -111,6 +112,6 @@ def file_state(path: Path) -> list[int]:
     """State that shows without reading that a file is the same: size, times of change of content and entry, inode."""
     try:
         about = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # no file can have such a name
         return []
     return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]

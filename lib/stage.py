@@ -18,7 +18,7 @@ from lib.artifacts.read import sound_json
 from lib.config.affects import default_of
 from lib.config.config import Config
 from lib.config.old_names import OLD_NAMES
-from lib.digests import Digests, changed_outputs
+from lib.digests import Digests, changed_outputs, file_state
 from lib.errors import UserError
 from lib.files import file_fingerprint, stamp, write_json
 from lib.locks import Claim
@@ -58,7 +58,7 @@ class Stage:
         before = self.record
         if not before:
             return [f"{self.path} is damaged" if self.path.exists() else "not done yet"]
-        lost = [path for path in before["outputs"] if not Path(path).exists()]
+        lost = [path for path in before["outputs"] if not file_state(Path(path))]
         if lost:
             return [f"{lost[0]} is gone"]
         if changed := changed_outputs(self.path):

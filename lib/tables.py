@@ -158,6 +158,8 @@ def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str, mend: st
 
 def _check_rows(path: Path, table: pd.DataFrame, columns: dict[str, tuple[str, str]], mend: str) -> None:
     """Raises UserError where a row lacks cells, or stands in the table twice."""
+    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for names of rows
+        raise UserError(f"{path} has rows with more cells than its header; {mend}")
     short = table[[name for name, (kind, _) in columns.items() if kind == "str"]].isna().any(axis=1)
     if short.any():
         raise UserError(f"{path}: row {int(short.idxmax()) + 1} has too few cells; {mend}")
