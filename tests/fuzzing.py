@@ -92,7 +92,7 @@ def _changed(document: object, edits: list[tuple[int, str, object]]) -> object:
             return value
         container, key = places[number % len(places)]
         if kind == "set":
-            container[key] = value
+            container[key] = _copied(value)  # a later edit must not change the odd value itself
         elif kind == "lose":
             del container[key]
         elif isinstance(container, list):
