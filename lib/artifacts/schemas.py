@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NotRequired
 
 from annotated_types import Ge
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 
@@ -73,6 +73,8 @@ class Mix(TypedDict):
 
 class SavedRule(TypedDict):
     """The post-processing of one class in a decision."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # it becomes the arguments of a `Rule`
 
     low: int
     high: NotRequired[int]
