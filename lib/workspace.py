@@ -91,7 +91,10 @@ class Workspace:
         return found
 
     def _without_copies(self, members: list[Member]) -> list[Member]:
-        """The members without those whose networks are another one's: somebody copied the folder under a new name."""
+        """The members without copies, whose networks are another member's and which 03 never finished.
+
+        Two members with manifests of their own may have the same networks: a network without randomness does.
+        """
         original: dict[str, Member] = {}
         for member in sorted(members, key=lambda one: not self.manifest_of(one).is_file()):
             if (member.path / "trained.json").is_file():
@@ -99,7 +102,7 @@ class Workspace:
         kept = []
         for member in members:
             other = original.get(file_fingerprint(member.trained), member)
-            if other == member:
+            if other == member or self.manifest_of(member).is_file():
                 kept.append(member)
             else:
                 _note(f"{member.path} is left out, because it holds the networks of {other.name}: it is a copy")

@@ -15,5 +15,5 @@ def test_without_test_images_the_answer_is_the_head_alone(tiny, capsys):
         runpy.run_path(str(ROOT / f"{stage}.py"))["main"]([str(tiny), "--infer.window", "96"])
     said = " ".join(capsys.readouterr().out.split())
     assert (tiny.parent / "work/submission.csv").read_text() == "id, predicted\n"
-    assert "there is no test image here, so the answer is the sample submission as it stands" in said
-    assert "python -m lib package makes a notebook" in said
+    assert "there is no test image, so the answer is a copy of the sample submission" in said
+    assert "python -m lib package` makes a notebook" in said

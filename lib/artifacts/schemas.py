@@ -117,7 +117,7 @@ class AutoView(TypedDict):
 class TimePlan(TypedDict):
     """How an ensemble is kept to `infer.time_limit`."""
 
-    systems: list[str]
+    models: list[str]
     overlap: float
     seconds: list[list[list[float]]]
 

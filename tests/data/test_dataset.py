@@ -115,7 +115,7 @@ def test_samples_follow_from_seed_epoch_and_position(tmp_path):
 def test_files_that_are_gone_name_what_to_run(tmp_path):
     _, file = stored(tmp_path, [np.zeros((8, 8), np.uint8)])
     file.label.unlink()
-    with pytest.raises(UserError, match=r"a_mask.png cannot be read as a label; run the stage that made it again"):
+    with pytest.raises(UserError, match=r"a_mask.png cannot be read as a label; run 01_preprocess.py again"):
         sample(file, 1)
     file.image.write_text("none")
     with pytest.raises(UserError, match=r"a.png cannot be read as an image; run 01_preprocess.py again"):

@@ -10,6 +10,7 @@ from fuzzing import bounded_memory, broken, fuzzed, only_sentences  # noqa: F401
 from hypothesis import strategies as st
 from PIL import Image
 
+from lib.competition.labels import mask_file
 from lib.competition.labels.mask_file import MaskFile
 from lib.config.competition import Pixels
 from lib.imaging.reader import open_image
@@ -97,7 +98,8 @@ NAMES = [*(f"{name}.tif" for name in TIFFS), *PLAIN, *OTHERS, "rle.bmp", "a.npy"
 
 def look(path, pixels):
     """Reads windows at the corners; as a mask, too."""
-    plain._decoded.cache_clear()
+    plain._decoded.cache_clear()  # other content was under this path
+    mask_file._decoded.cache_clear()
     with only_sentences(), open_image(path, pixels) as image:
         height, width = image.height, image.width
         assert height > 0 and width > 0 and image.channels > 0

@@ -397,7 +397,7 @@ def test_auto_takes_the_fastest_backend_whose_maps_agree(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
     assert fastest_engine(engines, net, CPU, windows, batches=6000, networks=3) == engines[3]
     printed = capsys.readouterr().out
-    assert "awry in fp32 is not taken" in printed and "broken in fp32 does not work here (not here)" in printed
+    assert "awry in fp32 is not used" in printed and "broken in fp32 does not work here (not here)" in printed
     assert fastest_engine(engines[:3], net, CPU, windows, batches=6000, networks=3) == engines[0]
     with pytest.raises(UserError, match="none of awry in fp32, broken in fp32 works here; set infer.precision"):
         fastest_engine(engines[1:3], net, CPU, windows, batches=2, networks=1)
@@ -505,7 +505,7 @@ def test_a_backend_that_fails_later_is_replaced_by_eager_with_a_sentence(monkeyp
             assert np.allclose(forward(windows), Ensemble([net], CPU)(windows), atol=1e-6)
         told.append(capsys.readouterr().out)
     assert told == [
-        "", *(f"infer.backend: {name} in fp32 does not work here ({reason}); eager goes on in its place\n"
+        "", *(f"infer.backend: {name} in fp32 does not work here ({reason}); eager is used instead\n"
               for name, reason in (("small", "too large"), ("never", "not here"))),
     ]  # fmt: skip
 

@@ -102,7 +102,7 @@ def test_a_package_answers_as_05_did_without_network_and_training_data(tiny, tmp
 
     # A limit, in which there is time for everything; two devices, which share the images.
     limit, devices = ["--infer.time_limit", "9m"], ["--devices", "cpu", "cpu"]
-    for more, told in ((limit, "planned are 4 of 4 passes"), (devices, "2 images")):
+    for more, told in ((limit, "plans 4 of 4 passes"), (devices, "2 images")):
         (folder / "submission.csv").unlink()
         done = call([*command, "--sample", data / "sample_submission.csv", *more], environment, folder)
         assert done.returncode == 0 and told in done.stdout, done.stderr

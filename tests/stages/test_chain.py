@@ -225,7 +225,7 @@ def test_digests_are_remembered_while_a_file_is_untouched(tmp_path, monkeypatch)
     assert store.of(files) == first and read == []
     same_stat(files[1], lambda: files[1].write_text("c"))
     assert store.of(files)[str(files[1])] == "new" and read == [files[1]], "its entry was changed later"
-    assert Digests(tmp_path / "digests.json").of([tmp_path / "none"]) == {str(tmp_path / "none"): "new"}
+    assert Digests(tmp_path / "digests.json").of([tmp_path / "none"]) == {str(tmp_path / "none"): "missing"}
 
 
 def test_what_was_just_written_is_hashed_again(tmp_path):

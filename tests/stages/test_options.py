@@ -31,6 +31,7 @@ OTHERS = {
     "competition.metadata": "folds", "competition.metadata_id": "folds", "competition.metadata_template": "folds",
     "competition.metric": "score answer", "competition.score_background": "score answer",
     "competition.classes": "tiles pseudo clean", "competition.background": "tiles pseudo clean",
+    "competition.multilabel": "tiles pseudo clean",
     **{f"preprocess.{name}": "tiles pseudo clean" for name in ("mode", "tile_size", "scale", "fit", "image_format")},
     "preprocess.blank_tolerance": "tiles score pseudo clean answer",
     "preprocess.min_object_pixels": "tiles member pseudo",

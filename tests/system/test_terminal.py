@@ -71,6 +71,7 @@ def test_a_log_without_quiet_changes_nothing_on_the_screen_and_grows(begun, tmp_
 
 def test_in_a_terminal_the_bar_lives_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    terminal.Bar._instances.clear()  # of other tests, whose stages ended with an error
     bar = terminal.progress(3, "01 look", "image")
     bar.update(3)
     bar.close()
