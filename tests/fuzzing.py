@@ -1,6 +1,6 @@
 """Property tests on files that are broken at random: only a UserError of one sentence may come out.
 
-By default a test tries some 50 examples. The long mode tries as many as FUZZ_EXAMPLES says:
+By default a test tries some 20 examples. The long mode tries as many as FUZZ_EXAMPLES says:
 
     FUZZ_EXAMPLES=10000 python -m pytest tests/fuzz
 """
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from lib.errors import UserError
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 SECONDS_EACH = 0.5  # allowed for an example, on a busy machine
 MOST_GROWTH = 600  # MB that the process may grow by during a test
 NUMBERS = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 255, 256, 32767, 32768, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63]

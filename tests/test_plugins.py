@@ -69,6 +69,7 @@ def test_worker_processes_know_the_users_entries_however_they_are_started(method
         assert "only_here" in pool.submit(names, "loss").result()
 
 
+@pytest.mark.slow
 def test_a_plugins_augmentation_travels_to_spawned_loading_processes(tiny):
     (tiny.parent / "mine.py").write_text(AUGMENTATION)
     tiny.write_text(tiny.read_text() + "\nplugins: [mine.py]\n")

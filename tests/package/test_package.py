@@ -143,6 +143,7 @@ def test_the_notebook_installs_and_predicts_where_kaggle_mounts_things(tiny, tmp
     assert "".join(cells[1]["source"]).splitlines()[-1] == 'TIME_LIMIT = ""', "it is asked for at the top"
 
 
+@pytest.mark.slow
 def test_device_threads_backend_and_limit_are_of_the_machine_that_predicts(tiny, tmp_path_factory):
     local = ["--train.device", "cpu", "--train.threads", "1", "--infer.time_limit", "20m", "--infer.backend", "eager"]
     make_submission(tiny, *local)

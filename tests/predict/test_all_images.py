@@ -105,6 +105,7 @@ def test_what_cannot_be_is_one_sentence(tiny, capsys):
     assert "base/all_seed43 swa is left out: no fold has a member of the same model" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_under_a_time_limit_it_is_trained_as_its_judges_were(tiny, capsys):
     for stage in ("01_preprocess", "02_make_folds"):
         run(stage, tiny)

@@ -189,6 +189,7 @@ def trained(trained_once, tmp_path):
     return path, tmp_path / "work"
 
 
+@pytest.mark.slow
 def test_limits_are_kept_with_a_checked_csv_and_the_best_members_first(trained, monkeypatch, capsys):
     tiny, work = trained
     plain = Ensemble.member

@@ -181,7 +181,9 @@ def to_the_end(tmp_path, *flags):
         script["main"]([str(tmp_path / "configs/mine.yaml"), *where])
 
 
-@pytest.mark.parametrize("make", [layouts.severstal, layouts.coco], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [layouts.coco, pytest.param(layouts.severstal, marks=pytest.mark.slow)], ids=lambda make: make.__name__
+)
 def test_a_proposal_runs_unedited_to_a_submission(tmp_path, make):
     layout, _ = proposed(tmp_path, make)
     to_the_end(tmp_path)
@@ -211,7 +213,11 @@ def test_names_and_forms_come_back_in_the_submission(tmp_path, make, header, fir
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("aerial", {"labels.palette": "classes.csv", "submission.order": "row", "folds.group_column": "tile"}),
+        pytest.param(
+            "aerial",
+            {"labels.palette": "classes.csv", "submission.order": "row", "folds.group_column": "tile"},
+            marks=pytest.mark.slow,
+        ),
         ("retina", {"labels.order": "column", "labels.base": 1, "unlabeled_images": "unlabeled/*"}),
         ("facade", {"labels.format": "coco", "train_images": "images/*", "submission.size": (256, 256)}),
     ],
