@@ -21,7 +21,7 @@ REASON_LETTERS, SHOWN_LETTERS = 300, 120  # of a library's own words, and of a v
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. One sentence says what was found, what was expected and what to do."""
+    """A mistake that the user can correct. One sentence says what was found, what was expected and what to do."""
 
 
 @contextlib.contextmanager

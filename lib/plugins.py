@@ -129,7 +129,7 @@ def _load(files: list[Path]) -> None:
                     line = trace.tb_lineno
                 trace = trace.tb_next
             reason = "it ends the program" if isinstance(error, SystemExit) else reason_of(error)
-            raise UserError(f"plugins: {file}{f', line {line}' if line else ''}: {reason}; mend the file") from error
+            raise UserError(f"plugins: {file}{f', line {line}' if line else ''}: {reason}; correct the file") from error
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -130,43 +130,43 @@ def foreground_pixels(row: dict) -> int:
     return sum(n for key, n in row.items() if key.startswith("px_") and key not in ("px_background", "px_ignore"))
 
 
-def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str, mend: str = "") -> pd.DataFrame:
+def read(path: Path, columns: dict[str, tuple[str, str]], made_by: str, remedy: str = "") -> pd.DataFrame:
     """Read a table, and check its columns, that it has rows, no row twice, and that it is what the stage wrote.
 
-    Raises UserError that names the file and what is wrong with it, or the stage that makes it; `mend`: what to do about
-    a table that a user may have edited.
+    Raises UserError that names the file and what is wrong with it, or the stage that makes it. `remedy`: what to do
+    about a table that a user may have edited.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist yet; run {made_by} first")
-    mend = mend or f"run {made_by} again"
+    remedy = remedy or f"run {made_by} again"
     try:
         table = typed(path, columns)
     except (ValueError, TypeError, OverflowError) as error:  # pandas' own, and those of decoding, are ValueErrors
-        raise damaged(path, error, mend) from None
+        raise damaged(path, error, remedy) from None
     table = table.assign(**{name: "" for name in ADDED if name in columns and name not in table})
     missing = [name for name in columns if name not in table]
     if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; {mend}")
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; {remedy}")
     if table.empty and columns not in MAY_BE_EMPTY:
-        raise UserError(f"{path} has a header and no row; {mend}")
-    _check_rows(path, table, columns, mend)
+        raise UserError(f"{path} has a header and no row; {remedy}")
+    _check_rows(path, table, columns, remedy)
     if columns not in EDITED and changed_since(path, MANIFEST_OF.get(made_by, "").format(path.parent.name)):
-        raise UserError(f"{path} is not what {made_by} wrote: it was changed since, or cut off; {mend}")
+        raise UserError(f"{path} is not what {made_by} wrote: it was changed since, or cut off; {remedy}")
     return table
 
 
-def _check_rows(path: Path, table: pd.DataFrame, columns: dict[str, tuple[str, str]], mend: str) -> None:
+def _check_rows(path: Path, table: pd.DataFrame, columns: dict[str, tuple[str, str]], remedy: str) -> None:
     """Raises UserError where a row lacks cells, or stands in the table twice."""
     if not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for names of rows
-        raise UserError(f"{path} has rows with more cells than its header; {mend}")
+        raise UserError(f"{path} has rows with more cells than its header; {remedy}")
     short = table[[name for name, (kind, _) in columns.items() if kind == "str"]].isna().any(axis=1)
     if short.any():
-        raise UserError(f"{path}: row {int(short.idxmax()) + 1} has too few cells; {mend}")
+        raise UserError(f"{path}: row {int(short.idxmax()) + 1} has too few cells; {remedy}")
     key = next(iter(columns))
     twice = table.loc[table[key].duplicated(), key] if columns not in (FOLDS, LEDGER) else ()
     if len(twice):
-        raise UserError(f"{path} has more than one row for {twice.iloc[0]!r} ({len(twice)} such rows); {mend}")
+        raise UserError(f"{path} has more than one row for {twice.iloc[0]!r} ({len(twice)} such rows); {remedy}")
 
 
 def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
@@ -205,7 +205,7 @@ def read_folds(path: Path, images: pd.DataFrame) -> pd.DataFrame:
         if len(wrong):
             raise UserError(
                 f"{path} {what.format(repr(wrong.iloc[0]))} ({len(wrong)} such images); run 02_make_folds.py again, or "
-                "mend the table if it was edited"
+                "correct the table if it was edited"
             )
     try:
         check_folds(table)
@@ -220,7 +220,7 @@ def check_folds(table: pd.DataFrame) -> None:
     if (spread > 1).any():
         raise UserError(
             f"folds: group {spread.index[spread > 1][0]!r} is in more than one fold, so validation would leak; "
-            "mend the column that names the folds, or the groups"
+            "correct the column that names the folds, or the groups"
         )
     used = validation_folds(table["fold"])
     if used != list(range(len(used))):

@@ -37,7 +37,7 @@ def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
         heads = list(pd.read_csv(path, nrows=0, **options).columns)
         _check_cells(path, separator, not raw)
     if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for names of rows
-        raise UserError(f"{path} has rows with more cells than its header; mend the header or remove what is surplus")
+        raise UserError(f"{path} has rows with more cells than its header; correct the header or remove the surplus")
     table.columns = [tidy(head) for head in table.columns]
     if len(set(map(tidy, heads))) < len(heads):
         raise UserError(f"{path} has two columns of one name ({', '.join(table.columns)}); rename one")
@@ -79,5 +79,5 @@ def _check_cells(path: Path, separator: str, after_blanks: bool) -> None:
             if len(row) < len(heads) and any(map(str.strip, row)):
                 raise UserError(
                     f"{path}: line {rows.line_num} has {len(row)} cells, the header {len(heads)}; the file may be cut "
-                    "off: copy it anew, or mend the line"
+                    "off: copy it anew, or correct the line"
                 )

@@ -85,7 +85,7 @@ class Workspace:
                 what, how = ("member of all images", " --train.folds all") if of_all else ("trained member", "")
                 raise UserError(
                     f"{self.runs / experiment} holds no {what}; run 03_train.py --train.experiment {experiment}{how} "
-                    "first, or mend infer.experiments"
+                    "first, or correct infer.experiments"
                 )
             found += self._without_copies(sorted(here, key=lambda member: (member.fold, member.seed)))
         return found

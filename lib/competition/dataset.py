@@ -208,8 +208,8 @@ class Competition:
         silent = sorted(set(self.ids("test")) - {known[name] for name in wanted & set(known)})
         if strangers:
             raise UserError(
-                f"{path} asks for {strangers[0]!r}, but there is no such test image in {self.settings.test_images}; is "
-                f"competition.submission.id_template, {s.id_template}, right?"
+                f"{path} asks for {strangers[0]!r}, but there is no such test image in {self.settings.test_images}; "
+                f"check competition.submission.id_template, {s.id_template}"
             )
         if silent:
             raise UserError(f"test image {silent[0]!r} does not occur in {path} as {s.id_template}")
@@ -223,7 +223,7 @@ class Competition:
         twice = self.sample[key].map(tidy).duplicated()
         if twice.any() and not s.instances:
             row = ", ".join(self.sample.loc[twice, key].iloc[0])
-            raise UserError(f"{path} has two rows for {row}; is competition.submission.class_column set right?")
+            raise UserError(f"{path} has two rows for {row}; check competition.submission.class_column")
         names = self.sample[s.class_column].map(tidy) if s.class_column else []
         unknown = [name for name in names if name not in self.settings.classes]
         if unknown:

@@ -30,7 +30,7 @@ def external_images(source: External) -> list[ImageInfo]:
     """A source's images: for training where they have labels, else without labels."""
     key, root = f"competition.external {source.name}", Path(source.root)
     if not root.is_dir():
-        raise UserError(f"{key}: there is no folder {root}; mend its root")
+        raise UserError(f"{key}: there is no folder {root}; correct its root")
     if not source.images or Path(source.images).is_absolute():
         raise UserError(f"{key}: images {source.images!r} is no pattern relative to its root ({root}), as images/*")
     files = image_files(root, source.images, key)

@@ -10,7 +10,7 @@ from lib.config.units import Share
 
 
 class Clean(Section):
-    """Find noisy labels by the predictions of members on training images, and mend them.
+    """Find noisy labels by the predictions of members on training images, and correct them.
 
     Labels on disk are never overwritten. Only tiles that 01 kept are judged: set `preprocess.background_keep` to 1 to
     find objects that no label has.

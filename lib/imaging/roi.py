@@ -110,6 +110,6 @@ def check_boxes(key: str, roi: str, what: str, image_ids: list[str]) -> None:
         return
     without = [image_id for image_id in image_ids if image_id not in read_boxes(Path(roi))]
     if len(without) == len(image_ids):
-        raise UserError(f"{key}: {roi} has no box of any {what} image, {without[0]} for one; are its image_id right?")
+        raise UserError(f"{key}: {roi} has no box of any {what} image, {without[0]} for one; check its column image_id")
     if without:
         print(f"warning: {roi} has no box of {len(without)} of {len(image_ids)} {what} images ({without[0]} for one)")

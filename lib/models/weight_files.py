@@ -109,7 +109,7 @@ def network_files(member: Path, which: str) -> tuple[Path, Path]:
     if which in LAST_AS_FALLBACK and not weights.exists():
         weights = Path(member) / "last_weights.pt"
     if not described.exists() or not weights.exists():
-        raise UserError(f"{member} has no {which} weights; run 03_train.py, or mend infer.checkpoints")
+        raise UserError(f"{member} has no {which} weights; run 03_train.py, or correct infer.checkpoints")
     return described, weights
 
 

@@ -21,7 +21,7 @@ def choice_if(true: object, key: str, value: object, why: str = "") -> list[Opti
 
 @dataclass
 class Notes:
-    """Sentences for the user. `found`: facts. `unsure`: what the folder does not tell. `problems`: errors to mend."""
+    """Sentences for the user. `found`: facts. `unsure`: what the folder does not tell. `problems`: errors."""
 
     found: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)

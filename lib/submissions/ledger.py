@@ -40,8 +40,8 @@ def read_ledger(workspace: Workspace) -> pd.DataFrame:
     if not workspace.ledger.is_file():
         kinds = {name: kind for name, (kind, _) in tables.LEDGER.items()}
         return pd.DataFrame(columns=list(kinds)).astype(kinds)
-    mend = "mend it (a CSV in UTF-8, parted by commas), or move it away: a new one is begun"
-    return tables.read(workspace.ledger, tables.LEDGER, "05_infer_ensemble.py", mend)
+    remedy = "correct it (a CSV in UTF-8, parted by commas), or move it away: a new one is begun"
+    return tables.read(workspace.ledger, tables.LEDGER, "05_infer_ensemble.py", remedy)
 
 
 def path_of(workspace: Workspace, file: str) -> Path:

@@ -66,7 +66,7 @@ def test_a_sample_that_does_not_fit_is_named(folder, rows, what):
 
 
 def test_two_rows_an_image_hint_at_the_class_column_unless_a_plugin_reads_them(folder):
-    with pytest.raises(UserError, match=r"two rows for c; is competition.submission.class_column set right\?"):
+    with pytest.raises(UserError, match=r"two rows for c; check competition.submission.class_column"):
         competition(folder, submission={}).check()
     competition(folder, submission={"codec": "mine"}).check()
 

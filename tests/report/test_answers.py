@@ -53,7 +53,7 @@ def test_masks_lie_over_their_images(answered, capsys):
             ["--competition.submission.max_mb", "0.0001"],
             " MB; the competition takes at most 0.0001 (competition.submission.max_mb)",
         ),
-        (["--competition.submission.id_template", "{id}.png"], "{id}.png, right?"),
+        (["--competition.submission.id_template", "{id}.png"], "competition.submission.id_template, {id}.png"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(answered, flag, what):

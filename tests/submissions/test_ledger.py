@@ -86,7 +86,7 @@ def test_a_ledger_that_excel_saved_is_read_or_told_before_any_work(tiny, workspa
         run(stage, tiny)
     for data in (text.encode("cp1252"), b""):
         workspace.ledger.write_bytes(data)
-        with pytest.raises(UserError, match="ledger.csv is damaged .*; mend it .*, or move it away"):
+        with pytest.raises(UserError, match="ledger.csv is damaged .*; correct it .*, or move it away"):
             run("05_infer_ensemble", tiny)
         assert workspace.ledger.read_bytes() == data
 

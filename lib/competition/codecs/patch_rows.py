@@ -86,7 +86,7 @@ class PatchRows(CsvRows):
                 image_id, i = known.pop(name)
                 found[image_id].flat[i] = text == b"1"
         for (name, _), (image_id, _) in known.items():
-            raise UserError(f"the sample submission has no row {name}, a patch of {image_id}; is its size right?")
+            raise UserError(f"the sample submission has no row {name}, a patch of {image_id}; check the image's size")
         return found
 
     def _names(self, image_id: str, height: int, width: int) -> Iterator[Name]:

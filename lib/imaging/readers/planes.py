@@ -18,7 +18,7 @@ def files_of(path: Path, pixels: Pixels) -> list[Path]:
         return [path]
     first = pixels.files[0]
     if not path.stem.endswith(first):
-        raise UserError(f"{path} does not end in {first}, the first of competition.pixels.files; mend the globs")
+        raise UserError(f"{path} does not end in {first}, the first of competition.pixels.files; correct the globs")
     return [path.with_name(path.stem.removesuffix(first) + end + path.suffix) for end in pixels.files]
 
 
