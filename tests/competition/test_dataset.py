@@ -143,7 +143,7 @@ def test_rows_are_named_by_the_template(folder):
         competition(folder, submission={"id_template": template, "codec": codec}).check()
 
     check("{id}.PNG_{class}", ["c.PNG_road", "c.PNG_tree"])
-    with pytest.raises(UserError, match="asks for 'c.PNG_sea', but .*id_template, {id}.PNG_{class}, right"):
+    with pytest.raises(UserError, match="asks for 'c.PNG_sea', but .*id_template, {id}.PNG_{class}"):
         check("{id}.PNG_{class}", ["c.PNG_road", "c.PNG_sea"])
     with pytest.raises(UserError, match="asks for 'c.PNG_road'"):
         check("{id}", ["c.PNG_road", "c.PNG_tree"])
