@@ -36,6 +36,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 os.environ["OPENCV_FOR_THREADS_NUM"] = "1"  # before cv2 is loaded; workers inherit it
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -155,9 +156,11 @@ def run_ours(root: Path, options: dict[str, object], jobs: int) -> Seconds:
         spent[description] = now() - started
         return done
 
-    for module in (survey, cut_tiles):
-        setattr(module, "parallel", clocked)  # noqa: B010 (mypy knows no such attribute)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.ExitStack() as stack:
+        for module in (survey, cut_tiles):
+            stack.enter_context(patch.object(module, "parallel", clocked))
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         started = now()
         script["main"]([str(yaml), "--workspace", str(WORK / "ours"), "--jobs", str(jobs)])
         spent["all"] = now() - started

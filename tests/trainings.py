@@ -1,6 +1,7 @@
 """Small trainings on the tiles of tests/training/conftest.py."""
 
 import pandas as pd
+import pytest
 import torch
 from torch import nn
 
@@ -39,6 +40,21 @@ def trainer_of(tiles, folder, architecture="tiny", **options):
     torch.manual_seed(3)
     network = build_network(Model(architecture=architecture), 1)
     return Trainer(config, network, build_loss(config.loss, 1), data_of(tiles), Member("test", 0, 3, folder))
+
+
+def run_until_killed(trainer, batches):
+    """Train, and stop as by Ctrl-C after so many batches."""
+    train, done = trainer.train_batch, []
+
+    def dies(*arguments):
+        if len(done) == batches:
+            raise KeyboardInterrupt
+        done.append(1)
+        return train(*arguments)
+
+    trainer.train_batch = dies
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(None)
 
 
 def weights(folder):

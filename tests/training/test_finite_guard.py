@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trainings import CPU, same, trainer_of, weights
+from trainings import CPU, run_until_killed, same, trainer_of, weights
 
 from lib.errors import UserError
 from lib.inference.networks import Ensemble
@@ -99,18 +99,7 @@ def test_a_return_is_the_same_when_the_training_was_killed(tiles, tmp_path, monk
         return spoiled(trainer, lambda t: 5 <= t.step < 5 + MAX_SKIPPED_IN_ROW and t.guard.rate == 1)
 
     made("whole").run(None)
-    killed, batches = made("killed"), []
-    train = killed.train_batch
-
-    def dies(*arguments):
-        if len(batches) == at:
-            raise KeyboardInterrupt
-        batches.append(1)
-        return train(*arguments)
-
-    killed.train_batch = dies
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(None)
+    run_until_killed(made("killed"), at)
     again = made("killed")
     again.run(None)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from trainings import CPU, same, trainer_of, weights
+from trainings import CPU, run_until_killed, same, trainer_of, weights
 
 from lib.config.training import Loss, Model
 from lib.errors import UserError
@@ -95,18 +95,7 @@ def test_a_killed_training_in_parts_goes_on_the_same(tiles, tmp_path, monkeypatc
         return limited(trainer_of(tiles, tmp_path / name, architecture), 3, MemoryError())
 
     made("whole").run(None)
-    killed, steps = made("killed"), []
-    train = killed.train_batch
-
-    def dies(*arguments):
-        if len(steps) == 5:
-            raise KeyboardInterrupt
-        steps.append(1)
-        return train(*arguments)
-
-    killed.train_batch = dies
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(None)
+    run_until_killed(made("killed"), 5)
     again = made("killed")
     again.run(None)
     assert again.gradients.parts.size == 2 and same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from trainings import CPU, data_of, same, trainer_of, weights
+from trainings import CPU, data_of, run_until_killed, same, trainer_of, weights
 
 from lib.config.training import Model, Sampling, Swa, Train
 from lib.data.sampler import BalancedSampler
@@ -30,18 +30,7 @@ def test_one_tile_drawn_twice_in_an_epoch_is_augmented_differently(tiles):
 def test_killed_and_resumed_training_ends_with_the_same_bits(tiles, tmp_path, monkeypatch, saved_every):
     monkeypatch.setattr(loop, "SAVE_INTERVAL", saved_every)
     trainer_of(tiles, tmp_path / "whole", ema=0.9).run(None)
-    killed = trainer_of(tiles, tmp_path / "killed", ema=0.9)
-    original, steps = killed.train_batch, []
-
-    def dies(*arguments):
-        if len(steps) == 5:  # in the middle of the third epoch
-            raise KeyboardInterrupt
-        steps.append(1)
-        return original(*arguments)
-
-    killed.train_batch = dies
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(None)
+    run_until_killed(trainer_of(tiles, tmp_path / "killed", ema=0.9), 5)  # in the middle of the third epoch
     assert (tmp_path / "killed/last.pt").exists() == (saved_every == 0)
     trainer_of(tiles, tmp_path / "killed", ema=0.9).run(None)
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
