@@ -67,10 +67,9 @@ def store(pictures: list[np.ndarray], suffix: str, options: list[int]) -> tuple[
 
     The files are in the page cache when they are read.
     """
-    folder = WORK / "formats"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    paths = [folder / f"{i}{suffix}" for i in range(len(pictures))]
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    paths = [WORK / f"{i}{suffix}" for i in range(len(pictures))]
     shape = len(pictures), 512, 512, 3
     started = time.process_time()
     if suffix == ".raw":
@@ -85,5 +84,5 @@ def store(pictures: list[np.ndarray], suffix: str, options: list[int]) -> tuple[
         back = [np.load(path) if suffix == ".npy" else cv2.imread(str(path)) for path in paths]
     read = time.process_time()
     wrong = np.mean([np.square(a.astype(np.float32) - b).mean() for a, b in zip(back, pictures, strict=True)])
-    size = sum(path.stat().st_size for path in folder.iterdir())
+    size = sum(path.stat().st_size for path in WORK.iterdir())
     return size, written - started, read - written, 100.0 if not wrong else float(10 * np.log10(255**2 / wrong))

@@ -13,7 +13,20 @@ import numpy as np
 import pytest
 from records import done, manifest
 
-from benchmarks import ablation, arms, effects, ensemble, external, modes, mutants, rounds, settings, soak, trials
+from benchmarks import (
+    ablation,
+    arms,
+    effects,
+    ensemble,
+    external,
+    modes,
+    mutants,
+    rounds,
+    settings,
+    soak,
+    tile_formats,
+    trials,
+)
 from benchmarks.rankings import Result, scorer, tau_with_interval
 from benchmarks.settings import Setting
 from benchmarks.switches import SWITCHES, Switch, plan, resolve
@@ -495,3 +508,12 @@ def test_nothing_grows_over_some_steps_and_images():
     found = json.loads(done.stdout.splitlines()[-1])
     for part in ("training", "inference"):
         assert found[part]["handles"] == found[part]["threads"] == found[part]["processes"] == 0, found
+
+
+def test_formats_of_tiles_are_measured_in_a_new_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(tile_formats, "WORK", tmp_path / "work/bench/formats")
+    pixels = np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)
+    table = tile_formats.format_table([pixels])
+    assert set(table) == set(tile_formats.FORMATS)
+    assert table["raw, one memory map"]["kb"] == round(pixels.nbytes / 1e3, 1)
+    assert {name for name, row in table.items() if row["db"] < 99} == {"jpeg 90", "jpeg 95"}

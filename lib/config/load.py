@@ -9,6 +9,7 @@ from typing import Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from lib.artifacts.read import damaged, read_yaml
 from lib.artifacts.schemas import kind_of
@@ -166,8 +167,20 @@ def option_error(problem: ValidationError, *section: str) -> str:
     if error["type"] == "value_error":
         of_section = isinstance(error["input"], dict)  # its message names the keys
         return f"{'' if of_section else f'{key}: '}{error['ctx']['error']}"
-    messages = [other["msg"] for other in errors if _option((*section, *other["loc"])) == option]
-    return f"{key}: {found}; {' or '.join(message[0].lower() + message[1:] for message in messages)}"
+    expected = [_expected(other) for other in errors if _option((*section, *other["loc"])) == option]
+    return f"{key}: {found}; {' or '.join(expected)}"
+
+
+def _expected(error: ErrorDetails) -> str:
+    """What pydantic says that a value should be, without why it could not be read.
+
+    >>> _expected({"type": "int_parsing", "msg": "Input should be a valid integer, unable to parse string"})
+    'input should be a valid integer'
+    """
+    if error["type"].startswith("bool"):
+        return "input should be true or false"
+    message = error["msg"].split(", unable to")[0]
+    return message[0].lower() + message[1:]
 
 
 def _check_values(config: Config, where: str) -> None:

@@ -19,7 +19,11 @@ def test_command_line_beats_yaml_beats_defaults(tmp_path):
     [
         (["--train.epoch", "3"], "nearest legal name is train.epochs"),
         (["--tile_size", "3"], "nearest legal name is preprocess.tile_size"),
-        (["--train.epochs", "abc"], "train.epochs: found 'abc'"),
+        (["--train.epochs", "abc"], "train.epochs: found 'abc'; input should be a valid number$"),
+        (["--competition.multilabel", "maybe"], "multilabel: found 'maybe'; input should be true or false$"),
+            ["--competition.multilabel", "maybe"],
+            "competition.multilabel: found 'maybe'; input should be true or false$",
+        ),
         (["--train.precision", "fp8"], "'auto', 'fp32'"),
         (["--infer.window", "large"], "infer.window: found 'large'; input should be a valid integer.* or .*'auto'"),
         (["--infer.window", "-1"], "infer.window: found '-1'; .*greater than or equal to 0"),
