@@ -136,7 +136,7 @@ def test_rows_of_patches(tmp_path):
     with pytest.raises(UserError, match="row 2 is a_4, expected a_0"):
         check(tmp_path, [("a_4", "1")], sample, **options)
     rows = [(name, "1") for name, _ in sample]
-    with pytest.raises(UserError, match=r"no row a_0_0, a patch of a; is its size right\?"):
+    with pytest.raises(UserError, match=r"no row a_0_0, a patch of a; check the image's size"):
         check(tmp_path, rows, sample, **template)
     with pytest.raises(UserError, match="a_4: the answer is '0.7'; 0 or 1 is expected"):
         check(tmp_path, [rows[0], ("a_4", "0.7"), *rows[2:]], sample, **options)
