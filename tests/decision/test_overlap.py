@@ -1,5 +1,6 @@
 """Classes that overlap are decided as so many competitions of one class: the same thresholds, gates and rules."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -63,10 +64,16 @@ def alone(images, k, planes):
     return [(probs[:, k::count][:, :planes], truth[k]) for probs, truth in images]
 
 
+def faint(seed):
+    """A disc that is seen faintly and never doubted, so that no gate and no rule of objects gains."""
+    truth = cv2.circle(np.zeros((HEIGHT, WIDTH), np.uint8), (40, 28 + seed % 5), 22, 1, -1)
+    return np.stack([np.where(truth, 0.3, 0.1), np.full(truth.shape, 0.7)])[None].astype(np.float32), truth
+
+
 MAKERS = {
     kind: (maker, lambda i, maker=maker: maker(i + 20))
     for kind, maker in (("plain", members), ("specks", with_specks), ("haunted", haunted))
-}
+} | {"specks, faint": (with_specks, faint), "haunted, faint": (haunted, faint)}
 
 
 @pytest.mark.parametrize(("kind", "options"), [
@@ -75,6 +82,9 @@ MAKERS = {
     ("specks", {"postprocess": ["largest", "holes"]}),
     ("haunted", {"gate": "fit"}),
     ("haunted", {"gate": 0.3, "postprocess": ["holes"]}),
+    ("specks, faint", {"postprocess": ["objects"]}),
+    ("specks, faint", {"postprocess": ["holes"]}),
+    ("haunted, faint", {"gate": "fit"}),
 ], ids=str)  # fmt: skip
 def test_each_class_is_decided_as_it_would_be_alone(tmp_path, monkeypatch, kind, options):
     rules = "lib.decision.objects.fit_rules"
@@ -82,9 +92,13 @@ def test_each_class_is_decided_as_it_would_be_alone(tmp_path, monkeypatch, kind,
     monkeypatch.setattr(f"{rules}.LOW_GRID", np.array([96, 128, 160]))
     monkeypatch.setattr(f"{rules}.HIGH_GRID", np.arange(0, 256, 64))
     monkeypatch.setattr(f"{rules}.AREA_GRID", np.array([0, 8, 64, 512]))
-    planes = 1 + (kind == "haunted")
+    planes, unlike = 1 + ("haunted" in kind), "faint" in kind
+    if not unlike:
+        monkeypatch.setattr("lib.decision.whole_maps.GATE_COUNTS", 1)  # a pass over the maps for each class
     images = [stacked(MAKERS[kind], i, planes) for i in range(6)]
     assert all((truth.sum(0) > 1).any() for _, truth in images[:1]), "the fixture does not overlap"
+    for _, truth in images if unlike else ():
+        truth[0, :8], truth[1, :, -8:] = IGNORE, IGNORE
     whole = config(**options)
     oof, maps = collected(tmp_path / "maps", images, whole, presence=planes > 1)
     assert oof.overlap and oof.counts.shape == (6, images[0][0].shape[0] + 1, 2, 2, 256)
@@ -98,6 +112,9 @@ def test_each_class_is_decided_as_it_would_be_alone(tmp_path, monkeypatch, kind,
         assert found.decision.rules is None or found.decision.rules[k] == expected.decision.rules[1]
         assert (found.counts[:, k] == expected.counts[:, 1]).all() and (found.tables[k] == expected.tables[0]).all()
         assert (found.crossed.decided[:, k] == expected.crossed.decided[:, 1]).all()
+    if unlike:
+        values = found.decision.gates or (found.decision.rules if "objects" in options["postprocess"] else (0, 1))
+        assert values[0] != values[1] and len(set(found.decision.thresholds)) == 2, "the classes are alike"
     assert found.decision.score == pytest.approx(metrics.score(whole.competition, found.counts))
     for i, (probs, truth) in enumerate(images):  # what was counted is what a test image gets
         codes = found.decision.to_codes(np.concatenate([probs, probs.mean(0, keepdims=True)]))
@@ -139,6 +156,8 @@ def test_what_is_ignored_for_one_class_counts_for_the_others(tmp_path):
     assert (oof.points.truth != IGNORE).any(1).all() and (oof.points.truth[:, 0] == IGNORE).any()
     found = fit_ensemble(Fitting(oof, maps, 2, settings, tmp_path), FOLDS)
     assert (found.tables.sum((1, 2)) == oof.known().sum(0)).all()
+    mixed = fit_ensemble(Fitting(oof, maps, 2, config(ensemble_weights="greedy"), tmp_path), FOLDS)
+    assert (mixed.tables.sum((1, 2)) == oof.known().sum(0)).all() and mixed.decision.mix.weights[2] < 0.12
     best = best_constant(oof, settings.competition)
     assert best.labels == (0, 1), "every image has both classes, of which an empty answer finds nothing"
     assert warning_of(best, found, settings.competition) == ""
@@ -212,6 +231,15 @@ def test_counts_of_a_direct_pass_are_those_of_the_planes(tmp_path):
     assert found.overlap and found.counts.dtype == np.uint32
     expected = np.stack([count_classes(truth, (to_codes(one, True) >= 128).astype(np.uint8), 2) for one in probs])
     assert all((found.class_counts(s)[0] == expected[s]).all() for s in range(2))
+
+
+def test_an_image_with_more_pixels_than_32_bits_count_is_counted_in_64():
+    settings, truth = config().competition, np.ones((2, 3, 4), np.uint8)
+    for side, kind in ((2**16 - 1, np.uint32), (2**16, np.int64)):
+        counts = CountCollector(["a"], TrueLabels(None, settings), 1)
+        counts.add(Block("a", 0, 0, np.ones((1, 2, 3, 4), np.float32), side, side), truth)
+        found = counts.evaluation()
+        assert found.counts.dtype == kind and (found.class_counts(0) == 12).all()
 
 
 def test_outside_of_what_is_computed_no_class_is(tmp_path):
