@@ -163,6 +163,8 @@ def split_counts(counts: np.ndarray, thresholds: tuple[int, ...]) -> np.ndarray:
 
     >>> split_counts(np.arange(8).reshape(1, 2, 4), (128,)).tolist()  # four bins, of which two reach one half
     [[[1, 5], [9, 13]]]
+    >>> split_counts(np.arange(8).reshape(1, 2, 4), (65,)).tolist()
+    [[[1, 5], [9, 13]]]
     """
     tables = np.empty((*counts.shape[:-1], 2), np.int64)
     for k, threshold in enumerate(thresholds):

@@ -19,8 +19,8 @@ from lib.session import Session
 from lib.stages import answer_stage
 
 NOTE = (
-    "there is no out-of-fold score, because folds.csv validates no image: the threshold is 0.5 (argmax for several "
-    "classes), and the quality of the answer was not measured"
+    "there is no out-of-fold score, because folds.csv validates no image: the threshold is 0.5 (argmax for classes "
+    "that exclude one another), and the quality of the answer was not measured"
 )
 
 

@@ -116,8 +116,8 @@ def uncertainty(oof: Evaluation, decision: Decision) -> np.ndarray:
 
 
 def curves(oof: Evaluation, decision: Decision, competition: Competition) -> list[dict]:
-    """Rows of `calibration`; for several classes those of each class, if they exclude one another from the sample of
-    pixels."""
+    """Rows of `calibration`, for each of several classes. Those of classes that exclude one another are made from the
+    sample of pixels."""
     names, points = competition.label_names, oof.points
     if oof.binary:
         counts = oof.counts[:, -1].sum(0, dtype=np.int64)

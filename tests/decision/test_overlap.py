@@ -7,6 +7,7 @@ import pytest
 from lib.competition import metrics
 from lib.competition.scoring import count_classes
 from lib.config import Config
+from lib.config.competition import Scoring
 from lib.decision.constant import best_constant, warning_of
 from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import EnsembleWeights
@@ -15,12 +16,13 @@ from lib.decision.thresholds import EMPTY_THRESHOLD, fitted_thresholds, settings
 from lib.errors import UserError
 from lib.inference.windows import Block
 from lib.oof import evaluation as evaluating
-from lib.oof.codes import to_codes
+from lib.oof.codes import HALF, to_codes
 from lib.oof.evaluate import CountCollector, TrueLabels, outside_values
 from lib.oof.evaluation import Evaluation, bins_for, count_codes
 from lib.oof.map_files import Maps, MapWriter
 from lib.oof.pixel_sample import PixelSampler
-from lib.oof.previews import PreviewCollector, PreviewWriter
+from lib.oof.previews import PreviewCollector, PreviewWriter, wrong_pixels
+from lib.report.findings import calibration, uncertainty, wrong_share
 from lib.tables import IGNORE
 from tests.decision.test_fit import FOLDS, HEIGHT, WIDTH, haunted, members, with_specks
 
@@ -98,7 +100,7 @@ def test_each_class_is_decided_as_it_would_be_alone(tmp_path, monkeypatch, kind,
     images = [stacked(MAKERS[kind], i, planes) for i in range(6)]
     assert all((truth.sum(0) > 1).any() for _, truth in images[:1]), "the fixture does not overlap"
     for _, truth in images if unlike else ():
-        truth[0, :8], truth[1, :, -8:] = IGNORE, IGNORE
+        truth[0, 24:32], truth[1, :, -8:] = IGNORE, IGNORE  # the first one on some holes
     whole = config(**options)
     oof, maps = collected(tmp_path / "maps", images, whole, presence=planes > 1)
     assert oof.overlap and oof.counts.shape == (6, images[0][0].shape[0] + 1, 2, 2, 256)
@@ -190,6 +192,26 @@ def test_a_class_whose_empty_answer_scores_best_is_never_answered(tmp_path):
     assert settings_of_class(settings, 1).classes == ["ring"] and not settings_of_class(settings, 1).multilabel
 
 
+def test_a_threshold_is_fitted_to_its_own_class_whichever_classes_are_meant_to_score():
+    """Neither the classes that are scored nor the background change it, since there is one class alone."""
+    truth = np.random.default_rng(0).integers(0, 2, (4, 2, 20, 20), np.uint8)
+    counts = np.stack([count_codes(one, 90 + 20 * one)[None] for one in truth])
+    oof, everything = Evaluation([*"abcd"], counts, overlap=True), np.ones(4, bool)
+    plain = config().competition
+    other = plain.model_copy(update={"score_background": True, "scoring": Scoring(classes=["ring"])})
+    assert fitted_thresholds(oof, 0, everything, other) == fitted_thresholds(oof, 0, everything, plain)
+    assert metrics.score(settings_of_class(other, 0), oof.of_class(0).class_counts(0, (100,))) == 1
+    half = oof.of_class(0).class_counts(0, (90,))
+    assert metrics.score(settings_of_class(other, 0), half) == metrics.score(settings_of_class(plain, 0), half)
+
+
+def test_a_pixel_is_wrong_where_any_class_is_known_to_be():
+    truth, labels = np.array([[[1, 1, 0, IGNORE]], [[0, 0, 0, 0]]]), np.array([[[1, 0, 0, 1]], [[0, 0, 0, 0]]])
+    assert wrong_pixels(truth, labels).tolist() == [[False, True, False, False]]
+    oof = Evaluation(["a"], count_codes(truth, 255 * labels)[None, None], overlap=True)
+    assert wrong_share(oof, oof.class_counts(0)).tolist() == [1 / 7]
+
+
 def test_what_has_no_meaning_is_one_sentence():
     with pytest.raises(UserError, match="infer.postprocess priors: factors of classes choose among classes that excl"):
         check_decide(config(postprocess=["priors"]))
@@ -210,7 +232,11 @@ def test_very_many_images_and_classes_have_fewer_bins(monkeypatch):
         assert (coarse.class_counts(0, (threshold,) * 2) == fine.class_counts(0, (threshold,) * 2)).all()
     everything, settings = np.ones(8, bool), config().competition
     exact, near = (fitted_thresholds(one, 0, everything, settings) for one in (fine, coarse))
-    assert all(t % 16 == 0 and abs(t - s) <= 16 for t, s in zip(near, exact, strict=True))
+    assert all(t % 16 == 0 and abs(t - s) <= 16 for t, s in zip(near, exact, strict=True)) and set(near) != {HALF}
+    exact, near = (uncertainty(one, Decision(one.halves)) for one in (fine, coarse))
+    assert np.abs(exact - near).max() < 0.05 < exact.min()
+    exact, near = (calibration(one.counts[:, -1, 0].sum(0)) for one in (fine, coarse))
+    assert {round(row["predicted"], 1) for row in exact} == {round(row["predicted"], 1) for row in near}
 
 
 def test_counts_of_a_direct_pass_are_those_of_the_planes(tmp_path):

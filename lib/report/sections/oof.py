@@ -24,7 +24,7 @@ GALLERY_KINDS = {
     "worst": ("Worst", "By the image's own score."),
     "uncertain": (
         "Most uncertain",
-        "Pixels are near the threshold; with several classes, the likeliest one is near the second.",
+        "Pixels are near the threshold; or, of classes that exclude one another, the likeliest is near the second.",
     ),
     "best": ("Best", ""),
 }
