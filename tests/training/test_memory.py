@@ -11,7 +11,8 @@ from lib.models.outputs import Outputs
 from lib.plugins import register
 from lib.training import trainer as loop
 from lib.training.losses import build_loss
-from lib.training.step.gradients import add_gradients
+from lib.training.step.gradients import add_gradients, random_states, set_random_states
+from lib.training.train_member import training_facts
 
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
 FAILURES = [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(ALLOCATOR), MemoryError()]
@@ -63,6 +64,17 @@ def test_a_batch_in_parts_is_the_same_step(tiles, tmp_path, capsys, failure, whe
     assert printed.count("warning: 03: test/") == 0 and printed.count("a batch of 4 does not fit into memory") == 1
 
 
+@pytest.mark.parametrize("architecture", ["tiny", "dropping"])  # with batch norm, and with random numbers
+def test_an_attempt_that_failed_leaves_nothing_behind(tiles, tmp_path, architecture):
+    in_parts = trainer_of(tiles, tmp_path / "parts", architecture, accumulate=2)
+    in_parts.gradients.parts.size = 2
+    failing = limited(trainer_of(tiles, tmp_path / "failing", architecture, accumulate=2), 2, MemoryError(), late=True)
+    for trainer in (in_parts, failing):
+        torch.manual_seed(5)
+        trained(trainer)
+    assert failing.gradients.parts.size == 2 and same(weights(tmp_path / "parts"), weights(tmp_path / "failing"))
+
+
 def test_several_heads_and_losses_that_are_no_mean_over_samples(tiles, tmp_path):
     class Heads(nn.Module):
         def __init__(self):
@@ -87,18 +99,20 @@ def test_several_heads_and_losses_that_are_no_mean_over_samples(tiles, tmp_path)
         assert torch.allclose(one, other, atol=1e-6) and one.abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("memory", [3, 100])  # of the second run: with more of it, the batches stay in parts
 @pytest.mark.parametrize("architecture", ["tiny", "dropping"])
-def test_a_killed_training_in_parts_goes_on_the_same(tiles, tmp_path, monkeypatch, architecture):
+def test_a_killed_training_in_parts_goes_on_the_same(tiles, tmp_path, monkeypatch, architecture, memory):
     monkeypatch.setattr(loop, "SAVE_INTERVAL", 0)
 
-    def made(name):
-        return limited(trainer_of(tiles, tmp_path / name, architecture), 3, MemoryError())
+    def made(name, most=3):
+        return limited(trainer_of(tiles, tmp_path / name, architecture), most, MemoryError())
 
     made("whole").run(None)
     run_until_killed(made("killed"), 5)
-    again = made("killed")
+    again = made("killed", memory)
     again.run(None)
     assert again.gradients.parts.size == 2 and same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert training_facts([again], 1.0)["part_size"] == 2
 
 
 def test_parts_see_the_dropout_of_the_first_pass(tiles, tmp_path):
@@ -130,8 +144,6 @@ def test_other_errors_are_no_lack_of_memory(tiles, tmp_path):
 
 
 def test_the_random_numbers_of_the_cpu_are_kept():
-    from lib.training.step.gradients import random_states, set_random_states
-
     states = random_states(CPU)
     drawn = torch.rand(3)
     set_random_states(states, CPU)
