@@ -133,7 +133,7 @@ def _is_left_over(path: Path) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this host is running. One that has ended and whose parent did not ask how is not."""
+    """Whether a process of this host is running. A zombie, which has ended, is not."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"

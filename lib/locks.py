@@ -92,6 +92,6 @@ class Claim:
 
 
 def release_all() -> None:
-    """Give back every claim of this process, which does something else now. At its end this is not needed."""
+    """Give back every claim of this process. Only tests need this: the claims of a process end with it."""
     for path in list(Claim._own):
         Claim(path).release()

@@ -91,9 +91,9 @@ class Workspace:
         return found
 
     def _without_copies(self, members: list[Member]) -> list[Member]:
-        """The members without copies, whose networks are another member's and which 03 never finished.
+        """The members without copies. A copy has the networks of another member, and no manifest of its own.
 
-        Two members with manifests of their own may have the same networks: a network without randomness does.
+        Two members that 03 trained may have the same networks, if their training has no randomness.
         """
         original: dict[str, Member] = {}
         for member in sorted(members, key=lambda one: not self.manifest_of(one).is_file()):

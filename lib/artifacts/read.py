@@ -45,7 +45,7 @@ def read_yaml(path: str | Path, kind: FileKind | None = None) -> dict:
     """The content of a YAML file that a stage wrote. Raises UserError also where there is none."""
     content = _read_text(Path(path), None, kind, yaml.safe_load)
     if content is None:
-        raise damaged(Path(path), "the file is gone", (kind or kind_of(Path(path))).remedy)
+        raise UserError(f"{path} does not exist; {(kind or kind_of(Path(path))).remedy}")
     return content
 
 
@@ -98,9 +98,9 @@ def read_tensors(path: Path, remedy: str) -> dict:
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # torch's own words advise to run the code in the file
-            raise ValueError("it is no file of tensors alone") from None
+            raise ValueError("it is not a file of tensors") from None
     if not isinstance(saved, dict):
-        raise damaged(path, f"it holds a {type(saved).__name__}, no weights", remedy)
+        raise damaged(path, f"it holds a {type(saved).__name__}, not weights", remedy)
     return saved
 
 

@@ -133,7 +133,7 @@ LABELS = [
     coco_fault("null as category_id", coco("annotations", "category_id", None), "entry 1 .* has 'category_id'"),
     coco_fault("a number as file_name", coco("images", "file_name", 7), "entry 1 of its images has 'file_name'"),
     coco_fault("a negative height", coco("images", "height", -5), "says that im1 is -5 x 195; it is 157 x 195"),
-    coco_fault("two images of one id", coco("images", "id", 0), "has two images of the id 0"),
+    coco_fault("two images of one id", coco("images", "id", 0), "has two images with the id 0"),
     coco_fault("a text as iscrowd", coco("annotations", "iscrowd", "no"), "iscrowd is 'no'; 0 or 1"),
     coco_fault("a key that stands twice", DOUBLE, "the key 'images' stands twice"),
     coco_fault("a list at the top", "[]", "it holds a list, not an object"),

@@ -48,7 +48,7 @@ def read_coco(path: Path) -> dict[str, list[dict]]:
     for part in ("images", "categories"):
         twice = repeated(entry["id"] for entry in lists[part])
         if twice is not None:
-            raise UserError(f"{path} has two {part} of the id {twice!r}; give each an id of its own")
+            raise UserError(f"{path} has two {part} with the id {twice!r}; give each an id of its own")
     return lists
 
 
