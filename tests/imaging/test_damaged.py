@@ -90,13 +90,13 @@ TILED = {"tile": (16, 16), "compression": "deflate"}
     [
         (TILED, {256: 2**31, 257: 2**31}, "promises .* pieces of 16 x 16 pixels and lists 12"),
         (TILED, {322: 2**20, 323: 2**20}, r"promises [\d.]+ GB of pixels, which \d+ bytes cannot hold"),
-        (TILED, {322: 0}, "b.tif"),
+        (TILED, {322: 0}, "is damaged: it has 40 x 50 pixels in pieces of"),
         (TILED, {324: (2**31,) * 12}, r"is truncated: \d+ bytes, its header promises"),
         ({}, {257: 10**6, 278: 10**6}, "is truncated"),
-        ({}, {256: 0}, "b.tif"),
+        ({}, {256: 0}, "is damaged: it has 40 x 0 pixels in pieces of"),
         ({}, {258: (3, 8, 8)}, "b.tif"),
         ({}, {277: 60_000}, "b.tif"),
-        ({"rowsperstrip": 8}, {278: 0}, "b.tif"),
+        ({"rowsperstrip": 8}, {278: 0}, r"is damaged: it has 40 x 50 pixels in pieces of \(0, 50\)"),
         ({"compression": "jpeg", "rowsperstrip": 40}, {257: 60_000, 256: 60_000, 278: 60_000}, "b.tif"),
     ],
 )
@@ -112,6 +112,25 @@ def test_tiffs_whose_header_lies(tmp_path, options, tags, what):
         assert tracemalloc.get_traced_memory()[1] < 100e6
     finally:
         tracemalloc.stop()
+
+
+def test_a_segment_smaller_than_its_pixels_is_refused(tmp_path):
+    path = tmp_path / "b.tif"
+    tifffile.imwrite(path, PIXELS[:16, :16], photometric="rgb", compression="deflate", metadata=None)
+    for code, value in {257: 30, 278: 30}.items():
+        tag_of(path, code, value)
+    with open_image(path) as image, pytest.raises(UserError, match="b.tif is damaged at segment 0"):
+        image.read(0, 0, 30, 16)
+
+
+def test_a_file_that_is_refused_is_closed(tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(tifffile.TiffFile, "close", lambda self: closed.append(self.filename))
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS.astype(np.complex64), photometric="rgb")
+    closed.clear()
+    with pytest.raises(UserError, match="of a type that is not read"):
+        open_image(tmp_path / "a.tif", ANY_RANGE)
+    assert closed == ["a.tif"]
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg", ".bmp", ".ppm", ".webp", ".gif", ".npy"])

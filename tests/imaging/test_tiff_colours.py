@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.reader import open_image
+from lib.imaging.readers.base import WHOLE_RANGE
 
 COLOURS = np.random.default_rng(3).integers(0, 256, (40, 50, 3)).astype(np.uint8)
 GREY = COLOURS[..., 0]
@@ -128,14 +129,16 @@ def test_few_bits_are_stretched_to_eight_as_others_do(tmp_path, bits, white):
     values = GREY >> (8 - bits)
     stored = values.astype(bool) if bits == 1 else values
     photometric = "miniswhite" if white else "minisblack"
-    tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric, bitspersample=bits)
+    nodata = [(42113, "s", 0, "255", True)]  # no value that is stored: what is shown is not compared with it
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric, bitspersample=bits, extratags=nodata)
     expected = np.asarray(Image.open(tmp_path / "a.tif").convert("L")) if bits != 2 else None
     with open_image(tmp_path / "a.tif") as image:
         seen = image.read(0, 0, 40, 50)
     assert (seen[..., 0] == (top - values if white else values) * (255 // top)).all()
     assert expected is None or (seen[..., 0] == expected).all()
-    with open_image(tmp_path / "a.tif", Pixels(range=(0, top))) as image:  # who gives the range gets the same
-        assert (image.read(0, 0, 40, 50) == seen).all()
+    for given in ((0, top), WHOLE_RANGE):  # who gives the range gets the same
+        with open_image(tmp_path / "a.tif", Pixels(range=given)) as image:
+            assert (image.read(0, 0, 40, 50) == seen).all()
 
 
 def test_a_palette_that_lacks_colours_is_refused(tmp_path):

@@ -182,8 +182,8 @@ class TiffReader(SegmentReader):
         needed = min(self._segment[0], self.height - top), min(self._segment[1], self.width - left)
         if decoded.shape[1] < needed[0] or decoded.shape[2] < needed[1] or decoded.dtype.kind != page.dtype.kind:
             raise UserError(
-                f"{self.path} is damaged at segment {index}: it holds {decoded.shape[1]} x {decoded.shape[2]} pixels of "
-                f"{decoded.dtype}, expected {needed[0]} x {needed[1]} of {page.dtype}; replace or remove the file"
+                f"{self.path} is damaged at segment {index}: it holds {decoded.shape[1]} x {decoded.shape[2]} pixels "
+                f"of {decoded.dtype}, expected {needed[0]} x {needed[1]} of {page.dtype}; replace or remove the file"
             )
         return decoded[0]
 
