@@ -7,7 +7,7 @@
 #   bash run_all.sh configs/aerial.yaml --debug              the same path on a sliver of the data
 #
 # Every config is preflighted before any long work. Stopped or killed, the same command goes on.
-# Exit code: 0, or the last failing step's (2: a mistake to mend, 130: stopped).
+# Exit code: 0, or the last failing step's (2: a mistake to correct, 130: stopped).
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=lib/setup.sh

@@ -82,7 +82,7 @@ CLEAN_TILES = {
     **{name: TILES[name] for name in ("tile_id", "image_id", "y", "x", "height", "width")},
     **CLEAN_IMAGES,
     "action": ("str", "keep, drop, relabel, or weigh"),
-    "mask_path": ("str", "mended label, relative to the table's folder; empty for none"),
+    "mask_path": ("str", "corrected label, relative to the table's folder; empty for none"),
 }
 
 # Every submission, in the order they were made. Float64 is a number that may be unknown: an empty field.

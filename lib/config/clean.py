@@ -30,8 +30,8 @@ class Clean(Section):
     """Do not judge a tile in which label and members together have fewer object pixels than this, as stored. The same
     number of pixels is assumed to agree, because a few wrong pixels prove little."""
     use: Annotated[bool, Affects("member")] = False
-    """Let 03 train without dropped tiles and with mended ones. The bounds below apply when `04_pseudo_label.py --clean`
-    is run."""
+    """Let 03 train without dropped tiles and with corrected ones. The bounds below apply when
+    `04_pseudo_label.py --clean` is run."""
     drop_below: Share = 0.1
     """Drop a suspect whose mean IoU is below this."""
     relabel_below: Share = 0.3

@@ -53,9 +53,10 @@ class Labels(Section):
     `competition.image_ids`; `{path}` and `{number}` are those of `id_template`; `*` stands for any text. With
     `{class}`, or several files per image, every mask is of one class."""
     annotators: Literal["", "mean", "majority", "union"] = ""
-    """Mask images: what several files of one image, and class, mean. Empty: each shows other objects. Else each shows
-    what one person sees, as in `files: "*/{id}.png"`; object is what more than half of them see (`majority`), or any of
-    them (`union`). `mean` trains on the share of them who see it, and scores against the majority."""
+    """How several masks of one image and class are combined. Empty: each mask shows other objects. Otherwise each mask
+    shows what one person sees, as in `files: "*/{id}.png"`. An object pixel is one that more than half of them see
+    (`majority`), or any of them (`union`). `mean` trains on the share of people who see it, and scores against the
+    majority."""
     threshold: Annotated[float, Ge(0)] | None = None
     """Value above which a pixel of a mask of one class is object (`0`; `127` for JPEG). Left out, values are class
     indices; with `{class}` or `*` in `files`, values above 0 are object."""

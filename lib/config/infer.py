@@ -89,8 +89,8 @@ class Infer(Section):
     into it. The result is stored, and measured again when members or relevant options change."""
     batch_size: Annotated[int, Ge(1)] = 8
     """Windows that are predicted together; lower it where memory is short. A batch that does not fit into memory is
-    computed in parts. Of many classes that overlap fewer windows are predicted together, so that their maps take about
-    128 MiB."""
+    computed in parts. With many classes that overlap, fewer windows are predicted together, so that their maps take
+    about 128 MiB."""
     precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], Affects("pseudo", "clean", "answer")] = "auto"
     """Number format of inference: `auto` takes, together with the backend, the fastest one whose maps agree with
     fp32."""

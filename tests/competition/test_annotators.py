@@ -88,6 +88,14 @@ def test_class_indices_take_the_most_frequent(tmp_path):
     assert (found.read(0, 0, H, W) == expected).all()
 
 
+def test_class_indices_of_who_does_not_know_have_no_vote(tmp_path):
+    indices = np.array([[[2, 1, 9]], [[9, 9, 9]], [[9, 9, 9]]], np.uint8)  # 9 is no class
+    by_folders(tmp_path, lambda: indices)
+    options = {"annotators": "majority", "other": "ignore"}
+    found = reader(tmp_path, classes=("road", "tree"), labels=options).open("a", 1, 3)
+    assert found.read(0, 0, 1, 3).tolist() == [[2, 1, IGNORE]]
+
+
 def test_people_see_classes_that_overlap(tmp_path):
     for name, mask in zip(PEOPLE, masks(), strict=True):
         for part, plane in (("bone", mask), ("skin", 1 - mask)):

@@ -82,6 +82,21 @@ def test_a_shrunk_tile_stores_shares(tmp_path):
     assert len({*np.unique(planes[0])} - {0, FULL, IGNORE}) > 1
 
 
+def test_a_shrunk_tile_of_one_class_that_may_overlap_stores_shares(tmp_path):
+    path, truth = write(tmp_path, scale=0.5)
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["competition"] |= {"classes": ["disc"], "labels": {}}  # its index is 0 in tables, and 1 in its plane
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    table = pd.read_csv(tmp_path / "raw/train.csv")
+    table[table["class"] == "disc"].drop(columns="class").to_csv(tmp_path / "raw/train.csv", index=False)
+    (row, halves), *_ = tiles_of(tmp_path, path)
+    stored, disc = np.concatenate(halves), truth[row["image_id"]][0, :, :128]
+    share = cv2.resize(disc.astype(np.float32), (64, 45), interpolation=cv2.INTER_AREA)
+    assert stored.shape == (64, 64)
+    assert (stored[:45] == (share * FULL).round()).all() and (stored[45:] == IGNORE).all()
+    assert len({*np.unique(stored)} - {0, FULL, IGNORE}) > 1 and row["px_disc"] > 0
+
+
 def test_maps_and_objects_of_planes(tmp_path):
     planes = np.zeros((2, 100, 100), np.uint8)
     planes[0, 10:20, 10:20] = planes[1, 15:60, 15:60] = planes[1, 80, 80] = 1
