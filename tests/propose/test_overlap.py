@@ -13,10 +13,13 @@ from layouts import save, table
 from lib.competition import rle
 from lib.competition.dataset import Competition
 from lib.config import load
+from lib.config.competition import CompetitionSettings
+from lib.config.submission import Submission
 from lib.data.folds import name_groups
 from lib.propose.choose import scale_of, windows
 from lib.propose.found import Notes
 from lib.propose.pixels.measure import ObjectSizes, PictureSizes, measure_objects
+from lib.propose.pixels.overlap import answers_overlap
 from lib.propose.propose import propose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +117,25 @@ def test_answers_of_one_label_per_pixel_need_painted_classes(tmp_path, capsys):
     _, config = proposal(tmp_path, as_coco, overlap=9, by_class=False)
     assert not config.multilabel and config.submission.codec == "pixels"
     assert "the smaller one is painted over the larger" in capsys.readouterr().out
+
+
+def test_masks_for_answers_of_one_label_per_pixel_are_ordered_by_area(tmp_path, capsys):
+    truth, config = proposal(tmp_path, as_masks, overlap=9, by_class=False)
+    areas = sum(planes.sum((1, 2), dtype=int) for planes in truth.values())
+    assert areas[0] < areas[1], "the fixture is degenerate"
+    assert not config.multilabel and config.classes == CLASSES[::-1]
+    assert "the smaller class lies on top (order of competition.classes: outer, inner)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("codec", "column", "template", "separate"),
+    [("rle", "kind", "", True), ("rle", "", "{id}_{class}", True), ("rle", "", "{id}", False),
+     ("pixels", "kind", "", False), ("pixels", "", "{id}_{class}", False)],
+)  # fmt: skip
+def test_an_answer_needs_run_lengths_and_a_row_for_each_class(codec, column, template, separate):
+    submission = {"codec": codec, "class_column": column, "id_template": template}
+    settings = CompetitionSettings.model_construct(submission=Submission.model_construct(**submission))
+    assert answers_overlap(settings) is separate
 
 
 def test_the_configuration_of_the_hand_bones_reads_their_layout(tmp_path):

@@ -143,3 +143,14 @@ def test_a_class_that_the_batch_lacks_adds_nothing_when_targets_are_softened(sof
     assert float(loss(logits, target, valid, weight)) == pytest.approx(float(two), rel=1e-6)
     assert abs(float(two) - float(three)) > 1e-3
     assert float(loss(logits, target * 0, valid, weight)) == 0, "no class is there at all"
+
+
+@pytest.mark.parametrize(("term", "name"), [(soft_dice, "dice"), (tversky, "tversky"), (soft_jaccard, "jaccard")])
+def test_a_small_object_that_soft_edges_blur_away_is_still_there(term, name):
+    target, valid, weight = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16), torch.ones(1)
+    target[..., 8, 8] = 1
+    softened, logits = blurred(target, 2.0, valid), torch.full((1, 1, 16, 16), -3.0)
+    assert not classes_present(softened, valid).any(), "the fixture is degenerate"
+    found = build_loss(Loss(terms={name: 1.0}, soft_edges=2.0), 1)(logits, target, valid, weight)
+    assert float(found) == pytest.approx(float(term(logits, softened, valid, weight, torch.tensor([True]))))
+    assert float(found) > 0.1

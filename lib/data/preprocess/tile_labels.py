@@ -135,8 +135,7 @@ def hidden_pixels(label: Label, height: int, width: int, first: int) -> np.ndarr
     for top in [0] if whole else np.linspace(0, height - rows, COMPARED_BANDS).astype(int).tolist():
         box = top, 0, rows, width
         painted = label.read(*box)
-        known = (painted >= first) & (painted != IGNORE)
         for index, plane in enumerate(planes):
             mask = plane.read(*box) == 1
-            counts[:, index] += np.count_nonzero(mask), np.count_nonzero(mask & known & (painted != index + first))
+            counts[:, index] += np.count_nonzero(mask), np.count_nonzero(mask & (painted != index + first))
     return counts
