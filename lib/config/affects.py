@@ -82,6 +82,8 @@ def _options(section: BaseModel, prefix: str, outer: tuple[Affects, ...]) -> Ite
         if isinstance(value, BaseModel):
             yield from _options(value, f"{prefix}{name}.", said)
         elif isinstance(value, list) and value and all(isinstance(item, BaseModel) for item in value):
+            if value[0].ordered:
+                yield prefix + name, [item.name for item in value], said or (Affects(*section.affects),)
             for item in value:
                 yield from _options(item, f"{prefix}{name}.{item.name}.", said)
         else:

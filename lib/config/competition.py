@@ -7,6 +7,7 @@ from pydantic import StringConstraints, model_validator
 
 from lib.config.affects import Affects
 from lib.config.multilabel import check_multilabel
+from lib.config.pixels import Pixels
 from lib.config.presets import COMPETITIONS
 from lib.config.reserved import MOST_LABELS, check_class_names
 from lib.config.section import Section
@@ -114,38 +115,6 @@ class External(Section):
     large."""
     weight: Annotated[float, Ge(0), Affects("member")] = 1.0
     """Weight of its tiles in the loss of 03."""
-
-
-class Pixels(Section):
-    """How a file's pixels become the red, green and blue of 8 bits that networks see."""
-
-    affects = ("tiles",)
-
-    range: tuple[float, ...] = ()
-    """The two values that become 0 and 255, needed for more than 8 bits a channel; values outside are clipped. Pixels
-    that a file calls "nodata" (GDAL's tag of TIFFs) and NaN become black. `[0, 65535]` is the whole range of each
-    file's own type, so that 8-bit files among deeper ones are shown as they are."""
-    bands: tuple[Annotated[int, Ge(0)], ...] = ()
-    """The three channels to show as red, green and blue, counted from 0; empty for the first three (or grey)."""
-    files: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
-    """Set it where channels are files of their own: how the names of the files for red, green and blue end, without
-    suffix: `[B04, B03, B02]`. The globs of images match the first of them."""
-
-    exif: bool = True
-    """Rotate photographs as their EXIF orientation says, as image viewers do. Set it to `false` where the labels were
-    made on the stored pixels; 01 says how many images are rotated. The orientation tag of a TIFF is never applied."""
-
-    @model_validator(mode="after")
-    def _consistent(self):
-        if self.range and (len(self.range) != 2 or self.range[0] >= self.range[1]):
-            raise ValueError(
-                f"competition.pixels.range is {list(self.range)}; two rising values are expected: [0, 4095]"
-            )
-        if self.bands and len(self.bands) != 3:
-            raise ValueError(f"competition.pixels.bands names {len(self.bands)} channels; 3 are expected: [3, 2, 1]")
-        if self.files and len(self.files) != 3:
-            raise ValueError(f"competition.pixels.files names {len(self.files)} files; 3 are expected: [B04, B03, B02]")
-        return self
 
 
 class Scoring(Section):

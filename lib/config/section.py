@@ -14,6 +14,8 @@ class Section(BaseModel):
 
     affects: ClassVar[tuple[str, ...]] = ()
     """Stages that this section's options affect where they do not say otherwise (lib/config/affects.py)."""
+    ordered: ClassVar[bool] = False
+    """Whether a list of such sections in another order means something else."""
 
 
 def is_section(annotation: object) -> bool:

@@ -9,15 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lib.config.pixels import IMAGENET_MEAN, IMAGENET_STD
 from lib.config.training import Model
 from lib.errors import UserError
 from lib.models.encoder_weights import load_encoder, weight_source
 from lib.models.input_sizes import any_size_options, input_multiple
 from lib.models.outputs import Outputs
 from lib.plugins import find, names, register
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 PRESENCE_LOGIT = 20.0  # stands for the presence of each class in a network without a classification head
 STEM_CHANNELS = 8

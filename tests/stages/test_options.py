@@ -8,7 +8,7 @@ from lib.config import Config, flat, load
 from lib.config.affects import STAGES, Affects, default_of, settings_of
 from lib.config.competition import External
 from lib.config.old_names import OLD_NAMES
-from lib.stage import FORMAT, Stage, differences
+from lib.stage import FORMAT, Stage, differences, jsonable
 from lib.workspace import write_json
 
 ANOTHER = 7  # the value of no option
@@ -31,7 +31,7 @@ OTHERS = {
     "competition.metadata": "folds", "competition.metadata_id": "folds", "competition.metadata_template": "folds",
     "competition.metric": "score answer", "competition.score_background": "score answer",
     "competition.classes": "tiles pseudo clean", "competition.background": "tiles pseudo clean",
-    "competition.multilabel": "tiles pseudo clean",
+    "competition.multilabel": "tiles pseudo clean", "competition.pixels.colours": "tiles member",
     **{f"preprocess.{name}": "tiles pseudo clean" for name in ("mode", "tile_size", "scale", "fit", "image_format")},
     "preprocess.blank_tolerance": "tiles score pseudo clean answer",
     "preprocess.min_object_pixels": "tiles member pseudo",
@@ -98,6 +98,23 @@ def test_external_sources_are_options_of_their_own():
     assert settings_of(config, "tiles")["competition.external.web.labels.path"] == "masks"
     assert default_of("competition.external.web.weight", Config) == 1.0
     assert default_of("competition.external.web.labels.order", Config) == "column"
+
+
+def test_channels_are_options_of_their_own_and_what_01_fitted_is_none():
+    def tiles(*channels):
+        return settings_of(Config.model_validate({"competition": {"pixels": {"channels": channels}}}), "tiles")
+
+    first, other = {"name": "a", "band": 0}, {"name": "b", "band": 1}
+    now = tiles(first, other)
+    assert now["competition.pixels.channels"] == ["a", "b"] and now["competition.pixels.channels.b.band"] == 1
+    for key, value in {"band": 2, "range": [0, 9], "scaling": "image", "slice": 1, "nodata": 0.0}.items():
+        assert tiles(first, {**other, key: value}) != now, key
+    assert tiles(other, first) != now, "another order is another input"
+    assert tiles(first, {**other, "fitted": [0, 9], "fitted_bits": 8}) == now
+    made_from = {f"option {key}": value for key, value in now.items()}
+    before = {"option competition.pixels.channels": []}
+    assert list(differences(made_from, jsonable(before), FORMAT, {})), "back to red, green and blue"
+    assert list(differences({}, jsonable(made_from), FORMAT, {})), "from red, green and blue of an older version"
 
 
 def test_a_stage_that_does_not_exist_is_no_stage():
