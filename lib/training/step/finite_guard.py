@@ -21,8 +21,10 @@ class FiniteGuard:
 
     def __init__(self, network: nn.Module):
         self.skipped, self.in_row, self.taken, self.returns = 0, 0, 0, 0
-        self._buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-        self._saved_buffers = [buffer.clone() for buffer in self._buffers]
+        by_type: dict[torch.dtype, list[torch.Tensor]] = {}  # tensors of one type are copied together
+        for buffer in network.buffers():
+            by_type.setdefault(buffer.dtype, []).append(buffer)
+        self._buffers = [(buffers, [buffer.clone() for buffer in buffers]) for buffers in by_type.values()]
         self._saved_state: dict | None = None
 
     @property
@@ -38,8 +40,8 @@ class FiniteGuard:
     @torch.no_grad()
     def save_buffers(self) -> None:
         """Copy the batch-norm statistics before the batches of a step, whose forward passes change them."""
-        if self._buffers:
-            torch._foreach_copy_(self._saved_buffers, self._buffers)
+        for buffers, saved in self._buffers:
+            torch._foreach_copy_(saved, buffers)
 
     def count_step(self) -> None:
         """Count a step that was taken."""
@@ -53,8 +55,8 @@ class FiniteGuard:
     @torch.no_grad()
     def restore_buffers(self) -> None:
         """Undo the change of the batch-norm statistics since `save_buffers`."""
-        if self._buffers:
-            torch._foreach_copy_(self._buffers, self._saved_buffers)
+        for buffers, saved in self._buffers:
+            torch._foreach_copy_(buffers, saved)
 
     def save_state(self, state: dict) -> None:
         """Copy the state of the training for a rollback, unless its last steps were skipped."""
