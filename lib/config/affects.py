@@ -64,7 +64,7 @@ def default_of(key: str, root: type[BaseModel]) -> object:
         inner = _section_in(field)
         if inner is None:
             return None
-        if get_origin(field.annotation) is list:
+        if get_origin(field.annotation) in (list, tuple):
             parts.pop(0)  # the item's name
         section = inner
     return None
@@ -81,7 +81,7 @@ def _options(section: BaseModel, prefix: str, outer: tuple[Affects, ...]) -> Ite
         said = tuple(one for one in field.metadata if isinstance(one, Affects)) or outer
         if isinstance(value, BaseModel):
             yield from _options(value, f"{prefix}{name}.", said)
-        elif isinstance(value, list) and value and all(isinstance(item, BaseModel) for item in value):
+        elif isinstance(value, list | tuple) and value and all(isinstance(item, BaseModel) for item in value):
             if value[0].ordered:
                 yield prefix + name, [item.name for item in value], said or (Affects(*section.affects),)
             for item in value:

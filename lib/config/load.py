@@ -212,7 +212,7 @@ def _option(place: tuple) -> tuple:
     for i, part in enumerate(place):
         field = getattr(section, "model_fields", {}).get(part)
         section = field.annotation if field else None
-        if get_origin(section) is list and i + 1 < len(place):  # of its items
+        if get_origin(section) in (list, tuple) and i + 1 < len(place):  # of its items
             section = get_args(section)[0]
             if get_origin(section) in (Union, UnionType):
                 return place[: i + 2]

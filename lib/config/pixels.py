@@ -38,7 +38,7 @@ class Pixels(Section):
     """Rotate photographs as their EXIF orientation says, as image viewers do. Set it to `false` where the labels were
     made on the stored pixels; 01 says how many images are rotated. The orientation tag of a TIFF is never applied."""
 
-    channels: list[Channel] = []
+    channels: tuple[Channel, ...] = ()
     """The channels that networks see, in their order, where red, green and blue of 8 bits are not enough: `[B04, B03,
     B02, B08]`. `range`, `bands` and `files` above are then left out."""
     slices: tuple[int, ...] = ()
