@@ -45,7 +45,7 @@ READ_BY = {
     "score": ("metric",),
     "pseudo": ("backend",),
     "clean": ("backend",),
-    "answer": ("metric", "codec", "backend"),
+    "answer": ("metric", "codec", "answer_file", "backend"),
     "": ("tracker",),
 }
 """Stage (lib/config/affects.py) -> kinds that it looks up; a kind that stands nowhere here concerns all stages."""

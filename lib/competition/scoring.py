@@ -128,6 +128,8 @@ def open_codec(competition: Competition):
     codec = build(settings, competition.sample, competition.label_names)
     if "{path}" in settings.submission.id_template:
         codec.paths = competition.paths
+    if settings.submission.georeference:
+        codec.images = {image.image_id: image.path for image in competition.images}
     return codec
 
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt
 from pydantic import StringConstraints, model_validator
 
 from lib.config.affects import Affects
+from lib.config.answer_palette import check_answer_palette
 from lib.config.multilabel import check_multilabel
 from lib.config.pixels import Pixels
 from lib.config.presets import COMPETITIONS
@@ -13,9 +14,7 @@ from lib.config.reserved import MOST_LABELS, check_class_names
 from lib.config.section import Section
 from lib.config.submission import Submission
 from lib.config.templates import check_template
-from lib.config.units import Column, FileName
-
-Level = Annotated[int, Ge(0), Le(255)]
+from lib.config.units import Colour, Column, FileName
 
 
 class Labels(Section):
@@ -25,7 +24,7 @@ class Labels(Section):
 
     format: str = "rle_csv"
     """Form of the training labels: `rle_csv`, `mask_images`, `coco`, `labelme` (a JSON of polygons per image, also
-    Cityscapes'), or the name of a reader that a plugin registers."""
+    Cityscapes'), `polygons` (GeoJSON, or WKT in a CSV), or the name of a reader that a plugin registers."""
     path: str = "train.csv"
     """Where the labels are, relative to `competition.root`: the CSV of run-lengths, the folder of mask images or of
     labelme's JSONs, or the JSON of COCO."""
@@ -36,10 +35,11 @@ class Labels(Section):
     `{number}` is the last whole number in an id, with or without zeros before it. `{path}` is the image's path from the
     first wildcard of `competition.train_images` on, without suffix: `batch_01/0003` of `data/batch_*/*.jpg`."""
     rle_column: Column = "encoding"
-    """CSV column with the run-length. An empty cell, `-1`, `-`, `1 0` and `0 0` mean that there is no object."""
+    """CSV column with the run-length, or with the polygon (WKT). An empty cell, `-1`, `-`, `1 0` and `0 0` mean that
+    there is no object."""
     class_column: Column = ""
-    """CSV column with the class name, where each row holds one class; else empty. Classes are painted in the order of
-    `competition.classes`, so that a later one lies on top."""
+    """CSV column, or property of polygons, with the class name, where each holds one class; else empty. Classes are
+    painted in the order of `competition.classes`, so that a later one lies on top."""
     order: Literal["column", "row"] = "column"
     """Order of the run-length: `column` runs from top to bottom first, `row` from left to right first."""
     base: Annotated[int, Ge(0)] = 1
@@ -57,11 +57,11 @@ class Labels(Section):
     """How several masks of one image and class are combined. Empty: each mask shows other objects. Otherwise each mask
     shows what one person sees, as in `files: "*/{id}.png"`. An object pixel is one that more than half of them see
     (`majority`), or any of them (`union`). `mean` trains on the share of people who see it, and scores against the
-    majority."""
+    majority. The last axis of an array may also be the people."""
     threshold: Annotated[float, Ge(0)] | None = None
     """Value above which a pixel of a mask of one class is object (`0`; `127` for JPEG). Left out, values are class
     indices; with `{class}` or `*` in `files`, values above 0 are object."""
-    palette: str | dict[str, tuple[Level, Level, Level] | Level] = ""
+    palette: str | dict[str, Colour | Annotated[int, Ge(0)]] = ""
     """What the colours or values of mask images mean: a CSV with columns `index,name,r,g,b` or `name,r,g,b`, or the
     colours themselves: `{road: [110, 193, 228], background: [0, 0, 0]}`, or stored values: `{road: 7, car: 26,
     background: 0}`. Empty: masks hold class indices (0 is background when `competition.background`)."""
@@ -77,12 +77,17 @@ class Labels(Section):
     crowd: Literal["ignore", "class"] = "ignore"
     """COCO: a region of many objects (`iscrowd`) is not scored (`ignore`), or counts as its category (`class`)."""
     polygon_fill: Literal["coco", "fillpoly"] = "coco"
-    """COCO: which pixels a polygon covers. `coco`: those of pycocotools' `annToMask`, which organisers score with.
-    `fillpoly`: those of `cv2.fillPoly` at rounded corners, which also fills the outline; choose it where the organiser
-    draws masks with OpenCV. (labelme's own tool fills the outline too, so format `labelme` always does.)"""
+    """COCO, `polygons`: which pixels a polygon covers. `coco`: those of pycocotools' `annToMask`, which organisers
+    score with. `fillpoly`: those of `cv2.fillPoly` at rounded corners, which also fills the outline; choose it where
+    the organiser draws masks with OpenCV. (labelme's own tool fills it too, so format `labelme` always does.)"""
     paint: Literal["file", "area"] = "file"
-    """COCO, labelme: which of two overlapping objects lies on top: the later one of the file (`file`), or the one of
-    smaller area (`area`)."""
+    """COCO, labelme, `polygons`: which of two overlapping objects lies on top: the later one of the file (`file`), or
+    the one of smaller area (`area`)."""
+    crs: str = ""
+    """`polygons`: their coordinates: `pixels`, `image` (the map of the image), or a system such as `EPSG:4326`. Empty:
+    the system that their file names, else pixels."""
+    dataset: str = ""
+    """Name of the dataset in HDF5 masks; empty where there is only one."""
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -237,6 +242,7 @@ class CompetitionSettings(Section):
         if len(self.classes) == 1 and not self.background:
             raise ValueError("one class needs background: true, or every pixel would be that class")
         check_multilabel(self)
+        check_answer_palette(self)
         unknown = [name for name in self.scoring.classes if name not in self.classes]
         if unknown:
             raise ValueError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lib.config.competition import CompetitionSettings
 
-ONE_LABEL_CODECS = ("pixels", "patches", "tif", "png")  # cannot say that a pixel has two classes
+ONE_LABEL_CODECS = ("pixels", "patches", "files", "tif", "png")  # cannot say that a pixel has two classes
 
 
 def check_multilabel(competition: CompetitionSettings) -> None:

@@ -8,7 +8,9 @@ from pydantic import model_validator
 from lib.config.affects import Affects
 from lib.config.presets import PRESETS
 from lib.config.section import Section
-from lib.config.units import Column
+from lib.config.units import Column, Stored
+
+FILE_CODECS = ("files", "tif", "png")  # a ZIP with a file for each image
 
 
 class Submission(Section):
@@ -21,10 +23,11 @@ class Submission(Section):
     none. Its form of answers, and its `metric`, `scoring`, `score_background` and `multilabel`, become the defaults."""
     codec: str = "rle"
     """Form of the answers: `rle`, `pixels` (a label index for each pixel), `patches` (0 or 1 for each square patch),
-    `tif` (a ZIP of single-band TIFFs), `png` (a ZIP of grey PNGs), or the name of one that a plugin registers."""
+    `files` (a ZIP with a file for each image, of the form that the suffix in `id_template` says: `.tif`, `.png`, `.h5`,
+    `.npy`, `.geojson`), `tif` or `png` (the same, with this form), or the name of one that a plugin registers."""
     sample: str = "sample_submission.csv"
     """The organiser's sample submission, relative to `competition.root`; it gives the ids, their order and the names of
-    the columns. For `tif` and `png`, a ZIP or a folder of sample files: the answer's files must have their names, sizes
+    the columns. For `files`, a ZIP or a folder of sample files: the answer's files must have their names, sizes
     and types. Empty where there is none: answers are then written for all test images, in the order of their ids."""
     id_column: Column = "id"
     """Column with the image id."""
@@ -63,8 +66,15 @@ class Submission(Section):
     patch_share: Annotated[float, Ge(0), Lt(1)] = 0.25
     """Share of object pixels above which a patch is 1 (`patches`)."""
     object_value: Annotated[int, Ge(1), Le(255)] = 1
-    """Value of object pixels where there is one class (`tif`, `png`); with several classes, pixels hold the label
-    index."""
+    """Value of object pixels where there is one class (`files`); with several classes, pixels hold the label index."""
+    palette: dict[str, Stored] | Literal["", "labels"] = ""
+    """What pixels of `files` hold instead, by the name of the class: numbers (`{building: 0, road: 1}`), or colours
+    (`{background: [0, 0, 0], road: [255, 0, 0]}`). `labels`: those of the training masks, as `labels.palette` says."""
+    dataset: str = "mask"
+    """Name of the dataset in HDF5 files."""
+    georeference: bool = False
+    """Whether TIFFs get the place on Earth of their image, and polygons (`.geojson`) the coordinates of its map.
+    Without it, polygons are in pixels."""
     max_mb: Annotated[float, Ge(0), Affects()] = 0
     """Largest file that the competition takes, in megabytes of 1,000,000 bytes; `python -m lib check` warns above it. 0
     for no limit."""
@@ -92,7 +102,8 @@ class Submission(Section):
             raise ValueError(
                 f"{here}.id_template: {template!r} cannot be filled in ({error!r}); it may hold {names}"
             ) from None
-        whole = self.codec in ("pixels", "patches", "tif", "png")  # one answer for all classes and objects
+        files = self.codec in FILE_CODECS
+        whole = files or self.codec in ("pixels", "patches")  # one answer for all classes and objects
         mistakes = {
             f"id_template is {template!r}; it must hold {{id}} or {{number}}, or {{path}}": not any(
                 hole in template for hole in ("{id", "{path", "{number")
@@ -105,6 +116,9 @@ class Submission(Section):
             f"size is {list(self.size)}; height and width are expected: [256, 256]": len(self.size) not in (0, 2),
             f"codec pixels writes a number for each pixel; set {here}.size, as in [256, 256]": self.codec == "pixels"
             and not self.size,
+            "palette is for codec files; unset it, or name that codec": self.palette and not files,
+            "georeference is for codec files; unset it, or name that codec": self.georeference and not files,
+            "georeference needs answers as large as their images; unset size": self.georeference and self.size,
             "sample is empty; codec patches needs the organiser's sample submission": not self.sample
             and self.codec == "patches",
         }

@@ -25,6 +25,9 @@ def seconds(value: object) -> object:
 
 Seconds = Annotated[float, BeforeValidator(seconds), Ge(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
+Level = Annotated[int, Interval(ge=0, le=255)]
+Colour = tuple[Level, Level, Level]
+Stored = Colour | Level  # what a pixel of 8 bits holds: red, green and blue, or a number
 Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]  # what numpy, torch and pandas all accept
 
 

@@ -1,8 +1,10 @@
 """Masks of one image by several people: their mean, majority or union."""
 
 import cv2
+import h5py
 import numpy as np
 import pytest
+import tifffile
 
 from lib.competition.labels.mask_images import MaskImages
 from lib.config.competition import CompetitionSettings
@@ -78,6 +80,26 @@ def test_who_does_not_know_has_no_vote(tmp_path):
     assert label.read(0, 0, 1, 4).tolist() == [[0, 1, IGNORE, 1]]
     mean = reader(tmp_path, "{id}_*.npy", labels={**options, "annotators": "mean"}).open("a", 1, 4)
     assert label_shares(mean, (0, 0, 1, 4), (1, 4), 2)[1].tolist() == [pytest.approx([1 / 3, 1 / 3, 0, 2 / 3])]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5", ".tif"])
+@pytest.mark.parametrize("rule", ["majority", "mean", "union"])
+def test_people_are_the_last_axis_of_one_file(tmp_path, suffix, rule):
+    folder = tmp_path / "masks/a"
+    folder.mkdir(parents=True)
+    values = np.moveaxis(masks(), 0, -1)[:, :, None].astype(np.int32)  # (H, W, 1, people)
+    if suffix == ".npy":
+        np.save(folder / "people.npy", values)
+    elif suffix == ".tif":
+        tifffile.imwrite(folder / "people.tif", values[:, :, 0].astype(np.uint8), photometric="rgb")
+    else:
+        with h5py.File(folder / "people.h5", "w") as file:
+            file["masks"] = values
+    label = reader(tmp_path, f"{{id}}/people{suffix}", labels={"annotators": rule}).open("a", H, W)
+    votes = masks().sum(0)
+    assert (label.read(0, 0, H, W) == (votes > 0 if rule == "union" else votes > 1)).all()
+    assert (label.read(3, 5, 7, 9) == label.read(0, 0, H, W)[3:10, 5:14]).all()
+    assert len(label.opinions) == (3 if rule == "mean" else 0)
 
 
 def test_class_indices_take_the_most_frequent(tmp_path):

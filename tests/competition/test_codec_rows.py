@@ -13,7 +13,7 @@ import tifffile
 from lib.competition import integer_text as digits
 from lib.competition import rle
 from lib.competition.codecs import csv_rows
-from lib.competition.codecs.tif_zip import _check_names
+from lib.competition.codecs.file_zip import _check_names
 from lib.competition.scoring import open_codec
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError

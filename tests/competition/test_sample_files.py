@@ -5,6 +5,7 @@ import io
 import zipfile
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +24,15 @@ SIZES = {"a": (8, 9), "b": (8, 9)}
 
 def packed(name, pixels):
     file = io.BytesIO()
-    tifffile.imwrite(file, pixels) if name.endswith("tif") else Image.fromarray(pixels).save(file, "png")
+    if name.endswith("tif"):
+        tifffile.imwrite(file, pixels)
+    elif name.endswith("h5"):
+        with h5py.File(file, "w") as target:
+            target["mask"] = pixels
+    elif name.endswith("npy"):
+        np.save(file, pixels)
+    else:
+        Image.fromarray(pixels).save(file, "png")
     return file.getvalue()
 
 
@@ -57,12 +66,12 @@ def answered(made):
 
 
 @pytest.mark.parametrize("sample", ["sample.zip", "submission_format"])
-@pytest.mark.parametrize("codec", ["tif", "png"])
-def test_an_answer_like_the_sample_passes(tmp_path, codec, sample):
+@pytest.mark.parametrize("form", ["tif", "png", "h5", "npy"])
+def test_an_answer_like_the_sample_passes(tmp_path, form, sample):
     blank = np.zeros((8, 9), np.uint8)
-    files = {f"preds/{i}_kelp.{codec}": packed(codec, blank) for i in "ab"}
+    files = {f"preds/{i}_kelp.{form}": packed(form, blank) for i in "ab"}
     save(tmp_path / sample, {**files, "__MACOSX/._a": b"", ".DS_Store": b""})
-    made = competition(tmp_path, sample, codec=codec, id_template=f"preds/{{id}}_kelp.{codec}")
+    made = competition(tmp_path, sample, codec="files", id_template=f"preds/{{id}}_kelp.{form}")
     made.check_sample()
     assert answered(made).check(tmp_path / "out.zip", SIZES) == {"a": 8, "b": 8}
     assert list(made.sample["id"]) == sorted(files)
@@ -76,11 +85,13 @@ def test_an_answer_like_the_sample_passes(tmp_path, codec, sample):
         ("{}.tif", np.zeros((8, 9, 3), np.uint8), r"a.tif is 8 x 9 of uint8; .* it is 8 x 9 x 3 of uint8"),
         ("{}.png", np.zeros((8, 9, 3), np.uint8), r"a.png is 8 x 9 of Pillow's mode L; .* it is 8 x 9 .* mode RGB"),
         ("{}.png", np.zeros((9, 9), np.uint8), r"a.png is 8 x 9 of Pillow's mode L; .* it is 9 x 9 of"),
+        ("{}.h5", np.zeros((8, 9), np.float32), r"a.h5 is mask: 8 x 9 of uint8; .* it is mask: 8 x 9 of float32"),
+        ("{}.npy", np.zeros((9, 8), np.uint8), r"a.npy is 8 x 9 of uint8; .* it is 9 x 8 of uint8"),
     ],
 )
 def test_files_of_another_size_or_type_are_refused(tmp_path, name, pixels, what):
     save(tmp_path / "sample.zip", {name.format(i): packed(name, pixels) for i in "ab"})
-    made = competition(tmp_path, "sample.zip", codec=name[-3:], id_template=name.format("{id}"))
+    made = competition(tmp_path, "sample.zip", codec="files", id_template=name.format("{id}"))
     codec = answered(made)
     with pytest.raises(UserError, match=what):
         codec.check(tmp_path / "out.zip", SIZES)

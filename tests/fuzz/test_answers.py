@@ -67,6 +67,15 @@ CODECS = {
     "patches": {"codec": "patches", "patch": 4, "id_template": "{id}_{y}_{x}"},
     "tif": {"codec": "tif", "sample": "", "id_template": "{id}.tif"},
     "png": {"codec": "png", "sample": "", "id_template": "{id}.png"},
+    "colours": {
+        "codec": "files",
+        "sample": "",
+        "id_template": "{id}.png",
+        "palette": {"background": [9, 0, 0], "road": [0, 0, 255]},
+    },
+    "h5": {"codec": "files", "sample": "", "id_template": "{id}.h5"},
+    "npy": {"codec": "files", "sample": "", "id_template": "{id}.npy"},
+    "geojson": {"codec": "files", "sample": "", "id_template": "{id}.geojson"},
 }
 LABELS = np.zeros(SIZE, np.uint8)
 LABELS[1:3, 1:6] = LABELS[4, 0] = 1

@@ -10,4 +10,4 @@ pixels of the answer) for every image, and `seen(height, width, bands)`, label b
 resized, or by patches.
 """
 
-from lib.competition.codecs import patch_rows, pixel_rows, png_zip, rle_rows, tif_zip  # noqa: F401  (they register themselves)
+from lib.competition.codecs import file_zip, patch_rows, pixel_rows, rle_rows  # noqa: F401  (they register themselves)

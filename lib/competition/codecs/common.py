@@ -22,8 +22,8 @@ Name = tuple[str, str]
 class Codec:
     """Base class of submission formats, registered under a name: `@register("codec", "mine")`.
 
-    `suffix`: of the files that the codec writes. `paths`: the value of `{path}` in `id_template`, by image id. A
-    subclass has
+    `suffix`: of the files that the codec writes. `paths`: the value of `{path}` in `id_template`, by image id.
+    `images`: the files of images, by id, where `submission.georeference` needs them. A subclass has
 
     - `add(image_id, height, width, bands)`: take the label of an image, see `LabelBands`;
     - `write(path)`: write the submission;
@@ -46,6 +46,7 @@ class Codec:
 
     suffix = ".csv"
     paths: Mapping[str, str] = {}
+    images: Mapping[str, Path] = {}
 
     def __init__(self, config: CompetitionSettings, sample: pd.DataFrame, label_names: list[str]):
         self.config, self.sample = config, sample

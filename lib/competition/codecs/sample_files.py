@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+import numpy as np
 import tifffile
 from PIL import Image
 
+from lib.competition.codecs.file_form import copied
 from lib.errors import UserError, reading, reason_of
+from lib.imaging.readers.base import optional
 from lib.organiser_text import is_hidden
 
-TIFF = (".tif", ".tiff")
+TIFF, HDF5, TEXTS = (".tif", ".tiff"), (".h5", ".hdf5"), (".geojson", ".json")
 
 
 def names_of_files(sample: Path) -> list[str] | None:
@@ -59,11 +62,31 @@ def _head(open_file: Callable[[str], BinaryIO], name: str) -> str:
     """Size and type of an image's pixels, in words, from the head of its file."""
     try:
         with open_file(name) as file:
-            if PurePosixPath(name).suffix.lower() in TIFF:
+            suffix = PurePosixPath(name).suffix.lower()
+            if suffix in HDF5:
+                return "; ".join(_datasets(optional("h5py", "h5py", PurePosixPath(name)).File(file, "r")))
+            if suffix == ".npy":
+                with copied(file, suffix) as copy:
+                    return _words(np.load(copy, mmap_mode="r"))
+            if suffix in TEXTS:
+                return "a text"
+            if suffix in TIFF:
                 with tifffile.TiffFile(file) as tif:
                     page = tif.pages.first
-                    return f"{' x '.join(map(str, page.shape))} of {page.dtype}"
+                    return _words(page)
             with Image.open(file) as image:
                 return f"{image.height} x {image.width} of Pillow's mode {image.mode}"
     except Exception as error:  # each library has its own kinds
         return f"no readable image ({reason_of(error)})"
+
+
+def _words(array) -> str:
+    """Shape and type of anything like an array."""
+    return f"{' x '.join(map(str, array.shape))} of {array.dtype}"
+
+
+def _datasets(file) -> Iterator[str]:
+    """Each dataset of an HDF5 file, in words."""
+    with file:
+        for name, dataset in sorted(file.items()):
+            yield f"{name}: {_words(dataset)}" if hasattr(dataset, "shape") else name

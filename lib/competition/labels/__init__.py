@@ -7,4 +7,4 @@ and 1…n the classes; without, 0…n-1 the classes. Where classes overlap (`con
 (lib/competition/labels/planes.py); `label_of_objects` makes either.
 """
 
-from lib.competition.labels import coco, labelme, mask_images, rle_csv  # noqa: F401  (they register themselves)
+from lib.competition.labels import coco, labelme, mask_images, polygons, rle_csv  # noqa: F401  (they register themselves)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,25 +12,35 @@ from PIL import Image
 from lib.config.competition import Pixels
 from lib.errors import UserError, reading
 from lib.imaging.readers.array import ARRAY_SUFFIXES, ArrayReader
-from lib.imaging.readers.base import AS_THEY_ARE, check_expansion
+from lib.imaging.readers.base import AS_THEY_ARE, check_expansion, optional
 from lib.imaging.readers.plain import PILLOW_FORMATS, StreamReader
 from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
 
 Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
 WHOLE_PIXELS = 2**25  # of a mask that is decoded whole, and kept while it is the last one
 DEEP_MASK_PIXELS = Pixels(range=(0, 255))  # of more than 8 bits
+HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 class MaskFile:
     """`height`, `width`, the values under a window, and the one that the file calls `nodata`, if any.
 
-    TIFFs are read by segment, arrays mapped, large PNGs streamed from the top down; interlaced PNGs and other formats
-    are decoded whole. Raises UserError, naming the file, when it is broken.
+    `layers`: the channels of an array or TIFF, which may be masks by several people; else 1. TIFFs are read by segment,
+    arrays mapped, large PNGs streamed from the top down; interlaced PNGs and other formats are decoded whole. Raises
+    UserError, naming the file, when it is broken.
     """
 
-    def __init__(self, path: Path, coloured: bool):
-        """`coloured`: give red, green and blue, also of palette images; else what is stored."""
+    layers = 1
+    _layer: int | None = None
+
+    def __init__(self, path: Path, coloured: bool, dataset: str = ""):
+        """`coloured`: give red, green and blue, also of palette images; else what is stored. `dataset`: of HDF5."""
         self.path, self.coloured, self.nodata = path, coloured, None
+        if path.suffix.lower() in HDF5_SUFFIXES:
+            self._reader, self._of_palette, self._bits = Hdf5Values(path, dataset), None, False
+            self.height, self.width, self.layers = self._reader.shape
+            self._grey = self.layers < 3
+            return
         if path.suffix.lower() in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
             self._open(TiffReader if path.suffix.lower() in TIFF_SUFFIXES else ArrayReader)
             return
@@ -57,6 +68,13 @@ class MaskFile:
             self._reader = kind(self.path, DEEP_MASK_PIXELS)
         self.height, self.width, self.nodata = self._reader.height, self._reader.width, self._reader.nodata
         self._grey, self._of_palette, self._bits = self._reader.channels < 3, None, False
+        self.layers = self._reader.channels
+
+    def layer(self, index: int) -> MaskFile:
+        """The mask that one of `layers` holds."""
+        one = copy.copy(self)
+        one.layers, one._layer = 1, index
+        return one
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Stored values (h, w), of any type, or colours (h, w, 3)."""
@@ -64,6 +82,7 @@ class MaskFile:
             pixels = _decoded(self.path, self.coloured)[y : y + h, x : x + w]
         else:
             pixels = self._reader.read(y, x, h, w)
+        pixels = pixels if self._layer is None else pixels[..., self._layer]
         pixels = pixels.view(np.uint8) if pixels.dtype == bool else pixels
         if self._of_palette is not None:
             keys = np.array(sorted(self._of_palette), np.uint32)
@@ -75,6 +94,35 @@ class MaskFile:
             pixels = pixels[..., 0] if grey else pixels
             return (pixels > 0).view(np.uint8) if self._bits else pixels
         return pixels
+
+
+class Hdf5Values:
+    """A dataset of an HDF5 file, (H, W) or (H, W, C), read by window. Axes of length 1 after the second are left out.
+
+    `shape`: (height, width, channels). Raises UserError unless `name`, or else the only array, is of numbers.
+    """
+
+    def __init__(self, path: Path, name: str):
+        h5py = optional("h5py", "h5py", path)
+        with reading(path, "no readable HDF5"):
+            file, found = h5py.File(path, "r"), {}
+            file.visititems(lambda key, item: found.update({key: item}) if isinstance(item, h5py.Dataset) else None)
+            arrays = {key: one for key, one in found.items() if len(one.shape) > 1 and one.dtype.kind in "buif"}
+        if name not in arrays and (name or len(arrays) != 1):
+            fault = f"no array {name!r}" if name else f"{len(arrays)} arrays of two axes or more"
+            raise UserError(
+                f"{path} has {fault}; it has {', '.join(found) or 'none'}: name one in competition.labels.dataset"
+            )
+        self.path, self._array = path, arrays[name or next(iter(arrays))]
+        axes = [size for size in self._array.shape[2:] if size > 1]
+        if len(axes) > 1:
+            raise UserError(f"{path} holds an array {self._array.shape}; (H, W) or (H, W, C) is needed")
+        self.shape = *self._array.shape[:2], *(axes or [1])
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Values (h, w, C)."""
+        with reading(self.path, "damaged"):
+            return self._array[y : y + h, x : x + w].reshape(h, w, self.shape[2])
 
 
 @lru_cache(maxsize=1)

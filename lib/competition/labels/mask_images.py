@@ -80,13 +80,14 @@ class MaskImages:
     def _open(self, image_id: str, height: int, width: int) -> Label:
         masks = []
         for index, path in self.files.get(image_id, []):
-            mask = MaskFile(path, has_colours(self.config))
+            mask = MaskFile(path, has_colours(self.config), self.config.labels.dataset)
             if (mask.height, mask.width) != (height, width):
                 raise WrongSize(
                     f"{path} is {mask.height} x {mask.width}, its image {height} x {width} (height x width); they "
                     "must agree"
                 )
-            masks.append((index, mask))
+            people = mask.layers if self.config.labels.annotators else 1
+            masks += [(index, mask.layer(i)) for i in range(people)] if people > 1 else [(index, mask)]
 
         def paint(some: list[tuple[int, MaskFile]], maps: int) -> Label:
             def read(y: int, x: int, h: int, w: int) -> np.ndarray:
@@ -218,7 +219,7 @@ def _lookup(config: CompetitionSettings) -> dict[int, int]:
     if not config.labels.palette:
         return {i: i for i in range(len(config.classes) + first)}
     lookup = {}
-    for name, colour in _colours(config).items():
+    for name, colour in stored_colours(config).items():
         code = colour if isinstance(colour, int) else (colour[0] << 16) | (colour[1] << 8) | colour[2]
         index = index_of(name, config)
         if index is not None:
@@ -230,8 +231,8 @@ def _lookup(config: CompetitionSettings) -> dict[int, int]:
     return lookup
 
 
-def _colours(config: CompetitionSettings) -> dict[str, tuple[int, int, int] | int]:
-    """Name → red, green, blue, or a stored value, from the CSV or the option itself."""
+def stored_colours(config: CompetitionSettings) -> dict[str, tuple[int, int, int] | int]:
+    """Name → red, green, blue, or a stored value, of `labels.palette`: from the CSV or the option itself."""
     if isinstance(config.labels.palette, dict):
         return config.labels.palette
     path = Path(config.root) / config.labels.palette

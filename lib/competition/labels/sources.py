@@ -38,6 +38,6 @@ def _of(config: CompetitionSettings, path: str) -> list[Path]:
     colours = [Path(config.root) / palette] if palette and isinstance(palette, str) else []
     if not folder.is_dir():
         return [folder, *colours]
-    if config.labels.format == "mask_images":
+    if config.labels.format in ("mask_images", "polygons"):
         return [file for files in label_files(config).values() for _, file in files] + colours
     return sorted(file for file in folder.rglob("*") if file.is_file()) + colours

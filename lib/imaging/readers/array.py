@@ -16,7 +16,7 @@ FIRST_AXIS_CHANNELS = 4  # a first axis this short holds the channels, where the
 
 
 class ArrayReader(ImageReader):
-    """(H, W), (H, W, C), or (C, H, W) of up to `FIRST_AXIS_CHANNELS` channels; of bool or any number."""
+    """(H, W), (H, W, C), (H, W, 1, C), or (C, H, W) of up to `FIRST_AXIS_CHANNELS` channels; of bool or any number."""
 
     windowed = True
 
@@ -27,6 +27,8 @@ class ArrayReader(ImageReader):
         if not isinstance(values, np.ndarray):
             values.close()
             raise UserError(f"{path} is an archive of arrays (.npz); save each of them alone with np.save")
+        if values.ndim > 3 and values.size:  # axes of length 1, such as those between pixels and annotators
+            values = values.reshape(*values.shape[:2], *[size for size in values.shape[2:] if size > 1])
         if values.ndim not in (2, 3) or values.dtype.kind not in "buif" or not values.size:
             raise UserError(
                 f"{path} is an array {values.shape} of {values.dtype}; numbers (H, W) or (H, W, C) are needed"
