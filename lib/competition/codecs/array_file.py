@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from lib.competition.codecs.file_form import ROWS_PER_STRIP, FileForm, Part, check_shape, copied
+from lib.competition.codecs.file_form import ROWS_PER_STRIP, FileForm, Part, check_shape, copy_on_disk
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError, reading
 from lib.imaging.readers.base import optional
@@ -57,7 +57,7 @@ class Hdf5File(ArrayFile):
 
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int], image: Path | None) -> Iterator[Part]:
         name = self.config.submission.dataset
-        with copied(file, ".h5") as copy:
+        with copy_on_disk(file, ".h5") as copy:
             with reading(where, "no readable HDF5"):
                 source = self._h5py.File(copy, "r")
             with source:
@@ -81,7 +81,7 @@ class NpyFile(ArrayFile):
             file.write(np.ascontiguousarray(band).tobytes())
 
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int], image: Path | None) -> Iterator[Part]:
-        with copied(file, ".npy") as copy:
+        with copy_on_disk(file, ".npy") as copy:
             with reading(where, "no readable array"):
                 array = np.load(copy, mmap_mode="r")
             if not isinstance(array, np.ndarray):

@@ -49,7 +49,7 @@ class FileForm(ABC):
 
 
 @contextmanager
-def copied(file: BinaryIO, suffix: str) -> Iterator[Path]:
+def copy_on_disk(file: BinaryIO, suffix: str) -> Iterator[Path]:
     """A file of a ZIP as a file on disk, for libraries that read no streams."""
     with NamedTemporaryFile(suffix=suffix) as copy:
         shutil.copyfileobj(file, copy)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from lib.competition.codecs.file_form import FILE_BYTES_IN_MEMORY, ROWS_PER_STRIP, FileForm, Part, copied
+from lib.competition.codecs.file_form import FILE_BYTES_IN_MEMORY, ROWS_PER_STRIP, FileForm, Part, copy_on_disk
 from lib.errors import UserError, reading
 from lib.imaging.readers.base import AS_THEY_ARE
 from lib.imaging.readers.plain import StreamReader, decoded
@@ -41,7 +41,7 @@ class PngFile(FileForm):
 
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int], image: Path | None) -> Iterator[Part]:
         """Bands of rows."""
-        with copied(file, ".png") as copy:
+        with copy_on_disk(file, ".png") as copy:
             with reading(where, "no readable PNG"), Image.open(copy, formats=["PNG"]) as picture:
                 mode, found = picture.mode, picture.size[::-1]
                 picture.verify()

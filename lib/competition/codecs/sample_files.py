@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from lib.competition.codecs.file_form import copied
+from lib.competition.codecs.file_form import copy_on_disk
 from lib.errors import UserError, reading, reason_of
 from lib.imaging.readers.base import optional
 from lib.organiser_text import is_hidden
@@ -66,7 +66,7 @@ def _head(open_file: Callable[[str], BinaryIO], name: str) -> str:
             if suffix in HDF5:
                 return "; ".join(_datasets(optional("h5py", "h5py", PurePosixPath(name)).File(file, "r")))
             if suffix == ".npy":
-                with copied(file, suffix) as copy:
+                with copy_on_disk(file, suffix) as copy:
                     return _words(np.load(copy, mmap_mode="r"))
             if suffix in TEXTS:
                 return "a text"
