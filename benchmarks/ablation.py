@@ -138,6 +138,7 @@ class Bench:
         self.redone.add(key)
 
     def key(self, name: str, seed: int) -> str:
+        """The log's key of a switch's trial."""
         variant = self.variants[name]
         after = {f"after: {FIRST_NAMES.get(key, key)}": value for key, value in variant.infer.items()}
         made_from = self.setting.hash({**variant.options, **after})
@@ -179,8 +180,8 @@ class Bench:
         if workspace:
             trials.prepare_own_tiles(self.setting, variant.options, workspace)
         options = {**variant.options, "infer.checkpoints": f"[{', '.join(weights)}]"}
-        member = self.experiment(trained), self.args.fold, seed, self.args.seconds
-        result = trials.train(self.setting, *member, options, workspace, again and trained == name)
+        training = trials.Training(self.experiment(trained), self.args.fold, seed, self.args.seconds)
+        result = trials.train(self.setting, training, options, workspace, again and trained == name)
         result["scores"].setdefault("last", result["scores"]["swa"])  # the same weights where SWA is off
         if variant.infer or switch.with_baseline:
             names = ["baseline", trained] if switch.with_baseline else [trained]
@@ -201,6 +202,7 @@ class Bench:
         return {"scores": scores, "infer_seconds": inferred.seconds, "member": self.present_member(seed)}
 
     def experiment(self, name: str) -> str:
+        """The experiment of a switch's members."""
         return f"ablation_{name}_{self.args.seconds:g}s"
 
 

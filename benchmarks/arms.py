@@ -57,6 +57,7 @@ class Trial(NamedTuple):
 
     @property
     def arm(self) -> Arm:
+        """How the member is trained."""
         return ARMS[self.name]
 
     def __str__(self) -> str:

@@ -70,6 +70,7 @@ class Chaos:
 
     @property
     def workspace(self) -> Path:
+        """Where the disturbed stages write."""
         return self.folder / "work"
 
     def snapshot(self, stage: int) -> Path:
@@ -77,6 +78,7 @@ class Chaos:
         return self.folder / f"before{stage}"
 
     def note(self, kind: str, text: str) -> None:
+        """Count a finding, keep its sentence, and print it."""
         self.counts[kind] += 1
         self.log.append(f"{kind}: {text}")
         print(self.log[-1], flush=True)
@@ -132,6 +134,7 @@ class Chaos:
         return code, self.output()
 
     def output(self, name: str = "output") -> str:
+        """What the process of that name printed."""
         return (self.folder / f"{name}.txt").read_text(errors="replace")
 
     # ---- trials ------------------------------------------------------------------------------------------------------
@@ -171,6 +174,7 @@ class Chaos:
         return True
 
     def kill_at_rename(self, stage: int, place: int, before: bool, number: signal.Signals) -> None:
+        """Kill a stage before or after its rename number `place`, then finish and compare."""
         what = f"{STAGES[stage][0]}, {number.name} {'before' if before else 'after'} rename {place + 1}"
         self.begin(stage)
         code, output = self.run(stage, lambda: kill_at(place, before, number))
@@ -198,6 +202,7 @@ class Chaos:
         self.finish(stage, what)
 
     def fail_writing(self, stage: int, place: int, number: int) -> None:
+        """Let all that a stage writes fail from operation `place` on, then finish and compare."""
         what = f"{STAGES[stage][0]}, {errno.errorcode[number]} from operation {place + 1} on"
         self.begin(stage)
         code, output = self.run(stage, lambda: fail_from(place, number, self.workspace))
@@ -207,6 +212,7 @@ class Chaos:
         self.finish(stage, what)
 
     def two_at_once(self, stage: int) -> None:
+        """Run a stage twice at the same time. At most one may stop, with one sentence."""
         what = f"{STAGES[stage][0]}, twice at once"
         self.begin(stage)
         both = [self.start(stage, name=name) for name in ("output", "second")]

@@ -107,7 +107,8 @@ def trial(setting: Setting, arm: str, seed: int, seconds: float, source: Path, b
         table = tables.read(path, tables.FOLDS, "02_make_folds.py")
         table.loc[table["fold"] == last, "kept_from"] = str(first)
         write_table(path, table, "benchmarks/external.py")
-    result = trials.train(setting, f"external_{seconds:g}s", first, seed, seconds, options, home)
+    training = trials.Training(f"external_{seconds:g}s", first, seed, seconds)
+    result = trials.train(setting, training, options, home)
     about = {"competition": setting.name, "arm": arm, "kind": "train", "fold": first, "seed": seed, "seconds": seconds}
     LOG.add({"key": key, **about, **result})
     return result["score"]

@@ -29,7 +29,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -57,49 +57,106 @@ PEERS = ("monai", "toolbelt")
 
 
 def main() -> None:
+    args = parsed_arguments()
+    torch.set_num_threads(args.threads)
+    bench = Bench.of(args)
+    own_ways = {"own eager": to_probabilities(bench.network), **own_openvino(bench.network)}
+    sides = bench.sides()
+    for name, call in own_ways.items():
+        sides |= peers(name, bench.inside.of(call), bench.full, bench.windows.size)
+    taken, own = measure(sides, bench.inside, args.rounds)
+    facts = {"max_abs_diff": bench.largest_difference(), "backend": bench.best, "side": bench.side}
+    print(json.dumps({**summary(bench.best, list(own_ways), taken, own), **facts, "threads": args.threads}))
+
+
+def parsed_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--across", type=int, default=15, help="windows along one side of the image")
     parser.add_argument("--backend", default="auto", help="auto picks the fastest whose maps agree")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    windows = Windows(args.window, 0.5, 1.0, "gaussian", 0.25)
-    side = args.window + windows.stride * (args.across - 1)
-    full, half = make_images(side)
-    torch.manual_seed(0)
-    network = build_network(Model(architecture="fpn"), 1).eval().to(memory_format=torch.channels_last)
-    sources = [Source("full", full)]
-    sample = first_windows(sources, windows, BATCH)
-    best = args.backend  # of a work of hours: building counts little
-    if best == "auto":
-        engines = [Engine("fp32", name) for name in names("backend")]
-        best = fastest_engines(engines, [Kind(network, sample, 10_000)], CPU)[0].backend
+    return parser.parse_args()
 
-    forwards = {name: Ensemble([network], CPU, engine=Engine("fp32", name)) for name in {"eager", best}}
-    runs = {name: Engine("fp32", name).build(network, CPU) for name in forwards}
-    inside = Stopwatch()
-    for forward in forwards.values():
-        forward.runs = [inside.of(run) for run in forward.runs]
-    weights = window_weights(args.window, "gaussian")
-    sides: dict[str, Callable[[], object]] = {}  # what is compared stands together: a machine's speed drifts
-    for name in dict.fromkeys([best, "eager"]):
-        handed = inside.of(to_probabilities(runs[name]))
-        sides |= {
-            f"forward {name}": lambda r=runs[name]: bare(r, sample, args.across**2),
-            f"ours {name}": lambda f=forwards[name]: ours(full, f, windows),
-            **peers(name, handed, full, args.window, weights),
-        }
-        if name == best:
-            sides[f"ours {name}, half"] = lambda f=forwards[name]: ours(half, f, windows, "content")
-            sides[f"monai {name}, half"] = peers(name, handed, half, args.window, weights)[f"monai {name}"]
-    own_ways = {"own eager": to_probabilities(network), **own_openvino(network)}
-    for name, call in own_ways.items():
-        sides |= peers(name, inside.of(call), full, args.window, weights)
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    own: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(args.rounds + 1):  # the first warms up
+
+@dataclass(frozen=True)
+class Bench:
+    """What all sides share: the two images, the network, and its forward passes by backend, each one timed.
+
+    `best`: the backend of ours in `each_best`. `sample`: the first windows of the full image. `runs`: the forward
+    passes alone. `forwards`: the same as ensembles, as our scripts call them.
+    """
+
+    windows: Windows
+    across: int
+    full: Path
+    half: Path
+    network: torch.nn.Module
+    sample: np.ndarray
+    best: str
+    runs: dict[str, Callable]
+    forwards: dict[str, Ensemble]
+    inside: Stopwatch
+
+    @staticmethod
+    def of(args: argparse.Namespace) -> Bench:
+        """Make the images and the network, and choose and build the backends."""
+        windows = Windows(args.window, 0.5, 1.0, "gaussian", 0.25)
+        full, half = make_images(args.window + windows.stride * (args.across - 1))
+        torch.manual_seed(0)
+        network = build_network(Model(architecture="fpn"), 1).eval().to(memory_format=torch.channels_last)
+        sample = first_windows([Source("full", full)], windows, BATCH)
+        best = args.backend
+        if best == "auto":  # for a work of hours: the time to build a backend counts little
+            engines = [Engine("fp32", name) for name in names("backend")]
+            best = fastest_engines(engines, [Kind(network, sample, 10_000)], CPU)[0].backend
+        backends = dict.fromkeys([best, "eager"])
+        forwards = {name: Ensemble([network], CPU, engine=Engine("fp32", name)) for name in backends}
+        runs = {name: Engine("fp32", name).build(network, CPU) for name in backends}
+        inside = Stopwatch()
+        for forward in forwards.values():
+            forward.runs = [inside.of(run) for run in forward.runs]
+        return Bench(windows, args.across, full, half, network, sample, best, runs, forwards, inside)
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images."""
+        return self.windows.size + self.windows.stride * (self.across - 1)
+
+    def sides(self) -> dict[str, Callable[[], object]]:
+        """The sides with the same backends. What is compared stands together, because a machine's speed drifts."""
+        sides: dict[str, Callable[[], object]] = {}
+        for name, forward in self.forwards.items():
+            handed = self.inside.of(to_probabilities(self.runs[name]))
+            sides |= {
+                f"forward {name}": lambda r=self.runs[name]: bare(r, self.sample, self.across**2),
+                f"ours {name}": lambda f=forward: ours(self.full, f, self.windows),
+                **peers(name, handed, self.full, self.windows.size),
+            }
+            if name == self.best:
+                monai = f"monai {name}"
+                sides[f"ours {name}, half"] = lambda f=forward: ours(self.half, f, self.windows, "content")
+                sides[f"{monai}, half"] = peers(name, handed, self.half, self.windows.size)[monai]
+        return sides
+
+    def largest_difference(self) -> float:
+        """Between our map and MONAI's. Fails where ours skipped tissue on the half-blank image."""
+        blank = whole_map(self.half, self.forwards["eager"], self.windows, "content")
+        assert (np.flatnonzero((blank == 0).all(axis=0)) >= self.side // 2).all(), "tissue was skipped"
+        mine = whole_map(self.full, self.forwards[self.best], self.windows)
+        image = tifffile.imread(self.full)
+        other = monai_map(to_probabilities(self.network), image, self.windows.size, 0.5, BATCH)[0]
+        return float(np.abs(mine - other).max())
+
+
+Times = dict[str, list[float]]  # of a side: the seconds of each round
+
+
+def measure(sides: dict[str, Callable], inside: Stopwatch, rounds: int) -> tuple[Times, Times]:
+    """(the seconds of each side, the seconds that its own forward passes took). A first round warms up."""
+    taken: Times = {name: [] for name in sides}
+    own: Times = {name: [] for name in sides}
+    for number in range(rounds + 1):
         for name in list(sides)[:: 1 if number % 2 else -1]:
             inside.seconds, started = 0.0, time.perf_counter()
             sides[name]()
@@ -107,39 +164,26 @@ def main() -> None:
                 own[name].append(inside.seconds)
                 taken[name].append(time.perf_counter() - started)
                 print(f"round {number}: {name:<22} {taken[name][-1]:7.2f} s", flush=True)
+    return taken, own
 
-    mine = np.concatenate([v for _, _, v in full_rows(predict_map(full, forwards[best], windows), lambda p: p[0, 0])])
-    image = tifffile.imread(full)
-    other = monai_map(to_probabilities(network), image, args.window, 0.5, BATCH)[0]
-    blank = np.concatenate(
-        [v for _, _, v in full_rows(predict_map(half, forwards["eager"], windows, "content"), lambda p: p[0, 0])]
-    )
-    assert (np.flatnonzero((blank == 0).all(axis=0)) >= side // 2).all(), "tissue was skipped"
-    print(
-        json.dumps(
-            {
-                "over_forward": ratios(taken[f"ours {best}"], taken[f"forward {best}"]),
-                "over_own_forward": {
-                    name: ratios(taken[name], own[name]) for name in sides if not name.startswith("forward")
-                },
-                "over_forward_eager": ratios(taken["ours eager"], taken["forward eager"]),
-                "same_backend": {
-                    name: {peer: ratios(taken[f"{peer} {name}"], taken[f"ours {name}"]) for peer in PEERS}
-                    for name in forwards
-                },
-                "each_best": {
-                    peer: {"with": way, "ratio": ratios(taken[f"{peer} {way}"], taken[f"ours {best}"])}
-                    for peer in PEERS
-                    for way in [min(own_ways, key=lambda way: median(taken[f"{peer} {way}"]))]
-                },
-                "half_blank_same_backend": ratios(taken[f"monai {best}, half"], taken[f"ours {best}, half"]),
-                "max_abs_diff": float(np.abs(mine - other).max()),
-                "backend": best,
-                "side": side,
-                "threads": args.threads,
-            }
-        )
-    )
+
+def summary(best: str, own_ways: list[str], taken: Times, own: Times) -> dict:
+    """The ratios that the module's docstring describes."""
+    backends = [name.removeprefix("forward ") for name in taken if name.startswith("forward")]
+    fastest = {peer: min(own_ways, key=lambda way: median(taken[f"{peer} {way}"])) for peer in PEERS}
+    return {
+        "over_forward": ratios(taken[f"ours {best}"], taken[f"forward {best}"]),
+        "over_own_forward": {name: ratios(taken[name], own[name]) for name in taken if not name.startswith("forward")},
+        "over_forward_eager": ratios(taken["ours eager"], taken["forward eager"]),
+        "same_backend": {
+            name: {peer: ratios(taken[f"{peer} {name}"], taken[f"ours {name}"]) for peer in PEERS} for name in backends
+        },
+        "each_best": {
+            peer: {"with": way, "ratio": ratios(taken[f"{peer} {way}"], taken[f"ours {best}"])}
+            for peer, way in fastest.items()
+        },
+        "half_blank_same_backend": ratios(taken[f"monai {best}, half"], taken[f"ours {best}, half"]),
+    }
 
 
 class Stopwatch:
@@ -172,25 +216,34 @@ def make_images(side: int) -> tuple[Path, Path]:
 
 
 def predict_map(path: Path, forward: Ensemble, windows: Windows, roi: str = "none"):
+    """The bands of an image's map, as our scripts predict it."""
     return predict_windows([Source("image", path, roi)], ScaleGroup(windows, forward), np.zeros(1), Limits(BATCH))
 
 
+def whole_map(path: Path, forward: Ensemble, windows: Windows, roi: str = "none") -> np.ndarray:
+    """(h, w): the map of a whole image."""
+    rows = full_rows(predict_map(path, forward, windows, roi), lambda p: p[0, 0])
+    return np.concatenate([values for *_, values in rows])
+
+
 def ours(path: Path, forward: Ensemble, windows: Windows, roi: str = "none") -> str:
+    """The run-lengths of an image, read, predicted, decided and encoded by our code."""
     encoder = None
-    for block, y, labels in full_rows(
-        predict_map(path, forward, windows, roi), lambda p: (p[0, 0] > 0.5).view(np.uint8)
-    ):
+    rows = full_rows(predict_map(path, forward, windows, roi), lambda p: (p[0, 0] > 0.5).view(np.uint8))
+    for block, y, labels in rows:
         encoder = encoder or rle.BandEncoder(block.height, block.width)
         encoder.push(y, labels)
     return encoder.finish()
 
 
 def theirs(path: Path, predict_image: Callable[[np.ndarray], np.ndarray]) -> str:
+    """The run-lengths of an image that is read whole and predicted by another library."""
     return rle.encode(predict_image(tifffile.imread(path))[0] > 0.5)
 
 
-def peers(name: str, call: Callable, path: Path, window: int, weights: np.ndarray) -> dict[str, Callable[[], str]]:
+def peers(name: str, call: Callable, path: Path, window: int) -> dict[str, Callable[[], str]]:
     """Both peers around one way of calling the network, as sides."""
+    weights = window_weights(window, "gaussian")
     return {
         f"monai {name}": lambda: theirs(path, lambda image: monai_map(call, image, window, 0.5, BATCH)),
         f"toolbelt {name}": lambda: theirs(path, lambda image: toolbelt_map(call, image, weights, 0.5, BATCH)),
@@ -198,6 +251,7 @@ def peers(name: str, call: Callable, path: Path, window: int, weights: np.ndarra
 
 
 def to_probabilities(run: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A call that returns probabilities, of one that returns logits of one class."""
     return lambda images: run(images).sigmoid()
 
 

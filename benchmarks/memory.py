@@ -109,6 +109,7 @@ def measured(log: Path, key: str, measure) -> dict:
 
 
 def stage_peak(command: list[str], config: Path, stage: str) -> dict:
+    """Run a stage. Returns its peak memory above that of its imports and its network, and its seconds."""
     arguments = [str(config), "--train.workers", "0"]
     loads = "" if stage in ("01", "02") else (
         "from lib.config.training import Model; from lib.models.network import build_network;"
@@ -140,10 +141,12 @@ def watch(process: subprocess.Popen) -> float:
 
 
 def kib(status: str, field: str) -> float:
+    """A field of /proc/<process>/status."""
     return float(next(line for line in status.splitlines() if line.startswith(field)).split()[1])
 
 
 def write_config(raw: Path, height: int, classes: int) -> Path:
+    """The YAML of a competition with one image and so many classes."""
     names = ["tuft"] if classes == 1 else names_of(classes)
     columns = {} if classes == 1 else {"class_column": "class"}
     labels = {

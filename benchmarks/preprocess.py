@@ -115,6 +115,7 @@ Seconds = dict[str, np.ndarray]  # of the clock and of the processor
 
 
 def now() -> np.ndarray:
+    """Seconds of the clock and of this process's processor time."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -168,6 +169,7 @@ def run_ours(root: Path, options: dict[str, object], jobs: int) -> Seconds:
 
 
 def run_bare(slides: list[tuple], jobs: int) -> Seconds:
+    """Cut the same tiles with a bare loop."""
     shutil.rmtree(WORK / "bare", ignore_errors=True)
     (WORK / "bare").mkdir()
     started = now()
@@ -217,12 +219,14 @@ def decode_label(text: str, height: int, width: int) -> np.ndarray:
 
 
 def check_same(tiles: pd.DataFrame) -> None:
+    """Fails where a tile of ours and of the bare loop differ in a byte."""
     for path in [*tiles["image_path"], *tiles["mask_path"]]:
         ours, theirs = (folder / Path(path).name for folder in (WORK / "ours/tiles", WORK / "bare"))
         assert ours.read_bytes() == theirs.read_bytes(), f"{ours} and {theirs} differ"
 
 
 def ratios(prefix: str, tiles: pd.DataFrame, rounds: list[Seconds]) -> dict[str, object]:
+    """The ratios of `RATIOS`, each with its range over the rounds. Prints them."""
     result: dict[str, object] = {}
     for key, (over, under, clock) in RATIOS.items():
         values = sorted(r[over][clock] / r[under][clock] for r in rounds)

@@ -105,9 +105,11 @@ class Bench:
         return options
 
     def seconds(self, mode: str) -> float:
+        """Seconds of training in a mode."""
         return round(self.args.seconds * MODES[mode].share, 1)
 
     def key(self, name: str, mode: str, fold: int) -> str:
+        """The log's key of one member."""
         made_from = self.setting.hash(self.options(name, mode))
         return key_of(self.setting.name, f"{name} {mode}", self.args.seed, fold, self.seconds(mode), made_from)
 
@@ -140,8 +142,8 @@ class Bench:
     def member(self, experiment: str, name: str, mode: str, fold: int) -> dict:
         """Train one member. Returns facts for the log, with its counts (C, 3) on each image of its fold."""
         options, seconds = self.options(name, mode), self.seconds(mode)
-        again = mode in self.args.redo
-        trained = trials.train(self.setting, experiment, fold, self.args.seed, seconds, options, again=again)
+        training = trials.Training(experiment, fold, self.args.seed, seconds)
+        trained = trials.train(self.setting, training, options, again=mode in self.args.redo)
         inferred = trials.infer(self.setting.config(options), [experiment], fold, self.args.seed)
         return {
             "score": inferred.score(), "steps": trained["steps"], "train_seconds": trained["train_seconds"],

@@ -44,6 +44,7 @@ def one_liner_decode(text: str, height: int, width: int) -> np.ndarray:
 
 
 def discs(side: int, count: int) -> np.ndarray:
+    """(side, side) uint8: a mask of discs that may overlap."""
     rng = np.random.default_rng(0)
     mask = np.zeros((side, side), np.uint8)
     for _ in range(count):
@@ -53,6 +54,7 @@ def discs(side: int, count: int) -> np.ndarray:
 
 
 def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

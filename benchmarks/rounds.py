@@ -150,6 +150,7 @@ class Bench:
         return LOG.latest().get(self.key(trial))
 
     def key(self, trial: Trial) -> str:
+        """The log's key of a trial."""
         made_from = self.setting.hash({**trial.arm.options, **trial.arm.labeling})
         length = self.args.seconds * trial.arm.length
         return key_of(self.setting.name, trial.name, trial.seed, trial.fold, length, made_from)
@@ -161,6 +162,7 @@ class Bench:
         return line is not None and line["member"] == file_fingerprint(done)
 
     def workspace(self, seed: int) -> Workspace:
+        """The workspace of all trials of a seed."""
         return Workspace(workspace_of(self.setting.config(workspace=workspace_name(seed))))
 
     def experiment(self, trial: Trial) -> str:
@@ -177,8 +179,8 @@ class Bench:
         if not length:
             options["train.epochs"] = f"{self.setting.config().train.epochs * arm.length:g}"
         labels = self.label(trial, options) if arm.round else {"tiles": 0, "label_seconds": 0.0}
-        member = self.experiment(trial), trial.fold, trial.seed, length
-        result = trials.train(self.setting, *member, options, workspace_name(trial.seed))
+        training = trials.Training(self.experiment(trial), trial.fold, trial.seed, length)
+        result = trials.train(self.setting, training, options, workspace_name(trial.seed))
         teaching = sum(self.line_of(teacher)["cost"] for teacher in self.teachers(trial))
         about = {
             "key": self.key(trial), "competition": self.setting.name, "kind": trial.name,
@@ -211,6 +213,7 @@ class Bench:
     # ---- the forecast
 
     def minutes(self, wanted: list[Trial]) -> float:
+        """Minutes that the trials will take."""
         return sum(self.seconds(trial) for trial in wanted) / 60
 
     def seconds(self, trial: Trial) -> float:

@@ -85,6 +85,7 @@ def make_folds(name: str, args: argparse.Namespace) -> Path:
 
 
 def run_ours(name: str, seed: int, folds: Path, args: argparse.Namespace) -> dict:
+    """Train one member with 03_train.py. Returns a line for the log."""
     # An earlier member of the same options would be found finished, whatever became of the code.
     (workspace(name) / f"manifests/03_bench_fold{args.fold}_seed{seed}.json").unlink(missing_ok=True)
     member = workspace(name) / "runs/bench" / f"fold{args.fold}_seed{seed}"
@@ -103,6 +104,7 @@ def run_ours(name: str, seed: int, folds: Path, args: argparse.Namespace) -> dic
 
 
 def run_notebook(name: str, seed: int, folds: Path, args: argparse.Namespace) -> dict:
+    """Train one member with the notebook. Returns a line for the log."""
     command = [args.peers_python, "benchmarks/peers/notebook.py", "--competition", name, "--root", args.data / name]
     command += ["--folds", folds, "--fold", args.fold, "--seed", seed]
     command += ["--minutes", args.minutes, "--threads", args.threads, "--scale", scale_of(name, args)]
@@ -120,10 +122,12 @@ def scale_of(name: str, args: argparse.Namespace) -> float:
 
 
 def workspace(name: str) -> Path:
+    """Where our stages of a competition write."""
     return REPOSITORY / f"work/bench-{name}"
 
 
 def our_options(name: str, args: argparse.Namespace) -> list[str]:
+    """The words after the name of one of our scripts."""
     # After the user's own, so that these hold.
     paths = ["--workspace", f"work/bench-{name}", "--competition.root", str(args.data / name)]
     return [f"configs/{name}.yaml", *args.ours, *paths]

@@ -92,6 +92,7 @@ def main() -> None:
 
 
 def measure(setting: Setting, args: argparse.Namespace) -> dict:
+    """Run all sides in turn, every other round in reverse. Returns the ratios of the docstring above."""
     bench = Bench.of(setting, args.seconds)
     plain = TrainingData(bench.data.dataset, bench.data.sampler, 0, bench.data.batch_size)
     sides: dict[str, Callable[[], dict[str, float]]] = {
@@ -144,6 +145,7 @@ class Bench:
 
     @staticmethod
     def of(setting: Setting, seconds: float) -> Bench:
+        """Make the data and settle the `auto` options, as 03 does."""
         plain = {"train.swa.start": "1", "train.ema": "0", "train.evaluations": "0", "train.accumulate": "1"}
         config = setting.config({**plain, CLOCK: f"{seconds:g}"})
         load_plugins(config.plugins)

@@ -66,6 +66,7 @@ class Budget:
         self.end = time.monotonic() + 60 * minutes if minutes else float("inf")
 
     def fits(self, seconds: float) -> bool:
+        """Whether something of so many seconds still fits the budget."""
         return time.monotonic() + seconds <= self.end
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,21 +67,27 @@ def prepare_own_tiles(setting: Setting, options: Options, workspace: str) -> Non
         shutil.copyfile(source, target)
 
 
-def train(
-    setting: Setting, experiment: str, fold: int, seed: int, seconds: float, options: Options,
-    workspace: str = "", again: bool = False,
-) -> dict:  # fmt: skip
+class Training(NamedTuple):
+    """One member, and the seconds of its training."""
+
+    experiment: str
+    fold: int
+    seed: int
+    seconds: float
+
+
+def train(setting: Setting, training: Training, options: Options, workspace: str = "", again: bool = False) -> dict:
     """Train one member with 03_train.py. Returns facts of done.json, its fingerprint and the script's seconds.
 
     A member that has begun is resumed; with `again` it is trained from the start.
     """
     options = {
-        **options, "train.experiment": experiment, "train.folds": f"[{fold}]", "train.seeds": f"[{seed}]",
-        CLOCK: f"{seconds:g}", "train.evaluations": "0",
+        **options, "train.experiment": training.experiment, "train.folds": f"[{training.fold}]",
+        "train.seeds": f"[{training.seed}]", CLOCK: f"{training.seconds:g}", "train.evaluations": "0",
     }  # fmt: skip
     config = setting.config(options, workspace)
-    round_ = round_experiment(experiment, config.train.round)
-    folder = Workspace(workspace_of(config)).member_dir(round_, fold, seed)
+    experiment = round_experiment(training.experiment, config.train.round)
+    folder = Workspace(workspace_of(config)).member_dir(experiment, training.fold, training.seed)
     if again:
         shutil.rmtree(folder, ignore_errors=True)
     wall = run("03_train.py", *setting.flags(options, workspace))

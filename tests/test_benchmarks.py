@@ -260,7 +260,8 @@ def pretended(tiny, tmp_path, monkeypatch):
             record = manifest(seconds=5.0, facts={"tiles": len(members)})
             write_json(workspace.root / f"manifests/04_pseudo_label_round{round_}.json", record)
 
-    def train(setting, experiment, fold, seed, seconds, options, workspace):
+    def train(setting, training, options, workspace):
+        experiment, fold, seed, seconds = training
         called.append(("train", int(options["train.round"]), fold, seconds))
         home = Workspace(workspace_of(setting.config(workspace=workspace)))
         folder = home.member_dir(round_experiment(experiment, int(options["train.round"])), fold, seed)
@@ -320,7 +321,12 @@ def test_a_member_that_is_gone_is_trained_again_only_where_it_has_to_label(prete
 
 def test_equal_epochs_are_twice_as_many_for_the_longer_arm(pretended, monkeypatch):
     met, plain = [], trials.train
-    monkeypatch.setattr(trials, "train", lambda *all_: met.append((all_[4], all_[5]["train.epochs"])) or plain(*all_))
+
+    def train(setting, training, options, *others):
+        met.append((training.seconds, options["train.epochs"]))
+        return plain(setting, training, options, *others)
+
+    monkeypatch.setattr(trials, "train", train)
     pretended("--seconds", "0", "--seeds", "1", "--arms", "round0_longer", "--", "--train.epochs", "7")
     assert met == [(0, "7"), (0, "14")]
 
@@ -328,7 +334,7 @@ def test_equal_epochs_are_twice_as_many_for_the_longer_arm(pretended, monkeypatc
 def test_options_of_the_labeling_are_not_the_trainings(pretended, monkeypatch, tmp_path):
     met, plain = {}, trials.run
     monkeypatch.setattr(trials, "run", lambda script, *words: met.update({script: words}) or plain(script, *words))
-    monkeypatch.setattr(trials, "train", lambda *all_, plain=trials.train: met.update(train=all_[5]) or plain(*all_))
+    monkeypatch.setattr(trials, "train", lambda *all_, plain=trials.train: met.update(train=all_[2]) or plain(*all_))
     pretended("--seeds", "1", "--arms", "round1_agreement")
     words = met["04_pseudo_label.py"]
     assert words[words.index("--infer.tta") + 1] == "flips"
@@ -411,7 +417,8 @@ def test_external_images_are_a_folds_images_from_elsewhere_and_no_arm_validates_
         if script.endswith(".py"):
             runpy.run_path(str(ROOT / script))["main"](list(words))
 
-    def train(setting, experiment, fold, seed, seconds, options, workspace):
+    def train(setting, training, options, workspace):
+        fold = training.fold
         config = setting.config(options, workspace)
         home, competition = Workspace(workspace_of(config)), Competition(config.competition)
         folds = tables.read(home.folds, tables.FOLDS, "02")
