@@ -31,10 +31,10 @@ def reading(file: Path | str, fault: str, remedy: str = "replace or remove the f
     Libraries raise many kinds of errors on damaged files, and each version raises others. Only calls into libraries
     belong under this, because a mistake of our own would be reported as a damaged file.
 
-    >>> with reading("a.npy", "no readable array"):
+    >>> with reading("a.npy", "not a readable array"):
     ...     raise KeyError("descr")
     Traceback (most recent call last):
-    lib.errors.UserError: a.npy is no readable array (KeyError 'descr'); replace or remove the file
+    lib.errors.UserError: a.npy is not a readable array (KeyError 'descr'); replace or remove the file
     """
     try:
         yield

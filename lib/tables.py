@@ -182,7 +182,8 @@ def typed(path: Path, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=texts, **options)
     for name in (name for name, (kind, _) in columns.items() if kind == "int64" and name in table):
         if table[name].dtype.kind == "f" and (broken := table.loc[table[name] % 1 != 0, name]).size:
-            raise ValueError(f"column {name} holds {broken.iloc[0]}, which is no whole number")  # astype would cut it
+            # astype would cut it
+            raise ValueError(f"column {name} holds {broken.iloc[0]}, which is not a whole number")
     return table.astype({name: kind for name, (kind, _) in columns.items() if kind != "str" and name in table})
 
 
@@ -199,7 +200,7 @@ def read_folds(path: Path, images: pd.DataFrame) -> pd.DataFrame:
     missing = train[~train.isin(table["image_id"])]
     for wrong, what in (
         (twice, "has more than one row for image {}"),
-        (strangers, "has a row for {}, which is no training image of images.csv"),
+        (strangers, "has a row for {}, which is not a training image of images.csv"),
         (missing, "has no row for the training image {}"),
     ):
         if len(wrong):

@@ -23,11 +23,11 @@ def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
 
     Heads and cells are tidied (lib/organiser_text.py); `raw`: only the heads. `attrs["separator"]`: what
     parts its cells, a comma or one of `CSV_SEPARATORS`; `attrs["heads"]`: the heads as they stand in the file.
-    Raises UserError, naming the row or column, where the file is no such table.
+    Raises UserError, naming the row or column, where the file is not such a table.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
-    with reading(path, "no readable CSV", "save it again as a CSV in UTF-8"):
+    with reading(path, "not a readable CSV", "save it again as a CSV in UTF-8"):
         _check_bytes(path)
         head = pd.read_csv(path, nrows=0).columns
         separator = next((s for s in CSV_SEPARATORS if len(head) == 1 and s in head[0]), ",")

@@ -125,7 +125,7 @@ class Workspace:
         for done in sorted(done for folder in folders for done in folder.glob("*/done.json")):
             member = member_at(done.parent)
             if member is None:
-                _note(f"{done.parent} is no member's folder, so it is left out; members are called like fold0_seed42")
+                _note(f"{done.parent} is left out, because members are called like fold0_seed42")
             else:
                 found.append(member)
         return found

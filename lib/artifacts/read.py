@@ -126,7 +126,7 @@ def read_arrays(path: Path, names: tuple[str, ...] = (), remedy: str = f"delete 
 def sound_zip(path: Path) -> bool:
     """Whether a file is a zip archive whose entries are all whole. Reads all of it."""
     try:
-        with reading(path, "no whole archive"), zipfile.ZipFile(path) as archive:
+        with reading(path, "not a whole archive"), zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
     except UserError:
         return False

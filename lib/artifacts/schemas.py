@@ -149,7 +149,7 @@ def right_value(choice: Choice) -> Choice:
     try:
         TypeAdapter(kind).validate_python(choice["value"], strict=True)
     except ValidationError:
-        raise ValueError(f"{choice['value']!r} is no value of {choice['key']}") from None
+        raise ValueError(f"{choice['value']!r} is not a value of {choice['key']}") from None
     return choice
 
 

@@ -262,7 +262,7 @@ class Competition:
             return []
         if not pattern or Path(pattern).is_absolute():
             raise UserError(
-                f"competition.{split}_images: {pattern!r} is no pattern; give one that is relative to "
+                f"competition.{split}_images: {pattern!r} is not a pattern; give one that is relative to "
                 f"competition.root ({self.root}), for example {split}/*"
             )
         try:

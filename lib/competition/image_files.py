@@ -32,7 +32,7 @@ def external_images(source: External) -> list[ImageInfo]:
     if not root.is_dir():
         raise UserError(f"{key}: there is no folder {root}; correct its root")
     if not source.images or Path(source.images).is_absolute():
-        raise UserError(f"{key}: images {source.images!r} is no pattern relative to its root ({root}), as images/*")
+        raise UserError(f"{key}: images {source.images!r} is not a pattern relative to its root ({root}), as images/*")
     files = image_files(root, source.images, key)
     split = "train" if source.labels else "unlabeled"
     return [ImageInfo(f"{source.name}_{image_id_of(path, '')}", split, source.name, path) for path in files]
@@ -61,7 +61,7 @@ def image_files(root: Path, pattern: str, key: str) -> list[Path]:
 
     Raises UserError, naming the option `key`, when there is none, and for a text that is no glob.
     """
-    with reading(f"{key}: {shown(pattern)}", "no pattern of files", "write one such as images/*.png"):
+    with reading(f"{key}: {shown(pattern)}", "not a pattern of files", "write one such as images/*.png"):
         files = [path for path in visible_files(root, pattern) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(SUFFIXES)}){_brackets(root, pattern)}")

@@ -47,7 +47,7 @@ def pairs_of_text(text: str | bytes | LongText) -> tuple[np.ndarray, np.ndarray,
 def numbers_of_text(text: str | bytes) -> np.ndarray:
     """The words of the text, int64, with blanks or line ends between them.
 
-    Raises ValueError or OverflowError where one is no such integer: `+1`, `1_000`, `1.0`, digits of other scripts.
+    Raises ValueError or OverflowError where one is not such an integer: `+1`, `1_000`, `1.0`, digits of other scripts.
 
     >>> numbers_of_text(" 3 0007 -2 ").tolist()
     [3, 7, -2]

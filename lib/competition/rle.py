@@ -44,7 +44,7 @@ def parse(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Text to (starts from 0, lengths), int64, ascending. `where` names the row in errors.
 
-    `relative`: a start counts from the end of the run before. Raises UserError for words that are no integers, an odd
+    `relative`: a start counts from the end of the run before. Raises UserError for words that are not integers, an odd
     count, runs past `size`, or runs that overlap.
     """
     try:
@@ -52,7 +52,7 @@ def parse(
     except (ValueError, OverflowError):
         shown = (text.head if isinstance(text, LongText) else text)[:40]
         shown = shown.decode(errors="replace") if isinstance(shown, bytes) else shown
-        raise UserError(f"{where}: the run-length holds something that is no integer: {shown!r}") from None
+        raise UserError(f"{where}: the run-length holds something that is not an integer: {shown!r}") from None
     if count % 2:
         raise UserError(f"{where}: the run-length has {count} numbers; pairs of start and length are expected")
     if not count:

@@ -30,7 +30,7 @@ LABEL_ROWS = 1024  # rows of both labels in memory
 def count_classes(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
     """Pixel counts (n, 3) of n label indices (lib/competition/metrics/pixels.py), where the truth is not `IGNORE`.
 
-    A prediction that is no label index counts as a miss. Both sides may be n planes (n, h, w) of 0, 1 and `IGNORE`.
+    A prediction that is not a label index counts as a miss. Both sides may be n planes (n, h, w) of 0, 1 and `IGNORE`.
 
     >>> count_classes(np.array([0, 1, 1, 255, 1]), np.array([0, 1, 0, 1, 255]), 2).tolist()
     [[1, 1, 2], [1, 3, 1]]

@@ -39,7 +39,7 @@ class Affects:
     def __init__(self, *stages: str, when: Callable[[BaseModel], bool] | None = None):
         unknown = set(stages) - set(STAGES)
         if unknown:
-            raise ValueError(f"Affects: {sorted(unknown)[0]!r} is none of {', '.join(STAGES)}")
+            raise ValueError(f"Affects: {sorted(unknown)[0]!r} is not one of {', '.join(STAGES)}")
         self.stages, self.when = stages, when
 
 

@@ -16,7 +16,7 @@ def check_answer_palette(competition: CompetitionSettings) -> None:
     names, values = competition.label_names, list(palette.values())
     if set(palette) != set(names):
         missing, strange = sorted(set(names) - set(palette)), sorted(set(palette) - set(names))
-        fault = f"has no value for {missing[0]!r}" if missing else f"names {strange[0]!r}, which is no class"
+        fault = f"has no value for {missing[0]!r}" if missing else f"names {strange[0]!r}, which is not a class"
         raise ValueError(f"{start} {fault}; a value is expected for each of {', '.join(names)}")
     if len({isinstance(value, tuple) for value in values}) > 1:
         raise ValueError(f"{start} holds numbers and colours; use one of them")

@@ -66,8 +66,8 @@ class Labels(Section):
     colours themselves: `{road: [110, 193, 228], background: [0, 0, 0]}`, or stored values: `{road: 7, car: 26,
     background: 0}`. Empty: masks hold class indices (0 is background when `competition.background`)."""
     other: Literal["ignore", "background", "error"] = "error"
-    """What a colour, index or category that is no class means: not scored (`ignore`), `background`, or an `error`. In
-    any mask, values below 0, NaN and "nodata" mean the same."""
+    """What a colour, index or category that is not a class means: not scored (`ignore`), `background`, or an `error`.
+    In any mask, values below 0, NaN and "nodata" mean the same."""
     missing: Literal["error", "empty", "unlabeled"] = "error"
     """What it means that a training image has no label: a mistake (`error`), an image without object (`empty`), or an
     image that only pseudo-labeling may use (`unlabeled`)."""
@@ -191,8 +191,8 @@ class CompetitionSettings(Section):
     score_background: Annotated[bool, Affects("score", "answer")] = False
     """Whether the background counts as a class in a mean over classes."""
     answers: Annotated[str, Affects()] = ""
-    """Withheld test labels, where they are known (the demo): a CSV in the form of `labels`. Only the final scoring
-    reads it."""
+    """Withheld test labels, where they are known: the path of a file or folder in the form of `labels`. Only `score`
+    and `compare` read it."""
     kaggle: Annotated[str, Affects()] = ""
     """Kaggle's name of the competition, the last part of its address, for `python -m lib submit` and `package`; empty
     for none."""
@@ -246,7 +246,7 @@ class CompetitionSettings(Section):
         unknown = [name for name in self.scoring.classes if name not in self.classes]
         if unknown:
             raise ValueError(
-                f"competition.scoring.classes: {unknown[0]!r} is none of competition.classes {self.classes}"
+                f"competition.scoring.classes: {unknown[0]!r} is not one of competition.classes {self.classes}"
             )
         names = ["competition", *(source.name for source in self.external)]
         if len(set(names)) != len(names):

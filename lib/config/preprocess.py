@@ -8,7 +8,7 @@ from pydantic import model_validator
 from lib.config.affects import Affects
 from lib.config.section import Section
 
-ROI_WORDS = ("none", "content", "coarse")  # of preprocess.roi and infer.roi: what is no CSV
+ROI_WORDS = ("none", "content", "coarse")  # of preprocess.roi and infer.roi: what is not a CSV
 
 
 class Preprocess(Section):

@@ -6,7 +6,7 @@ MOST_LABELS = 255  # a label index has 8 bits, and 255 is what is not scored
 
 
 def meaning_of(name: str) -> Literal["background", "ignore", ""]:
-    """What a class name stands for where it is none of `competition.classes`; labelme writes such names with lines.
+    """What a class name stands for where it is not one of `competition.classes`; labelme writes such names with lines.
 
     >>> meaning_of("_background_"), meaning_of("__ignore__"), meaning_of("Background"), meaning_of("cell")
     ('background', 'ignore', 'background', '')

@@ -26,7 +26,7 @@ class _Loader(yaml.SafeLoader):
 
 def read_options(path: Path) -> dict:
     """The mapping that a file holds, in UTF-8 or UTF-16. Raises UserError where it holds something else, or nothing."""
-    with reading(path, "no valid YAML", "correct the file"):
+    with reading(path, "not valid YAML", "correct the file"):
         values = parse_yaml(path.read_bytes())
     if values is None:
         raise UserError(f"{path} is empty; write `section: …` lines, as the files in configs/ do")

@@ -44,7 +44,7 @@ def name_groups(
     try:
         pattern = re.compile(config.group_regex)
     except re.error as error:
-        raise UserError(f"folds.group_regex {config.group_regex!r} is no regular expression: {error}") from None
+        raise UserError(f"folds.group_regex {config.group_regex!r} is not a regular expression: {error}") from None
     texts = [files[image_id] for image_id in image_ids] if files and "/" in config.group_regex else image_ids
     matches = [pattern.search(text) for text in texts]
     groups = [match and (match.group(1) if match.groups() else match.group(0)) for match in matches]

@@ -75,7 +75,7 @@ def _on_blank(fingerprint: Path, _changed: int) -> float:
 def read_boxes(path: Path) -> dict[str, list[Box]]:
     """Boxes (y, x, height, width) by image, sorted, from a CSV with columns `image_id,y,x,height,width`."""
     if not path.is_file():
-        raise UserError(f"roi: expected none, content or a CSV of boxes, found {path}, which is no file")
+        raise UserError(f"roi: expected none, content or a CSV of boxes, found {path}, which is not a file")
     return _boxes(path, path.stat().st_mtime_ns)
 
 

@@ -58,7 +58,7 @@ def load_weights(path: Path) -> dict:
     state = read_tensors(path, TRAIN_AGAIN)
     strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if strange or not state:
-        raise damaged(path, f"{strange[0]} is no tensor" if strange else "it is empty", TRAIN_AGAIN)
+        raise damaged(path, f"{strange[0]} is not a tensor" if strange else "it is empty", TRAIN_AGAIN)
     check_finite(state, path)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 

@@ -105,7 +105,7 @@ def _of_package(folder: Path, options: list[str], out: Path) -> TrainedEnsemble:
     for file in (folder / "config.yaml", folder / MEMBERS, home.decision):
         if not file.is_file():
             raise UserError(
-                f"{folder} is no package, because it has no {file.name}; give a YAML, or a package's folder"
+                f"{folder} is not a package, because it has no {file.name}; give a YAML, or a package's folder"
             )
     config = saved_config(folder / "config.yaml", options)
     plugins = [str(folder / name) for name in config.plugins]

@@ -226,7 +226,7 @@ def _as_labels(wanted: Wanted, labels: FoundLabels, notes: Notes) -> Wanted:
     if not answer:
         raise UserError(
             f"nothing shows how answers are written: there is no sample submission, and labels such as {labels.kind} "
-            "are no form of an answer; add the organiser's sample submission (a CSV with sample in its name)"
+            "are not a form of an answer; add the organiser's sample submission (a CSV with sample in its name)"
         )
     start, by_class = "competition.submission.", len(labels.classes) > 1 and answer["codec"] == "rle"
     if by_class and "class_column" not in answer and "{class}" not in str(answer.get("id_template", "")):

@@ -24,7 +24,7 @@ MIN_RANK_CORRELATION = 0.5  # below it, out-of-fold scores no longer predict the
 
 def print_ledger(config: Config, *scored: str) -> None:
     """Print all submissions and their scores, after asking Kaggle for new ones. `scored`: a file, its public and its
-    private score, which are noted first. Raises UserError when a score is no number."""
+    private score, which are noted first. Raises UserError when a score is not a number."""
     if len(scored) == 1:
         raise UserError("expected python -m lib ledger CONFIG, or with CSV PUBLIC [PRIVATE] after it")
     workspace = Workspace(workspace_of(config))
@@ -46,7 +46,7 @@ def print_choice(config: Config, count: str = "2", within: str = str(WITHIN)) ->
 
 
 def number(text: str, name: str) -> float:
-    """Raises UserError when a text is no finite number."""
+    """Raises UserError when a text is not a finite number."""
     try:
         value = float(text)
     except ValueError:

@@ -48,7 +48,7 @@ def choose(
     """The strongest submission, and then, one by one, the submission that differs most from those already chosen.
 
     Only submissions at most `within` below the strongest are considered, or the next best where there are too few.
-    Files that are missing, are no valid answers, or equal a chosen one are left out. Raises UserError where fewer than
+    Files that are missing, are not valid answers, or equal a chosen one are left out. Raises UserError where fewer than
     `count` are left.
     """
     table = ledger.read_ledger(workspace)

@@ -111,7 +111,7 @@ def test_class_indices_take_the_most_frequent(tmp_path):
 
 
 def test_class_indices_of_who_does_not_know_have_no_vote(tmp_path):
-    indices = np.array([[[2, 1, 9]], [[9, 9, 9]], [[9, 9, 9]]], np.uint8)  # 9 is no class
+    indices = np.array([[[2, 1, 9]], [[9, 9, 9]], [[9, 9, 9]]], np.uint8)  # 9 is not a class
     by_folders(tmp_path, lambda: indices)
     options = {"annotators": "majority", "other": "ignore"}
     found = reader(tmp_path, classes=("road", "tree"), labels=options).open("a", 1, 3)

@@ -107,7 +107,7 @@ def test_colours_and_numbers_are_those_of_the_training_masks(tmp_path):
     ("options", "what"),
     [
         ({"palette": {"road": 1, "tree": 2, "water": 3}}, "palette has no value for 'background'; a value is expected"),
-        ({"palette": COLOURS | {"sky": [1, 1, 1]}}, "names 'sky', which is no class"),
+        ({"palette": COLOURS | {"sky": [1, 1, 1]}}, "names 'sky', which is not a class"),
         ({"palette": COLOURS | {"road": [0, 0, 0]}}, "gives two classes the same value"),
         ({"palette": COLOURS | {"road": 4}}, "holds numbers and colours; use one of them"),
         ({"palette": COLOURS, "codec": "rle"}, "palette is for codec files; unset it"),
@@ -131,17 +131,17 @@ def test_a_suffix_of_no_form_names_the_known_ones():
 @pytest.mark.parametrize(
     ("template", "options", "wrong", "what"),
     [
-        ("{id}.h5", {}, b"no HDF5", r"a_7.h5 is no readable HDF5"),
+        ("{id}.h5", {}, b"no HDF5", r"a_7.h5 is not a readable HDF5"),
         ("{id}.h5", {"dataset": "img"}, None, r"a_7.h5 has no dataset 'img' .*submission.dataset\); it has mask"),
         ("{id}.h5", {}, np.zeros((4, 4), np.uint8), r"a_7.h5 is 4 x 4, expected 300 x 21"),
         ("{id}.h5", {}, np.zeros(SIZE, np.float32), r"a_7.h5 has values of float32; uint8 is expected"),
         ("{id}.h5", {}, np.full(SIZE, 9, np.uint8), r"a_7.h5 holds 9; expected 0 to 3"),
-        ("{id}.npy", {}, b"no array", r"a_7.npy is no readable array"),
+        ("{id}.npy", {}, b"no array", r"a_7.npy is not a readable array"),
         ("{id}.npy", {}, np.zeros((4, 4), np.uint8), r"a_7.npy is 4 x 4, expected 300 x 21"),
         ("{id}.png", {"palette": COLOURS}, np.full((*SIZE, 3), 7, np.uint8), r"holds \[7, 7, 7\]; expected one of"),
         ("{id}.png", {"palette": COLOURS}, np.zeros(SIZE, np.uint8), r"mode L; red, green and blue of 8 bits are"),
         ("{id}.tif", {"palette": COLOURS}, np.zeros(SIZE, np.uint8), r"has 1 x 1 bands of uint8; 3 of uint8 are"),
-        ("{id}.geojson", {}, b"{}", r"a_7.geojson is no readable GeoJSON"),
+        ("{id}.geojson", {}, b"{}", r"a_7.geojson is not a readable GeoJSON"),
     ],
 )
 def test_damaged_and_wrong_files_are_named(tmp_path, template, options, wrong, what):

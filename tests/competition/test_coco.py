@@ -141,7 +141,7 @@ def test_crowds_and_other_categories(tmp_path):
     assert (label[block] == 255).all() and not label[~block].any()
     label = whole(coco(tmp_path, annotations, crowd="class", other="ignore"))
     assert (label[block] == 1).all() and (label[sky] == 255).all()
-    with pytest.raises(UserError, match="annotates 'sky', which is none of competition.classes"):
+    with pytest.raises(UserError, match="annotates 'sky', which is not one of competition.classes"):
         coco(tmp_path, annotations, other="error")
 
 
@@ -265,7 +265,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(UserError, match="annotates 99, but competition.train_images"):
         coco(tmp_path, [{"category_id": 10, "segmentation": [BLOCK], "image_id": 99}])
     (tmp_path / "bad.json").write_text("[1]")
-    with pytest.raises(UserError, match="bad.json is no COCO JSON"):
+    with pytest.raises(UserError, match="bad.json is not a COCO JSON"):
         coco(tmp_path, [], path="bad.json")
 
 
@@ -274,6 +274,6 @@ def test_captions_are_no_objects(tmp_path):
     path = tmp_path / "train.json"
     path.write_text(json.dumps({"images": images, "annotations": [{"image_id": 1, "caption": "a street"}]}))
     with pytest.raises(
-        UserError, match=r"train\.json is no COCO JSON: entry 0 of its annotations has no 'category_id'"
+        UserError, match=r"train\.json is not a COCO JSON: entry 0 of its annotations has no 'category_id'"
     ):
         read_coco(path)

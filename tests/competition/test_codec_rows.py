@@ -82,7 +82,8 @@ def test_long_rows_are_read_in_pieces_as_short_ones_are_whole(tmp_path, monkeypa
     labels = open_codec(folder).read(path, sizes)
     assert all((labels[name].read(0, 0, 40, 30) == mask).all() for name, mask in masks.items())
     assert open_codec(folder).check(path, {"b": (40, 30)}) == {"b": whole["b"]}, "a row that nobody reads is passed"
-    for wrong, what in (("1 2 2 5", "a: the runs at 1 and 2 overlap"), ("1 2 9 3 x", "no integer"), ("1 2 9", "pairs"),
+    for wrong, what in (("1 2 2 5", "a: the runs at 1 and 2 overlap"), ("1 2 9 3 x", "not an integer"),
+                        ("1 2 9", "pairs"),
                         ("9 3 1 1300", "run 1 1300 lies outside")):  # fmt: skip
         path.write_text(f"id,predicted\na,{wrong}\nb,{rle.encode(masks['b'])}\n")
         with pytest.raises(UserError, match=what):
@@ -121,7 +122,7 @@ def test_objects_are_read_as_one_label(tmp_path):
     [
         ("0 1 0", "a: the answer has 3 numbers; 4 are expected .2 x 2."),
         ("0 1 0 2", "a: there is no label 2; they go from 0 to 1"),
-        ("0 1 0 x", "a: the answer holds something that is no integer"),
+        ("0 1 0 x", "a: the answer holds something that is not an integer"),
     ],
 )
 def test_rows_of_pixels(tmp_path, text, what):
@@ -171,23 +172,23 @@ def test_zipped_tiffs(tmp_path):
     some = codec.read(tif(path, a=good, b=good * 0), {"b": SIZES["b"]})
     assert list(some) == ["b"] and not some["b"].read(0, 0, 6, 8).any()
     path.write_text("no zip")
-    with pytest.raises(UserError, match="out.zip is no readable ZIP"):
+    with pytest.raises(UserError, match="out.zip is not a readable ZIP"):
         codec.check(path, SIZES)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.tif", b"no TIFF")
         archive.writestr("b.tif", b"no TIFF")
-    with pytest.raises(UserError, match="a.tif is no readable TIFF"):
+    with pytest.raises(UserError, match="a.tif is not a readable TIFF"):
         codec.check(path, SIZES)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.tif", b"II*\0")
         archive.writestr("b.tif", b"")
-    with pytest.raises(UserError, match="a.tif is no readable TIFF"):
+    with pytest.raises(UserError, match="a.tif is not a readable TIFF"):
         codec.check(path, SIZES)
     data = bytearray(tif(path, a=good, b=good).read_bytes())
     for head, method in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
         data[data.index(head) + method] = 99  # a compression that Python's zipfile cannot undo
     path.write_bytes(data)
-    with pytest.raises(UserError, match="out.zip is no readable ZIP .*compression"):
+    with pytest.raises(UserError, match="out.zip is not a readable ZIP .*compression"):
         codec.check(path, SIZES)
 
 
@@ -275,7 +276,7 @@ def test_zipped_pngs(tmp_path):
         ({"a": good // 255, "b": good}, "a.png holds 1; expected 0 or 255"),
         ({"a": np.dstack([good] * 3), "b": good}, "a.png has pixels of Pillow's mode RGB; one grey channel"),
         ({"a": good.astype(np.uint16), "b": good}, "one grey channel of 8 bits is expected"),
-        ({"a": b"no PNG", "b": good}, "a.png is no readable PNG"),
+        ({"a": b"no PNG", "b": good}, "a.png is not a readable PNG"),
         ({"a": damaged[:-20], "b": good}, "a.png is no readable"),
     ):
         with pytest.raises(UserError, match=what):

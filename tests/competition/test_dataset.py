@@ -76,8 +76,8 @@ def test_two_rows_an_image_hint_at_the_class_column_unless_a_plugin_reads_them(f
     [
         ({"root": "/no/such"}, "there is no folder"),
         ({"test_images": "nothing/*"}, "matches no image"),
-        ({"test_images": "/data/test/*"}, "competition.test_images: '/data/test/.*' is no pattern"),
-        ({"train_images": ""}, "competition.train_images: '' is no pattern"),
+        ({"test_images": "/data/test/*"}, "competition.test_images: '/data/test/.*' is not a pattern"),
+        ({"train_images": ""}, "competition.train_images: '' is not a pattern"),
         ({"unlabeled_images": "test/*"}, "two images with the id 'c'"),
         ({"metadata": "train.csv"}, "two rows for 'a'"),
         ({"metadata": "no.csv"}, "there is no file"),
@@ -178,7 +178,7 @@ def test_hidden_test_images_are_no_mistake_where_the_sample_is_a_head_alone(fold
     here = competition(folder, test_images="")
     here.check()
     assert not here.ids("test")
-    with pytest.raises(UserError, match="competition.train_images: '' is no pattern"):
+    with pytest.raises(UserError, match="competition.train_images: '' is not a pattern"):
         competition(folder, test_images="", train_images="")
 
 

@@ -169,7 +169,7 @@ def test_what_a_sources_pixels_of_no_class_are_may_be_said():
         ({"root": "/no/such"}, "external web: there is no folder /no/such"),
         ({"images": "*.jpg"}, "external web: .* matches no image"),
         ({"images": "pictures/a.png"}, "external web: .*is a mask without image"),
-        ({"classes": {"ball": "disc"}}, "external web: .*|colour 90,90,90, which is no class"),
+        ({"classes": {"ball": "disc"}}, "external web: .*|colour 90,90,90, which is not a class"),
         ({"labels": {"format": "mask"}}, "external web: labels.format: no labels is called 'mask'"),
     ],
 )

@@ -237,7 +237,7 @@ def test_values_that_are_no_class_are_not_bent_into_one(tmp_path, suffix, kind, 
     read = {other: masks(tmp_path, {}, classes="12", suffix=suffix, other=other) for other in ("ignore", "background")}
     assert (whole(read["ignore"]) == expected).all()
     assert (whole(read["background"]) == np.where(expected == 255, 0, expected)).all()
-    with pytest.raises(UserError, match=rf"a\{suffix} holds value {unknown:g}, which is no class"):
+    with pytest.raises(UserError, match=rf"a\{suffix} holds value {unknown:g}, which is not a class"):
         whole(masks(tmp_path, {}, classes="12", suffix=suffix))
     named = {"background": 0, "1": 1, "2": 255}  # a value above 255 is not 255
     other = whole(masks(tmp_path, {}, classes="12", suffix=suffix, palette=named, other="ignore"))

@@ -56,7 +56,7 @@ def test_pixels_are_counted_as_they_are_painted(order, classes):
 def test_foreign_colour_is_an_error_by_default(painted):
     config, _ = painted
     strict = config.model_copy(update={"labels": config.labels.model_copy(update={"other": "error"})})
-    with pytest.raises(UserError, match="colour 0,0,0, which is no class"):
+    with pytest.raises(UserError, match="colour 0,0,0, which is not a class"):
         reader(strict).open("a", 20, 30)
 
 
@@ -79,7 +79,7 @@ def test_grey_masks_and_bad_palettes_say_what_to_do(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 255], [255, 0]], np.uint8))
     labels = {"format": "mask_images", "path": "."}
     config = CompetitionSettings(root=str(tmp_path), classes=["road"], labels=labels)
-    with pytest.raises(UserError, match=r"a.png holds value 255, which is no class.*competition.labels.palette"):
+    with pytest.raises(UserError, match=r"a.png holds value 255, which is not a class.*competition.labels.palette"):
         reader(config).open("a", 2, 2)
     config = CompetitionSettings(root=str(tmp_path), classes=["road"], labels=labels | {"palette": "classes.csv"})
     for red in ("x", "256", "-1", ""):

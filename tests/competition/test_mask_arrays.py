@@ -48,7 +48,7 @@ def test_of_several_datasets_one_is_named(tmp_path):
     [
         (np.zeros((H, W, 2, 3)), r"holds an array \(30, 40, 2, 3\); \(H, W\) or \(H, W, C\) is needed"),
         (np.zeros((H, W + 1)), "a.h5 is 30 x 41, its image 30 x 40"),
-        (np.full((H, W), 7), "a.h5 holds value 7, which is no class"),
+        (np.full((H, W), 7), "a.h5 holds value 7, which is not a class"),
     ],
 )
 def test_another_array_is_refused(tmp_path, values, what):
@@ -59,7 +59,7 @@ def test_another_array_is_refused(tmp_path, values, what):
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"none")
-    with pytest.raises(UserError, match="a.h5 is no readable HDF5"):
+    with pytest.raises(UserError, match="a.h5 is not a readable HDF5"):
         reader(tmp_path, ".h5").open("a", H, W)
 
 

@@ -101,7 +101,7 @@ def test_one_class_or_the_background_can_be_scored(images):
     ious = [iou_of(flat[0] == label, flat[1] == label) for label in range(4)]
     assert scored(images, "iou", scoring={"classes": ["b"]}) == pytest.approx(ious[2])
     assert scored(images, "iou", score_background=True) == pytest.approx(np.mean(ious))
-    with pytest.raises(ValueError, match="scoring.classes: 'd' is none of"):
+    with pytest.raises(ValueError, match="scoring.classes: 'd' is not one of"):
         scored(images, "iou", scoring={"classes": ["d"]})
 
 

@@ -218,7 +218,7 @@ def test_tables_are_read_whatever_parts_their_cells(tmp_path, name, separator):
     table.to_csv(tmp_path / name, index=False, sep=separator)
     read = read_csv(tmp_path / name, ["id", "text"])
     assert read.equals(table) and read.attrs["separator"] == separator
-    with pytest.raises(UserError, match="is no readable CSV"):
+    with pytest.raises(UserError, match="is not a readable CSV"):
         (tmp_path / name).write_bytes(b"PK\x03\x04\xff\xfe")
         read_csv(tmp_path / name, [])
 
@@ -374,7 +374,7 @@ def test_polygons_of_labelme(pool, tmp_path):
     (tmp_path / "pool/b.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="b.json has a shape of type 'spline', which is not read; make it a polygon"):
         Competition(CompetitionSettings(**pool)).labels.open("b", 8, 9)
-    with pytest.raises(UserError, match="holds 'car', which is none of competition.classes"):
+    with pytest.raises(UserError, match="holds 'car', which is not one of competition.classes"):
         Competition(CompetitionSettings(**{**pool, "classes": ["road"]})).labels.open("a", 8, 9)
     content["shapes"] = shapes[:2]
     (tmp_path / "pool/a.json").write_text(json.dumps(content), encoding="utf-8-sig")
@@ -387,10 +387,10 @@ def test_polygons_of_labelme(pool, tmp_path):
         "abc",
     ):
         (tmp_path / "pool/a.json").write_text(json.dumps({**content, "shapes": [{**road, "points": points}]}))
-        with pytest.raises(UserError, match="a.json is no JSON of .* annotations with points .corner"):
+        with pytest.raises(UserError, match="a.json is not a JSON of .* annotations with points .corner"):
             competition.labels.open("a", 8, 9)
     (tmp_path / "pool/a.json").write_text(json.dumps({**content, "shapes": ["road"]}))
-    with pytest.raises(UserError, match="a.json is no JSON of labelme, Cityscapes"):
+    with pytest.raises(UserError, match="a.json is not a JSON of labelme, Cityscapes"):
         competition.labels.open("a", 8, 9)
 
 
@@ -478,5 +478,5 @@ def test_holes_of_labelme_are_background_on_top(tmp_path):
     label = labelme(tmp_path, shapes)
     assert not label[10:21, 10:21].any() and label[26, 26] == 255 and label[7, 7] == 2
     assert (labelme(tmp_path, shapes[::-1], paint="area") == label).all()
-    with pytest.raises(UserError, match="a.json is no JSON of labelme"):
+    with pytest.raises(UserError, match="a.json is not a JSON of labelme"):
         labelme(tmp_path, [shape("mask", [[0, 0], [4, 4]], mask="no picture")])

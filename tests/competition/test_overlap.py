@@ -134,7 +134,7 @@ def test_a_pixel_may_be_ignored_for_one_class(tmp_path):
 
 def test_a_file_of_indices_has_planes_too(tmp_path):
     (tmp_path / "masks").mkdir()
-    indices = np.random.default_rng(0).integers(0, 5, (H, W)).astype(np.uint8)  # 4 is no class
+    indices = np.random.default_rng(0).integers(0, 5, (H, W)).astype(np.uint8)  # 4 is not a class
     cv2.imwrite(str(tmp_path / "masks/a.png"), indices)
     labels = {"format": "mask_images", "path": "masks", "other": "ignore"}
     label = reader_of(tmp_path, labels=labels).open("a", H, W)

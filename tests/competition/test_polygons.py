@@ -108,7 +108,7 @@ def test_a_property_names_the_class(tmp_path):
     label = painted(tmp_path, content, classes=("house", "yard"), class_column="classification.name")
     assert label[20, 25] == 2 and label[10, 12] == 1 and label[0, 0] == 0
     content["features"].append(feature({"type": "Polygon", "coordinates": [SMALL]}, classification={"name": "tree"}))
-    with pytest.raises(UserError, match=r"a.geojson: a polygon has 'tree' as 'classification.name', which is none of"):
+    with pytest.raises(UserError, match="a polygon has 'tree' as 'classification.name', which is not one of"):
         painted(tmp_path, content, classes=("house", "yard"), class_column="classification.name")
     options = {"classes": ("house", "yard"), "class_column": "classification.name", "other": "ignore"}
     assert painted(tmp_path, content, **options)[50, 65] == IGNORE

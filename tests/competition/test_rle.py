@@ -128,7 +128,7 @@ def test_numbers_of_text_are_those_of_int_in_plain_digits(pieces, front):
             raise ValueError("int() reads 1_0, +3 and digits of other scripts")
         expected = np.array([int(word) for word in text.split()], np.int64).tolist()
     except (ValueError, OverflowError):
-        with pytest.raises(UserError, match="here: the run-length holds something that is no integer"):
+        with pytest.raises(UserError, match="here: the run-length holds something that is not an integer"):
             rle.parse(text, 9, "here")
     else:
         assert digits.numbers_of_text(text).tolist() == expected
@@ -211,12 +211,12 @@ def test_places_beyond_four_bytes_are_told_apart():
     ("text", "what"),
     [
         ("1 2 3", "has 3 numbers; pairs"),
-        ("1 x", "no integer"),
-        ("a 1", "no integer"),
-        ("1.5 2", "no integer"),
-        ("1,2", "no integer"),
-        ("1 99999999999999999999", "no integer"),
-        ("9223372036854775808 1", "no integer"),
+        ("1 x", "not an integer"),
+        ("a 1", "not an integer"),
+        ("1.5 2", "not an integer"),
+        ("1,2", "not an integer"),
+        ("1 99999999999999999999", "not an integer"),
+        ("9223372036854775808 1", "not an integer"),
         ("-1 1", "the run -1 1 lies outside"),
         ("1 9", "outside"),
         ("0 1", "outside"),
@@ -225,7 +225,7 @@ def test_places_beyond_four_bytes_are_told_apart():
         ("1 1 3 2 4 1", "the runs at 3 and 4 overlap"),
         ("4 1 3 2 1 1", "the runs at 3 and 4 overlap"),
         ("1 1 3 1 6 2", "the run 6 2 lies outside the image of 6"),
-        ("x" * 99, "no integer: '" + "x" * 40 + "'"),
+        ("x" * 99, "not an integer: '" + "x" * 40 + "'"),
         ("2 9223372036854775807", "outside"),
         ("1 99 6 1", "run 1 99 lies outside"),
     ],

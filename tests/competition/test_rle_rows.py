@@ -66,7 +66,7 @@ def test_ids_may_hold_what_csv_uses(tmp_path, ids, separator, column):
 def test_a_quote_that_is_not_closed_is_one_sentence(tmp_path):
     (tmp_path / "out.csv").write_text('id,class,predicted\nb,"road,\nb,tree,\n')
     codec = RleRows(CompetitionSettings(classes=CLASSES, submission={"class_column": "class"}), rows(*[""] * 4), [])
-    with pytest.raises(UserError, match="out.csv is no readable CSV: a row has 2 fields, the header 3"):
+    with pytest.raises(UserError, match="out.csv is not a readable CSV: a row has 2 fields, the header 3"):
         codec.check(tmp_path / "out.csv", SIZES)
 
 
@@ -141,11 +141,11 @@ def test_a_file_that_is_no_csv_is_named(tmp_path):
         codec.check(tmp_path / "out.csv", {})
     for text in ("id,predicted\né,\n", "é,predicted\né,\n"):
         (tmp_path / "out.csv").write_bytes(text.encode("latin-1"))
-        with pytest.raises(UserError, match="out.csv is no CSV in UTF-8"):
+        with pytest.raises(UserError, match="out.csv is not a CSV in UTF-8"):
             codec.check(tmp_path / "out.csv", {})
     for text in (b"id,predicted\r\xc3\xa9,\r", b'id,predicted\n\xc3\xa9,"1"\r2\n'):
         (tmp_path / "out.csv").write_bytes(text)
-        with pytest.raises(UserError, match="out.csv is no readable CSV: a carriage return alone ends no line"):
+        with pytest.raises(UserError, match="out.csv is not a readable CSV: a carriage return alone ends no line"):
             codec.check(tmp_path / "out.csv", {})
 
 

@@ -60,7 +60,7 @@ def test_unknown_yaml_keys_and_files(tmp_path):
     with pytest.raises(UserError, match="a.yaml: unknown key infer.weights; it is now called infer.checkpoints"):
         load(path)
     path.write_text("a: [")
-    with pytest.raises(UserError, match="no valid YAML"):
+    with pytest.raises(UserError, match="not valid YAML"):
         load(path)
     with pytest.raises(UserError, match="no configuration file"):
         load(tmp_path / "none.yaml")

@@ -27,7 +27,7 @@ def test_aliases_that_explode_are_refused_at_once(tmp_path, join):
         lines.append(f"{new}: &{new} {join.format(', '.join([f'*{old}'] * 9))}\n")
     (tmp_path / "a.yaml").write_text("".join(lines))
     begun = time.process_time()
-    with pytest.raises(UserError, match=rf"a.yaml is no valid YAML \(its aliases stand for more than {MOST_VALUES}"):
+    with pytest.raises(UserError, match=rf"a.yaml is not valid YAML \(its aliases stand for more than {MOST_VALUES}"):
         read_options(tmp_path / "a.yaml")
     assert time.process_time() - begun < 5  # some milliseconds; to follow the aliases would take hours
 

@@ -56,7 +56,7 @@ def test_a_pattern_that_names_no_group_for_an_id_is_refused(pattern):
 
 
 def test_a_pattern_that_is_none_is_refused():
-    with pytest.raises(UserError, match=r"folds.group_regex '\(a' is no regular expression: "):
+    with pytest.raises(UserError, match=r"folds.group_regex '\(a' is not a regular expression: "):
         name_groups(IDS, pd.DataFrame(), Folds(group_regex="(a"))
 
 
@@ -109,8 +109,8 @@ def test_a_right_table_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [
-        ({"image_id": list("abx")}, "a row for 'x', which is no training image"),
-        ({"image_id": list("abt")}, "a row for 't', which is no training image"),
+        ({"image_id": list("abx")}, "a row for 'x', which is not a training image"),
+        ({"image_id": list("abt")}, "a row for 't', which is not a training image"),
         ({"image_id": list("aab")}, "more than one row for image 'a'"),
         ({"image_id": list("ab"), "group": list("ab"), "fold": [0, 1]}, "no row for the training image 'c'"),
         ({"group": list("aac")}, "group 'a' is in more than one fold"),

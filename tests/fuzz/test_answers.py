@@ -135,5 +135,5 @@ def test_windows_cover_an_image_and_stay_inside(height, width, window, stride):
 
 
 def test_a_refused_run_is_a_sentence():
-    with pytest.raises(UserError, match="a.csv, image a: the run-length holds something that is no integer"):
+    with pytest.raises(UserError, match="a.csv, image a: the run-length holds something that is not an integer"):
         rle.parse("1_0 5", 48, "a.csv, image a")

@@ -139,7 +139,7 @@ def test_files_that_are_no_images(tmp_path, suffix, data):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(data)
     for attempt in (lambda: open_image(path), lambda: MaskFile(path, True).read(0, 0, 1, 1)):
-        with pytest.raises(UserError, match=rf"a\{suffix} is no readable (TIFF|image|array|mask)") as found:
+        with pytest.raises(UserError, match=rf"a\{suffix} is not a readable (TIFF|image|array|mask)") as found:
             attempt()
         assert "\n" not in str(found.value)
 
@@ -149,7 +149,7 @@ def test_no_program_is_started_for_a_file(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with Image.open(tmp_path / "a.png") as image:
         assert image.format == "EPS"
-    with pytest.raises(UserError, match="no readable image"):
+    with pytest.raises(UserError, match="not a readable image"):
         open_image(tmp_path / "a.png")
 
 
@@ -159,7 +159,7 @@ def test_an_archive_of_arrays_and_one_of_objects_are_refused(tmp_path):
     with pytest.raises(UserError, match="a.npy is an archive of arrays .*np.save"):
         open_image(tmp_path / "a.npy")
     np.save(tmp_path / "b.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(UserError, match="b.npy is no readable array"):
+    with pytest.raises(UserError, match="b.npy is not a readable array"):
         open_image(tmp_path / "b.npy")
 
 

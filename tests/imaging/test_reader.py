@@ -205,7 +205,7 @@ def test_whole_slides_are_read_through_openslide(tmp_path):
         assert (image.height, image.width) == (301, 467) and image.windowed
         assert (image.read(63, 95, 70, 110) == PIXELS[63:133, 95:205]).all()
     path.write_text("no slide")
-    with pytest.raises(UserError, match="a.svs is no readable slide"):
+    with pytest.raises(UserError, match="a.svs is not a readable slide"):
         open_image(path)
 
 
@@ -268,7 +268,7 @@ def test_georeferenced_rasters_are_read_through_rasterio(tmp_path):
         assert (image.height, image.width, image.channels) == (301, 467, 3)
         assert (image.read(63, 95, 70, 110) == PIXELS[63:133, 95:205, ::-1]).all()
     path.write_text("no raster")
-    with pytest.raises(UserError, match="a.img is no readable raster"):
+    with pytest.raises(UserError, match="a.img is not a readable raster"):
         open_image(path)
 
 

@@ -173,7 +173,7 @@ def test_nothing_is_trained_or_no_package(tiny, tmp_path):
     out = ["--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match="run 03_train.py and 05_infer_ensemble.py with .*tiny.yaml first"):
         main(["predict", str(tiny), images_of(tiny), *out])
-    with pytest.raises(UserError, match="is no package, because it has no config.yaml"):
+    with pytest.raises(UserError, match="is not a package, because it has no config.yaml"):
         main(["predict", str(tmp_path), images_of(tiny), *out])
 
 

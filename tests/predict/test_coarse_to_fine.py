@@ -303,7 +303,7 @@ def test_finders_are_refused_that_may_have_seen_what_they_look_at(sparse, tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("", "is no readable CSV"), ("image_id,y,x,height,width\na,1,2,3,4\nb,,,,\n", "row 3 is b,,,,;"),
+    [("", "is not a readable CSV"), ("image_id,y,x,height,width\na,1,2,3,4\nb,,,,\n", "row 3 is b,,,,;"),
      ("image_id,y,x,height,width\na,1,2,x,4\n", "row 2 is a,1,2,x,4"), ("image_id,y\n", "lacks the column"),
      ("image_id,y,x,height,width\na,1,2,inf,4\n", "row 2 is a,1,2,inf,4")],
 )  # fmt: skip

@@ -118,7 +118,7 @@ def test_channels_are_options_of_their_own_and_what_01_fitted_is_none():
 
 
 def test_a_stage_that_does_not_exist_is_no_stage():
-    with pytest.raises(ValueError, match="'tests' is none of tiles"):
+    with pytest.raises(ValueError, match="'tests' is not one of tiles"):
         Affects("tests")
 
 

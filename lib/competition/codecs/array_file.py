@@ -58,7 +58,7 @@ class Hdf5File(ArrayFile):
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int], image: Path | None) -> Iterator[Part]:
         name = self.config.submission.dataset
         with copy_on_disk(file, ".h5") as copy:
-            with reading(where, "no readable HDF5"):
+            with reading(where, "not a readable HDF5"):
                 source = self._h5py.File(copy, "r")
             with source:
                 dataset = source.get(name)
@@ -82,7 +82,7 @@ class NpyFile(ArrayFile):
 
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int], image: Path | None) -> Iterator[Part]:
         with copy_on_disk(file, ".npy") as copy:
-            with reading(where, "no readable array"):
+            with reading(where, "not a readable array"):
                 array = np.load(copy, mmap_mode="r")
             if not isinstance(array, np.ndarray):
                 array.close()

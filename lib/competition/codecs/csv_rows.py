@@ -138,7 +138,7 @@ class CsvRows(Codec):
                     try:
                         fields, text = self._streamed(path, line, file) or self._parts(path, _whole(line, file))
                     except UnicodeDecodeError as error:
-                        raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
+                        raise UserError(f"{path} is not a CSV in UTF-8: {error}") from None
                     del line  # a text may have hundreds of megabytes
                     yield self.name_of(fields), text
                     for _ in text.pieces if isinstance(text, LongText) else ():
@@ -173,7 +173,7 @@ class CsvRows(Codec):
             fields += fields.pop().rsplit(separator, len(self.columns) - self.place - 1)
         if len(fields) != len(self.columns):
             raise UserError(
-                f"{path} is no readable CSV: a row has {len(fields)} fields, the header {len(self.columns)}"
+                f"{path} is not a readable CSV: a row has {len(fields)} fields, the header {len(self.columns)}"
             )
         text = fields[self.place]
         fields[self.place] = b""
@@ -199,10 +199,10 @@ class CsvRows(Codec):
         try:
             return next(csv.reader([line.decode()], delimiter=self.separator), [])
         except UnicodeDecodeError as error:
-            raise UserError(f"{path} is no CSV in UTF-8: {error}") from None
+            raise UserError(f"{path} is not a CSV in UTF-8: {error}") from None
         except csv.Error:
             raise UserError(
-                f"{path} is no readable CSV: a carriage return alone ends no line; save it with line feeds"
+                f"{path} is not a readable CSV: a carriage return alone ends no line; save it with line feeds"
             ) from None
 
 

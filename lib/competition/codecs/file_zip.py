@@ -104,7 +104,7 @@ class FileZip(Codec):
         """(image id, y, x, label indices (h, w)) of all strips or tiles. `alone`: the ZIP may hold no other images."""
         self.check_file(path)
         names = {self.format_id(image_id): image_id for image_id in sizes}
-        with reading(path, "no readable ZIP"), zipfile.ZipFile(path) as archive:
+        with reading(path, "not a readable ZIP"), zipfile.ZipFile(path) as archive:
             files = [name for name in archive.namelist() if not name.endswith("/")]
             _check_names(path, files, list(names), alone)
             for name in filter(names.get, files):

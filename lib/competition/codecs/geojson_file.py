@@ -56,7 +56,7 @@ class GeoJsonFile(FileForm):
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int], image: Path | None) -> Iterator[Part]:
         """Bands of rows: what each polygon covers the middle of."""
         transform = _place_of(image).transform if image else self._affine.identity()
-        with reading(where, "no readable GeoJSON"):
+        with reading(where, "not a readable GeoJSON"):
             shapes = [(one["geometry"], one["properties"]["class"]) for one in json.loads(file.read())["features"]]
         strange = [name for _, name in shapes if name not in self.numbers]
         if strange:
@@ -70,7 +70,7 @@ class GeoJsonFile(FileForm):
             if painted:
                 x0, y0 = transform.b * y + transform.c, transform.e * y + transform.f
                 moved = self._affine(transform.a, transform.b, x0, transform.d, transform.e, y0)
-                with reading(where, "no readable GeoJSON"):
+                with reading(where, "not a readable GeoJSON"):
                     self._features.rasterize(painted, out=band, transform=moved)
             yield y, 0, band
 

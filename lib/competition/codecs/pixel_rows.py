@@ -55,7 +55,7 @@ class PixelRows(CsvRows):
             try:
                 numbers = numbers_of_text(text)
             except (ValueError, OverflowError):
-                raise UserError(f"{path}, {name[0]}: the answer holds something that is no integer") from None
+                raise UserError(f"{path}, {name[0]}: the answer holds something that is not an integer") from None
             if len(numbers) != height * width:
                 raise UserError(
                     f"{path}, {name[0]}: the answer has {len(numbers)} numbers; {height * width} are expected "

@@ -42,7 +42,7 @@ class PngFile(FileForm):
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int], image: Path | None) -> Iterator[Part]:
         """Bands of rows."""
         with copy_on_disk(file, ".png") as copy:
-            with reading(where, "no readable PNG"), Image.open(copy, formats=["PNG"]) as picture:
+            with reading(where, "not a readable PNG"), Image.open(copy, formats=["PNG"]) as picture:
                 mode, found = picture.mode, picture.size[::-1]
                 picture.verify()
             wanted, words = MODES[self.samples]

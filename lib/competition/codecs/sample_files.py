@@ -25,7 +25,7 @@ def names_of_files(sample: Path) -> list[str] | None:
     if sample.is_dir():
         found = [path.relative_to(sample) for path in sorted(sample.rglob("*")) if path.is_file()]
     elif sample.suffix.lower() == ".zip" and zipfile.is_zipfile(sample):
-        with reading(sample, "no readable ZIP"), zipfile.ZipFile(sample) as archive:
+        with reading(sample, "not a readable ZIP"), zipfile.ZipFile(sample) as archive:
             found = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
     else:
         return None
@@ -77,7 +77,7 @@ def _head(open_file: Callable[[str], BinaryIO], name: str) -> str:
             with Image.open(file) as image:
                 return f"{image.height} x {image.width} of Pillow's mode {image.mode}"
     except Exception as error:  # each library has its own kinds
-        return f"no readable image ({reason_of(error)})"
+        return f"not a readable image ({reason_of(error)})"
 
 
 def _words(array) -> str:

@@ -34,7 +34,7 @@ class TifFile(FileForm):
 
     def decode(self, where: str, file: BinaryIO, size: tuple[int, int], image: Path | None) -> Iterator[Part]:
         """The strips or tiles."""
-        with reading(where, "no readable TIFF"), tifffile.TiffFile(file) as tif:
+        with reading(where, "not a readable TIFF"), tifffile.TiffFile(file) as tif:
             page = tif.pages.first
             if len(tif.pages) > 1 or page.samplesperpixel != self.samples or page.dtype != np.uint8:
                 wanted = "one of uint8 is" if self.samples == 1 else f"{self.samples} of uint8 are"

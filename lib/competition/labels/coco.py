@@ -103,7 +103,7 @@ class Coco:
         strangers = sorted(names[number] for number in used if indices[number] is None)
         if strangers and other == "error":
             raise UserError(
-                f"{self.path} annotates {strangers[0]!r}, which is none of competition.classes; add it, or set "
+                f"{self.path} annotates {strangers[0]!r}, which is not one of competition.classes; add it, or set "
                 "competition.labels.other to ignore or background"
             )
         return indices
@@ -129,7 +129,7 @@ class Coco:
             raise UserError(f"{where}: its segmentation is neither polygons nor run-lengths ({error})") from None
 
     def _area(self, annotation: dict) -> float:
-        """The area that the file states, 0 for none. Raises UserError where it is no number."""
+        """The area that the file states, 0 for none. Raises UserError where it is not a number."""
         area = annotation.get("area") or 0
         if not isinstance(area, int | float) or not math.isfinite(area):
             raise UserError(f"{self._where(annotation)}: area is {str(area)[:40]!r}; a number is expected")

@@ -37,14 +37,14 @@ def read_coco(path: Path) -> dict[str, list[dict]]:
     """
     content = read_json_object(path, "COCO JSON")
     if "images" not in content:
-        raise UserError(f"{path} is no COCO JSON: it has no 'images'")
+        raise UserError(f"{path} is not a COCO JSON: it has no 'images'")
     lists = {part: content.get(part, []) for part in NEEDED}
     for part, entries in lists.items():
         if not isinstance(entries, list):
-            raise UserError(f"{path} is no COCO JSON: its {part} are a {type(entries).__name__}, not a list")
+            raise UserError(f"{path} is not a COCO JSON: its {part} are a {type(entries).__name__}, not a list")
         for place, entry in enumerate(entries):
             if fault := _fault(entry, NEEDED[part]):
-                raise UserError(f"{path} is no COCO JSON: entry {place} of its {part} {fault}")
+                raise UserError(f"{path} is not a COCO JSON: entry {place} of its {part} {fault}")
     for part in ("images", "categories"):
         twice = repeated(entry["id"] for entry in lists[part])
         if twice is not None:

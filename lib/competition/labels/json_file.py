@@ -16,14 +16,14 @@ FARTHEST = 1_000_000  # pixels: pycocotools walks along an outline in steps of a
 def read_json_object(path: Path, kind: str) -> dict:
     """The object that a JSON file holds, in UTF-8 or UTF-16. `kind`: what the file should be, for errors.
 
-    Raises UserError where there is no file, where it is no JSON, or where an object has a key twice.
+    Raises UserError where there is no file, where it is not a JSON, or where an object has a key twice.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
-    with reading(path, f"no {kind}", "export or download it again"):
+    with reading(path, f"not a {kind}", "export or download it again"):
         content = json.loads(path.read_bytes(), object_pairs_hook=_without_twins)
     if not isinstance(content, dict):
-        raise UserError(f"{path} is no {kind}: it holds a {type(content).__name__}, not an object")
+        raise UserError(f"{path} is not a {kind}: it holds a {type(content).__name__}, not an object")
     return content
 
 

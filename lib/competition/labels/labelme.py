@@ -75,8 +75,8 @@ class Labelme:
         index, other = index_of(name, self.config), self.config.labels.other
         if index is None and other == "error":
             raise UserError(
-                f"{path} holds {name!r}, which is none of competition.classes; add it, or set competition.labels.other "
-                "to ignore or background"
+                f"{path} holds {name!r}, which is not one of competition.classes; add it, or set "
+                "competition.labels.other to ignore or background"
             )
         return IGNORE if index is None and other == "ignore" else index
 
@@ -84,7 +84,7 @@ class Labelme:
 def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape], int]:
     """((height, width), shapes that have an area, how many have none). Raises UserError on another kind of file."""
     content = read_json_object(path, LABEL_JSONS)
-    with reading(path, f"no {LABEL_JSONS}", "export it again"):
+    with reading(path, f"not a {LABEL_JSONS}", "export it again"):
         if "shapes" in content:
             size = content["imageHeight"], content["imageWidth"]
             strange = {s["shape_type"] for s in content["shapes"] if s.get("shape_type")} - {*SHAPE_KINDS}
@@ -106,7 +106,7 @@ def read_shapes(path: Path) -> tuple[tuple[int, int], list[Shape], int]:
 def _name(value: object) -> str:
     """The name of a class. Raises ValueError for another type than a text or a number."""
     if not isinstance(value, str | int):
-        raise ValueError(f"the label {str(value)[:40]} is no text")
+        raise ValueError(f"the label {str(value)[:40]} is not a text")
     return str(value)
 
 
@@ -114,7 +114,7 @@ def _pairs(corners: list[list[float]]) -> list[list[float]]:
     """The corners, all of them two numbers. Raises ValueError."""
     pairs = corners_of(corners) if len(corners) else np.zeros((0, 2))
     if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(f"corner {corners[0]} is no pair of x and y")
+        raise ValueError(f"corner {corners[0]} is not a pair of x and y")
     return pairs.tolist()
 
 

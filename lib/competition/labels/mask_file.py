@@ -44,7 +44,7 @@ class MaskFile:
         if path.suffix.lower() in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
             self._open(TiffReader if path.suffix.lower() in TIFF_SUFFIXES else ArrayReader)
             return
-        with reading(path, "no readable mask"), Image.open(path, formats=PILLOW_FORMATS) as image:
+        with reading(path, "not a readable mask"), Image.open(path, formats=PILLOW_FORMATS) as image:
             self.width, self.height = image.size
             kind, mode = image.format, image.mode
             streamed = kind == "PNG" and not image.info.get("interlace")
@@ -104,7 +104,7 @@ class Hdf5Values:
 
     def __init__(self, path: Path, name: str):
         h5py = optional("h5py", "h5py", path)
-        with reading(path, "no readable HDF5"):
+        with reading(path, "not a readable HDF5"):
             file, found = h5py.File(path, "r"), {}
             file.visititems(lambda key, item: found.update({key: item}) if isinstance(item, h5py.Dataset) else None)
             arrays = {key: one for key, one in found.items() if len(one.shape) > 1 and one.dtype.kind in "buif"}
@@ -128,7 +128,7 @@ class Hdf5Values:
 @lru_cache(maxsize=1)
 def _decoded(path: Path, coloured: bool) -> np.ndarray:
     """A whole mask, (H, W) or (H, W, 3)."""
-    with reading(path, "no readable mask"), Image.open(path, formats=PILLOW_FORMATS) as image:
+    with reading(path, "not a readable mask"), Image.open(path, formats=PILLOW_FORMATS) as image:
         drop = coloured or image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "F")
         pixels = np.asarray(image.convert("RGB") if drop else image)
     return pixels.view(np.uint8) if pixels.dtype == bool else pixels

@@ -161,9 +161,9 @@ class MaskImages:
         if has_colours(self.config):
             code = int(code)
             colour = f"{code >> 16},{code >> 8 & 255},{code & 255}"
-            return f"colour {colour}, which is no class; set competition.labels.other to ignore or background"
+            return f"colour {colour}, which is not a class; set competition.labels.other to ignore or background"
         return (
-            f"value {code:.9g}, which is no class; set competition.labels.other to ignore or background, or, when "
+            f"value {code:.9g}, which is not a class; set competition.labels.other to ignore or background, or, when "
             "the values are grey levels (0 and 255), competition.labels.threshold to 0, or name them in "
             "competition.labels.palette: {road: 7, car: 26}"
         )

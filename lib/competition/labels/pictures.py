@@ -36,5 +36,5 @@ def check_no_picture(path: Path, values: np.ndarray) -> None:
         what = "colours" if values.ndim == 3 else "values"
         raise UserError(
             f"{path} holds {different} different {what}, most of them unlike their neighbours, as a photograph does; "
-            "it is no mask: replace the file, or remove it and its image"
+            "it is not a mask: replace the file, or remove it and its image"
         )

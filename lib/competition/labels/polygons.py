@@ -126,8 +126,8 @@ class Polygons:
         index = None if name is None else index_of(str(name), self.config)
         if index is None and labels.other == "error" and feature.areas:
             raise UserError(
-                f"{path}: a polygon has {name!r} as {labels.class_column!r}, which is none of competition.classes; add "
-                f"it, or set {START}other to ignore or background"
+                f"{path}: a polygon has {name!r} as {labels.class_column!r}, which is not one of competition.classes; "
+                f"add it, or set {START}other to ignore or background"
             )
         return IGNORE if index is None and labels.other == "ignore" else index
 

@@ -34,7 +34,7 @@ class Georeference:
 def georeference_of(path: Path) -> Georeference | None:
     """Where an image lies; None where its file does not say so. Raises UserError where rasterio is missing."""
     rasterio = optional("rasterio", "rasterio", path)
-    with reading(path, "no readable raster"), warnings.catch_warnings():
+    with reading(path, "not a readable raster"), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(path) as raster:
             crs, transform = raster.crs, raster.transform

@@ -22,7 +22,7 @@ class ArrayReader(ImageReader):
 
     def __init__(self, path: Path, pixels: Pixels | None):
         self.path, self.pixels = path, pixels
-        with reading(path, "no readable array"):
+        with reading(path, "not a readable array"):
             values = np.load(path, mmap_mode="r")  # raises where the file is shorter than its header says
         if not isinstance(values, np.ndarray):
             values.close()

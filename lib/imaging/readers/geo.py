@@ -23,7 +23,7 @@ class GeoReader(ImageReader):
     def __init__(self, path: Path, pixels: Pixels):
         self.path, self.pixels = path, pixels
         self._rasterio = optional("rasterio", "rasterio", path)
-        with reading(path, "no readable raster"), warnings.catch_warnings():
+        with reading(path, "not a readable raster"), warnings.catch_warnings():
             warnings.simplefilter("ignore", self._rasterio.errors.NotGeoreferencedWarning)
             self._raster = self._rasterio.open(path)
         self.height, self.width, self.channels = self._raster.height, self._raster.width, self._raster.count

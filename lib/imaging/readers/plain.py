@@ -23,7 +23,7 @@ DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int3
 
 def open_plain(path: Path, pixels: Pixels) -> ImageReader:
     """The reader for an image's size and format. Raises UserError when the file cannot be read."""
-    with reading(path, "no readable image"), Image.open(path, formats=PILLOW_FORMATS) as image:
+    with reading(path, "not a readable image"), Image.open(path, formats=PILLOW_FORMATS) as image:
         width, height = image.size
         # Pillow would decode a whole PNG to look for EXIF behind the pixels.
         stated = image.getexif().get(274, 1) if "exif" in image.info else 1

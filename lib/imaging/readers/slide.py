@@ -21,7 +21,7 @@ class SlideReader(ImageReader):
     def __init__(self, path: Path, pixels: Pixels, level: int = 0):
         self.path, self.pixels, self.channels, self._level = path, pixels, 3, level
         openslide = optional("openslide", "openslide-python openslide-bin", path)
-        with reading(path, "no readable slide"):
+        with reading(path, "not a readable slide"):
             self._slide = openslide.OpenSlide(path)
             self.width, self.height = self._slide.level_dimensions[level]
         check_pixels(path, self.depth, self.channels, pixels)

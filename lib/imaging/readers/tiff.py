@@ -69,10 +69,10 @@ class TiffReader(SegmentReader):
     def __init__(self, path: Path, pixels: Pixels | None, level: int = 0):
         """`pixels` None: the values as they are stored, and a palette's indices, not its colours."""
         self.path, self.pixels, self._level = path, pixels, level
-        with reading(path, "no readable TIFF"):
+        with reading(path, "not a readable TIFF"):
             self._file = tifffile.TiffFile(path)
         try:
-            with reading(path, "no readable TIFF"):
+            with reading(path, "not a readable TIFF"):
                 self._levels = self._file.series[0].levels
                 self._read_header(self._levels[level])
             check_pixels(path, self.depth, self.channels, pixels)

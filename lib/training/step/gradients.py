@@ -65,10 +65,10 @@ class StepGradients:
 def add_gradients(trainer: Trainer, batch: Batch, parts: list[slice], accumulated: int) -> torch.Tensor:
     """Add the gradients of a batch's loss, divided by `accumulated`, to the network's. Returns the loss.
 
-    Of several parts, the loss is that of the whole batch, although many losses are no mean over samples. As in gradient
-    caching (Gao et al. 2021, arXiv:2101.06983), a first pass gives the outputs without keeping what the backward pass
-    needs, the loss of all outputs gives their gradients, and a second pass hands these to the network part by part.
-    Batch norm alone sees each part by itself.
+    Of several parts, the loss is that of the whole batch, although many losses are not a mean over samples. As in
+    gradient caching (Gao et al. 2021, arXiv:2101.06983), a first pass gives the outputs without keeping what the
+    backward pass needs, the loss of all outputs gives their gradients, and a second pass hands these to the network
+    part by part. Batch norm alone sees each part by itself.
     """
     if len(parts) == 1:
         loss = trainer.loss_of(trainer.forward, batch)
