@@ -1,5 +1,7 @@
 """The five scripts on a tiny competition, in one process, as a user would call them."""
 
+import contextlib
+import io
 import json
 import runpy
 import subprocess
@@ -10,7 +12,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_tiny
 
+from lib.errors import exit_code
 from lib.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,16 +30,34 @@ def run_all(config, *flags):
         run(stage, config, *flags, *(["--train.round", "1"] if number in (3, 4) else []))
 
 
-@pytest.fixture
-def done(tiny, capsys):
-    run_all(tiny, "--train.seeds", "42", "43")
-    return tiny, capsys.readouterr().out
+def stopped(stage, config, capsys):
+    """(exit code, what it said) of a stage that a script would run in a process of its own."""
+    capsys.readouterr()
+    return exit_code(runpy.run_path(str(ROOT / f"{stage}.py"))["main"], [str(config)]), capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    tiny = make_tiny(tmp_path_factory.mktemp("done"))
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        run_all(tiny, "--train.seeds", "42", "43")
+    return tiny, out.getvalue()
 
 
 def times_of_files(work):
     """When each file was written. The cache of hashes is left out: it remembers files only a while after that."""
     files = (path for path in work.rglob("*") if path.is_file() and path.parent.name != "content")
     return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_pseudo_labels_never_come_from_members_that_saw_the_fold(done):
+    config, _ = done
+    tiles = pd.read_csv(config.parent / "work/pseudo/round1/tiles.csv")
+    assert set(tiles["fold"]) == {0, 1} and set(tiles["image_id"]) <= {"im6", "im7"}
+    assert all(name.endswith(f"_fold{fold}.png") for name, fold in zip(tiles["mask_path"], tiles["fold"], strict=True))
+    folds = pd.read_csv(config.parent / "work/folds.csv", comment="#")
+    assert folds.groupby("group")["fold"].nunique().max() == 1
+    assert not set(tiles["image_id"]) & set(folds["image_id"])
 
 
 def test_from_raw_data_to_a_checked_submission_then_nothing_to_do(done, capsys):
@@ -62,16 +84,6 @@ def test_from_raw_data_to_a_checked_submission_then_nothing_to_do(done, capsys):
     assert "01_preprocess: up to date" in out and "03_base_fold0_seed42: up to date" in out
     run("03_train", config, "--train.seeds", "42", "--train.lr", "0.02")
     assert "train.lr changed from 0.01 to 0.02" in capsys.readouterr().out
-
-
-def test_pseudo_labels_never_come_from_members_that_saw_the_fold(done):
-    config, _ = done
-    tiles = pd.read_csv(config.parent / "work/pseudo/round1/tiles.csv")
-    assert set(tiles["fold"]) == {0, 1} and set(tiles["image_id"]) <= {"im6", "im7"}
-    assert all(name.endswith(f"_fold{fold}.png") for name, fold in zip(tiles["mask_path"], tiles["fold"], strict=True))
-    folds = pd.read_csv(config.parent / "work/folds.csv", comment="#")
-    assert folds.groupby("group")["fold"].nunique().max() == 1
-    assert not set(tiles["image_id"]) & set(folds["image_id"])
 
 
 def test_training_again_gives_the_same_submission_byte_for_byte(tiny, tmp_path_factory):
@@ -125,27 +137,27 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", [break_nothing, *MISTAKES], ids=lambda f: f.__name__)
-def test_a_mistake_is_one_sentence_exit_code_2_and_nothing_half_written(tiny, mistake):
+def test_a_mistake_is_one_sentence_exit_code_2_and_nothing_half_written(tiny, mistake, capsys):
     raw, work = tiny.parent / "raw", tiny.parent / "work"
     mistake(raw)
-    command = [sys.executable, str(ROOT / "01_preprocess.py"), str(tiny)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    code, errors = stopped("01_preprocess", tiny, capsys)
     if mistake is break_nothing:
-        assert done.returncode == 0 and (work / "tiles.csv").is_file()
+        assert code == 0 and (work / "tiles.csv").is_file()
         return
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert MISTAKES[mistake] in [line for line in done.stderr.splitlines() if line.startswith("error: ")][0]
+    assert code == 2 and "Traceback" not in errors
+    assert MISTAKES[mistake] in [line for line in errors.splitlines() if line.startswith("error: ")][0]
     assert not [p for p in (work.glob("*") if work.exists() else []) if not p.name.startswith(".") and p.is_file()]
 
 
-def test_stages_out_of_order_say_what_to_run_first(tiny):
-    before = [("02_make_folds", "01_preprocess.py"), ("03_train", "01_preprocess.py")]
-    for stage, first in [*before, ("03_train", "02_make_folds.py")]:
-        if first == "02_make_folds.py":
-            run("01_preprocess", tiny)
-        command = [sys.executable, str(ROOT / f"{stage}.py"), str(tiny)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 2 and f"run {first} first" in done.stderr
+def test_stages_out_of_order_say_what_to_run_first(tiny, capsys):
+    """Once as a script, whose exit code and message are what a shell sees."""
+    command = [sys.executable, str(ROOT / "03_train.py"), str(tiny)]
+    script = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert script.returncode == 2 and "run 01_preprocess.py first" in script.stderr
+    assert stopped("02_make_folds", tiny, capsys)[0] == 2
+    run("01_preprocess", tiny)
+    code, errors = stopped("03_train", tiny, capsys)
+    assert code == 2 and "run 02_make_folds.py first" in errors
 
 
 PLUGIN = """
