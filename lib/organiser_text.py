@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath, PureWindowsPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -67,15 +67,16 @@ def is_hidden(path: PurePath, named: tuple[str, ...] = ()) -> bool:
     return any(part.startswith(".") or part in LEFT_OUT for part in parts)
 
 
-def visible_files(root: Path, pattern: str) -> list[Path]:
+def visible_files(root: Path, pattern: str, is_one: Callable[[Path], bool] = Path.is_file) -> list[Path]:
     """The files below `root` that match a glob, sorted, without hidden ones and those in hidden folders.
 
-    `{a,b}` in it matches `a` or `b`. Raises errors of several kinds for a text that pathlib takes for no glob.
+    `{a,b}` in it matches `a` or `b`. `is_one`: whether a path counts as a file. Raises errors of several kinds for a
+    text that pathlib takes for no glob.
     """
     found = set()
     for one in alternatives(pattern):
         named = PurePath(one).parts
-        found |= {p for p in root.glob(one) if not is_hidden(p.relative_to(root), named) and p.is_file()}
+        found |= {p for p in root.glob(one) if not is_hidden(p.relative_to(root), named) and is_one(p)}
     return sorted(found)
 
 

@@ -19,7 +19,7 @@ from lib.competition.dataset import Competition, ImageInfo
 from lib.competition.labels.sources import label_sources
 from lib.config import Config, saved_values
 from lib.config.affects import settings_of
-from lib.imaging.readers.planes import files_of
+from lib.imaging.reader import files_of
 from lib.imaging.roi import boxes_file
 from lib.plugins import plugins_of
 from lib.stage import Stage, differences, jsonable

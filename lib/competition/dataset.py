@@ -12,11 +12,11 @@ import lib.competition.labels  # noqa: F401  (registers the readers)
 from lib.competition.codecs.common import names_of
 from lib.competition.codecs.sample_files import names_of_files
 from lib.competition.external import ExternalLabels
-from lib.competition.image_files import HOME, ImageInfo, external_images, image_files, listed_names, tails
+from lib.competition.image_files import HOME, ImageInfo, external_images, image_files, listed_names, own_image, tails
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.planes import Planes
-from lib.competition.labels.template import Names, image_id_of, path_below
+from lib.competition.labels.template import Names
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.reader import open_image
@@ -48,7 +48,7 @@ class Competition:
         elif not only_test:
             train, test = self._parted(self._find("train", settings.train_images), self.images)
             unlabeled = self._find("unlabeled", settings.unlabeled_images) if settings.unlabeled_images else []
-            external = [image for source in settings.external for image in external_images(source)]
+            external = [image for source in settings.external for image in external_images(source, settings.pixels)]
             self.images = [*train, *test, *unlabeled, *external]
         ids = [image.image_id for image in self.images]
         twice = [i for i in ids if ids.count(i) > 1] if len(set(ids)) != len(ids) else []
@@ -266,7 +266,7 @@ class Competition:
                 f"competition.root ({self.root}), for example {split}/*"
             )
         try:
-            files = image_files(self.root, pattern, f"competition.{split}_images")
+            files = image_files(self.root, pattern, f"competition.{split}_images", self.settings.pixels)
         except UserError as error:
             if split != "test":
                 raise
@@ -280,7 +280,7 @@ class Competition:
             label_of = reader_of_names(self.settings)
             files = [path for path in files if not label_of(path)]
         template = self.settings.image_ids
-        return [ImageInfo(image_id_of(p, template), split, HOME, p, path_below(p, self.root, pattern)) for p in files]
+        return [own_image(path, split, self.root, pattern, template) for path in files]
 
 
 def check_class_pixels(label_names: list[str], pixels: dict[str, int]) -> None:

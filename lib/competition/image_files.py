@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.competition.labels.template import image_id_of
-from lib.config.competition import External
+from lib.competition.labels.template import image_id_of, path_below
+from lib.config.competition import External, Pixels
 from lib.errors import UserError, reading, shown
-from lib.imaging.reader import SUFFIXES
+from lib.imaging.reader import AS_THEY_ARE, images_in, is_image, named_path, suffixes
 from lib.organiser_text import readings, tidy, visible_files
 from lib.user_tables import read_csv
 
@@ -26,16 +26,29 @@ class ImageInfo:
     below: str = ""
 
 
-def external_images(source: External) -> list[ImageInfo]:
+def external_images(source: External, pixels: Pixels) -> list[ImageInfo]:
     """A source's images: for training where they have labels, else without labels."""
     key, root = f"competition.external {source.name}", Path(source.root)
     if not root.is_dir():
         raise UserError(f"{key}: there is no folder {root}; correct its root")
     if not source.images or Path(source.images).is_absolute():
         raise UserError(f"{key}: images {source.images!r} is not a pattern relative to its root ({root}), as images/*")
-    files = image_files(root, source.images, key)
+    files = image_files(root, source.images, key, pixels)
     split = "train" if source.labels else "unlabeled"
-    return [ImageInfo(f"{source.name}_{image_id_of(path, '')}", split, source.name, path) for path in files]
+    return [ImageInfo(f"{source.name}_{_id_of(path, '')}", split, source.name, path) for path in files]
+
+
+def own_image(path: Path, split: str, root: Path, pattern: str, template: str) -> ImageInfo:
+    """An image of the organiser. `pattern`: the glob that matches it; `template`: `competition.image_ids`.
+
+    In templates, slice 12 of `ct.nii.gz` is called `ct/0012`; without a template its id is `ct_0012`.
+    """
+    return ImageInfo(_id_of(path, template), split, HOME, path, path_below(named_path(path), root, pattern))
+
+
+def _id_of(path: Path, template: str) -> str:
+    named = named_path(path)
+    return image_id_of(named, template or ("{id}/{id}" if named.parent != path.parent else ""))
 
 
 def tails(path: Path) -> set[str]:
@@ -56,16 +69,17 @@ def listed_names(path: Path) -> set[str]:
     return {reading for text in texts for reading in readings(tidy(text))}
 
 
-def image_files(root: Path, pattern: str, key: str) -> list[Path]:
-    """The images below `root` that match, without hidden ones (`._a.png` of macOS, `.ipynb_checkpoints`).
+def image_files(root: Path, pattern: str, key: str, pixels: Pixels = AS_THEY_ARE) -> list[Path]:
+    """The images below `root` that match, without hidden ones (`._a.png` of macOS, `.ipynb_checkpoints`). Each slice of
+    a volume is an image.
 
     Raises UserError, naming the option `key`, when there is none, and for a text that is no glob.
     """
     with reading(f"{key}: {shown(pattern)}", "not a pattern of files", "write one such as images/*.png"):
-        files = [path for path in visible_files(root, pattern) if path.suffix.lower() in SUFFIXES]
+        files = visible_files(root, pattern, is_image)
     if not files:
-        raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(SUFFIXES)}){_brackets(root, pattern)}")
-    return files
+        raise UserError(f"{key}: {root / pattern} matches no image ({', '.join(suffixes())}){_brackets(root, pattern)}")
+    return [image for file in files for image in images_in(file, pixels)]
 
 
 def _brackets(root: Path, pattern: str) -> str:

@@ -5,34 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.config.competition import Pixels
-from lib.errors import UserError
-from lib.imaging.readers.array import ARRAY_SUFFIXES, ArrayReader
+from lib.imaging.channels.files import files_of, planes_of
+from lib.imaging.channels.reader import ChannelsReader
 from lib.imaging.readers.base import AS_THEY_ARE, Cutout, ImageReader, Scaled
-from lib.imaging.readers.geo import GEO_SUFFIXES, GeoReader
-from lib.imaging.readers.plain import PLAIN_SUFFIXES, open_plain
 from lib.imaging.readers.planes import PlanesReader
-from lib.imaging.readers.slide import SLIDE_SUFFIXES, SlideReader
-from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
+from lib.imaging.readers.registry import images_in, is_image, named_path, open_shown, stem_of, suffixes
 
-__all__ = ["AS_THEY_ARE", "SUFFIXES", "Cutout", "ImageReader", "Scaled", "open_image"]
-READERS = {
-    **dict.fromkeys(TIFF_SUFFIXES, TiffReader),
-    **dict.fromkeys(PLAIN_SUFFIXES, open_plain),
-    **dict.fromkeys(SLIDE_SUFFIXES, SlideReader),
-    **dict.fromkeys(GEO_SUFFIXES, GeoReader),
-    **dict.fromkeys(ARRAY_SUFFIXES, ArrayReader),
-}
-SUFFIXES = tuple(READERS)
+__all__ = [
+    "AS_THEY_ARE", "Cutout", "ImageReader", "Scaled", "files_of", "images_in", "is_image", "named_path", "open_image",
+    "stem_of", "suffixes",
+]  # fmt: skip
 
 
 def open_image(path: str | Path, pixels: Pixels = AS_THEY_ARE) -> ImageReader:
-    """A windowed reader of an image file. Raises UserError, naming the file, when it is broken.
+    """A windowed reader of an image file, or of a slice of a volume (`ct.nii.gz/0012`).
 
-    `pixels`: which channels are shown, and which values become black and white.
+    `pixels`: which channels are read, and which values become their darkest and brightest. Raises UserError, naming the
+    file, when it is broken.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no image {path}")
+    if pixels.channels:
+        return ChannelsReader(path, pixels)
     if pixels.files:
-        return PlanesReader(path, pixels, open_image)
-    return READERS.get(path.suffix.lower(), open_plain)(path, pixels)
+        return PlanesReader(planes_of(path, pixels), pixels)
+    return open_shown(path, pixels)

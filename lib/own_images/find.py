@@ -9,8 +9,7 @@ from pathlib import Path
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.reader import SUFFIXES
-from lib.imaging.readers.planes import files_of
+from lib.imaging.reader import files_of, images_in, is_image, stem_of, suffixes
 from lib.organiser_text import visible_files
 
 
@@ -29,8 +28,8 @@ def find_images(paths: list[Path], pixels: Pixels) -> list[OwnImage]:
     """The images that `paths` (files and folders) name, each once, sorted by name.
 
     Folders are searched with their subfolders, without hidden files. Images that differ only in their suffix keep it in
-    their names. Of channels in files of their own (`pixels.files`) only the first file counts. Raises UserError where
-    a path does not exist, or a folder holds no image.
+    their names. Of channels in files of their own only the first file counts, and each slice of a volume is an
+    image. Raises UserError where a path does not exist, or a folder holds no image.
     """
     paths = [_absolute(path) for path in paths]
     files = [file for path in paths for file in _images_at(path, pixels)]
@@ -50,16 +49,14 @@ def _absolute(path: Path) -> Path:
 
 
 def _images_at(path: Path, pixels: Pixels) -> list[Path]:
-    if path.is_file():
-        return [path]
+    if is_image(path) or path.is_file():
+        return images_in(path, pixels)
     if not path.is_dir():
         raise UserError(f"there is no file or folder {path}; give images, or folders that hold some")
-    files = [file for file in visible_files(path, "**/*") if file.suffix.lower() in SUFFIXES]
-    if pixels.files:
-        files = [file for file in files if file.stem.endswith(pixels.files[0])]
+    files = [file for file in visible_files(path, "**/*", is_image) if stem_of(file).endswith(pixels.ending)]
     if not files:
-        raise UserError(f"{path} holds no image ({', '.join(SUFFIXES)})")
-    return files
+        raise UserError(f"{path} holds no image ({', '.join(suffixes())})")
+    return [image for file in files for image in images_in(file, pixels)]
 
 
 def check_output_folder(out: Path, paths: list[Path]) -> None:

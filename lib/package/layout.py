@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from lib.competition.labels.template import fixed_part
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
-from lib.imaging.reader import SUFFIXES
+from lib.imaging.reader import is_image
 
 MEMBERS = "members.json"
 NOTEBOOK = "notebook.ipynb"
@@ -47,7 +47,7 @@ def found_in(folder: Path, package: Path, competition: CompetitionSettings) -> t
         if not all(file.exists() for file in named) or not images.is_dir():
             continue
         found = images, root / sample if sample else None, root / listed if listed else None
-        files = (path for path in images.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
+        files = (path for path in images.glob(pattern) if is_image(path))
         if any(package not in path.parents for path in files):
             return found
         if named or inside != ".":

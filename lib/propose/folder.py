@@ -19,8 +19,9 @@ from lib.competition.labels.coco_file import read_coco
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.reader import AS_THEY_ARE, SUFFIXES, open_image
+from lib.imaging.reader import AS_THEY_ARE, open_image, suffixes
 from lib.imaging.readers.array import ARRAY_SUFFIXES
+from lib.imaging.readers.registry import suffix_of
 from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.propose.found import abbreviated, evenly_spaced
 from lib.propose.ids import find_ids, ids_of, known_of, of_first_band
@@ -123,7 +124,7 @@ def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[s
     alike = {str(parent): f"{parent.parent}/*" for parent in parents if siblings[parent.parent] > MANY_FOLDERS}
     for name in names:
         suffix = Path(name).suffix.lower()
-        if suffix in SUFFIXES:
+        if suffix_of(name) and suffix_of(name) not in UNREAD:
             images[_kind(name, alike)].append(name)
         elif name.lower().endswith(TABLES):
             _sort_table(folder, name)
@@ -146,7 +147,7 @@ def _no_image(folder: Folder) -> str:
         )
     found = next(iter(folder.broken.values())) if folder.broken else "; ".join(folder.kinds_unread())
     advice = f"{found}; convert them to TIFF, PNG or .npy" if found else "unpack the organiser's archives there"
-    return f"{folder.root} holds no image of a supported format ({', '.join(SUFFIXES)}): {advice}"
+    return f"{folder.root} holds no image of a supported format ({', '.join(suffixes())}): {advice}"
 
 
 def _unusable(root: Path, names: list[str]) -> str:

@@ -46,7 +46,7 @@ def test_of_several_datasets_one_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("values", "what"),
     [
-        (np.zeros((H, W, 2, 3)), r"holds an array \(30, 40, 2, 3\); \(H, W\) or \(H, W, C\) is needed"),
+        (np.zeros((H, W, 2, 3)), r"a.h5 is an array \(30, 40, 2, 3\) of float64; numbers \(H, W\) or \(H, W, C\)"),
         (np.zeros((H, W + 1)), "a.h5 is 30 x 41, its image 30 x 40"),
         (np.full((H, W), 7), "a.h5 holds value 7, which is not a class"),
     ],

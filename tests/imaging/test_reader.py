@@ -10,12 +10,12 @@ from PIL import Image
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
+from lib.imaging.channels.files import files_of
 from lib.imaging.content import content_map
 from lib.imaging.grid import grid
 from lib.imaging.reader import Scaled, open_image
 from lib.imaging.readers import plain, tiff
 from lib.imaging.readers import tiled_copy as spool
-from lib.imaging.readers.planes import files_of
 from lib.imaging.readers.tiff import TiffReader
 from lib.imaging.readers.tiled_copy import spooled
 from lib.imaging.roi import regions

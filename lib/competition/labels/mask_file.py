@@ -11,15 +11,13 @@ from PIL import Image
 
 from lib.config.competition import Pixels
 from lib.errors import UserError, reading
-from lib.imaging.readers.array import ARRAY_SUFFIXES, ArrayReader
-from lib.imaging.readers.base import AS_THEY_ARE, check_expansion, optional
-from lib.imaging.readers.plain import PILLOW_FORMATS, StreamReader
-from lib.imaging.readers.tiff import TIFF_SUFFIXES, TiffReader
+from lib.imaging.readers.base import AS_THEY_ARE, check_expansion
+from lib.imaging.readers.plain import PILLOW_FORMATS, PLAIN_SUFFIXES, StreamReader
+from lib.imaging.readers.registry import file_and_slice, open_shown, open_stored, suffix_of
 
 Image.MAX_IMAGE_PIXELS = None  # masks are as huge as their images
 WHOLE_PIXELS = 2**25  # of a mask that is decoded whole, and kept while it is the last one
-DEEP_MASK_PIXELS = Pixels(range=(0, 255))  # of more than 8 bits
-HDF5_SUFFIXES = (".h5", ".hdf5")
+DEEP_MASK_RANGE = (0, 255)  # of colours of more than 8 bits
 
 
 class MaskFile:
@@ -33,16 +31,12 @@ class MaskFile:
     layers = 1
     _layer: int | None = None
 
-    def __init__(self, path: Path, coloured: bool, dataset: str = ""):
-        """`coloured`: give red, green and blue, also of palette images; else what is stored. `dataset`: of HDF5."""
+    def __init__(self, path: Path, coloured: bool, dataset: str = "", slice_axis: int | None = None):
+        """`coloured`: give red, green and blue, also of palette images; else what is stored. `dataset`, `slice_axis`:
+        of the array that holds it, as in `competition.pixels`."""
         self.path, self.coloured, self.nodata = path, coloured, None
-        if path.suffix.lower() in HDF5_SUFFIXES:
-            self._reader, self._of_palette, self._bits = Hdf5Values(path, dataset), None, False
-            self.height, self.width, self.layers = self._reader.shape
-            self._grey = self.layers < 3
-            return
-        if path.suffix.lower() in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
-            self._open(TiffReader if path.suffix.lower() in TIFF_SUFFIXES else ArrayReader)
+        if suffix_of(file_and_slice(path)[0]) not in ("", *PLAIN_SUFFIXES):
+            self._open(Pixels(dataset=dataset, slice_axis=slice_axis))
             return
         with reading(path, "not a readable mask"), Image.open(path, formats=PILLOW_FORMATS) as image:
             self.width, self.height = image.size
@@ -61,11 +55,11 @@ class MaskFile:
         shown = None if mode.startswith("I") else AS_THEY_ARE
         self._reader = StreamReader(path, shown, (self.height, self.width), 1 if self._grey else 3)
 
-    def _open(self, kind: type[TiffReader] | type[ArrayReader]) -> None:
+    def _open(self, pixels: Pixels) -> None:
         try:
-            self._reader = kind(self.path, AS_THEY_ARE if self.coloured else None)
+            self._reader = open_shown(self.path, pixels) if self.coloured else open_stored(self.path, pixels)
         except UserError:  # colours of more than 8 bits, or broken
-            self._reader = kind(self.path, DEEP_MASK_PIXELS)
+            self._reader = open_shown(self.path, pixels.model_copy(update={"range": DEEP_MASK_RANGE}))
         self.height, self.width, self.nodata = self._reader.height, self._reader.width, self._reader.nodata
         self._grey, self._of_palette, self._bits = self._reader.channels < 3, None, False
         self.layers = self._reader.channels
@@ -94,35 +88,6 @@ class MaskFile:
             pixels = pixels[..., 0] if grey else pixels
             return (pixels > 0).view(np.uint8) if self._bits else pixels
         return pixels
-
-
-class Hdf5Values:
-    """A dataset of an HDF5 file, (H, W) or (H, W, C), read by window. Axes of length 1 after the second are left out.
-
-    `shape`: (height, width, channels). Raises UserError unless `name`, or else the only array, is of numbers.
-    """
-
-    def __init__(self, path: Path, name: str):
-        h5py = optional("h5py", "h5py", path)
-        with reading(path, "not a readable HDF5"):
-            file, found = h5py.File(path, "r"), {}
-            file.visititems(lambda key, item: found.update({key: item}) if isinstance(item, h5py.Dataset) else None)
-            arrays = {key: one for key, one in found.items() if len(one.shape) > 1 and one.dtype.kind in "buif"}
-        if name not in arrays and (name or len(arrays) != 1):
-            fault = f"no array {name!r}" if name else f"{len(arrays)} arrays of two axes or more"
-            raise UserError(
-                f"{path} has {fault}; it has {', '.join(found) or 'none'}: name one in competition.labels.dataset"
-            )
-        self.path, self._array = path, arrays[name or next(iter(arrays))]
-        axes = [size for size in self._array.shape[2:] if size > 1]
-        if len(axes) > 1:
-            raise UserError(f"{path} holds an array {self._array.shape}; (H, W) or (H, W, C) is needed")
-        self.shape = *self._array.shape[:2], *(axes or [1])
-
-    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Values (h, w, C)."""
-        with reading(self.path, "damaged"):
-            return self._array[y : y + h, x : x + w].reshape(h, w, self.shape[2])
 
 
 @lru_cache(maxsize=1)

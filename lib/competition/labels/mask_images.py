@@ -14,8 +14,9 @@ from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.competition.labels.pictures import check_no_picture
 from lib.competition.labels.planes import label_of_objects, planes_of_indices
 from lib.competition.labels.template import Names, ids_by_path
-from lib.config.competition import CompetitionSettings
+from lib.config.competition import CompetitionSettings, Pixels
 from lib.errors import UserError
+from lib.imaging.readers.registry import file_and_slice, images_in, is_image, suffix_of
 from lib.organiser_text import same_form, visible_files
 from lib.plugins import register
 from lib.tables import IGNORE
@@ -80,7 +81,8 @@ class MaskImages:
     def _open(self, image_id: str, height: int, width: int) -> Label:
         masks = []
         for index, path in self.files.get(image_id, []):
-            mask = MaskFile(path, has_colours(self.config), self.config.labels.dataset)
+            axis = self.config.pixels.slice_axis
+            mask = MaskFile(path, has_colours(self.config), self.config.labels.dataset, axis)
             if (mask.height, mask.width) != (height, width):
                 raise WrongSize(
                     f"{path} is {mask.height} x {mask.width}, its image {height} x {width} (height x width); they "
@@ -180,7 +182,9 @@ def label_files(config: CompetitionSettings, known_ids: Collection[str] = ()) ->
     folder, first, template = Path(config.root) / config.labels.path, int(config.background), config.labels.files
     read = reader_of_names(config, known_ids)
     found: dict[str, list[tuple[int, Path]]] = {}
-    for path in visible_files(folder, "**/*" if template else "*"):
+    volumes = Pixels(slice_axis=config.pixels.slice_axis, dataset=config.labels.dataset)
+    files = visible_files(folder, "**/*" if template else "*", lambda path: path.is_file() or is_image(path))
+    for path in (one for file in files for one in (images_in(file, volumes) if suffix_of(file) else [file])):
         if named := read(path):
             image_id, name = named
             found.setdefault(image_id, []).append((config.classes.index(name or config.classes[0]) + first, path))
@@ -194,15 +198,21 @@ def reader_of_names(
 ) -> Callable[[Path], tuple[str, str] | None]:
     """Tells of which image and class (or "") a file is the label; None for other files.
 
-    Images that are known decide where a name can be read in two ways.
+    Images that are known decide where a name can be read in two ways. Slice 12 of the label `ct.nii.gz` is that of the
+    image `ct_0012`, or `ct.nii.gz/0012` in `labels.files`.
     """
     folder, labels = Path(config.root) / config.labels.path, config.labels
     if not labels.files:
-        return lambda path: (
-            (same_form(path.name.removesuffix(labels.suffix)), "")
-            if path.parent == folder and path.name.endswith(labels.suffix)
-            else None
-        )
+
+        def named_by_suffix(path: Path) -> tuple[str, str] | None:
+            file, number = file_and_slice(path)
+            if file.parent != folder or not file.name.endswith(labels.suffix):
+                return None
+            return same_form(
+                file.name.removesuffix(labels.suffix) + (f"_{path.name}" if number is not None else "")
+            ), ""
+
+        return named_by_suffix
     names = Names(labels.files, config.classes, known_ids, ids_by_path(config.train_images, config.image_ids))
     return lambda path: names.read(path.relative_to(folder).as_posix()) if path.is_relative_to(folder) else None
 

@@ -32,6 +32,8 @@ def facts_of(image: ImageInfo, competition: Competition) -> Facts:
         with open_image(image.path, pixels) as reader:
             return Facts(image.path, reader.orientation, reader.depth, reader.channels)
     except WrongDepth as error:
+        if pixels.channels:
+            raise
         deeper = _deeper_image(competition)
         raise UserError(f"{error}{f'; {deeper} for one is deeper' if deeper else ''}") from None
 

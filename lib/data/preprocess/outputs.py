@@ -11,7 +11,7 @@ import pandas as pd
 from lib.data.preprocess.survey import Survey, class_pixels, share_on_blank
 from lib.digests import content_of
 from lib.files import short_hash, write_json, write_table
-from lib.imaging.readers.planes import files_of
+from lib.imaging.reader import files_of
 from lib.session import Session
 from lib.stage import Stage
 from lib.tables import foreground_pixels

@@ -21,6 +21,7 @@ from lib.files import hash_of
 from lib.imaging.content import Content, content_map
 from lib.imaging.grid import map_step, whole_size
 from lib.imaging.reader import ImageReader, open_image
+from lib.imaging.readers.registry import file_and_slice
 from lib.imaging.readers.tiled_copy import spooled
 from lib.imaging.roi import Regions, regions
 from lib.plugins import load_plugins
@@ -62,7 +63,7 @@ def survey_images(session: Session, images: list[ImageInfo]) -> list[Survey]:
     workspace, names = session.workspace, session.competition.label_names
     copies, pictures = workspace.root / "spool", workspace.report / "images"
     arguments = [(image, session.config, copies, pictures) for image in images]
-    sizes = [stamp(image.path)[0] for image in images]
+    sizes = [stamp(file_and_slice(image.path)[0])[0] for image in images]
     surveys = parallel(survey_image, arguments, session.config.jobs, "01 survey", "image", work=sizes)
     if len(images) == len(session.competition.images):  # a few images may lack a class
         check_class_pixels(names, class_pixels(surveys, names))

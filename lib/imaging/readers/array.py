@@ -1,55 +1,124 @@
-"""NumPy arrays (.npy), memory-mapped: only the pixels under a window are read."""
+"""Arrays that lie in files: NumPy's (.npy), memory-mapped, and what other formats hold. Only windows are read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import UserError, reading
-from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels
+from lib.imaging.readers.base import ImageReader
 
 ARRAY_SUFFIXES = (".npy",)
 MOST_CHANNELS = 32  # hardly any image has more channels
 FIRST_AXIS_CHANNELS = 4  # a first axis this short holds the channels, where the last axis is longer
 
 
-class ArrayReader(ImageReader):
-    """(H, W), (H, W, C), (H, W, 1, C), or (C, H, W) of up to `FIRST_AXIS_CHANNELS` channels; of bool or any number."""
+class ArrayLike(Protocol):
+    """What is read like an array of NumPy, wherever its values lie."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, index: tuple[int | slice, ...]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Which axes of an array are the rows, columns, channels and slices of images, counted from 0."""
+
+    rows: int
+    columns: int
+    channels: int | None = None
+    slices: int | None = None
+
+
+class ArrayImage(ImageReader):
+    """An image, or the slices of a volume, in an array: `read` gives the stored values (h, w, C)."""
 
     windowed = True
 
-    def __init__(self, path: Path, pixels: Pixels | None):
-        self.path, self.pixels = path, pixels
-        with reading(path, "not a readable array"):
-            values = np.load(path, mmap_mode="r")  # raises where the file is shorter than its header says
-        if not isinstance(values, np.ndarray):
-            values.close()
-            raise UserError(f"{path} is an archive of arrays (.npz); save each of them alone with np.save")
-        if values.ndim > 3 and values.size:  # axes of length 1, such as those between pixels and annotators
-            values = values.reshape(*values.shape[:2], *[size for size in values.shape[2:] if size > 1])
-        if values.ndim not in (2, 3) or values.dtype.kind not in "buif" or not values.size:
-            raise UserError(
-                f"{path} is an array {values.shape} of {values.dtype}; numbers (H, W) or (H, W, C) are needed"
-            )
-        if (
-            values.ndim == 3
-            and values.shape[2] > max(MOST_CHANNELS, values.shape[0])
-            and values.shape[0] > FIRST_AXIS_CHANNELS
-        ):
-            raise UserError(f"{path} is an array {values.shape}, whose channels must come last; np.moveaxis does that")
-        values = values.view(np.uint8) if values.dtype == bool else values
-        values = values[..., None] if values.ndim == 2 else values
-        self._values = (
-            np.moveaxis(values, 0, -1) if values.shape[0] <= FIRST_AXIS_CHANNELS < values.shape[2] else values
-        )
-        self.height, self.width, self.channels = self._values.shape
-        self.depth = self._values.dtype.name
-        check_pixels(path, self.depth, self.channels, pixels)
+    def __init__(
+        self, path: Path, values: ArrayLike, axes: Axes, number: int | None = None,
+        levels: tuple[ArrayLike, ...] = (), close: Callable[[], None] = lambda: None,
+    ):  # fmt: skip
+        """`number`: the slice that is read. `levels`: the same array at smaller sizes, the largest first."""
+        self.path, self._values, self._axes, self._number, self._close = path, values, axes, number or 0, close
+        self._levels = levels
+        self.height, self.width = int(values.shape[axes.rows]), int(values.shape[axes.columns])
+        self.channels = 1 if axes.channels is None else int(values.shape[axes.channels])
+        self.slices = 0 if axes.slices is None or number is not None else int(values.shape[axes.slices])
+        self.depth = "uint8" if values.dtype == bool else values.dtype.name
+
+    def slice(self, number: int) -> ImageReader:
+        return ArrayImage(self.path, self._values, self._axes, number, self._levels, self._close)
+
+    def overview(self, side: int) -> ImageReader:
+        """The smallest level that is large enough."""
+        a = self._axes
+        fits = [one for one in self._levels if max(one.shape[a.rows], one.shape[a.columns]) >= side]
+        return ArrayImage(self.path, fits[-1], a, self._number) if fits else self
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        return as_rgb(np.ascontiguousarray(self._values[y : y + h, x : x + w]), self.pixels)
+        a = self._axes
+        index: list[int | slice] = [0] * len(self._values.shape)
+        index[a.rows], index[a.columns] = slice(y, y + h), slice(x, x + w)
+        kept = [a.rows, a.columns]
+        if a.channels is not None:
+            index[a.channels] = slice(None)
+            kept.append(a.channels)
+        if a.slices is not None:
+            index[a.slices] = self._number
+        with reading(self.path, "damaged"):
+            values = np.asarray(self._values[tuple(index)])
+        values = values.transpose([sorted(kept).index(axis) for axis in kept])
+        values = values if a.channels is not None else values[..., None]
+        return np.ascontiguousarray(values.view(np.uint8) if values.dtype == bool else values)
 
     def close(self) -> None:
-        """The memory map is closed when the object is deleted."""
+        self._close()
+
+
+def open_array(path: Path, pixels: Pixels) -> ImageReader:
+    """(H, W), (H, W, C), (H, W, 1, C), or (C, H, W) of few channels; of bool or any number.
+
+    With `pixels.slice_axis` each of them is a slice.
+    """
+    with reading(path, "not a readable array"):
+        values = np.load(path, mmap_mode="r")  # raises where the file is shorter than its header says
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise UserError(f"{path} is an archive of arrays (.npz); save each of them alone with np.save")
+    return ArrayImage(path, values, axes_of(path, values, pixels))
+
+
+def axes_of(path: Path, values: ArrayLike, pixels: Pixels, slice_axis: int | None = None) -> Axes:
+    """The axes of an array, by its shape. Raises UserError where it is no image, nor images along an axis of slices.
+
+    `slice_axis`: where `pixels` name none.
+    """
+    axis, shape = pixels.slice_axis if pixels.slice_axis is not None else slice_axis, tuple(values.shape)
+    rest = [i for i in range(len(shape)) if i != axis]
+    if len(rest) > 3:  # axes of length 1, such as those between pixels and annotators, are left out
+        rest = [*rest[:2], *(i for i in rest[2:] if shape[i] > 1)]
+    if axis is not None and axis >= len(shape):
+        raise UserError(
+            f"{path} is an array {shape}, which has no axis {axis}; correct competition.pixels.slice_axis, "
+            "which counts from 0"
+        )
+    if len(rest) not in (2, 3) or values.dtype.kind not in "buif" or not all(shape):
+        hint = "; set competition.pixels.slice_axis where it holds slices" if len(shape) == 4 else ""
+        raise UserError(f"{path} is an array {shape} of {values.dtype}; numbers (H, W) or (H, W, C) are needed{hint}")
+    if len(rest) == 2:
+        return Axes(*rest, None, axis)
+    first, second, last = (shape[i] for i in rest)
+    any_number = pixels.channels and first <= MOST_CHANNELS and first < min(second, last)
+    if (first <= FIRST_AXIS_CHANNELS or any_number) and last > FIRST_AXIS_CHANNELS and last > first:
+        return Axes(rest[1], rest[2], rest[0], axis)
+    if last > max(MOST_CHANNELS, first):
+        raise UserError(f"{path} is an array {shape}, whose channels must come last; np.moveaxis does that")
+    return Axes(*rest, axis)

@@ -14,6 +14,7 @@ from lib.config.competition import Pixels
 from lib.errors import UserError
 
 BAND_BYTES = 64e6  # bytes decoded at once when an image is shrunk
+CHANNELS_AT_ONCE = 64  # that cv2 takes in one array, in any version
 AS_THEY_ARE = Pixels()
 WHOLE_RANGE = (0, 65535)  # as `pixels.range`: the whole range of each file's own type, so 8 bits stay as they are
 ANY_DEPTH = Pixels(range=WHOLE_RANGE)
@@ -56,6 +57,10 @@ class ImageReader(ABC):
     """Type of the file's values, as numpy names it, for example uint16."""
     nodata: float | None = None
     """The value of pixels that were not measured; None where the file does not state one."""
+    count, dtype = 3, "uint8"
+    """Channels and type, as numpy names it, of what `read` gives."""
+    slices = 0
+    """Slices of a volume, each of which is an image (see `slice`); 0 where the file is one image."""
     orientation = 1
     """The orientation that the file states (EXIF, or tag 274 of a TIFF); 1: not rotated."""
     undividable = False
@@ -63,7 +68,18 @@ class ImageReader(ABC):
 
     @abstractmethod
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Pixels (h, w, 3) uint8 of a window inside the image; its top left corner is at row `y` and column `x`."""
+        """Pixels (h, w, 3) uint8 of a window inside the image; its top left corner is at row `y` and column `x`.
+
+        With `competition.pixels.channels` they are (h, w, `count`) of `dtype`.
+        """
+
+    def measured(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Which pixels of a window were measured in any channel, (h, w) bool."""
+        return np.ones((h, w), bool)
+
+    def slice(self, number: int) -> ImageReader:
+        """The image of a slice of a volume, counted from 0."""
+        raise NotImplementedError
 
     def thumbnail(self, max_side: int) -> np.ndarray:
         """The image, area-averaged to at most `max_side` pixels a side. Memory does not grow with its height."""
@@ -81,16 +97,16 @@ class ImageReader(ABC):
         return self
 
     def shrunk(self, rows: int, columns: int, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """A window (y, x, h, w), area-averaged to (rows, columns, 3). Memory does not grow with the window's height."""
+        """A window (y, x, h, w), area-averaged to (rows, columns, C). Memory does not grow with the window's height."""
         if (rows, columns) == (h, w):
             return self.read(y, x, h, w)
-        out = np.empty((rows, columns, 3), np.uint8)
-        step = max(1, int(BAND_BYTES / (w * 3) * rows / h))
+        out = np.empty((rows, columns, self.count), self.dtype)
+        step = max(1, int(BAND_BYTES / (w * self.count * out.itemsize) * rows / h))
         for top in range(0, rows, step):
             stop = min(rows, top + step)
             y0, y1 = top * h // rows, max(stop * h // rows, top * h // rows + 1)
             band = self.read(y + y0, x, y1 - y0, w)
-            out[top:stop] = cv2.resize(band, (columns, stop - top), interpolation=cv2.INTER_AREA)
+            out[top:stop] = resized_channels(band, (stop - top, columns), cv2.INTER_AREA)
         return out
 
     @abstractmethod
@@ -109,10 +125,14 @@ class Cutout(ImageReader):
 
     def __init__(self, reader: ImageReader, box: tuple[int, int, int, int]):
         self.inner, self.path, self.channels = reader, reader.path, reader.channels
+        self.count, self.dtype = reader.count, reader.dtype
         self.y, self.x, self.height, self.width = box
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         return self.inner.read(self.y + y, self.x + x, h, w)
+
+    def measured(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        return self.inner.measured(self.y + y, self.x + x, h, w)
 
     def shrunk(self, rows: int, columns: int, y: int, x: int, h: int, w: int) -> np.ndarray:
         return self.inner.shrunk(rows, columns, self.y + y, self.x + x, h, w)
@@ -127,7 +147,7 @@ class Scaled(ImageReader):
     def __init__(self, reader: ImageReader, scale: float = 1.0, size: tuple[int, int] | None = None):
         self.inner, self.path = reader, reader.path
         self.height, self.width = size or (max(1, round(reader.height * scale)), max(1, round(reader.width * scale)))
-        self.channels = reader.channels
+        self.channels, self.count, self.dtype = reader.channels, reader.count, reader.dtype
 
     def original(self, y: int, x: int, h: int, w: int) -> tuple[int, int, int, int]:
         """The same box in original pixels, clipped to the image."""
@@ -142,6 +162,19 @@ class Scaled(ImageReader):
 
     def close(self) -> None:
         self.inner.close()
+
+
+def resized_channels(values: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """Values (h, w, C) at another size (rows, columns), with an interpolation of cv2, for any number of channels."""
+    parts = [
+        cv2.resize(values[..., i : i + CHANNELS_AT_ONCE], size[::-1], interpolation=interpolation)
+        for i in range(0, values.shape[-1], CHANNELS_AT_ONCE)
+    ]
+    return (
+        np.concatenate([part.reshape(*size, -1) for part in parts], axis=-1)
+        if len(parts) > 1
+        else (parts[0].reshape(*size, -1))
+    )
 
 
 class WrongDepth(UserError):

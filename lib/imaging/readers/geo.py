@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import UserError, reading
-from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels, nodata_of, optional
+from lib.imaging.readers.base import ImageReader, nodata_of, optional
 
 GEO_SUFFIXES = (".jp2", ".vrt", ".img")
 CACHE_BYTES = 64_000_000
@@ -21,7 +21,7 @@ class GeoReader(ImageReader):
     windowed = True
 
     def __init__(self, path: Path, pixels: Pixels):
-        self.path, self.pixels = path, pixels
+        self.path = path
         self._rasterio = optional("rasterio", "rasterio", path)
         with reading(path, "not a readable raster"), warnings.catch_warnings():
             warnings.simplefilter("ignore", self._rasterio.errors.NotGeoreferencedWarning)
@@ -32,13 +32,12 @@ class GeoReader(ImageReader):
             raise UserError(f"{path} has bands of {', '.join(depths) or 'no type'}; one type of real numbers is needed")
         self.depth = depths[0]
         self.nodata = nodata_of(self._raster.nodata, np.dtype(self.depth))
-        check_pixels(path, self.depth, self.channels, pixels)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         window = self._rasterio.windows.Window(x, y, w, h)
         with reading(self.path, "damaged"), self._rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             values = self._raster.read(window=window)
-        return as_rgb(np.ascontiguousarray(np.moveaxis(values, 0, -1)), self.pixels, self.nodata)
+        return np.ascontiguousarray(np.moveaxis(values, 0, -1))
 
     def close(self) -> None:
         self._raster.close()

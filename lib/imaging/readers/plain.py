@@ -19,10 +19,14 @@ PLAIN_SUFFIXES = (*STREAMED, ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "PPM", "GIF", "TIFF")
 DECODED_BYTES = 64e6  # decoded pixels of an image that is not streamed
 DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}  # Pillow's modes
+UNCHANGED_MODES = (*DEEP_MODES, "L", "LA", "RGB", "RGBA")
 
 
-def open_plain(path: Path, pixels: Pixels) -> ImageReader:
-    """The reader for an image's size and format. Raises UserError when the file cannot be read."""
+def open_plain(path: Path, pixels: Pixels, stored: bool = False) -> ImageReader:
+    """The reader for an image's size and format. Raises UserError when the file cannot be read.
+
+    `stored`: it gives the file's values (h, w, C), and not those that `pixels` shows.
+    """
     with reading(path, "not a readable image"), Image.open(path, formats=PILLOW_FORMATS) as image:
         width, height = image.size
         # Pillow would decode a whole PNG to look for EXIF behind the pixels.
@@ -31,14 +35,15 @@ def open_plain(path: Path, pixels: Pixels) -> ImageReader:
         plain = path.suffix.lower() in STREAMED
         scattered = not plain or image.info.get("progressive") or image.info.get("interlace") or orientation != 1
         deep_colour = image.mode not in DEEP_MODES and ";16" in str(image.tile)  # Pillow would cut it to 8 bits
-        bands = len(image.getbands())
+        bands = 3 if stored and image.mode not in UNCHANGED_MODES and not deep_colour else len(image.getbands())
         depth = "uint16" if deep_colour else DEEP_MODES.get(image.mode, "uint8")
     check_expansion(path, height * width * bands * np.dtype(depth).itemsize, path.stat().st_size)
-    check_pixels(path, depth, bands, pixels)
+    check_pixels(path, depth, bands, None if stored else pixels)
     large = height * width * bands > DECODED_BYTES
     kind = StreamReader if deep_colour or (large and not scattered) else WholeReader
     size = (width, height) if orientation in SIDEWAYS else (height, width)
-    reader = kind(path, pixels, size, bands)
+    reader = kind(path, None if stored else pixels, size, bands)
+    reader.exif = pixels.exif
     # libvips turns only what it may read in any order.
     reader.undividable = bool(scattered and (large or (deep_colour and orientation != 1)))
     reader.orientation, reader.depth = stated, depth
@@ -48,7 +53,10 @@ def open_plain(path: Path, pixels: Pixels) -> ImageReader:
 class PlainReader(ImageReader):
     """What both readers know about their file."""
 
-    def __init__(self, path: Path, pixels: Pixels, size: tuple[int, int], channels: int):
+    exif = True
+    """Whether EXIF orientation is applied."""
+
+    def __init__(self, path: Path, pixels: Pixels | None, size: tuple[int, int], channels: int):
         self.path, self.pixels, self.channels = path, pixels, channels
         self.height, self.width = size
 
@@ -63,19 +71,19 @@ class WholeReader(PlainReader):
     """
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        return _decoded(self.path, self.pixels)[y : y + h, x : x + w]
+        return _decoded(self.path, self.pixels, self.exif)[y : y + h, x : x + w]
 
 
 @lru_cache(maxsize=4)
-def _decoded(path: Path, pixels: Pixels) -> np.ndarray:
-    return as_rgb(decoded(path, pixels.exif), pixels)
+def _decoded(path: Path, pixels: Pixels | None, exif: bool) -> np.ndarray:
+    return as_rgb(decoded(path, exif), pixels)
 
 
 def decoded(path: Path, exif: bool) -> np.ndarray:
     """All values of a file (H, W, C), turned as EXIF says if `exif`. Raises UserError when it is damaged."""
     with reading(path, "damaged"), Image.open(path, formats=PILLOW_FORMATS) as image:
         image = ImageOps.exif_transpose(image) if exif and "exif" in image.info else image
-        plain = image if image.mode in (*DEEP_MODES, "L", "LA", "RGB", "RGBA") else image.convert("RGB")
+        plain = image if image.mode in UNCHANGED_MODES else image.convert("RGB")
         values = np.asarray(plain)
     return values if values.ndim == 3 else values[..., None]
 

@@ -1,8 +1,7 @@
-"""Images with a file for each channel: red, green and blue are read from three files."""
+"""Images with a file for each colour: red, green and blue are read from three files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,7 @@ import numpy as np
 from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.readers.base import ImageReader
-
-
-def files_of(path: Path, pixels: Pixels) -> list[Path]:
-    """All files of the image whose first one is `path`. Raises UserError where that is not named as the first is."""
-    if not pixels.files:
-        return [path]
-    first = pixels.files[0]
-    if not path.stem.endswith(first):
-        raise UserError(f"{path} does not end in {first}, the first of competition.pixels.files; correct the globs")
-    return [path.with_name(path.stem.removesuffix(first) + end + path.suffix) for end in pixels.files]
+from lib.imaging.readers.registry import open_shown
 
 
 class PlanesReader(ImageReader):
@@ -27,11 +17,10 @@ class PlanesReader(ImageReader):
 
     channels = 3
 
-    def __init__(self, path: Path, pixels: Pixels, open_one: Callable[[Path, Pixels], ImageReader]):
-        """`path`: the file of red. Raises UserError when another is missing, or of another size."""
-        self.path = path
-        paths = files_of(path, pixels)
-        self._planes = [open_one(one, pixels.model_copy(update={"files": ()})) for one in paths]
+    def __init__(self, paths: list[Path], pixels: Pixels):
+        """`paths`: those of red, green and blue. Raises UserError when one is missing, or of another size."""
+        self.path = path = paths[0]
+        self._planes = [open_shown(one, pixels.model_copy(update={"files": ()})) for one in paths]
         self.depth, self.orientation = self._planes[0].depth, self._planes[0].orientation
         sizes = [(plane.height, plane.width) for plane in self._planes]
         if len(set(sizes)) > 1:

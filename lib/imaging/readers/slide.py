@@ -8,7 +8,7 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import reading
-from lib.imaging.readers.base import ImageReader, as_rgb, check_pixels, optional
+from lib.imaging.readers.base import ImageReader, optional
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
 
@@ -24,7 +24,6 @@ class SlideReader(ImageReader):
         with reading(path, "not a readable slide"):
             self._slide = openslide.OpenSlide(path)
             self.width, self.height = self._slide.level_dimensions[level]
-        check_pixels(path, self.depth, self.channels, pixels)
 
     def overview(self, side: int) -> ImageReader:
         """The coarsest level that is large enough."""
@@ -38,7 +37,7 @@ class SlideReader(ImageReader):
         with reading(self.path, "damaged"):
             values = np.asarray(self._slide.read_region(place, self._level, (w, h)))
         colour, alpha = values[..., :3], values[..., 3:]
-        return as_rgb(np.where(alpha > 0, colour, np.uint8(255)), self.pixels)
+        return np.where(alpha > 0, colour, np.uint8(255))
 
     def close(self) -> None:
         self._slide.close()

@@ -66,9 +66,10 @@ class TiffReader(SegmentReader):
     CACHE_BYTES = 192e6
     windowed = True
 
-    def __init__(self, path: Path, pixels: Pixels | None, level: int = 0):
-        """`pixels` None: the values as they are stored, and a palette's indices, not its colours."""
-        self.path, self.pixels, self._level = path, pixels, level
+    def __init__(self, path: Path, pixels: Pixels | None, level: int = 0, pages: range | None = None):
+        """`pixels` None: the values as they are stored, and a palette's indices, not its colours. `pages`: those that
+        hold the image's channels, where the file does not say it, or holds a stack of images."""
+        self.path, self.pixels, self._level, self._pages = path, pixels, level, pages
         with reading(path, "not a readable TIFF"):
             self._file = tifffile.TiffFile(path)
         try:
@@ -85,7 +86,9 @@ class TiffReader(SegmentReader):
     def _read_header(self, series: tifffile.TiffPageSeries) -> None:
         """All that is known of the image before a pixel is read. Raises errors of many kinds on a damaged file."""
         self._page = page = series.keyframe
-        pages = [series.pages[i] for i in range(channel_pages(series.axes, series.shape))]
+        chosen = range(channel_pages(series.axes, series.shape)) if self._pages is None else self._pages
+        stack = series.pages if self._pages is None or self._level else self._alike(page)
+        pages = [stack[i] for i in chosen]
         self._layout = layout = checked_layout(self.path, pages, page)
         self.height, self.width = layout.height, layout.width
         self._segment, self._planes = layout.segment, layout.planes
@@ -117,7 +120,7 @@ class TiffReader(SegmentReader):
         factor = next((factor for factor in REDUCED if sides[level] >= factor * side), 0)
         if level == self._level and not (factor and self.is_plain_jpeg):
             return self
-        reader = TiffReader(self.path, self.pixels, level)
+        reader = TiffReader(self.path, self.pixels, level, self._pages)
         return ReducedReader(reader, factor) if factor and reader.is_plain_jpeg else reader
 
     def _piece(self, index: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
@@ -200,6 +203,20 @@ class TiffReader(SegmentReader):
         tables = (self._page.jpegtables or b"")[2:-2]  # without its start and end markers
         colours = NOT_YCBCR if self._page.photometric == RGB else b""
         return data and data[:2] + colours + tables + data[2:]
+
+    def _alike(self, page: tifffile.TiffPage) -> list[tifffile.TiffPage]:
+        """The file's pages of the same size, type and compression, in any series."""
+        return [one for one in self._file.pages if one.hash == page.hash]
+
+    @property
+    def page_count(self) -> int:
+        """Pages of one size and type, the image's own included."""
+        return len(self._alike(self._levels[0].keyframe)) if len(self._file.pages) > 1 else 1
+
+    @property
+    def channel_page_count(self) -> int:
+        """Pages on which the image's channels lie, as the file says."""
+        return channel_pages(self._levels[0].axes, self._levels[0].shape)
 
     def close(self) -> None:
         self._file.close()
