@@ -277,7 +277,7 @@ def test_zipped_pngs(tmp_path):
         ({"a": np.dstack([good] * 3), "b": good}, "a.png has pixels of Pillow's mode RGB; one grey channel"),
         ({"a": good.astype(np.uint16), "b": good}, "one grey channel of 8 bits is expected"),
         ({"a": b"no PNG", "b": good}, "a.png is not a readable PNG"),
-        ({"a": damaged[:-20], "b": good}, "a.png is no readable"),
+        ({"a": damaged[:-20], "b": good}, "a.png is not a readable"),
     ):
         with pytest.raises(UserError, match=what):
             codec.check(png(**files), SIZES)

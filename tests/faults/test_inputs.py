@@ -50,7 +50,7 @@ def image_faults() -> list[Fault]:
         for how, content in (
             ("empty", b""), ("cut off", whole[: len(whole) // 2]), ("a text", b"hello"), ("zeros", bytes(len(whole))),
         ):  # fmt: skip
-            says = rf"im1\.{kind} is (damaged|no readable|truncated)"
+            says = rf"im1\.{kind} is (damaged|not a readable|truncated)"
             found.append(Fault(f"{kind}: the image is {how}", instead(kind, content), "01_preprocess", says))
     return found
 
@@ -71,7 +71,7 @@ IMAGES = [
     *image_faults(),
     *[
         Fault(f"{kind}: a header that promises gigabytes", instead(kind, promising(kind)), "01_preprocess",
-              rf"im1\.{kind} is (damaged|no readable)")
+              rf"im1\.{kind} is (damaged|not a readable)")
         for kind in ("ppm", "bmp")
     ],
     Fault("tif: more tiles than there are", instead("tif", tiff_with({256: 2**31, 257: 2**31}, tile=(16, 16))),

@@ -23,7 +23,9 @@ def slice_at(path: Path, offset: int, pixels: Pixels) -> Path:
     if not offset:
         return path
     numbers = slices_of_stack(path, pixels)
-    own = next(number for number, one in numbers.items() if one == path)
+    own = next((number for number, one in numbers.items() if one == path), None)
+    if own is None:
+        raise UserError(f"there is no image {path}; its stack has the slices {min(numbers)} to {max(numbers)}")
     step = math.gcd(*(number - own for number in numbers)) or 1
     wanted = min(max(own + offset * step, min(numbers)), max(numbers))
     if wanted in numbers:
