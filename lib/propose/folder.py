@@ -39,7 +39,7 @@ MAX_NAMED_FOLDERS = 12  # a pattern lists at most so many folders by name
 UNREAD = {
     ".dcm": "DICOM", ".h5": "HDF5", ".hdf5": "HDF5", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mat": "MATLAB",
     ".npz": "archives of arrays", ".zarr": "Zarr", ".nc": "NetCDF", ".parquet": "Parquet", ".tfrecord": "TFRecord",
-    ".geojson": "GeoJSON", ".shp": "shapefiles", ".jsonl": "JSON by line", ".xml": "XML", ".xlsx": "Excel",
+    ".shp": "shapefiles", ".jsonl": "JSON by line", ".xml": "XML", ".xlsx": "Excel",
     ".mp4": "video", ".avi": "video", ".zip": "archives", ".tar": "archives", ".gz": "archives", ".7z": "archives",
 }  # fmt: skip
 """Suffix of files that no reader can read -> what they are."""
@@ -50,8 +50,8 @@ SOFT_SHARE = 0.2  # share of a mask's pixels that may be grey edges, between 0 a
 class Folder:
     """Files by their kind. Paths are relative to `root`, with slashes.
 
-    `texts`: lists, and JSONs that are not COCO. `pixels`: how images with more than 8 bits are read. `image_ids`: the
-    option `competition.image_ids`. `endings`: how the names of an image's channel files end, where these do not name
+    `texts`: lists, GeoJSONs, other JSONs. `pixels`: how images with more than 8 bits are read. `image_ids`: the option
+    `competition.image_ids`. `endings`: how the names of an image's channel files end, where these do not name
     red, green and blue. `unread`: suffix -> files that no reader takes. `broken`: picture -> its reader's error.
     """
 
@@ -130,7 +130,7 @@ def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[s
             _sort_table(folder, name)
         elif suffix == ".json":
             _sort_json(folder, name)
-        elif suffix == ".txt":
+        elif suffix in (".txt", ".geojson"):
             folder.texts.append(name)
         else:
             ending = ".nii.gz" if name.lower().endswith(".nii.gz") else suffix

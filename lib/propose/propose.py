@@ -17,6 +17,7 @@ from lib.propose.found import Notes, OptionChoice, abbreviated, choice_if
 from lib.propose.labels import found as labels
 from lib.propose.labels import jsons as label_jsons
 from lib.propose.labels import masks as label_masks
+from lib.propose.labels import polygons as label_polygons
 from lib.propose.labels import tables as label_tables
 from lib.propose.pixels import bands, measure
 from lib.propose.pixels.overlap import overlap_choices
@@ -161,11 +162,14 @@ def _labels_and_answers(
     masks = label_masks.from_masks(folder, notes)
     coco = label_jsons.from_coco(folder, wanted.ids, notes)
     runs = label_tables.from_tables(folder, wanted.ids, notes, masks)
-    formats = [one for one in (masks, coco, runs, label_jsons.from_labelme(folder, wanted.ids, notes)) if one]
+    labelme = label_jsons.from_labelme(folder, wanted.ids, notes)
+    formats = [one for one in (masks, coco, runs, labelme) if one]
+    if not formats and (polygons := label_polygons.from_polygons(folder, wanted.ids, notes)):
+        formats = [polygons]
     if not formats:
         others = "; ".join(folder.kinds_unread())
         raise UserError(
-            f"{folder.root} holds no labels of a known format (masks, COCO or labelme JSON, run-lengths)"
+            f"{folder.root} holds no labels of a known format (masks, COCO or labelme JSON, run-lengths, polygons)"
             + (f"; {others}" if others else "")
             + "; read the notes above, copy configs/demo.yaml, and write competition.labels by hand as "
             "docs/reference/options.md explains"

@@ -233,13 +233,20 @@ def _as_labels(wanted: Wanted, labels: FoundLabels, notes: Notes) -> Wanted:
         answer = {**answer, "class_column": "class"}
     files = answer["codec"] != "rle"
     kind = f"a ZIP of files {answer['id_template']}" if files else "a CSV of run-lengths"
+    polygons = any(choice.value == "polygons" for choice in labels.choices if choice.key.endswith(".format"))
+    alike = "as masks; for polygons set id_template to {id}.geojson" if polygons else "like the labels"
     notes.unsure.append(
-        f"what to submit: there is no sample submission, so answers are written like the labels: {kind} of all test "
-        "images (competition.submission)"
+        f"what to submit: there is no sample submission, so answers are written {alike}: {kind} of all test images "
+        "(competition.submission)"
     )
-    if files and len(labels.classes) > 1:
+    if files and "palette" in answer:
+        notes.unsure.append("what pixels of answers hold: the values or colours of the training masks are written")
+    elif files and len(labels.classes) > 1:
         numbered = [f"{i + labels.background} {name}" for i, name in enumerate(labels.classes)]
-        notes.unsure.append(f"which numbers stand for the classes in answers: {abbreviated(numbered, 12)} are written")
+        notes.unsure.append(
+            f"which numbers stand for the classes in answers: {abbreviated(numbered, 12)} are written"
+            + ("; for those of the masks set submission.palette to labels" * (not polygons))
+        )
     choices = [OptionChoice(start + "sample", "", "there is none")]
     choices += [
         OptionChoice(start + key, value, "as the labels")

@@ -224,7 +224,7 @@ def test_unusable_files_and_labels_without_image_stop_nothing(tmp_path, capsys):
             save(place / "images" / f"{k:03}.png", picture)
             if name != "kd":
                 save(place / "labels" / f"{k:03}.png", label)
-                np.save(place / "each_mask.npy", np.zeros((9, 9, 1, 4), np.int32))
+                np.save(place / "each_mask.npy", np.zeros((9, 9, 2, 4), np.int32))
                 truth[f"{name}_{k:03}"] = label
     save(root / "train/ke/labels/000.png", scene(99, 100, 100)[1])
     rows = [(f"kd_{k:03}", "") for k in range(3)]
@@ -232,7 +232,7 @@ def test_unusable_files_and_labels_without_image_stop_nothing(tmp_path, capsys):
     options, competition = options_of(tmp_path)
     said = capsys.readouterr().out
     assert options["competition.labels.surplus"] == "skip" and "1 labels have no image here" in said
-    assert "3 files are left out" in said and "is an array (9, 9, 1, 4)" in said
+    assert "3 files are left out" in said and "is an array (9, 9, 2, 4)" in said
     assert set(competition.ids("train")) == set(truth)
     assert all((read(competition, name, (100, 100)) == label).all() for name, label in truth.items())
 

@@ -17,7 +17,6 @@ from lib.competition.polygons.georeference import Georeference, crs_of, georefer
 from lib.competition.polygons.polygon_files import Feature, areas_of_text, read_features
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
-from lib.organiser_text import visible_files
 from lib.plugins import register
 from lib.tables import IGNORE
 from lib.user_tables import read_csv
@@ -158,14 +157,11 @@ class Polygons:
     @cached_property
     def _images(self) -> dict[str, Path]:
         """The file of each training image, by id."""
-        files = visible_files(Path(self.config.root), self.config.train_images)
-        found = {}
-        for file in files:
-            try:
-                found[image_id_of(file, self.config.image_ids)] = file
-            except UserError:  # no image
-                continue
-        return {image_id: file for image_id, file in found.items() if image_id in self.known}
+        from lib.competition.image_files import image_files  # which needs this package's templates
+
+        root, pattern = Path(self.config.root), self.config.train_images
+        files = image_files(root, pattern, "competition.train_images")
+        return {image_id_of(file, self.config.image_ids): file for file in files}
 
     def _thing(self, path: Path, index: int, areas: list[Area], size: tuple[int, int]) -> PaintedObject | None:
         try:

@@ -7,24 +7,42 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from lib.competition.labels.mask_file import MaskFile
+from lib.competition.labels.mask_file import HDF5_SUFFIXES, MaskFile
 from lib.competition.labels.template import Names
 from lib.errors import UserError
 from lib.imaging.reader import open_image
+from lib.imaging.writers.pyramid_tiff import geo_tags_of
 from lib.propose.folder import MASK_VALUES, Folder, soft_level, values_of
 from lib.propose.found import Notes, OptionChoice, abbreviated, evenly_spaced
 from lib.propose.labels.classes import NO_CLASS, names_of_values, palette_of
 from lib.propose.labels.found import FoundLabels, file_choice, surplus
-from lib.propose.labels.mask_kinds import masks_of_one_kind
+from lib.propose.labels.mask_kinds import masks_below, masks_of_one_kind
 from lib.propose.names import form_of
 from lib.propose.pixels.depth import middle
 
+ANSWER_SUFFIXES = (".tif", ".tiff", ".png", ".h5", ".hdf5", ".npy")  # of masks that a codec writes too
 MIN_BLANK_INSIDE = 0.98  # 0 means no data where at least this share of the image pixels below it is blank,
 MAX_BLANK_OUTSIDE = 0.02  # and at most this share of all other pixels
 COMPARED_MASKS, COMPARED_SIDE = 12, 1024  # masks compared with their images, and pixels of a side of each
 BLANK_LEVELS = 8  # how far JPEG may move a blank pixel away from black or white
 OPENED_MASKS = 100  # so many masks are opened to find their values
 MAX_COLOURS = 32  # more different values than this are not classes
+
+
+def _own_name(name: str, parts: int, ids: set[str]) -> str:
+    """The name of an answer's file. Where folders are `parts` of an id, a number alone stands in it.
+
+    >>> _own_name("mask_{id}.h5", 2, {"TrainData_1"}), _own_name("{id}_kelp.tif", 1, {"a"})
+    ('mask_{number}.h5', '{id}_kelp.tif')
+    """
+    numbered = parts > 1 and all(image_id.rpartition("_")[2].isdecimal() for image_id in ids)
+    return name.replace("{id}", "{number}") if numbered else name
+
+
+def place_of_answers(folder: Folder) -> dict[str, object]:
+    """The option `submission.georeference`, where all pictures are TIFFs that say where on Earth they lie."""
+    some = evenly_spaced(folder.pictures, COMPARED_MASKS)
+    return {"georeference": True} if all(geo_tags_of(folder.root / name) for name in some) else {}
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class Masks:
     kind: str
     choices: list[OptionChoice]
     ids: set[str]
+    dataset: str = ""
 
     def values(self, coloured: bool = False) -> np.ndarray:
         """The different values, or colours, of at most `OPENED_MASKS` masks, ascending."""
@@ -58,21 +77,29 @@ class Masks:
 
     def answer(self, template: str, labels: FoundLabels) -> dict[str, object]:
         """Options of answers that are files like these masks; empty where no codec writes such files."""
-        suffix = PurePosixPath(template).suffix.lower()
-        codec = {".tif": "tif", ".tiff": "tif", ".png": "png"}.get(suffix)
+        name = PurePosixPath(template)
+        suffix, parts = name.suffix.lower(), template.count("{id}")
+        codec = {".tif": "tif", ".tiff": "tif", ".png": "png"}.get(suffix, "files")
+        if suffix not in ANSWER_SUFFIXES:
+            return {}
+        form = {"codec": codec, "id_template": _own_name(name.name, parts, self.ids)} | place_of_answers(self.folder)
+        if suffix in HDF5_SUFFIXES and self.dataset not in ("", "mask"):
+            form["dataset"] = self.dataset
         chosen = {choice.key.rsplit(".", 1)[1]: choice.value for choice in labels.choices}
         palette = chosen.get("palette") or {}
-        if codec is None or isinstance(palette, str) or any(isinstance(value, list) for value in palette.values()):
-            return {}
-        if labels.background and palette and list(palette.values()) != list(range(len(palette))):
-            return {}  # codecs write label indices, but the organiser may want the masks' numbers
+        named = palette_of(self.folder)[1] if isinstance(palette, str) else palette
+        coloured = any(isinstance(value, list) for value in named.values())
+        if coloured or (labels.background and palette and list(palette.values()) != list(range(len(palette)))):
+            # Label indices would be other numbers than those that the organiser writes.
+            wanted = {*["background"] * labels.background, *labels.classes}
+            return {**form, "palette": "labels"} if wanted <= set(named) else {}
         top = int(self.values()[-1])
         object_value = {"object_value": top} if len(labels.classes) == 1 and 1 < top < 256 else {}
-        return {"codec": codec, "id_template": PurePosixPath(template).name, **object_value}
+        return {**form, **object_value}
 
     def pictures(self) -> dict[str, str]:
         """Mask -> the picture that it labels."""
-        base, below = self.folder.split_base(self.names)
+        base, below = masks_below(self.folder, self.names)
         form, images = form_of(below, self.folder.known(), files=True), self.folder.images()
         names = Names(form.template, form.classes, form.ids)
         return {name: images[names.read(one)[0]] for name, one in zip(self.names, below, strict=True)}
@@ -98,7 +125,7 @@ def from_masks(folder: Folder, notes: Notes) -> FoundLabels | None:
             "names do not follow the images' names"
         )
         return None
-    start, (base, _) = "competition.labels.", folder.split_base(names)
+    start, (base, _) = "competition.labels.", masks_below(folder, names)
     place = [
         OptionChoice(start + "format", "mask_images"),
         OptionChoice(start + "path", base or "."),

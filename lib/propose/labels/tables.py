@@ -14,6 +14,7 @@ from lib.competition.labels.template import Names
 from lib.propose.folder import Folder
 from lib.propose.found import Notes, OptionChoice
 from lib.propose.labels.found import FoundLabels, surplus
+from lib.propose.labels.mask_kinds import masks_below
 from lib.propose.labels.run_lengths import read_layout
 from lib.propose.names import Form, form_of, form_of_most
 
@@ -105,7 +106,7 @@ def _of_table(
 
 def masks_of(folder: Folder, masks: FoundLabels) -> Callable[[Path], np.ndarray | None]:
     """A function that gives a picture's mask, (H, W) bool; it gives None where there is not one file for the image."""
-    base, below = folder.split_base(sorted(masks.files))
+    base, below = masks_below(folder, sorted(masks.files))
     form = form_of(below, folder.known(), files=True)
     if form is None or form.classes or not form.alone:
         return lambda _: None
