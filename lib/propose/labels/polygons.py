@@ -33,8 +33,8 @@ START = "competition.labels."
 
 
 @dataclass(frozen=True)
-class Polygons:
-    """Polygons by image id, of a few images. `crs`: the system that the files name; empty for none."""
+class PolygonsByImage:
+    """PolygonsByImage by image id, of a few images. `crs`: the system that the files name; empty for none."""
 
     features: dict[str, list[Feature]]
     crs: str
@@ -42,7 +42,7 @@ class Polygons:
 
 
 def from_polygons(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | None:
-    """Polygons in files of their own, in one file, or in a table; None where there are none.
+    """PolygonsByImage in files of their own, in one file, or in a table; None where there are none.
 
     `asked`: ids of the test images, whose labels are not used.
     """
@@ -74,7 +74,7 @@ def _of_files(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | No
     some = {image_id: by_id[image_id] for image_id in evenly_spaced(sorted(by_id), READ_FILES)}
     read = {image_id: read_features(folder.root / name) for image_id, name in some.items()}
     crs = next((crs for _, crs in read.values() if crs), "")
-    polygons = Polygons({image_id: features for image_id, (features, _) in read.items()}, crs, base)
+    polygons = PolygonsByImage({image_id: features for image_id, (features, _) in read.items()}, crs, base)
     place = [OptionChoice(START + "path", base or "."), file_choice(form), *surplus(strangers, notes)]
     return _labels(folder, polygons, place, form.ids, f"polygons {base}/{form.template}".replace("//", "/"), notes)
 
@@ -109,7 +109,7 @@ def _of_one_file(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels |
                 *choice_if(form.template != "{id}", START + "id_template", form.template),
                 *surplus(strangers, notes),
             ]
-            return _labels(folder, Polygons(own, crs, name), place, form.ids, f"polygons in {name}", notes)
+            return _labels(folder, PolygonsByImage(own, crs, name), place, form.ids, f"polygons in {name}", notes)
     return None
 
 
@@ -138,7 +138,7 @@ def _of_table(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | No
                 *surplus(strangers, notes),
             ]
             kind = f"polygons in the column {texts[0]} of {name}"
-            return _labels(folder, Polygons(own, "", name), place, form.ids, kind, notes)
+            return _labels(folder, PolygonsByImage(own, "", name), place, form.ids, kind, notes)
     return None
 
 
@@ -157,7 +157,7 @@ def _features(path: Path) -> list[Feature]:
 
 
 def _labels(
-    folder: Folder, polygons: Polygons, place: list[OptionChoice], ids: set[str], kind: str, notes: Notes
+    folder: Folder, polygons: PolygonsByImage, place: list[OptionChoice], ids: set[str], kind: str, notes: Notes
 ) -> FoundLabels | None:
     crs = _coordinates(folder, polygons, notes)
     if crs is None:
@@ -177,7 +177,7 @@ def _labels(
     return FoundLabels(kind, choices, ids, classes or ["object"], whole=True, painted=painted, answer=answer)
 
 
-def _classes(polygons: Polygons) -> tuple[str, list[str]]:
+def _classes(polygons: PolygonsByImage) -> tuple[str, list[str]]:
     """(the property that names classes, the classes); empty where there is one class."""
     features = [one for own in polygons.features.values() for one in own if one.areas]
     keys = {key for one in features for key in _keys(one.properties)}
@@ -197,7 +197,7 @@ def _keys(properties: dict, start: str = "") -> list[str]:
     return out
 
 
-def _coordinates(folder: Folder, polygons: Polygons, notes: Notes) -> list[OptionChoice] | None:
+def _coordinates(folder: Folder, polygons: PolygonsByImage, notes: Notes) -> list[OptionChoice] | None:
     """The choice of `labels.crs`: how most polygons lie on their images. None where they do not, in any system."""
     shares: dict[str, float] = {}
     for system in [polygons.crs] * bool(polygons.crs) + ["pixels", "image", DEGREES]:
@@ -220,7 +220,7 @@ def _coordinates(folder: Folder, polygons: Polygons, notes: Notes) -> list[Optio
     return choice_if(not usual, START + "crs", best, "so do polygons lie on their images")
 
 
-def _share_lying(folder: Folder, polygons: Polygons, system: str) -> float:
+def _share_lying(folder: Folder, polygons: PolygonsByImage, system: str) -> float:
     """The share of polygons that lie on their image in a coordinate system; 0.0 where there are none."""
     images = folder.images()
     lying = [_lying(folder.root / images[image_id], folder, own, system) for image_id, own in polygons.features.items()]
@@ -257,7 +257,7 @@ def _inside(corners: Area, size: tuple[int, int]) -> bool:
     return 0 <= x <= size[1] and 0 <= y <= size[0] and bool((np.ptp(corners, axis=0) >= 1).any())
 
 
-def _fill(polygons: Polygons, crs: list[OptionChoice]) -> list[OptionChoice]:
+def _fill(polygons: PolygonsByImage, crs: list[OptionChoice]) -> list[OptionChoice]:
     """The choice of `labels.polygon_fill`: whole numbers in pixels are the middles of pixels."""
     areas = [area for own in polygons.features.values() for one in own for area in one.areas]
     whole = all((ring == np.round(ring)).all() for area in areas for ring in area)
