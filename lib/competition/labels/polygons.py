@@ -22,7 +22,7 @@ from lib.tables import IGNORE
 from lib.user_tables import read_csv
 
 JSON_SUFFIXES = (".geojson", ".json")
-START = "competition.labels."
+_START = "competition.labels."
 
 
 @register("labels", "polygons")
@@ -38,7 +38,7 @@ class Polygons:
         self.path = Path(config.root) / config.labels.path
         if len(config.classes) > 1 and not config.labels.class_column:
             raise UserError(
-                f"{START}class_column is empty, but competition.classes has {len(config.classes)}: name the property, "
+                f"{_START}class_column is empty, but competition.classes has {len(config.classes)}: name the property, "
                 "or the column, that holds the class of a polygon, as in class_column: classification.name"
             )
         self.files = self._files() if self.path.is_dir() else {}
@@ -53,7 +53,7 @@ class Polygons:
             raise UserError(
                 f"{self.files.get(strangers[0], self.path)} has polygons of {strangers[0]!r}, but "
                 f"competition.train_images ({config.train_images}) has no such image; add the image, remove the "
-                f"polygons, or set {START}surplus to skip"
+                f"polygons, or set {_START}surplus to skip"
             )
 
     def open(self, image_id: str, height: int, width: int) -> Label:
@@ -70,7 +70,7 @@ class Polygons:
         if drawn and not near and not shared:
             raise UserError(
                 f"{path}: none of the {len(areas)} polygons of {image_id} lies on the image of {height} x {width} "
-                f"pixels; say in {START}crs which coordinates they have: EPSG:4326 for degrees, image for the map of "
+                f"pixels; say in {_START}crs which coordinates they have: EPSG:4326 for degrees, image for the map of "
                 "the image"
             )
         things = [
@@ -101,7 +101,7 @@ class Polygons:
             if read is None:
                 raise UserError(
                     f"{self.path}: a polygon has {cell!r} as {labels.id_column!r}, which is not like "
-                    f"{START}id_template, {labels.id_template}; correct id_column or id_template"
+                    f"{_START}id_template, {labels.id_template}; correct id_column or id_template"
                 )
             found.setdefault(read[0], []).append(feature)
         return found, crs
@@ -126,7 +126,7 @@ class Polygons:
         if index is None and labels.other == "error" and feature.areas:
             raise UserError(
                 f"{path}: a polygon has {name!r} as {labels.class_column!r}, which is not one of competition.classes; "
-                f"add it, or set {START}other to ignore or background"
+                f"add it, or set {_START}other to ignore or background"
             )
         return IGNORE if index is None and labels.other == "ignore" else index
 
@@ -147,12 +147,12 @@ class Polygons:
         if place is None:
             raise UserError(
                 f"{image} says nothing of its place on Earth, but its polygons in {path} have the coordinates of "
-                f"{named}; set {START}crs to pixels where they are pixels, or replace the image"
+                f"{named}; set {_START}crs to pixels where they are pixels, or replace the image"
             )
         return place
 
     def _said(self, named: str, path: Path) -> str:
-        return f"{START}crs" if self.config.labels.crs == named else str(path)
+        return f"{_START}crs" if self.config.labels.crs == named else str(path)
 
     @cached_property
     def _images(self) -> dict[str, Path]:

@@ -7,10 +7,11 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from lib.competition.labels.mask_file import HDF5_SUFFIXES, MaskFile
+from lib.competition.labels.mask_file import MaskFile
 from lib.competition.labels.template import Names
 from lib.errors import UserError
 from lib.imaging.reader import open_image
+from lib.imaging.volumes.hdf5 import HDF5_SUFFIXES
 from lib.imaging.writers.pyramid_tiff import geo_tags_of
 from lib.propose.folder import MASK_VALUES, Folder, soft_level, values_of
 from lib.propose.found import Notes, OptionChoice, abbreviated, evenly_spaced

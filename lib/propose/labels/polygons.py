@@ -29,7 +29,7 @@ READ_FILES = 24  # so many files are read to find coordinates and classes
 DEGREES = "EPSG:4326"
 MOST_CLASSES = 64
 MOST_FILES = 50  # that may each hold the polygons of all images
-START = "competition.labels."
+_START = "competition.labels."
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _of_files(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | No
     read = {image_id: read_features(folder.root / name) for image_id, name in some.items()}
     crs = next((crs for _, crs in read.values() if crs), "")
     polygons = PolygonsByImage({image_id: features for image_id, (features, _) in read.items()}, crs, base)
-    place = [OptionChoice(START + "path", base or "."), file_choice(form), *surplus(strangers, notes)]
+    place = [OptionChoice(_START + "path", base or "."), file_choice(form), *surplus(strangers, notes)]
     return _labels(folder, polygons, place, form.ids, f"polygons {base}/{form.template}".replace("//", "/"), notes)
 
 
@@ -104,9 +104,9 @@ def _of_one_file(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels |
                     own[image_id].append(feature)
             crs = read_features(folder.root / name)[1]
             place = [
-                OptionChoice(START + "path", name),
-                OptionChoice(START + "id_column", key),
-                *choice_if(form.template != "{id}", START + "id_template", form.template),
+                OptionChoice(_START + "path", name),
+                OptionChoice(_START + "id_column", key),
+                *choice_if(form.template != "{id}", _START + "id_template", form.template),
                 *surplus(strangers, notes),
             ]
             return _labels(folder, PolygonsByImage(own, crs, name), place, form.ids, f"polygons in {name}", notes)
@@ -131,10 +131,10 @@ def _of_table(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | No
                     areas = areas_of_text(row[texts[0]], f"{name}, {image_id}", folder.root / name)
                     own[image_id].append(Feature(row, areas))
             place = [
-                OptionChoice(START + "path", name),
-                OptionChoice(START + "id_column", column),
-                *choice_if(form.template != "{id}", START + "id_template", form.template),
-                OptionChoice(START + "rle_column", texts[0]),
+                OptionChoice(_START + "path", name),
+                OptionChoice(_START + "id_column", column),
+                *choice_if(form.template != "{id}", _START + "id_template", form.template),
+                OptionChoice(_START + "rle_column", texts[0]),
                 *surplus(strangers, notes),
             ]
             kind = f"polygons in the column {texts[0]} of {name}"
@@ -164,12 +164,12 @@ def _labels(
         return None
     key, classes = _classes(polygons)
     choices = [
-        OptionChoice(START + "format", "polygons"),
+        OptionChoice(_START + "format", "polygons"),
         *place,
-        *choice_if(key, START + "class_column", key),
+        *choice_if(key, _START + "class_column", key),
         *crs,
         *_fill(polygons, crs),
-        *choice_if(len(classes) > 1, START + "paint", "area", "where objects overlap, the smaller one lies on top"),
+        *choice_if(len(classes) > 1, _START + "paint", "area", "where objects overlap, the smaller one lies on top"),
     ]
     suffix = ".tif" if PurePosixPath(folder.pictures[0]).suffix.lower() in TIFF_SUFFIXES else ".png"
     answer = {"codec": "files", "id_template": "{id}" + suffix, **place_of_answers(folder)}
@@ -217,7 +217,7 @@ def _coordinates(folder: Folder, polygons: PolygonsByImage, notes: Notes) -> lis
     said = f"of {best}" if best not in ("pixels", "image") else {"pixels": "pixels", "image": "the image's map"}[best]
     notes.found.append(f"coordinates of polygons: {said}; {shares[best]:.0%} of them lie on their image")
     usual = best == (polygons.crs or "pixels")
-    return choice_if(not usual, START + "crs", best, "so do polygons lie on their images")
+    return choice_if(not usual, _START + "crs", best, "so do polygons lie on their images")
 
 
 def _share_lying(folder: Folder, polygons: PolygonsByImage, system: str) -> float:
@@ -262,4 +262,4 @@ def _fill(polygons: PolygonsByImage, crs: list[OptionChoice]) -> list[OptionChoi
     areas = [area for own in polygons.features.values() for one in own for area in one.areas]
     whole = all((ring == np.round(ring)).all() for area in areas for ring in area)
     pixels = not crs and polygons.crs in ("", "pixels")
-    return choice_if(whole and pixels and areas, START + "polygon_fill", "fillpoly", "corners are whole pixels")
+    return choice_if(whole and pixels and areas, _START + "polygon_fill", "fillpoly", "corners are whole pixels")
