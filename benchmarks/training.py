@@ -45,7 +45,7 @@ from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config
 from lib.config.load import workspace_of
-from lib.data.tile_files import read_planes, read_rgb
+from lib.data.tile_files import read_image, read_planes
 from lib.models.network import build_network
 from lib.plugins import load_plugins
 from lib.system.device import layout_of, loading_processes, pick_device
@@ -243,7 +243,7 @@ def bare_loader_speed(data: TrainingData, seconds: float) -> float:
     while time.perf_counter() - started < seconds:
         for index, _, position in data.sampler.keys(epoch):
             tile = dataset.tiles[index]
-            dataset.augmentation(read_rgb(tile.image), read_planes(tile.label, 1), position)
+            dataset.augmentation(read_image(tile.image), read_planes(tile.label, 1), position)
             samples += 1
         epoch += 1
     return samples / (time.perf_counter() - started)

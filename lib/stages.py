@@ -17,6 +17,7 @@ import pandas as pd
 from lib import tables
 from lib.competition.dataset import Competition, ImageInfo
 from lib.competition.labels.sources import label_sources
+from lib.competition.metadata import metadata_files, pixel_size_files
 from lib.config import Config, saved_values
 from lib.config.affects import settings_of
 from lib.imaging.reader import files_of
@@ -38,13 +39,17 @@ def tiles_stage(config: Config, workspace: Workspace, competition: Competition, 
     }
     settings = {**settings_of(config, "tiles"), "the images' splits": splits}
     return workspace.stage(
-        "01_preprocess", settings, boxes_file(config.preprocess.roi), contents, lambda: options_then(workspace)
+        "01_preprocess",
+        settings,
+        [*boxes_file(config.preprocess.roi), *pixel_size_files(config)],
+        contents,
+        lambda: options_then(workspace),
     )
 
 
 def folds_stage(config: Config, workspace: Workspace, competition: Competition) -> Stage:
     """02."""
-    metadata = [competition.root / config.competition.metadata] if config.competition.metadata else []
+    metadata = metadata_files(config.competition)
     settings = {**settings_of(config, "folds"), "columns of folds.csv": list(tables.FOLDS)}
     contents = {"plugins": plugins_of(config.plugins, "folds")}
     return workspace.stage(
@@ -67,13 +72,14 @@ def score_stage(member: Member, config: Config, workspace: Workspace, images: pd
     """A trained member's scores. `images`: its fold's rows of images.csv."""
     settings = {**settings_of(config, "score"), "the fold's images": short_hash(images.to_csv())}
     contents = {"plugins": plugins_of(config.plugins, "score")}
-    inputs = [member.trained, *boxes_file(config.infer.roi)]
+    inputs = [member.trained, *boxes_file(config.infer.roi), *pixel_size_files(config)]
     return workspace.stage(f"scores/{member.name.replace('/', '_')}", settings, inputs, contents)
 
 
 def pseudo_stage(round_: int, config: Config, workspace: Workspace, members: list[Member]) -> Stage:
     """A round of 04."""
-    inputs = [workspace.images, *(member.trained for member in members), *boxes_file(config.infer.roi)]
+    files = [*boxes_file(config.infer.roi), *pixel_size_files(config)]
+    inputs = [workspace.images, *(member.trained for member in members), *files]
     contents = {"plugins": plugins_of(config.plugins, "pseudo")}
     return workspace.stage(
         f"04_pseudo_label_round{round_}",
@@ -86,7 +92,8 @@ def pseudo_stage(round_: int, config: Config, workspace: Workspace, members: lis
 
 def clean_stage(config: Config, workspace: Workspace, members: list[Member]) -> Stage:
     """04 --clean."""
-    inputs = [workspace.tiles, workspace.folds, *(member.trained for member in members), *boxes_file(config.infer.roi)]
+    files = [*boxes_file(config.infer.roi), *pixel_size_files(config)]
+    inputs = [workspace.tiles, workspace.folds, *(member.trained for member in members), *files]
     contents = {"plugins": plugins_of(config.plugins, "clean")}
     return workspace.stage("04_clean", settings_of(config, "clean"), inputs, contents, lambda: options_then(workspace))
 
@@ -96,7 +103,8 @@ def answer_stage(config: Config, workspace: Workspace, competition: Competition,
     sample = config.competition.submission.sample
     rows = [competition.root / sample] if sample else []
     trained = dict.fromkeys(member.trained for member in members)
-    inputs = [workspace.images, workspace.folds, *rows, *trained, *boxes_file(config.infer.roi)]
+    files = [*boxes_file(config.infer.roi), *pixel_size_files(config)]
+    inputs = [workspace.images, workspace.folds, *rows, *trained, *files]
     contents = {"plugins": plugins_of(config.plugins, "answer")}
     return workspace.stage(ANSWERS, settings_of(config, "answer"), inputs, contents, lambda: options_then(workspace))
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NotRequired
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -186,6 +186,14 @@ class Predicted(TypedDict):
     made_from: dict[str, Any]
 
 
+class DescribedInputs(TypedDict):
+    """The images of a member's network, where they are not red, green and blue of 8 bits."""
+
+    mean: list[float]
+    std: list[Annotated[float, Gt(0)]]
+    colours: list[Annotated[int, Ge(0)]] | None
+
+
 class Described(TypedDict):
     """network.yaml of a member."""
 
@@ -193,6 +201,7 @@ class Described(TypedDict):
     model: dict[str, Any]
     plugins: NotRequired[list[str]]
     multilabel: NotRequired[bool]
+    inputs: NotRequired[DescribedInputs]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lib.competition.image_files import HOME, ImageInfo, external_images, image_
 from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.planes import Planes
-from lib.competition.labels.template import Names
+from lib.competition.metadata import read_metadata
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.reader import open_image
@@ -137,19 +137,8 @@ class Competition:
     @cached_property
     def metadata(self) -> pd.DataFrame:
         """The metadata table indexed by image id, as text; empty when there is none."""
-        if not self.settings.metadata:
-            return pd.DataFrame()
-        key = self.settings.metadata_id
-        table = read_csv(self.root / self.settings.metadata, [key])
-        known, by_path = {image.image_id for image in self.images}, self._ids_by_path(self.settings.metadata_template)
-        names = Names(self.settings.metadata_template, [], known, lambda path: by_path.get(path, path))
-        ids = [(names.read(cell) or (cell,))[0] for cell in table[key]]
-        table = table.set_axis(pd.Index(ids, name=key))
-        if table.index.duplicated().any():
-            raise UserError(
-                f"{self.root / self.settings.metadata} has two rows for {table.index[table.index.duplicated()][0]!r}"
-            )
-        return table.drop(columns=key)
+        known = {image.image_id for image in self.images}
+        return read_metadata(self.settings, known, self._ids_by_path(self.settings.metadata_template))
 
     def _ids_by_path(self, template: str) -> dict[str, str]:
         """Image id by `{path}`, where a template has it. Raises UserError when two images share one."""

@@ -177,7 +177,7 @@ class CompetitionSettings(Section):
     external: list[External] = []
     """Further sources of images. Labeled ones are trained on in every fold and never validated on."""
     metadata: Annotated[str, Affects("folds")] = ""
-    """CSV with one row per image (patient, place, …); empty for none."""
+    """CSV with one row per image (patient, place, …), or a glob of several: `{train,test}.csv`; empty for none."""
     metadata_id: Annotated[Column, Affects("folds")] = "id"
     """Column of `metadata` with the image id."""
     metadata_template: Annotated[str, Affects("folds")] = "{id}"

@@ -61,6 +61,21 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _stored(self):
+        """PNG, BMP and JPEG files hold tiles of three channels of 8 bits alone."""
+        pixels, stored = self.competition.pixels, self.preprocess.image_format
+        if stored == "npy" or (pixels.count, pixels.dtype) == (3, "uint8"):
+            return self
+        if stored == "jpg":
+            raise ValueError(
+                f"preprocess.image_format jpg holds three channels of 8 bits, and competition.pixels.channels makes "
+                f"{pixels.count} of {pixels.depth} bits; set it to npy"
+            )
+        stored = self.preprocess.model_copy(update={"image_format": "npy"})
+        object.__setattr__(self, "preprocess", stored)  # sections are frozen
+        return self
+
+    @model_validator(mode="after")
     def _all_seen(self):
         """Without background every pixel is of some class, blank ground too (snow, night): all of it is predicted."""
         if not self.competition.background:

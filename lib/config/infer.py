@@ -45,7 +45,8 @@ class Infer(Section):
     overlap: Annotated[float, Interval(ge=0, lt=1), Affects("score", "pseudo", "clean", "answer")] = 0.5
     """Share of a window that the next window covers again; 0 for none."""
     scale: Annotated[float, Ge(0), Affects("score", "pseudo", "clean", "answer")] = 0
-    """Scale at which images are read; 0 for the scale that was trained on."""
+    """Scale at which images are read; 0 for the scale that was trained on. Above 1, images are enlarged, and
+    predictions are averaged back to their pixels."""
     blend: Annotated[
         Literal["gaussian", "constant", "linear", "center"],
         Affects("score", "pseudo", "clean", "answer"),

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Literal
 
 from annotated_types import Ge
-from pydantic import StringConstraints, model_validator
+from pydantic import BeforeValidator, StringConstraints, model_validator
 
 from lib.config.affects import Affects
 from lib.config.channels import RANGE_WORDS, Channel, Scaling
@@ -17,6 +17,11 @@ GREY_MEAN, GREY_STD = 0.449, 0.226  # of ImageNet, over its colours
 DEVIATIONS = 5  # standard deviations on each side of the mean that the range of `mean_std` holds
 FITTED = ("quantiles", "mean_std")  # scalings that 01 fits on the training set
 STACK_HOLE = re.compile(r"(\{stack\}|\{number\}|\*)")
+
+
+def number_of_text(value: object) -> object:
+    """A whole number that the command line gives as text, as a number."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 class Pixels(Section):
@@ -56,7 +61,7 @@ class Pixels(Section):
     third axis) and OME-Zarr (its axis z)."""
     dataset: str = ""
     """The array inside HDF5 and Zarr files that holds the pixels: `images/ct`. Empty: the only one."""
-    depth: Literal[8, 16] = 16
+    depth: Annotated[Literal[8, 16], BeforeValidator(number_of_text)] = 16
     """Bits that each of `channels` has on its way to the network. Choose 8 where all files have 8 bits."""
     scaling: Scaling = "quantiles"
     """How the range of each of `channels` is found that has none of its own. `quantiles`: from the 0.5% quantile to the

@@ -63,6 +63,12 @@ class Augment(Section):
     """Free rotation by up to this many degrees in either direction (presets medium and heavy). Left out, it is 0 in
     medium and 45 in heavy. A crop smaller than its tile is rotated together with its surroundings, so that its corners
     are real pixels."""
+    gain: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Multiply each channel by a random factor of its own, which differs from 1 by up to this much. It stands for other
+    sensors, light and exposure. All presets know it."""
+    channel_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Probability with which a channel of a sample is replaced by its mean; one channel at least remains. The network
+    then does not rely on one channel alone. All presets know it."""
     mix: Literal["none", "cutmix", "copypaste"] = "none"
     """Paste a part of a second tile into a sample: a rectangle (`cutmix`) or its objects (`copypaste`). `none` pastes
     nothing."""
@@ -186,9 +192,9 @@ class Train(Section):
     min_member_time: Annotated[Seconds, Affects()] = 60
     """Shortest useful training time of a member: under `time_limit`, members are left out rather than trained for
     less."""
-    scale: Annotated[float, Interval(gt=0, le=1), Affects("member", "pseudo", "clean")] = 1.0
-    """Shrink tiles by this factor before they are cropped and trained on, to try smaller images without running 01
-    again. Windows are shrunk in the same way."""
+    scale: Annotated[float, Interval(gt=0, le=4), Affects("member", "pseudo", "clean")] = 1.0
+    """Resize tiles by this factor before they are cropped and trained on, to try smaller or larger images without
+    running 01 again. Windows are resized in the same way."""
     batch_size: Annotated[int, Ge(0)] = 8
     """Samples of one batch; 0 finds the largest batch that fits the device. A batch that does not fit into memory is
     computed in parts, with the loss of the whole batch."""

@@ -1,4 +1,4 @@
-"""Augmentation of training tiles. The only module that uses albumentations.
+"""Augmentation of training tiles. Only this module and transforms.py use albumentations.
 
 albumentations 2.0.8, the last MIT release, draws the same random sequence in every worker and epoch unless it is
 seeded. Every call here is seeded from (seed, epoch, index), so the number of workers changes nothing.
@@ -16,8 +16,20 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from lib.config.pixels import Pixels
 from lib.config.training import Augment
+from lib.data.transforms import (
+    Brightness,
+    ChannelDropout,
+    ChannelGain,
+    ColourShift,
+    Noise,
+    OfColours,
+    PadIfNeeded,
+    StainJitter,
+)
 from lib.errors import UserError
+from lib.imaging.reader import AS_THEY_ARE
 from lib.plugins import find, names, register
 from lib.tables import IGNORE
 
@@ -25,27 +37,71 @@ from lib.tables import IGNORE
 class Augmentation:
     """Random crop and augmentation of one tile, deterministic in `seed`."""
 
-    def __init__(self, config: Augment, crop: int):
-        """`crop`: side of the result; 0 keeps the tile's size."""
-        transforms = _transforms(config)
+    def __init__(self, config: Augment, crop: int, pixels: Pixels = AS_THEY_ARE):
+        """`crop`: side of the result; 0 keeps the tile's size. `pixels`: the channels of images."""
+        transforms = _of_channels(_transforms(config), config, pixels)
+        self._pixels = pixels
         self._wide = _wide_side(transforms, crop)
         self._roomy = A.Compose(_cropped(transforms, crop, self._wide, roomy=True))
         self._tight = A.Compose(_cropped(transforms, crop, self._wide, roomy=False))
 
     def __call__(self, image: np.ndarray, masks: list[np.ndarray], seed: int) -> tuple:
-        """(H, W, 3) uint8 and label planes (H, W) uint8 → both, cropped and augmented together.
+        """(H, W, C) uint8 or uint16 and label planes (H, W) uint8 → both, cropped and augmented together.
 
-        Raises UserError if a custom pipeline does not return uint8.
+        Raises UserError if a custom pipeline cannot take such an image, or returns another type or other channels.
         """
         compose = self._roomy if min(image.shape[:2]) >= self._wide else self._tight
         compose.set_random_seed(seed % 2**32)
-        out = compose(image=image, masks=masks)
-        if out["image"].dtype != np.uint8:
+        try:
+            out = compose(image=image, masks=masks)
+        except Exception as error:  # whatever a foreign transform raises
+            if not self._pixels.channels:
+                raise
             raise UserError(
-                f"augment.preset: the pipeline makes {out['image'].dtype} of an image, uint8 is expected; "
+                f"augment.preset: a transform cannot take images of {_kind(image)} "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); take it out of the pipeline, or "
+                "choose a preset, which knows channels"
+            ) from None
+        if out["image"].dtype != image.dtype:
+            raise UserError(
+                f"augment.preset: the pipeline makes {out['image'].dtype} of an image, {image.dtype} is expected; "
                 "take Normalize, ToFloat and ToTensorV2 out of it: the network does their work"
             )
+        if out["image"].shape[2:] != image.shape[2:]:
+            raise UserError(
+                f"augment.preset: the pipeline makes an image of shape {out['image'].shape} of {_kind(image)}, and the "
+                "network needs all channels; take what drops channels out of it"
+            )
         return out["image"], list(out["masks"])
+
+
+def _kind(image: np.ndarray) -> str:
+    return f"{image.shape[-1]} channels of {image.dtype}"
+
+
+def _of_channels(transforms: list, config: Augment, pixels: Pixels) -> list:
+    """A preset's transforms as images of `pixels` need them, then gain and channel dropout.
+
+    Those that need red, green and blue change these channels alone, and are left out where there are none. A custom
+    pipeline stays as it is.
+    """
+    if pixels.channels:
+        transforms = [one for transform in transforms for one in _of_places(transform, pixels.colour_indices)]
+    if pipeline_file(config) is not None:
+        return transforms
+    gain = [ChannelGain(config.gain)] if config.gain else []
+    dropout = [ChannelDropout(config.channel_dropout, pixels.normalisation[0])] if config.channel_dropout else []
+    return [*transforms, *gain, *dropout]
+
+
+def _of_places(transform: A.BasicTransform, colours: tuple[int, ...] | None) -> list:
+    """A transform as channels need it: as a list, which is empty where it needs colours and there are none."""
+    if type(transform) is A.RandomBrightnessContrast:
+        limits = transform.brightness_limit, transform.contrast_limit
+        return [Brightness(*limits, transform.brightness_by_max, p=transform.p)]
+    if isinstance(transform, (A.HueSaturationValue, StainJitter)):
+        return [OfColours(transform, colours)] if colours else []
+    return [transform]
 
 
 def pipeline_file(config: Augment) -> Path | None:
@@ -96,7 +152,7 @@ def _cropped(transforms: list, crop: int, wide: int, roomy: bool) -> list:
     """
     if not crop:
         return transforms
-    first = [A.PadIfNeeded(crop, crop, border_mode=cv2.BORDER_REFLECT_101, fill_mask=IGNORE)]
+    first = [PadIfNeeded(crop, crop, border_mode=cv2.BORDER_REFLECT_101, fill_mask=IGNORE)]
     if wide == crop:
         return [*first, A.RandomCrop(crop, crop), *transforms]
     if not roomy:
@@ -127,7 +183,7 @@ def heavy(config: Augment) -> list:
         *_zoom(config, rotate=45),
         *_stain(config),
         *_color(config),
-        A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.02, 0.08))], p=0.3),
+        A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), Noise(std_range=(0.02, 0.08))], p=0.3),
     ]
 
 
@@ -153,47 +209,9 @@ def _color(config: Augment) -> list:
     s = config.color
     return [
         A.RandomBrightnessContrast(0.25 * s, 0.25 * s, p=0.7),
-        A.HueSaturationValue(int(20 * s), int(30 * s), int(15 * s), p=0.7),
+        ColourShift(int(20 * s), int(30 * s), int(15 * s), p=0.7),
     ]
 
 
 def _stain(config: Augment) -> list:
     return [StainJitter(config.stain)] if config.stain else []
-
-
-# Optical densities (red, green, blue) of one unit of haematoxylin, eosin and DAB (Ruifrok & Johnston 2001).
-STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)  # optical density of each 8-bit value; 0 for white
-
-
-class StainJitter(A.ImageOnlyTransform):
-    """Random amounts of stain: times 1 ± 0.2 `strength`, plus ± 0.05 `strength` of optical density (base e).
-
-    Source: Tellez et al. 2018, doi:10.1109/TMI.2018.2820199. A.HEStain keeps only the part of a pixel that two stains
-    explain, so that it changes colours even where the jitter is zero.
-    """
-
-    def __init__(self, strength: float, p: float = 1.0):
-        super().__init__(p=p)
-        self.strength = strength
-
-    def get_params(self) -> dict:
-        factors = self.random_generator.uniform(-0.2, 0.2, 3) * self.strength + 1
-        shifts = self.random_generator.uniform(-0.05, 0.05, 3) * self.strength
-        return {"factors": factors, "shifts": shifts}
-
-    def apply(self, img: np.ndarray, factors: np.ndarray, shifts: np.ndarray, **_params: object) -> np.ndarray:
-        return restained(img, factors, shifts)
-
-
-def restained(image: np.ndarray, factors: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) uint8 whose amounts of stain are multiplied by `factors` (3,) and raised by `shifts` (3,).
-
-    >>> restained(np.array([[[10, 120, 255]]], np.uint8), np.ones(3), np.zeros(3)).tolist()
-    [[[10, 120, 255]]]
-    """
-    # Amounts of stain are linear in densities, so the whole change is one affine map of densities.
-    mixed = np.linalg.inv(STAINS) @ np.diag(factors) @ STAINS
-    change = np.column_stack([mixed.T, shifts @ STAINS])
-    density = cv2.transform(cv2.LUT(image, _DENSITY), change)
-    return np.clip(np.rint(256 * cv2.exp(-density) - 1), 0, 255).astype(np.uint8)

@@ -1,6 +1,6 @@
 """CutMix and copy-paste: a part of a second sample replaces that part of the first.
 
-A sample is (image (H, W, 3) uint8, target (K, H, W) float32, valid float32); both have one size. `valid` is (K, H, W)
+A sample is (image (H, W, C), target (K, H, W) float32, valid float32); both have one size. `valid` is (K, H, W)
 where classes overlap, else (1, H, W). All planes of a pixel are replaced together.
 """
 

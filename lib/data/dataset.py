@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 
 from lib.data.augment import Augmentation
 from lib.data.cutmix import MIXES, NO_MIXING, Mixing, TileSample
-from lib.data.targets import Targets, shrunk
-from lib.data.tile_files import made_by, read_planes, read_rgb
+from lib.data.targets import Targets, resized_sample
+from lib.data.tile_files import made_by, read_image, read_planes
 from lib.errors import UserError
+from lib.models.inputs import image_tensor
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,17 @@ class TileFile:
 
 
 class TileDataset(Dataset):
-    """Key (tile, epoch, position) → image (3, H, W) uint8, target (K, H, W) float32, valid float32, weight.
+    """Key (tile, epoch, position) → image (C, H, W), target (K, H, W) float32, valid float32, weight.
 
-    `valid` is 0 where the label is ignored: (K, H, W) where classes overlap, else (1, H, W). Every sample is seeded
-    from (seed, epoch, position), so the number of workers changes nothing.
+    The image is as `image_tensor` makes it. `valid` is 0 where the label is ignored: (K, H, W) where classes overlap,
+    else (1, H, W). Every sample is seeded from (seed, epoch, position), so the number of workers changes nothing.
     """
 
     def __init__(
         self, tiles: list[TileFile], targets: Targets, augmentation: Augmentation, seed: int,
         mixing: Mixing = NO_MIXING, scale: float = 1.0,
     ):  # fmt: skip
-        """`targets`: what labels become. `scale`: tiles are shrunk by this factor before the augmentation."""
+        """`targets`: what labels become. `scale`: tiles are resized by this factor before the augmentation."""
         self.tiles, self.targets = tiles, targets
         self.augmentation, self.seed, self.scale = augmentation, seed, scale
         self.mix, self.mix_share = MIXES.get(mixing.method), mixing.share
@@ -59,20 +60,20 @@ class TileDataset(Dataset):
             tile = self.tiles[index]
             second = self._sample(rng.choice(self.partners[tile.soft, tile.weight]), int(rng.integers(2**32)))
             image, target, valid = self.mix((image, target, valid), second, rng)
-        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return image, torch.from_numpy(target), torch.from_numpy(valid), np.float32(self.tiles[index].weight)
+        weight = np.float32(self.tiles[index].weight)
+        return image_tensor(image.transpose(2, 0, 1)), torch.from_numpy(target), torch.from_numpy(valid), weight
 
     def _sample(self, index: int, seed: int) -> TileSample:
-        """A tile that is read, shrunk and augmented."""
+        """A tile that is read, resized and augmented."""
         tile = self.tiles[index]
-        image = read_rgb(tile.image)
+        image = read_image(tile.image)
         planes = read_planes(tile.label, self.targets.planes(tile.soft))
         if image.shape[:2] != planes[0].shape:
             raise UserError(
                 f"{tile.image} is {image.shape[1]} x {image.shape[0]} pixels, and its label {tile.label.name} "
                 f"{planes[0].shape[1]} x {planes[0].shape[0]}; run {made_by(tile.label)} again"
             )
-        if self.scale < 1:
-            image, planes = shrunk(image, planes, self.scale, tile.soft, self.targets.channels)
+        if self.scale != 1:
+            image, planes = resized_sample(image, planes, self.scale, tile.soft, self.targets.channels)
         image, planes = self.augmentation(image, planes, seed)
         return image, *self.targets.of(planes, tile.soft)

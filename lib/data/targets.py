@@ -37,26 +37,36 @@ class Targets:
         return soft_target(planes, self.multilabel) if soft else true_target(planes, self.channels)
 
 
-def shrunk(
+def resized_sample(
     image: np.ndarray, planes: list[np.ndarray], scale: float, soft: bool, channels: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A tile (H, W, 3) and its label planes (H, W), both uint8, resized by `scale` < 1.
+    """A tile (H, W, C) and its label planes (H, W) uint8, resized by `scale`.
 
     Class shares and probabilities (`soft`) are averaged by area; class indices and ignored pixels take the nearest
-    value.
+    value. The image is averaged by area, or, enlarged, interpolated linearly.
     """
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
 
     def by_area(plane: np.ndarray) -> np.ndarray:
         return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
 
+    pixels = resized_pixels(image, size[::-1], cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if soft:
-        return by_area(image), [by_area(plane) for plane in planes]
+        return pixels, [by_area(plane) for plane in planes]
     near = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST_EXACT) for plane in planes]
     if len(planes) == channels:
         shares = (shares_by_area(plane, by_area) for plane in planes)
         near = [np.where(n == IGNORE, n, share) for n, share in zip(near, shares, strict=True)]
-    return by_area(image), near
+    return pixels, near
+
+
+def resized_pixels(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """An image (H, W, C) at another size (h, w), by an interpolation of OpenCV."""
+    parts = [  # four channels at a time, as OpenCV averages no more by area
+        cv2.resize(image[..., i : i + 4], size[::-1], interpolation=interpolation).reshape(*size, -1)
+        for i in range(0, image.shape[-1], 4)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def shares_by_area(plane: np.ndarray, by_area: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -12,6 +12,8 @@ from lib.errors import UserError
 from lib.files import hash_of
 from lib.imaging.save import save_image
 
+ARRAY_SUFFIX = ".npy"
+
 
 def write_tile(row: dict, image: np.ndarray, mask: np.ndarray, folder: Path, image_format: str) -> dict:
     """Store a tile and its label; returns its row with the paths, relative to `folder`'s parent, and a hash."""
@@ -24,20 +26,36 @@ def write_tile(row: dict, image: np.ndarray, mask: np.ndarray, folder: Path, ima
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Store (H, W, 3) uint8 RGB as the suffix says: lossless PNG or BMP, or JPEG at quality 95.
+    """Store a tile's image as the suffix says: RGB (H, W, 3) uint8 as lossless PNG or BMP, or as JPEG at quality 95;
+    any channels (H, W, C) of uint8 or uint16 as an array of NumPy.
 
     OpenCV's PNG writer is about twice as fast as zlib's default. Its files are a tenth to a quarter larger:
     benchmarks/preprocess.py.
     """
-    save_image(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    if path.suffix == ARRAY_SUFFIX:
+        np.save(path, pixels)
+    else:
+        save_image(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises UserError where the file cannot be decoded."""
+def read_image(path: Path) -> np.ndarray:
+    """What `write_image` stored. Raises UserError where the file cannot be decoded."""
+    if path.suffix == ARRAY_SUFFIX:
+        return _read_array(path)
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f"{path} cannot be read as an image; run {made_by(path)} again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        pixels = np.load(path)
+    except (OSError, ValueError, EOFError):
+        pixels = None
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{path} cannot be read as an image; run {made_by(path)} again")
+    return pixels
 
 
 def write_planes(path: Path, planes: Sequence[np.ndarray]) -> None:

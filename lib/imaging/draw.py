@@ -1,4 +1,4 @@
-"""Draws masks over images."""
+"""Pictures for people: three channels of an image as red, green and blue, and masks over them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.config.pixels import Pixels
 from lib.imaging.save import save_image
 from lib.tables import IGNORE
 
@@ -29,6 +30,20 @@ PALETTE = np.array(
     ],
     np.uint8,
 )
+
+
+def as_picture(values: np.ndarray, pixels: Pixels) -> np.ndarray:
+    """What a reader or a tile gives, (h, w, C), as a picture (h, w, 3) uint8: `pixels.show` says how.
+
+    >>> pixels = Pixels(channels=["nir", "red"], show=["red"], show_range=[0, 0.5])
+    >>> as_picture(np.array([[[9, 257]], [[9, 65535]]], np.uint16), pixels).tolist()
+    [[[2, 2, 2]], [[255, 255, 255]]]
+    """
+    if not pixels.channels:
+        return values
+    (low, high), most = pixels.shown_range, np.iinfo(values.dtype).max
+    shares = values[..., list(pixels.shown_indices)].astype(np.float32) / most
+    return ((shares - low) * (255 / (high - low)) + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def truth_beside_prediction(image: np.ndarray, truth: np.ndarray, guess: np.ndarray, background: bool) -> np.ndarray:

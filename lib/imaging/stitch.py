@@ -142,31 +142,30 @@ def mean_in_place(sums: np.ndarray, outside: np.ndarray) -> np.ndarray:
 
 
 class Resizer:
-    """Bilinear resizing (half-pixel centres) of a map that arrives in blocks, in the order of `stitch`.
+    """Resizing of a map that arrives in blocks, in the order of `stitch`: bilinear (half-pixel centres), or by area.
 
     The result does not depend on how the map is cut into blocks.
     """
 
-    def __init__(self, source: tuple[int, int], target: tuple[int, int]):
-        """`source` and `target` (height, width)."""
+    def __init__(self, source: tuple[int, int], target: tuple[int, int], by_area: bool = False):
+        """`source` and `target` (height, width). `by_area`: each pixel is the mean of the source pixels under it."""
         self.source, self.target = source, target
-        self._y, self._x = (LinearAxis(s, t) for s, t in zip(source, target, strict=True))
+        self._y, self._x = ((AreaAxis if by_area else LinearAxis)(s, t) for s, t in zip(source, target, strict=True))
         self._waiting: dict[int, np.ndarray] = {}  # by panel: rows still needed, resized in width already
-        self._left: np.ndarray | None = None  # last column of the block to the left
+        self._left: np.ndarray | None = None  # last columns of the blocks to the left
 
     def push(self, y: int, x: int, block: np.ndarray, step: int) -> Iterator[Place]:
         """A block (C, h, w) of the source → blocks of the target that it completes, each from `step` source rows."""
         if self.source == self.target:
             yield from ((y + row, x, block[:, row : row + step]) for row in range(0, block.shape[1], step))
             return
-        left, self._left = self._left, block[:, :, -1:].copy()
-        wide = block if x == 0 else np.concatenate([left, block], axis=2)
+        wide = block if x == 0 else np.concatenate([self._left, block], axis=2)
+        self._left = wide[:, :, max(0, wide.shape[2] - self._x.reach) :].copy()
         across = self._x.known(x, x + block.shape[2])
-        start, share = max(0, x - 1), self._x.share[across]
-        lower, upper = self._x.lower[across] - start, self._x.upper[across] - start
+        start = x + block.shape[2] - wide.shape[2]
         for row in range(0, block.shape[1], step):
-            piece = wide[:, row : row + step]
-            out = self._rows(y + row, x, piece[:, :, lower] * (1 - share) + piece[:, :, upper] * share)
+            piece = self._x.weighed(across, start, wide[:, row : row + step], axis=2)
+            out = self._rows(y + row, x, piece)
             if out is not None:
                 yield out[0], across.start, out[1]
 
@@ -176,15 +175,39 @@ class Resizer:
         first = y - (0 if waiting is None else waiting.shape[1])
         rows = piece if waiting is None else np.concatenate([waiting, piece], axis=1)
         down = self._y.known(y, y + piece.shape[1])
-        share = self._y.share[down, None]
-        out = rows[:, self._y.lower[down] - first] * (1 - share) + rows[:, self._y.upper[down] - first] * share
+        out = self._y.weighed(down, first, rows, axis=1)
         if down.stop < self.target[0]:
-            drop = min(int(self._y.lower[down.stop]) - first, rows.shape[1])
+            drop = min(int(self._y.taps[0][down.stop]) - first, rows.shape[1])
             self._waiting[x] = rows[:, drop:].copy()
         return (down.start, out.astype(np.float32, copy=False)) if out.shape[1] else None
 
 
-class LinearAxis:
+class _Axis:
+    """Resizing along one axis: a target pixel is a weighted sum of source pixels.
+
+    `taps` and `weights`: arrays (target,), one for each summand; the taps of a pixel do not fall.
+    """
+
+    def __init__(self, taps: list[np.ndarray], weights: list[np.ndarray]):
+        self.taps, self.weights = taps, [weight.astype(np.float32) for weight in weights]
+        self.reach = max(1, int((taps[-1] - taps[0]).max()))
+        """How many source pixels before the last one a target pixel may need."""
+
+    def known(self, start: int, stop: int) -> slice:
+        """The target pixels that are known once the source pixels from `start` to before `stop` are, and not before."""
+        return slice(int(np.searchsorted(self.taps[-1], start)), int(np.searchsorted(self.taps[-1], stop)))
+
+    def weighed(self, pixels: slice, first: int, values: np.ndarray, axis: int) -> np.ndarray:
+        """The target `pixels` of values (C, h, w), whose `axis` (1 or 2) begins at the source pixel `first`."""
+        total = None
+        for tap, weight in zip(self.taps, self.weights, strict=True):
+            places, share = tap[pixels] - first, weight[pixels]
+            part = values[:, places] * share[:, None] if axis == 1 else values[:, :, places] * share
+            total = part if total is None else total + part
+        return total
+
+
+class LinearAxis(_Axis):
     """Bilinear resizing along one axis: the source pixels `lower` and `upper` around each target pixel.
 
     `share`: the weight of `upper`.
@@ -195,7 +218,26 @@ class LinearAxis:
         self.lower = np.floor(position).astype(np.int64)
         self.upper = np.minimum(self.lower + 1, source - 1)
         self.share = (position - self.lower).astype(np.float32)
+        super().__init__([self.lower, self.upper], [1 - self.share, self.share])
 
-    def known(self, start: int, stop: int) -> slice:
-        """The target pixels that are known once the source pixels from `start` to before `stop` are, and not before."""
-        return slice(int(np.searchsorted(self.upper, start)), int(np.searchsorted(self.upper, stop)))
+
+class AreaAxis(_Axis):
+    """Averaging along one axis that shrinks: the source pixels under a target pixel, by the share that is under it.
+
+    >>> axis = AreaAxis(3, 2)
+    >>> axis.weighed(slice(0, 2), 0, np.array([[[0.0, 3, 6]]]), axis=2).round(5).tolist()
+    [[[1.0, 5.0]]]
+    """
+
+    def __init__(self, source: int, target: int):
+        edges = np.arange(target + 1) * (source / target)
+        first = np.floor(edges[:-1] + 1e-9).astype(np.int64)
+        count = int((np.ceil(edges[1:] - 1e-9) - first).max())
+        taps = [np.minimum(first + i, source - 1) for i in range(count)]
+        shares = [
+            np.clip(np.minimum(edges[1:], first + i + 1) - np.maximum(edges[:-1], first + i), 0, None)
+            for i in range(count)
+        ]
+        # A tap without weight is one that is needed anyway, so that no pixel waits for it.
+        last = np.ceil(edges[1:] - 1e-9).astype(np.int64) - 1
+        super().__init__([np.minimum(tap, last) for tap in taps], [share * (target / source) for share in shares])

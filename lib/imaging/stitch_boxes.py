@@ -60,10 +60,7 @@ def resized_part(values: np.ndarray, size: tuple[int, int], rows: slice, columns
     """
     down, across = (LinearAxis(source, target) for source, target in zip(values.shape[1:], size, strict=True))
     first, last = down.lower[rows][0], down.upper[rows][-1] + 1
-    piece, share = values[:, first:last], across.share[columns]
-    wide = piece[:, :, across.lower[columns]] * (1 - share) + piece[:, :, across.upper[columns]] * share
-    share = down.share[rows, None]
-    return wide[:, down.lower[rows] - first] * (1 - share) + wide[:, down.upper[rows] - first] * share
+    return down.weighed(rows, first, across.weighed(columns, 0, values[:, first:last], axis=2), axis=1)
 
 
 def _overlap(box: Box, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -20,6 +20,7 @@ from lib.inference.checkpoints import Checkpoint, trained_with
 from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sources import source_of, windows_of
 from lib.inference.windows import Source, Windows
+from lib.models.inputs import inputs_of
 from lib.models.weight_files import load_network
 from lib.session import Session
 from lib.workspace import Member
@@ -28,8 +29,9 @@ Load = Callable[[Checkpoint], nn.Module]
 
 
 def load_checkpoint(session: Session, checkpoint: Checkpoint) -> nn.Module:
-    outputs = session.config.competition.channels
-    return load_network(checkpoint.member.path, checkpoint.weights, session.device, outputs)
+    settings = session.config.competition
+    inputs = inputs_of(settings.pixels)
+    return load_network(checkpoint.member.path, checkpoint.weights, session.device, settings.channels, inputs)
 
 
 def trained_windows(session: Session, checkpoint: Checkpoint) -> Windows:

@@ -28,7 +28,7 @@ class WindowNetwork(Protocol):
     map_count: int
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """Windows (B, h, w, 3) uint8 -> probabilities (B, S, K, h, w) float32."""
+        """Windows (B, h, w, C) -> probabilities (B, S, K, h, w) float32."""
 
 
 AnyNetwork = TypeVar("AnyNetwork", bound=WindowNetwork)
@@ -64,7 +64,7 @@ class ScaleGroup(Generic[AnyNetwork]):
 
 
 class Ensemble:
-    """Windows (B, h, w, 3) uint8 -> probabilities (B, S, K, h, w) float32.
+    """Windows (B, h, w, C) -> probabilities (B, S, K, h, w) float32.
 
     Probabilities, not logits, are averaged over views and networks. `tta`: the recipe of views (lib/inference/tta.py).
     `groups`: S lists of positions in `nets`; each map is the mean of one list. By default one list holds all networks.

@@ -18,7 +18,7 @@ from lib.imaging.blend import window_weights
 from lib.imaging.geometry import Box, joined_rows
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.pad import pad
-from lib.imaging.reader import Scaled
+from lib.imaging.reader import AS_THEY_ARE, Scaled
 from lib.imaging.roi import boxes_file, read_boxes, regions
 from lib.imaging.roi_windows import windows_around
 from lib.imaging.stitch import Canvas, Resizer, stitch
@@ -109,8 +109,9 @@ def _stitched(
             yield *place, plan.size
         return
     size = plan.size if restore else plan.scaled
-    resizer = Resizer(plan.scaled, size)
-    grow = size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
+    larger = not windows.resized and plan.scaled[0] * plan.scaled[1] > plan.size[0] * plan.size[1]
+    resizer = Resizer(plan.scaled, size, by_area=larger)
+    grow = 1.0 if larger else size[0] * size[1] / (plan.scaled[0] * plan.scaled[1])
     row = len(outside) * min(2 * panel, plan.scaled[1]) * 4 * grow  # bytes that one row of a block becomes
     step = max(1, int(limits.bytes / 8 / row))
     flat = (
@@ -129,7 +130,9 @@ class _WindowProgress:
     """A progress bar over the windows of some images. Its total is corrected by the images that have begun."""
 
     def __init__(self, sources: list[Source], windows: Windows, description: str):
-        self.expected = [count_windows(*source.size, windows) * source.content_share for source in sources]
+        self.expected = [
+            count_windows(*source.size, windows.zoomed(source.zoom)) * source.content_share for source in sources
+        ]
         self.all = self.left = sum(self.expected)  # expected windows: of all images, and of those that have not begun
         self.images = self.known = 0  # images that have begun, and their windows
         self.bar = progress(round(self.left), description, "window")
@@ -188,16 +191,17 @@ def image_windows(sources: list[Source], windows: Windows) -> int:
             total += len(read_boxes(file[0]).get(source.image_id, []))
             continue
         with source.open() as reader:
-            total += count_windows(reader.height, reader.width, windows)
+            total += count_windows(reader.height, reader.width, windows.zoomed(source.zoom))
     return total
 
 
 def first_windows(sources: list[Source], windows: Windows, count: int) -> np.ndarray:
-    """The first windows that would be computed, (count, h, w, 3) uint8, repeated where there are fewer."""
+    """The first windows that would be computed, (count, h, w, C), repeated where there are fewer."""
     feed = (item for item in _read_ahead(sources, windows, Limits(count)) if isinstance(item, np.ndarray))
     first = list(islice(feed, count))
     if not first:
-        return np.zeros((count, windows.size, windows.size, 3), np.uint8)
+        pixels = sources[0].pixels if sources else AS_THEY_ARE
+        return np.zeros((count, windows.size, windows.size, pixels.count), pixels.dtype)
     return np.stack([first[i % len(first)] for i in range(count)])
 
 
@@ -208,9 +212,10 @@ def _read_ahead(sources: list[Source], windows: Windows, limits: Limits) -> Iter
 
 
 def _read_source(source: Source, windows: Windows, over: Callable[[], bool]) -> Iterator[_Plan | np.ndarray]:
-    """The plan of one image and then its windows (h, w, 3) uint8."""
+    """The plan of one image and then its windows (h, w, C)."""
+    windows = windows.zoomed(source.zoom)
     size, stride = windows.size, windows.stride
-    black = np.zeros((size, size, 3), np.uint8)
+    black = np.zeros((size, size, source.pixels.count), source.pixels.dtype)
     with source.open() as reader:
         roi = regions(source.roi, source.image_id, reader, source.blank_tolerance)
         if windows.resized and roi.boxes is not None:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lib import tables
+from lib.competition.metadata import zoom_of
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.imaging.roi import roi_in_effect
@@ -55,7 +56,8 @@ def source_of(config: Config, image_id: str, path: str) -> Source:
     """An image as the sliding window takes it, with its size and blank share from images.csv where they are known."""
     size, blank = _sizes(Workspace(workspace_of(config)).images).get(image_id, ((1, 1), 0.0))
     roi, tolerance, pixels = roi_of(config), config.preprocess.blank_tolerance, config.competition.pixels
-    return Source(image_id, Path(path), roi, tolerance, pixels, size, 1.0 if roi == "none" else 1 - blank)
+    share, zoom = 1.0 if roi == "none" else 1 - blank, zoom_of(config, image_id)
+    return Source(image_id, Path(path), roi, tolerance, pixels, size, share, zoom=zoom)
 
 
 def roi_of(config: Config) -> str:

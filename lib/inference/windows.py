@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,8 @@ class Source:
     size: tuple[int, int] = (1, 1)
     content_share: float = 1.0
     part: Box | None = None
+    zoom: float = 1.0
+    """How much larger than other images it is read, because its pixels are larger (lib/competition/metadata.py)."""
 
     def open(self) -> ImageReader:
         reader = open_divided(self.path, self.pixels)
@@ -38,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Windows:
-    """Square windows of `size` pixels on an image shrunk by `scale`.
+    """Square windows of `size` pixels on an image resized by `scale`.
 
     `overlap`: share of a window that its neighbour covers too. `blend` and `margin`: as in lib/imaging/blend.py.
     """
@@ -61,6 +63,10 @@ class Windows:
     @property
     def stride(self) -> int:
         return max(1, round(self.size * (1 - self.overlap)))
+
+    def zoomed(self, zoom: float) -> Windows:
+        """The windows on an image that is read so many times larger than others."""
+        return self if zoom == 1 or self.resized else replace(self, scale=self.scale * zoom)
 
 
 def flip_of(corner: tuple[int, int], windows: Windows) -> int:

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.dataset import Competition
+from lib.competition.metadata import zoom_of, zoomed
 from lib.config import Config
 from lib.config.clean import Clean
 from lib.data.tile_files import read_planes
-from lib.imaging.draw import save_picture, truth_beside_prediction
+from lib.imaging.draw import as_picture, save_picture, truth_beside_prediction
 from lib.imaging.geometry import Box
 from lib.imaging.reader import open_image
 from lib.inference.networks import Ensemble, ScaleGroup
@@ -80,7 +81,8 @@ class LabelJudge:
             trained_short = trained.iou_and_shortfall(image_id, tile_id)[1] if trained else None
             if self._doubt(1 - mean_label_iou(counts, self.extra), trained_short) > self.config.clean.list_below:
                 (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
-                write_label(self._corrected(tile_id), resized_probs(probs, box, self.config), self.config)
+                of_image = zoomed(self.config, zoom_of(self.config, image_id))
+                write_label(self._corrected(tile_id), resized_probs(probs, box, of_image), self.config)
 
         agreement = self._agreement(fold, unseen, title, correct)
         for image_id, path in fold.paths.items():
@@ -166,7 +168,7 @@ class LabelJudge:
         step = max(1, max(box[2:]) // PART_SIDE)
         height, width = (-(-side // step) for side in box[2:])
         with open_image(row["path"], self.config.competition.pixels) as reader:
-            image = reader.shrunk(height, width, *box)
+            image = as_picture(reader.shrunk(height, width, *box), self.config.competition.pixels)
             truth = self.open_label(row["image_id"], reader.height, reader.width).read(*box)[..., ::step, ::step]
         rows, columns = stored_size(*box[2:], self.config.preprocess)
         planes = read_planes(self._corrected(row["tile_id"]), self.competition.channels)

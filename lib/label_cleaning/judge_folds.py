@@ -6,10 +6,10 @@ import pandas as pd
 
 from lib import tables
 from lib.inference.backends.choose import infer_engine
-from lib.inference.members import candidates_in_memory
+from lib.inference.checkpoints import Checkpoint
+from lib.inference.members import candidates_in_memory, load_checkpoint
 from lib.inference.networks import Ensemble
 from lib.label_cleaning.judge import FoldImages, LabelJudge
-from lib.models.weight_files import load_network
 from lib.oof.score_images import images_of_fold
 from lib.session import Session
 from lib.system.text_table import text_table
@@ -42,7 +42,7 @@ def judge_folds(session: Session, members: list[Member]) -> tuple[pd.DataFrame, 
 def _ensemble(session: Session, members: list[Member], fold: int) -> Ensemble:
     """The members of one fold, with their SWA weights."""
     members = [member for member in members if member.fold == fold]
-    networks = [load_network(member.path, "swa", session.device, session.competition.channels) for member in members]
+    networks = [load_checkpoint(session, Checkpoint(member, "swa")) for member in members]
     candidates = candidates_in_memory(members, networks, session.config)
     engine = infer_engine(candidates, session.config, session.workspace, session.device, session.images)
     return Ensemble(networks, session.device, tta=session.config.infer.tta, engine=engine)

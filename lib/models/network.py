@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -9,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib.config.pixels import IMAGENET_MEAN, IMAGENET_STD
 from lib.config.training import Model
 from lib.errors import UserError
-from lib.models.encoder_weights import load_encoder, weight_source
+from lib.models.encoder_weights import fit_encoder, load_encoder, named_tensors, weight_source
 from lib.models.input_sizes import any_size_options, input_multiple
+from lib.models.inputs import RGB, Inputs, image_floats
 from lib.models.outputs import Outputs
 from lib.plugins import find, names, register
 
@@ -22,16 +23,16 @@ STEM_CHANNELS = 8
 
 
 class Network(nn.Module):
-    """Images (B, 3, H, W) in 0..255, any float or integer type, to logits (B, K, H, W).
+    """Images (B, C, H, W) to logits (B, K, H, W). Images are as `image_tensor` makes them, or of any type in 0..255.
 
     The network normalises its input, so that no caller can do it wrong. In training mode, a network with several heads
     returns `Outputs`.
     """
 
-    def __init__(self, body: nn.Module, stem: nn.Module | None = None, classifier: bool = False):
+    def __init__(self, body: nn.Module, stem: nn.Module | None = None, classifier: bool = False, inputs: Inputs = RGB):
         """`stem` halves the image before the body. With `classifier`, the body returns (mask, presence)."""
         super().__init__()
-        self.body, self.stem, self.classifier = body, stem, classifier
+        self.body, self.stem, self.classifier, self.inputs = body, stem, classifier, inputs
         self.deep_heads = nn.ModuleList()
         self.multiple = 1
         """Images are padded at the bottom and right to multiples of this side, and the logits are cropped."""
@@ -40,9 +41,9 @@ class Network(nn.Module):
         self.outputs_presence = False
         """In eval mode the output is then (B, 2K, H, W): the mask, then each class's presence, equal everywhere."""
         # Not saved: they are constants of the code, and weight averages must not change them.
-        mean, std = torch.tensor(IMAGENET_MEAN) * 255, torch.tensor(IMAGENET_STD) * 255
-        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        mean, std = torch.tensor(inputs.mean) * 255, torch.tensor(inputs.std) * 255
+        self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
         self._frozen: list[nn.Module] = []
         self._inner: list[torch.Tensor] = []
 
@@ -93,7 +94,7 @@ class Network(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | Outputs:
         height, width = x.shape[-2:]
-        x = (x.to(self.mean.dtype) - self.mean) / self.std
+        x = (image_floats(x, self.mean.dtype) - self.mean) / self.std
         bottom, right = -height % self.multiple, -width % self.multiple
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
@@ -116,8 +117,10 @@ class Network(nn.Module):
         return mask
 
 
-def build_network(config: Model, channels: int, pretrained: bool = True, multilabel: bool = False) -> Network:
-    """A network with `channels` outputs, of classes that overlap where `multilabel`.
+def build_network(
+    config: Model, channels: int, pretrained: bool = True, multilabel: bool = False, inputs: Inputs = RGB
+) -> Network:
+    """A network with `channels` outputs, of classes that overlap where `multilabel`, for images of `inputs`.
 
     `pretrained`: load encoder weights; False where all weights are loaded later. Raises UserError on an unknown
     architecture or encoder, or where the weights cannot be loaded.
@@ -127,28 +130,47 @@ def build_network(config: Model, channels: int, pretrained: bool = True, multila
     torch.Size([2, 1, 64, 64])
     """
     if config.architecture in names("model"):
-        network = Network(find("model", config.architecture, "model.architecture")(config, channels))
+        network = Network(_registered(config, channels, inputs), inputs=inputs)
     else:
-        network = _network_of_library(config, channels, pretrained)
+        network = _network_of_library(config, channels, pretrained, inputs)
     network.multilabel = multilabel
     return network
 
 
-def _network_of_library(config: Model, channels: int, pretrained: bool) -> Network:
+def _registered(config: Model, channels: int, inputs: Inputs) -> nn.Module:
+    """A model that a plugin registers. It is told the number of the images' channels if it has a parameter for it."""
+    build = find("model", config.architecture, "model.architecture")
+    if "inputs" in inspect.signature(build).parameters:
+        return build(config, channels, inputs=inputs.count)
+    if inputs.count != 3:
+        raise UserError(
+            f"model.architecture {config.architecture} sees three channels, and competition.pixels makes "
+            f"{inputs.count}; give its function a parameter `inputs`, the number of channels"
+        )
+    return build(config, channels)
+
+
+def _network_of_library(config: Model, channels: int, pretrained: bool, inputs: Inputs) -> Network:
     """A network of segmentation_models_pytorch, with the stem and the heads that `config` asks for."""
     options = {**any_size_options(config.encoder), **config.options}
-    if config.stem == "down":
-        options["in_channels"] = STEM_CHANNELS
+    stem = downsampling(inputs) if config.stem == "down" else None
+    seen = inputs if stem is None else Inputs((0.0,) * stem[0].out_channels, (1.0,) * stem[0].out_channels, None)
+    if not seen.as_rgb:
+        options["in_channels"] = seen.count
     if config.classifier:
         options["aux_params"] = {"classes": channels, "dropout": 0.2}
     if config.decoder_channels:
         options["decoder_channels"] = tuple(config.decoder_channels)
         options.setdefault("encoder_depth", len(config.decoder_channels))
     source = weight_source(config) if pretrained else "none"
-    body = _build_body(config, channels, "imagenet" if source == "hub" else None, options)
-    if source not in ("hub", "none"):
-        load_encoder(body.encoder, Path(source))
-    network = Network(body, downsampling() if config.stem == "down" else None, config.classifier)
+    of_colours = source == "hub" and seen.colours is not None and not seen.as_rgb
+    body = _build_body(config, channels, "imagenet" if source == "hub" and not of_colours else None, options)
+    if of_colours:
+        rgb = _build_body(config, channels, "imagenet", {**options, "in_channels": 3})
+        fit_encoder(body.encoder, named_tensors(rgb.encoder.state_dict()), f"the hub's {config.encoder}", seen.colours)
+    elif source not in ("hub", "none"):
+        load_encoder(body.encoder, Path(source), seen.colours)
+    network = Network(body, stem, config.classifier, inputs)
     network.multiple = input_multiple(body) * (2 if config.stem == "down" else 1)
     if config.deep_supervision:
         network.add_deep_heads(decoder_blocks(body, config.architecture), channels)
@@ -172,13 +194,19 @@ def _build_body(config: Model, channels: int, weights: str | None, options: dict
         ) from None
 
 
-def downsampling() -> nn.Sequential:
-    """The stem that halves the image. At first its channels are the image's colours, as the encoder expects."""
-    convolution = nn.Conv2d(3, STEM_CHANNELS, 3, padding=1)
+def downsampling(inputs: Inputs = RGB) -> nn.Sequential:
+    """The stem that halves the image.
+
+    At first its channels repeat the image's colours, as a pretrained encoder expects them, or all channels of an image
+    without colours. It has no fewer channels than the image.
+    """
+    width = max(STEM_CHANNELS, inputs.count)
+    shown = inputs.colours or range(inputs.count)
+    convolution = nn.Conv2d(inputs.count, width, 3, padding=1)
     with torch.no_grad():
         convolution.weight.mul_(0.1)
-        for channel in range(STEM_CHANNELS):
-            convolution.weight[channel, channel % 3, 1, 1] += 1
+        for channel in range(width):
+            convolution.weight[channel, shown[channel % len(shown)], 1, 1] += 1
     return nn.Sequential(convolution, nn.MaxPool2d(2))
 
 
@@ -203,8 +231,8 @@ def _unknown(config: Model, error: Exception) -> UserError:
 
 
 @register("model", "tiny")
-def tiny(config: Model, channels: int) -> nn.Module:
+def tiny(config: Model, channels: int, inputs: int = 3) -> nn.Module:
     """Two convolutions, for tests and for timing everything but the network."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, channels, 3, padding=1)
+        nn.Conv2d(inputs, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, channels, 3, padding=1)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from lib.config.old_names import with_todays_names
 from lib.config.training import Model
 from lib.errors import UserError
 from lib.files import replacing, write_text
+from lib.models.inputs import RGB, Inputs, inputs_of
 from lib.models.network import build_network
 from lib.system.terminal import warn_once
 
@@ -77,25 +80,41 @@ def check_finite(state: dict[str, torch.Tensor], path: Path) -> None:
 def write_description(member: Path, config: Config, channels: int) -> None:
     """Write network.yaml, from which `load_network` builds the network.
 
-    `multilabel` is written only where it is true, so that other descriptions stay as they were.
+    `multilabel` is written only where it is true, and `inputs` only where images are not red, green and blue, so that
+    other descriptions stay as they were.
     """
     described = {"channels": channels, "model": config.model.model_dump(), "plugins": config.plugins}
     if config.competition.multilabel:
         described["multilabel"] = True
+    inputs = inputs_of(config.competition.pixels)
+    if inputs != RGB:
+        described["inputs"] = {
+            name: None if value is None else list(value) for name, value in dataclasses.asdict(inputs).items()
+        }
     write_text(Path(member) / "network.yaml", yaml.safe_dump(described))
 
 
-def read_description(path: Path) -> tuple[Model, int, bool]:
-    """What `write_description` wrote: the options of the network, its outputs, and whether its classes overlap.
+@dataclass(frozen=True)
+class Description:
+    """What `write_description` wrote: options of the network, its outputs, whether they overlap, and its inputs."""
 
-    Raises UserError on a damaged file, and on an option that this version does not have.
-    """
+    model: Model
+    channels: int
+    multilabel: bool
+    inputs: Inputs
+
+
+def read_description(path: Path) -> Description:
+    """Raises UserError on a damaged file, and on an option that this version does not have."""
     described = read_yaml(path)
     try:
         model = Model(**with_todays_names({"model": described["model"]})["model"])
     except ValidationError as error:
         raise UserError(f"{path}: {option_error(error, 'model')}; {TRAIN_AGAIN}") from None
-    return model, described["channels"], described.get("multilabel", False)
+    inputs = RGB
+    if "inputs" in described:
+        inputs = Inputs(**{name: value and tuple(value) for name, value in described["inputs"].items()})
+    return Description(model, described["channels"], described.get("multilabel", False), inputs)
 
 
 def network_files(member: Path, which: str) -> tuple[Path, Path]:
@@ -113,20 +132,27 @@ def network_files(member: Path, which: str) -> tuple[Path, Path]:
     return described, weights
 
 
-def load_network(member: Path, which: str, device: torch.device, outputs: int | None = None) -> nn.Module:
+def load_network(
+    member: Path, which: str, device: torch.device, outputs: int | None = None, inputs: Inputs | None = None
+) -> nn.Module:
     """A member's network with its `swa`, `ema`, `best`, … weights, in eval mode, channels_last.
 
-    `outputs`: how many the competition asks for. Raises UserError when there are no such weights, or when they cannot
-    be used.
+    `outputs`, `inputs`: what the competition asks for. Raises UserError when there are no such weights, or when they
+    cannot be used.
     """
     described, weights = network_files(member, which)
-    model, channels, multilabel = read_description(described)
-    if outputs not in (None, channels):
+    about = read_description(described)
+    if outputs not in (None, about.channels):
         raise UserError(
-            f"{member} has {channels} outputs, and competition.classes makes {outputs}: it was trained for another "
-            "competition, or other classes; delete the folder and run 03_train.py again"
+            f"{member} has {about.channels} outputs, and competition.classes makes {outputs}: it was trained for "
+            "another competition, or other classes; delete the folder and run 03_train.py again"
         )
-    network = build_network(model, channels, pretrained=False, multilabel=multilabel)
+    if inputs is not None and inputs.count != about.inputs.count:
+        raise UserError(
+            f"{member} sees {about.inputs.count} channels, and competition.pixels makes {inputs.count}: it was trained "
+            "on other channels; run 03_train.py again"
+        )
+    network = build_network(about.model, about.channels, False, about.multilabel, about.inputs)
     fit_state(network, load_weights(weights), weights, TRAIN_AGAIN)
     network.display_name = f"{weights.parent.parent.name}/{weights.parent.name} {which}"  # in messages
     return network.eval().to(device, memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from lib.artifacts.schemas import PREDICTED
 from lib.decision.decision import Decision
 from lib.errors import UserError
 from lib.files import replacing, write_json
-from lib.imaging.draw import overlay, save_picture
+from lib.imaging.draw import as_picture, overlay, save_picture
 from lib.imaging.writers.png import write_png
 from lib.imaging.writers.pyramid_tiff import geo_tags_of, write_pyramid_tiff
 from lib.imaging.writers.spool import Spool
@@ -120,7 +120,7 @@ def _codes(predicted: LabeledRows, probs: Spool | None) -> Iterator[np.ndarray]:
 def overlay_picture(source: Source, labels: Spool, background: bool, overlap: bool) -> np.ndarray:
     """The shrunken image (h, w, 3) with the colours of its labels over it."""
     with source.open() as reader:
-        image = reader.thumbnail(OVERLAY_SIDE)
+        image = as_picture(reader.thumbnail(OVERLAY_SIDE), source.pixels)
     rows, columns = (
         (np.arange(small) + 0.5) * large / small
         for small, large in zip(image.shape, (labels.height, labels.width), strict=False)

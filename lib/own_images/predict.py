@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.competition.metadata import zoom_of
 from lib.config import Config
 from lib.config.command_line import given_options
 from lib.decision.decision import blended
@@ -125,4 +126,5 @@ def _source(image: OwnImage, config: Config) -> Source:
     pixels = config.competition.pixels
     with open_image(image.path, pixels) as reader:
         size = reader.height, reader.width
-    return Source(image.name, image.path, config.infer.roi, config.preprocess.blank_tolerance, pixels, size)
+    tolerance, zoom = config.preprocess.blank_tolerance, zoom_of(config, image.name)
+    return Source(image.name, image.path, config.infer.roi, tolerance, pixels, size, zoom=zoom)

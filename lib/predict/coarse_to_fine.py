@@ -6,6 +6,7 @@ The regions become a CSV of boxes, the same file that any other detector could w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from lib.competition.metadata import pixel_size_files, zoom_of
 from lib.config import Config
 from lib.errors import UserError
 from lib.imaging.geometry import Box
@@ -98,10 +100,11 @@ def with_boxes(session: Session, finders: list[Checkpoint], fine: Windows) -> Se
         file_fingerprint(session.workspace.folds), file_fingerprint(session.workspace.images),
         repr(trained_windows(finding, finders[0])), repr(fine), margin,
         config.infer.coarse_above, config.infer.tta, config.preprocess.blank_tolerance,
+        *map(file_fingerprint, pixel_size_files(config)),
     ]  # fmt: skip
     path = session.workspace.oof_dir / f"coarse_{short_hash(made_from)}.csv"
     if not path.is_file():
-        _write(path, finding, finders, lambda cells, shares, size: regions_of(cells, shares, size, margin, fine))
+        _write(path, finding, finders, partial(_regions, margin, fine))
     return session.with_infer(roi=str(path))
 
 
@@ -138,13 +141,13 @@ def write_objects(session: Session, path: Path) -> int:
         )
     finding = session.with_infer(window=0, scale=0, gate=0.0, roi="content")
     margin = config.infer.coarse_margin
-    return _write(path, finding, finders, lambda cells, shares, size: objects_of(cells, shares, size, margin))
+    return _write(path, finding, finders, lambda *found: objects_of(*found[:3], margin))
 
 
 def _write(path: Path, finding: Session, finders: list[Checkpoint], boxes_in: Callable[..., list[Box]]) -> int:
     """Write the boxes of all labeled and test images to a CSV; returns how many.
 
-    `boxes_in`: a function of cells, shares and size, as in `boxes_of`.
+    `boxes_in`: a function of cells, shares and size, as in `boxes_of`, and of the image's zoom.
     """
     config, folds, rows = finding.config, finding.folds, finding.images.set_index("image_id")
     engine = choose_engine(finding, finders)
@@ -163,7 +166,7 @@ def _write(path: Path, finding: Session, finders: list[Checkpoint], boxes_in: Ca
         predicted = predict_windows(sources, group, outside, limits_of(config), "regions", restore=False)
         for image_id, blocks in groupby(predicted, key=lambda block: block.image_id):
             size = int(rows.loc[image_id, "height"]), int(rows.loc[image_id, "width"])
-            boxes += [(image_id, *box) for box in boxes_in(*_cells(blocks, config), size)]
+            boxes += [(image_id, *box) for box in boxes_in(*_cells(blocks, config), size, zoom_of(config, image_id))]
     write_table(path, pd.DataFrame(boxes, columns=BOX_COLUMNS))
     return len(boxes)
 
@@ -232,6 +235,12 @@ def regions_of(
         inner = np.concatenate([corners + edge, corners + windows.size - edge], 1) / [*scale, *scale]
         regions += _inside(inner, size)
     return sorted(map(tuple, regions))
+
+
+def _regions(margin: float, fine: Windows, *found: object) -> list[Box]:
+    """`regions_of`, by the fine windows of an image. `found`: its cells, shares, size and zoom."""
+    *marked, zoom = found
+    return regions_of(*marked, margin / zoom, fine.zoomed(zoom))
 
 
 def objects_of(cells: np.ndarray, shares: tuple[float, float], size: tuple[int, int], margin: float) -> list[Box]:

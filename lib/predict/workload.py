@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lib.competition.metadata import zoom_of
 from lib.config import Config
 from lib.imaging.content import content_map
 from lib.imaging.roi import boxes_file, read_boxes
@@ -26,7 +27,7 @@ SAMPLED_IMAGES = 16  # so many images give the mean blank share
 
 
 def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[list[float]]:
-    """Seconds for one window of every view of every network, measured on `windows` (B, h, w, 3).
+    """Seconds for one window of every view of every network, measured on `windows` (B, h, w, C).
 
     `kinds`: the kind of each network. Only the first network of a kind is timed, on the window itself. Networks of one
     kind take equally long, and a view's time is proportional to its pixels.
@@ -48,7 +49,7 @@ def measured(forward: Ensemble, windows: np.ndarray, kinds: list[str]) -> list[l
 
 @torch.inference_mode()
 def warm(forward: Ensemble, windows: np.ndarray) -> None:
-    """Call every network once with each shape that the views make of `windows` (B, h, w, 3)."""
+    """Call every network once with each shape that the views make of `windows` (B, h, w, C)."""
     images = as_images(windows, forward.device)
     shapes = {view.augment_image(images).shape: i for i, view in enumerate(forward.views)}
     for network in range(len(forward.runs)):
@@ -61,15 +62,16 @@ def expected_windows(images: pd.DataFrame, windows: Windows, config: Config) -> 
 
     The part of an image that is not blank is taken for one square. Windows that touch its edge are computed too.
     """
-    boxes = boxes_file(config.infer.roi)
+    boxes, zooms = boxes_file(config.infer.roi), np.array([zoom_of(config, i) for i in images["image_id"]])
     if boxes and read_boxes(boxes[0]):
         share = share_in_boxes(boxes[0], images, windows)
     elif windows.resized or roi_of(config) == "none":
         share = 1.0
     else:
-        content, side = np.sqrt(1 - images["blank_share"]), windows.size / windows.scale
+        content, side = np.sqrt(1 - images["blank_share"]), windows.size / (windows.scale * zooms)
         share = ((content + side / images["height"]) * (content + side / images["width"])).clip(upper=1).to_numpy()
-    return np.array([count_windows(image.height, image.width, windows) for image in images.itertuples()]) * share
+    sizes = zip(images["height"], images["width"], zooms, strict=True)
+    return np.array([count_windows(h, w, windows.zoomed(zoom)) for h, w, zoom in sizes]) * share
 
 
 def sampled_blank_share(sources: list[Source]) -> float:
@@ -108,8 +110,10 @@ def enough_images(
     remaining = iter(kinds)
     for group in groups:
         kinds_of_group = [next(remaining) for _ in group.forward.runs]
-        batch = np.random.default_rng(0).integers(0, 255, (batch_of(config), *[group.windows.size] * 2, 3))
-        seconds = measured(group.forward, batch.astype(np.uint8), kinds_of_group)
+        pixels = config.competition.pixels
+        shape = batch_of(config), *[group.windows.size] * 2, pixels.count
+        batch = np.random.default_rng(0).integers(0, 255, shape).astype(pixels.dtype)
+        seconds = measured(group.forward, batch, kinds_of_group)
         per_window += sum(map(sum, seconds)) * _ratio(group.windows, windows)
     cost = expected_windows(rows.loc[turns["image_id"]], windows, config) * per_window
     return max(int((np.cumsum(cost) <= limit).sum()), int((turns["turn"] == 0).sum()))

@@ -12,6 +12,7 @@ import torch
 
 from lib import tables
 from lib.competition.dataset import Competition
+from lib.competition.metadata import zoom_of
 from lib.config import Config
 from lib.config.units import duration
 from lib.data.folds import folds_of_column
@@ -23,6 +24,7 @@ from lib.inference.sliding_window import count_windows, image_windows
 from lib.inference.sources import batch_of, source_of, windows_of
 from lib.inference.tta import cost
 from lib.inference.windows import Windows
+from lib.models.inputs import inputs_of
 from lib.models.network import build_network
 from lib.models.outputs import Outputs
 from lib.system.device import layout_of, loading_processes, pick_device
@@ -100,10 +102,13 @@ def time_network(config: Config, channels: int, precision: dict[str, str]) -> tu
     """(seconds per training sample, seconds per inference window, bytes of the network)."""
     device = pick_device(config.train.device)
     layout = layout_of(config.train.channels_last)
-    network = build_network(config.model, channels, pretrained=False).to(device, memory_format=layout)
+    pixels = config.competition.pixels
+    network = build_network(config.model, channels, pretrained=False, inputs=inputs_of(pixels))
+    network.to(device, memory_format=layout)
     network.freeze(config.train.frozen)
     side = config.train.crop or round(config.preprocess.tile_size * config.train.scale)
-    batch = torch.rand(usual_batch(config), 3, side, side, device=device).contiguous(memory_format=layout) * 255
+    batch = torch.rand(usual_batch(config), pixels.count, side, side, device=device) * 255
+    batch = batch.contiguous(memory_format=layout)
 
     def step() -> None:
         with autocast(device, precision["train"]):
@@ -116,7 +121,7 @@ def time_network(config: Config, channels: int, precision: dict[str, str]) -> tu
     network = network.eval().to(memory_format=torch.channels_last)
     forward = Ensemble([network], device, engine=Engine(precision["infer"]))
     size = windows_of(config).size
-    windows = np.zeros((batch_of(config), size, size, 3), np.uint8)
+    windows = np.zeros((batch_of(config), size, size, pixels.count), pixels.dtype)
     window_seconds = _second_call(lambda: forward(windows), device) / len(windows)
     return sample_seconds, window_seconds, float(sum(4 * p.numel() for p in network.parameters()))
 
@@ -128,16 +133,16 @@ def scoring_seconds(validation: list[tuple[str, str]], config: Config, channels:
     return each * windows
 
 
-def image_sizes(competition: Competition) -> SplitSizes:
+def image_sizes(competition: Competition, config: Config) -> SplitSizes:
     """Height and width of every image, from the files' heads; `external`: training images that nobody validates on.
 
-    Of external sources at the competition's scale.
+    Of external sources, and of images with a pixel size of their own, at the competition's scale.
     """
     sizes: SplitSizes = {"train": [], "test": [], "unlabeled": [], "external": []}
     scales = {source.name: source.scale for source in competition.settings.external}
     for image in competition.images:
         external = image.split == "train" and image.source in scales
-        factor = scales.get(image.source, 1.0)
+        factor = scales.get(image.source, 1.0) / zoom_of(config, image.image_id)
         with open_image(image.path, competition.settings.pixels) as reader:
             size = (round(reader.height / factor), round(reader.width / factor))
         sizes["external" if external else image.split].append(size)

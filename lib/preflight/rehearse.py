@@ -49,7 +49,7 @@ def preflight(path: str, flags: list[str]) -> None:
         passed = {"identity": identity, "seconds": seconds, "measured": asdict(measured)}
         print(f"preflight: all stages passed in {sum(seconds.values()):.0f} s")
     forecast = predict_cost(
-        config, image_sizes(competition), Measured(**passed["measured"]), *fold_counts(config, competition)
+        config, image_sizes(competition, config), Measured(**passed["measured"]), *fold_counts(config, competition)
     )
     check_disk("the run needs", forecast.disk_gib, workspace_of(config))
     write_json(stamp, {**passed, "forecast": forecast.seconds})  # `compare` shows how right it was

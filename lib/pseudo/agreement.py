@@ -12,7 +12,7 @@ from lib.models.outputs import probabilities
 
 
 class Votes:
-    """Windows (B, h, w, 3) uint8 -> (B, S, K + 1, h, w) float32: K probabilities of each group, then their spread.
+    """Windows (B, h, w, C) -> (B, S, K + 1, h, w) float32: K probabilities of each group, then their spread.
 
     The spread is twice the standard deviation over the votes of a group's members and views, for the class where it is
     largest. It is 0 where all agree, and 1 where one half contradicts the other.

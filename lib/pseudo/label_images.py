@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 
 from lib import tables
+from lib.competition.metadata import zoom_of, zoomed
 from lib.config import Config, for_source
 from lib.errors import UserError
 from lib.inference.backends.choose import infer_engine
-from lib.inference.members import candidates_in_memory
+from lib.inference.checkpoints import Checkpoint
+from lib.inference.members import candidates_in_memory, load_checkpoint
 from lib.inference.networks import Ensemble, ScaleGroup
 from lib.inference.sliding_window import predict_windows
 from lib.inference.sources import limits_of, source_of, windows_of
 from lib.inference.windows import Windows
-from lib.models.weight_files import load_network
 from lib.pseudo.agreement import Votes
 from lib.pseudo.pictures import draw_kept
 from lib.pseudo.select import outside_probs, select
@@ -33,7 +34,7 @@ from lib.workspace import Member, replacing_dir, round_experiment, write_table
 class Labelers:
     """The networks that make labels, and for which folds.
 
-    `predict`: windows (B, h, w, 3) uint8 → (B, folds, K, h, w) float32. `outside`: values (K,) of pixels that no window
+    `predict`: windows (B, h, w, C) → (B, folds, K, h, w) float32. `outside`: values (K,) of pixels that no window
     covers. With `pseudo.confidence agreement`, K counts one more plane: the spread of the votes.
     """
 
@@ -61,7 +62,7 @@ def last_round(session: Session) -> list[Member]:
 def open_labelers(session: Session, members: list[Member], images: pd.DataFrame) -> Labelers:
     """Load the networks. One pass over the images predicts for all folds, each by its own members."""
     config = session.config
-    networks = [load_network(member.path, "swa", session.device, config.competition.channels) for member in members]
+    networks = [load_checkpoint(session, Checkpoint(member, "swa")) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
     candidates = candidates_in_memory(members, networks, config)
     engine = infer_engine(candidates, config, session.workspace, session.device, images)
@@ -88,24 +89,25 @@ def label_tiles(session: Session, labelers: Labelers, images: pd.DataFrame) -> t
     config = session.config
     with replacing_dir(session.workspace.pseudo_dir(config.train.round) / "tiles") as folder:
         rows = []
-        for source, images_of_source in images.groupby("source", sort=False):
-            rows += _predict_tiles(session, labelers, for_source(config, source), images_of_source, folder)
+        zooms = images["image_id"].map(lambda image_id: zoom_of(config, image_id))
+        for (source, zoom), alike in images.groupby([images["source"], zooms], sort=False):
+            rows += _predict_tiles(session, labelers, for_source(config, source), zoom, alike, folder)
         kept = [row for fold in labelers.folds for row in confident_tiles(rows, fold, session.config)]
         drop_unused(folder, kept)
     return rows, kept
 
 
 def _predict_tiles(
-    session: Session, labelers: Labelers, config: Config, images: pd.DataFrame, folder: Path
+    session: Session, labelers: Labelers, config: Config, zoom: float, images: pd.DataFrame, folder: Path
 ) -> list[dict]:
-    """Rows of all tiles of the `images` of one source, whose options `config` has."""
+    """Rows of all tiles of the `images` of one source, whose options `config` has, and of one `zoom`."""
     paths = dict(zip(images["image_id"], images["path"], strict=True))
     blocks = predict_windows(
         [source_of(config, image_id, path) for image_id, path in paths.items()],
         ScaleGroup(label_windows(config), labelers.predict), labelers.outside, limits_of(config),
         f"04 round {config.train.round}", restore=config.preprocess.mode == "tiles",
     )  # fmt: skip
-    store = TileStore(folder, labelers.folds, config, session.competition.label_names)
+    store = TileStore(folder, labelers.folds, zoomed(config, zoom), session.competition.label_names)
     return store_tiles(blocks, paths, store)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.config.competition import CompetitionSettings
-from lib.data.tile_files import read_planes, read_rgb
-from lib.imaging.draw import heat, overlay, save_picture
+from lib.data.tile_files import read_image, read_planes
+from lib.imaging.draw import as_picture, heat, overlay, save_picture
 from lib.pseudo.soft_labels import most_likely
 
 
@@ -20,7 +20,7 @@ def draw_kept(rows: list[dict], folder: Path, pictures: Path, competition: Compe
     """
     ordered = sorted([row for row in rows if row["has_object"]] or rows, key=lambda row: row["confidence"])
     for row in [*ordered[:count], *ordered[max(count, len(ordered) - count) :]]:
-        image = read_rgb(folder / row["image_path"])
+        image = as_picture(read_image(folder / row["image_path"]), competition.pixels)
         probs = np.stack(read_planes(folder / row["mask_path"], competition.channels))
         labels = most_likely(probs, competition.multilabel)
         gap = np.full((len(image), 8, 3), 255, np.uint8)

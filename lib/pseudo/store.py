@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from lib.competition.labels.planes import counted_names, label_of_array
+from lib.competition.metadata import zoom_of
 from lib.config import Config, for_source
 from lib.data.tile_files import write_image
 from lib.files import check_disk, free_gib
 from lib.imaging.geometry import Box
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
+from lib.imaging.readers.enlarge import box_at_size
 from lib.imaging.roi import regions
 from lib.inference.sources import limits_of, roi_of
 from lib.inference.windows import Block
@@ -80,7 +82,9 @@ class TileStore:
         if row["stored"]:
             write_label(mask_path, tempered(planes, config.pseudo.temperature, multilabel), config)
             if not image_path.exists():  # folds share the image
-                write_image(image_path, pad(reader.shrunk(*planes.shape[1:], *box), config.preprocess.tile_size))
+                whole, size = config.preprocess.mode == "resize", planes.shape[1:]
+                pixels = reader.shrunk(*size, *box) if whole else box_at_size(reader, size, box)
+                write_image(image_path, pad(pixels, config.preprocess.tile_size))
         return row | {"content": stored_content(self.folder, row) if row["stored"] else ""}
 
 
@@ -125,7 +129,7 @@ def check_tiles_fit(images: pd.DataFrame, folds: int, channels: int, config: Con
     for image in images.itertuples():
         preprocess = for_source(config, image.source).preprocess
         sides = (image.height, image.width) if preprocess.mode == "tiles" else (1, 1)
-        original_side = round(preprocess.tile_size / preprocess.scale)
+        original_side = round(preprocess.tile_size / preprocess.scale / zoom_of(config, image.image_id))
         ys, xs = (tile_starts(side, original_side, config.pseudo.shift) for side in sides)
         tiles += len(ys) * len(xs) * (1 - image.blank_share)
     image_bytes = [path.stat().st_size for path in workspace.tiles_dir.iterdir() if not path.stem.endswith("_mask")]

@@ -15,7 +15,7 @@ from lib.competition.scoring import open_codec, submission_path, test_sizes
 from lib.config import Config
 from lib.config.load import workspace_of
 from lib.data.preprocess.tile_labels import subsampled_label
-from lib.imaging.draw import captioned, overlay, save_picture, sheet
+from lib.imaging.draw import as_picture, captioned, overlay, save_picture, sheet
 from lib.imaging.reader import open_image
 from lib.plugins import load_plugins
 from lib.submissions.kaggle import submit
@@ -84,7 +84,7 @@ def _tiles(
     background = competition.settings.background
     for image_id in shown:
         with open_image(paths[image_id], competition.settings.pixels) as reader:
-            image = reader.thumbnail(ANSWER_SIDE)
+            image = as_picture(reader.thumbnail(ANSWER_SIDE), competition.settings.pixels)
         mask = at_size(labels[image_id], codec.answer_size(*sizes[image_id]), image.shape[:2])
         yield captioned(np.hstack([image, overlay(image, mask, background)]), image_id)
 

@@ -15,7 +15,7 @@ from lib.competition import metrics
 from lib.competition.dataset import Competition
 from lib.decision.decision import Decision
 from lib.decision.ensemble_weights import EnsembleWeights, equal
-from lib.imaging.draw import error_map, outline, overlay, save_picture
+from lib.imaging.draw import as_picture, error_map, outline, overlay, save_picture
 from lib.imaging.reader import open_image
 from lib.oof.codes import BINS, from_planes, to_probs_u8
 from lib.oof.evaluation import Evaluation
@@ -225,7 +225,7 @@ def draw_panels(
     if preview.worst_crop.size:
         box, name = (*preview.corner, *preview.worst_crop.shape[1:]), f"{image_id}_spot"
         with open_image(row["path"], settings.pixels) as reader:
-            pixels = reader.read(*box)
+            pixels = as_picture(reader.read(*box), settings.pixels)
         truth = competition.labels.open(image_id, int(row["height"]), int(row["width"])).read(*box)
         guess = from_planes(decision.labels(preview.worst_crop), settings.multilabel)
         layers[name] = save_panels(folder, name, pixels, truth, guess, background)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lib.competition.dataset import Competition
 from lib.data.preprocess.tile_labels import subsampled_label
+from lib.imaging.draw import as_picture
 from lib.imaging.reader import open_image
 from lib.oof.score_images import Scored
 from lib.report.trackers import TrackedImage
@@ -27,7 +28,8 @@ def worst_pictures(scored: Scored, images: pd.DataFrame, competition: Competitio
 def small_image(row: pd.Series, size: tuple[int, int], competition: Competition) -> np.ndarray:
     """An image resized to `size` (h, w), as (h, w, 3) uint8."""
     with open_image(row["path"], competition.settings.pixels) as reader:
-        return cv2.resize(reader.thumbnail(max(size)), size[::-1], interpolation=cv2.INTER_AREA)
+        small = as_picture(reader.thumbnail(max(size)), competition.settings.pixels)
+        return cv2.resize(small, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def small_truth(image_id: str, row: pd.Series, competition: Competition) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 
 from lib.config import Config
 from lib.failures.memory_errors import is_out_of_memory
+from lib.models.inputs import inputs_of
 from lib.models.network import build_network
 from lib.system.batch_parts import BatchParts, free_memory
 from lib.system.device import layout_of, machine_of
@@ -35,9 +36,10 @@ def autotune(workspace: Workspace, config: Config, channels: int, data: Training
         name = option.removeprefix("train.")
         if getattr(trial.config.train, name) != auto:
             return
-        side = trial.batch[0].shape[-1]
+        seen, side = trial.batch[0].shape[1], trial.batch[0].shape[-1]
         train = trial.config.train
-        rest = short_hash([config.model.model_dump(), train.frozen, train.checkpointing, train.precision])
+        about = [config.model.model_dump(), train.frozen, train.checkpointing, train.precision]
+        rest = short_hash(about if seen == 3 else [*about, seen])
         key = f"{option} {config.model.architecture} {config.model.encoder} {side} {machine_of(device)} {rest}"
         trial.set(name, workspace.choose_once(key, lambda: trial.fitting(measure)))
 
@@ -83,7 +85,7 @@ class _Trial:
         """`step(precision, size) -> loss` of a new network; with `size` > 0, on so many copies of one sample."""
         layout = layout or layout_of(self.config.train.channels_last)
         torch.manual_seed(0)
-        network = build_network(self.config.model, self.channels)
+        network = build_network(self.config.model, self.channels, inputs=inputs_of(self.config.competition.pixels))
         apply_train_options(network, self.config)
         network.to(self.device, memory_format=layout).train()
         forward = torch.compile(network, dynamic=False) if compiled else network

@@ -85,7 +85,7 @@ def greedy_soup(states: list[dict], like: nn.Module, score: Callable[[WeightAver
 
 @torch.no_grad()
 def update_bn(network: nn.Module, batches: Iterable[torch.Tensor], precision: str) -> None:
-    """Recompute batch-norm statistics as the plain mean over `batches` (B, 3, H, W).
+    """Recompute batch-norm statistics as the plain mean over `batches` (B, C, H, W).
 
     The statistics of an average of weights are not the average of the statistics. Without this SWA is useless.
     """
@@ -135,7 +135,7 @@ def with_batch_norm(average: WeightAverage, trainer: Trainer) -> nn.Module:
 
 
 def batch_norm_batches(trainer: Trainer) -> Iterator[torch.Tensor]:
-    """Images (B, 3, H, W) for batch-norm statistics, from an epoch that no training reaches."""
+    """Images (B, C, H, W) for batch-norm statistics, from an epoch that no training reaches."""
     for number, batch in enumerate(trainer.data.batches(10**6, trainer.progress())):
         if number == trainer.config.swa.bn_batches:
             return

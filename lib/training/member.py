@@ -20,6 +20,7 @@ from lib.data.sampler import keep_fraction
 from lib.data.targets import Targets
 from lib.digests import changed_outputs
 from lib.errors import UserError
+from lib.models.inputs import inputs_of
 from lib.models.network import Network, build_network
 from lib.models.weight_files import TRAIN_AGAIN, load_weights, write_description
 from lib.plugins import find
@@ -192,7 +193,7 @@ def make_data(tiles: pd.DataFrame, config: Config, channels: int, seed: int, wor
         for row in tiles.to_dict("records")
     ]
     augment = config.augment
-    augmentation = Augmentation(augment, config.train.crop)
+    augmentation = Augmentation(augment, config.train.crop, config.competition.pixels)
     mixing = Mixing(augment.mix, augment.mix_share)
     targets = Targets(channels, config.competition.multilabel)
     dataset = TileDataset(files, targets, augmentation, seed, mixing, config.train.scale)
@@ -218,7 +219,8 @@ def make_trainer(
     processes.check_batch_size(min(data.batch_size, data.sampler.size))
     data.pinned = processes.device.type == "cuda"
     torch.manual_seed(member.seed)
-    network = build_network(config.model, channels, multilabel=config.competition.multilabel)
+    inputs = inputs_of(config.competition.pixels)
+    network = build_network(config.model, channels, multilabel=config.competition.multilabel, inputs=inputs)
     apply_train_options(network, config)
     if processes.is_main:
         write_description(member.path, config, channels)

@@ -149,7 +149,7 @@ def test_a_sliver_and_a_forecast_know_all_sources(mixed):
     competition = Competition(config.competition)
     picked = [(image.split, image.source) for image in pick_images(competition, 2)]
     assert picked.count(("train", "competition")) == 2 and picked.count(("train", "web")) == 2
-    sizes = image_sizes(competition)
+    sizes = image_sizes(competition, config)
     assert (160, 170) in sizes["external"] and len(sizes["external"]) == 3 and sizes["unlabeled"] == [(200, 140)]
     assert for_source(config, "web").preprocess.scale == 0.5 and for_source(config, "competition") is config
 

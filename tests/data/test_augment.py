@@ -7,10 +7,12 @@ import torch
 
 from lib.config import load
 from lib.config.training import Augment
-from lib.data.augment import STAINS, Augmentation, StainJitter, heavy, medium, restained
+from lib.data.augment import Augmentation, heavy, medium
+from lib.data.channel_changes import STAINS, restained
 from lib.data.cutmix import Mixing, copy_paste, cutmix
 from lib.data.dataset import TileDataset, TileFile
 from lib.data.targets import Targets
+from lib.data.transforms import StainJitter
 from lib.errors import UserError
 from lib.training.member import make_data, member_inputs
 from lib.workspace import Workspace

@@ -8,7 +8,7 @@ import torch
 from lib.config.training import Augment
 from lib.data.augment import Augmentation
 from lib.data.dataset import TileDataset, TileFile
-from lib.data.targets import Targets, shares_by_area, shrunk, soft_target, true_target
+from lib.data.targets import Targets, resized_sample, shares_by_area, soft_target, true_target
 from lib.errors import UserError
 from lib.tables import FULL, IGNORE
 
@@ -71,7 +71,7 @@ def test_a_tile_shrinks_by_area_and_class_indices_by_the_nearest(tmp_path):
 @pytest.mark.parametrize("soft", [False, True])
 def test_shares_and_probabilities_shrink_by_area(soft):
     planes = [RNG(i).integers(0, FULL, (6, 9)).astype(np.uint8) for i in range(3 if soft else 1)]
-    _, small = shrunk(np.zeros((6, 9, 3), np.uint8), planes, 1 / 3, soft, len(planes))
+    _, small = resized_sample(np.zeros((6, 9, 3), np.uint8), planes, 1 / 3, soft, len(planes))
     assert len(small) == len(planes)
     for mine, plane in zip(small, planes, strict=True):
         assert np.abs(mine - blocks(plane.astype(float))).max() <= 0.5
@@ -79,7 +79,7 @@ def test_shares_and_probabilities_shrink_by_area(soft):
 
 @pytest.mark.parametrize(("scale", "size"), [(0.5, (5, 8)), (0.3, (3, 5)), (0.01, (1, 1))])
 def test_sides_are_rounded_and_never_nothing(scale, size):
-    image, (label,) = shrunk(np.zeros((10, 16, 3), np.uint8), [np.zeros((10, 16), np.uint8)], scale, False, 1)
+    image, (label,) = resized_sample(np.zeros((10, 16, 3), np.uint8), [np.zeros((10, 16), np.uint8)], scale, False, 1)
     assert image.shape == (*size, 3) and label.shape == size
 
 

@@ -16,7 +16,7 @@ from lib.data.preprocess.pick_images import has_object, pick_images
 from lib.data.preprocess.survey import Survey
 from lib.data.preprocess.tile_labels import label_shares, nearest_label, stored_label, vanished_objects
 from lib.data.preprocess.tiling import LabeledImage, Tile, candidate_tiles, keep_tiles
-from lib.data.tile_files import read_planes, read_rgb, write_tile
+from lib.data.tile_files import read_image, read_planes, write_tile
 from lib.imaging.content import content_map
 from lib.imaging.reader import open_image
 from lib.imaging.roi import Regions
@@ -263,5 +263,5 @@ def test_a_lossless_format_stores_what_was_cut(tmp_path, image_format):
     (tmp_path / "tiles").mkdir()
     row = write_tile({"tile_id": "a"}, pixels, pixels[:, :, 0], tmp_path / "tiles", image_format)
     assert row["image_path"] == f"tiles/a.{image_format}"
-    assert (read_rgb(tmp_path / row["image_path"]) == pixels).all()
+    assert (read_image(tmp_path / row["image_path"]) == pixels).all()
     assert (read_planes(tmp_path / row["mask_path"], 1)[0] == pixels[:, :, 0]).all()

@@ -63,7 +63,7 @@ def saying(value: float, training: bool) -> Callable:
 
 def loading(act: Callable[[], object]) -> Callable:
     """`act()` in place of reading a tile."""
-    return lambda: replaced(dataset, "read_rgb", lambda path: act())
+    return lambda: replaced(dataset, "read_image", lambda path: act())
 
 
 def raising(error: Exception) -> Callable[[], object]:

@@ -92,7 +92,7 @@ def test_descriptions_of_networks(tmp_path, document):
     path = tmp_path / "network.yaml"
     path.write_bytes(yaml.dump(document, allow_unicode=True).encode("utf-8", "surrogatepass"))
     with only_sentences():
-        assert isinstance(read_description(path)[0], Model)
+        assert isinstance(read_description(path).model, Model)
 
 
 @fuzzed(broken(DESCRIBED.encode()) | st.binary(max_size=60))

@@ -129,12 +129,14 @@ def blocks_of(image, cuts, columns):
     st.lists(st.integers(1, 6), min_size=1, max_size=20),
     st.integers(1, 9),
     st.integers(1, 4),
+    st.booleans(),
 )
 @settings(deadline=None)
-def test_resizing_does_not_depend_on_the_blocks(height, rows, columns, cuts, panel, step):
+def test_resizing_does_not_depend_on_the_blocks(height, rows, columns, cuts, panel, step, by_area):
+    rows, columns = (min(rows, height), min(columns, 9)) if by_area else (rows, columns)
     image = np.random.default_rng(height).random((1, height, 9)).astype(np.float32)
-    ((_, _, whole),) = Resizer((height, 9), (rows, columns)).push(0, 0, image, height)
-    resizer = Resizer((height, 9), (rows, columns))
+    ((_, _, whole),) = Resizer((height, 9), (rows, columns), by_area).push(0, 0, image, height)
+    resizer = Resizer((height, 9), (rows, columns), by_area)
     pieces = [piece for block in blocks_of(image, cuts, panel) for piece in resizer.push(*block, step)]
     assert whole.shape == (1, rows, columns)
     assert (put_together(pieces, 1, rows, columns) == whole).all()
@@ -146,3 +148,12 @@ def test_resizing_is_bilinear_with_half_pixel_centres():
     image = np.random.default_rng(0).random((7, 9)).astype(np.float32)
     ((_, _, mine),) = Resizer((7, 9), (21, 18)).push(0, 0, image[None], 7)
     assert np.abs(mine[0] - cv2.resize(image, (18, 21), interpolation=cv2.INTER_LINEAR)).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(7, 9), (5, 4), (3, 9), (1, 1)])
+def test_averaging_is_opencvs_by_area(size):
+    import cv2
+
+    image = np.random.default_rng(0).random((14, 18)).astype(np.float32)
+    ((_, _, mine),) = Resizer((14, 18), size, by_area=True).push(0, 0, image[None], 14)
+    assert np.abs(mine[0] - cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)).max() < 1e-5

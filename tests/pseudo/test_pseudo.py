@@ -16,7 +16,7 @@ from lib.config import load
 from lib.config.competition import CompetitionSettings
 from lib.config.pseudo import Pseudo
 from lib.data.targets import soft_target
-from lib.data.tile_files import read_planes, read_rgb, write_planes
+from lib.data.tile_files import read_image, read_planes, write_planes
 from lib.imaging.grid import grid, whole_size
 from lib.imaging.stitch import panel_edges
 from lib.inference.windows import Block, Limits
@@ -148,7 +148,7 @@ def stored(tiny, tmp_path):
     flags = {"preprocess.scale": 0.5, "preprocess.tile_size": 48, "preprocess.stride": 0, "pseudo.min_confidence": 0.4}
     config = load(tiny, [text for key, value in flags.items() for text in (f"--{key}", str(value))])
     path = f"{config.competition.root}/test/im6.png"
-    image = read_rgb(path)
+    image = read_image(path)
     rng = np.random.default_rng(3)
     height, width = image.shape[:2]
     probs = rng.random((2, 1, height, width)).astype(np.float32)
@@ -176,7 +176,7 @@ def test_stored_tiles_show_their_place_at_the_size_of_training_tiles(stored):
     assert {p.name for p in folder.iterdir()} == {r[k].split("/")[1] for r in sure for k in ("image_path", "mask_path")}
     for row in sure:
         y, x, h, w = (row[key] for key in ("y", "x", "height", "width"))
-        tile = read_rgb(folder.parent / row["image_path"])
+        tile = read_image(folder.parent / row["image_path"])
         shrunk = image[y : y + h, x : x + w].reshape(48, 2, 48, 2, 3).mean((1, 3))
         assert tile.shape == (48, 48, 3) and np.abs(tile - shrunk).max() <= 1
         target, _ = soft_target(read_planes(folder.parent / row["mask_path"], 1))

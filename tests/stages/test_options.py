@@ -34,6 +34,8 @@ OTHERS = {
     "competition.multilabel": "tiles pseudo clean", "competition.pixels.colours": "tiles member",
     **{f"preprocess.{name}": "tiles pseudo clean" for name in ("mode", "tile_size", "scale", "fit", "image_format")},
     "preprocess.blank_tolerance": "tiles score pseudo clean answer",
+    "preprocess.pixel_size_column": "tiles score pseudo clean answer",
+    "preprocess.target_pixel_size": "tiles score pseudo clean answer",
     "preprocess.min_object_pixels": "tiles member pseudo",
     "folds.seed": "folds member",
     "model.stem": "member pseudo clean", "train.crop": "member pseudo clean", "train.scale": "member pseudo clean",

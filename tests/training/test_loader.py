@@ -58,6 +58,6 @@ def test_a_loading_process_that_lacks_memory_is_one_sentence(tiles, workers, mon
     def lacks(*_):
         raise MemoryError
 
-    monkeypatch.setattr("lib.data.dataset.read_rgb", lacks)
+    monkeypatch.setattr("lib.data.dataset.read_image", lacks)
     with pytest.raises(UserError, match="memory does not suffice to load a batch; lower train.workers"):
         next(data_of(tiles, workers).batches(0))

@@ -270,15 +270,15 @@ def test_edges_beside_ignored_ground_stay_what_they_are():
 
 
 def test_a_shrunken_label_takes_no_share_of_ignored_pixels():
-    from lib.data.targets import shrunk
+    from lib.data.targets import resized_sample
     from lib.tables import FULL, IGNORE
 
     image, mask = np.zeros((6, 6, 3), np.uint8), np.zeros((6, 6), np.uint8)
     mask[:, 0] = IGNORE  # of three columns that become one; the nearest is another
     mask[:, 3:] = FULL
-    (small,) = shrunk(image, [mask], 1 / 3, False, 1)[1]
+    (small,) = resized_sample(image, [mask], 1 / 3, False, 1)[1]
     assert small.tolist() == [[0, FULL]] * 2
     mask[:, :3] = FULL
     mask[:, 3:5] = IGNORE
-    (small,) = shrunk(image, [mask], 1 / 3, False, 1)[1]
+    (small,) = resized_sample(image, [mask], 1 / 3, False, 1)[1]
     assert small.tolist() == [[FULL, IGNORE]] * 2

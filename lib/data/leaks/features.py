@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lib.config.competition import Pixels
+from lib.imaging.draw import as_picture
 from lib.imaging.reader import AS_THEY_ARE, open_image
 
 DESCRIPTOR_VALUES = 128  # 4 rows x 4 columns x 8 directions
@@ -101,7 +102,7 @@ def _thumbnail(path: Path, pixels: Pixels, side: int) -> np.ndarray:
                 image.draft("L", size)
                 return cv2.resize(np.asarray(image.convert("L")), size, interpolation=cv2.INTER_AREA)
     with open_image(path, pixels) as reader:
-        return reader.thumbnail(side)
+        return as_picture(reader.thumbnail(side), pixels)
 
 
 class FeatureFile:

@@ -12,6 +12,7 @@ from lib.competition.dataset import HOME
 from lib.config.competition import Pixels
 from lib.data.leaks.find import find_leaks
 from lib.files import remove_folder, write_json, write_table
+from lib.imaging.draw import as_picture
 from lib.imaging.reader import open_image
 from lib.imaging.save import save_image
 from lib.session import Session
@@ -90,7 +91,7 @@ def save_pair(a: Path, b: Path, path: Path, pixels: Pixels) -> None:
     pictures = []
     for file in (a, b):
         with open_image(file, pixels) as reader:
-            small = reader.thumbnail(PAIR_SIDE)
+            small = as_picture(reader.thumbnail(PAIR_SIDE), pixels)
         pictures.append(np.pad(small, ((0, PAIR_SIDE - small.shape[0]), (0, PAIR_SIDE - small.shape[1]), (0, 0))))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(path, np.concatenate(pictures, axis=1)[:, :, ::-1])

@@ -18,6 +18,7 @@ from lib.data.tile_files import write_tile
 from lib.errors import UserError
 from lib.imaging.pad import pad
 from lib.imaging.reader import ImageReader, open_image
+from lib.imaging.readers.enlarge import box_at_size
 from lib.session import Session
 from lib.system.parallel import parallel
 from lib.tables import FULL, IGNORE
@@ -30,7 +31,7 @@ STORED_SHARES = np.array([0, FULL, *range(2, 256)], np.uint8)  # background and 
 def cut_tiles(session: Session, surveys: list[Survey]) -> tuple[pd.DataFrame, np.ndarray]:
     """Cut and store the tiles of all images, in processes that share out the bands of large images.
 
-    Returns (rows of tiles.csv, sums (2, 4) of colours as in `cut_band`). Raises UserError when no tile is kept.
+    Returns (rows of tiles.csv, sums (2, C + 1) of channels as in `cut_band`). Raises UserError when no tile is kept.
     """
     with replacing_dir(session.workspace.tiles_dir) as folder:
         bands = [(survey.image, band, session.config, folder) for survey in surveys for band in bands_of(survey)]
@@ -57,20 +58,21 @@ def bands_of(survey: Survey) -> list[list[Tile]]:
 def cut_band(image: ImageInfo, tiles: list[Tile], config: Config, folder: Path) -> tuple[list[dict], np.ndarray]:
     """Cut and store some tiles of an image.
 
-    Returns (rows of tiles.csv, (2, 4) sums over pixels: of red, green, blue and of their squares, each followed by the
-    number of pixels and 0).
+    Returns (rows of tiles.csv, (2, C + 1) sums over pixels: of each channel, from 0 to 255, and of its squares,
+    followed by the number of pixels and 0).
     """
-    competition, preprocess = cached_competition(config), config.preprocess
-    rows, sums = [], np.zeros((2, 4))
+    competition, preprocess, kind = cached_competition(config), config.preprocess, config.competition.pixels
+    rows, sums = [], np.zeros((2, kind.count + 1))
+    scale = 255 / np.iinfo(kind.dtype).max
     binary = competition.settings.binary
     n = 2 if binary else len(competition.label_names)
-    with open_image(image.path, config.competition.pixels) as reader:
+    with open_image(image.path, kind) as reader:
         label = competition.open_label(image, reader.height, reader.width)
         for tile in tiles:
             pixels, mask = cut(tile, reader, label, n, binary, preprocess.tile_size)
             rows.append(write_tile(tile.row, pixels, mask, folder, preprocess.image_format))
             count = pixels.shape[0] * pixels.shape[1]
-            mean, std = (values.ravel() for values in cv2.meanStdDev(pixels))
+            mean, std = (values.ravel() * scale for values in cv2.meanStdDev(pixels))
             sums += [[*(count * mean), count], [*(count * (mean**2 + std**2)), 0]]
     return rows, sums
 
@@ -78,13 +80,13 @@ def cut_band(image: ImageInfo, tiles: list[Tile], config: Config, folder: Path) 
 def cut(
     tile: Tile, reader: ImageReader, label: Label, n: int, binary: bool, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (side, side, 3) and label (side, side) uint8 of a tile; the label as `stored_label` returns it.
+    """Pixels (side, side, C) and label (side, side) uint8 of a tile; the label as `stored_label` returns it.
 
     `n`: number of label indices. Tiles of small images are padded with mirrored pixels, which the label ignores. Of
     classes that overlap, the label has K planes, one below the other: (K * side, side).
     """
     planes = [_stored(plane, tile, n, binary) for plane in label.planes]
-    pixels = reader.shrunk(*tile.size, *tile.box)
+    pixels = reader.shrunk(*tile.size, *tile.box) if tile.whole else box_at_size(reader, tile.size, tile.box)
     return pad(pixels, side), np.concatenate([pad(plane, side, value=IGNORE) for plane in planes])
 
 

@@ -42,7 +42,7 @@ def write_outputs(
 
 
 def fingerprint_of(surveys: list[Survey], tiles: pd.DataFrame, color_sums: np.ndarray, label_names: list[str]) -> dict:
-    """The fingerprint of the data: image sizes, mean and deviation of colours (0 to 255), pixels by class."""
+    """The fingerprint of the data: image sizes, mean and deviation of channels (0 to 255), pixels by class."""
     images = pd.DataFrame([survey.row for survey in surveys])
     (*total, n), (*squares, _) = color_sums
     mean = np.array(total) / max(1, n)

@@ -11,7 +11,9 @@ import numpy as np
 
 from lib.competition.dataset import Competition, ImageInfo, check_class_pixels
 from lib.competition.labels.sources import label_tables
+from lib.competition.metadata import zoom_of, zoomed
 from lib.config import Config, for_source
+from lib.config.preprocess import Preprocess
 from lib.data.preprocess.image_facts import Facts, facts_of
 from lib.data.preprocess.pictures import Overlay, draw_survey
 from lib.data.preprocess.tile_labels import hidden_pixels, object_areas, subsampled_label, vanished_objects
@@ -19,6 +21,7 @@ from lib.data.preprocess.tiling import LabeledImage, Tile, candidate_tiles, keep
 from lib.digests import file_state
 from lib.files import hash_of
 from lib.imaging.content import Content, content_map
+from lib.imaging.draw import as_picture
 from lib.imaging.grid import map_step, whole_size
 from lib.imaging.reader import ImageReader, open_image
 from lib.imaging.readers.registry import file_and_slice
@@ -83,12 +86,17 @@ def _read_competition(config_json: str, _states: tuple) -> Competition:
     return Competition(config.competition)
 
 
+def preprocess_of(config: Config, image: ImageInfo) -> Preprocess:
+    """The options of `preprocess` for an image, whose pixels may be larger than those of others."""
+    return zoomed(for_source(config, image.source), zoom_of(config, image.image_id)).preprocess
+
+
 def survey_image(image: ImageInfo, config: Config, copies: Path, pictures: Path) -> Survey:
     """Survey one image at low resolution, with its label if it has one, and draw it in the folder `pictures`.
 
     `copies`: folder for tiled copies of images that can only be decoded whole.
     """
-    competition, preprocess = cached_competition(config), for_source(config, image.source).preprocess
+    competition, preprocess = cached_competition(config), preprocess_of(config, image)
     facts = facts_of(image, competition)  # before the image is replaced by a copy, which has other facts
     image = replace(image, path=spooled(image.path, config.competition.pixels, copies))
     with open_image(image.path, config.competition.pixels) as reader:
@@ -97,7 +105,7 @@ def survey_image(image: ImageInfo, config: Config, copies: Path, pictures: Path)
         # For test images too, so that a box outside of its image is reported before the training.
         where = regions(preprocess.roi, image.image_id, reader, preprocess.blank_tolerance, content)
         if image.split != "train":
-            draw_survey(picture, content.picture, (reader.height, reader.width))
+            draw_survey(picture, as_picture(content.small, config.competition.pixels), (reader.height, reader.width))
             return Survey(image, row, [], reader.windowed, facts)
         label = competition.open_label(image, reader.height, reader.width)
         labeled = LabeledImage(image.image_id, image.source, reader, label, content, competition.label_names)
@@ -117,7 +125,7 @@ def _image_row(image: ImageInfo, reader: ImageReader, content: Content, competit
         "blank_share": round(content.share, 4),
         "n_tiles": 0,
         "n_dropped": 0,
-        "content": hash_of(content.picture.shape, content.picture),
+        "content": hash_of(content.small.shape, content.small),
         "label": "",
         **dict.fromkeys(class_columns(competition.label_names), 0),
     }
@@ -125,7 +133,7 @@ def _image_row(image: ImageInfo, reader: ImageReader, content: Content, competit
 
 def _survey_label(survey: Survey, image: LabeledImage, where: Regions, config: Config, picture: Path) -> Survey:
     """The survey of a training image, completed by what its label tells; draws it in the file `picture`."""
-    preprocess, background = for_source(config, image.source).preprocess, config.competition.background
+    preprocess, background = preprocess_of(config, survey.image), config.competition.background
     first = config.competition.first_class
     size, names = (image.reader.height, image.reader.width), image.label_names
     tiles = candidate_tiles(image, where, preprocess)
@@ -137,7 +145,8 @@ def _survey_label(survey: Survey, image: LabeledImage, where: Regions, config: C
     survey.row["label"] = hash_of(names, label_map.shape, label_map, rows)
     dropped = sorted(set(range(len(tiles))) - set(kept))
     boxes = ([tiles[i].box for i in positions] for positions in (kept, dropped))
-    draw_survey(picture, image.content.picture, size, Overlay(*boxes, label_map, first))
+    shown = as_picture(image.content.small, config.competition.pixels)
+    draw_survey(picture, shown, size, Overlay(*boxes, label_map, first))
     objects_of = {tile.box: foreground_pixels(tile.row) for tile in tiles}
     objects, vanished = 0, 0
     if preprocess.mode == "resize" and background and where.boxes is None:

@@ -5,7 +5,7 @@ Labels and thumbnails tell what a tile contains, so only tiles that are kept are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,10 +34,14 @@ class LabeledImage:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile before its pixels are read: its row of tiles.csv, and its size (h, w) as stored, before padding."""
+    """A tile before its pixels are read: its row of tiles.csv, and its size (h, w) as stored, before padding.
+
+    `whole`: it is an image, or a box of it, that was resized to the size of a tile.
+    """
 
     row: dict
     size: tuple[int, int]
+    whole: bool = False
 
     @property
     def box(self) -> Box:
@@ -65,7 +69,9 @@ def _resized_tiles(image: LabeledImage, regions: Regions, config: Preprocess) ->
     """One tile for the whole image, or one for each box of `regions`, resized to `tile_size`."""
     boxes = [(0, 0, image.reader.height, image.reader.width)] if regions.boxes is None else regions.boxes
     sizes = [whole_size(*box[2:], config.tile_size, config.fit) for box in boxes]
-    tiles = [_tile(image, box, size, config.tile_size) for box, size in zip(boxes, sizes, strict=True)]
+    tiles = [
+        replace(_tile(image, box, size, config.tile_size), whole=True) for box, size in zip(boxes, sizes, strict=True)
+    ]
     if regions.boxes is not None:  # several boxes may begin at one pixel
         for tile in tiles:
             tile.row["tile_id"] += "_h{height}_w{width}".format(**tile.row)

@@ -12,6 +12,7 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
+from lib.imaging.readers.enlarge import enlarged
 
 BAND_BYTES = 64e6  # bytes decoded at once when an image is shrunk
 CHANNELS_AT_ONCE = 64  # that cv2 takes in one array, in any version
@@ -142,10 +143,13 @@ class Cutout(ImageReader):
 
 
 class Scaled(ImageReader):
-    """An image at another size: `scale` 0.5 halves it; `size` (height, width) gives the size instead."""
+    """An image at another size: `scale` 0.5 halves it; `size` (height, width) gives the size instead.
+
+    With a `scale` above 1, windows are interpolated linearly, as if the whole image were enlarged.
+    """
 
     def __init__(self, reader: ImageReader, scale: float = 1.0, size: tuple[int, int] | None = None):
-        self.inner, self.path = reader, reader.path
+        self.inner, self.path, self._grown = reader, reader.path, scale > 1 and not size
         self.height, self.width = size or (max(1, round(reader.height * scale)), max(1, round(reader.width * scale)))
         self.channels, self.count, self.dtype = reader.channels, reader.count, reader.dtype
 
@@ -158,6 +162,9 @@ class Scaled(ImageReader):
         return y0, x0, y1 - y0, x1 - x0
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        if self._grown:
+            down, across = self.inner.height / self.height, self.inner.width / self.width
+            return enlarged(self.inner, (h, w), y * down, x * across, h * down, w * across)
         return self.inner.shrunk(h, w, *self.original(y, x, h, w))
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Backends that run a network's forward pass, and the search for the fastest one on this machine.
 
-A backend is `build(network, device, precision) -> run`, where `run(images)` turns images (B, 3, h, w) float32 of 0 to
+A backend is `build(network, device, precision) -> run`, where `run(images)` turns images (B, C, h, w) float32 of 0 to
 255 in channels_last format into logits (B, K, h, w). It raises `Unsuited` where it cannot work.
 """
 
@@ -20,6 +20,7 @@ from lib.errors import UserError
 from lib.failures.memory_errors import is_out_of_memory
 from lib.inference.backends.fuse_batchnorm import fold_batch_norms
 from lib.inference.backends.openvino_upsample import convolve_before_upsampling
+from lib.models.inputs import channels_seen, image_floats, image_tensor
 from lib.models.outputs import probabilities
 from lib.models.weight_files import beyond_half
 from lib.plugins import find, register
@@ -132,7 +133,7 @@ def openvino(network: nn.Module, device: torch.device, precision: str) -> Run:
         raise Unsuited("pip install openvino") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it uses torch.jit.trace, which torch calls deprecated
-        model = ov.convert_model(network, example_input=torch.zeros(1, 3, 64, 64))
+        model = ov.convert_model(network, example_input=torch.zeros(1, channels_seen(network), 64, 64))
     options = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all threads
@@ -169,7 +170,7 @@ def openvino_core():
 class Kind:
     """Networks whose forward passes take equally long.
 
-    `network`: one of them. `windows` (B, h, w, 3) uint8: a batch to time. `batches`: how many such batches each network
+    `network`: one of them. `windows` (B, h, w, C): a batch to time. `batches`: how many such batches each network
     will run. `networks`: how many networks there are.
     """
 
@@ -253,9 +254,9 @@ def _reason(failure: Exception) -> str:
 
 
 def as_images(windows: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Windows (B, h, w, 3) uint8 -> images (B, 3, h, w) float32 of 0 to 255 in channels_last format."""
-    images = torch.from_numpy(windows).to(device, non_blocking=True).permute(0, 3, 1, 2)
-    return images.float().contiguous(memory_format=torch.channels_last)
+    """Windows (B, h, w, C) uint8 or uint16 -> images (B, C, h, w) float32 of 0 to 255 in channels_last format."""
+    images = image_tensor(windows).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return image_floats(images).contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()

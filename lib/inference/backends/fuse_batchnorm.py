@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from lib.models.inputs import channels_seen
+
 PROBE_SIDE = 64  # pixels of the image that a folded network is tested with
 MAX_DIFFERENCE = 1e-3  # of the largest logit; rounding stays far below, a mistake exceeds it
 
@@ -23,7 +25,8 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     try:
         device = next(network.parameters()).device
         folded = deepcopy(network).cpu()  # on a GPU, float32 may be rounded (TF32)
-        probe = torch.rand(1, 3, PROBE_SIDE, PROBE_SIDE, generator=torch.Generator().manual_seed(0)) * 255
+        shape, generator = (1, channels_seen(network), PROBE_SIDE, PROBE_SIDE), torch.Generator().manual_seed(0)
+        probe = torch.rand(shape, generator=generator) * 255
         before, pairs = _watched(folded, probe)
         for convolution, norm in pairs:
             _fold(folded, convolution, norm)
