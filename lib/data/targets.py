@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lib.imaging.readers.base import resized_channels
 from lib.tables import FULL, IGNORE
 
 
@@ -50,7 +51,7 @@ def resized_sample(
     def by_area(plane: np.ndarray) -> np.ndarray:
         return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
 
-    pixels = resized_pixels(image, size[::-1], cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    pixels = resized_channels(image, size[::-1], cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if soft:
         return pixels, [by_area(plane) for plane in planes]
     near = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST_EXACT) for plane in planes]
@@ -58,15 +59,6 @@ def resized_sample(
         shares = (shares_by_area(plane, by_area) for plane in planes)
         near = [np.where(n == IGNORE, n, share) for n, share in zip(near, shares, strict=True)]
     return pixels, near
-
-
-def resized_pixels(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    """An image (H, W, C) at another size (h, w), by an interpolation of OpenCV."""
-    parts = [  # four channels at a time, as OpenCV averages no more by area
-        cv2.resize(image[..., i : i + 4], size[::-1], interpolation=interpolation).reshape(*size, -1)
-        for i in range(0, image.shape[-1], 4)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def shares_by_area(plane: np.ndarray, by_area: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

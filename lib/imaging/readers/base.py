@@ -15,7 +15,7 @@ from lib.errors import UserError
 from lib.imaging.readers.enlarge import enlarged
 
 BAND_BYTES = 64e6  # bytes decoded at once when an image is shrunk
-CHANNELS_AT_ONCE = 64  # that cv2 takes in one array, in any version
+CHANNELS_AT_ONCE = 4  # that cv2.resize averages by area
 AS_THEY_ARE = Pixels()
 WHOLE_RANGE = (0, 65535)  # as `pixels.range`: the whole range of each file's own type, so 8 bits stay as they are
 ANY_DEPTH = Pixels(range=WHOLE_RANGE)
