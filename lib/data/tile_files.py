@@ -38,23 +38,23 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
         save_image(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: str | Path) -> np.ndarray:
     """What `write_image` stored. Raises UserError where the file cannot be decoded."""
-    if path.suffix == ARRAY_SUFFIX:
+    if Path(path).suffix == ARRAY_SUFFIX:
         return _read_array(path)
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise UserError(f"{path} cannot be read as an image; run {made_by(path)} again")
+        raise UserError(f"{path} cannot be read as an image; run {made_by(Path(path))} again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _read_array(path: Path) -> np.ndarray:
+def _read_array(path: str | Path) -> np.ndarray:
     try:
         pixels = np.load(path)
     except (OSError, ValueError, EOFError):
         pixels = None
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path} cannot be read as an image; run {made_by(path)} again")
+        raise UserError(f"{path} cannot be read as an image; run {made_by(Path(path))} again")
     return pixels
 
 
@@ -74,9 +74,9 @@ def read_planes(path: Path, count: int) -> list[np.ndarray]:
     """
     stack = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if stack is None:
-        raise UserError(f"{path} cannot be read as a label; run {made_by(path)} again")
+        raise UserError(f"{path} cannot be read as a label; run {made_by(Path(path))} again")
     if len(stack) % count:
-        raise UserError(f"{path} has {len(stack)} rows, expected {count} planes; run {made_by(path)} again")
+        raise UserError(f"{path} has {len(stack)} rows, expected {count} planes; run {made_by(Path(path))} again")
     return np.split(stack, count)
 
 
