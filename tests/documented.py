@@ -56,7 +56,9 @@ def copy_repository(target: Path) -> None:
     made = {".git", ".venv", "data", "work", "site", ".pytest_cache", ".ruff_cache", ".hypothesis"}
     target.mkdir(parents=True)
     for entry in ROOT.iterdir():
+        if entry.name in made:  # `.git` is a file in a worktree
+            continue
         if entry.is_file():
             shutil.copy(entry, target)
-        elif entry.name not in made:
+        else:
             shutil.copytree(entry, target / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
