@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 GUIDES = sorted(path for room in ("learn", "how-to", "understand") for path in (ROOT / "docs" / room).glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROPOSED = "configs/mycomp.yaml", "configs/vessels.yaml"  # `init` writes them where its pages are followed
 OPTIONS = {*flat(Config()), "jobs", "debug", "quiet", "log-file", "workspace"}
 
 
@@ -47,7 +48,7 @@ def unknown_words(words: list[str]) -> list[str]:
         return []
     given = words[words.index(script) :]
     wrong = [word for word in given if word.startswith("--") and word[2:] not in OPTIONS and word != "--clean"]
-    configs = [word for word in words if word.startswith("configs/") and "mycomp" not in word]
+    configs = [word for word in words if word.startswith("configs/") and word not in PROPOSED]
     return wrong + [config for config in configs if not (ROOT / config).is_file()]
 
 
