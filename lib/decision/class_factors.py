@@ -52,11 +52,11 @@ class FactorGrid:
 
         def each() -> Iterator[Affected]:
             for label, index in enumerate(indices):
-                mine = labels == label
-                other, needed = np.where(mine, second, labels), np.where(mine, next_, top) - logs[label]
+                has_label = labels == label
+                other, needed = np.where(has_label, second, labels), np.where(has_label, next_, top) - logs[label]
                 # Of equally likely classes argmax takes the first, however logarithms are rounded.
                 step = np.searchsorted(LOG_FACTORS, needed + np.where(label < other, -LOG_ROUNDING, LOG_ROUNDING))
-                step = np.where(mine, np.minimum(step, index), np.maximum(step, index + 1))
+                step = np.where(has_label, np.minimum(step, index), np.maximum(step, index + 1))
                 yield label, (step > 0) & (step < len(LOG_FACTORS)), other, step
 
         return labels, each()

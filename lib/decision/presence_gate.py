@@ -76,15 +76,15 @@ class GateGrid:
 
         def each() -> Iterator[Affected]:
             for label in self.labels:
-                step, mine = self.neutral - open_gates(presence[label]), labels == label
+                step, has_label = self.neutral - open_gates(presence[label]), labels == label
                 # A pixel that has the class leaves it for the next class when the gate closes, if the next class is
                 # then likelier. A pixel whose gate is closed gets the class when the gate opens, if the class is
                 # likelier than all others.
                 shut = probs[label] * np.float32(LEFT_OUT_FACTOR)
-                leaves = mine & (step <= indices[label]) & ((next_ > shut) | (next_ == shut) & (second < label))
+                leaves = has_label & (step <= indices[label]) & ((next_ > shut) | (next_ == shut) & (second < label))
                 equal = (probs[label] == top) & (label < labels)  # argmax takes the first
-                comes = ~mine & (step > indices[label]) & ((probs[label] > top) | equal)
-                yield label, (leaves | comes) & (step > 0), np.where(mine, second, labels), step
+                comes = ~has_label & (step > indices[label]) & ((probs[label] > top) | equal)
+                yield label, (leaves | comes) & (step > 0), np.where(has_label, second, labels), step
 
         return labels, each()
 

@@ -57,10 +57,10 @@ def search_in_passes(
     best: list[tuple[float, State]] = [(-np.inf, states[0]) for states in starts]
     waiting, tried = [list(states) for states in starts], [set(states) for states in starts]
     for turn in range(passes):
-        asked = list(dict.fromkeys(state for states in waiting for state in states))
+        to_count = list(dict.fromkeys(state for states in waiting for state in states))
         proposed: list[list[State]] = [[] for _ in objectives]
-        for first in range(0, len(asked), per_pass):
-            batch = asked[first : first + per_pass]
+        for first in range(0, len(to_count), per_pass):
+            batch = to_count[first : first + per_pass]
             for state, counts in zip(batch, count(batch), strict=True):
                 for i, objective in enumerate(objectives):
                     if state in waiting[i] and (score := objective.score(counts)) > best[i][0] + MIN_GAIN:

@@ -58,14 +58,15 @@ class MixtureCounter:
         known, binary = truth != IGNORE, self.settings.binary
         probs_u8, truth = (probs_u8, truth) if known.all() else (probs_u8[:, :, known], truth[known])
         decided = THRESHOLDS_REACHED[probs_u8[:, 0]] if binary else probs_u8.argmax(1)
-        same = (decided == decided[0]).all(0)
-        counts = np.array([self._counts(decided[0, same], truth[same])] * len(tried))
-        if not same.all():
-            values = [self.mix.to_mean_space(model[:, ~same] / np.float32(BINS - 1)) for model in probs_u8]
+        undisputed = (decided == decided[0]).all(0)
+        counts = np.array([self._counts(decided[0, undisputed], truth[undisputed])] * len(tried))
+        if not undisputed.all():
+            values = [self.mix.to_mean_space(model[:, ~undisputed] / np.float32(BINS - 1)) for model in probs_u8]
             for i, weights in enumerate(tried):
-                probs = self.mix.from_mean_space(sum(w * one for w, one in zip(weights, values, strict=True) if w))
+                weighted = (weight * value for weight, value in zip(weights, values, strict=True) if weight)
+                probs = self.mix.from_mean_space(sum(weighted))
                 mixed = THRESHOLDS_REACHED[to_probs_u8(probs[0])] if binary else probs.argmax(0)
-                counts[i] += self._counts(mixed, truth[~same])
+                counts[i] += self._counts(mixed, truth[~undisputed])
         return counts
 
     def _counts(self, decided: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -85,7 +86,7 @@ def neighbours(weights: Weights) -> list[Weights]:
             changed[i] = changed[i] * factor if weights[i] else (factor == 2.0) * changed.max() / 2
             if changed.sum() > 0:
                 found.append(normalised(changed))
-    return [one for one in dict.fromkeys(found) if one != tuple(weights)]
+    return [changed for changed in dict.fromkeys(found) if changed != tuple(weights)]
 
 
 def normalised(weights: np.ndarray | Weights) -> Weights:

@@ -124,7 +124,8 @@ def _by_fold(
 ) -> Iterator[tuple[int, list[Checkpoint], list[str], Path]]:
     """(fold, its checkpoints, its images, the file of its counts)."""
     for fold in sorted({checkpoint.member.fold for checkpoint in checkpoints}):
-        of_fold, ids = [one for one in checkpoints if one.member.fold == fold], _images_of(session, fold)
+        of_fold = [checkpoint for checkpoint in checkpoints if checkpoint.member.fold == fold]
+        ids = _images_of(session, fold)
         yield fold, of_fold, ids, session.workspace.oof_dir / f"{maps_hash(session, of_fold, ids, engine)}.npz"
 
 
@@ -156,11 +157,11 @@ def _check_disk(session: Session, checkpoints: list[Checkpoint]) -> None:
     models = {checkpoint.model for checkpoint in checkpoints}
     maps = (len(models) + 1) * session.competition.channels * (1 + infer.gated)
     gib = float((rows["height"] * rows["width"]).sum()) * maps / 2**30
-    what = f"the out-of-fold maps of {len(rows)} images, {maps} to each, may take"
+    need = f"the out-of-fold maps of {len(rows)} images, {maps} to each, may take"
     advice = "leave infer.ensemble_weights, infer.averaging, infer.gate and infer.postprocess at their defaults"
     if gib > infer.maps_gib:
         raise UserError(
-            f"infer.maps_gib is {infer.maps_gib:g}, and {what} {gib:.0f} GiB before compression; raise that, or "
+            f"infer.maps_gib is {infer.maps_gib:g}, and {need} {gib:.0f} GiB before compression; raise that, or "
             f"{advice}"
         )
-    check_disk(what, gib, session.workspace.oof_dir, advice)
+    check_disk(need, gib, session.workspace.oof_dir, advice)

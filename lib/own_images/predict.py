@@ -40,19 +40,19 @@ def predict(source: str, *paths: str, flags: list[str]) -> None:
     and options as every script takes them. Images that were finished in an earlier call are skipped. Raises UserError
     where nothing was trained, no image is found, or an output would overwrite an image or become one.
     """
-    asked, options = _parsed(flags)
-    out, places = Path(asked.out), [Path(path) for path in paths]
+    arguments, options = _parsed(flags)
+    out, places = Path(arguments.out), [Path(path) for path in paths]
     check_output_folder(out, places)
     ensemble = open_ensemble(Path(source), options, out)
     open_log(ensemble.config)
     load_plugins(ensemble.config.plugins)
     pixels = ensemble.config.competition.pixels
     images = find_images(places, pixels)
-    if asked.format == "png" and ensemble.config.competition.multilabel:
+    if arguments.format == "png" and ensemble.config.competition.multilabel:
         raise UserError(
             "--format png holds one label for each pixel, and the classes overlap; give tif, a band for each"
         )
-    outputs = OutputFolder(out, asked.format, asked.overlay)
+    outputs = OutputFolder(out, arguments.format, arguments.overlay)
     outputs.check(images)
     check_regions(ensemble, [image.name for image in images], "infer.roi" in given_options(options))
     made_from = {
@@ -73,14 +73,14 @@ def _parsed(flags: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--format", default="tif")
     parser.add_argument("--overlay", action="store_true")
     try:
-        asked, options = parser.parse_known_args(flags)
+        arguments, options = parser.parse_known_args(flags)
     except argparse.ArgumentError as error:
         raise UserError(f"{error}; expected {USAGE}") from None
-    if not asked.out:
+    if not arguments.out:
         raise UserError("predict needs --out DIR, the folder that the results go to")
-    if asked.format not in FORMATS:
-        raise UserError(f"--format {asked.format}: expected one of {', '.join(FORMATS)}")
-    return asked, options
+    if arguments.format not in FORMATS:
+        raise UserError(f"--format {arguments.format}: expected one of {', '.join(FORMATS)}")
+    return arguments, options
 
 
 def predict_images(

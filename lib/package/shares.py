@@ -35,12 +35,12 @@ def images_of_share(job: Job, number: int, count: int) -> Job:
     Images are dealt out from the largest to the smallest, each to the process with the fewest pixels so far.
     """
     pixels = (job.images["height"] * job.images["width"]).to_numpy()
-    load, mine = np.zeros(count), []
+    load, chosen = np.zeros(count), []
     for place in np.argsort(-pixels, kind="stable"):
         least = int(np.argmin(load))
         load[least] += pixels[place]
-        mine += [int(place)] if least == number else []
-    return replace(job, images=job.images.iloc[sorted(mine)].reset_index(drop=True))
+        chosen += [int(place)] if least == number else []
+    return replace(job, images=job.images.iloc[sorted(chosen)].reset_index(drop=True))
 
 
 def write_share(job: Job, path: Path, number: int, count: int) -> None:

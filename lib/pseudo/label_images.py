@@ -90,8 +90,8 @@ def label_tiles(session: Session, labelers: Labelers, images: pd.DataFrame) -> t
     with replacing_dir(session.workspace.pseudo_dir(config.train.round) / "tiles") as folder:
         rows = []
         zooms = images["image_id"].map(lambda image_id: zoom_of(config, image_id))
-        for (source, zoom), alike in images.groupby([images["source"], zooms], sort=False):
-            rows += _predict_tiles(session, labelers, for_source(config, source), zoom, alike, folder)
+        for (source, zoom), same_zoom in images.groupby([images["source"], zooms], sort=False):
+            rows += _predict_tiles(session, labelers, for_source(config, source), zoom, same_zoom, folder)
         kept = [row for fold in labelers.folds for row in confident_tiles(rows, fold, session.config)]
         drop_unused(folder, kept)
     return rows, kept

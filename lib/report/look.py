@@ -118,9 +118,10 @@ def _panels(predicted: ImagePrediction, image_id: str, competition: Competition)
         errors = error_map(image, predicted.truth, predicted.decided, background)[0]
         panels["right, false positive (red), missed (blue)"] = errors
     *models, ensemble = zip(predicted.names, predicted.maps, strict=True)
+    settings = competition.settings
     for name, codes in [ensemble, *(models if len(models) > 1 else [])]:
-        one = competition.settings.channels == 1
-        panels[name] = heat(codes[0]) if one else overlay(image, _at_half(codes, competition.settings), background)
+        one_class = settings.channels == 1
+        panels[name] = heat(codes[0]) if one_class else overlay(image, _at_half(codes, settings), background)
     return panels
 
 
@@ -188,8 +189,8 @@ def mosaic(panels: dict[str, np.ndarray]) -> np.ndarray:
     cells = []
     for title, panel in panels.items():
         cell = np.full((size[1] + TITLE_HEIGHT, size[0] + PANEL_GAP, 3), 255, np.uint8)
-        how = cv2.INTER_AREA if shrink < 1 else cv2.INTER_NEAREST
-        cell[TITLE_HEIGHT:, :-PANEL_GAP] = cv2.resize(panel, size, interpolation=how)
+        interpolation = cv2.INTER_AREA if shrink < 1 else cv2.INTER_NEAREST
+        cell[TITLE_HEIGHT:, :-PANEL_GAP] = cv2.resize(panel, size, interpolation=interpolation)
         cv2.putText(cell, title, (2, TITLE_HEIGHT - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 45, 60), 1, cv2.LINE_AA)
         cells.append(cell)
     columns = min(PANELS_PER_ROW, len(cells))

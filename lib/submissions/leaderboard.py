@@ -80,17 +80,17 @@ def choice_text(choices: list[ChosenSubmission]) -> str:
 def oof_and_board(table: pd.DataFrame, board: str = "public") -> str:
     """Compares cross-fitted out-of-fold scores with a board's: mean difference and Spearman's rank correlation."""
     both = table[["cross", board]].dropna().astype(float)
-    said = f"out-of-fold against {board} leaderboard, submissions with both scores: {len(both)}"
+    text = f"out-of-fold against {board} leaderboard, submissions with both scores: {len(both)}"
     if len(both):
         gap = both[board] - both["cross"]
-        said += f"; the leaderboard says {gap.mean():+.4f} on average ({gap.min():+.4f} to {gap.max():+.4f})"
+        text += f"; the leaderboard says {gap.mean():+.4f} on average ({gap.min():+.4f} to {gap.max():+.4f})"
     if len(both) < MIN_SUBMISSIONS:
-        return said + f"; from {MIN_SUBMISSIONS} on, their ranks can be compared"
+        return text + f"; from {MIN_SUBMISSIONS} on, their ranks can be compared"
     rank = both["cross"].rank().corr(both[board].rank())  # NaN where one side is all ties
-    said += f"; rank correlation {rank:.2f}"
+    text += f"; rank correlation {rank:.2f}"
     if not rank >= MIN_RANK_CORRELATION:
-        said += (
+        text += (
             "\nWARNING: they part. What gains out-of-fold does not gain there: look for leaks between folds, for test "
             "images unlike the training images, and for choices fitted on few images"
         )
-    return said
+    return text

@@ -99,13 +99,13 @@ def difference(competition: Competition, one: Path, other: Path, sizes: SizeById
         raise UserError(f"the codec {name} has no read(path, sizes), which comparing two submissions needs")
     different, marked = 0, 0
     for batch in _batches(sizes):
-        mine, theirs = codec.read(one, batch), codec.read(other, batch)
+        of_one, of_other = codec.read(one, batch), codec.read(other, batch)
         for image_id, size in batch.items():
             height, width = size_of(*size)
             rows = max(1, PIXELS_PER_BAND // width)
             for y in range(0, height, rows):
                 box = (y, 0, min(rows, height - y), width)
-                a, b = mine[image_id].read(*box), theirs[image_id].read(*box)
+                a, b = of_one[image_id].read(*box), of_other[image_id].read(*box)
                 different += int(np.count_nonzero(a != b))
                 either = (a > 0) | (b > 0) if competition.settings.background else np.ones_like(a)
                 marked += int(np.count_nonzero(either))

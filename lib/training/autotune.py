@@ -36,11 +36,11 @@ def autotune(workspace: Workspace, config: Config, channels: int, data: Training
         name = option.removeprefix("train.")
         if getattr(trial.config.train, name) != auto:
             return
-        seen, side = trial.batch[0].shape[1], trial.batch[0].shape[-1]
+        input_channels, side = trial.batch[0].shape[1], trial.batch[0].shape[-1]
         train = trial.config.train
         about = [config.model.model_dump(), train.frozen, train.checkpointing, train.precision]
-        rest = short_hash(about if seen == 3 else [*about, seen])
-        key = f"{option} {config.model.architecture} {config.model.encoder} {side} {machine_of(device)} {rest}"
+        settings = short_hash(about if input_channels == 3 else [*about, input_channels])
+        key = f"{option} {config.model.architecture} {config.model.encoder} {side} {machine_of(device)} {settings}"
         trial.set(name, workspace.choose_once(key, lambda: trial.fitting(measure)))
 
     chosen("train.precision", "auto", trial.precision)

@@ -78,5 +78,5 @@ def append_log(path: Path, record: dict) -> None:
 
 def truncate_log(path: Path, step: int) -> None:
     """Remove the lines of later steps than `step`, which are trained again, and half a line that a kill left."""
-    kept = [record for record in read_log(path) if record["step"] <= step]
-    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+    earlier = [record for record in read_log(path) if record["step"] <= step]
+    write_text(path, "".join(json.dumps(record) + "\n" for record in earlier))

@@ -45,7 +45,7 @@ def round_scores(config: Config, workspace: Workspace) -> list[float]:
             round_ and labels_are_outdated(workspace.root / f"manifests/04_pseudo_label_round{round_}.json")
         ):
             break
-        rounds.append({one.path.name: read_json(one.path / "done.json", {})["score"] for one in members})
+        rounds.append({member.path.name: read_json(member.path / "done.json", {})["score"] for member in members})
     common = set.intersection(*map(set, rounds)) if rounds else set()
     return [mean(scores[name] for name in sorted(common)) for scores in rounds] if common else []
 

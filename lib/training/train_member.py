@@ -135,13 +135,13 @@ def training_facts(trainers: list[Trainer], elapsed: float) -> dict[str, object]
     `elapsed`: seconds of this process.
     """
     trainer = trainers[0]
-    seconds = elapsed + sum(one.earlier_seconds for one in trainers)
+    seconds = elapsed + sum(each.earlier_seconds for each in trainers)
     return {
         "seconds": round(seconds, 1),
-        "beside_seconds": round(seconds - sum(one.seconds for one in trainers), 1),
+        "beside_seconds": round(seconds - sum(each.seconds for each in trainers), 1),
         "train_seconds": round(trainer.seconds, 1),
         "steps": trainer.step,
-        "skipped_steps": sum(one.guard.skipped for one in trainers),
+        "skipped_steps": sum(each.guard.skipped for each in trainers),
         "precision": trainer.precision,
         "round": trainer.config.round,
         "batch_size": trainer.data.batch_size,

@@ -66,12 +66,12 @@ class Mapped:
 class LabelView:
     """What one label's objects in an image are counted from: bands (h, W) that can be iterated again.
 
-    `probs_u8`: its probabilities in 1/255. `kinds`: see `ObjectCounts`. `own` bool: the pixels that it may get.
+    `probs_u8`: its probabilities in 1/255. `kinds`: see `ObjectCounts`. `may_get` bool: the pixels that it may get.
     """
 
     probs_u8: Iterable[np.ndarray]
     kinds: Iterable[np.ndarray]
-    own: Iterable[np.ndarray]
+    may_get: Iterable[np.ndarray]
 
 
 class ObjectRules(Counting):
@@ -97,8 +97,8 @@ class ObjectRules(Counting):
         for i, image_id in enumerate(self.oof.image_ids):
             for place, view in enumerate(self._views(self.bands(image_id, start))):
                 table = np.zeros(n * n, np.int64)
-                for kinds, own in zip(view.kinds, view.own, strict=True):
-                    table += np.bincount(kinds[own & (kinds < n * n)], minlength=n * n)
+                for kinds, may_get in zip(view.kinds, view.may_get, strict=True):
+                    table += np.bincount(kinds[may_get & (kinds < n * n)], minlength=n * n)
                 rest[place, i] = metrics.counts_of(table.reshape(n, n))
                 for j, low in enumerate(self.lows if table.any() else ()):
                     counts = pixels_by_cell(view.probs_u8, view.kinds, int(low), self.highs, self.areas, n * n)
@@ -137,10 +137,10 @@ class ObjectRules(Counting):
             added = [self.plain(objects, chosen) for objects in labels.objects]
             return none + tuple(self._improved(labels, plain, added, chosen))
         found, counts = [], self.counts(start.mix, start.gates)
-        for k, one in enumerate(self.candidates(replace(start, thresholds=self.oof.halves))):
+        for k, candidates in enumerate(self.candidates(replace(start, thresholds=self.oof.halves))):
             threshold = start.thresholds[k]
-            change = counts.of_class(k).class_counts(0, (threshold,)) - one.rest
-            found += self._improved(one, Rule(threshold), [(np.arange(len(change)), change)], chosen)
+            change = counts.of_class(k).class_counts(0, (threshold,)) - candidates.rest
+            found += self._improved(candidates, Rule(threshold), [(np.arange(len(change)), change)], chosen)
         return none + tuple(found)
 
     def _improved(self, labels: Candidates, plain: Rule, added: list[Change], chosen: np.ndarray) -> list[Rule]:

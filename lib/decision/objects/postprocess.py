@@ -48,9 +48,9 @@ def find_objects(bands: Iterable[tuple[np.ndarray, np.ndarray]], connectivity: i
     """
     counts, edges, columns, above, total = [], [], [], None, 0
     for mask, values in bands:
-        n, at = _components(mask, connectivity)
-        columns.append(_facts(n, at, values, first=above is None))
-        numbered = np.where(at > 0, at + (total - 1), -1)
+        n, labels = _components(mask, connectivity)
+        columns.append(_facts(n, labels, values, first=above is None))
+        numbered = np.where(labels > 0, labels + (total - 1), -1)
         if above is not None:
             edges.append(_touching(above, numbered[0], connectivity))
         above, last = numbered[-1], numbered[-1]
@@ -79,14 +79,14 @@ def _components(mask: np.ndarray, connectivity: int) -> tuple[int, np.ndarray]:
     return cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=connectivity)
 
 
-def _facts(n: int, at: np.ndarray, values: np.ndarray, first: bool) -> list[np.ndarray]:
+def _facts(n: int, labels: np.ndarray, values: np.ndarray, first: bool) -> list[np.ndarray]:
     """Area, peak and rim of a band's components, without background."""
-    area = np.bincount(at.ravel(), minlength=n)
-    inside = at > 0
+    area = np.bincount(labels.ravel(), minlength=n)
+    inside = labels > 0
     peak = np.zeros(n, np.uint8)
-    np.maximum.at(peak, at[inside], values[inside])
+    np.maximum.at(peak, labels[inside], values[inside])
     rim = np.zeros(n, bool)
-    for line in (at[:, 0], at[:, -1], *([at[0]] if first else [])):
+    for line in (labels[:, 0], labels[:, -1], *([labels[0]] if first else [])):
         rim[line] = True
     return [column[1:] for column in (area, peak, rim)]
 
