@@ -1,6 +1,7 @@
 """Paths of all files of a workspace, and its members.
 
 work/<name>/images.csv, tiles.csv, tiles/, fingerprint.json        01
+            scaling.json, of channels                              01
             folds.csv, leaks/                                      02
             runs/<experiment>/fold0_seed42/, all_seed42/           03
             pseudo/round1/tiles.csv, tiles/, pictures/             04
@@ -22,6 +23,7 @@ from filelock import FileLock
 
 from lib.artifacts.read import read_json
 from lib.choices import Choices
+from lib.config.fitted import SCALING
 from lib.digests import Digests
 from lib.errors import UserError
 from lib.files import (
@@ -59,6 +61,7 @@ class Workspace:
         self.tiles = self.root / "tiles.csv"
         self.tiles_dir = self.root / "tiles"
         self.fingerprint = self.root / "fingerprint.json"
+        self.scaling = self.root / SCALING
         self.folds = self.root / "folds.csv"
         self.leaks_dir = self.root / "leaks"
         self.runs = self.root / "runs"

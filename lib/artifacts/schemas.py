@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NotRequired
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Len
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -172,6 +172,14 @@ class Fingerprint(TypedDict):
     tiles: NotRequired[int]
 
 
+class FittedChannel(TypedDict):
+    """The range of one channel in scaling.json; `of`: what it was fitted on."""
+
+    range: Annotated[list[float], Len(2, 2)]
+    bits: Literal[8, 16]
+    of: dict[str, Any]
+
+
 class PackageMembers(TypedDict):
     """members.json of a package."""
 
@@ -247,6 +255,7 @@ FILE_KINDS = (
     FileKind("choices/*.json", MeasuredChoice, "delete it; the choice is measured again"),
     FileKind("preflight.json", Rehearsal, "delete it; preflight rehearses again"),
     FileKind("fingerprint.json", Fingerprint, "run 01_preprocess.py again"),
+    FileKind("scaling.json", dict[str, FittedChannel], "delete it and run 01_preprocess.py again"),
     FileKind("leaks/leaks.json", list[dict[str, Any]], "run 02_make_folds.py again"),
     FileKind("report/oof.json", dict[str, Any], "run 05_infer_ensemble.py again"),
     FileKind("report/objects.json", dict[str, Any], "run 01_preprocess.py again"),

@@ -17,6 +17,7 @@ from lib.competition.labels.common import Label, WrongSize
 from lib.competition.labels.mask_images import reader_of_names
 from lib.competition.labels.planes import Planes
 from lib.competition.metadata import read_metadata
+from lib.competition.unmeasured import scored_labels
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
 from lib.imaging.reader import open_image
@@ -115,8 +116,9 @@ class Competition:
     def external_labels(self) -> dict[str, ExternalLabels]:
         """The label reader of each external source that has labels."""
         return {
-            source.name: ExternalLabels(source, self.settings, set(self.ids("train", source.name)))
+            source.name: scored_labels(ExternalLabels(source, self.settings, known), self.images, self.settings.pixels)
             for source in self.settings.external
+            for known in [set(self.ids("train", source.name))]
             if source.labels
         }
 
@@ -132,7 +134,7 @@ class Competition:
                 f"({len(bare)} such images); add an empty one when it holds no object, or, when that goes for all of "
                 "them, set competition.labels.missing to empty"
             )
-        return reader
+        return scored_labels(reader, self.images, self.settings.pixels)
 
     @cached_property
     def metadata(self) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from lib.artifacts.read import damaged, read_yaml
 from lib.artifacts.schemas import kind_of
 from lib.config.command_line import advice, given_options, help_text
 from lib.config.config import Config
+from lib.config.fitted import with_fitted
 from lib.config.old_names import REMOVED_VALUES, with_todays_names
 from lib.config.rehearsal import rehearsal_options
 from lib.config.section import flat, is_section
@@ -28,7 +29,8 @@ LARGEST = 2**53  # of whole numbers that floats hold exactly
 def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
     """Read a YAML file (None for pure defaults) and put `--key value ...` arguments over it.
 
-    Raises UserError, one sentence, on a missing file, an unknown key or a value of the wrong type.
+    Ranges of channels that 01 fitted are filled in. Raises UserError, one sentence, on a missing file, an unknown key
+    or a value of the wrong type.
     """
     values: dict = {}
     if path is not None:
@@ -47,7 +49,7 @@ def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
         for key, value in rehearsal_options(config, str(workspace_of(config))).items():
             _put(values, key, value)
         config = _validate(values, path)
-    return config
+    return with_fitted(config, workspace_of(config))
 
 
 def workspace_of(config: Config) -> Path:

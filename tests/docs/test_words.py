@@ -76,5 +76,5 @@ def test_the_documented_plugins_register_what_they_say():
     assert len(code) >= 2
     for text in code:
         exec(compile(text, "extend.md", "exec"), {})
-        kind, name = re.search(r'@register\("(\w+)", "(\w+)"\)', text).groups()
+        kind, name = re.search(r'@register\("(\w+)", "([\w.]+)"\)', text).groups()
         assert callable(find(kind, name, "a page"))

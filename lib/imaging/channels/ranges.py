@@ -10,6 +10,7 @@ from lib.config.pixels import DEVIATIONS
 from lib.errors import UserError
 
 QUANTILES = (0.005, 0.995)
+WHOLE_8_BITS = (0.0, 255.0)
 SIDE, WINDOWS = 256, 16  # of windows that are sampled in an image
 SAMPLED_VALUES = 2**16  # values of a channel that are kept of an image
 MOST_OF_A_STACK = 9  # slices in which the range of a stack is found

@@ -17,18 +17,18 @@ from lib.imaging.channels.planes import Plane, checked_factors, is_deep
 from lib.imaging.channels.ranges import (
     MOST_OF_A_STACK,
     SAMPLED_VALUES,
+    WHOLE_8_BITS,
     evenly,
     evenly_thinned,
     range_of,
     spread_windows,
     type_range,
-)  # fmt: skip
+)
 from lib.imaging.channels.stack import slices_of_stack
 from lib.imaging.readers.base import ImageReader, WrongDepth
 from lib.imaging.readers.registry import file_and_slice, open_stored
 
 Range = tuple[float, float]
-WHOLE_8_BITS = (0.0, 255.0)
 
 
 class ChannelsReader(ImageReader):
