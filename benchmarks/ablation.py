@@ -1,7 +1,7 @@
 """Measures the effect of each trick: the same fold and seeds with and without it, after equal seconds of training.
 
     python benchmarks/ablation.py configs/demo.yaml --seeds 42 43 44 --seconds 40
-    python benchmarks/ablation.py configs/aerial.yaml --budget 120 -- --competition.root ../shared/competitions/aerial
+    python benchmarks/ablation.py configs/aerial.yaml --budget 120 -- --competition.root ../data/aerial
     python benchmarks/ablation.py configs/demo.yaml --switches ema larger_window --redo ema
     python benchmarks/ablation.py configs/demo.yaml --seconds 0 -- --train.epochs 9
     python benchmarks/ablation.py --table

@@ -1,6 +1,6 @@
 """What external data is worth: a fold's labeled images as if they came from elsewhere, half as large, labels as masks.
 
-    python benchmarks/external.py configs/retina.yaml -- --competition.root ../shared/competitions/retina
+    python benchmarks/external.py configs/retina.yaml -- --competition.root ../data/retina
 
 Run it with the Python of the solution. Options after `--` go to the scripts. Members are scored on the first fold; the
 images of the last one (three are needed) are left out, or written as another organiser might: PNGs of half the size

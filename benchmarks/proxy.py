@@ -1,7 +1,7 @@
 """Measures whether cheap trainings rank configurations like full trainings.
 
     python benchmarks/proxy.py configs/demo.yaml --seconds 40
-    python benchmarks/proxy.py configs/aerial.yaml --budget 120 -- --competition.root ../shared/competitions/aerial
+    python benchmarks/proxy.py configs/aerial.yaml --budget 120 -- --competition.root ../data/aerial
     python benchmarks/proxy.py configs/demo.yaml --modes short --configurations lr_low untrained heavy_augmentation
 
 Run it with the Python of the solution, on an otherwise idle machine. The configurations and modes stand in modes.py.

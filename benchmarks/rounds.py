@@ -1,7 +1,7 @@
 """Measures the effect of pseudo-label rounds: the same fold and seeds with and without them, and equal training times.
 
     python benchmarks/rounds.py configs/demo.yaml --seconds 40
-    python benchmarks/rounds.py configs/retina.yaml --budget 60 -- --competition.root ../shared/competitions/retina
+    python benchmarks/rounds.py configs/retina.yaml --budget 60 -- --competition.root ../data/retina
     python benchmarks/rounds.py configs/demo.yaml --arms round1 round1_ensemble --seeds 42 43 44 --folds 0 1
     python benchmarks/rounds.py configs/demo.yaml --seconds 0 --arms round1 round1_agreement -- --train.epochs 9
 

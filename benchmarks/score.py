@@ -1,7 +1,7 @@
 """Ours against the yardstick notebook: equal training time, threads, folds and seeds, one member each.
 
     python -m venv peers && peers/bin/pip install -r benchmarks/requirements.txt
-    python benchmarks/score.py --peers-python peers/bin/python --data ../shared/competitions \\
+    python benchmarks/score.py --peers-python peers/bin/python --data ../data \\
         --competitions aerial retina --minutes 5
 
 Run it with the Python of the solution, on an otherwise idle machine, from any folder. For every seed both are run,

@@ -66,7 +66,7 @@ def soak_training(config_file: Path, steps: int) -> list[dict[str, float]]:
     config, workspace = session.config, session.workspace
     member = Member("soak", 0, 1, workspace.member_dir("soak", 0, 1))
     member.path.mkdir(parents=True)
-    tiles = training_tiles(workspace, session.folds, 0, config, session.competition)
+    tiles = training_tiles(workspace, session.folds, 0, config)
     data = make_data(tiles, config, 1, 1, config.train.workers)
     trainer = make_trainer(member, config, 1, data, ProcessGroup(device=session.device))
     evaluation, looks = MemberEvaluation(session, member, trainer), []

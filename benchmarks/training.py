@@ -1,7 +1,7 @@
 """03's training beside the bare work: steps and samples per second, and how long until the first step.
 
     python benchmarks/training.py                                  # the demo
-    python benchmarks/training.py configs/aerial.yaml --rounds 5 -- --competition.root ../shared/competitions/aerial
+    python benchmarks/training.py configs/aerial.yaml --rounds 5 -- --competition.root ../data/aerial
     python benchmarks/training.py configs/demo.yaml configs/retina.yaml --seconds 20
 
 Run it with the Python of the solution, on an otherwise idle machine. Stages 1 and 2 are run first where they are
@@ -155,7 +155,7 @@ class Bench:
             torch.set_num_threads(config.train.threads)
         folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
         fold = min(tables.validation_folds(folds["fold"]))
-        tiles = training_tiles(workspace, folds, fold, config, competition)
+        tiles = training_tiles(workspace, folds, fold, config)
         workers = loading_processes(config.train.workers, device)
         data = make_data(tiles, config, competition.channels, SEED, workers)
         config = autotune(workspace, config, competition.channels, data, device)

@@ -32,7 +32,6 @@ from benchmarks.settings import Setting
 from benchmarks.switches import SWITCHES, Switch, plan, resolve
 from benchmarks.trial_log import Budget, Log, expected_seconds, key_of
 from lib import tables
-from lib.competition.dataset import Competition
 from lib.config.load import workspace_of
 from lib.decision.decision import Decision
 from lib.errors import UserError
@@ -420,9 +419,9 @@ def test_external_images_are_a_folds_images_from_elsewhere_and_no_arm_validates_
     def train(setting, training, options, workspace):
         fold = training.fold
         config = setting.config(options, workspace)
-        home, competition = Workspace(workspace_of(config)), Competition(config.competition)
+        home = Workspace(workspace_of(config))
         folds = tables.read(home.folds, tables.FOLDS, "02")
-        tiles = training_tiles(home, folds, fold, config, competition)
+        tiles = training_tiles(home, folds, fold, config)
         trained[workspace] = set(zip(tiles["image_id"], tiles["weight"], strict=True))
         sizes.update(tiles.groupby("image_id")["height"].max())
         validated.append(set(folds.loc[folds["fold"] == fold, "image_id"]))

@@ -64,9 +64,9 @@ def parse(
         starts[1:] += base + lengths[:-1]
         np.cumsum(starts, out=starts)
     outside = np.empty(len(starts), bool)
-    for some in _parts(len(starts)):  # there may be many
+    for part in _parts(len(starts)):  # there may be many
         # Not start + length: absurd numbers overflow there.
-        outside[some] = (starts[some] < 0) | (lengths[some] > size - starts[some])
+        outside[part] = (starts[part] < 0) | (lengths[part] > size - starts[part])
     if outside.any():
         run = int(np.argmax(outside))
         raise UserError(
@@ -76,9 +76,9 @@ def parse(
     if (starts[1:] < starts[:-1]).any():
         order = np.argsort(starts, kind="stable")
         starts, lengths = starts[order], lengths[order]
-    for some in _parts(len(starts) - 1):
-        before, after = starts[some], starts[some.start + 1 : some.stop + 1]
-        overlap = after < before + lengths[some]
+    for part in _parts(len(starts) - 1):
+        before, after = starts[part], starts[part.start + 1 : part.stop + 1]
+        overlap = after < before + lengths[part]
         if overlap.any():
             i = int(np.argmax(overlap))
             raise UserError(f"{where}: the runs at {before[i] + base} and {after[i] + base} overlap")

@@ -101,7 +101,7 @@ def image_difficulty(image_ids: pd.Series, files: list[Path]) -> pd.Series:
     return image_ids.map(dict(zip(images, known.fillna(known.mean()), strict=True)))
 
 
-def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config, competition) -> pd.DataFrame:
+def training_tiles(workspace: Workspace, folds: pd.DataFrame, fold: int, config: Config) -> pd.DataFrame:
     """Tiles that a member of `fold` trains on: those of other folds, external images, and pseudo-labels for this fold.
 
     A member of `ALL_FOLDS` gets the tiles and pseudo-labels of all folds. A pseudo-labeled tile is then in the table

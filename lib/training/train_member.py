@@ -104,7 +104,7 @@ def run_training(job: TrainingJob, evaluate: Evaluate) -> dict:
     started = time.monotonic()
     session, member, processes = job.session, job.member, job.processes
     config, channels = session.config, session.competition.channels
-    tiles = training_tiles(session.workspace, session.folds, member.fold, config, session.competition)
+    tiles = training_tiles(session.workspace, session.folds, member.fold, config)
     first_part = pretraining(tiles, config)  # None where pseudo-labels are mixed with labels
     if first_part is not None:
         tiles, config = tiles[~tiles["pseudo"]], first_part.rest

@@ -88,7 +88,7 @@ def test_external_images_are_cut_at_their_scale_and_trained_on_in_every_fold_wit
     assert set(folds.loc[folds["image_id"].str.startswith("web_"), "fold"]) == {-1}
     assert "bare_x" not in set(folds["image_id"])
     for fold in (0, 1):
-        tiles = training_tiles(workspace, folds, fold, config, Competition(config.competition))
+        tiles = training_tiles(workspace, folds, fold, config)
         web = tiles[tiles["source"] == "web"]
         assert set(web["image_id"]) == {"web_a", "web_im1", "web_copy"} and set(web["weight"]) == {0.5}
         assert set(tiles.loc[tiles["source"] == "competition", "weight"]) == {1.0}
@@ -122,7 +122,7 @@ def test_a_copy_of_a_training_image_is_kept_from_the_members_that_validate_on_it
     folds = tables.read(workspace.folds, tables.FOLDS, "02").set_index("image_id")
     assert folds["kept_from"].to_dict()["web_copy"] == str(folds.loc["im0", "fold"])
     for fold in (0, 1):
-        tiles = training_tiles(workspace, folds.reset_index(), fold, config, Competition(config.competition))
+        tiles = training_tiles(workspace, folds.reset_index(), fold, config)
         assert ("web_copy" in set(tiles["image_id"])) == (fold != folds.loc["im0", "fold"])
         assert "web_a" in set(tiles["image_id"])
 

@@ -170,7 +170,7 @@ def workspace(tmp_path):
 
 def tiles_of_fold(workspace, fold, *flags):
     folds = tables.read(workspace.folds, tables.FOLDS, "02")
-    return training_tiles(workspace, folds, fold, load(None, ["--train.experiment", "next", *flags]), None)
+    return training_tiles(workspace, folds, fold, load(None, ["--train.experiment", "next", *flags]))
 
 
 def test_difficulty_is_what_an_experiment_got_wrong_out_of_fold(workspace):

@@ -149,7 +149,7 @@ def test_where_nothing_is_left_to_train_on_it_is_said(noisy):
     table.assign(action="drop").to_csv(workspace.clean_dir / "tiles.csv", index=False)
     folds = tables.read(workspace.folds, tables.FOLDS, "02")
     with pytest.raises(UserError, match=r"clean.tiles\.csv drops every tile .* lower clean\.drop_below"):
-        training_tiles(workspace, folds, 0, config, Competition(config.competition))
+        training_tiles(workspace, folds, 0, config)
 
 
 def test_another_kind_of_mended_label_is_another_file(noisy, tmp_path):
@@ -164,7 +164,7 @@ def test_hopeless_tiles_are_dropped_and_bad_ones_get_the_members_label(noisy):
     folds = tables.read(workspace.folds, tables.FOLDS, "02")
     actions = table.set_index("tile_id")["action"]
     assert {"keep", "drop", "relabel"} == set(actions)
-    tiles = training_tiles(workspace, folds.assign(fold=-2), 0, config, Competition(config.competition))
+    tiles = training_tiles(workspace, folds.assign(fold=-2), 0, config)
     assert not set(tiles["tile_id"]) & set(actions.index[actions == "drop"])
     assert set(tiles.loc[tiles["soft"], "tile_id"]) == set(actions.index[actions == "relabel"])
     data = make_data(tiles.reset_index(drop=True), config, 1, 1)
@@ -182,7 +182,7 @@ def test_bad_tiles_may_be_weighed_instead(noisy):
     flags += ["--clean.use", "true"]
     config, workspace, table = judge(noisy, Workspace(noisy.parent / "work").clean_dir, *flags)
     folds = tables.read(workspace.folds, tables.FOLDS, "02").assign(fold=-2)
-    tiles = training_tiles(workspace, folds, 0, config, Competition(config.competition))
+    tiles = training_tiles(workspace, folds, 0, config)
     light = set(table.loc[table["action"] == "weigh", "tile_id"])
     assert light and set(tiles.loc[tiles["weight"] == 0.25, "tile_id"]) == light and not tiles["soft"].any()
 

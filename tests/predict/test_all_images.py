@@ -10,7 +10,6 @@ import yaml
 
 from lib import tables
 from lib.__main__ import main
-from lib.competition.dataset import Competition
 from lib.config import load
 from lib.errors import UserError
 from lib.report.stale import outdated
@@ -48,9 +47,9 @@ def test_the_ensemble_becomes_one_network_of_all_images(tiny, capsys, monkeypatc
     main(["chosen_round", str(tiny)])
     assert capsys.readouterr().out.strip() == "1", "the round that run_all.sh trains it in"
 
-    config, competition = load(tiny, ["--train.round", "1"]), Competition(load(tiny).competition)
+    config = load(tiny, ["--train.round", "1"])
     folds = tables.read(workspace.folds, tables.FOLDS, "02")
-    own, *rest = (training_tiles(workspace, folds, fold, config, competition) for fold in (ALL_FOLDS, 0, 1))
+    own, *rest = (training_tiles(workspace, folds, fold, config) for fold in (ALL_FOLDS, 0, 1))
     true = own[~own["pseudo"]]
     assert set(true["image_id"]) == {f"im{i}" for i in range(6)} and len(true) == len(set(true["tile_id"]))
     assert all(0 < len(set(tiles.loc[~tiles["pseudo"], "image_id"])) < 6 for tiles in rest)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from records import done, manifest
 
 from lib import tables
-from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.competition import CompetitionSettings
 from lib.config.pseudo import Pseudo
@@ -279,7 +278,7 @@ def test_a_fold_for_which_no_tile_is_sure_trains_on_true_labels_alone(tiny):
     kept = pd.read_csv(path)
     kept[kept["fold"] == 1].to_csv(path, index=False)
     (workspace.root / "manifests/04_pseudo_label_round1.json").unlink()  # as if the stage had written this
-    folds, competition = tables.read(workspace.folds, tables.FOLDS, "02"), Competition(config.competition)
-    own, other = (training_tiles(workspace, folds, fold, config, competition) for fold in (0, 1))
+    folds = tables.read(workspace.folds, tables.FOLDS, "02")
+    own, other = (training_tiles(workspace, folds, fold, config) for fold in (0, 1))
     assert not own["pseudo"].any() and other["pseudo"].any()
     assert all(tile.image.is_file() for tile in make_data(own, config, 1, 0).dataset.tiles)

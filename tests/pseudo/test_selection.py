@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lib import tables
-from lib.competition.dataset import Competition
 from lib.config import load
 from lib.config.pseudo import Pseudo
 from lib.config.training import Sampling
@@ -216,7 +215,7 @@ def test_pretraining_sees_pseudo_labels_alone_and_the_rest_starts_from_its_weigh
     flags = ["--train.round", "1", "--pseudo.mode", "pretrain", "--pseudo.share", "0.25", "--train.epochs", "4"]
     config = load(tiny, flags)
     folds = tables.read(workspace.folds, tables.FOLDS, "02")
-    tiles = training_tiles(workspace, folds, 0, config, Competition(config.competition))
+    tiles = training_tiles(workspace, folds, 0, config)
     before = pretraining(tiles, config)
     assert set(before.tiles["image_id"]) == {"im6", "im7"} and before.rest.train.epochs == 3
     data = make_data(tiles[~tiles["pseudo"]], before.rest, 1, 42)
