@@ -60,6 +60,7 @@ from lib.inference.tta import cost
 from lib.oof.score_images import images_of_fold
 from lib.plugins import load_plugins
 from lib.preflight.forecast import scoring_seconds
+from lib.session import Session
 from lib.system.device import pick_device
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment
 
@@ -229,9 +230,9 @@ class Bench:
         pick_device(config.train.device, config.train.threads)
         channels, workspace = Competition(config.competition).channels, Workspace(workspace_of(config))
         images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py")
-        folds = tables.read(workspace.folds, tables.FOLDS, "02_make_folds.py")
+        session = Session(config, workspace, images)
         unlabeled = images[images["split"] != "train"]
-        scoring = scoring_seconds(images_of_fold(workspace, folds, self.args.folds[0]), config, channels)
+        scoring = scoring_seconds(images_of_fold(session, self.args.folds[0]), config, channels)
         labeling = scoring_seconds(list(zip(unlabeled["image_id"], unlabeled["path"], strict=True)), config, channels)
         guesses = {}
         for name, arm in ARMS.items():

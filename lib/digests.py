@@ -23,6 +23,58 @@ THREADS = 8  # hashing lets other threads run
 SETTLED_NS = 2 * 10**9  # what changed later than this before it was hashed may change again within the clock's step
 
 
+class Places:
+    """Folders that move as a whole. Manifests name the files in them relative to them.
+
+    A workspace that was moved, or is seen through another mount, therefore has the same manifests.
+
+    >>> places = Places(workspace="/a/work", root="/a/raw")
+    >>> places.named("/a/work/folds.csv"), places.named("/a/raw/im.png"), places.named("/a/mine.csv")
+    ('{workspace}/folds.csv', '{root}/im.png', '/a/mine.csv')
+    >>> str(places.path("{root}/im.png")), str(places.path("/a/mine.csv"))
+    ('/a/raw/im.png', '/a/mine.csv')
+    """
+
+    def __init__(self, **folders: str | Path):
+        self._folders = {f"{{{name}}}": Path(folder) for name, folder in folders.items()}
+        absolute = [(f"{str(folder.absolute()).rstrip('/')}/", name) for name, folder in self._folders.items()]
+        self._prefixes = sorted(absolute, key=lambda one: -len(one[0]))  # of nested folders, the inner one counts
+
+    def named(self, path: str | Path) -> str:
+        """A path as manifests name it. Other files, and names that are such already, stay as they are."""
+        text = str(path)
+        if text.startswith("{"):
+            return text
+        absolute = str(Path(text).absolute())
+        inside = ((name, absolute[len(prefix) :]) for prefix, name in self._prefixes if absolute.startswith(prefix))
+        return next((f"{name}/{rest}" for name, rest in inside), text)
+
+    def path(self, name: str) -> Path:
+        """The path of what `named` returned, or of what an earlier version noted: a path."""
+        folder, _, rest = name.partition("/")
+        return self._folders[folder] / rest if folder in self._folders else Path(name)
+
+    def shown(self, text: str) -> str:
+        """A sentence with the paths themselves in place of names."""
+        for name, folder in self._folders.items():
+            text = text.replace(f"{name}/", f"{folder}/")
+        return text
+
+    def all_named(self, made_from: dict) -> dict:
+        """`made_from` of a manifest that may hold paths, with names."""
+        return {
+            f"file {self.named(key[5:])}" if key.startswith("file ") else key:
+            {self.named(path): digest for path, digest in value.items()} if key.startswith("content ") else value
+            for key, value in made_from.items()
+        }  # fmt: skip
+
+
+def places_of(manifest: Path) -> Places:
+    """The places of a manifest that names files of its workspace alone."""
+    folders = [folder for folder in manifest.parents[:3] if folder.name == "manifests"]
+    return Places(workspace=folders[0].parent if folders else manifest.parent)
+
+
 class Digests:
     """`cache`: a JSON of path -> [size, times, inode, digest]."""
 
@@ -63,7 +115,8 @@ class Digests:
 
 def changed_outputs(manifest: Path) -> list[str]:
     """Files and folders that are no longer what the stage of a manifest wrote. Empty where there is no manifest."""
-    made = sound_json(manifest, {}).get("made", {})
+    made, places = sound_json(manifest, {}).get("made", {}), places_of(manifest)
+    made = {str(places.path(name)): digest for name, digest in made.items()}
     now = Digests(manifest.parent / "content" / manifest.name).of_outputs(map(Path, made))
     return [path for path, digest in made.items() if now[path] != digest]
 
@@ -72,8 +125,11 @@ def changed_since(path: Path, stage: str) -> bool:
     """Whether a file is no longer what a stage, by the name of its manifest, wrote; False where that is not known."""
     manifests = (folder / "manifests" / f"{stage}.json" for folder in path.parents[:3])
     manifest = next((manifest for manifest in manifests if stage and manifest.is_file()), None)
-    made = sound_json(manifest, {}).get("made", {}) if manifest else {}
-    return str(path) in made and content_of(digest(path)) != made[str(path)]
+    if manifest is None:
+        return False
+    places = places_of(manifest)
+    made = {places.named(name): known for name, known in sound_json(manifest, {}).get("made", {}).items()}
+    return places.named(path) in made and content_of(digest(path)) != made[places.named(path)]
 
 
 def files_inside(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -10,7 +11,6 @@ import torch
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config, parse_command_line
-from lib.config.load import workspace_of
 from lib.plugins import load_plugins
 from lib.system.device import pick_device
 from lib.system.terminal import open_log
@@ -31,7 +31,7 @@ class Session:
         folds: pd.DataFrame | None = None, competition: Competition | None = None,
     ):  # fmt: skip
         self.config = config
-        self.workspace = workspace or Workspace(workspace_of(config))
+        self.workspace = workspace or Workspace.of(config)
         given = {"images": images, "folds": folds, "competition": competition}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
@@ -59,7 +59,19 @@ class Session:
     @cached_property
     def images(self) -> pd.DataFrame:
         """Rows of images.csv. Raises UserError where 01 did not run yet."""
-        return tables.read(self.workspace.images, tables.IMAGES, "01_preprocess.py")
+        images = tables.read(self.workspace.images, tables.IMAGES, "01_preprocess.py")
+        if images.empty or Path(images["path"].iloc[0]).exists():
+            return images
+        return images.assign(path=self._todays_paths(images))
+
+    def _todays_paths(self, images: pd.DataFrame) -> list[str]:
+        """The paths of images that were moved since 01, by their ids; of 01's tiled copies, those in the workspace."""
+        copies, known = self.workspace.root / "spool", {one.image_id: str(one.path) for one in self.competition.images}
+        rows = zip(images["image_id"], images["path"], strict=True)
+        return [
+            str(copy) if (copy := copies / Path(path).name).exists() else known.get(image_id, path)
+            for image_id, path in rows
+        ]
 
     @cached_property
     def folds(self) -> pd.DataFrame:

@@ -1,10 +1,12 @@
 """Manifests of stages: what a stage was made from. It runs again only when that has changed.
 
-`made_from` has entries of three kinds: `option train.lr` (a value), `file work/x/folds.csv` (size and hash of a small
-file), and `content labels` (path -> size and hash of each of many, or large, files; see lib/digests.py).
+`made_from` has entries of three kinds: `option train.lr` (a value), `file {workspace}/folds.csv` (size and hash of a
+small file), and `content labels` (name -> size and hash of each of many, or large, files; see lib/digests.py). Files of
+the workspace and of the competition's folder are named relative to them, so that both may be moved.
 
 A manifest stays readable: an option that it lacks had its default when it was written, and an option that is no longer
-read changes nothing. Manifests of format 1 have no `content`: what they do not name counts as unchanged.
+read changes nothing. Manifests of format 1 have no `content`: what they do not name counts as unchanged. Those of
+formats 1 and 2 name files by the paths that they had.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from lib.artifacts.read import sound_json
 from lib.config.affects import default_of
 from lib.config.config import Config
 from lib.config.old_names import OLD_NAMES
-from lib.digests import Digests, changed_outputs, file_state
+from lib.digests import Digests, Places, changed_outputs, file_state, places_of
 from lib.errors import UserError
 from lib.files import file_fingerprint, stamp, write_json
-from lib.locks import Claim
+from lib.locks import LEASE_SECONDS, Claim
 from lib.system.memory import peak_gib
 
-FORMAT = 2
+FORMAT = 3
 EXTERNAL = "competition.external."
+NOTED_SINCE = {"train.threads": 3}  # options that manifests of earlier formats did not note, whatever their value was
 THE_IMAGES = "option the images"  # of 01 in format 1: path -> size and seconds
 
 
@@ -34,19 +37,24 @@ class Stage:
 
     def __init__(
         self, path: Path, name: str, settings: dict[str, object], inputs: Iterable[Path],
-        contents: dict[str, dict[str, str]] | None = None, then: Callable[[], dict[str, object]] = dict,
+        contents: dict[str, dict[str, str]] | None = None, places: Places | None = None,
     ):  # fmt: skip
-        """`contents`: name -> path -> digest; `then`: the options when a manifest of format 1 was written, as far as
-        they are known."""
-        self.path, self.name, self._then = path, name, then
-        self.now = {
+        """`contents`: name -> path -> digest; `places`: by default the workspace of the manifest."""
+        self.path, self.name, self.places = path, name, places or places_of(path)
+        self.then: Callable[[], dict[str, object]] = dict
+        """The options when a manifest of format 1 was written, as far as they are known."""
+        now = {
             **{f"option {key}": value for key, value in settings.items()},
             **{f"file {path}": file_fingerprint(path) for path in inputs},
             **{f"content {key}": digests for key, digests in (contents or {}).items()},
         }
-        self.now = json.loads(json.dumps(self.now, default=str))
+        self.now = self.places.all_named(jsonable(now))
         self._started = time.monotonic()
-        self._claim = Claim(path.parents[1] / "locks" / f"{path.stem}.lock")
+        self.lease = LEASE_SECONDS
+
+    @property
+    def _claim(self) -> Claim:
+        return Claim(self.path.parents[1] / "locks" / self.path.stem, self.lease)
 
     @property
     def record(self) -> dict:
@@ -58,7 +66,7 @@ class Stage:
         before = self.record
         if not before:
             return [f"{self.path} is damaged" if self.path.exists() else "not done yet"]
-        lost = [path for path in before["outputs"] if not file_state(Path(path))]
+        lost = [path for path in map(self.places.path, before["outputs"]) if not file_state(path)]
         if lost:
             return [f"{lost[0]} is gone"]
         if changed := changed_outputs(self.path):
@@ -67,7 +75,8 @@ class Stage:
 
     def differs_from(self, made_from: dict, format_: int = FORMAT) -> list[str]:
         """What has changed since something was made from `made_from`, in words."""
-        return list(differences(made_from, self.now, format_, self._then() if format_ == 1 else {}))
+        then, made_from = self.then() if format_ == 1 else {}, self.places.all_named(made_from)
+        return [self.places.shown(text) for text in differences(made_from, self.now, format_, then, self.places)]
 
     def up_to_date(self, silent: bool = False, check: Callable[[], object] | None = None) -> bool:
         """Whether nothing has to be done. Prints the answer with its reason, unless `silent`.
@@ -95,6 +104,10 @@ class Stage:
         """Do the work alone. Raises Held where another process does it."""
         self._claim.take()
 
+    def release(self) -> None:
+        """Leave the work to others, after all."""
+        self._claim.release()
+
     def begin(self) -> None:
         """Claim the work and delete the old manifest: from here on, the work counts as not done."""
         self.claim()
@@ -106,14 +119,14 @@ class Stage:
         `outputs`: files and folders that must stay. `kept`: those whose content must stay, too; all, where it is None.
         """
         outputs = [Path(path) for path in outputs]
-        digests = Digests(self.path.parent / "content" / self.path.name)
+        made = Digests(self.path.parent / "content" / self.path.name).of_outputs(outputs if kept is None else kept)
         record = {
             "stage": self.name,
             "format": FORMAT,
             "seconds": round(time.monotonic() - self._started, 1),
             "peak_gib": round(peak_gib(), 2),
-            "outputs": [str(path) for path in outputs],
-            "made": digests.of_outputs(outputs if kept is None else kept),
+            "outputs": [self.places.named(path) for path in outputs],
+            "made": {self.places.named(path): digest for path, digest in made.items()},
             "facts": facts,
             "made_from": self.now,
         }
@@ -121,8 +134,10 @@ class Stage:
         self._claim.release()
 
 
-def differences(made_from: dict, now: dict, format_: int, then: dict[str, object]) -> Iterator[str]:
-    """The differences of `now` from `made_from`, in words. `then`: as in `Stage`."""
+def differences(
+    made_from: dict, now: dict, format_: int, then: dict[str, object], places: Places | None = None
+) -> Iterator[str]:
+    """The differences of `now` from `made_from`, in words. `then`: as in `Stage`. `places`: of the names of files."""
     old = {identity(key): value for key, value in renamed(made_from)}
     now = {identity(key): value for key, value in now.items()}
     for key, value in now.items():
@@ -134,9 +149,11 @@ def differences(made_from: dict, now: dict, format_: int, then: dict[str, object
         before = old.get(key)
         if key not in old and kind == "option":
             before = jsonable(then[name] if format_ == 1 and name in then else default_of(name, Config))
+        if key not in old and name in NOTED_SINCE and format_ < NOTED_SINCE[name]:
+            continue
         if before != value:
             yield describe_change(key, before, value)
-    yield from _gone(old, now, format_)
+    yield from _gone(old, now, format_, places or Places())
 
 
 def in_words(changes: list[str]) -> str:
@@ -161,7 +178,7 @@ def _other_files(old: dict[str, str], new: dict[str, str]) -> Iterator[str]:
     yield from (f"{path} is no longer used" for path in old if path not in new)
 
 
-def _gone(old: dict, now: dict, format_: int) -> Iterator[str]:
+def _gone(old: dict, now: dict, format_: int, places: Places) -> Iterator[str]:
     """Changes of entries that are no longer read."""
     for key, before in old.items():
         kind, _, name = key.partition(" ")
@@ -170,7 +187,7 @@ def _gone(old: dict, now: dict, format_: int) -> Iterator[str]:
         if key == THE_IMAGES:
             yield from (f"{path} changed" for path, known in before.items() if stamp(Path(path)) != known)
         elif kind == "file" and format_ == 1:  # now named otherwise, perhaps
-            if file_fingerprint(Path(name)) != before:
+            if file_fingerprint(places.path(name)) != before:
                 yield f"{name} changed"
         elif kind in ("file", "content"):
             yield f"{name} is no longer used"

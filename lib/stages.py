@@ -120,7 +120,7 @@ def adopt_report(stage: Stage, answers: Stage, oof: Path) -> None:
     made = answers.record.get("format", 1) == 1 and not answers.changes() and oof.is_file()
     if made and not stage.record and pictures == stage.now["option report.pictures"]:
         answers.up_to_date(silent=True)  # which writes it anew
-        stage.now[f"file {answers.path}"] = file_fingerprint(answers.path)
+        stage.now[f"file {stage.places.named(answers.path)}"] = file_fingerprint(answers.path)
         stage.finish([oof])
 
 

@@ -23,8 +23,10 @@ from filelock import FileLock
 
 from lib.artifacts.read import read_json
 from lib.choices import Choices
+from lib.config.config import Config
 from lib.config.fitted import SCALING
-from lib.digests import Digests
+from lib.config.load import workspace_of
+from lib.digests import Digests, Places
 from lib.errors import UserError
 from lib.files import (
     file_fingerprint,
@@ -38,6 +40,7 @@ from lib.files import (
     write_table,
     write_text,
 )
+from lib.locks import LEASE_SECONDS
 from lib.stage import Stage
 
 __all__ = [
@@ -55,8 +58,11 @@ ALL_FOLDS = -2  # the `fold` of a member that is trained on all images
 class Workspace:
     """The folder of one competition. Knows names, not pixels."""
 
-    def __init__(self, root: str | Path):
+    def __init__(self, root: str | Path, /, **data: str | Path):
+        """`data`: the folders of the competition and of its external sources, by the names that manifests use."""
         self.root = Path(root)
+        self.places = Places(workspace=root, **data)
+        self.lease = LEASE_SECONDS
         self.images = self.root / "images.csv"
         self.tiles = self.root / "tiles.csv"
         self.tiles_dir = self.root / "tiles"
@@ -72,6 +78,15 @@ class Workspace:
         self.submission = self.root / "submission.csv"
         self.choices = Choices(self.root / "choices", self.root / "choices.json")
         self.report = self.root / "report"
+
+    @classmethod
+    def of(cls, config: Config) -> Workspace:
+        """The workspace of a configuration, whose manifests name the competition's files relative to its folder."""
+        competition = config.competition
+        data = {"root": competition.root, **{f"root of {source.name}": source.root for source in competition.external}}
+        workspace = cls(workspace_of(config), **{name: folder for name, folder in data.items() if folder})
+        workspace.lease = config.execution.lease
+        return workspace
 
     def member_dir(self, experiment: str, fold: int, seed: int) -> Path:
         return self.runs / experiment / member_name(fold, seed)
@@ -151,7 +166,9 @@ class Workspace:
         """A piece of work with what it is made from: `settings` (options), `inputs` (small files) and `contents` (many
         or large files by what they are); `then` as in `Stage`."""
         digests = {key: self.digests.of(paths) for key, paths in (contents or {}).items()}
-        return Stage(self.root / "manifests" / f"{name}.json", name, settings, inputs, digests, then)
+        stage = Stage(self.root / "manifests" / f"{name}.json", name, settings, inputs, digests, self.places)
+        stage.then, stage.lease = then, self.lease
+        return stage
 
     @property
     def digests(self) -> Digests:

@@ -104,8 +104,8 @@ class External(Section):
 
     name: Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
     """Name of the source, in the column `source` of all tables; an image's id is `<name>_<stem of its file>`."""
-    root: str
-    """Folder of the source. It is only read."""
+    root: Annotated[str, Affects()]
+    """Folder of the source. It is only read. The content of its files counts, so that it may be moved."""
     images: str = "images/*"
     """Glob of the source's images, relative to its `root`."""
     labels: Labels | None = None
@@ -145,8 +145,8 @@ class CompetitionSettings(Section):
 
     name: Annotated[FileName, Affects()] = "demo"
     """Name of the competition; the workspace is `work/<name>`."""
-    root: str = "data/demo"
-    """The organiser's folder. It is only read."""
+    root: Annotated[str, Affects()] = "data/demo"
+    """The organiser's folder. It is only read. The content of its files counts, so that it may be moved."""
     train_images: str = "train/*"
     """Glob of the training images, relative to `root`: `train/*.tif`, `{train,val}/*/images/*`."""
     test_images: str = "test/*"

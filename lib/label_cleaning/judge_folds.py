@@ -33,7 +33,7 @@ def judge_folds(session: Session, members: list[Member]) -> tuple[pd.DataFrame, 
     with replacing_dir(workspace.clean_dir) as folder:
         judge = LabelJudge(config, session.competition, folder)
         for fold, following in zip(trained, trained[1:] + trained[:1], strict=True):
-            images = FoldImages.of(images_of_fold(workspace, session.folds, fold), group_of, tiles)
+            images = FoldImages.of(images_of_fold(session, fold), group_of, tiles)
             others = _ensemble(session, members, following) if in_sample else None
             judge.judge(images, _ensemble(session, members, fold), others, f"04 clean, fold {fold}")
         return judge.finish()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from lib import tables
 from lib.inference.checkpoints import checkpoints_of
 from lib.inference.members import load_checkpoint
 from lib.models.weight_files import LAST_AS_FALLBACK
@@ -45,7 +46,7 @@ def score_again(session: Session, member: Member) -> None:
 
     Its networks stay, and so does what was made with them.
     """
-    validation = images_of_fold(session.workspace, session.folds, member.fold)
+    validation = images_of_fold(session, member.fold)
     done = read_json(member.path / "done.json", {})
     if not validation or not done:
         return
@@ -67,12 +68,13 @@ def score_again(session: Session, member: Member) -> None:
 
 def note_scores(session: Session, member: Member) -> None:
     """Write the manifest of the scores that a training has just made."""
-    validation = images_of_fold(session.workspace, session.folds, member.fold)
+    validation = images_of_fold(session, member.fold)
     if validation:
         _stage(session, member, validation).finish([member.path / "done.json"])
 
 
 def _stage(session: Session, member: Member, validation: list[tuple[str, str]]) -> Stage:
     ids = [image_id for image_id, _ in validation]
-    rows = session.images[session.images["image_id"].isin(ids)]
+    images = tables.read(session.workspace.images, tables.IMAGES, "01_preprocess.py")  # with the paths that 01 noted
+    rows = images[images["image_id"].isin(ids)]
     return score_stage(member, session.config, session.workspace, rows)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from lib import tables
 from lib.competition import metrics
 from lib.inference.backends.engines import Engine
 from lib.inference.networks import Ensemble, ScaleGroup
@@ -17,7 +16,6 @@ from lib.oof.codes import HALF, from_planes
 from lib.oof.evaluate import CountCollector, TrueLabels, evaluate
 from lib.oof.previews import Preview, PreviewCollector
 from lib.session import Session
-from lib.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +38,9 @@ def in_turns(folds: pd.DataFrame) -> pd.DataFrame:
     return shuffled.sort_values(["turn", "fold"], kind="stable", ignore_index=True)
 
 
-def images_of_fold(workspace: Workspace, folds: pd.DataFrame, fold: int) -> list[tuple[str, str]]:
+def images_of_fold(session: Session, fold: int) -> list[tuple[str, str]]:
     """(image id, path) of a fold's validation images; none for a member that is trained on all images."""
-    images = tables.read(workspace.images, tables.IMAGES, "01_preprocess.py").set_index("image_id")
+    images, folds = session.images.set_index("image_id"), session.folds
     return [(i, images.loc[i, "path"]) for i in folds.loc[folds["fold"] == fold, "image_id"]]
 
 

@@ -58,9 +58,10 @@ def finders_of(session: Session) -> list[Checkpoint]:
             "another infer.roi"
         )
     finders = checkpoints_of(session.workspace.members([config.infer.coarse]), config.infer.checkpoints[:1])
-    now = file_fingerprint(folds)
+    now, places = file_fingerprint(folds), session.workspace.places
     for finder in finders:
-        if read_json(finder.member.path / "begun.json", {}).get(f"file {folds}", now) != now:
+        begun = places.all_named(read_json(finder.member.path / "begun.json", {}))
+        if begun.get(f"file {places.named(folds)}", now) != now:
             raise UserError(
                 f"infer.coarse: {finder.member.name} was trained with other folds than {folds} holds now, so it may "
                 "have seen the images of its fold; train it again"

@@ -22,7 +22,7 @@ class MemberEvaluation:
     def __init__(self, session: Session, member: Member, trainer: Trainer):
         """`session`: with the options of this training, no `auto` left in them."""
         self.session, self.member, self.trainer = session, member, trainer
-        self.validation = images_of_fold(session.workspace, session.folds, member.fold)
+        self.validation = images_of_fold(session, member.fold)
         names = session.competition.label_names
         self.tracker = open_tracker(session.config, member.name, member.path, names)
         trainer.on_log = self.tracker.numbers

@@ -9,7 +9,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 
 from lib.config import Config
-from lib.config.load import workspace_of
 from lib.report.charts import LIBRARY, put_library
 from lib.report.sections import costs, data, ensemble, folds, oof, overview, pseudo, submissions, training
 from lib.report.sections.export import export
@@ -52,7 +51,7 @@ def why_stale(made_by: str, done: list[str], old: dict[str, str]) -> str:
 
 def render_page(config: Config) -> Path:
     """Write the page and the files beside it, where they changed; returns the page's path."""
-    workspace = Workspace(workspace_of(config))
+    workspace = Workspace.of(config)
     made = [section for make in SECTIONS if (section := make(workspace, config)) is not None]
     old = outdated(workspace, config)
     done = sorted(path.stem for path in (workspace.root / "manifests").glob("*.json"))

@@ -7,11 +7,9 @@ import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 
 from lib.config import Config
 from lib.config.affects import STAGES, settings_of
-from lib.digests import Digests
 from lib.stage import THE_IMAGES, differences, identity, in_words, renamed, trained_file
 from lib.stages import options_then
 from lib.training.time_limit import TIME_OPTIONS
@@ -27,15 +25,16 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
     """
     records = {path.stem: read_json(path, {}) for path in workspace.manifests()}
     then = cache(lambda: options_then(workspace))
-    fingerprint = cache(lambda path: file_fingerprint(trained_file(Path(path))))
-    found = {}
+    places, found = workspace.places, {}
+    fingerprint = cache(lambda name: file_fingerprint(trained_file(places.path(name))))
     for name, record in records.items():
-        options = _options_now(name, record["made_from"], config)
-        now = {**options, **_files_now(record["made_from"], fingerprint, workspace.digests)}
-        why = list(differences(record["made_from"], now, record.get("format", 1), then()))
+        made_from = record["made_from"] = places.all_named(record["made_from"])
+        options = _options_now(name, made_from, config)
+        now = {**options, **_files_now(made_from, fingerprint, workspace)}
+        why = list(differences(made_from, now, record.get("format", 1), then(), places))
         if why:
-            found[name] = in_words(why)
-    made_by = {identity(output): name for name, record in records.items() for output in record["outputs"]}
+            found[name] = places.shown(in_words(why))
+    made_by = {identity(places.named(output)): name for name, record in records.items() for output in record["outputs"]}
     while more := dict(_resting(records, made_by, found)):
         found |= more
     return found
@@ -65,7 +64,7 @@ def _of_round(name: str, config: Config) -> Config:
     return config.model_copy(update={"train": train}) if name.startswith("03_") else config
 
 
-def _files_now(made_from: dict, fingerprint: Callable[[str], str], digests: Digests) -> dict[str, object]:
+def _files_now(made_from: dict, fingerprint: Callable[[str], str], workspace: Workspace) -> dict[str, object]:
     """Today's fingerprints of the same files."""
     now: dict[str, object] = {}
     for key, before in made_from.items():
@@ -73,7 +72,8 @@ def _files_now(made_from: dict, fingerprint: Callable[[str], str], digests: Dige
         if kind == "file":
             now[key] = fingerprint(name)
         elif kind == "content":
-            now[key] = digests.of(before)
+            paths = {str(workspace.places.path(file)): file for file in before}
+            now[key] = {paths[path]: digest for path, digest in workspace.digests.of(paths).items()}
     return now
 
 

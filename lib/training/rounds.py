@@ -7,6 +7,7 @@ from statistics import mean
 
 from lib.config import Config
 from lib.config.load import workspace_of
+from lib.digests import places_of
 from lib.stage import trained_file
 from lib.tables import ANY_FOLD
 from lib.workspace import Workspace, file_fingerprint, read_json, round_experiment
@@ -54,7 +55,8 @@ def labels_are_outdated(manifest: Path) -> bool:
     """Whether a member that made the labels of 04's `manifest` has been trained again since."""
     made_from = read_json(manifest, {}).get("made_from", {})
     members = {key.removeprefix("file "): value for key, value in made_from.items() if key.endswith(MEMBER_FILES)}
-    return any(file_fingerprint(trained_file(Path(path))) != value for path, value in members.items())
+    places = places_of(manifest)
+    return any(file_fingerprint(trained_file(places.path(name))) != value for name, value in members.items())
 
 
 def chosen_round(scores: list[float], config: Config) -> int:

@@ -33,7 +33,7 @@ def done(tiny):
 
 
 def test_what_an_option_or_a_file_has_changed_is_outdated_and_what_rests_on_it(done):
-    workspace, index = Workspace(done.parent / "work"), done.parent / "work/report/index.html"
+    workspace, index = Workspace.of(load(done)), done.parent / "work/report/index.html"
 
     def old(*flags):
         return outdated(workspace, load(done, ["--infer.experiments", "base", *flags]))

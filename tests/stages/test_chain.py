@@ -45,7 +45,7 @@ class Chain:
     def stages(self, *flags):
         config = load(self.path, [*self.flags, *flags])
         load_plugins(config.plugins)
-        workspace, competition = Workspace(self.path.parent / "work"), Competition(config.competition)
+        workspace, competition = Workspace.of(config), Competition(config.competition)
         member = Member("base", 0, 42, workspace.member_dir("base", 0, 42))
         member.path.mkdir(parents=True, exist_ok=True)
         write_json(member.path / "done.json", done())

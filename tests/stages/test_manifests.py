@@ -98,7 +98,8 @@ def made(tiny):
 
 def files_in(stage, root):
     """Which files a stage is made from, and how many others by their content."""
-    files = sorted(os.path.relpath(key.removeprefix("file "), root) for key in stage.now if key.startswith("file "))
+    files = (stage.places.path(key.removeprefix("file ")) for key in stage.now if key.startswith("file "))
+    files = sorted(os.path.relpath(path, root) for path in files)
     contents = {key.removeprefix("content "): len(value) for key, value in stage.now.items() if key[:7] == "content"}
     return " ".join(files), contents
 
@@ -188,7 +189,7 @@ def test_a_report_of_a_version_with_one_manifest_is_adopted_where_it_would_be_th
     pictures = config.report.pictures + (fault == "pictures")
     made_from = {**answers.now, "option report.pictures": pictures}
     if fault == "changed":
-        made_from[f"file {workspace.folds}"] = "another"
+        made_from["file {workspace}/folds.csv"] = "another"
     record = {**answers.record, "made_from": made_from, "format": FORMAT if fault == "format" else 1}
     write_json(answers.path, record)
     if fault == "gone":

@@ -20,11 +20,12 @@ OF_SECTION = {
     "competition.scoring": "score answer",
 }  # fmt: skip
 NONE = (
-    "competition.name competition.kaggle competition.answers competition.submission.preset "
-    "competition.submission.max_mb train.experiment train.folds train.seeds train.workers train.device train.threads "
+    "competition.name competition.root competition.kaggle competition.answers competition.submission.preset "
+    "competition.submission.max_mb train.experiment train.folds train.seeds train.workers train.device "
     "train.time_limit train.min_member_time pseudo.rounds pseudo.patience pseudo.mode pseudo.share pseudo.weight "
     "clean.weight infer.coarse infer.coarse_above infer.coarse_margin infer.min_gain infer.trial_limit infer.maps_gib "
-    "infer.max_gib report.tracker report.tracker_mode plugins workspace jobs debug quiet log_file preflight"
+    "infer.max_gib report.tracker report.tracker_mode execution.lease "
+    "plugins workspace jobs debug quiet log_file preflight"
 )
 OTHERS = {
     **dict.fromkeys(NONE.split(), ""),
@@ -90,7 +91,7 @@ def test_options_that_another_one_switches_on(flags, wanted):
 def test_external_sources_are_options_of_their_own():
     source = {"name": "web", "root": "web", "labels": {"path": "masks", "format": "mask_images"}}
     config = Config.model_validate({"competition": {"external": [source]}})
-    affected_by = {"weight": {"member"}, "scale": {"tiles", "pseudo"}}
+    affected_by = {"weight": {"member"}, "scale": {"tiles", "pseudo"}, "root": set()}
     for name in External.model_fields:
         other = External.model_construct(**{**dict(config.competition.external[0]), name: str(ANOTHER)})
         others = config.model_copy(update={"competition": config.competition.model_copy(update={"external": [other]})})
@@ -124,8 +125,8 @@ def test_a_stage_that_does_not_exist_is_no_stage():
         Affects("tests")
 
 
-def stage_of(tmp_path, settings, contents=None, then=None):
-    return Stage(tmp_path / "m.json", "m", settings, [], contents, lambda: then or {})
+def stage_of(tmp_path, settings, contents=None):
+    return Stage(tmp_path / "m.json", "m", settings, [], contents)
 
 
 def test_a_missing_option_had_its_default_and_one_no_longer_read_changes_nothing(tmp_path):
@@ -163,9 +164,10 @@ def test_a_manifest_of_format_1_holds_and_notes_contents_from_now_on(tmp_path):
     record = old.record
     write_json(tmp_path / "m.json", {key: value for key, value in record.items() if key != "format"})
     settings = {"train.lr": 0.1, "preprocess.min_object_pixels": 5}
-    now = Stage(tmp_path / "m.json", "m", settings, [table], {"model.weights": {"w.pt": "1"}},
-                lambda: {"preprocess.min_object_pixels": 5})  # fmt: skip
-    other = Stage(tmp_path / "m.json", "m", settings, [table], {}, lambda: {"preprocess.min_object_pixels": 1})
+    now = Stage(tmp_path / "m.json", "m", settings, [table], {"model.weights": {"w.pt": "1"}})
+    now.then = lambda: {"preprocess.min_object_pixels": 5}
+    other = Stage(tmp_path / "m.json", "m", settings, [table], {})
+    other.then = lambda: {"preprocess.min_object_pixels": 1}
     assert other.changes() == ["preprocess.min_object_pixels changed from 1 to 5"]
     assert now.up_to_date() and now.record["format"] == FORMAT, "nothing says that it has changed"
     edited = Stage(tmp_path / "m.json", "m", settings, [table], {"model.weights": {"w.pt": "2"}})
@@ -186,7 +188,7 @@ def test_what_older_versions_called_otherwise(tmp_path):
         f"file {masks}": "1 files " + json.dumps(0),
     }
     now = {
-        "option competition.external.web.weight": 0.5, "option competition.external.web.root": "r",
+        "option competition.external.web.weight": 0.5,
         "option competition.external.web.labels.path": "p", "option competition.external.web.labels.order": "column",
     }  # fmt: skip
     assert list(differences(made_from, now, 1, {})) == [f"{masks} changed"], "its name and sizes are not these"

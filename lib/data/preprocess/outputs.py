@@ -31,7 +31,9 @@ def write_outputs(
     digests = stage.now["content images"]
     for survey in surveys:
         files = files_of(survey.facts.file, session.config.competition.pixels)
-        survey.row["content"] = short_hash([survey.row["content"], [content_of(digests[str(path)]) for path in files]])
+        survey.row["content"] = short_hash(
+            [survey.row["content"], [content_of(digests[stage.places.named(path)]) for path in files]]
+        )
     images = pd.DataFrame([survey.row for survey in surveys])
     write_table(workspace.images, images)
     write_table(workspace.tiles, tiles)
