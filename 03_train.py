@@ -7,6 +7,9 @@
     python 03_train.py configs/aerial.yaml --train.round 1 --train.folds all   # one network of all images and labels
     torchrun --nproc_per_node 4 03_train.py configs/aerial.yaml                # four GPUs share every batch
 
+Start the same command once for each GPU, on one machine or on several that share the folder: each call takes members
+that no other one trains.
+
 Run the same command again after an interruption: training continues from the last saved state. Changed options train a
 member again, and the finished member stays until the new one is complete. A changed metric or window size only
 computes the scores again.
@@ -36,30 +39,35 @@ from lib.session import Session
 from lib.system.text_table import text_table
 from lib.training.distributed import join_process_group
 from lib.training.time_limit import requested_members, training_jobs
-from lib.training.train_member import train_member
+from lib.training.train_member import tell_left, train_member
 from lib.workspace import Member, read_json
 
 
 def main(argv: list[str]) -> None:
     session = Session.open(argv, "03_train.py")
     processes = join_process_group(session.device)
-    members = requested_members(session)
+    members, left, trained = requested_members(session), [], False
     for job in training_jobs(session, processes, members, scoring_time, STARTED):
         if job.is_finished():
             if processes.is_main:
                 score_again(job.session, job.member)
             continue
+        if not job.claim(left):
+            continue
         train_member(job, MemberEvaluation)
+        trained = True
         if processes.is_main:
             note_scores(job.session, job.member)
             update_report(job.session.config)
     processes.close()
+    if processes.is_main:
+        tell_left(left, trained)
     print(text_table([table_row(member) for member in members if (member.path / "done.json").is_file()]))
 
 
 def scoring_time(session: Session, fold: int) -> float:
     """The estimated seconds to score a finished member on its fold's images."""
-    validation = images_of_fold(session.workspace, session.folds, fold)
+    validation = images_of_fold(session, fold)
     return scoring_seconds(validation, session.config, session.competition.channels)
 
 

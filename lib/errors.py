@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from lib.failures.file_errors import explained_error, file_error
+from lib.failures.lost_processes import ANOTHER_ENDED, lost_connection
 from lib.failures.memory_errors import is_out_of_memory, memory_advice
-from lib.failures.stops import stop, stop_on_signals
+from lib.failures.stops import speaks_first, stop, stop_on_signals
 
 STOP_SECONDS = 1.0  # in which a stop of all processes, which has ended a loading process, reaches this one, too
 
@@ -103,6 +104,8 @@ def exit_code(main: Callable[[list[str]], None], argv: list[str]) -> int:
             )
         if is_out_of_memory(error):
             return _tell(memory_advice(error))
+        if lost_connection(error):
+            return _tell(ANOTHER_ENDED)
         fault = file_error(error) if isinstance(error, OSError | RuntimeError) else None
         if fault is None:
             raise
@@ -121,5 +124,6 @@ def _place_in_plugin(error: BaseException) -> str:
 
 
 def _tell(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
+    if speaks_first():
+        print(f"error: {sentence}", file=sys.stderr)
     return 2

@@ -16,7 +16,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,21 @@ def temporary_name(path: str | Path) -> Path:
     return path.with_name(f".{path.stem[:40]}.{owner}.tmp{path.suffix}")
 
 
+_checks: list[Callable[[], None]] = []
+
+
+def before_writing(check: Callable[[], None]) -> Callable[[], None]:
+    """Have `check` called before any file is put in place; it raises an error where this process must not write."""
+    _checks.append(check)
+    return check
+
+
+def check_writing() -> None:
+    """Raises what the checks raise, where this process must not write."""
+    for check in _checks:
+        check()
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Write to the temporary path that is yielded; it takes `path`'s place only when all went well."""
@@ -81,6 +96,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        check_writing()
         os.replace(temporary, path)
     except OSError as error:  # the user knows the file, not its temporary name
         if error.filename in (None, str(temporary), temporary):
@@ -98,6 +114,7 @@ def replacing_dir(path: str | Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        check_writing()
         remove_folder(path)
         os.replace(temporary, path)
     finally:

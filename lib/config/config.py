@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from lib.config.clean import Clean
 from lib.config.competition import CompetitionSettings
+from lib.config.execution import Execution
 from lib.config.folds import Folds
 from lib.config.infer import Infer, Report
 from lib.config.package import Package
@@ -29,6 +30,7 @@ class Config(Section):
     infer: Infer = Infer()
     report: Report = Report()
     package: Package = Package()
+    execution: Execution = Execution()
     plugins: list[str] = []
     """Python files that are loaded first; they may register models, losses, samplers, augmentations, label readers,
     metrics and submission codecs. Paths are relative to the YAML file."""

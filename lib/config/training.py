@@ -252,13 +252,17 @@ class Train(Section):
     """How often the fold's whole images are scored before the training ends, spread evenly. They are scored once more
     at the end, and the best of all these networks is `infer.checkpoints best`. With 0 they are not scored on the way,
     and `best` is `last`."""
+    sync_batch_norm: bool = False
+    """Let batch norm see the whole batch where several GPUs share it (torchrun). Otherwise each GPU normalises its own
+    share. Set it to `true` where a share has fewer than about 8 samples."""
     workers: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects()] = "auto"
     """Processes that read and augment tiles; 0 uses the training's own process. `auto`: none where the network computes
     on the CPU, because they would take its cores; else one for each core, at most 8."""
     device: Annotated[str, Affects()] = "auto"
     """Where networks compute: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
-    threads: Annotated[int, Ge(0), Affects()] = 0
-    """CPU threads of the network; 0 for torch's choice."""
+    threads: Annotated[int, Ge(0)] = 0
+    """CPU threads of the network; 0 for torch's choice. Another number changes sums in their last bits, so that members
+    are trained again where this option changes. How many there were stands in their `environment.json`."""
 
     @model_validator(mode="after")
     def _consistent(self):

@@ -9,8 +9,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
+import tempfile
+import threading
+from pathlib import Path
 from typing import NoReturn
 
 STOPPED = "\nstopped; run the same command again to go on from here"
@@ -38,14 +42,36 @@ def _kill(process: multiprocessing.Process) -> None:
 
 def stop() -> NoReturn:
     """End this process and its children, with one sentence."""
+    end(STOPPED, EXIT_CODE)
+
+
+def speaks_first() -> bool:
+    """Whether this process may say why all end: of those that torchrun started, only the first one that asks may."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return True
+    names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")
+    group = "_".join([str(os.getppid()), *(re.sub(r"\W", "", os.environ.get(name, "")) for name in names)])
+    try:
+        Path(tempfile.gettempdir(), f"segmentation_ended_{group}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:
+        return os.environ.get("RANK", "0") == "0"
+    return True
+
+
+def end(sentence: str, code: int) -> NoReturn:
+    """End this process and its children at once, from any thread, with a sentence and an exit code."""
     for name in ("SIGINT", "SIGTERM", "SIGCHLD"):  # torch raises an error as soon as a loading process ends
-        if hasattr(signal, name):
+        if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
         for process in multiprocessing.active_children():
             _kill(process)
-        print(STOPPED, file=sys.stderr, flush=True)
+        if not speaks_first():
+            os._exit(code)
+        print(sentence, file=sys.stderr, flush=True)
     except RuntimeError:  # the signal came inside of another print
-        os.write(2, f"{STOPPED}\n".encode())
+        os.write(2, f"{sentence}\n".encode())
     finally:
-        os._exit(EXIT_CODE)  # threads that read images must not hold the exit up
+        os._exit(code)  # threads that read images must not hold the exit up

@@ -80,7 +80,7 @@ def predict_windows(
     sources, windows, map_count = list(sources), group.windows, group.forward.map_count
     progress_bar = _WindowProgress(sources, windows, description)
     outside = np.tile(np.asarray(outside_value, np.float32), map_count)
-    forward = progress_bar.counted(group.forward)
+    forward = progress_bar.counted(filled_up(group.forward, limits.least))
     computed = _computed(_read_ahead(sources, windows, limits), forward, limits.batch_size)
 
     def stitched(items: Iterator[_Computed]) -> Generator[Block, None, None]:
@@ -153,6 +153,23 @@ class _WindowProgress:
             return outputs
 
         return counting
+
+
+def filled_up(forward: Callable[[np.ndarray], np.ndarray], least: int) -> Callable[[np.ndarray], np.ndarray]:
+    """`forward`, to which batches of less than `least` windows are given with their last window repeated.
+
+    The outputs for a window differ in their last bits between a batch of one and a larger one. Filled up, they do not
+    depend on which windows come together.
+
+    >>> filled_up(lambda windows: windows * len(windows), 3)(np.ones((2, 1))).tolist()
+    [[3.0], [3.0]]
+    """
+
+    def filling(batch: np.ndarray) -> np.ndarray:
+        missing = least - len(batch)
+        return forward(batch) if missing <= 0 else forward(np.append(batch, [batch[-1]] * missing, 0))[: len(batch)]
+
+    return filling
 
 
 def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from lib import tables
 from lib.competition.metadata import zoom_of
 from lib.config import Config
@@ -33,7 +35,18 @@ def windows_of(config: Config) -> Windows:
 
 
 def limits_of(config: Config) -> Limits:
-    return Limits(batch_of(config), config.infer.max_gib, workspace_of(config))
+    batch = batch_of(config)
+    return Limits(batch, config.infer.max_gib, workspace_of(config), least=least_of(batch, config.train.device))
+
+
+def least_of(batch: int, device: str) -> int:
+    """To how many windows a short batch is filled up, so that maps do not depend on which windows come together.
+
+    On a CPU two are enough: the outputs for a window were the same in batches of 2 to 8, and others in a batch of 1. On
+    a GPU it is the whole batch, because the library chooses its algorithms by the size.
+    """
+    on_gpu = device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
+    return batch if on_gpu else min(2, batch)
 
 
 def batch_of(config: Config) -> int:

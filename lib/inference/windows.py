@@ -90,16 +90,17 @@ def flipped(values: np.ndarray, flip: int) -> np.ndarray:
 class Limits:
     """Limits of memory and time.
 
-    `batch_size`: windows in a forward pass. `max_gib`: memory besides the network and the windows that are read ahead.
-    Overlaps of very wide images that need more than a quarter of it wait in a file in `folder` (None: the system's
-    folder for temporary files). When `over()` is true, no further image begins, and windows of the present image are
-    black instead of being read.
+    `batch_size`: windows in a forward pass; a batch of less than `least` is filled up. `max_gib`: memory besides the
+    network and the windows that are read ahead. Overlaps of very wide images that need more than a quarter of it wait
+    in a file in `folder` (None: the system's folder for temporary files). When `over()` is true, no further image
+    begins, and windows of the present image are black instead of being read.
     """
 
     batch_size: int = 8
     max_gib: float = 0.25
     folder: Path | None = None
     over: Callable[[], bool] = bool  # never
+    least: int = 1
 
     @property
     def bytes(self) -> float:

@@ -20,15 +20,18 @@ PLAIN = "{desc}: {percentage:.0f} % of {total:g} {unit}, {elapsed} gone, {remain
 
 
 class Tee(io.TextIOBase):
-    """A stream that writes whole lines to a console, and to a log with the time before each line."""
+    """A stream that writes whole lines to a console, and to a log with the time before each line.
 
-    def __init__(self, console: TextIO, log: TextIO | None, quiet: bool):
-        self.console, self.log, self.quiet, self._rest = console, log, quiet, ""
+    `quiet`: only lines that start with a word of `always` reach the console.
+    """
+
+    def __init__(self, console: TextIO, log: TextIO | None, quiet: bool, always: tuple[str, ...] = (ALWAYS,)):
+        self.console, self.log, self.quiet, self.always, self._rest = console, log, quiet, always, ""
 
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            if not self.quiet or line.startswith(ALWAYS):
+            if not self.quiet or line.startswith(self.always):
                 self.console.write(line + "\n")
             self.note(line)
         return len(text)
@@ -61,7 +64,7 @@ def open_log(config: Config) -> None:
         except OSError as error:
             raise UserError(f"log_file: {config.log_file} cannot be written to ({error.strerror})") from None
     wanted = quiet or log
-    sys.stdout = Tee(out, log, quiet) if wanted else out
+    sys.stdout = Tee(out, log, quiet, () if follows else (ALWAYS,)) if wanted else out
     sys.stderr = Tee(err, log, False) if wanted else err
     Bar.quiet = quiet
 

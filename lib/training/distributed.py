@@ -1,6 +1,7 @@
 """Distributed training of one member: processes that `torchrun` starts, each with its part of every batch.
 
-The batch, the steps, the learning rate and the loss are those of one process. A loss sums over the samples of all
+The batch, the steps, the learning rate and the loss are those of one process; the shares of a batch may differ by one
+sample. A loss sums over the samples of all
 processes (`summed`, `gathered`), so each process knows the loss of the whole batch. DistributedDataParallel averages
 the gradients. Only the main process (rank 0) scores, writes and prints. Without torchrun there is one process and no
 communication.
@@ -17,6 +18,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -49,17 +51,25 @@ class ProcessGroup:
         return batch[self.rank :: self.size]
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Raises UserError where the processes cannot get equally many samples of a batch."""
-        if batch_size % self.size:
+        """Raises UserError where a process would get no sample of a batch."""
+        if batch_size < self.size:
             raise UserError(
-                f"batches of {batch_size} samples cannot be shared evenly by {self.size} processes; make "
-                f"train.batch_size a multiple of {self.size}, or start torchrun with another --nproc_per_node"
+                f"a batch of {batch_size} cannot be shared by {self.size} processes, each of which needs a sample; "
+                f"raise train.batch_size to {self.size} or more, or start torchrun with a lower --nproc_per_node"
             )
 
-    def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, with a backward pass that averages the gradients over all processes."""
+    def wrap(self, network: nn.Module, synced: bool = False) -> nn.Module:
+        """The network, with a backward pass that averages the gradients over all processes.
+
+        `synced`: batch norm takes its statistics from the samples of all processes. Raises UserError on a CPU, where
+        torch cannot do that.
+        """
         if self.size == 1:
             return network
+        if synced and self.device.type != "cuda":
+            raise UserError("train.sync_batch_norm works on GPUs alone; set it to false, or train.device to cuda")
+        if synced:
+            network = with_synced_batch_norm(network)
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def no_sync(self, replica: nn.Module, last: bool) -> AbstractContextManager:
@@ -100,6 +110,14 @@ class ProcessGroup:
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.broadcast(shared, 0)
         return float(shared)
+
+    def shared(self, value: object) -> object:
+        """The main process's value, of any kind, in all processes."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
+        return box[0]
 
     def barrier(self) -> None:
         """Wait until all processes are here."""
@@ -189,8 +207,18 @@ def join_process_group(device: torch.device) -> ProcessGroup:
             raise UserError(f"torchrun started more processes here than there are GPUs ({gpus}); each needs its own")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=BARRIER_TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"  # states are broadcast in main memory
+    store, rank, size = next(dist.rendezvous("env://", timeout=BARRIER_TIMEOUT))
+    # After a restart, torchrun's store still holds the addresses of the processes that have ended.
+    store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=BARRIER_TIMEOUT)
     return ProcessGroup(dist.get_rank(), size, device)
+
+
+def with_synced_batch_norm(network: nn.Module) -> nn.Module:
+    """A network of the same parameters and statistics whose batch norm sees the samples of all processes."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return convert_sync_batchnorm(copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}))
 
 
 def unused_parameters(network: nn.Module, loss_of: Callable[[nn.Module], torch.Tensor]) -> list[str]:

@@ -214,7 +214,7 @@ def make_trainer(
 ) -> Trainer:
     """A new trainer. `config` has no `auto` left. The initial weights depend only on the member's seed.
 
-    Raises UserError where the processes cannot get equally many samples of a batch.
+    Raises UserError where there are more processes than samples in a batch.
     """
     processes.check_batch_size(min(data.batch_size, data.sampler.size))
     data.pinned = processes.device.type == "cuda"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lib.artifacts.read import damaged, fit_state, read_log, read_tensors
+from lib.files import check_writing
 from lib.workspace import replacing, write_text
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def load_resume(path: Path) -> dict | None:
 
 def append_log(path: Path, record: dict) -> None:
     """Add one JSON line."""
+    check_writing()
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 

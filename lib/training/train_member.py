@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
+import torch
 from torch import nn
 
 from lib.config import save
+from lib.locks import Held
 from lib.session import Session
 from lib.stage import Stage
 from lib.stages import member_stage
@@ -51,6 +53,32 @@ class TrainingJob:
         """Whether the member was trained with exactly these options and files. All processes must ask."""
         return bool(self.processes.broadcast(self.stage.up_to_date()))
 
+    def claim(self, left: list[Held]) -> bool:
+        """Whether this call is to train the member. Of a member that another call trains, `left` gets the reason.
+
+        All processes must ask.
+        """
+        return bool(self.processes.broadcast(self._claim(left) if self.processes.is_main else False))
+
+    def _claim(self, left: list[Held]) -> bool:
+        try:
+            self.stage.claim()
+        except Held as held:
+            left.append(held)
+            return False
+        if self.stage.up_to_date(silent=True):  # another call has finished it since this one looked
+            self.stage.release()
+            return False
+        return True
+
+
+def tell_left(left: list[Held], trained: bool) -> None:
+    """Say which members other calls train. Raises the first reason where this call found nothing to train."""
+    if left and not trained:
+        raise left[0]
+    for held in left:
+        print(f"note: {str(held).partition(';')[0]}", flush=True)
+
 
 class MemberScorer(Protocol):
     """Scores one member on the validation images of its fold. Only the main process has one."""
@@ -74,11 +102,11 @@ def train_member(job: TrainingJob, evaluate: Evaluate) -> None:
     config, workspace, processes = job.session.config, job.session.workspace, job.processes
     with processes.main_first():
         if processes.is_main:
-            job.stage.claim()
             check_tables_and_tiles(workspace, config)
         member = (start_member if processes.is_main else training_place)(job.member, job.stage, workspace)
     if processes.is_main:
-        write_json(member.path / "environment.json", environment(job.session.device))
+        threads = torch.get_num_threads()
+        write_json(member.path / "environment.json", {**environment(job.session.device), "threads": threads})
         save(config, member.path / "resolved.yaml")
     facts = run_training(replace(job, member=member), evaluate)
     processes.barrier()

@@ -93,7 +93,7 @@ class Trainer:
         a greedy soup. `members`: trainings still to come, this one included; their total time is estimated.
         Raises UserError where the loss stays not finite.
         """
-        state = load_resume(self.folder / "last.pt")
+        state = self.processes.shared(load_resume(self.folder / "last.pt") if self.processes.is_main else None)
         if state is not None:
             self.guard.load_state_dict(state.get("guard", {}))
         self.start_from(state)
@@ -143,7 +143,7 @@ class Trainer:
                 )
             for name in self.unused:
                 self.network.get_parameter(name).requires_grad_(False)
-        self.replica = self.processes.wrap(self.network)
+        self.replica = self.processes.wrap(self.network, self.config.sync_batch_norm)
         self.forward = torch.compile(self.replica, dynamic=False) if self.config.compile else self.replica
 
     def evaluate(self, score: Callable[[nn.Module], float] | None, bar: Bar) -> None:
@@ -158,7 +158,7 @@ class Trainer:
     def run_epoch(self, batches: Iterator[tuple[torch.Tensor, ...]], bar: Bar, members: int) -> None:
         """One epoch. Ends early with the training, or after too many skipped steps in a row."""
         torch.manual_seed((self.seed + self.processes.rank) * 100_003 + self.epoch)  # dropout and drop-path
-        self.network.train()
+        self.replica.train()
         losses, started, steps = [], time.perf_counter(), self.data.steps()
         for number, batch in enumerate(islice(batches, steps)):
             self.waited += time.perf_counter() - started

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -10,13 +9,15 @@ from contextlib import contextmanager
 
 import pytest
 from faults.bench import Fault, nothing, put
+from filelock import SoftFileLease
 
 from lib.files import HOST
+from lib.locks import LEASE_SECONDS
 
 STAGES = {
     "01_preprocess": ("01_preprocess", ("--preprocess.stride", "48")),
     "02_make_folds": ("02_make_folds", ("--folds.leak_check", "true")),
-    "03_train": ("03_base_fold0_seed42", ("--train.lr", "0.02")),
+    "03_train": ("03_base_fold0_seed42", ("--train.lr", "0.02", "--train.folds", "0")),
     "04_pseudo_label --train.round 1": ("04_pseudo_label_round1", ("--pseudo.max_tiles", "3")),
     "04_pseudo_label --clean": ("04_clean", ("--clean.list_below", "0.5")),
     "05_infer_ensemble": ("05_infer_ensemble", ("--infer.tta", "hflip")),
@@ -32,15 +33,14 @@ ALIVE = f"{HOST}-{os.getpid()}-0123abcd"
 
 
 def held(name: str, bench: Callable[[], object]):
-    """The context in which another process has a claim. A second open file of this process stands for it."""
+    """The context in which another process has a claim. A second lease of this process stands for it."""
 
     @contextmanager
     def during():
         locks = bench().folder / "work/locks"
-        holder = {"host": HOST, "pid": os.getppid(), "since": "2026-11-30 12:00:00"}
-        (locks / f"{name}.json").write_text(json.dumps(holder), encoding="utf-8")
-        with (locks / f"{name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with SoftFileLease(locks / f"{name}.lease", lease_duration=LEASE_SECONDS):
+            holder = {"host": HOST, "pid": os.getppid(), "since": "2026-11-30 12:00:00"}
+            (locks / f"{name}.json").write_text(json.dumps(holder), encoding="utf-8")
             yield
 
     return during

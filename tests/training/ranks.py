@@ -2,9 +2,12 @@
 
     python -m torch.distributed.run --standalone --nproc_per_node 2 ranks.py FOLDER
 
-Writes FOLDER/<processes>.pt: of every loss its value and gradient, and the weights after a training.
+Writes FOLDER/<processes>.pt: of every loss its value and gradient, and the weights after a training. With a number
+after FOLDER, only the training, in the first start of which the process of that rank is killed.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +17,10 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from lib.config.training import Loss, Swa, Train
+from lib.errors import run_script
 from lib.models.outputs import Outputs
 from lib.plugins import names
+from lib.training import trainer as loop
 from lib.training.distributed import join_process_group
 from lib.training.loader import TrainingData
 from lib.training.losses import build_loss
@@ -73,7 +78,7 @@ def one_loss(name: str, channels: int, processes, multilabel: bool = False) -> t
     return float(loss.detach()), {key: p.grad for key, p in network.named_parameters() if p.grad is not None}
 
 
-def training(folder: Path, processes) -> dict:
+def training(folder: Path, processes, killed: int = -1) -> dict:
     """Weights, skipped steps and unused parameters of a training: five batches an epoch, taken two by two, clipped."""
     keys = [(index, 0, index) for index in range(20)]
     sampler = SimpleNamespace(keys=lambda epoch, progress=0.0: keys, size=20)
@@ -84,6 +89,11 @@ def training(folder: Path, processes) -> dict:
     )  # fmt: skip
     loss = build_loss(config.loss, 1, processes)
     trainer = Trainer(config, network_of(1), loss, data, Member("ranks", 0, 1, folder), processes)
+    if processes.rank == killed and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        train = trainer.train_batch
+        trainer.train_batch = lambda *batch: (
+            os.kill(os.getpid(), signal.SIGKILL) if trainer.step == 7 else train(*batch)
+        )
     trainer.run(None)
     processes.barrier()
     state = load_resume(folder / "last.pt")
@@ -98,20 +108,26 @@ class Keyed(torch.utils.data.Dataset):
         return self.items[key[0]]
 
 
-def main(folder: Path) -> None:
+def main(argv: list[str]) -> None:
+    folder, killed = Path(argv[0]), int(argv[1]) if argv[1:] else None
     processes = join_process_group(CPU)
-    losses = {
-        f"{name} {kind}": one_loss(name, channels, processes, kind == "overlapping")
-        for name in names("loss")
-        for kind, channels in (("one", 1), ("exclusive", 3), ("overlapping", 3))
-    }
+    losses = (
+        {}
+        if killed is not None
+        else {
+            f"{name} {kind}": one_loss(name, channels, processes, kind == "overlapping")
+            for name in names("loss")
+            for kind, channels in (("one", 1), ("exclusive", 3), ("overlapping", 3))
+        }
+    )
     run = folder / f"run{processes.size}"
     run.mkdir(exist_ok=True)
-    found = {"losses": losses, "training": training(run, processes)}
+    found = {"losses": losses, "training": training(run, processes, -1 if killed is None else killed)}
     if processes.rank == processes.size - 1:  # it knows as much as the main process
         torch.save(found, folder / f"{processes.size}.pt")
     processes.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    loop.SAVE_INTERVAL = 0  # after each epoch
+    run_script(main)

@@ -26,7 +26,7 @@ STILL = {"optimizer": "sgd", "lr": 1e-12, "clip": 0, "swa": Swa(start=1), "evalu
 class Pair(ProcessGroup):
     """One of two processes, without the other one, which would do and say the same."""
 
-    def wrap(self, network):
+    def wrap(self, network, synced=False):
         return network
 
     def no_sync(self, replica, last):
@@ -39,6 +39,9 @@ class Pair(ProcessGroup):
         return names
 
     def broadcast(self, value):
+        return value
+
+    def shared(self, value):
         return value
 
 
