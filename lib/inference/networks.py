@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -61,6 +62,23 @@ class ScaleGroup(Generic[AnyNetwork]):
 
     windows: Windows
     forward: AnyNetwork
+
+
+def filled_up(forward: Callable[[np.ndarray], np.ndarray], least: int) -> Callable[[np.ndarray], np.ndarray]:
+    """`forward`, to which batches of less than `least` windows are given with their last window repeated.
+
+    The outputs for a window differ in their last bits between a batch of one and a larger one. Filled up, they do not
+    depend on which windows come together.
+
+    >>> filled_up(lambda windows: windows * len(windows), 3)(np.ones((2, 1))).tolist()
+    [[3.0], [3.0]]
+    """
+
+    def filling(batch: np.ndarray) -> np.ndarray:
+        missing = least - len(batch)
+        return forward(batch) if missing <= 0 else forward(np.append(batch, [batch[-1]] * missing, 0))[: len(batch)]
+
+    return filling
 
 
 class Ensemble:

@@ -23,7 +23,7 @@ from lib.imaging.roi import boxes_file, read_boxes, regions
 from lib.imaging.roi_windows import windows_around
 from lib.imaging.stitch import Canvas, Resizer, stitch
 from lib.imaging.stitch_boxes import stitch_boxes
-from lib.inference.networks import NotFiniteError, ScaleGroup
+from lib.inference.networks import NotFiniteError, ScaleGroup, filled_up
 from lib.inference.windows import USUAL, Block, Limits, Source, Windows, flip_of, flipped
 from lib.system.disk_cache import DiskCache
 from lib.system.memory import give_back
@@ -153,23 +153,6 @@ class _WindowProgress:
             return outputs
 
         return counting
-
-
-def filled_up(forward: Callable[[np.ndarray], np.ndarray], least: int) -> Callable[[np.ndarray], np.ndarray]:
-    """`forward`, to which batches of less than `least` windows are given with their last window repeated.
-
-    The outputs for a window differ in their last bits between a batch of one and a larger one. Filled up, they do not
-    depend on which windows come together.
-
-    >>> filled_up(lambda windows: windows * len(windows), 3)(np.ones((2, 1))).tolist()
-    [[3.0], [3.0]]
-    """
-
-    def filling(batch: np.ndarray) -> np.ndarray:
-        missing = least - len(batch)
-        return forward(batch) if missing <= 0 else forward(np.append(batch, [batch[-1]] * missing, 0))[: len(batch)]
-
-    return filling
 
 
 def _unpadded(values: np.ndarray, box: Box, windows: Windows) -> np.ndarray:

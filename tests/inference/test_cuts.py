@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.config.training import Model
-from lib.inference.networks import Ensemble, ScaleGroup
-from lib.inference.sliding_window import filled_up, predict_windows
+from lib.inference.networks import Ensemble, ScaleGroup, filled_up
+from lib.inference.sliding_window import predict_windows
 from lib.inference.sources import least_of
 from lib.inference.windows import Limits, Source, Windows
 from lib.models.network import build_network
