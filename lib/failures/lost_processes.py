@@ -8,7 +8,7 @@ ANOTHER_ENDED = (
     "another one of the processes that train together was killed or has failed; memory may be short. Run the same "
     "command again, it goes on from the last save (torchrun does so by itself with --max-restarts 3)"
 )
-LIBRARIES = ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+SIGNS = ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 
 
 def lost_connection(error: BaseException) -> bool:
@@ -18,4 +18,4 @@ def lost_connection(error: BaseException) -> bool:
     False
     """
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    return several and isinstance(error, RuntimeError) and any(words in str(error) for words in LIBRARIES)
+    return several and isinstance(error, RuntimeError) and any(words in str(error) for words in SIGNS)
