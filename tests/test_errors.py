@@ -31,8 +31,9 @@ def test_a_full_disk_is_one_sentence(what, tmp_path):
             "weights": f"""import contextlib, torch; from pathlib import Path; from lib.models import weight_files
     weight_files.replacing = contextlib.contextmanager(lambda path: (p for p in [path]))
     weight_files.save_weights(Path("{tmp_path}/full.png"), torch.nn.Linear(1000, 1000))""",
-            "picture": f"""import numpy; from pathlib import Path; from lib.imaging.save import save_image
-    save_image(Path("{tmp_path}/full.png"), numpy.zeros((9, 9), numpy.uint8))""",
+            "picture": f"""import numpy; from pathlib import Path; from lib.imaging import save
+    save.temporary_name = lambda path: path
+    save.save_image(Path("{tmp_path}/full.png"), numpy.zeros((9, 9), numpy.uint8))""",
         }[what]
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
