@@ -58,10 +58,9 @@ def finders_of(session: Session) -> list[Checkpoint]:
             "another infer.roi"
         )
     finders = checkpoints_of(session.workspace.members([config.infer.coarse]), config.infer.checkpoints[:1])
-    now, places = file_fingerprint(folds), session.workspace.places
+    key, now, named = "file {workspace}/folds.csv", file_fingerprint(folds), session.workspace.places.all_named
     for finder in finders:
-        begun = places.all_named(read_json(finder.member.path / "begun.json", {}))
-        if begun.get(f"file {places.named(folds)}", now) != now:
+        if named(read_json(finder.member.path / "begun.json", {})).get(key, now) != now:
             raise UserError(
                 f"infer.coarse: {finder.member.name} was trained with other folds than {folds} holds now, so it may "
                 "have seen the images of its fold; train it again"
