@@ -10,6 +10,7 @@ from functools import cache
 
 from lib.config import Config
 from lib.config.affects import STAGES, settings_of
+from lib.digests import Digests, Places
 from lib.stage import THE_IMAGES, differences, identity, in_words, renamed, trained_file
 from lib.stages import options_then
 from lib.training.time_limit import TIME_OPTIONS
@@ -25,12 +26,12 @@ def outdated(workspace: Workspace, config: Config) -> dict[str, str]:
     """
     records = {path.stem: read_json(path, {}) for path in workspace.manifests()}
     then = cache(lambda: options_then(workspace))
-    places, found = workspace.places, {}
+    places, found = Workspace.of(config).places, {}
     fingerprint = cache(lambda name: file_fingerprint(trained_file(places.path(name))))
     for name, record in records.items():
         made_from = record["made_from"] = places.all_named(record["made_from"])
         options = _options_now(name, made_from, config)
-        now = {**options, **_files_now(made_from, fingerprint, workspace)}
+        now = {**options, **_files_now(made_from, fingerprint, workspace.digests, places)}
         why = list(differences(made_from, now, record.get("format", 1), then(), places))
         if why:
             found[name] = places.shown(in_words(why))
@@ -64,7 +65,9 @@ def _of_round(name: str, config: Config) -> Config:
     return config.model_copy(update={"train": train}) if name.startswith("03_") else config
 
 
-def _files_now(made_from: dict, fingerprint: Callable[[str], str], workspace: Workspace) -> dict[str, object]:
+def _files_now(
+    made_from: dict, fingerprint: Callable[[str], str], digests: Digests, places: Places
+) -> dict[str, object]:
     """Today's fingerprints of the same files."""
     now: dict[str, object] = {}
     for key, before in made_from.items():
@@ -72,8 +75,8 @@ def _files_now(made_from: dict, fingerprint: Callable[[str], str], workspace: Wo
         if kind == "file":
             now[key] = fingerprint(name)
         elif kind == "content":
-            paths = {str(workspace.places.path(file)): file for file in before}
-            now[key] = {paths[path]: digest for path, digest in workspace.digests.of(paths).items()}
+            paths = {str(places.path(file)): file for file in before}
+            now[key] = {paths[path]: digest for path, digest in digests.of(paths).items()}
     return now
 
 
