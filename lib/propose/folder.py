@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
@@ -14,7 +13,6 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.competition.image_files import image_files
 from lib.competition.labels.coco_file import read_coco
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.config.competition import Pixels
@@ -34,7 +32,6 @@ MASK_VALUES = 64  # a file with more values than this is a picture
 MASK_MIDDLE_SIDE = 2048  # pixels: values are read from a square of this side in the middle of a mask
 MAX_COCO_JSONS = 50  # in a folder with more JSONs, none is taken for a COCO file
 MANY_FOLDERS = 12  # with more sibling folders than this, their files are taken for one kind
-MAX_NAMED_FOLDERS = 12  # a pattern lists at most so many folders by name
 UNREAD = {
     ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mat": "MATLAB", ".npz": "archives of arrays", ".zarr": "Zarr",
     ".nc": "NetCDF", ".parquet": "Parquet", ".tfrecord": "TFRecord", ".shp": "shapefiles", ".jsonl": "JSON by line",
@@ -271,42 +268,3 @@ def read_organiser_json(path: Path) -> object:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def glob_of(root: Path, names: list[str], exceptions: set[str]) -> str | None:
-    """The simplest pattern below `root` that matches these pictures and no others; None where there is none.
-
-    `exceptions`: files that the pattern may match too.
-    """
-    wanted = set(names)
-    for pattern in _patterns(names) if wanted else []:
-        try:
-            matches = image_files(root, pattern, "init")
-        except UserError:
-            continue
-        if {path.relative_to(root).as_posix() for path in matches} - exceptions == wanted:
-            return pattern
-    return None
-
-
-def _patterns(names: list[str]) -> list[str]:
-    """Patterns that match all the names, the simplest first: a wildcard for a folder, or the folders' names."""
-    folders = [Path(name).parent.parts for name in names]
-    if len({len(parts) for parts in folders}) != 1:
-        return []
-    levels = [sorted(set(level)) for level in zip(*folders, strict=True)]
-    plain = [glob.escape(level[0]) if len(level) == 1 else "*" for level in levels]
-    nameable = [1 < len(level) <= MAX_NAMED_FOLDERS and not set("{},") & set("".join(level)) for level in levels]
-    exact = [
-        "{" + ",".join(map(glob.escape, level)) + "}" if named else one
-        for level, one, named in zip(levels, plain, nameable, strict=True)
-    ]
-    suffixes = {Path(name).suffix for name in names}
-    start = os.path.commonprefix([Path(name).name for name in names])
-    end = os.path.commonprefix([Path(name).name[::-1] for name in names])[::-1]
-    ends = ["*", *(f"*{glob.escape(suffix)}" for suffix in suffixes if len(suffixes) == 1)]
-    ends += [f"{glob.escape(start)}*", f"*{glob.escape(end)}"]
-    if len({Path(name).name for name in names}) == 1:
-        ends = [glob.escape(start)]
-    above = [plain] + [exact] * (exact != plain)
-    return ["/".join([*parts, last]) for parts in above for last in ends]
