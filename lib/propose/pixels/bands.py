@@ -188,7 +188,7 @@ def _forward(
             fitting = [i for i in free if i not in chosen and _in_one_range([spans[k] for k in (*chosen, i)])]
             if not fitting:
                 break
-            score, pick = max((explained(values[:, [*chosen, i]], target), -i) for i in fitting)
+            score, pick = max((share_explained(values[:, [*chosen, i]], target), -i) for i in fitting)
             chosen.append(-pick)
         if len(chosen) == 3 and score > best[0]:
             best = score, chosen
@@ -201,7 +201,7 @@ def _in_one_range(spans: list[tuple[float, float]]) -> bool:
     return all(high - low >= MIN_RANGE_SHARE * (highest - lowest) for low, high in spans)
 
 
-def explained(values: np.ndarray, target: np.ndarray) -> float:
+def share_explained(values: np.ndarray, target: np.ndarray) -> float:
     """The share of the target's variance that a linear rule explains (R squared)."""
     design = np.column_stack([values, np.ones(len(values))])
     residual = target - design @ np.linalg.lstsq(design, target.astype(np.float64), rcond=None)[0]

@@ -16,23 +16,23 @@ from lib.propose.folder import Folder
 from lib.propose.found import Notes, OptionChoice, abbreviated, choice_if, evenly_spaced
 from lib.propose.ids import CHANNEL_NAMES
 from lib.propose.pixels.alpha import has_alpha
-from lib.propose.pixels.bands import channels_of, explained, painted_label
+from lib.propose.pixels.bands import channels_of, painted_label, share_explained
 from lib.propose.pixels.depth import middle
-from lib.propose.pixels.stacks import Stack, stack_choices
+from lib.propose.pixels.stacks import StackChoices, stack_choices
 from lib.tables import IGNORE
 
-MEASURED_IMAGES, SIDE = 12, 512  # so many images, and pixels of a side of each
-PIXELS = 1000  # sampled from the objects of an image, as many from its background, and as many from anywhere
-MOST_CHANNELS = 16  # so many are taken all together; of more, those that tell the labels
-CHOSEN = 8  # so many of more at most
-MIN_GAIN = 0.005  # of the share of the labels that a rule explains, by which a further channel is worth it
-NO_DATA_GAP = 3  # a no-data value lies at least this many times the range of the others away from them
-MIN_NO_DATA = 0.001  # share of the pixels
-START = "competition.pixels."
+_MEASURED_IMAGES, _SIDE = 12, 512  # so many images, and pixels of a side of each
+_PIXELS = 1000  # sampled from the objects of an image, as many from its background, and as many from anywhere
+_MOST_CHANNELS = 16  # so many are taken all together; of more, those that tell the labels
+_CHOSEN = 8  # so many of more at most
+_MIN_GAIN = 0.005  # of the share of the labels that a rule explains, by which a further channel is worth it
+_NO_DATA_GAP = 3  # a no-data value lies at least this many times the range of the others away from them
+_MIN_NO_DATA = 0.001  # share of the pixels
+_START = "competition.pixels."
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ChannelCandidate:
     """A channel that an image has: `file`, how its file's name ends, or empty; `band`: in it, None for the only one."""
 
     file: str
@@ -52,7 +52,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SampledPixels:
     """Sampled pixels of all candidates. `everywhere` (N, C); `values` (M, C), of which `target` (M,) tells objects."""
 
     everywhere: np.ndarray
@@ -60,15 +60,15 @@ class Measured:
     target: np.ndarray
 
 
-def candidates_of(folder: Folder, train: Sequence[str]) -> list[Candidate]:
+def candidates_of(folder: Folder, train: Sequence[str]) -> list[ChannelCandidate]:
     """The channels of an image, where there are more than red, green and blue; [] else. `train`: pictures."""
     first = folder.root / train[0]
     bands = channels_of(first)
     if folder.all_endings:
         files = _first_one_first(folder.all_endings, folder.pixels.files)
-        return [Candidate(ending, band if bands > 1 else None) for ending in files for band in range(bands)]
+        return [ChannelCandidate(ending, band if bands > 1 else None) for ending in files for band in range(bands)]
     if bands > 4 or (bands in (2, 4) and not has_alpha(first)):
-        return [Candidate("", band) for band in range(bands)]
+        return [ChannelCandidate("", band) for band in range(bands)]
     return []
 
 
@@ -87,7 +87,7 @@ def channel_choices(
         _note_range(settings, notes)
         return competition
     if len(candidates) < 2:
-        return _replaced(competition, [OptionChoice(START + "channels", [{"name": "grey", "band": 0}])], stack)
+        return _replaced(competition, [OptionChoice(_START + "channels", [{"name": "grey", "band": 0}])], stack)
     try:
         measured = _measured(settings, candidates, train)
     except UserError as error:
@@ -111,11 +111,13 @@ def _three(settings: CompetitionSettings) -> list[str]:
     """The names of the three channels that would be red, green and blue."""
     pixels = settings.pixels
     bands = pixels.bands or ((None,) * 3 if pixels.files else (0, 1, 2))
-    return [Candidate(file, band).name for file, band in zip(pixels.files or ("",) * 3, bands, strict=True)]
+    return [ChannelCandidate(file, band).name for file, band in zip(pixels.files or ("",) * 3, bands, strict=True)]
 
 
-def _replaced(competition: list[OptionChoice], channels: list[OptionChoice], stack: Stack | None) -> list[OptionChoice]:
-    gone = {START + key for key in ("range", "bands", "files")}
+def _replaced(
+    competition: list[OptionChoice], channels: list[OptionChoice], stack: StackChoices | None
+) -> list[OptionChoice]:
+    gone = {_START + key for key in ("range", "bands", "files")}
     place = next((i for i, one in enumerate(competition) if one.key in gone), None)
     kept = [choice for choice in competition if choice.key not in gone]
     keys = [choice.key for choice in kept]
@@ -126,15 +128,15 @@ def _replaced(competition: list[OptionChoice], channels: list[OptionChoice], sta
 
 def _choices(
     settings: CompetitionSettings,
-    candidates: list[Candidate],
+    candidates: list[ChannelCandidate],
     picked: tuple[list[int], bool],
-    measured: Measured,
+    measured: SampledPixels,
     notes: Notes,
 ) -> list[OptionChoice]:
     (chosen, told), names = picked, [one.name for one in candidates]
     taken, left, three = [names[i] for i in chosen], len(candidates) - len(chosen), _three(settings)
     notes.found.append(
-        f"channels: {abbreviated(taken, MOST_CHANNELS)}"
+        f"channels: {abbreviated(taken, _MOST_CHANNELS)}"
         + f"; {left} of {len(candidates)} are left out: constant, repeated, or telling no more" * bool(left)
     )
     notes.unsure.append(
@@ -146,52 +148,58 @@ def _choices(
     nodata = _no_data(measured.everywhere[:, chosen])
     shallow = _depths(settings, candidates) == {"uint8"}
     return [
-        OptionChoice(START + "channels", [candidates[i].option for i in chosen], f"{len(chosen)} of {len(candidates)}"),
-        *choice_if(shallow, START + "depth", 8, "all files have 8 bits"),
-        *choice_if(not shallow, START + "scaling", "quantiles", "01 fits the range of each channel"),
-        *choice_if(colours, START + "colours", colours, "red, green, blue"),
-        *choice_if(len(set(three)) == 3, START + "show", three, "what people see as red, green and blue"),
-        *choice_if(nodata is not None, START + "nodata", nodata, "far from all other values"),
+        OptionChoice(
+            _START + "channels", [candidates[i].option for i in chosen], f"{len(chosen)} of {len(candidates)}"
+        ),
+        *choice_if(shallow, _START + "depth", 8, "all files have 8 bits"),
+        *choice_if(not shallow, _START + "scaling", "quantiles", "01 fits the range of each channel"),
+        *choice_if(colours, _START + "colours", colours, "red, green, blue"),
+        *choice_if(len(set(three)) == 3, _START + "show", three, "what people see as red, green and blue"),
+        *choice_if(nodata is not None, _START + "nodata", nodata, "far from all other values"),
     ]
 
 
-def _pixels(settings: CompetitionSettings, candidates: Sequence[Candidate]) -> Pixels:
+def _pixels(settings: CompetitionSettings, candidates: Sequence[ChannelCandidate]) -> Pixels:
     return Pixels(channels=[one.option for one in candidates], dataset=settings.pixels.dataset)
 
 
-def _depths(settings: CompetitionSettings, candidates: list[Candidate]) -> set[str]:
+def _depths(settings: CompetitionSettings, candidates: list[ChannelCandidate]) -> set[str]:
     image = next(i for i in Competition(settings).images if (i.split, i.source) == ("train", HOME))
     with open_image(image.path, _pixels(settings, candidates)) as reader:
         return set(reader.depths)
 
 
-def _measured(settings: CompetitionSettings, candidates: list[Candidate], train: list[ImageInfo]) -> Measured:
+def _measured(
+    settings: CompetitionSettings, candidates: list[ChannelCandidate], train: list[ImageInfo]
+) -> SampledPixels:
     """Sample pixels of some training images. Raises UserError where they lack a candidate."""
     competition, rng = Competition(settings), np.random.default_rng(0)
     everywhere, values, target = [], [], []
-    for image in evenly_spaced(train, MEASURED_IMAGES):
+    for image in evenly_spaced(train, _MEASURED_IMAGES):
         with open_image(image.path, _pixels(settings, candidates)) as reader:
-            box = middle(reader.height, reader.width, SIDE)
+            box = middle(reader.height, reader.width, _SIDE)
             pixels = np.stack([one.ravel() for one in reader.stored(*box)], axis=1)
             size = reader.height, reader.width
         label = painted_label(competition.open_label(image, *size).read(*box)).ravel()
         groups = [np.flatnonzero((label > 0) & (label != IGNORE)), np.flatnonzero(label == 0)]
-        places = np.concatenate([rng.permutation(group)[:PIXELS] for group in groups])
-        everywhere.append(pixels[rng.permutation(len(pixels))[: 2 * PIXELS]])
+        places = np.concatenate([rng.permutation(group)[:_PIXELS] for group in groups])
+        everywhere.append(pixels[rng.permutation(len(pixels))[: 2 * _PIXELS]])
         values.append(pixels[places])
         target.append(label[places] > 0)
-    return Measured(np.concatenate(everywhere), np.concatenate(values), np.concatenate(target))
+    return SampledPixels(np.concatenate(everywhere), np.concatenate(values), np.concatenate(target))
 
 
-def _chosen(candidates: list[Candidate], measured: Measured, settings: CompetitionSettings) -> tuple[list[int], bool]:
+def _chosen(
+    candidates: list[ChannelCandidate], measured: SampledPixels, settings: CompetitionSettings
+) -> tuple[list[int], bool]:
     """(places of the channels to take, whether labels tell them apart). The file that globs match stays the first."""
     useful, three = _useful(measured.everywhere), _three(settings)
     told = bool(0 < measured.target.mean() < 1)
     best = [i for i in useful if candidates[i].name in three]
-    if len(useful) <= MOST_CHANNELS:
+    if len(useful) <= _MOST_CHANNELS:
         chosen = useful
     else:
-        chosen = sorted({*(_ranked(measured, useful) if told else useful[:CHOSEN]), *best})
+        chosen = sorted({*(_ranked(measured, useful) if told else useful[:_CHOSEN]), *best})
     first = settings.pixels.files[0] if settings.pixels.files else ""
     if first and not any(candidates[i].file == first for i in chosen):
         chosen = [next(i for i, one in enumerate(candidates) if one.file == first), *chosen]
@@ -209,7 +217,7 @@ def _useful(values: np.ndarray) -> list[int]:
     return out
 
 
-def _ranked(measured: Measured, useful: list[int]) -> list[int]:
+def _ranked(measured: SampledPixels, useful: list[int]) -> list[int]:
     """Forward selection: the channels of the best linear rule, the most telling first, as long as more are worth it."""
     values = measured.values.astype(np.float64)
     void = _no_data(measured.everywhere)
@@ -218,10 +226,10 @@ def _ranked(measured: Measured, useful: list[int]) -> list[int]:
     values = np.nan_to_num((values - mean) / np.where(deviation > 0, deviation, 1))
     chosen: list[int] = []
     score = 0.0
-    while len(chosen) < min(CHOSEN, len(useful)):
-        gains = [(explained(values[:, [*chosen, i]], measured.target), -i) for i in useful if i not in chosen]
+    while len(chosen) < min(_CHOSEN, len(useful)):
+        gains = [(share_explained(values[:, [*chosen, i]], measured.target), -i) for i in useful if i not in chosen]
         best, place = max(gains)
-        if len(chosen) >= 3 and best < score + MIN_GAIN:
+        if len(chosen) >= 3 and best < score + _MIN_GAIN:
             break
         score = best
         chosen.append(-place)
@@ -234,10 +242,10 @@ def _no_data(values: np.ndarray) -> float | None:
         known = column[np.isfinite(column)]
         for end in (known.min(), known.max()) if len(known) else ():
             rest = known[known != end]
-            if not len(rest) or np.mean(known == end) < MIN_NO_DATA:
+            if not len(rest) or np.mean(known == end) < _MIN_NO_DATA:
                 continue
             low, high = np.quantile(rest, (0.001, 0.999))
-            if high > low and min(abs(end - low), abs(end - high)) > NO_DATA_GAP * (high - low):
+            if high > low and min(abs(end - low), abs(end - high)) > _NO_DATA_GAP * (high - low):
                 return int(end) if float(end).is_integer() else float(end)
     return None
 

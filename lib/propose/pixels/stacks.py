@@ -19,21 +19,23 @@ from lib.propose.folder import Folder
 from lib.propose.found import Notes, OptionChoice, choice_if, evenly_spaced
 from lib.propose.pixels.depth import middle
 
-MIN_SLICES = 3  # of every stack
-MAX_GAPS = 0.1  # share of the numbers of a stack that may be missing
-COMPARED_STACKS, COMPARED_SLICES, SMALL_SIDE = 4, 6, 96
-MIN_LIKENESS = 0.1  # by which the correlation of neighbours is above that of slices that are far apart
-MIN_SHARED_RANGE = 0.5  # of the ranges of two stacks; with less, each has a range of its own
+_MIN_SLICES = 3  # of every stack
+_MAX_GAPS = 0.1  # share of the numbers of a stack that may be missing
+_COMPARED_STACKS, _COMPARED_SLICES, _SMALL_SIDE = 4, 6, 96
+_MIN_LIKENESS = 0.1  # by which the correlation of neighbours is above that of slices that are far apart
+_MIN_SHARED_RANGE = 0.5  # of the ranges of two stacks; with less, each has a range of its own
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackChoices:
     """Options of `competition.pixels` for slices."""
 
     choices: list[OptionChoice]
 
 
-def stack_choices(folder: Folder, settings: CompetitionSettings, images: list[ImageInfo], notes: Notes) -> Stack | None:
+def stack_choices(
+    folder: Folder, settings: CompetitionSettings, images: list[ImageInfo], notes: Notes
+) -> StackChoices | None:
     """The choices of slices, where all images are grey slices of stacks whose neighbours are alike; None else."""
     template = settings.image_ids or "{id}"
     found = _stacks(template, images)
@@ -41,7 +43,7 @@ def stack_choices(folder: Folder, settings: CompetitionSettings, images: list[Im
         return None
     stacks, stack = found
     near, far = _likeness(stacks, settings.pixels)
-    if near < far + MIN_LIKENESS:
+    if near < far + _MIN_LIKENESS:
         return None
     gaps = any(_missing(sorted(numbers)) for numbers in stacks.values())
     notes.found.append(
@@ -50,7 +52,7 @@ def stack_choices(folder: Folder, settings: CompetitionSettings, images: list[Im
     )
     own = _own_ranges(stacks, settings.pixels)
     start = "competition.pixels."
-    return Stack(
+    return StackChoices(
         [
             OptionChoice(start + "slices", [-1, 0, 1], "neighbours of a slice show the same objects"),
             OptionChoice(start + "stack", stack, "how the end of a path names stack and slice"),
@@ -75,9 +77,13 @@ def _stacks(template: str, images: list[ImageInfo]) -> tuple[dict[tuple[str, ...
             return None
         heads.add(last[1])
         stacks[*match.groups()[:-1], last[1], *map(str, parts[:-depth])][int(last[2])] = image.path
-    if any(len(numbers) < MIN_SLICES or _missing(sorted(numbers)) > MAX_GAPS for numbers in stacks.values()):
+    if any(len(numbers) < _MIN_SLICES or _missing(sorted(numbers)) > _MAX_GAPS for numbers in stacks.values()):
         return None
-    if len({*map(len, stacks.values())}) == 1 and len(stacks) > 1 and all(len(n) < MIN_SLICES for n in stacks.values()):
+    if (
+        len({*map(len, stacks.values())}) == 1
+        and len(stacks) > 1
+        and all(len(n) < _MIN_SLICES for n in stacks.values())
+    ):
         return None
     shown = "{stack}".join(holes[:-1])
     head = next(iter(heads)) if len(heads) == 1 else "{stack}" + _separator(heads)
@@ -98,7 +104,7 @@ def _missing(numbers: list[int]) -> float:
 
 
 def _are_grey(images: list[ImageInfo], pixels: Pixels) -> bool:
-    for image in evenly_spaced(images, COMPARED_SLICES):
+    for image in evenly_spaced(images, _COMPARED_SLICES):
         with open_stored(image.path, pixels) as reader:
             if reader.channels > 1:
                 return False
@@ -108,10 +114,10 @@ def _are_grey(images: list[ImageInfo], pixels: Pixels) -> bool:
 def _likeness(stacks: dict[tuple[str, ...], dict[int, Path]], pixels: Pixels) -> tuple[float, float]:
     """The mean correlation of neighbouring slices, and of slices that are far apart."""
     near, far = [], []
-    for key in evenly_spaced(sorted(stacks), COMPARED_STACKS):
+    for key in evenly_spaced(sorted(stacks), _COMPARED_STACKS):
         paths = [path for _, path in sorted(stacks[key].items())]
         distance = max(2, len(paths) // 2)
-        for i in evenly_spaced(list(range(len(paths) - 1)), COMPARED_SLICES):
+        for i in evenly_spaced(list(range(len(paths) - 1)), _COMPARED_SLICES):
             j = i + distance if i + distance < len(paths) else i - distance
             near.append(_correlation(paths[i], paths[i + 1], pixels))
             if j >= 0:
@@ -128,7 +134,7 @@ def _correlation(one: Path, other: Path, pixels: Pixels) -> float:
 
 def _small(path: Path, pixels: Pixels) -> np.ndarray:
     with open_image(path, pixels) as reader:
-        return cv2.blur(reader.thumbnail(SMALL_SIDE)[..., 0].astype(np.float32), (3, 3))
+        return cv2.blur(reader.thumbnail(_SMALL_SIDE)[..., 0].astype(np.float32), (3, 3))
 
 
 def _own_ranges(stacks: dict[tuple[str, ...], dict[int, Path]], pixels: Pixels) -> bool:
@@ -142,4 +148,4 @@ def _own_ranges(stacks: dict[tuple[str, ...], dict[int, Path]], pixels: Pixels) 
         ranges.append(np.quantile(np.concatenate(values).astype(np.float64), (0.01, 0.99)))
     low, high = np.array(ranges).T
     shared = min(high) - max(low)
-    return bool(shared < MIN_SHARED_RANGE * np.median(high - low))
+    return bool(shared < _MIN_SHARED_RANGE * np.median(high - low))
