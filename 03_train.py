@@ -38,6 +38,7 @@ from lib.report.page import update_report
 from lib.session import Session
 from lib.system.text_table import text_table
 from lib.training.distributed import join_process_group
+from lib.training.spread import is_spread, train_apart
 from lib.training.time_limit import requested_members, training_jobs
 from lib.training.train_member import tell_left, train_member
 from lib.workspace import Member, read_json
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> None:
     session = Session.open(argv, "03_train.py")
     processes = join_process_group(session.device)
     members, left, trained = requested_members(session), [], False
+    if is_spread(session.config):
+        train_apart(session, argv, members)
     for job in training_jobs(session, processes, members, scoring_time, STARTED):
         if job.is_finished():
             if processes.is_main:

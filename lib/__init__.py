@@ -7,6 +7,7 @@ organiser_text, plugins           texts that organisers wrote; registries of fam
 tables, user_tables               columns of stages' tables; tables that users and organisers wrote
 config                            every option: default, meaning, legal range, and which stages it affects
 system                            processes, devices, memory, precision, the terminal
+execution                         who does the work, and on which devices
 imaging                           huge images: readers, grids of windows, stitching, connected components
 models                            networks and their weight files
 stage, workspace                  manifests: what a piece of work was made from; where every file lives
@@ -27,7 +28,7 @@ own_images                        `python -m lib predict`: the ensemble on any i
 
 ORDER = (
     "failures", "errors", "artifacts", "files", "locks", "digests", "choices", "organiser_text", "tables",
-    "user_tables", "plugins", "config", "system", "imaging", "models", "stage", "workspace", "competition", "stages",
-    "session", "data", "training", "propose", "inference", "oof", "pseudo", "decision", "label_cleaning",
+    "user_tables", "plugins", "config", "system", "execution", "imaging", "models", "stage", "workspace", "competition",
+    "stages", "session", "data", "training", "propose", "inference", "oof", "pseudo", "decision", "label_cleaning",
     "submissions", "predict", "preflight", "package", "report", "own_images",
 )  # fmt: skip

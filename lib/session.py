@@ -11,6 +11,8 @@ import torch
 from lib import tables
 from lib.competition.dataset import Competition
 from lib.config import Config, parse_command_line
+from lib.execution.children import end_as_child
+from lib.execution.executor import use_executor
 from lib.plugins import load_plugins
 from lib.system.device import pick_device
 from lib.system.terminal import open_log
@@ -43,6 +45,8 @@ class Session:
         """
         config = parse_command_line(argv, script)
         open_log(config)
+        end_as_child()
+        use_executor(config.execution)
         load_plugins(config.plugins)
         session = cls(config)
         session.workspace.sweep()
@@ -78,6 +82,10 @@ class Session:
         """Rows of folds.csv. Raises UserError where 02 did not run yet."""
         return tables.read_folds(self.workspace.folds, self.images)
 
+    def __reduce__(self) -> tuple:
+        """A worker gets the options and the folds, and opens everything else itself."""
+        return _reopened, (self.config.model_dump_json(), self.__dict__.get("folds"))
+
     def with_config(self, config: Config) -> Session:
         """The same with other options. What was opened already stays open."""
         other = Session(config, self.workspace)
@@ -95,3 +103,9 @@ class Session:
         """The same with other options of `infer`."""
         infer = self.config.infer.model_copy(update=options)
         return self.with_config(self.config.model_copy(update={"infer": infer}))
+
+
+def _reopened(config_json: str, folds: pd.DataFrame | None) -> Session:
+    config = Config.model_validate_json(config_json)
+    load_plugins(config.plugins)
+    return Session(config, folds=folds)

@@ -1,15 +1,32 @@
 """Where and how the work of the stages is done. Nothing here changes a result, so that no stage is made from it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
+from pydantic import BeforeValidator
 
 from lib.config.section import Section
+
+Devices = Annotated[list[int | str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class Execution(Section):
     """Where and how the work of the stages is done."""
 
+    backend: Literal["local", "dask"] = "local"
+    """Who does the work: processes of this machine (`local`), or the workers of a Dask cluster (`dask`), which needs
+    the package distributed."""
+    address: str = ""
+    """The scheduler of a Dask cluster that is running: `tcp://host:8786`, or the path of its scheduler file. Empty for
+    an own cluster on this machine, which ends with the stage."""
+    devices: Devices = ["auto"]
+    """Devices of this machine, one worker for each: `[0, 1]` for two GPUs, `[cpu, cpu]` for two processes. Several
+    train several members at the same time. `auto`: with `local` what `train.device` says, one member after another;
+    with `dask` every GPU that is visible, else one process on the CPU."""
+    per_member: Annotated[int, Ge(1)] = 1
+    """Devices that train one member together, on one machine (torchrun). Results depend on it."""
+    threads: Annotated[int, Ge(0)] = 0
+    """CPU threads of each worker; 0 for what the environment says."""
     lease: Annotated[float, Ge(1)] = 120.0
     """Seconds after which work is taken over from a process that has not answered: its machine has died, or it is
     frozen. A process that has died on the same machine is replaced at once. All processes of a workspace must have the

@@ -13,6 +13,7 @@ import numpy as np
 from lib.artifacts.read import sound_zip
 from lib.digests import file_state
 from lib.errors import UserError
+from lib.execution.executor import compute_each
 from lib.files import check_disk
 from lib.imaging.grid import MAP_SIDE
 from lib.imaging.roi import boxes_file
@@ -42,9 +43,13 @@ def out_of_fold(
     caches, fold_of = [], []
     if whole_maps and not is_cached(session, checkpoints, engine, whole_maps):
         _check_disk(session, checkpoints)
-    for fold, of_fold, ids, cache in _by_fold(session, checkpoints, engine):
-        if not _is_complete(cache, ids, whole_maps):
-            _predict_fold(session, of_fold, engine, cache, whole_maps)
+    by_fold = list(_by_fold(session, checkpoints, engine))
+    missing = [
+        (session, of_fold, engine, cache, whole_maps)
+        for _, of_fold, ids, cache in by_fold if not _is_complete(cache, ids, whole_maps)
+    ]  # fmt: skip
+    compute_each(_predict_fold, missing, "05 out-of-fold", "fold")
+    for fold, _, ids, cache in by_fold:
         fold_of += [fold] * len(ids)
         caches.append(cache)
     map_files, preview_files = ([cache.with_suffix(kind) for cache in caches] for kind in (".maps", ".shown"))

@@ -7,11 +7,15 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from lib.competition.scoring import with_codecs_suffix
 from lib.config import Config
 from lib.decision.decision import Decision
 from lib.decision.fit import without_idle
+from lib.execution.executor import compute_each, executor
 from lib.files import short_hash, temporary_name
+from lib.inference.backends.engines import Engine
 from lib.inference.checkpoints import Checkpoint, check_same_models
 from lib.inference.members import LoadedEnsemble, load_ensemble
 from lib.predict.answer_parts import AnswerParts
@@ -84,6 +88,18 @@ def record_submission(
     return about
 
 
+def answer_apart(writer: AnswerWriter, checkpoints: list[Checkpoint], engine: Engine, images: pd.DataFrame) -> None:
+    """Have the workers of the cluster save the parts of the answers that are not saved yet."""
+    about = writer.session, checkpoints, engine, writer.decision, writer.parts, images
+    compute_each(_answer_part, [(about, number) for number in writer.missing_parts(images)], "05 test images", "part")
+
+
+def _answer_part(about: tuple, number: int) -> None:
+    session, checkpoints, engine, decision, parts, images = about
+    ensemble = load_ensemble(session, checkpoints, engine, per_model=decision.mix is not None)
+    AnswerWriter(session, ensemble.groups, decision, None, parts).make_part(images, number)
+
+
 def answer_images(evaluated: EvaluatedEnsemble, stage: Stage, table: str, laps: Laps) -> tuple[dict, Path]:
     """Predict the test images and write the submission, its record and the manifest of `stage`.
 
@@ -103,7 +119,10 @@ def answer_images(evaluated: EvaluatedEnsemble, stage: Stage, table: str, laps: 
     ]  # fmt: skip
     parts = None if planner else workspace.root / "answers" / short_hash(made_from)
     written = with_codecs_suffix(temporary_name(workspace.submissions / "answer.csv"), competition)
-    AnswerWriter(session, ensemble.groups, decision, planner, parts).write(written, test)
+    writer = AnswerWriter(session, ensemble.groups, decision, planner, parts)
+    if executor() is not None and not planner:
+        answer_apart(writer, checkpoints, evaluated.engine, test)
+    writer.write(written, test)
     submission = publish(session, written, decision, checkpoints)
     laps.end(TEST)
     about = record_submission(session, submission, ensemble, choice.evaluated, laps, planner)

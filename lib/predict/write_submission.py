@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
@@ -53,10 +54,7 @@ class AnswerWriter:
     def answers(self, images: pd.DataFrame) -> Iterator[Answer]:
         """The answers to images (rows with image_id, path, height, width), in their order."""
         config, limits = self.session.config, limits_of(self.session.config)
-        sources = [
-            replace(source_of(config, image.image_id, image.path), size=(image.height, image.width))
-            for image in images.itertuples()
-        ]
+        sources = self._sources(images)
         if self.planner:
             yield from answer_in_two_passes(sources, self._decided, self.planner, limits)
             return
@@ -69,6 +67,27 @@ class AnswerWriter:
             description = "05 test images" + (f", part {number + 1} of {len(parts)}" if len(parts) > 1 else "")
             with saved.writing(number) as save:
                 yield from map(save, self._decided(part, self.groups, limits, description))
+
+    def make_part(self, images: pd.DataFrame, number: int) -> None:
+        """Predict and save one part of the answers to `images`, without the file of answers."""
+        part = list(in_parts(self._sources(images), self.groups[0].windows))[number]
+        saved, limits = AnswerParts(self.parts, self.session.config.competition.planes), limits_of(self.session.config)
+        with saved.writing(number) as save:
+            for *_, bands in map(save, self._decided(part, self.groups, limits, "")):
+                deque(bands, maxlen=0)
+
+    def missing_parts(self, images: pd.DataFrame) -> list[int]:
+        """Which parts of the answers to `images` are not saved yet."""
+        saved = AnswerParts(self.parts, self.session.config.competition.planes)
+        parts = in_parts(self._sources(images), self.groups[0].windows)
+        return [number for number, part in enumerate(parts) if not saved.has(number, part)]
+
+    def _sources(self, images: pd.DataFrame) -> list[Source]:
+        config = self.session.config
+        return [
+            replace(source_of(config, image.image_id, image.path), size=(image.height, image.width))
+            for image in images.itertuples()
+        ]
 
     def _decided(
         self, sources: list[Source], groups: list[ScaleGroup], limits: Limits, description: str

@@ -14,6 +14,7 @@ from lib import tables
 from lib.competition.metadata import zoom_of, zoomed
 from lib.config import Config, for_source
 from lib.errors import UserError
+from lib.execution.executor import compute_each, executor
 from lib.inference.backends.choose import infer_engine
 from lib.inference.checkpoints import Checkpoint
 from lib.inference.members import candidates_in_memory, load_checkpoint
@@ -65,8 +66,8 @@ def open_labelers(session: Session, members: list[Member], images: pd.DataFrame)
     networks = [load_checkpoint(session, Checkpoint(member, "swa")) for member in members]
     folds, groups = labelers([member.fold for member in members], config.pseudo.source)
     candidates = candidates_in_memory(members, networks, config)
-    engine = infer_engine(candidates, config, session.workspace, session.device, images)
-    ensemble = Ensemble(networks, session.device, tta=config.infer.tta, engine=engine, groups=groups)
+    chosen = infer_engine(candidates, config, session.workspace, session.device, images)
+    ensemble = Ensemble(networks, session.device, tta=config.infer.tta, engine=chosen, groups=groups)
     outside = outside_probs(config.competition, config.infer.roi)
     if config.pseudo.confidence == "agreement":
         return Labelers(folds, Votes(ensemble), np.append(outside, np.float32(outside.min() > 0)))
@@ -90,8 +91,9 @@ def label_tiles(session: Session, labelers: Labelers, images: pd.DataFrame) -> t
     with replacing_dir(session.workspace.pseudo_dir(config.train.round) / "tiles") as folder:
         rows = []
         zooms = images["image_id"].map(lambda image_id: zoom_of(config, image_id))
+        predict = _predict_tiles if executor() is None else _predict_apart
         for (source, zoom), same_zoom in images.groupby([images["source"], zooms], sort=False):
-            rows += _predict_tiles(session, labelers, for_source(config, source), zoom, same_zoom, folder)
+            rows += predict(session, labelers, for_source(config, source), zoom, same_zoom, folder)
         kept = [row for fold in labelers.folds for row in confident_tiles(rows, fold, session.config)]
         drop_unused(folder, kept)
     return rows, kept
@@ -109,6 +111,22 @@ def _predict_tiles(
     )  # fmt: skip
     store = TileStore(folder, labelers.folds, zoomed(config, zoom), session.competition.label_names)
     return store_tiles(blocks, paths, store)
+
+
+def _predict_apart(
+    session: Session, labelers: Labelers, config: Config, zoom: float, images: pd.DataFrame, folder: Path
+) -> list[dict]:
+    """As `_predict_tiles`, an image at a time on the workers of a cluster; the quota is applied here."""
+    tasks = [(session, images.iloc[[place]], folder) for place in range(len(images))]
+    store = TileStore(folder, labelers.folds, zoomed(config, zoom), session.competition.label_names)
+    each = compute_each(_label_image, tasks, f"04 round {config.train.round}", "image")
+    return [row for rows in each for row in store.admit_again(rows)]
+
+
+def _label_image(session: Session, image: pd.DataFrame, folder: Path) -> list[dict]:
+    labelers, row = open_labelers(session, last_round(session), images_to_label(session)), image.iloc[0]
+    config, zoom = for_source(session.config, row["source"]), zoom_of(session.config, row["image_id"])
+    return _predict_tiles(session, labelers, config, zoom, image, folder)
 
 
 def confident_tiles(rows: list[dict], fold: int, config: Config) -> list[dict]:

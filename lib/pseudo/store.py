@@ -53,6 +53,18 @@ class TileStore:
         labeled = zip(probs, self.folds, self.quotas, strict=True)
         return [self._store_label(image_id, reader, box, *label) for label in labeled]
 
+    def admits(self, row: dict, quota: ClassQuota) -> bool:
+        """Whether a tile may be kept, as far as the tiles until now tell."""
+        return quota.admit(row) or row["confidence"] >= self.config.pseudo.min_confidence
+
+    def admit_again(self, rows: list[dict]) -> list[dict]:
+        """The rows of one image, which was stored apart, as if it had been stored after the images until now."""
+        quotas = dict(zip(self.folds, self.quotas, strict=True))
+        stored = {
+            row["tile_id"]: self.admits(row, quotas[row["fold"]]) for row in sorted(rows, key=itemgetter("arrival"))
+        }
+        return [row | ({} if stored[row["tile_id"]] else {"stored": False, "content": ""}) for row in rows]
+
     def _store_label(
         self, image_id: str, reader: ImageReader, box: Box, probs: np.ndarray, fold: int, quota: ClassQuota
     ) -> dict:
@@ -78,7 +90,7 @@ class TileStore:
         enough, classes = config.preprocess.min_object_pixels, [n for n in self.label_names if n != "background"]
         row["has_object"] = foreground_pixels(row) >= enough
         row["classes"] = [label for label in classes if row[f"px_{label}"] >= enough]
-        row["stored"] = quota.admit(row) or tile_confidence >= config.pseudo.min_confidence
+        row["stored"] = self.admits(row, quota)
         if row["stored"]:
             write_label(mask_path, tempered(planes, config.pseudo.temperature, multilabel), config)
             if not image_path.exists():  # folds share the image
@@ -109,6 +121,7 @@ def store_tiles(blocks: Iterable[Block], paths: dict[str, str], store: TileStore
                 if not where.keep(*box):
                     continue  # nothing was predicted there
                 start = {"image_id": image_id, "blank_share": round(where.blank_share(*box), 4)}
+                start["arrival"] = len(rows_of_image)
                 rows_of_image += [start | row for row in store.store(image_id, reader, box, probs)]
         rows += sorted(rows_of_image, key=itemgetter("y", "x"))  # a stable sort keeps the order of folds
     return rows

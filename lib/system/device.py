@@ -39,7 +39,8 @@ def loading_processes(workers: int | str, device: torch.device) -> int:
     """`train.workers`, with `auto` resolved."""
     if workers != "auto":
         return int(workers)
-    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+    sharing = int(os.environ.get("SEGMENTATION_WORKERS_HERE", 1))  # set by lib/execution
+    return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) // sharing))
 
 
 def layout_of(channels_last: bool | str) -> torch.memory_format:

@@ -18,14 +18,31 @@ from lib.system.terminal import progress
 QUIET_TRACKER = "ignore:resource_tracker"  # what joblib's own process prints after a stop; it tidies up all the same
 
 
+_executor = None  # computes in place of processes of this machine (lib/execution)
+
+
+def use(executor: object) -> None:
+    """Have `parallel` computed by an executor; None: by processes of this machine."""
+    global _executor
+    _executor = executor
+
+
+def executor_in_use() -> object:
+    """What `use` was called with last."""
+    return _executor
+
+
 def parallel(
     function: Callable, arguments: Sequence[tuple], jobs: int, description: str, unit: str, work: Sequence[float] = ()
 ) -> list:
-    """`[function(*a) for a in arguments]`, in order, computed by `jobs` processes; 0 means one process per core.
+    """`[function(*a) for a in arguments]`, in order, computed by `jobs` processes; 0 means one process per core. An
+    executor that is in use computes them instead.
 
     `description` and `unit` are shown in the progress bar. `work`: the relative cost of each call, where costs differ;
     the bar moves by it. Raises UserError when a process is killed from outside.
     """
+    if _executor is not None:
+        return _executor.map(function, arguments, description, unit, work)
     total, results = sum(work), []
     shares = [len(work) * part / total for part in work] if total else [1] * len(arguments)
     bar = progress(len(arguments), description, unit, parts=bool(total))

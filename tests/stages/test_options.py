@@ -24,8 +24,9 @@ NONE = (
     "competition.submission.max_mb train.experiment train.folds train.seeds train.workers train.device "
     "train.time_limit train.min_member_time pseudo.rounds pseudo.patience pseudo.mode pseudo.share pseudo.weight "
     "clean.weight infer.coarse infer.coarse_above infer.coarse_margin infer.min_gain infer.trial_limit infer.maps_gib "
-    "infer.max_gib report.tracker report.tracker_mode execution.lease "
-    "plugins workspace jobs debug quiet log_file preflight"
+    "infer.max_gib report.tracker report.tracker_mode execution.backend "
+    "execution.address execution.devices execution.per_member execution.threads execution.lease plugins workspace jobs "
+    "debug quiet log_file preflight"
 )
 OTHERS = {
     **dict.fromkeys(NONE.split(), ""),
