@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -54,7 +55,8 @@ def quick_python(folder: Path) -> Iterator[None]:
 
 
 def serve(address: str) -> None:
-    """Answer calls until the process is ended."""
+    """Answer calls as long as the parent lives."""
+    parent = os.getppid()
     for name in PACKAGES:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
@@ -62,7 +64,9 @@ def serve(address: str) -> None:
         listener.bind(address)
         listener.listen()
         print("ready", flush=True)
-        while True:
+        while os.getppid() == parent:
+            if not select.select([listener], [], [], 1)[0]:
+                continue
             call, _ = listener.accept()
             if not os.fork():
                 answer(call)
