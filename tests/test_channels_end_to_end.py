@@ -33,6 +33,8 @@ def make_deep(folder: Path) -> Path:
         file.unlink()
     config = yaml.safe_load(path.read_text())
     channels = [{"name": name, "band": band, "range": [0, 10000]} for band, name in enumerate(NAMES)]
+    for fitted in (1, 4):
+        del channels[fitted]["range"]
     config["competition"] |= {
         "pixels": {"channels": channels, "colours": ["red", "green", "blue"], "show": ["thermal", "nir", "red"]},
         "answers": "train.csv",
@@ -105,6 +107,10 @@ def test_pseudo_labels_and_cleaning_store_all_channels(trained):
 def test_a_package_answers_with_the_same_bytes(trained, tmp_path):
     raw, package, out = trained.parent / "raw", tmp_path / "package", tmp_path / "answer.csv"
     lib_main(["package", str(trained), str(package), "--package.wheels", "false"])
+    fitted = read_json(trained.parent / "work/scaling.json", {})
+    packed = yaml.safe_load((package / "config.yaml").read_text())["competition"]["pixels"]["channels"]
+    assert {one["name"]: one["fitted"] for one in packed if one["fitted"]} == {k: v["range"] for k, v in fitted.items()}
+    assert sorted(fitted) == ["green", "swir"] and 1990 < fitted["swir"]["range"][0] < 2020
     command = [sys.executable, str(package / "infer.py"), "--images", str(raw / "test"), "--out", str(out)]
     command += ["--sample", str(raw / "sample_submission.csv"), "--train.device", "cpu", "--infer.backend", "eager"]
     subprocess.run(command, check=True, capture_output=True)

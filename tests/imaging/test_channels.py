@@ -1,5 +1,7 @@
 """Channels of bands, files, slices and formulas: each pixel as it is written, scaled by hand here."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
+from lib.imaging.channels.reader import sampled_values
 from lib.imaging.reader import Cutout, Scaled, files_of, open_image
 
 RANDOM = np.random.default_rng(1)
@@ -279,3 +282,64 @@ def test_of_a_pyramid_only_a_small_level_is_read_for_a_thumbnail(tmp_path):
     with open_image(path, channels(*({"name": f"c{i}", "band": i} for i in range(4)))) as image:
         assert round(image.thumbnail(100).mean() / 65535 * 9999) == 3000
         assert round(image.read(0, 0, 50, 50).mean() / 65535 * 9999) == 9000
+
+
+def test_rounding_is_to_nearest_and_the_whole_range_is_exact(tmp_path):
+    np.save(tmp_path / "a.npy", np.uint16([[0, 1, 2]]))
+    for depth, middle in ((8, 128), (16, 32768)):
+        with open_image(tmp_path / "a.npy", channels({"name": "x", "band": 0, "range": [0, 2]}, depth=depth)) as image:
+            assert image.read(0, 0, 1, 3).ravel().tolist() == [0, middle, 2**depth - 1]
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    np.save(tmp_path / "b.npy", every)
+    with open_image(tmp_path / "b.npy", channels({"name": "x", "band": 0, "range": [0, 65535]})) as image:
+        assert (image.read(0, 0, 256, 256)[..., 0] == every).all(), "no value of 16 bits is lost"
+
+
+@pytest.mark.parametrize(("own", "of_all", "void"), [(None, None, 3), (None, 2, 2), (1, 2, 1)])
+def test_nodata_of_a_channel_goes_before_that_of_all_and_of_the_file(tmp_path, own, of_all, void):
+    tifffile.imwrite(tmp_path / "a.tif", np.int16([[1, 2, 3, 4]]), extratags=[(42113, "s", 0, "3", True)])
+    pixels = channels({"name": "x", "band": 0, "range": [0, 4], "nodata": own}, nodata=of_all)
+    with open_image(tmp_path / "a.tif", pixels) as image:
+        assert image.measured(0, 0, 1, 4).tolist() == [[value != void for value in (1, 2, 3, 4)]]
+
+
+PICTURES = {
+    "rgb.png": (np.uint8, "RGB"), "grey.png": (np.uint8, "L"),
+    "deep.png": (np.uint16, "I;16"), "a.jpg": (np.uint8, "RGB"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_channels_too(tmp_path, name):
+    dtype, mode = PICTURES[name]
+    shape = (40, 60, 3) if mode == "RGB" else (40, 60)
+    values = np.broadcast_to(np.arange(60)[None, :, None] if len(shape) == 3 else np.arange(60)[None], shape).astype(
+        dtype
+    )
+    values = np.ascontiguousarray(values * (900 if dtype == np.uint16 else 4))
+    picture = Image.fromarray(values)
+    exif = Image.Exif()
+    exif[274] = 6
+    picture.save(tmp_path / name, **({"exif": exif, "quality": 98} if name == "a.jpg" else {}))
+    most = 65535 if dtype == np.uint16 else 255
+    last = {"name": "x", "band": 2 if mode == "RGB" else 0, "range": [0, most]}
+    with open_image(tmp_path / name, channels(last, exif=False)) as image:
+        assert (image.height, image.width) == (40, 60)
+        seen = image.read(0, 0, 40, 60)[..., 0] / 65535 * most
+    assert np.abs(seen - (values[..., 2] if mode == "RGB" else values)).max() < (4 if name == "a.jpg" else 0.01)
+    with open_image(tmp_path / name, channels(last)) as image:
+        assert (image.height, image.width) == ((60, 40) if name == "a.jpg" else (40, 60))
+
+
+def test_of_a_huge_array_only_windows_are_read(tmp_path):
+    huge = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint16, (20_000, 20_000, 2))
+    huge[9000:9010, 9000:9010] = 7
+    del huge
+    pixels = Pixels(channels=[{"name": "x", "band": 1, "fitted": [0, 7]}, {"name": "y", "band": 0, "scaling": "image"}])
+    tracemalloc.start()
+    with open_image(tmp_path / "a.npy", pixels) as image:
+        assert (image.read(9000, 9000, 512, 512)[:10, :10, 0] == 65535).all()
+        values, depths = sampled_values(tmp_path / "a.npy", pixels)
+    assert tracemalloc.get_traced_memory()[1] < 32e6, "a thousandth of the file's 1.6 GB at a time"
+    tracemalloc.stop()
+    assert len(values["x"]) > 60_000 and depths == {"x": "uint16", "y": "uint16"}
