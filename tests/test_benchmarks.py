@@ -16,6 +16,7 @@ from records import done, manifest
 from benchmarks import (
     ablation,
     arms,
+    channels,
     effects,
     ensemble,
     external,
@@ -523,3 +524,10 @@ def test_formats_of_tiles_are_measured_in_a_new_checkout(tmp_path, monkeypatch):
     assert set(table) == set(tile_formats.FORMATS)
     assert table["raw, one memory map"]["kb"] == round(pixels.nbytes / 1e3, 1)
     assert {name for name, row in table.items() if row["db"] < 99} == {"jpeg 90", "jpeg 95"}
+
+
+def test_six_channels_are_compared_with_three(capsys):
+    channels.main(["--tiles", "2", "--rounds", "2", "--crop", "128"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["range"][0] <= found["ratio"] <= found["range"][1] and found["most"] == 2
+    assert found["stored"][".npy"]["ms"] < found["stored"][".png"]["ms"]

@@ -8,13 +8,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from conftest import make_tiny
 
 from lib.__main__ import main as lib_main
+from lib.config import load
 from lib.errors import UserError
+from lib.inference.networks import Ensemble, ScaleGroup
+from lib.inference.sliding_window import first_windows
+from lib.inference.sources import windows_of
+from lib.inference.windows import Source
+from lib.models.inputs import inputs_of
+from lib.models.network import build_network
+from lib.predict.workload import enough_images
+from lib.preflight.forecast import time_network
 from lib.workspace import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +125,26 @@ def test_a_package_answers_with_the_same_bytes(trained, tmp_path):
     command += ["--sample", str(raw / "sample_submission.csv"), "--train.device", "cpu", "--infer.backend", "eager"]
     subprocess.run(command, check=True, capture_output=True)
     assert out.read_bytes() == (trained.parent / "work/submission.csv").read_bytes()
+
+
+def test_time_is_forecast_and_kept(trained, capsys):
+    run("05_infer_ensemble", trained, "--infer.time_limit", "60s")
+    assert "time" in capsys.readouterr().out
+    config = load(trained)
+    seconds = time_network(config, 1, {"train": "fp32", "infer": "fp32"})
+    assert min(seconds) > 0
+    pixels = config.competition.pixels
+    network = build_network(config.model, 1, inputs=inputs_of(pixels)).eval()
+    group = ScaleGroup(windows_of(config), Ensemble([network], torch.device("cpu")))
+    images = pd.read_csv(trained.parent / "work/images.csv")
+    turns = images[["image_id"]].assign(turn=range(len(images)))
+    assert enough_images(turns, images, [group], ["a"], config, 1e9) == len(images)
+    nothing = first_windows([Source("a", Path("a"), pixels=pixels)][:0], windows_of(config), 2)
+    assert nothing.shape[-1] == 3, "without an image, nobody says what it has"
+    flat = trained.parent / "flat.npy"
+    np.save(flat, np.zeros((96, 96, 6), np.uint16))
+    blank = first_windows([Source("a", flat, "content", 6.0, pixels)], windows_of(config), 2)
+    assert blank.shape == (2, 96, 96, 6) and blank.dtype == np.uint16
 
 
 def test_members_of_other_channels_are_one_sentence(trained):

@@ -68,12 +68,16 @@ class OfColours(A.ImageOnlyTransform):
     """A transform of red, green and blue, applied to the channels `places` of an image."""
 
     def __init__(self, inner: A.ImageOnlyTransform, places: tuple[int, ...]):
+        self.inner, self.places = inner, list(places)  # before __init__, which sets a first seed
         super().__init__(p=inner.p)
-        self.inner, self.places = inner, list(places)
 
     def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
         super().set_random_state(random_generator, py_random)
         self.inner.set_random_state(random_generator, py_random)
+
+    def set_random_seed(self, seed: int | None) -> None:
+        super().set_random_seed(seed)
+        self.inner.set_random_seed(seed)
 
     def get_params(self) -> dict:
         return self.inner.get_params()

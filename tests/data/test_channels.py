@@ -15,7 +15,9 @@ from lib.data.dataset import TileDataset, TileFile
 from lib.data.targets import Targets, resized_sample
 from lib.data.tile_files import read_image, write_planes, write_tile
 from lib.errors import UserError
+from lib.imaging.content import content_map
 from lib.models.inputs import image_floats
+from lib.plugins import register
 
 NAMES = ["B02", "B03", "B04", "B08", "B11", "B12"]
 SIX = Pixels(channels=NAMES, colours=["B04", "B03", "B02"])
@@ -46,6 +48,17 @@ def test_presets_take_any_channels_of_both_types(preset, bits, channels):
             assert image.shape == (crop or side, crop or side, channels) and image.dtype == dtype
 
 
+@pytest.mark.parametrize("preset", ["medium", "heavy"])
+def test_a_sample_depends_on_its_seed_alone(preset):
+    options = {"preset": preset, "stain": 1, "gain": 0.1, "channel_dropout": 0.2}
+    augmentation, mask = Augmentation(Augment(**options), 48, SIX), np.zeros((64, 64), np.uint8)
+    there, back = (
+        [augmentation(smooth(), [mask], seed)[0] for seed in seeds] for seeds in (range(8), range(7, -1, -1))
+    )
+    assert all((one == other).all() for one, other in zip(there, back[::-1], strict=True))
+    assert len({one.tobytes() for one in there}) == 8
+
+
 @pytest.mark.parametrize("preset", ["light", "medium"])
 def test_all_channels_turn_together_and_with_the_mask(preset):
     one = smooth(channels=1)
@@ -63,6 +76,13 @@ def test_hue_and_stain_change_colours_alone_and_brightness_all(monkeypatch):
     monkeypatch.setattr("lib.data.augment.A.D4", lambda p: A.NoOp())
     hue = [i for i in augmented(image, preset="medium", color=1e-9, stain=1) if (i != image).any()]
     assert hue and all((i[..., 3:] == image[..., 3:]).all() and (i[..., :3] != image[..., :3]).any() for i in hue)
+    mixed = Pixels(channels=NAMES, colours=["B12", "B08", "B03"])
+    places, others = [5, 3, 1], [0, 2, 4]
+    swapped = np.empty_like(image)
+    swapped[..., places], swapped[..., others] = image[..., COLOURS], image[..., 3:]
+    options = {"preset": "medium", "color": 1e-9, "stain": 1}
+    for first, other in zip(augmented(image, **options), augmented(swapped, mixed, **options), strict=True):
+        assert (first[..., COLOURS] == other[..., places]).all() and (first[..., 3:] == other[..., others]).all()
     nothing = augmented(image, PLAIN, preset="medium", color=1e-9, stain=1)
     assert all(np.abs(i.astype(int) - image).max() <= 1 for i in nothing), "there are no colours"
     bright = [i for i in augmented(image, PLAIN, preset="medium") if (i != image).any()]
@@ -122,6 +142,16 @@ def test_a_custom_pipeline_that_cannot_take_channels_is_one_sentence(transform, 
         augmented(smooth(), preset=str(tmp_path / "mine.yaml"), seeds=1)
 
 
+def test_a_transform_that_drops_channels_is_one_sentence():
+    class First(A.ImageOnlyTransform):
+        def apply(self, img, **params):
+            return img[..., :2]
+
+    register("augmentation", "first two")(lambda config: [First(p=1)])
+    with pytest.raises(UserError, match=r"shape \(64, 64, 2\) of 6 channels of uint16, .* needs all channels"):
+        augmented(smooth(), preset="first two", seeds=1)
+
+
 def test_a_custom_pipeline_of_what_fits_is_used(tmp_path):
     A.save(A.Compose([A.Transpose(p=1)]), tmp_path / "mine.yaml", "yaml")
     (image,) = augmented(smooth(), preset=str(tmp_path / "mine.yaml"), seeds=1)
@@ -147,9 +177,10 @@ def test_a_tile_of_any_channels_is_stored_and_read_as_it_is(tmp_path):
         tile.image.write_bytes(damage)
         with pytest.raises(UserError, match=r"a\.npy cannot be read as an image; run 01_preprocess.py again"):
             read_image(tile.image)
-    np.save(tile.image, np.zeros((4, 4)))
-    with pytest.raises(UserError, match="cannot be read as an image"):
-        read_image(tile.image)
+    for strange in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))):
+        np.save(tile.image, strange)
+        with pytest.raises(UserError, match="cannot be read as an image"):
+            read_image(tile.image)
 
 
 @pytest.mark.parametrize(("mix", "scale"), [("none", 1.0), ("cutmix", 1.0), ("copypaste", 0.5), ("none", 2.0)])
@@ -198,6 +229,32 @@ def test_the_format_of_tiles_tells_the_truth(tmp_path):
     assert load(None, []).preprocess.image_format == "png"
     with pytest.raises(UserError, match="jpg holds three channels of 8 bits, and .* makes 2 of 16 bits; set it to npy"):
         load(None, [*text, "--preprocess.image_format", "jpg"])
+
+
+class Held:
+    """A reader of an image in memory."""
+
+    def __init__(self, values):
+        self.values, (self.height, self.width) = values, values.shape[:2]
+
+    def thumbnail(self, side):
+        assert max(self.values.shape[:2]) <= side
+        return self.values
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_ground_is_blank_where_all_channels_are(dtype):
+    image = smooth(96, 6, dtype)
+    image[:48] = 0
+    assert content_map(Held(image)).blank[:40].all() and not content_map(Held(image)).blank[56:].any()
+    other = image.copy()
+    other[..., 5] = smooth(96, 1, dtype, seed=3)[..., 0]
+    assert not content_map(Held(other)).blank.any(), "one channel sees something"
+    light = np.full_like(image, np.iinfo(dtype).max)
+    assert content_map(Held(light)).blank[20:70, 20:70].all()
+    quiet, loud = content_map(Held(image)), content_map(Held(other))
+    assert quiet.contrast(0, 0, 48, 96) == 0 < loud.contrast(0, 0, 48, 96)
+    assert np.abs(quiet.grey[60:] - image[60:].mean(-1) / np.iinfo(dtype).max * 255).max() < 1
 
 
 def test_planes_of_labels_are_png_as_before(tmp_path):

@@ -1,7 +1,11 @@
 """Larger than life: images read above their own size, predictions averaged back; a scale for each image."""
 
+import runpy
+from pathlib import Path
+
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.competition.image_files import ImageInfo
@@ -20,6 +24,8 @@ from lib.inference.networks import ScaleGroup
 from lib.inference.sliding_window import count_windows, image_windows, predict_windows
 from lib.inference.sources import source_of, windows_of
 from lib.inference.windows import Source, Windows
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Red:
@@ -113,7 +119,7 @@ MEASURED = ["--preprocess.pixel_size_column", "um", "--preprocess.target_pixel_s
 @pytest.fixture
 def measured(tiny):
     root = tiny.parent / "raw"
-    rows = "".join(f"im{i},north,{0.5 if i % 2 else 0.25}\n" for i in range(8))
+    rows = "".join(f"im{i},{'north' if i % 3 else 'south'},{0.5 if i % 2 else 0.25}\n" for i in range(8))
     (root / "metadata.csv").write_text(f"id,place,um\n{rows}")
     return tiny, root
 
@@ -150,6 +156,32 @@ def test_a_large_pixel_is_enlarged(measured):
     windows = Windows(256, 0, 1.0, "constant", 0)
     *_, block = predict_windows([source], ScaleGroup(windows, Red()), np.zeros(1))
     assert (block.height, block.width) == (157, 195)
+
+
+def test_pseudo_labels_and_corrected_labels_have_the_scale_of_their_image(measured):
+    yaml, root = measured
+    clean = ["list_below", "-1", "min_foreground", "0", "relabel_below", "1", "drop_below", "0"]
+    clean = [f"--clean.{text}" if text.isidentifier() else text for text in clean]
+    stages = ["01_preprocess"], ["02_make_folds"], ["03_train"], ["04_pseudo_label", "--train.round", "1"]
+    for stage, *flags in (*stages, ["04_pseudo_label", "--clean", *clean], ["05_infer_ensemble"]):
+        script = runpy.run_path(str(ROOT / f"{stage}.py"))
+        script["main"]([str(yaml), *MEASURED, *flags])
+    work = yaml.parent / "work"
+    tiles = pd.read_csv(work / "tiles.csv")
+    assert (tiles.loc[tiles["image_id"] == "im0", "height"] == 150).all(), "75 pixels of the other images"
+    assert (tiles.loc[tiles["image_id"] == "im1", "height"] == 96).all()
+    pseudo = pd.read_csv(work / "pseudo/round1/tiles.csv")
+    assert (pseudo.loc[pseudo["image_id"] == "im6", ["height", "width"]] == [192, 170]).all().all()
+    cleaned = pd.read_csv(work / "clean/tiles.csv")
+    row = cleaned[(cleaned["image_id"] == "im0") & cleaned["mask_path"].notna()].iloc[0]
+    label = cv2.imread(str(work / "clean" / row["mask_path"]), cv2.IMREAD_GRAYSCALE)
+    assert (label[75:85] == label[74:64:-1]).all(), "what lies below 75 rows is mirrored"
+    answer = pd.read_csv(work / "submission.csv", keep_default_na=False)
+    assert len(answer) == 2
+    (root / "metadata.csv").write_text((root / "metadata.csv").read_text().replace("im7,north,0.5", "im7,north,1"))
+    made = (work / "submission.csv").stat().st_mtime_ns
+    runpy.run_path(str(ROOT / "05_infer_ensemble.py"))["main"]([str(yaml), *MEASURED])
+    assert (work / "submission.csv").stat().st_mtime_ns != made, "a test image has another pixel size"
 
 
 @pytest.mark.parametrize(
