@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from lib.failures.stops import speaks_first, stop, stop_on_signals
 STOP_SECONDS = 1.0  # in which a stop of all processes, which has ended a loading process, reaches this one, too
 
 NOT_OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 REASON_LETTERS, SHOWN_LETTERS = 300, 120  # of a library's own words, and of a value, in a sentence
 
 
@@ -74,6 +76,9 @@ def reason_of(error: BaseException) -> str:
 def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None) -> NoReturn:
     """Run `main(argv)` as a script, and end the process with `exit_code`; 130 on Ctrl-C and SIGTERM."""
     stop_on_signals()
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold letters that the terminal's encoding lacks
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = exit_code(main, sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
@@ -125,5 +130,14 @@ def _place_in_plugin(error: BaseException) -> str:
 
 def _tell(sentence: str) -> int:
     if speaks_first():
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {one_line(sentence)}", file=sys.stderr)
     return 2
+
+
+def one_line(text: str) -> str:
+    """The text with escapes for line ends and other control characters, which names and cells of files may hold.
+
+    >>> one_line("a\nb\x1b[31m\u2028")
+    'a\\nb\\x1b[31m\\u2028'
+    """
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from lib import tables
+from lib.competition.apart import check_workspace
 from lib.competition.dataset import Competition
 from lib.config import Config, parse_command_line
 from lib.execution.children import end_as_child
@@ -49,6 +50,8 @@ class Session:
         use_executor(config.execution)
         load_plugins(config.plugins)
         session = cls(config)
+        check_workspace(session.workspace.root, config.competition)
+        session.workspace.check_own()
         session.workspace.sweep()
         return session
 
@@ -62,9 +65,10 @@ class Session:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """Rows of images.csv. Raises UserError where 01 did not run yet."""
+        """Rows of images.csv. Raises UserError where 01 did not run yet, or read other files than there are now."""
         images = tables.read(self.workspace.images, tables.IMAGES, "01_preprocess.py")
         if images.empty or Path(images["path"].iloc[0]).exists():
+            self.workspace.check_read(images["path"])
             return images
         return images.assign(path=self._todays_paths(images))
 

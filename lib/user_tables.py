@@ -45,7 +45,7 @@ def read_csv(path: Path, columns: list[str], raw: bool = False) -> pd.DataFrame:
     table.attrs |= {"separator": separator, "heads": heads}
     for column in filter(None, columns):
         if column not in table.columns:
-            raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
+            raise UserError(f"{path} has no column {column!r}; it has {', '.join(table.columns) or 'none'}")
     return table
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lib.artifacts.read import read_json
+from lib.artifacts.read import read_json, sound_json
 from lib.choices import Choices
 from lib.config.config import Config
 from lib.config.fitted import SCALING
@@ -189,6 +189,35 @@ class Workspace:
     def choose_once(self, key: str, measure: Callable[[], object]) -> object:
         """The choice made earlier, else the result of `measure`, as JSON gives it back."""
         return self.choices.once(key, measure)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a stage has worked here: each one begins with a lock, and ends with a manifest."""
+        return any((self.root / name).exists() for name in ("locks", "manifests", "images.csv"))
+
+    def check_own(self) -> None:
+        """Raises UserError where a folder that stages replace holds files before any stage has worked here."""
+        for folder in () if self.is_begun else (self.tiles_dir, self.leaks_dir, self.clean_dir):
+            if folder.is_dir() and any(folder.iterdir()):
+                raise UserError(
+                    f"{folder} holds files that no stage has made, and stages replace this folder; move it away, or "
+                    "set workspace to another folder"
+                )
+
+    def check_read(self, images: Iterable[str]) -> None:
+        """Raises UserError where an image, or a file of labels, has another size in bytes than when 01 read it, as far
+        as that is known."""
+        record = sound_json(self.root / "manifests" / "01_preprocess.json", {})
+        made_from = self.places.all_named(record.get("made_from", {}))
+        pictures, labels = made_from.get("content images", {}), made_from.get("content labels", {})
+        wanted = {name: pictures.get(name, "") for name in map(self.places.named, images)} | labels
+        for name, digest in wanted.items():
+            path, size = self.places.path(name), digest.partition(" ")[0]
+            if size.isdigit() and path.is_file() and path.stat().st_size != int(size):
+                raise UserError(
+                    f"{path} is not the file that 01_preprocess.py read: it was replaced, edited or cut off since; run "
+                    "01_preprocess.py again"
+                )
 
     def sweep(self) -> None:
         """Delete what processes that were killed left behind: temporary files, and folders that were half replaced."""

@@ -1,5 +1,6 @@
 """How a script ends that cannot go on."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +10,31 @@ import numpy as np
 import pytest
 import torch
 
-from lib.errors import exit_code
+from lib.errors import UserError, exit_code
 from lib.failures.memory_errors import is_out_of_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def ended(body):
-    """A process that runs `body` as a script's main."""
+def ended(body, **variables):
+    """A process that runs `body` as a script's main, with more variables in its environment."""
     code = f"from lib.errors import run_script\ndef main(argv):\n    {body}\nrun_script(main, [])"
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={**os.environ, **variables}
+    )
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_with_escapes():
+    done = ended("print('m\\u00e9 \\udcff.png')", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (0, "m\\xe9 \\udcff.png\n"), done.stderr
+
+
+def test_a_sentence_is_one_line_whatever_its_names_hold(capsys):
+    def fail(argv):
+        raise UserError("a\nb\x1b[31m\u2028c\td is no name")
+
+    assert exit_code(fail, []) == 2
+    assert capsys.readouterr().err == "error: a\\nb\\x1b[31m\\u2028c\\td is no name\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")

@@ -45,6 +45,12 @@ class Competition:
         self.images = self._find("test", settings.test_images)
         if only_test and (settings.submission.sample or settings.test_list):
             asked = self._asked(self.images)
+            if self.images and not asked and not self._asks_for_nothing():
+                raise UserError(
+                    f"{self.root} holds {len(self.images)} images, {self.images[0].path.name} for one, and "
+                    f"{settings.submission.sample or settings.test_list} names none of them; give the folder of the "
+                    "test images, or check competition.submission.id_template"
+                )
             self.images = [image for image in self.images if image.path in asked]
         elif not only_test:
             train, test = self._parted(self._find("train", settings.train_images), self.images)

@@ -36,7 +36,7 @@ class Config(Section):
     metrics and submission codecs. Paths are relative to the YAML file."""
     workspace: str = ""
     """Folder of everything that is made; empty for `work/<competition.name>`."""
-    jobs: int = Field(default=0, ge=0)
+    jobs: int = Field(default=0, ge=0, le=4096)
     """Processes of 01 and 02; 0 for one per core."""
     debug: bool = False
     """Run everything on a few images, in `work/<name>-debug`, in about two minutes."""

@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 
 from lib.config.affects import Affects
 from lib.config.section import Section
-from lib.config.units import FileName, Seconds, tta_words
+from lib.config.units import FileName, Seconds, Side, tta_words
 
 
 class Infer(Section):
@@ -38,7 +38,7 @@ class Infer(Section):
     averaging: Literal["arithmetic", "geometric"] = "arithmetic"
     """Mean of the models' probabilities: `arithmetic` or `geometric`. The folds of one model are always averaged
     arithmetically."""
-    window: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects("score", "pseudo", "clean", "answer")] = 0
+    window: Annotated[Side | Literal["auto"], Affects("score", "pseudo", "clean", "answer")] = 0
     """Side of the inference window in pixels after `scale`; a larger one sees more context. 0 for the size that was
     trained on. `auto`: 05 tries 1, 1.5 and 2 times that size, as far as the images reach, and keeps what gains
     `min_gain`; 03 and 04 take 0."""
@@ -88,7 +88,7 @@ class Infer(Section):
     trial_limit: Annotated[Seconds, Gt(0), Affects()] = 180
     """Time for each `auto` of `window` and `tta`: as many out-of-fold images, or parts of large ones, are tried as fit
     into it. The result is stored, and measured again when members or relevant options change."""
-    batch_size: Annotated[int, Ge(1)] = 8
+    batch_size: Annotated[int, Interval(ge=1, le=65_536)] = 8
     """Windows that are predicted together; lower it where memory is short. A batch that does not fit into memory is
     computed in parts. With many classes that overlap, fewer windows are predicted together, so that their maps take
     about 128 MiB."""

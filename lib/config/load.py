@@ -24,6 +24,7 @@ from lib.errors import UserError, shown
 from lib.files import write_text
 
 LARGEST = 2**53  # of whole numbers that floats hold exactly
+LARGEST_FLOAT = 1e30  # what is computed with it in 32 bits must not overflow
 
 
 def load(path: str | Path | None, arguments: list[str] = ()) -> Config:
@@ -94,9 +95,17 @@ def saved_values(path: Path) -> dict:
     return with_todays_names(read_yaml(path))
 
 
+def _whole_values(path: Path) -> dict:
+    """`saved_values`. Raises UserError where the end of the file is missing, for half of it may be valid YAML, too."""
+    values = saved_values(path)
+    if "workspace" not in values:  # one of the last options
+        raise damaged(path, "it lacks workspace, so its end is missing", kind_of(path).remedy)
+    return values
+
+
 def saved_sections(path: Path, names: tuple[str, ...]) -> dict[str, BaseModel]:
     """Some sections of what `save` wrote. Raises UserError where an option in them is gone, or its value is."""
-    values, sections = saved_values(path), {}
+    values, sections = _whole_values(path), {}
     for name in names:
         try:
             sections[name] = Config.model_fields[name].annotation.model_validate(values[name])
@@ -112,7 +121,7 @@ def saved_config(path: Path, arguments: list[str] = ()) -> Config:
 
     Raises UserError where a value is no longer legal.
     """
-    values = saved_values(path)
+    values = _whole_values(path)
     for key, value in given_options(list(arguments)).items():
         _put(values, key, value)
     return _validate(values, path, f"; {kind_of(path).remedy}")
@@ -191,6 +200,8 @@ def _check_values(config: Config, where: str) -> None:
         for value in _single_values(option):
             if isinstance(value, int) and abs(value) > LARGEST:
                 raise UserError(f"{where}{key}: found a number of {len(str(value))} digits; numbers go up to {LARGEST}")
+            if isinstance(value, float) and abs(value) > LARGEST_FLOAT:
+                raise UserError(f"{where}{key}: found {value:g}; numbers go up to {LARGEST_FLOAT:g}")
             if isinstance(value, str) and "\0" in value:
                 raise UserError(f"{where}{key}: found {shown(value)}, which holds a zero byte; remove it")
 

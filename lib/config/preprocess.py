@@ -21,7 +21,7 @@ class Preprocess(Section):
     """How images become tiles: `tiles` cuts a sliding window, and `resize` shrinks each whole image to one tile of
     `tile_size`. Where `roi` is a CSV, `resize` shrinks each of its boxes, so that all objects have one size
     (`infer.roi` then names a CSV, too)."""
-    tile_size: Annotated[int, Ge(32), Affects("tiles", "pseudo", "clean")] = 512
+    tile_size: Annotated[int, Interval(ge=32, le=65_536), Affects("tiles", "pseudo", "clean")] = 512
     """Side of a stored tile, in pixels after `scale`."""
     stride: Annotated[int, Ge(0)] = 0
     """Step between tiles, in pixels after `scale`: smaller than `tile_size`, tiles overlap. 0 for `tile_size`."""

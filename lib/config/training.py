@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from lib.config.affects import Affects
 from lib.config.section import Section
-from lib.config.units import FileName, FileNameOrNone, Seconds, Seed, Share
+from lib.config.units import FileName, FileNameOrNone, Seconds, Seed, Share, Side
 
 
 class Model(Section):
@@ -101,7 +101,7 @@ class Sampling(Section):
     """Draw difficult images more often: the name of an experiment that was trained before. Each image is drawn in
     proportion to 1.05 minus its out-of-fold score in that experiment, whatever its size, and `balance` is not used.
     Empty for none."""
-    samples_per_epoch: Annotated[int, Ge(0)] = 0
+    samples_per_epoch: Annotated[int, Interval(ge=0, le=1_000_000_000)] = 0
     """Samples of one epoch; 0 for as many as there are tiles."""
 
     @model_validator(mode="after")
@@ -130,10 +130,10 @@ class Loss(Section):
     """Other `terms` from a share of the training on: `{0.7: {lovasz: 1}}` trains the last 30 % with Lovasz."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
     """Move the targets 0 and 1 towards the middle by this much."""
-    soft_edges: Annotated[float, Ge(0)] = 0.0
+    soft_edges: Annotated[float, Interval(ge=0, le=100)] = 0.0
     """Blur the targets by a Gaussian of this many pixels (sigma) where annotated borders are inexact; 0 for sharp
     edges."""
-    ignore_border: Annotated[int, Ge(0)] = 0
+    ignore_border: Annotated[int, Interval(ge=0, le=1000)] = 0
     """Do not train on this many pixels on either side of a border between classes."""
     presence: Annotated[float, Ge(0)] = 0.3
     """Weight of the classification head's loss (`model.classifier`)."""
@@ -158,7 +158,7 @@ class Swa(Section):
     `cyclic` falls from `lr` in cycles and takes a sample at the end of each."""
     lr: Share = 0.5
     """Learning rate of the constant phase, or at the top of a cycle, as a share of `train.lr`."""
-    bn_batches: Annotated[int, Ge(1)] = 30
+    bn_batches: Annotated[int, Interval(ge=1, le=100_000)] = 30
     """Batches on which the batch-norm statistics of the average are recomputed."""
 
 
@@ -178,9 +178,9 @@ class Train(Section):
     """Random seeds to train: each one is a further member of every fold. Whole numbers from 0 to 4294967295."""
     round: Annotated[int, Ge(0)] = 0
     """Pseudo-label round whose labels are trained on, too; 0 for none."""
-    crop: Annotated[int, Ge(0), Affects("member", "pseudo", "clean")] = 0
+    crop: Annotated[Side, Affects("member", "pseudo", "clean")] = 0
     """Side of the random crop of a tile that the network trains on, in pixels; 0 for the whole tile."""
-    epochs: Annotated[float, Gt(0)] = 20
+    epochs: Annotated[float, Interval(gt=0, le=1_000_000)] = 20
     """Passes over the training tiles; a fraction is allowed."""
     member_limit: Seconds = 0
     """Train each member by the clock for this long, evaluation excluded (`300`, `5m`, `1.5h`). The schedule is fitted
@@ -195,7 +195,7 @@ class Train(Section):
     scale: Annotated[float, Interval(gt=0, le=4), Affects("member", "pseudo", "clean")] = 1.0
     """Resize tiles by this factor before they are cropped and trained on, to try smaller or larger images without
     running 01 again. Windows are resized in the same way."""
-    batch_size: Annotated[int, Ge(0)] = 8
+    batch_size: Annotated[int, Interval(ge=0, le=1_000_000)] = 8
     """Samples of one batch; 0 finds the largest batch that fits the device. A batch that does not fit into memory is
     computed in parts, with the loss of the whole batch."""
     accumulate: Annotated[int, Ge(1)] = 1
@@ -238,7 +238,7 @@ class Train(Section):
     """Decay per step of an exponential moving average of the weights, such as 0.999; 0 turns it off. `infer.checkpoints
     ema` predicts with it."""
     swa: Swa = Swa()
-    checkpoints: Annotated[int, Ge(0)] = 0
+    checkpoints: Annotated[int, Interval(ge=0, le=1000)] = 0
     """Keep the weights at this many moments, spread evenly over the end of the training. `infer.checkpoints epochs`
     averages their maps, and `infer.checkpoints mean` uses the average of their weights."""
     checkpoints_from: Annotated[float, Interval(ge=0, lt=1)] = 0.6
@@ -248,19 +248,19 @@ class Train(Section):
     arXiv:2203.05482). The mixture is chosen on the fold's own images, which flatters its out-of-fold score."""
     sampling: Sampling = Sampling()
     loss: Loss = Loss()
-    evaluations: Annotated[int, Ge(0)] = 1
+    evaluations: Annotated[int, Interval(ge=0, le=10_000)] = 1
     """How often the fold's whole images are scored before the training ends, spread evenly. They are scored once more
     at the end, and the best of all these networks is `infer.checkpoints best`. With 0 they are not scored on the way,
     and `best` is `last`."""
     sync_batch_norm: bool = False
     """Let batch norm see the whole batch where several GPUs share it (torchrun). Otherwise each GPU normalises its own
     share. Set it to `true` where a share has fewer than about 8 samples."""
-    workers: Annotated[Annotated[int, Ge(0)] | Literal["auto"], Affects()] = "auto"
+    workers: Annotated[Annotated[int, Interval(ge=0, le=1024)] | Literal["auto"], Affects()] = "auto"
     """Processes that read and augment tiles; 0 uses the training's own process. `auto`: none where the network computes
     on the CPU, because they would take its cores; else one for each core, at most 8."""
     device: Annotated[str, Affects()] = "auto"
     """Where networks compute: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
-    threads: Annotated[int, Ge(0)] = 0
+    threads: Annotated[int, Interval(ge=0, le=4096)] = 0
     """CPU threads of the network; 0 for torch's choice. Another number changes sums in their last bits, so that members
     are trained again where this option changes. How many there were stands in their `environment.json`."""
 
@@ -270,6 +270,11 @@ class Train(Section):
             raise ValueError("train.seeds is empty; name at least one seed, for example 42")
         if not self.loss.terms or not any(self.loss.terms.values()):
             raise ValueError("train.loss.terms has no loss with a weight above 0")
+        for share, terms in self.loss.then.items():
+            if not any(terms.values()):
+                raise ValueError(f"train.loss.then: from {share:g} on, no loss has a weight above 0")
+        if self.loss.class_weights and not any(self.loss.class_weights):
+            raise ValueError("train.loss.class_weights are all 0, so that nothing would be trained; raise one")
         if self.schedule == "plateau" and self.evaluations < 2:
             raise ValueError("train.schedule plateau looks at scores on the way; set train.evaluations to 2 or more")
         if self.soup and self.checkpoints < 2:

@@ -28,6 +28,7 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Level = Annotated[int, Interval(ge=0, le=255)]
 Colour = tuple[Level, Level, Level]
 Stored = Colour | Level  # what a pixel of 8 bits holds: red, green and blue, or a number
+Side = Annotated[int, Interval(ge=0, le=65_536)]  # pixels that networks and tiles may have along a side
 Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]  # what numpy, torch and pandas all accept
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from lib.failures.stops import several_processes
 
 ANOTHER_ENDED = (
     "another one of the processes that train together was killed or has failed; memory may be short. Run the same "
@@ -17,5 +17,4 @@ def lost_connection(error: BaseException) -> bool:
     >>> lost_connection(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))  # no torchrun
     False
     """
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    return several and isinstance(error, RuntimeError) and any(words in str(error) for words in SIGNS)
+    return several_processes() and isinstance(error, RuntimeError) and any(words in str(error) for words in SIGNS)

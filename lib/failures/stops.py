@@ -45,9 +45,14 @@ def stop() -> NoReturn:
     end(STOPPED, EXIT_CODE)
 
 
+def several_processes() -> bool:
+    """Whether torchrun started this process together with others. Some of its variables may be left over alone."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def speaks_first() -> bool:
     """Whether this process may say why all end: of those that torchrun started, only the first one that asks may."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if not several_processes():
         return True
     names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")
     group = "_".join([str(os.getppid()), *(re.sub(r"\W", "", os.environ.get(name, "")) for name in names)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lib.artifacts.schemas import kind_of
 from lib.config import Config, saved_sections
 from lib.data.folds import ONE_GROUP
 from lib.errors import UserError
@@ -131,9 +132,12 @@ def check_same_models(checkpoints: list[Checkpoint]) -> list[str]:
 def trained_with(member: Member, config: Config) -> Config:
     """`config` with the sections `preprocess`, `model` and `train` that the member was made with.
 
-    These decide the windows that it sees. Raises UserError where this version cannot use an option of them.
+    These decide the windows that it sees. Raises UserError where this version cannot use an option of them, and where
+    the file was deleted; members of early versions have none.
     """
     path = member.path / "resolved.yaml"
     if not path.exists():
+        if (member.path / "trained.json").is_file():
+            raise UserError(f"{path}, the options that {member.name} was trained with, is gone; {kind_of(path).remedy}")
         return config
     return config.model_copy(update=saved_sections(path, ("preprocess", "model", "train")))

@@ -54,7 +54,10 @@ def image_tensor(pixels: np.ndarray) -> torch.Tensor:
     """
     if pixels.dtype == np.uint16:
         pixels = (pixels ^ np.uint16(HALF_RANGE)).view(np.int16)
-    return torch.from_numpy(np.ascontiguousarray(pixels))
+    pixels = np.ascontiguousarray(pixels)
+    if any(stride < 0 for stride in pixels.strides):  # a flipped side of one pixel; torch takes no such array
+        pixels = pixels.copy()
+    return torch.from_numpy(pixels)
 
 
 def image_floats(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -11,13 +11,13 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-from lib.artifacts.read import damaged, fit_state, read_tensors, read_yaml
+from lib.artifacts.read import damaged, fit_state, read_json, read_tensors, read_yaml
 from lib.config import Config
 from lib.config.load import option_error
 from lib.config.old_names import with_todays_names
 from lib.config.training import Model
 from lib.errors import UserError
-from lib.files import replacing, write_text
+from lib.files import file_fingerprint, replacing, write_text
 from lib.models.inputs import RGB, Inputs, inputs_of
 from lib.models.network import build_network
 from lib.system.terminal import warn_once
@@ -125,11 +125,24 @@ def network_files(member: Path, which: str) -> tuple[Path, Path]:
     Raises UserError where there are no such weights.
     """
     described, weights = Path(member) / "network.yaml", Path(member) / f"{which}_weights.pt"
-    if which in LAST_AS_FALLBACK and not weights.exists():
+    if which in LAST_AS_FALLBACK and not weights.exists() and weights.name not in networks_made(member):
         weights = Path(member) / "last_weights.pt"
     if not described.exists() or not weights.exists():
         raise UserError(f"{member} has no {which} weights; run 03_train.py, or correct infer.checkpoints")
     return described, weights
+
+
+def networks_made(member: Path) -> dict:
+    """Name -> fingerprint of the networks that a training made (trained.json); empty where an older version did."""
+    return read_json(Path(member) / "trained.json", {})
+
+
+def check_identity(*files: Path) -> None:
+    """Raises UserError where files of a member are no longer what its training wrote, as far as that is known."""
+    for file in files:
+        known = networks_made(file.parent).get(file.name)
+        if known and known != file_fingerprint(file):
+            raise UserError(f"{file} is not what 03_train.py wrote: it was replaced or changed; run 03_train.py again")
 
 
 def load_network(
@@ -154,5 +167,6 @@ def load_network(
         )
     network = build_network(about.model, about.channels, False, about.multilabel, about.inputs)
     fit_state(network, load_weights(weights), weights, TRAIN_AGAIN)
+    check_identity(described, weights)
     network.display_name = f"{weights.parent.parent.name}/{weights.parent.name} {which}"  # in messages
     return network.eval().to(device, memory_format=torch.channels_last)

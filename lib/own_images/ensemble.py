@@ -17,7 +17,7 @@ from lib.imaging.roi import boxes_file, check_boxes, read_boxes
 from lib.inference.checkpoints import Checkpoint, named_checkpoints
 from lib.inference.members import check_crops
 from lib.inference.sources import roi_of
-from lib.package.layout import BOXES, MEMBERS
+from lib.package.layout import BOXES, MEMBERS, check_package
 from lib.submissions.ledger import path_of, read_ledger
 from lib.workspace import Workspace
 
@@ -102,11 +102,7 @@ def _newest_submission(workspace: Workspace, config: Path) -> Path:
 
 def _of_package(folder: Path, options: list[str], out: Path) -> TrainedEnsemble:
     home = Workspace(folder)
-    for file in (folder / "config.yaml", folder / MEMBERS, home.decision):
-        if not file.is_file():
-            raise UserError(
-                f"{folder} is not a package, because it has no {file.name}; give a YAML, or a package's folder"
-            )
+    check_package(folder)
     config = saved_config(folder / "config.yaml", options)
     plugins = [str(folder / name) for name in config.plugins]
     if config.infer.roi == BOXES:

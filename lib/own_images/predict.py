@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.competition.apart import check_out_of_reach
 from lib.competition.metadata import zoom_of
 from lib.config import Config
 from lib.config.command_line import given_options
@@ -44,6 +45,7 @@ def predict(source: str, *paths: str, flags: list[str]) -> None:
     out, places = Path(arguments.out), [Path(path) for path in paths]
     check_output_folder(out, places)
     ensemble = open_ensemble(Path(source), options, out)
+    check_out_of_reach("--out", out, ensemble.config.competition)
     open_log(ensemble.config)
     load_plugins(ensemble.config.plugins)
     pixels = ensemble.config.competition.pixels

@@ -15,9 +15,9 @@ from lib.imaging.roi import boxes_file
 from lib.inference.checkpoints import Checkpoint, named_checkpoints
 from lib.inference.members import unseen_label
 from lib.inference.sources import roi_of
-from lib.models.weight_files import network_files
+from lib.models.weight_files import check_identity, network_files
 from lib.package.kernel import UNKNOWN_OWNER, metadata, notebook, title_of
-from lib.package.layout import BOXES, DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
+from lib.package.layout import BOXES, CONTENT, DATASET, KERNEL, MEMBERS, NOTEBOOK, WHEELS
 from lib.package.wheels import fetch_wheels
 from lib.plugins import load_plugins
 from lib.submissions import ledger
@@ -34,8 +34,7 @@ def package(config: Config, target: str, file: str = "") -> None:
     """
     load_plugins(config.plugins)
     folder, workspace = Path(target).resolve(), Workspace(workspace_of(config))
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / KERNEL).is_file())):
-        raise UserError(f"{folder} holds other files; give a new folder, or that of an older package")
+    check_target(folder)
     path = ledger.path_of(workspace, ledger.name_of(workspace, submission_path(config, file)))
     about, made = read_json(path.with_suffix(".json"), {}), made_with(path)
     parts = named_checkpoints(about["members"], workspace)
@@ -75,6 +74,19 @@ def package(config: Config, target: str, file: str = "") -> None:
         print(f"  first put your name for {UNKNOWN_OWNER} in {DATASET} and {KERNEL}, or set package.user")
 
 
+def check_target(folder: Path) -> None:
+    """Raises UserError where a package would replace files that are not an older package's."""
+    if not folder.exists():
+        return
+    inside = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
+    strange = [name for name in inside if name not in CONTENT]
+    whole = {KERNEL, MEMBERS} <= set(inside)  # a package takes its place as a whole
+    if inside and (strange or not whole):
+        raise UserError(
+            f"{folder} holds other files ({(strange or inside)[0]}); give a new folder, or that of an older package"
+        )
+
+
 def made_with(path: Path) -> Config:
     """All options that a submission was made with. Raises UserError where 05 did not write them beside it."""
     options = path.with_suffix(".yaml")
@@ -112,5 +124,6 @@ def _copy_network(part: Checkpoint, package: Workspace) -> None:
     target = package.member_dir(member.experiment, member.fold, member.seed)
     target.mkdir(parents=True, exist_ok=True)
     files = [*network_files(member.path, part.weights), member.path / "resolved.yaml", member.path / "done.json"]
+    check_identity(*files)
     for file in files:
         shutil.copyfile(file, target / file.name)

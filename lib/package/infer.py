@@ -18,28 +18,25 @@ import time
 from pathlib import Path
 
 from lib.competition.scoring import with_codecs_suffix
-from lib.config import Config, load
+from lib.config import Config, load, saved_config
 from lib.errors import UserError, run_script
 from lib.package.job import Job
-from lib.package.layout import BOXES, found_in, split_pattern
+from lib.package.layout import BOXES, check_package, found_in, split_pattern
 from lib.package.shares import gpus_of, predict_on_devices, write_share
 from lib.plugins import load_plugins
 from lib.predict.write_submission import write_encoded
+from lib.system.device import pick_device
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 
 def main(argv: list[str]) -> None:
     started = time.monotonic()
-    parser = argparse.ArgumentParser("infer.py", usage=__doc__, allow_abbrev=False)
-    for name in ("--input", "--images", "--sample", "--list", "--out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--began", type=float)
-    parser.add_argument("--devices", nargs="+", default=[])
-    parser.add_argument("--share", nargs=2, type=int)  # of a process: number, count; its labels go into --out
-    arguments, options = parser.parse_known_args(argv)
+    arguments, options = parsed(argv)
     if arguments.began:
         started -= max(0.0, time.time() - arguments.began)
+    check_package(PACKAGE_FOLDER)
+    saved_config(PACKAGE_FOLDER / "config.yaml")  # raises where it is cut off
     config = load(PACKAGE_FOLDER / "config.yaml", options)
     load_plugins(config.plugins)
     if arguments.input:
@@ -54,6 +51,8 @@ def main(argv: list[str]) -> None:
         out = arguments.out or with_codecs_suffix(Path("submission"), config.competition)
         out.parent.mkdir(parents=True, exist_ok=True)
         devices = arguments.devices or gpus_of(config)
+        for device in arguments.devices:
+            pick_device(device)
         if min(len(devices), len(job.images)) > 1:
             note = predict_on_devices(job, out, devices[: len(job.images)], command_of(arguments, options, started))
         else:
@@ -62,6 +61,23 @@ def main(argv: list[str]) -> None:
             write_encoded(out, one.images, answers, one.competition)
             note = planner.late_note() if planner else ""
     print(f"{len(job.images)} images in {time.monotonic() - started:.0f} s; {out}{note}")
+
+
+def parsed(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """This program's own options, and those of config.yaml. Raises UserError where a value is missing or no number."""
+    parser = argparse.ArgumentParser("infer.py", usage=__doc__, allow_abbrev=False, exit_on_error=False)
+    for name in ("--input", "--images", "--sample", "--list", "--out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--began", type=float)
+    parser.add_argument("--devices", nargs="+", default=[])
+    parser.add_argument("--share", nargs=2, type=int)  # of a process: number, count; its labels go into --out
+    try:
+        arguments, options = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}; python infer.py --help shows the options") from None
+    if arguments.out and arguments.out.is_dir():
+        raise UserError(f"--out: {arguments.out} is a folder; give the name of a file")
+    return arguments, options
 
 
 def command_of(arguments: argparse.Namespace, options: list[str], started: float) -> list[str]:
@@ -79,11 +95,11 @@ def placed(config: Config, images: Path, sample: Path | None, listed: Path | Non
     wanted = bool(config.competition.submission.sample)
     by_list = bool(config.competition.test_list) and not wanted
     if wanted and not (sample and sample.exists()):
-        raise UserError(f"--sample: there is no file {sample or ''}; give the competition's sample submission")
+        raise UserError(f"--sample: there is no file {sample or '(none)'}; give the competition's sample submission")
     if by_list and not (listed and listed.is_file()):
-        raise UserError(f"--list: there is no file {listed or ''}; give the competition's list of test images")
+        raise UserError(f"--list: there is no file {listed or '(none)'}; give the competition's list of test images")
     if not images or not images.is_dir():
-        raise UserError(f"--images: there is no folder {images or ''}; give the one with the test images")
+        raise UserError(f"--images: there is no folder {images or '(none)'}; give the one with the test images")
     pattern = split_pattern(config.competition.test_images)[1]
     submission = config.competition.submission
     if wanted:

@@ -16,6 +16,18 @@ KERNEL = "kernel-metadata.json"
 DATASET = "dataset-metadata.json"
 WHEELS = "wheels"
 BOXES = "boxes.csv"
+CONTENT = (
+    "lib", "infer.py", "config.yaml", "decision.json", "runs", "plugins", "__pycache__", BOXES, MEMBERS, NOTEBOOK,
+    KERNEL, DATASET, WHEELS,
+)  # fmt: skip
+"""Everything that a package's folder holds."""
+
+
+def check_package(folder: Path) -> None:
+    """Raises UserError where a folder lacks what every package has."""
+    for name in ("config.yaml", MEMBERS, "decision.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is not a package, because it has no {name}; give a YAML, or a package's folder")
 
 
 def split_pattern(glob: str) -> tuple[str, str]:

@@ -72,6 +72,9 @@ def rehearse(
     """
     start_seconds = time.process_time()  # so far this process has done little but load its libraries
     workspace = Workspace(workspace_of(load(path, [*flags, "--preflight"])))
+    folder = workspace.root.is_dir() and not workspace.root.is_symlink()  # of a link, only the link is removed
+    if folder and any(workspace.root.iterdir()) and not workspace.is_begun:
+        raise UserError(f"{workspace.root} holds other files, and a rehearsal replaces this folder; move it away")
     remove_folder(workspace.root)
     seconds: dict[str, float] = {}
     try:

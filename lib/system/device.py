@@ -26,7 +26,7 @@ def pick_device(name: str, threads: int = 0) -> torch.device:
     else:
         try:
             device = torch.device(name)
-            torch.empty(1, device=device)
+            torch.zeros(1, device=device).item()  # a device without values, such as meta, raises too
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"train.device: {name!r} cannot be used here ({reason}); try auto") from None

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from lib.errors import UserError
@@ -47,7 +47,12 @@ def parallel(
     shares = [len(work) * part / total for part in work] if total else [1] * len(arguments)
     bar = progress(len(arguments), description, unit, parts=bool(total))
     processes = Parallel(
-        n_jobs=jobs or -1, return_as="generator", batch_size=1, initializer=end_with_parent, initargs=(os.getpid(),)
+        # No more than there is work for: joblib would start them all.
+        n_jobs=max(1, min(jobs or cpu_count(), len(arguments))),
+        return_as="generator",
+        batch_size=1,
+        initializer=end_with_parent,
+        initargs=(os.getpid(),),
     )
     try:
         with _signals_for_this_process_alone():

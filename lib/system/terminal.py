@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from lib.config import Config
 from lib.errors import UserError
+from lib.failures.stops import several_processes
 
 ALWAYS = "warning"  # lines that start so are shown even when `quiet`
 PLAIN = "{desc}: {percentage:.0f} % of {total:g} {unit}, {elapsed} gone, {remaining} left{postfix}"
@@ -53,14 +54,14 @@ def open_log(config: Config) -> None:
 
     Of the processes that torchrun starts, only the main process writes. Raises UserError when it cannot write the log.
     """
-    follows = os.environ.get("RANK", "0") != "0"
+    follows = several_processes() and os.environ.get("RANK", "0") != "0"
     quiet = config.quiet or follows
     out, err = (getattr(stream, "console", stream) for stream in (sys.stdout, sys.stderr))
     log = None
     if config.log_file and not config.preflight and not follows:  # nobody reads the output of a rehearsal
         try:
             Path(config.log_file).parent.mkdir(parents=True, exist_ok=True)
-            log = Path(config.log_file).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 (for the process's life)
+            log = Path(config.log_file).open("a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 (for the process's life)
         except OSError as error:
             raise UserError(f"log_file: {config.log_file} cannot be written to ({error.strerror})") from None
     wanted = quiet or log

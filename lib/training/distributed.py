@@ -26,6 +26,8 @@ from lib.errors import UserError
 
 BARRIER_TIMEOUT = timedelta(days=1)  # the other processes wait while the main one scores whole images
 
+START_BY_TORCHRUN = "start 03_train.py by torchrun, or take WORLD_SIZE out of the environment"
+
 
 @dataclass(frozen=True)
 class ProcessGroup:
@@ -196,13 +198,17 @@ class _Gather(torch.autograd.Function):
 def join_process_group(device: torch.device) -> ProcessGroup:
     """The processes that torchrun started together with this one; without torchrun, this process alone.
 
-    Each process uses one GPU where `device` is CUDA. Raises UserError where there are more processes than GPUs.
+    Each process uses one GPU where `device` is CUDA. Raises UserError where there are more processes than GPUs, and
+    where only some of torchrun's variables are set.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size = _number_of_torchrun("WORLD_SIZE") if "WORLD_SIZE" in os.environ else 1
     if size == 1:
         return ProcessGroup(device=device)
+    rank, local, _ = (_number_of_torchrun(name) for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"))
+    if not rank < size:
+        raise UserError(f"the variable RANK is {rank}, and WORLD_SIZE {size}; {START_BY_TORCHRUN}")
     if device.type == "cuda":
-        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        gpus = torch.cuda.device_count()
         if local >= gpus:
             raise UserError(f"torchrun started more processes here than there are GPUs ({gpus}); each needs its own")
         device = torch.device("cuda", local)
@@ -219,6 +225,15 @@ def with_synced_batch_norm(network: nn.Module) -> nn.Module:
     """A network of the same parameters and statistics whose batch norm sees the samples of all processes."""
     tensors = [*network.parameters(), *network.buffers()]
     return convert_sync_batchnorm(copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}))
+
+
+def _number_of_torchrun(name: str) -> int:
+    """A variable that torchrun sets. Raises UserError where it is missing, or is no whole number."""
+    text = os.environ.get(name, "")
+    if not (text.isascii() and text.isdigit()):
+        found = repr(text) if text else "missing"
+        raise UserError(f"the variable {name} is {found}, but a number is expected; {START_BY_TORCHRUN}")
+    return int(text)
 
 
 def unused_parameters(network: nn.Module, loss_of: Callable[[nn.Module], torch.Tensor]) -> list[str]:

@@ -150,9 +150,9 @@ def run_training(job: TrainingJob, evaluate: Evaluate) -> dict:
         return {}
     evaluation = evaluate(session, member, trainer)
     trainer.run(evaluation.score if is_scored else None, job.remaining)
+    write_identity(member.path)  # before the networks are loaded to be scored, which looks at it
     scores = evaluation.final_scores()
     facts = training_facts(trainers, time.monotonic() - started)
-    write_identity(member.path)
     write_json(member.path / "done.json", {**facts, **scores})
     return {"score": scores["score"], "scores": scores["scores"], **facts}
 

@@ -167,6 +167,6 @@ def test_what_was_saved_is_read_again_and_in_error_names_the_file(tmp_path):
     assert saved_config(path) == config
     path.write_text(path.read_text().replace("balance: images", "alike: groups").replace("averaging:", "mean:"))
     assert saved_config(path).train.sampling.balance == saved_values(path)["train"]["sampling"]["balance"] == "groups"
-    path.write_text("train: {sampling: {alike: nothing}}")
+    path.write_text("train: {sampling: {alike: nothing}}\nworkspace: ''")
     with pytest.raises(UserError, match="saved.yaml: train.sampling.balance: found 'nothing'"):
         saved_config(path)

@@ -1,10 +1,12 @@
-"""Where a package finds a competition below a notebook's input folder."""
+"""The options of a package, and where it finds a competition below a notebook's input folder."""
 
 import pytest
 
+from lib.competition.dataset import Competition
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
-from lib.package.layout import found_in
+from lib.package.infer import parsed
+from lib.package.layout import check_package, found_in
 
 
 def competition(images, sample="sample_submission.csv", listed=""):
@@ -42,3 +44,23 @@ def test_a_folder_with_images_goes_before_one_without_and_nothing_is_said(tmp_pa
     assert found_in(tmp_path, package, competition("test/*"))[0] == tmp_path / "a/test", "hidden images come later"
     with pytest.raises(UserError, match=r"--input: no folder in .* holds other.csv, test/\*; add the"):
         found_in(tmp_path, package, competition("test/*", "other.csv"))
+
+
+@pytest.mark.parametrize("words", [["--out"], ["--began", "soon"], ["--share", "1"], ["--devices"], ["--out", "."]])
+def test_a_wrong_option_of_a_package_is_one_sentence(words):
+    with pytest.raises(UserError, match=r"python infer.py --help shows the options|--out: \. is a folder"):
+        parsed(words)
+
+
+def test_a_folder_that_lacks_a_part_of_a_package_is_none(tmp_path):
+    lay(tmp_path, "config.yaml", "decision.json")
+    with pytest.raises(UserError, match="is not a package, because it has no members.json"):
+        check_package(tmp_path)
+
+
+def test_images_of_which_the_sample_names_none_are_the_wrong_folder(tmp_path):
+    lay(tmp_path, "im0.png", "im1.png")
+    (tmp_path / "sample.csv").write_text("id,predicted\nim6,\n")
+    settings = CompetitionSettings(root=str(tmp_path), test_images="*", submission={"sample": "sample.csv"})
+    with pytest.raises(UserError, match="holds 2 images, im0.png for one, and sample.csv names none of them"):
+        Competition(settings, only_test=True)

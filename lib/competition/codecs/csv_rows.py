@@ -38,6 +38,7 @@ class CsvRows(Codec):
         self._heads, self.separator = [*sample.columns], sample.attrs.get("separator", ",")
         self.columns = sample.attrs.get("heads", self._heads)  # as they stand in the file
         self.place = self._heads.index(config.submission.rle_column)
+        self._ids = {tidy(cell): cell for cell in sample[config.submission.id_column]}
         self._texts = SpooledTemporaryFile(TEXT_BYTES_IN_MEMORY)  # noqa: SIM115 (lives as long as the codec, and has no name)
         self._where: dict[Name, list[tuple[int, int]]] = {}  # first byte and end of each text
 
@@ -130,9 +131,10 @@ class CsvRows(Codec):
             columns = self._fields(path, _whole(file.readline(), file).removeprefix(codecs.BOM_UTF8))
             for column in filter(None, [s.id_column, s.class_column, s.rle_column]):
                 if column not in map(tidy, columns):
-                    raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
+                    raise UserError(f"{path} has no column {column!r}; it has {', '.join(columns) or 'none'}")
             if columns != self.columns:
                 raise UserError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(self.columns)}")
+            id_place = self._heads.index(s.id_column)
             while line := file.readline(TEXT_BYTES_IN_MEMORY):
                 if not line.isspace():
                     try:
@@ -140,9 +142,16 @@ class CsvRows(Codec):
                     except UnicodeDecodeError as error:
                         raise UserError(f"{path} is not a CSV in UTF-8: {error}") from None
                     del line  # a text may have hundreds of megabytes
+                    self._check_id(path, fields[id_place])
                     yield self.name_of(fields), text
                     for _ in text.pieces if isinstance(text, LongText) else ():
                         pass  # skip the pieces that were not read
+
+    def _check_id(self, path: Path, cell: str) -> None:
+        """Raises UserError where an id is the sample's but for blanks or its Unicode form, which leaderboards see."""
+        own = self._ids.get(tidy(cell), cell)
+        if cell != own:
+            raise UserError(f"{path}: the id {cell!r} is {own!r} in the sample submission; write it so")
 
     def _streamed(self, path: Path, line: bytes, file: io.BufferedReader) -> tuple[list[str], LongText] | None:
         """As `_parts`, for a row that is longer than `line` and has its answer in the last column; None for others."""

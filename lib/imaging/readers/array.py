@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
 from lib.config.competition import Pixels
 from lib.errors import UserError, reading
 from lib.imaging.readers.base import ImageReader
 
 ARRAY_SUFFIXES = (".npy",)
+ZIP_START = b"PK"
 MOST_CHANNELS = 32  # hardly any image has more channels
 FIRST_AXIS_CHANNELS = 4  # a first axis this short holds the channels, where the last axis is longer
 
@@ -89,6 +91,10 @@ def open_array(path: Path, pixels: Pixels) -> ImageReader:
     With `pixels.slice_axis` each of them is a slice.
     """
     with reading(path, "not a readable array"):
+        with path.open("rb") as file:
+            if not file.read(len(MAGIC_PREFIX)).startswith((MAGIC_PREFIX, ZIP_START)):
+                # numpy would take it for a pickle, and advise to run the code in it
+                raise ValueError("it does not begin as np.save writes it")
         values = np.load(path, mmap_mode="r")  # raises where the file is shorter than its header says
     if not isinstance(values, np.ndarray):
         values.close()

@@ -31,6 +31,7 @@ def open_plain(path: Path, pixels: Pixels, stored: bool = False) -> ImageReader:
         width, height = image.size
         # Pillow would decode a whole PNG to look for EXIF behind the pixels.
         stated = image.getexif().get(274, 1) if "exif" in image.info else 1
+        stated = stated if stated in range(1, 9) else 1  # as Pillow takes it
         orientation = stated if pixels.exif else 1
         plain = path.suffix.lower() in STREAMED
         scattered = not plain or image.info.get("progressive") or image.info.get("interlace") or orientation != 1
