@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import sys
 import time
@@ -76,14 +77,27 @@ def reason_of(error: BaseException) -> str:
 def run_script(main: Callable[[list[str]], None], argv: list[str] | None = None) -> NoReturn:
     """Run `main(argv)` as a script, and end the process with `exit_code`; 130 on Ctrl-C and SIGTERM."""
     stop_on_signals()
-    for stream in (sys.stdout, sys.stderr):  # names of files may hold letters that the terminal's encoding lacks
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _open_streams()
     try:
         code = exit_code(main, sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         stop()
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Let whatever is printed pass: to a stream that was closed (2>&-), and letters that the encoding lacks."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # the next file would get its number, and what libraries print would be written into it
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (for the process's life)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_code(main: Callable[[list[str]], None], argv: list[str]) -> int:
@@ -129,8 +143,9 @@ def _place_in_plugin(error: BaseException) -> str:
 
 
 def _tell(sentence: str) -> int:
-    if speaks_first():
-        print(f"error: {one_line(sentence)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr itself may be at fault: the exit code tells
+        if speaks_first():
+            print(f"error: {one_line(sentence)}", file=sys.stderr, flush=True)
     return 2
 
 

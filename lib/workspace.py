@@ -49,7 +49,8 @@ __all__ = [
 ]  # fmt: skip
 
 SWEPT = (
-    "[!.]*/", "runs/*/*/", "runs/.new/*/*/", "pseudo/*/", "clean/tiles/", "manifests/*/", "manifests/*/*/", "answers/*/"
+    "[!.]*/", "runs/*/*/", "runs/.new/*/*/", "pseudo/*/", "clean/tiles/", "report/*/", "manifests/*/",
+    "manifests/*/*/", "answers/*/",
 )  # fmt: skip
 """Folders in which files are written under temporary names, beside the workspace itself."""
 ALL_FOLDS = -2  # the `fold` of a member that is trained on all images

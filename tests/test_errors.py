@@ -1,6 +1,7 @@
 """How a script ends that cannot go on."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,16 @@ def ended(body, **variables):
 def test_a_name_that_the_terminal_cannot_show_is_shown_with_escapes():
     done = ended("print('m\\u00e9 \\udcff.png')", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout) == (0, "m\\xe9 \\udcff.png\n"), done.stderr
+
+
+@pytest.mark.parametrize(("how", "code"), [("2>&-", 0), (">&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 2)])
+def test_a_stream_that_is_closed_or_full_raises_nothing_else(how, code, tmp_path):
+    body = f"""import os, sys; print("out"); file = open("{tmp_path / "file"}", "w")
+    os.write(2, b"of a library"); print("err", file=sys.stderr)"""
+    program = f"from lib.errors import run_script\ndef main(argv):\n    {body}\nrun_script(main, [])"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} {how}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT)
+    assert done.returncode == code and (tmp_path / "file").read_text() == ""
 
 
 def test_a_sentence_is_one_line_whatever_its_names_hold(capsys):

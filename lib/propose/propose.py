@@ -36,8 +36,8 @@ def propose_config(path: str, flags: list[str]) -> None:
     if flags and (flags[0] != "--name" or len(flags) != 2):
         raise UserError("expected python -m lib init FOLDER [--name NAME]")
     name = flags[1] if flags else re.sub(r"[^a-z0-9]+", "_", Path(path).resolve().name.lower()).strip("_")
-    if not re.fullmatch(r"\w[\w-]*", name):
-        raise UserError(f"{name!r} cannot name a configuration; give letters, digits, _ and - with --name NAME")
+    if not re.fullmatch(r"\w[\w-]{0,99}", name):
+        raise UserError(f"{name!r} cannot name a configuration; give up to 100 letters, digits, _ and -: --name NAME")
     propose(Path(path), name, Path("configs") / f"{name}.yaml")
 
 

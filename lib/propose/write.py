@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import yaml
 
+from lib.errors import one_line
 from lib.propose.found import OptionChoice
 
 COMMENT_COLUMN = 40  # where comments start
@@ -29,7 +30,8 @@ def text_of(title: str, choices: list[OptionChoice]) -> str:
         for parent in parents:
             section = section.setdefault(parent, {})
         section[last] = choice
-    return "\n".join([f"# {line}" for line in title.splitlines()] + list(_lines(tree, 0))) + "\n"
+    text = "\n".join([f"# {line}" for line in title.splitlines()] + list(_lines(tree, 0))) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()  # names of files may be no text at all
 
 
 def _lines(tree: dict, depth: int):
@@ -39,12 +41,12 @@ def _lines(tree: dict, depth: int):
             yield start
             yield from _lines(value, depth + 1)
             continue
-        text = f"{start} {_scalar(value.value)}"
-        if value.why and len(text) > MAX_WIDTH:
-            yield f"{'  ' * depth}# {value.why}"
+        text, why = f"{start} {_scalar(value.value)}", one_line(value.why)
+        if why and len(text) > MAX_WIDTH:
+            yield f"{'  ' * depth}# {why}"
             yield text
         else:
-            yield f"{text:<{COMMENT_COLUMN}} # {value.why}" if value.why else text
+            yield f"{text:<{COMMENT_COLUMN}} # {why}" if why else text
 
 
 def _scalar(value: object) -> str:

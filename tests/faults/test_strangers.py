@@ -231,7 +231,21 @@ OPTIONS = [
           "resolved.yaml, the options that base/fold0_seed42 was trained with, is gone; delete the member's folder",
           flags=OTHER_VIEWS, mend=delete(MEMBER), then=("03_train",)),
 ]  # fmt: skip
-FAULTS = [*OPTIONS, *FOLDERS, *WEIGHTS, *IMAGES, *ANSWERS, *SURROUNDINGS]
+ODD_NAMES = {"a line end": b"/raw/train/im\n8.png", "bytes that are no text": b"/raw/train/im\xff.png"}
+
+
+def named(name: bytes) -> Change:
+    """One more image, of this name."""
+    return lambda folder: shutil.copy(folder / "raw/train/im1.png", os.fsencode(folder) + name)
+
+
+PROPOSALS = [
+    *(Fault(f"init: a name with {what}", named(name), "lib init raw --name mine", does="written: configs/mine.yaml")
+      for what, name in ODD_NAMES.items()),
+    Fault("init: a name that is too long", nothing, "lib init raw", "cannot name a configuration; give up to 100",
+          flags=("--name", "n" * 101)),
+]  # fmt: skip
+FAULTS = [*PROPOSALS, *OPTIONS, *FOLDERS, *WEIGHTS, *IMAGES, *ANSWERS, *SURROUNDINGS]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)

@@ -27,6 +27,7 @@ LEFT = (
     "work/.tiles.{owner}.tmp/tile.png", "work/.images.{owner}.tmp.csv", "work/manifests/.01.{owner}.tmp.json",
     "work/runs/base/fold0_seed42/.last.{owner}.tmp.pt", "work/oof/.a.{owner}.tmp.npz",
     "work/submissions/.answer.{owner}.tmp.csv", "work/pseudo/round1/.tiles.{owner}.tmp/tile.png",
+    "work/report/csv/.costs.{owner}.tmp.csv",
 )  # fmt: skip
 DEAD = f"{HOST}-{2**22 + 1}-0123abcd"  # Linux gives no process so large a number
 ALIVE = f"{HOST}-{os.getpid()}-0123abcd"
