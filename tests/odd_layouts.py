@@ -246,7 +246,7 @@ def bands(root: Path) -> Layout:
         if split == "train":
             save(root / "train_labels" / f"{name}.tif", label)
             layout.truth[name] = label
-    layout.expected = {"pixels.files": ("B04", "B03", "B02"), "submission.codec": "tif"}
+    layout.expected = {"pixels.colours": ("B04", "B03", "B02"), "submission.codec": "tif"}
     return layout
 
 

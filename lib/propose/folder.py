@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
@@ -14,17 +13,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.competition.image_files import image_files
 from lib.competition.labels.coco_file import read_coco
 from lib.competition.labels.mask_file import MaskFile, codes_of
 from lib.config.competition import Pixels
 from lib.errors import UserError
 from lib.imaging.reader import AS_THEY_ARE, open_image, suffixes
-from lib.imaging.readers.array import ARRAY_SUFFIXES
+from lib.imaging.readers.plain import PLAIN_SUFFIXES
 from lib.imaging.readers.registry import suffix_of
-from lib.imaging.readers.tiff import TIFF_SUFFIXES
 from lib.propose.found import abbreviated, evenly_spaced
-from lib.propose.ids import find_ids, ids_of, known_of, of_first_band
+from lib.propose.ids import endings_of, find_ids, ids_of, known_of, of_first_band
 from lib.propose.names import Known
 from lib.propose.pixels.depth import middle, span
 from lib.user_tables import read_csv
@@ -35,12 +32,11 @@ MASK_VALUES = 64  # a file with more values than this is a picture
 MASK_MIDDLE_SIDE = 2048  # pixels: values are read from a square of this side in the middle of a mask
 MAX_COCO_JSONS = 50  # in a folder with more JSONs, none is taken for a COCO file
 MANY_FOLDERS = 12  # with more sibling folders than this, their files are taken for one kind
-MAX_NAMED_FOLDERS = 12  # a pattern lists at most so many folders by name
 UNREAD = {
-    ".dcm": "DICOM", ".h5": "HDF5", ".hdf5": "HDF5", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mat": "MATLAB",
-    ".npz": "archives of arrays", ".zarr": "Zarr", ".nc": "NetCDF", ".parquet": "Parquet", ".tfrecord": "TFRecord",
-    ".shp": "shapefiles", ".jsonl": "JSON by line", ".xml": "XML", ".xlsx": "Excel",
-    ".mp4": "video", ".avi": "video", ".zip": "archives", ".tar": "archives", ".gz": "archives", ".7z": "archives",
+    ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mat": "MATLAB", ".npz": "archives of arrays", ".zarr": "Zarr",
+    ".nc": "NetCDF", ".parquet": "Parquet", ".tfrecord": "TFRecord", ".shp": "shapefiles", ".jsonl": "JSON by line",
+    ".xml": "XML", ".xlsx": "Excel", ".mp4": "video", ".avi": "video", ".zip": "archives", ".tar": "archives",
+    ".gz": "archives", ".7z": "archives",
 }  # fmt: skip
 """Suffix of files that no reader can read -> what they are."""
 SOFT_SHARE = 0.2  # share of a mask's pixels that may be grey edges, between 0 and the largest value
@@ -51,8 +47,9 @@ class Folder:
     """Files by their kind. Paths are relative to `root`, with slashes.
 
     `texts`: lists, GeoJSONs, other JSONs. `pixels`: how images with more than 8 bits are read. `image_ids`: the option
-    `competition.image_ids`. `endings`: how the names of an image's channel files end, where these do not name
-    red, green and blue. `unread`: suffix -> files that no reader takes. `broken`: picture -> its reader's error.
+    `competition.image_ids`. `endings`: how the names of an image's channel files end, where these do not name red,
+    green and blue; `all_endings`: in any case. `unread`: suffix -> files that no reader takes. `broken`: picture -> its
+    reader's error.
     """
 
     root: Path
@@ -64,6 +61,7 @@ class Folder:
     pixels: Pixels = AS_THEY_ARE
     image_ids: str = ""
     endings: list[str] = field(default_factory=list)
+    all_endings: list[str] = field(default_factory=list)
     unread: dict[str, list[str]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
@@ -111,6 +109,7 @@ def read_folder(root: Path) -> Folder:
         raise UserError(_no_image(folder))
     tables = [[list(table[c]) for c in table.columns] for table in folder.tables.values() if len(table)]
     folder.image_ids, files, folder.endings = find_ids(folder.pictures, tables, folder.masks)
+    folder.all_endings = endings_of(folder.pictures) if files else []
     folder.pictures = of_first_band(folder.pictures, files)
     folder.pixels = Pixels(files=files)
     return folder
@@ -135,7 +134,17 @@ def _sort(folder: Folder, names: list[str]) -> dict[tuple[str, str, str], list[s
         else:
             ending = ".nii.gz" if name.lower().endswith(".nii.gz") else suffix
             folder.unread.setdefault(ending, []).append(name)
-    return images
+    return _joined(images)
+
+
+def _joined(images: dict[tuple[str, str, str], list[str]]) -> dict[tuple[str, str, str], list[str]]:
+    """Kinds of images; those of one file each, as where each image has folders of its own, by their first folder."""
+    if len(images) <= MANY_FOLDERS or sorted(map(len, images.values()))[len(images) // 2] > 1:
+        return images
+    joined: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for (where, suffix, word), names in images.items():
+        joined[where.split("/")[0], suffix, word].extend(names)
+    return joined
 
 
 def _no_image(folder: Folder) -> str:
@@ -200,7 +209,7 @@ def _has_few_values(path: Path) -> bool:
     """
     if len(values_of(path)) > MASK_VALUES:
         return soft_level(path) > 0
-    if path.suffix.lower() not in (*TIFF_SUFFIXES, *ARRAY_SUFFIXES):
+    if suffix_of(path) in PLAIN_SUFFIXES:
         return True
     with open_image(path, Pixels(range=span(path, AS_THEY_ARE))) as reader:
         return (
@@ -259,42 +268,3 @@ def read_organiser_json(path: Path) -> object:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def glob_of(root: Path, names: list[str], exceptions: set[str]) -> str | None:
-    """The simplest pattern below `root` that matches these pictures and no others; None where there is none.
-
-    `exceptions`: files that the pattern may match too.
-    """
-    wanted = set(names)
-    for pattern in _patterns(names) if wanted else []:
-        try:
-            matches = image_files(root, pattern, "init")
-        except UserError:
-            continue
-        if {path.relative_to(root).as_posix() for path in matches} - exceptions == wanted:
-            return pattern
-    return None
-
-
-def _patterns(names: list[str]) -> list[str]:
-    """Patterns that match all the names, the simplest first: a wildcard for a folder, or the folders' names."""
-    folders = [Path(name).parent.parts for name in names]
-    if len({len(parts) for parts in folders}) != 1:
-        return []
-    levels = [sorted(set(level)) for level in zip(*folders, strict=True)]
-    plain = [glob.escape(level[0]) if len(level) == 1 else "*" for level in levels]
-    nameable = [1 < len(level) <= MAX_NAMED_FOLDERS and not set("{},") & set("".join(level)) for level in levels]
-    exact = [
-        "{" + ",".join(map(glob.escape, level)) + "}" if named else one
-        for level, one, named in zip(levels, plain, nameable, strict=True)
-    ]
-    suffixes = {Path(name).suffix for name in names}
-    start = os.path.commonprefix([Path(name).name for name in names])
-    end = os.path.commonprefix([Path(name).name[::-1] for name in names])[::-1]
-    ends = ["*", *(f"*{glob.escape(suffix)}" for suffix in suffixes if len(suffixes) == 1)]
-    ends += [f"{glob.escape(start)}*", f"*{glob.escape(end)}"]
-    if len({Path(name).name for name in names}) == 1:
-        ends = [glob.escape(start)]
-    above = [plain] + [exact] * (exact != plain)
-    return ["/".join([*parts, last]) for parts in above for last in ends]

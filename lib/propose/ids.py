@@ -51,6 +51,11 @@ def find_ids(
     return template, (), []
 
 
+def endings_of(pictures: list[str]) -> list[str]:
+    """How the names of an image's files end, where all images have files with the same few endings."""
+    return sorted(next(iter(_bands(pictures).values()), ()))
+
+
 def of_first_band(pictures: list[str], files: tuple[str, ...]) -> list[str]:
     """The pictures whose names end like the first of `competition.pixels.files`; all of them where `files` is ()."""
     return [name for name in pictures if not files or PurePosixPath(name).stem.endswith(files[0])]

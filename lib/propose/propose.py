@@ -19,7 +19,7 @@ from lib.propose.labels import jsons as label_jsons
 from lib.propose.labels import masks as label_masks
 from lib.propose.labels import polygons as label_polygons
 from lib.propose.labels import tables as label_tables
-from lib.propose.pixels import bands, measure
+from lib.propose.pixels import bands, channels, measure
 from lib.propose.pixels.overlap import overlap_choices
 from lib.propose.splits import split_choices, training_images, unlabeled_choices
 from lib.propose.trial import first_error
@@ -111,7 +111,7 @@ class _Proposal:
             *[choice for choice in wanted if choice.key != "competition.test_list"],
             *[choice for choice in self.grouping.choices if choice.key.startswith("competition.")],
         ]
-        return bands.with_best(folder, self.sizes.channels, choices, pixels, notes)
+        return bands.with_best(folder, self.sizes.channels, choices, pixels)
 
     def choices(self, name: str) -> list[OptionChoice]:
         """All options, in the order of the sections."""
@@ -128,6 +128,7 @@ class _Proposal:
             *[choice for choice in self.grouping.choices if choice.key.startswith("folds.")],
             *choose.training(settings, self.sizes, objects, crop),
         ]
+        competition = channels.channel_choices(self.folder, settings, competition, self.notes)
         order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
         return competition + sorted(others, key=lambda choice: order.index(choice.key.split(".")[0]))
 

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.propose.folder import Folder, glob_of
+from lib.propose.folder import Folder
 from lib.propose.found import Notes, OptionChoice, abbreviated
+from lib.propose.globs import glob_of
 from lib.propose.labels import found as labels
 from lib.propose.submission import Wanted
 
@@ -18,9 +19,22 @@ def training_images(paths: dict[str, str], labeled: set[str], test: set[str]) ->
     Every image in a folder with a labeled image is a training image, unless it is a test image. `paths`: by image id.
     """
     labeled = (labeled & set(paths)) - test
-    folders = {Path(paths[i]).parent for i in labeled}
-    unlabeled = {i for i, name in paths.items() if Path(name).parent in folders} - test - labeled
+    depth = _shared_depth([Path(paths[i]).parent.parts for i in labeled])
+    folders = {Path(paths[i]).parent.parts[:depth] for i in labeled}
+    unlabeled = {i for i, name in paths.items() if Path(name).parent.parts[:depth] in folders} - test - labeled
     return labeled | unlabeled, unlabeled
+
+
+def _shared_depth(parents: list[tuple[str, ...]]) -> int | None:
+    """How many folders from the root on images share: all, unless each image has folders of its own (None: all).
+
+    >>> _shared_depth([("train", "a"), ("train", "b"), ("train", "c")]), _shared_depth([("train",), ("train",)])
+    (1, None)
+    """
+    if len(set(parents)) < len(parents):
+        return None
+    depths = range(min(map(len, parents), default=0), 0, -1)
+    return next((depth for depth in depths if 2 * len({p[:depth] for p in parents}) <= len(parents)), None)
 
 
 def unlabeled_choices(unlabeled: set[str], found: labels.FoundLabels, notes: Notes) -> list[OptionChoice]:

@@ -33,9 +33,11 @@ def first_error(path: Path) -> str:
 
 def _open_some(competition: Competition, split: str) -> None:
     """Read windows of some images, and of their labels. Raises UserError."""
+    pixels = competition.settings.pixels  # whose ranges 01 fits later
+    pixels = pixels.model_copy(update={"scaling": "image"}) if pixels.channels else pixels
     images = [image for image in competition.images if (image.split, image.source) == (split, HOME)]
     for image in evenly_spaced(images, TRIED_IMAGES):
-        with open_image(image.path, competition.settings.pixels) as reader:
+        with open_image(image.path, pixels) as reader:
             height, width = reader.height, reader.width
             reader.read(0, 0, min(16, height), min(16, width))
         if split == "train":

@@ -250,9 +250,9 @@ def test_files_that_are_not_read_are_named(tmp_path):
     root = tmp_path / "raw"
     (root / "train").mkdir(parents=True)
     for i in range(3):
-        (root / f"train/image_{i}.h5").write_bytes(b"x")
+        (root / f"train/image_{i}.mat").write_bytes(b"x")
     with pytest.raises(
-        UserError, match=r"holds no image of a supported format .*: 3 files \.h5 \(HDF5\), such as train/"
+        UserError, match=r"holds no image of a supported format .*: 3 files \.mat \(MATLAB\), such as train/"
     ):
         propose(root, "mine", tmp_path / "mine.yaml")
 
@@ -422,11 +422,9 @@ def test_the_channels_that_tell_the_labels_are_seen(tmp_path, in_files):
         if split == "train":
             save(tmp_path / f"raw/labels/{name}.tif", label)
     options, competition = options_of(tmp_path)
-    files, bands = options["competition.pixels.files"], options["competition.pixels.bands"]
-    assert {"b4", "b2"} <= set(files) if in_files else {4, 2} <= set(bands)
+    assert ({"b4", "b2"} if in_files else {"band4", "band2"}) <= set(options["competition.pixels.show"])
+    assert len(competition.settings.pixels.channels) == 6
     assert len(competition.ids("train")) == 7 and sorted(competition.ids("test")) == ["c07x", "c08x"]
-    low, high = options["competition.pixels.range"]
-    assert 550 < low < 800 and 1000 < high < 1250
 
 
 def test_channels_whose_names_tell_colours_stay(tmp_path):
@@ -434,7 +432,7 @@ def test_channels_whose_names_tell_colours_stay(tmp_path):
 
     odd_layouts.bands(tmp_path / "raw")
     options, _ = options_of(tmp_path)
-    assert options["competition.pixels.files"] == ("B04", "B03", "B02")
+    assert options["competition.pixels.colours"] == ("B04", "B03", "B02")
 
 
 @pytest.mark.parametrize("unknown", [-1, np.nan])

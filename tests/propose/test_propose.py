@@ -17,7 +17,7 @@ from lib.competition.labels.common import Label
 from lib.config import flat, load
 from lib.errors import UserError
 from lib.propose.choose import background_keep, windows
-from lib.propose.folder import glob_of
+from lib.propose.globs import glob_of
 from lib.propose.pixels.measure import ObjectSizes, PictureSizes, share_with_object
 from lib.propose.propose import propose
 

@@ -22,13 +22,13 @@ from lib.propose.labels.found import FoundLabels, file_choice, surplus
 from lib.propose.labels.masks import place_of_answers
 from lib.propose.names import Form, form_of_most
 
-WKT = re.compile(r"\s*(MULTI)?POLYGON\s*(Z\s*)?(\(|EMPTY)", re.IGNORECASE)
-CLASS_KEY = re.compile(r"class|label|categor|subtype|damage|kind|^type$|^name$|species|crop", re.IGNORECASE)
-ID_KEY = re.compile(r"image|file|chip|tile|scene|^id$", re.IGNORECASE)
-READ_FILES = 24  # so many files are read to find coordinates and classes
-DEGREES = "EPSG:4326"
-MOST_CLASSES = 64
-MOST_FILES = 50  # that may each hold the polygons of all images
+_WKT = re.compile(r"\s*(MULTI)?POLYGON\s*(Z\s*)?(\(|EMPTY)", re.IGNORECASE)
+_CLASS_KEY = re.compile(r"class|label|categor|subtype|damage|kind|^type$|^name$|species|crop", re.IGNORECASE)
+_ID_KEY = re.compile(r"image|file|chip|tile|scene|^id$", re.IGNORECASE)
+_READ_FILES = 24  # so many files are read to find coordinates and classes
+_DEGREES = "EPSG:4326"
+_MOST_CLASSES = 64
+_MOST_FILES = 50  # that may each hold the polygons of all images
 _START = "competition.labels."
 
 
@@ -59,7 +59,7 @@ def _of_files(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | No
         kinds[PurePosixPath(name).suffix.lower()].append(name)
     fitting = []
     for names in kinds.values():
-        readable = [name for name in evenly_spaced(names, READ_FILES) if _features(folder.root / name)]
+        readable = [name for name in evenly_spaced(names, _READ_FILES) if _features(folder.root / name)]
         if not readable:
             continue
         holding = [name for name in names if _features(folder.root / name)] if len(readable) < len(names) else names
@@ -71,7 +71,7 @@ def _of_files(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | No
         return None
     _, base, form, strangers, files = max(fitting, key=lambda one: one[0])
     by_id = {image_id: files[text] for text in files if text not in strangers and (image_id := _id_in(text, form))}
-    some = {image_id: by_id[image_id] for image_id in evenly_spaced(sorted(by_id), READ_FILES)}
+    some = {image_id: by_id[image_id] for image_id in evenly_spaced(sorted(by_id), _READ_FILES)}
     read = {image_id: read_features(folder.root / name) for image_id, name in some.items()}
     crs = next((crs for _, crs in read.values() if crs), "")
     polygons = PolygonsByImage({image_id: features for image_id, (features, _) in read.items()}, crs, base)
@@ -90,9 +90,9 @@ def _id_in(text: str, form: Form) -> str:
 
 def _of_one_file(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | None:
     """One file for all images, whose property names the image."""
-    for name in _jsons(folder)[:MOST_FILES]:
+    for name in _jsons(folder)[:_MOST_FILES]:
         features = _features(folder.root / name)
-        keys = sorted({key for feature in features for key in feature.properties}, key=lambda k: not ID_KEY.search(k))
+        keys = sorted({key for feature in features for key in feature.properties}, key=lambda k: not _ID_KEY.search(k))
         for key in keys:
             cells = [str(feature.properties.get(key)) for feature in features]
             form, strangers = form_of_most(cells, folder.known()) if len(set(cells)) > 1 else (None, [])
@@ -116,7 +116,7 @@ def _of_one_file(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels |
 def _of_table(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | None:
     """Texts such as POLYGON ((0 0, …)) in the column of a table. Of several columns, the one in pixels."""
     for name, table in folder.tables.items():
-        texts = [c for c in table.columns if table[c].str.match(WKT).any() and _all_wkt(table[c])]
+        texts = [c for c in table.columns if table[c].str.match(_WKT).any() and _all_wkt(table[c])]
         texts.sort(key=lambda column: "geo" in column.lower())
         if not texts or "submission" in name.lower():
             continue
@@ -127,7 +127,7 @@ def _of_table(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | No
             own: dict[str, list[Feature]] = defaultdict(list)
             for row in table[~table[column].isin(strangers)].to_dict("records"):
                 image_id = _id_in(row[column], form)
-                if image_id and (image_id in own or len(own) < READ_FILES):
+                if image_id and (image_id in own or len(own) < _READ_FILES):
                     areas = areas_of_text(row[texts[0]], f"{name}, {image_id}", folder.root / name)
                     own[image_id].append(Feature(row, areas))
             place = [
@@ -143,7 +143,7 @@ def _of_table(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | No
 
 
 def _all_wkt(cells) -> bool:
-    return bool((cells.str.match(WKT) | (cells.str.strip() == "")).all())
+    return bool((cells.str.match(_WKT) | (cells.str.strip() == "")).all())
 
 
 def _features(path: Path) -> list[Feature]:
@@ -181,10 +181,10 @@ def _classes(polygons: PolygonsByImage) -> tuple[str, list[str]]:
     """(the property that names classes, the classes); empty where there is one class."""
     features = [one for own in polygons.features.values() for one in own if one.areas]
     keys = {key for one in features for key in _keys(one.properties)}
-    for key in sorted(filter(CLASS_KEY.search, keys)):
+    for key in sorted(filter(_CLASS_KEY.search, keys)):
         values = [one.property(key) for one in features]
         names = sorted({str(value) for value in values if isinstance(value, str | int)})
-        if 2 <= len(names) <= min(MOST_CLASSES, len(features) // 2) and all(isinstance(v, str | int) for v in values):
+        if 2 <= len(names) <= min(_MOST_CLASSES, len(features) // 2) and all(isinstance(v, str | int) for v in values):
             return key, names
     return "", []
 
@@ -200,7 +200,7 @@ def _keys(properties: dict, start: str = "") -> list[str]:
 def _coordinates(folder: Folder, polygons: PolygonsByImage, notes: Notes) -> list[OptionChoice] | None:
     """The choice of `labels.crs`: how most polygons lie on their images. None where they do not, in any system."""
     shares: dict[str, float] = {}
-    for system in [polygons.crs] * bool(polygons.crs) + ["pixels", "image", DEGREES]:
+    for system in [polygons.crs] * bool(polygons.crs) + ["pixels", "image", _DEGREES]:
         shares[system] = _share_lying(folder, polygons, system)
         if system == polygons.crs and shares[system] >= 0.5:  # the files say so, and are right
             break

@@ -12,7 +12,7 @@ from lib.competition.dataset import HOME, Competition, ImageInfo
 from lib.config.competition import CompetitionSettings, Pixels
 from lib.imaging.reader import AS_THEY_ARE, open_image
 from lib.propose.folder import Folder
-from lib.propose.found import Notes, OptionChoice, choice_if, evenly_spaced
+from lib.propose.found import OptionChoice, choice_if, evenly_spaced
 from lib.propose.pixels.depth import EVERYTHING, TAIL, has_8_bits, middle, shown_range, span
 from lib.propose.write import text_of
 from lib.tables import IGNORE
@@ -38,9 +38,9 @@ def band_choices(folder: Folder, channels: int) -> list[OptionChoice]:
 
 
 def with_best(
-    folder: Folder, channels: int, competition: list[OptionChoice], pixels: list[OptionChoice], notes: Notes
+    folder: Folder, channels: int, competition: list[OptionChoice], pixels: list[OptionChoice]
 ) -> list[OptionChoice]:
-    """The choices with the three best channels, where there are more than three. Notes say which are used.
+    """The choices with the three best channels, where there are more than three.
 
     `channels`: of an image, or of one file. `pixels`: the present choices of `competition.pixels`.
     """
@@ -51,24 +51,6 @@ def with_best(
         best = best_channels(settings, folder.endings, channels)
         if best:
             competition = _replaced(folder, channels, competition, pixels, (settings, best))
-        chosen = f"files {', '.join(folder.pixels.files)}" if folder.pixels.files else ""
-        chosen += f" channels {', '.join(map(str, folder.pixels.bands or (0, 1, 2)))}" if channels > 1 else ""
-        notes.unsure.append(
-            f"which channels networks should see as red, green and blue: {chosen.strip()} (competition.pixels); "
-            f"networks see three, and {channels * max(1, len(folder.endings)) - 3} more are not used"
-            + ("; these three predict the labels best" if best else "")
-        )
-    elif folder.pixels.files:
-        notes.unsure.append(
-            f"which channels networks should see as red, green and blue: files {', '.join(folder.pixels.files)} "
-            "(competition.pixels); others are not used"
-        )
-    if folder.pixels.range:
-        black, white = folder.pixels.range
-        notes.unsure.append(
-            f"which values are black and white in images of more than 8 bits: {black} and {white} "
-            "(competition.pixels.range)"
-        )
     return competition
 
 
@@ -163,7 +145,7 @@ def _sampled(
         with open_image(image.path, settings.pixels) as reader:
             height, width = reader.height, reader.width
         box = middle(height, width)
-        label = _painted(competition.open_label(image, height, width).read(*box)).ravel()
+        label = painted_label(competition.open_label(image, height, width).read(*box)).ravel()
         groups = [np.flatnonzero((label > 0) & (label != IGNORE)), np.flatnonzero(label == 0)]
         places = np.concatenate([rng.permutation(group)[:PIXELS] for group in groups])
         columns = []
@@ -177,7 +159,7 @@ def _sampled(
     return np.concatenate(values).astype(np.float64), np.concatenate(target)
 
 
-def _painted(label: np.ndarray) -> np.ndarray:
+def painted_label(label: np.ndarray) -> np.ndarray:
     """A label (h, w) that is above 0 where an object is, and `IGNORE` where that is unknown.
 
     `label`: indices (h, w), which are returned unchanged, or planes (K, h, w), which are joined.
@@ -206,7 +188,7 @@ def _forward(
             fitting = [i for i in free if i not in chosen and _in_one_range([spans[k] for k in (*chosen, i)])]
             if not fitting:
                 break
-            score, pick = max((_explained(values[:, [*chosen, i]], target), -i) for i in fitting)
+            score, pick = max((share_explained(values[:, [*chosen, i]], target), -i) for i in fitting)
             chosen.append(-pick)
         if len(chosen) == 3 and score > best[0]:
             best = score, chosen
@@ -219,7 +201,7 @@ def _in_one_range(spans: list[tuple[float, float]]) -> bool:
     return all(high - low >= MIN_RANGE_SHARE * (highest - lowest) for low, high in spans)
 
 
-def _explained(values: np.ndarray, target: np.ndarray) -> float:
+def share_explained(values: np.ndarray, target: np.ndarray) -> float:
     """The share of the target's variance that a linear rule explains (R squared)."""
     design = np.column_stack([values, np.ones(len(values))])
     residual = target - design @ np.linalg.lstsq(design, target.astype(np.float64), rcond=None)[0]
