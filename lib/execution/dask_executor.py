@@ -19,6 +19,7 @@ from pathlib import Path
 from lib.config.execution import Execution
 from lib.errors import UserError
 from lib.execution.devices import devices_of, environment_for, grouped
+from lib.system.parallel import quiet_tracker
 from lib.system.terminal import Bar, progress
 
 RESOURCE = "device"
@@ -140,6 +141,7 @@ def _opened(execution_json: str) -> DaskExecutor:
 def _connected(execution: Execution) -> tuple:
     """(client, own cluster or None)"""
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # of the workers
+    quiet_tracker()
     try:
         import dask
         import distributed

@@ -75,9 +75,7 @@ def _signals_for_this_process_alone() -> Iterator[None]:
 
     They would print a traceback each. This process ends them. Its own signals wait until the end of the block.
     """
-    filters = os.environ.get("PYTHONWARNINGS", "")
-    if QUIET_TRACKER not in filters:
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [filters, QUIET_TRACKER]))
+    quiet_tracker()
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -86,6 +84,13 @@ def _signals_for_this_process_alone() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def quiet_tracker() -> None:
+    """Have processes that start from now on say nothing of what Python's own tracker tidies up after a stop."""
+    filters = os.environ.get("PYTHONWARNINGS", "")
+    if QUIET_TRACKER not in filters:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [filters, QUIET_TRACKER]))
 
 
 def end_with_parent(parent: int) -> None:
