@@ -84,7 +84,10 @@ def answer(call: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.stdout.reconfigure(line_buffering=True)
+    # New streams: those of before think that the files are still what they were.
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
     code = 1
     try:
         run(words)
