@@ -150,7 +150,7 @@ def _tell(sentence: str) -> int:
 
 
 def one_line(text: str) -> str:
-    """The text with escapes for line ends and other control characters, which names and cells of files may hold.
+    r"""The text with escapes for line ends and other control characters, which names and cells of files may hold.
 
     >>> one_line("a\nb\x1b[31m\u2028")
     'a\\nb\\x1b[31m\\u2028'

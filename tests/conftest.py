@@ -25,13 +25,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    for item in items:
-        if "slow" in item.keywords and not config.getoption("--slow"):
-            item.add_marker(pytest.mark.skip(reason="needs --slow"))
-        # What a module's tests share is made once, not once in each of the processes that share out the tests.
-        shared = [of[-1] for of in item._fixtureinfo.name2fixturedefs.values() if of[-1].scope == "module"]
-        if any(fixture.baseid for fixture in shared) and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs --slow"))
 
 
 @pytest.fixture(autouse=True)

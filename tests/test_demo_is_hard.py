@@ -13,7 +13,7 @@ from lib.competition.demo import make_demo
 
 ROOT = Path(__file__).resolve().parent.parent
 # One process: the tests share what the good settings trained.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Much as in configs/demo.yaml, but by steps instead of by the clock.
 SETTINGS = {

@@ -186,7 +186,10 @@ def _own_cluster(execution: Execution):
             "env": environment_for(group, execution.threads, len(groups)), "silence_logs": logging.CRITICAL,
         }  # fmt: skip
         workers[number] = {"cls": Nanny, "options": options}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": None}}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+    }
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
 
 

@@ -131,6 +131,21 @@ def training(settings: CompetitionSettings, sizes: PictureSizes, objects: Object
     ]
 
 
+def for_channels(choices: list[OptionChoice], competition: list[OptionChoice]) -> list[OptionChoice]:
+    """Choices without those that only fit red, green and blue, if `competition` proposes other channels.
+
+    Frozen first blocks would never learn the further channels, and tiles of such images are arrays.
+
+    >>> frozen, lr = OptionChoice("train.frozen", ["stem"], ""), OptionChoice("train.lr", 0.001, "")
+    >>> bands = [OptionChoice("competition.pixels.channels", ["B02", "B08"], "")]
+    >>> len(for_channels([frozen, lr], [])), for_channels([frozen, lr], bands) == [lr]
+    (2, True)
+    """
+    if all(choice.key != "competition.pixels.channels" for choice in competition):
+        return choices
+    return [choice for choice in choices if choice.key not in ("train.frozen", "preprocess.image_format")]
+
+
 def _fpn(gpu: bool) -> list[OptionChoice]:
     pyramid = {"decoder_pyramid_channels": 96, "decoder_segmentation_channels": 64}
     start = [f"encoder.model.{part}" for part in ("conv_stem", "bn1", "blocks.0", "blocks.1")]

@@ -129,6 +129,7 @@ class _Proposal:
             *choose.training(settings, self.sizes, objects, crop),
         ]
         competition = channels.channel_choices(self.folder, settings, competition, self.notes)
+        others = choose.for_channels(others, competition)
         order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
         return competition + sorted(others, key=lambda choice: order.index(choice.key.split(".")[0]))
 

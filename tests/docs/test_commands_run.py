@@ -217,7 +217,6 @@ def called(command: str, repository: Path, environment: dict) -> str:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("commands")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_run_and_print_what_is_shown(page, repository, environment, pytestconfig):
     slow, text, ran, printed, proposed = pytestconfig.getoption("--slow"), page.read_text("utf-8"), 0, "", None

@@ -1,5 +1,6 @@
 """A stop of a stage on an own Dask cluster is one sentence, and nothing lives on."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -27,11 +28,16 @@ def test_a_stop_of_a_cluster_is_one_sentence_and_ends_its_workers():
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPS], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
     )
-    shown = process.stderr.readline()
-    assert shown.startswith("test: 0 %"), shown + process.communicate()[1]
-    time.sleep(1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        shown = process.stderr.readline()
+        assert shown.startswith("test: 0 %"), shown
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130 and errors == "\nstopped; run the same command again to go on from here\n"
     end = time.monotonic() + 30
     while subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).returncode == 0:

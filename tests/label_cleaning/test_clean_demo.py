@@ -16,7 +16,7 @@ from lib.competition import rle
 from lib.competition.demo import make_demo
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.xdist_group("clean demo")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SETTINGS = {
     "competition": {"name": "demo", "classes": ["tuft"], "metadata": "metadata.csv"},

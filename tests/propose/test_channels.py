@@ -59,6 +59,7 @@ def test_bands_of_a_file(tmp_path, capsys):
         if split == "train":
             save(root / "train_kelp" / f"{name}_kelp.tif", label)
     settings, _ = proposed(tmp_path)
+    assert "image_format" not in (tmp_path / "mine.yaml").read_text(), "tiles of bands are arrays"
     pixels, said = settings.pixels, capsys.readouterr().out
     assert names_of(settings) == [f"band{i}" for i in range(6)] and pixels.nodata == -32768
     assert set(pixels.show) == {"band1", "band4", "band5"} and (pixels.scaling, pixels.depth) == ("quantiles", 16)

@@ -181,9 +181,8 @@ def to_the_end(tmp_path, *flags):
         script["main"]([str(tmp_path / "configs/mine.yaml"), *where])
 
 
-@pytest.mark.parametrize(
-    "make", [layouts.coco, pytest.param(layouts.severstal, marks=pytest.mark.slow)], ids=lambda make: make.__name__
-)
+@pytest.mark.parametrize("make", [layouts.coco, layouts.severstal], ids=lambda make: make.__name__)
+@pytest.mark.slow
 def test_a_proposal_runs_unedited_to_a_submission(tmp_path, make):
     layout, _ = proposed(tmp_path, make)
     to_the_end(tmp_path)

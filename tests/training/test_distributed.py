@@ -75,7 +75,7 @@ def test_accumulated_clipped_and_weighted_steps_are_those_of_one_process(by_size
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("size", "killed"), [(2, 1), (3, 0)])
+@pytest.mark.parametrize(("size", "killed"), [pytest.param(2, 1, marks=pytest.mark.slow), (3, 0)])
 def test_a_killed_process_is_one_sentence_and_the_restarted_training_ends_in_the_same_bytes(
     by_size, tmp_path, size, killed
 ):

@@ -70,6 +70,7 @@ def weights(config, experiment):
     return {path.parent.name: torch.load(path, weights_only=True) for path in folder.glob("*/last_weights.pt")}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_members_on_two_devices_are_those_of_one_process(tiled, capsys):
     run("03_train", tiled, "--train.threads", "1")
