@@ -22,7 +22,7 @@ from quick_python import quick_python
 
 from lib.competition.demo import make_demo
 
-PAGES = [README, *sorted((ROOT / "docs/learn").glob("*.md"))]
+LESSONS = sorted((ROOT / "docs/learn").glob("*.md"))  # their commands run by `--slow`
 SHORT = {
     "model.architecture": "tiny", "model.weights": "none", "train.frozen": "[]", "train.member_limit": "0",
     "train.epochs": "2", "train.lr": "0.01", "train.crop": "64", "train.batch_size": "4", "train.seeds": "42",
@@ -217,7 +217,9 @@ def called(command: str, repository: Path, environment: dict) -> str:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize(
+    "page", [README, *(pytest.param(page, marks=pytest.mark.slow) for page in LESSONS)], ids=name_of
+)
 def test_commands_run_and_print_what_is_shown(page, repository, environment, pytestconfig):
     slow, text, ran, printed, proposed = pytestconfig.getoption("--slow"), page.read_text("utf-8"), 0, "", None
     if "configs/mycomp.yaml" in text and "lib init" not in text:
