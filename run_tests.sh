@@ -7,5 +7,4 @@ source lib/setup.sh
 setup_python requirements-dev.txt
 # One thread each: the networks are tiny, and two processes with two threads on two cores only wait for each other.
 export OMP_NUM_THREADS=1
-# A file at a time, so that what its tests share is made once.
-exec "$PYTHON" -m pytest -q -n 2 --dist loadfile "$@"
+exec "$PYTHON" -m pytest -q -n 2 --dist load "$@"
