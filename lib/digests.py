@@ -28,8 +28,8 @@ class Places:
 
     A workspace that was moved, or is seen through another mount, therefore has the same manifests.
 
-    >>> places = Places(workspace="/a/work", root="/a/raw")
-    >>> places.named("/a/work/folds.csv"), places.named("/a/raw/im.png"), places.named("/a/mine.csv")
+    >>> places = Places(workspace="/a/output", root="/a/raw")
+    >>> places.named("/a/output/folds.csv"), places.named("/a/raw/im.png"), places.named("/a/mine.csv")
     ('{workspace}/folds.csv', '{root}/im.png', '/a/mine.csv')
     >>> str(places.path("{root}/im.png")), str(places.path("/a/mine.csv"))
     ('/a/raw/im.png', '/a/mine.csv')

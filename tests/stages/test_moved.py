@@ -66,7 +66,7 @@ def test_a_moved_workspace_is_up_to_date(finished, tmp_path, capsys, parts):
             assert "up to date" in out or command.startswith("05"), out
         session = Session.open([str(config)], "test")
         assert outdated(session.workspace, session.config) == {}
-        answers = read_json(tmp_path / "there/work/manifests/05_infer_ensemble.json", {})
+        answers = read_json(tmp_path / "there" / "work" / "manifests" / "05_infer_ensemble.json", {})
         assert not [key for key in answers["made_from"] if str(finished.parent) in key]
         run("05_infer_ensemble --infer.tta hflip", config)  # it finds the moved images
         assert "submission" in capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_a_moved_workspace_is_up_to_date(finished, tmp_path, capsys, parts):
 
 def test_what_changed_after_the_move_is_told_by_its_path_of_today(finished, tmp_path, capsys):
     config = moved(finished, tmp_path / "there", "work", "raw")
-    folds = tmp_path / "there/work/folds.csv"
+    folds = tmp_path / "there" / "work" / "folds.csv"
     folds.write_text(folds.read_text() + "\n")
     run("05_infer_ensemble", config)
     assert f"05_infer_ensemble: again, because {folds} changed" in capsys.readouterr().out
@@ -100,12 +100,12 @@ def test_manifests_of_earlier_versions_name_paths_and_stay_valid(tmp_path, capsy
 
 def test_places_of_files_in_folders_in_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    places = Places(workspace="raw/work", root="raw")
+    places = Places(workspace="raw/made", root="raw")
     for path, name in (
-        ("raw/work/a.csv", "{workspace}/a.csv"), (tmp_path / "raw/b.png", "{root}/b.png"), ("raws/c", "raws/c"),
-        ("raw/work", "{root}/work"), ("/elsewhere/w.pt", "/elsewhere/w.pt"), ("{root}/b.png", "{root}/b.png"),
+        ("raw/made/a.csv", "{workspace}/a.csv"), (tmp_path / "raw/b.png", "{root}/b.png"), ("raws/c", "raws/c"),
+        ("raw/made", "{root}/made"), ("/elsewhere/w.pt", "/elsewhere/w.pt"), ("{root}/b.png", "{root}/b.png"),
     ):  # fmt: skip
         assert places.named(path) == name
-    assert places.path("{workspace}/a.csv") == Path("raw/work/a.csv")
+    assert places.path("{workspace}/a.csv") == Path("raw/made/a.csv")
     assert places.shown("{root}/b.png changed") == "raw/b.png changed"
-    assert Workspace("raw/work").places.path("{workspace}/x") == Path("raw/work/x")
+    assert Workspace("raw/made").places.path("{workspace}/x") == Path("raw/made/x")
