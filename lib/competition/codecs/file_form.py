@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import BinaryIO
 
 import numpy as np
@@ -55,6 +55,13 @@ def copy_on_disk(file: BinaryIO, suffix: str) -> Iterator[Path]:
         shutil.copyfileobj(file, copy)
         copy.flush()
         yield Path(copy.name)
+
+
+def zeros(size: tuple[int, int]) -> np.ndarray:
+    """Zeros (H, W) uint8 to be filled, which lie in a temporary file where they are large."""
+    if size[0] * size[1] <= FILE_BYTES_IN_MEMORY:
+        return np.zeros(size, np.uint8)
+    return np.memmap(TemporaryFile(), np.uint8, shape=size)  # which keeps its file
 
 
 def check_shape(where: str, found: tuple[int, ...], size: tuple[int, int], samples: int) -> None:

@@ -8,14 +8,14 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from tempfile import NamedTemporaryFile, SpooledTemporaryFile, TemporaryFile
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 
 import numpy as np
 import pandas as pd
 
 from lib.competition.codecs import array_file, geojson_file, png_file, tif_file  # noqa: F401  (they register themselves)
 from lib.competition.codecs.common import Codec
-from lib.competition.codecs.file_form import FILE_BYTES_IN_MEMORY
+from lib.competition.codecs.file_form import FILE_BYTES_IN_MEMORY, zeros
 from lib.competition.codecs.file_values import FileValues
 from lib.competition.codecs.sample_files import check_like_sample, names_of_files
 from lib.competition.labels.common import Label
@@ -78,13 +78,7 @@ class FileZip(Codec):
         labels: dict[str, np.ndarray] = {}
         for image_id, y, x, part in self._parts(path, sizes):
             if image_id not in labels:
-                size = self.answer_size(*sizes[image_id])
-                large = size[0] * size[1] > FILE_BYTES_IN_MEMORY
-                labels[image_id] = (
-                    np.memmap(TemporaryFile(), np.uint8, shape=size)  # noqa: SIM115 (lives as long as the map)
-                    if large
-                    else np.zeros(size, np.uint8)
-                )
+                labels[image_id] = zeros(self.answer_size(*sizes[image_id]))
             labels[image_id][y : y + part.shape[0], x : x + part.shape[1]] = part
         return {image_id: label_of_array(pixels) for image_id, pixels in labels.items()}
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import numpy as np
 
-from lib.competition.codecs.file_form import FILE_BYTES_IN_MEMORY, ROWS_PER_STRIP, FileForm, Part
+from lib.competition.codecs.file_form import ROWS_PER_STRIP, FileForm, Part, zeros
 from lib.competition.polygons.georeference import Georeference, georeference_of
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError, reading
@@ -77,9 +76,7 @@ class GeoJsonFile(FileForm):
 
 def _whole(bands: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """All bands as one array, which lies in a file where it is large."""
-    large = size[0] * size[1] > FILE_BYTES_IN_MEMORY
-    whole = np.memmap(TemporaryFile(), np.uint8, shape=size) if large else np.zeros(size, np.uint8)  # noqa: SIM115 (lives as long as the map)
-    y = 0
+    whole, y = zeros(size), 0
     for band in bands:
         whole[y : y + len(band)] = band
         y += len(band)
