@@ -52,8 +52,11 @@ def whole_side() -> int:
     return WHOLE_ON_GPU if torch.cuda.is_available() else WHOLE_ON_CPU
 
 
-def windows(sizes: PictureSizes, objects: ObjectSizes, scale: float) -> list[OptionChoice]:
-    """Sizes of crops, tiles and windows: multiples of 32, no larger than most images."""
+def windows(sizes: PictureSizes, objects: ObjectSizes, scale: float, coloured: bool) -> list[OptionChoice]:
+    """Sizes of crops, tiles and windows: multiples of 32, no larger than most images.
+
+    `coloured`: networks see red, green and blue. Tiles of other channels are arrays.
+    """
     largest = -(-int(sizes.long * scale) // 32) * 32
     small = 1.5 * objects.side * scale <= 128  # an object and its surroundings
     why = f"most objects have {objects.side * scale:.0f} pixels at this scale"
@@ -74,7 +77,7 @@ def windows(sizes: PictureSizes, objects: ObjectSizes, scale: float) -> list[Opt
             "tiles do not overlap" if stride == tile else "an object that one tile cuts is whole in the next",
         ),
         *choice_if(
-            gib <= UNCOMPRESSED_GIB,
+            coloured and gib <= UNCOMPRESSED_GIB,
             "preprocess.image_format",
             "bmp",
             f"{gib:.1g} GiB if all tiles are kept; read faster than png",
@@ -111,13 +114,18 @@ def folds(groups: int, images: int) -> list[OptionChoice]:
     return [OptionChoice("folds.k", k, f"{groups} groups, {images} images")]
 
 
-def training(settings: CompetitionSettings, sizes: PictureSizes, objects: ObjectSizes, crop: int) -> list[OptionChoice]:
-    """Network, batch, time and loss, for the machine that this runs on."""
+def training(
+    settings: CompetitionSettings, sizes: PictureSizes, objects: ObjectSizes, crop: int, coloured: bool
+) -> list[OptionChoice]:
+    """Network, batch, time and loss, for the machine that this runs on.
+
+    `coloured`: networks see red, green and blue. Frozen first blocks would never learn other channels.
+    """
     gpu = torch.cuda.is_available()
     fills = len(settings.classes) > 1 and objects.share > FILLED
     why = "classes may overlap" if settings.multilabel else "classes exclude one another"
     return [
-        *(_fpn(gpu) if fills else _unet()),
+        *(_fpn(freeze=coloured and not gpu) if fills else _unet()),
         *(_on_gpu() if gpu else _on_cpu(crop)),
         OptionChoice("train.lr", 1.0e-3, "usual for AdamW"),
         OptionChoice("train.evaluations", 0, "members are scored at their end"),
@@ -131,28 +139,13 @@ def training(settings: CompetitionSettings, sizes: PictureSizes, objects: Object
     ]
 
 
-def for_channels(choices: list[OptionChoice], competition: list[OptionChoice]) -> list[OptionChoice]:
-    """Choices without those that only fit red, green and blue, if `competition` proposes other channels.
-
-    Frozen first blocks would never learn the further channels, and tiles of such images are arrays.
-
-    >>> frozen, lr = OptionChoice("train.frozen", ["stem"], ""), OptionChoice("train.lr", 0.001, "")
-    >>> bands = [OptionChoice("competition.pixels.channels", ["B02", "B08"], "")]
-    >>> len(for_channels([frozen, lr], [])), for_channels([frozen, lr], bands) == [lr]
-    (2, True)
-    """
-    if all(choice.key != "competition.pixels.channels" for choice in competition):
-        return choices
-    return [choice for choice in choices if choice.key not in ("train.frozen", "preprocess.image_format")]
-
-
-def _fpn(gpu: bool) -> list[OptionChoice]:
+def _fpn(freeze: bool) -> list[OptionChoice]:
     pyramid = {"decoder_pyramid_channels": 96, "decoder_segmentation_channels": 64}
     start = [f"encoder.model.{part}" for part in ("conv_stem", "bn1", "blocks.0", "blocks.1")]
     return [
         OptionChoice("model.architecture", "fpn", "regions that fill the image"),
         OptionChoice("model.options", pyramid, "half the usual channels or less: more steps in the same time"),
-        *choice_if(not gpu, "train.frozen", start, "the first blocks keep ImageNet's weights: faster steps"),
+        *choice_if(freeze, "train.frozen", start, "the first blocks keep ImageNet's weights: faster steps"),
         OptionChoice("train.swa.start", 1, "off: on such images it helped in about half of the trials"),
     ]
 

@@ -117,8 +117,10 @@ class _Proposal:
         """All options, in the order of the sections."""
         competition, settings, objects = _measured(self.competition(name), self.labels, self.notes)
         competition += _metric(settings, self.wanted, self.notes)
+        competition = channels.channel_choices(self.folder, settings, competition, self.notes)
+        coloured = all(choice.key != "competition.pixels.channels" for choice in competition)
         scale, why = choose.scale_of(self.sizes, objects, min(self.wanted.options.get("size") or (0,)))
-        windows = choose.windows(self.sizes, objects, scale)
+        windows = choose.windows(self.sizes, objects, scale, coloured)
         crop = next(choice.value for choice in windows if choice.key == "train.crop")
         others = [
             OptionChoice("preprocess.scale", scale, why),
@@ -126,10 +128,8 @@ class _Proposal:
             *windows,
             *choose.folds(self.grouping.groups, len(self.in_folds)),
             *[choice for choice in self.grouping.choices if choice.key.startswith("folds.")],
-            *choose.training(settings, self.sizes, objects, crop),
+            *choose.training(settings, self.sizes, objects, crop, coloured),
         ]
-        competition = channels.channel_choices(self.folder, settings, competition, self.notes)
-        others = choose.for_channels(others, competition)
         order = ["preprocess", "folds", "model", "train", "pseudo", "infer"]
         return competition + sorted(others, key=lambda choice: order.index(choice.key.split(".")[0]))
 

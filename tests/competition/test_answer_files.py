@@ -138,10 +138,12 @@ def test_a_suffix_of_no_form_names_the_known_ones():
         ("{id}.h5", {}, np.full(SIZE, 9, np.uint8), r"a_7.h5 holds 9; expected 0 to 3"),
         ("{id}.npy", {}, b"no array", r"a_7.npy is not a readable array"),
         ("{id}.npy", {}, np.zeros((4, 4), np.uint8), r"a_7.npy is 4 x 4, expected 300 x 21"),
+        ("{id}.npy", {}, packed(lambda file: np.savez(file, a=np.zeros(SIZE))), r"a_7.npy is an archive of arrays"),
         ("{id}.png", {"palette": COLOURS}, np.full((*SIZE, 3), 7, np.uint8), r"holds \[7, 7, 7\]; expected one of"),
         ("{id}.png", {"palette": COLOURS}, np.zeros(SIZE, np.uint8), r"mode L; red, green and blue of 8 bits are"),
         ("{id}.tif", {"palette": COLOURS}, np.zeros(SIZE, np.uint8), r"has 1 x 1 bands of uint8; 3 of uint8 are"),
         ("{id}.geojson", {}, b"{}", r"a_7.geojson is not a readable GeoJSON"),
+        ("{id}.geojson", {}, b'{"features": [{"geometry": null, "properties": {"class": []}}]}', r"class '\[\]'; "),
     ],
 )
 def test_damaged_and_wrong_files_are_named(tmp_path, template, options, wrong, what):
@@ -158,6 +160,27 @@ def test_damaged_and_wrong_files_are_named(tmp_path, template, options, wrong, w
         rebuilt(tmp_path / "out.zip", f"a_7{suffix}", data)
     with pytest.raises(UserError, match=what):
         codec_of(id_template=template, **options).check(tmp_path / "out.zip", SIZES)
+
+
+def test_planes_of_colours_are_refused(tmp_path):
+    codec = codec_of(id_template="{id}.tif", palette=COLOURS)
+    written(codec, tmp_path / "out.zip")
+    planes, options = np.zeros((3, *SIZE), np.uint8), {"photometric": "rgb", "planarconfig": "separate"}
+    rebuilt(tmp_path / "out.zip", "a_7.tif", packed(lambda file: tifffile.imwrite(file, planes, **options)))
+    with pytest.raises(UserError, match="a_7.tif is 3 x 300 x 21, expected 300 x 21"):
+        codec.check(tmp_path / "out.zip", SIZES)
+
+
+@pytest.mark.parametrize(
+    ("template", "palette"), [("{id}.png", ""), ("{id}.png", COLOURS), ("{id}.tif", COLOURS), ("{id}.geojson", "")]
+)
+def test_large_files_are_written_and_read_in_parts(tmp_path, monkeypatch, template, palette):
+    for module in ("file_form", "file_zip", "png_file"):
+        monkeypatch.setattr(f"lib.competition.codecs.{module}.FILE_BYTES_IN_MEMORY", 100)
+    codec = codec_of(id_template=template, palette=palette)
+    written(codec, tmp_path / "out.zip")
+    found = codec.read(tmp_path / "out.zip", SIZES)
+    assert all((found[name].read(0, 0, *SIZE) == label).all() for name, label in LABELS.items())
 
 
 def georeferenced(root, crs="EPSG:32630"):
@@ -210,9 +233,22 @@ def test_polygons_are_those_of_the_pixels(tmp_path, georeference):
         codec.check(rebuilt(tmp_path / "out.zip", "test.geojson", wrong), {"test": SIZE})
 
 
+NUMBERS = {"background": 9, "road": 1, "tree": 7, "water": 3}
+
+
+@pytest.mark.parametrize("options", [{"palette": NUMBERS}, {"palette": "labels", "labels": {"palette": NUMBERS}}])
+def test_polygons_need_no_numbers_of_their_own(tmp_path, options):
+    """`submission.palette` is of pixels, and polygons name their class."""
+    codec = codec_of(id_template="{id}.geojson", **options)
+    files = written(codec, tmp_path / "out.zip")
+    assert files == written(codec_of(id_template="{id}.geojson"), tmp_path / "plain.zip")
+    assert (codec.read(tmp_path / "out.zip", SIZES)["a_7"].read(0, 0, *SIZE) == LABELS["a_7"]).all()
+    assert codec.check(tmp_path / "out.zip", SIZES)["b_8"] == (LABELS["b_8"] > 0).sum()
+
+
 @pytest.mark.parametrize(
     ("template", "what"),
-    [("{id}.tif", "is no TIFF with a georeference"), ("{id}.geojson", "says nothing of its place on Earth")],
+    [("{id}.tif", "is not a TIFF with a georeference"), ("{id}.geojson", "does not say where on Earth it lies")],
 )
 def test_an_image_without_place_is_named(tmp_path, template, what):
     root = georeferenced(tmp_path / "raw")

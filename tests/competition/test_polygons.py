@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from affine import Affine
 from pycocotools import mask as coco_mask
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
@@ -140,7 +141,7 @@ def test_a_table_of_texts(tmp_path):
     pd.DataFrame([("a", "POLYGON ((1 1, 2")], columns=["ImageId", "PolygonWKT_Pix"]).to_csv(
         tmp_path / "train.csv", index=False
     )
-    with pytest.raises(UserError, match=r"train.csv, row 2, column PolygonWKT_Pix is no WKT such as POLYGON"):
+    with pytest.raises(UserError, match=r"train.csv, row 2, column PolygonWKT_Pix is not a WKT such as POLYGON"):
         reader(tmp_path, "train.csv", **options)
 
 
@@ -192,6 +193,19 @@ def test_coordinates_on_earth_become_pixels(earth, crs, named, option):
         assert (label == edges(WITH_HOLE)).mean() > 0.999 and label.sum() > 1000
 
 
+def test_an_image_may_be_turned_on_its_map(tmp_path):
+    (tmp_path / "train").mkdir()
+    turned = Affine.translation(525000, 9247000) * Affine.rotation(30) * Affine.scale(0.5, -0.5)
+    with rasterio.open(
+        tmp_path / "train/a.tif", "w", driver="GTiff", width=W, height=H, count=1, dtype="uint8", crs="EPSG:32737",
+        transform=turned,
+    ) as file:  # fmt: skip
+        file.write(np.zeros((1, H, W), np.uint8))
+    corners = [[list(turned * (x, y)) for x, y in ring] for ring in (OUTLINE, HOLE)]
+    label = painted(tmp_path, collection(feature({"type": "Polygon", "coordinates": corners})), crs="image")
+    assert (label == edges(WITH_HOLE)).mean() > 0.999
+
+
 def test_one_file_serves_all_images(earth):
     both = collection(*(feature(on_earth(x0, "EPSG:4326")) for x0 in (525000.0, 525500.0)))
     (earth / "all.geojson").write_text(json.dumps(both))
@@ -218,7 +232,7 @@ def test_an_image_without_place_is_named(tmp_path):
     (tmp_path / "train").mkdir()
     cv2.imwrite(str(tmp_path / "train/a.png"), np.zeros((H, W, 3), np.uint8))
     (tmp_path / "a.geojson").write_text(json.dumps(collection(feature(WITH_HOLE))))
-    with pytest.raises(UserError, match=r"a.png says nothing of its place on Earth, but its polygons in .*EPSG:4326"):
+    with pytest.raises(UserError, match=r"a.png does not say where on Earth it lies, but its polygons in .*EPSG:4326"):
         reader(tmp_path, crs="EPSG:4326").open("a", H, W)
 
 
@@ -226,10 +240,10 @@ def test_an_image_without_place_is_named(tmp_path):
     ("content", "what"),
     [
         ({"features": [{"type": "Feature", "geometry": {"type": "Blob"}}]}, "a geometry is of the type 'Blob'"),
-        ({"type": "Polygon", "coordinates": [[[0, "x"], [1, 1], [2, 2]]]}, "the corners of a polygon are no pairs"),
-        ({"type": "Polygon", "coordinates": [[0, 1, 2]]}, "the corners of a polygon are no pairs"),
-        ("text", "a.geojson is no GeoJSON"),
-        ({"a": 1}, "a.geojson is no GeoJSON"),
+        ({"type": "Polygon", "coordinates": [[[0, "x"], [1, 1], [2, 2]]]}, "the corners of a polygon are not pairs"),
+        ({"type": "Polygon", "coordinates": [[0, 1, 2]]}, "the corners of a polygon are not pairs"),
+        ("text", "a.geojson is not a GeoJSON"),
+        ({"a": 1}, "a.geojson is not a GeoJSON"),
     ],
 )
 def test_other_content_is_refused(tmp_path, content, what):

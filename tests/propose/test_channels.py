@@ -13,8 +13,11 @@ from lib.competition import rle
 from lib.competition.dataset import Competition
 from lib.competition.scoring import open_codec
 from lib.config import load
+from lib.config.competition import CompetitionSettings
 from lib.imaging.reader import open_image
+from lib.propose.choose import training, windows
 from lib.propose.pixels.channels import SampledPixels, _ranked
+from lib.propose.pixels.measure import ObjectSizes, PictureSizes
 from lib.propose.propose import propose
 from lib.propose.splits import training_images
 
@@ -120,6 +123,17 @@ def test_arrays_in_hdf5(tmp_path):
     assert set(competition.ids("train")) == set(truth) and competition.ids("unlabeled")
     for name, label in truth.items():
         assert (competition.labels.open(name, SIZE, SIZE).read(0, 0, SIZE, SIZE) == label).all()
+
+
+@pytest.mark.parametrize("coloured", [True, False])
+def test_blocks_are_frozen_and_tiles_are_pictures_only_in_colours(coloured, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    sizes, filling = PictureSizes(9, [256], [256], 6, ()), ObjectSizes(200, 50, 0.9)
+    settings = CompetitionSettings(classes=["land", "water"], background=False)
+    chosen = training(settings, sizes, filling, 128, coloured) + windows(sizes, filling, 1.0, coloured)
+    found = {choice.key: choice.value for choice in chosen}
+    assert found["model.architecture"] == "fpn", "the regions do not fill the image"
+    assert ("train.frozen" in found, "preprocess.image_format" in found) == (coloured, coloured)
 
 
 def stacks(root, drift):

@@ -168,7 +168,7 @@ def test_many_classes_of_one_object_each_are_told_by_their_place(tmp_path, monke
     monkeypatch.setattr("lib.propose.choose.whole_side", lambda: 256)
     seen = ObjectSizes(50, 20, 0.2, placed)
     scale, _ = scale_of(sizes, seen, 0)
-    chosen = {choice.key: choice.value for choice in windows(sizes, seen, scale)}
+    chosen = {choice.key: choice.value for choice in windows(sizes, seen, scale, True)}
     found = scale, chosen["train.crop"], chosen["infer.window"]
     assert found == ((0.5, 192, 192) if placed else (1.0, 128, 256))
     assert scale_of(sizes, ObjectSizes(50, 13, 0.2, placed), 0)[0] == 1, "thin objects would vanish"

@@ -72,7 +72,7 @@ def test_every_choice_has_its_section_and_most_a_reason(tmp_path):
     ],
 )
 def test_tiles_that_take_little_room_are_stored_uncompressed(sizes, stored):
-    choices = {choice.key: choice.value for choice in windows(sizes, ObjectSizes(1000, 200, 0.1), 1.0)}
+    choices = {choice.key: choice.value for choice in windows(sizes, ObjectSizes(1000, 200, 0.1), 1.0, True)}
     assert choices.get("preprocess.image_format") == stored
 
 

@@ -151,7 +151,7 @@ class CsvRows(Codec):
         """Raises UserError where an id is the sample's but for blanks or its Unicode form, which leaderboards see."""
         own = self._ids.get(tidy(cell), cell)
         if cell != own:
-            raise UserError(f"{path}: the id {cell!r} is {own!r} in the sample submission; write it so")
+            raise UserError(f"{path}: the id {cell!r} is {own!r} in the sample submission; write it exactly like that")
 
     def _streamed(self, path: Path, line: bytes, file: io.BufferedReader) -> tuple[list[str], LongText] | None:
         """As `_parts`, for a row that is longer than `line` and has its answer in the last column; None for others."""

@@ -130,7 +130,7 @@ def _check_length(where: str, found: int, values: int, each: float) -> None:
     `values`: numbers that it should hold. `each`: the most bytes of one.
     """
     if found > each * values + FILE_BYTES_IN_MEMORY:
-        raise UserError(f"{where} has {found / 1e6:.0f} MB, for {values / 1e6:.1f} million pixels; replace it")
+        raise UserError(f"{where} has {found / 1e6:.0f} MB, for {values / 1e6:.1f} million values; replace it")
 
 
 def _check_names(path: Path, files: list[str], wanted: list[str], alone: bool) -> None:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from lib.competition.codecs.file_form import ROWS_PER_STRIP, FileForm, Part, zeros
+from lib.competition.codecs.file_values import FileValues
 from lib.competition.polygons.georeference import Georeference, georeference_of
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError, reading
@@ -31,12 +32,9 @@ class GeoJsonFile(FileForm):
         super().__init__(config, samples)
         self._features = optional("rasterio.features", "rasterio", Path(config.submission.id_template))
         self._affine = optional("affine", "affine", Path(config.submission.id_template)).Affine
-        first = int(config.background)
-        # FileValues makes these numbers of label indices; background is no polygon.
-        stored = config.submission.palette if isinstance(config.submission.palette, dict) else {}
-        one, indices = [config.submission.object_value], range(first, first + len(config.classes))
-        usual = one if len(config.classes) == 1 else indices
-        self.numbers = {name: stored.get(name, number) for name, number in zip(config.classes, usual, strict=True)}
+        stored, first = FileValues(config).table.tolist(), config.first_class
+        self.numbers = dict(zip(config.classes, stored[first:], strict=True))
+        self.rest = stored[0] if first else 0  # of pixels in no polygon
 
     def encode(self, file: BinaryIO, size: tuple[int, int], bands: Iterator[np.ndarray], image: Path | None) -> None:
         place = _place_of(image) if image else None
@@ -56,16 +54,15 @@ class GeoJsonFile(FileForm):
         """Bands of rows: what each polygon covers the middle of."""
         transform = _place_of(image).transform if image else self._affine.identity()
         with reading(where, "not a readable GeoJSON"):
-            shapes = [(one["geometry"], one["properties"]["class"]) for one in json.loads(file.read())["features"]]
+            features = json.loads(file.read())["features"]
+            shapes = [(one["geometry"], str(one["properties"]["class"])) for one in features]
         strange = [name for _, name in shapes if name not in self.numbers]
         if strange:
             raise UserError(f"{where} holds the class {strange[0]!r}; expected one of {', '.join(self.numbers)}")
-        background = self.config.submission.palette or {}
-        rest = background.get("background", 0) if isinstance(background, dict) else 0
         painted = [(geometry, self.numbers[name]) for geometry, name in shapes]
         for y in range(0, size[0], ROWS_PER_STRIP):
             shape = min(ROWS_PER_STRIP, size[0] - y), size[1]
-            band = np.full(shape, rest, np.uint8)
+            band = np.full(shape, self.rest, np.uint8)
             if painted:
                 x0, y0 = transform.b * y + transform.c, transform.e * y + transform.f
                 moved = self._affine(transform.a, transform.b, x0, transform.d, transform.e, y0)
@@ -87,7 +84,7 @@ def _place_of(image: Path) -> Georeference:
     place = georeference_of(image)
     if place is None:
         raise UserError(
-            f"{image} says nothing of its place on Earth, which competition.submission.georeference needs; set it to "
+            f"{image} does not say where on Earth it lies, which competition.submission.georeference needs; set it to "
             "false"
         )
     return place

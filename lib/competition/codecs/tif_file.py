@@ -56,7 +56,7 @@ def _place_of(image: Path) -> list[tuple]:
     tags = geo_tags_of(image)
     if not tags:
         raise UserError(
-            f"{image} is no TIFF with a georeference, which competition.submission.georeference would copy into its "
+            f"{image} is not a TIFF with a georeference, which competition.submission.georeference would copy into its "
             "answer; set it to false"
         )
     return tags

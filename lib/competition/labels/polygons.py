@@ -146,7 +146,7 @@ class Polygons:
         place = georeference_of(image)
         if place is None:
             raise UserError(
-                f"{image} says nothing of its place on Earth, but its polygons in {path} have the coordinates of "
+                f"{image} does not say where on Earth it lies, but its polygons in {path} have the coordinates of "
                 f"{named}; set {_START}crs to pixels where they are pixels, or replace the image"
             )
         return place

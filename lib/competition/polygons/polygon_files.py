@@ -13,7 +13,7 @@ from lib.competition.polygons.areas import Area
 from lib.errors import UserError, reading
 from lib.imaging.readers.base import optional
 
-KIND = "GeoJSON, and no JSON of polygons"
+KIND = "GeoJSON, or another JSON of polygons"
 DEEPEST = 8  # of collections in collections
 
 
@@ -40,7 +40,7 @@ def read_features(path: Path) -> tuple[list[Feature], str]:
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check competition.root and the option that names the file")
-    with reading(path, f"no {KIND}", "export or download it again"):
+    with reading(path, f"not a {KIND}", "export or download it again"):
         content = json.loads(path.read_bytes())
         crs = content.get("crs") if isinstance(content, dict) else None
         named = crs["properties"]["name"] if isinstance(crs, dict) else ""
@@ -92,12 +92,12 @@ def areas_of(geometry: dict | None, depth: int = 0) -> list[Area]:
 
 
 def _area(rings: list) -> Area:
-    """Outlines (N, 2); heights are left out. Raises ValueError where a corner is no list of numbers."""
+    """Outlines (N, 2); heights are left out. Raises ValueError where a corner is not a list of numbers."""
     out = []
     for ring in rings:
         corners = np.asarray(ring)
         if corners.ndim != 2 or corners.shape[1] < 2 or corners.dtype.kind not in "iuf":
-            raise ValueError("the corners of a polygon are no pairs of numbers")
+            raise ValueError("the corners of a polygon are not pairs of numbers")
         out.append(corners[:, :2].astype(np.float64))
     return out
 
@@ -110,5 +110,5 @@ def areas_of_text(text: str, where: str, path: Path) -> list[Area]:
     if not text.strip():
         return []
     shapely = optional("shapely", "shapely", path)
-    with reading(where, "no WKT such as POLYGON ((0 0, 4 0, 4 4, 0 0))", "correct the cell"):
+    with reading(where, "not a WKT such as POLYGON ((0 0, 4 0, 4 4, 0 0))", "correct the cell"):
         return areas_of(shapely.geometry.mapping(shapely.from_wkt(text)))

@@ -34,7 +34,7 @@ _START = "competition.labels."
 
 @dataclass(frozen=True)
 class PolygonsByImage:
-    """PolygonsByImage by image id, of a few images. `crs`: the system that the files name; empty for none."""
+    """Polygons of a few images, by image id. `crs`: the system that the files name; empty for none."""
 
     features: dict[str, list[Feature]]
     crs: str
@@ -42,7 +42,7 @@ class PolygonsByImage:
 
 
 def from_polygons(folder: Folder, asked: set[str], notes: Notes) -> FoundLabels | None:
-    """PolygonsByImage in files of their own, in one file, or in a table; None where there are none.
+    """Polygons in files of their own, in one file, or in a table; None where there are none.
 
     `asked`: ids of the test images, whose labels are not used.
     """

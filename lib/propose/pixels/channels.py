@@ -18,7 +18,7 @@ from lib.propose.ids import CHANNEL_NAMES
 from lib.propose.pixels.alpha import has_alpha
 from lib.propose.pixels.bands import channels_of, painted_label, share_explained
 from lib.propose.pixels.depth import middle
-from lib.propose.pixels.stacks import StackChoices, stack_choices
+from lib.propose.pixels.stacks import stack_choices
 from lib.tables import IGNORE
 
 _MEASURED_IMAGES, _SIDE = 12, 512  # so many images, and pixels of a side of each
@@ -115,14 +115,14 @@ def _three(settings: CompetitionSettings) -> list[str]:
 
 
 def _replaced(
-    competition: list[OptionChoice], channels: list[OptionChoice], stack: StackChoices | None
+    competition: list[OptionChoice], channels: list[OptionChoice], stack: list[OptionChoice]
 ) -> list[OptionChoice]:
     gone = {_START + key for key in ("range", "bands", "files")}
     place = next((i for i, one in enumerate(competition) if one.key in gone), None)
     kept = [choice for choice in competition if choice.key not in gone]
     keys = [choice.key for choice in kept]
     place = keys.index("competition.labels.format") if place is None else place
-    kept[place:place] = channels + (stack.choices if stack else [])
+    kept[place:place] = channels + stack
     return kept
 
 

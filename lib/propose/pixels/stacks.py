@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -26,25 +25,18 @@ _MIN_LIKENESS = 0.1  # by which the correlation of neighbours is above that of s
 _MIN_SHARED_RANGE = 0.5  # of the ranges of two stacks; with less, each has a range of its own
 
 
-@dataclass(frozen=True)
-class StackChoices:
-    """Options of `competition.pixels` for slices."""
-
-    choices: list[OptionChoice]
-
-
 def stack_choices(
     folder: Folder, settings: CompetitionSettings, images: list[ImageInfo], notes: Notes
-) -> StackChoices | None:
-    """The choices of slices, where all images are grey slices of stacks whose neighbours are alike; None else."""
+) -> list[OptionChoice]:
+    """The choices of slices, where all images are grey slices of stacks whose neighbours are alike; [] else."""
     template = settings.image_ids or "{id}"
     found = _stacks(template, images)
     if found is None or not _are_grey(images, settings.pixels):
-        return None
+        return []
     stacks, stack = found
     near, far = _likeness(stacks, settings.pixels)
     if near < far + _MIN_LIKENESS:
-        return None
+        return []
     gaps = any(_missing(sorted(numbers)) for numbers in stacks.values())
     notes.found.append(
         f"stacks: {len(stacks)} of {min(map(len, stacks.values()))} to {max(map(len, stacks.values()))} slices; "
@@ -52,20 +44,18 @@ def stack_choices(
     )
     own = _own_ranges(stacks, settings.pixels)
     start = "competition.pixels."
-    return StackChoices(
-        [
-            OptionChoice(start + "slices", [-1, 0, 1], "neighbours of a slice show the same objects"),
-            OptionChoice(start + "stack", stack, "how the end of a path names stack and slice"),
-            *choice_if(gaps, start + "gaps", "nearest", "some numbers are missing"),
-            *choice_if(own, start + "scaling", "stack", "stacks have ranges of their own"),
-        ]
-    )
+    return [
+        OptionChoice(start + "slices", [-1, 0, 1], "neighbours of a slice show the same objects"),
+        OptionChoice(start + "stack", stack, "how the end of a path names stack and slice"),
+        *choice_if(gaps, start + "gaps", "nearest", "some numbers are missing"),
+        *choice_if(own, start + "scaling", "stack", "stacks have ranges of their own"),
+    ]
 
 
 def _stacks(template: str, images: list[ImageInfo]) -> tuple[dict[tuple[str, ...], dict[int, Path]], str] | None:
     """(stack → number → image, `pixels.stack`); None where names are no numbers of slices without gaps."""
     holes = template.split("{id}")
-    expression = "(.+)".join(re.escape(text).replace(r"\*", "[^/]*") for text in holes).replace("(.+)", "([^/]+)")
+    expression = "([^/]+)".join(re.escape(text).replace(r"\*", "[^/]*") for text in holes)
     depth = 1 + template.count("/")
     stacks: dict[tuple[str, ...], dict[int, Path]] = defaultdict(dict)
     heads = set()
