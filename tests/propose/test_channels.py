@@ -115,11 +115,12 @@ def test_arrays_in_hdf5(tmp_path):
                 file["img"] = tall(label, (0, 3), 100 * number) / 1000
             if split == "Train":
                 with h5py.File(root / f"TrainData/mask/mask_{k}.h5", "w") as file:
-                    file["mask"] = label
+                    file["truth"] = label
                 truth[f"TrainData_{k}"] = label
     settings, competition = proposed(tmp_path)
     assert len(names_of(settings)) == 7 and settings.image_ids == "{id}/img/image_{id}"
     assert (settings.submission.codec, settings.submission.id_template) == ("files", "mask_{number}.h5")
+    assert settings.submission.dataset == "truth", "answers have the name of the masks' array"
     assert set(competition.ids("train")) == set(truth) and competition.ids("unlabeled")
     for name, label in truth.items():
         assert (competition.labels.open(name, SIZE, SIZE).read(0, 0, SIZE, SIZE) == label).all()

@@ -15,17 +15,31 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 def open_hdf5(path: Path, pixels: Pixels) -> ImageReader:
     """The array of `pixels.dataset`, else the only one with two or more axes of numbers."""
-    h5py = optional("h5py", "h5py", path)
-    arrays: dict[str, ArrayLike] = {}
-    with reading(path, "not a readable HDF5 file"):
-        file = h5py.File(path, "r", locking=False)
-        file.visititems(lambda name, item: arrays.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+    file, arrays = _opened(path)
     try:
         values = chosen_array(path, arrays, pixels.dataset)
         return ArrayImage(path, values, axes_of(path, values, pixels), close=file.close)
     except UserError:
         file.close()
         raise
+
+
+def only_array(path: Path) -> str:
+    """The name of the only array of a file that may be an image. Raises UserError where there is another number."""
+    file, arrays = _opened(path)
+    with file:
+        chosen = chosen_array(path, arrays, "")
+        return next(name for name, one in arrays.items() if one is chosen)
+
+
+def _opened(path: Path):
+    """(the file, its arrays by name)."""
+    h5py = optional("h5py", "h5py", path)
+    arrays: dict[str, ArrayLike] = {}
+    with reading(path, "not a readable HDF5 file"):
+        file = h5py.File(path, "r", locking=False)
+        file.visititems(lambda name, item: arrays.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+    return file, arrays
 
 
 def chosen_array(path: Path, arrays: Mapping[str, ArrayLike], name: str) -> ArrayLike:

@@ -11,7 +11,7 @@ from lib.competition.labels.mask_file import MaskFile
 from lib.competition.labels.template import Names
 from lib.errors import UserError
 from lib.imaging.reader import open_image
-from lib.imaging.volumes.hdf5 import HDF5_SUFFIXES
+from lib.imaging.volumes.hdf5 import HDF5_SUFFIXES, only_array
 from lib.imaging.writers.pyramid_tiff import geo_tags_of
 from lib.propose.folder import MASK_VALUES, Folder, soft_level, values_of
 from lib.propose.found import Notes, OptionChoice, abbreviated, evenly_spaced
@@ -55,7 +55,6 @@ class Masks:
     kind: str
     choices: list[OptionChoice]
     ids: set[str]
-    dataset: str = ""
 
     def values(self, coloured: bool = False) -> np.ndarray:
         """The different values, or colours, of at most `OPENED_MASKS` masks, ascending."""
@@ -84,8 +83,8 @@ class Masks:
         if suffix not in ANSWER_SUFFIXES:
             return {}
         form = {"codec": codec, "id_template": _own_name(name.name, parts, self.ids)} | place_of_answers(self.folder)
-        if suffix in HDF5_SUFFIXES and self.dataset not in ("", "mask"):
-            form["dataset"] = self.dataset
+        if suffix in HDF5_SUFFIXES:
+            form["dataset"] = only_array(self.folder.root / self.names[0])
         chosen = {choice.key.rsplit(".", 1)[1]: choice.value for choice in labels.choices}
         palette = chosen.get("palette") or {}
         named = palette_of(self.folder)[1] if isinstance(palette, str) else palette
