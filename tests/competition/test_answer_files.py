@@ -126,6 +126,8 @@ def test_a_suffix_of_no_form_names_the_known_ones():
         codec_of(id_template="{id}.jpg")
     with pytest.raises(UserError, match="palette holds colours, which files .geojson do not"):
         codec_of(id_template="{id}.geojson", palette=COLOURS)
+    with pytest.raises(UserError, match="georeference is true, but files .png hold no place on Earth; set it to false"):
+        codec_of(georeference=True)
 
 
 @pytest.mark.parametrize(

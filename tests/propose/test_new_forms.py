@@ -92,6 +92,17 @@ def test_polygons_on_earth(tmp_path, capsys, crs, named, expected):
     assert "for polygons set id_template to {id}.geojson" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("suffix", "place"), [(".tif", True), (".png", False)])
+def test_masks_of_georeferenced_images_are_answered_with_a_place_if_they_can_hold_one(tmp_path, suffix, place):
+    root = tmp_path / "raw"
+    for i, (split, name, picture, label) in enumerate(scenes(NAMES, 100, 140)):
+        geotiff(root / split / f"{name}.tif", picture, 808000.0 + 500 * i)
+        if split == "train":
+            save(root / "masks" / f"{name}{suffix}", label)
+    options, _ = proposed(tmp_path)
+    assert (options["submission.id_template"], options["submission.georeference"]) == (f"{{id}}{suffix}", place)
+
+
 def in_pixels(root, write):
     """Images and polygons through the middles of pixels. `write(rows)`: rows of (name, outline)."""
     truth, rows = {}, []

@@ -30,6 +30,8 @@ class FileForm(ABC):
 
     colours = False
     """Whether files of this form may hold colours."""
+    georeferenced = False
+    """Whether files of this form may hold the place on Earth of their image."""
     bytes_per_pixel = 2
     """The most bytes that a whole file has for each value, beside `FILE_BYTES_IN_MEMORY`."""
 

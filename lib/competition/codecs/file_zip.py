@@ -44,6 +44,11 @@ class FileZip(Codec):
         kind = find("answer_file", suffix, "competition.submission.id_template, its suffix")
         if self.values.samples > 1 and not kind.colours:
             raise UserError(f"competition.submission.palette holds colours, which files {suffix} do not; give numbers")
+        if config.submission.georeference and not kind.georeferenced:
+            raise UserError(
+                f"competition.submission.georeference is true, but files {suffix} hold no place on Earth; set it to "
+                "false"
+            )
         self.file_form = kind(config, self.values.samples)
         self._files = SpooledTemporaryFile(FILE_BYTES_IN_MEMORY)  # noqa: SIM115 (lives as long as the codec, and has no name)
         self._where: dict[str, tuple[int, int]] = {}  # first byte, end

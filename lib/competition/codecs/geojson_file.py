@@ -26,6 +26,7 @@ class GeoJsonFile(FileForm):
     of the image's map, which the member `crs` names.
     """
 
+    georeferenced = True
     bytes_per_pixel = 400  # a region of one pixel is a whole feature
 
     def __init__(self, config: CompetitionSettings, samples: int):

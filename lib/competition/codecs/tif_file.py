@@ -22,7 +22,7 @@ from lib.plugins import register
 class TifFile(FileForm):
     """One band of numbers, or red, green and blue."""
 
-    colours = True
+    colours = georeferenced = True
 
     def encode(self, file: BinaryIO, size: tuple[int, int], bands: Iterator[np.ndarray], image: Path | None) -> None:
         shape = size if self.samples == 1 else (*size, self.samples)

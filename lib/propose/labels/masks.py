@@ -82,7 +82,9 @@ class Masks:
         codec = {".tif": "tif", ".tiff": "tif", ".png": "png"}.get(suffix, "files")
         if suffix not in ANSWER_SUFFIXES:
             return {}
-        form = {"codec": codec, "id_template": _own_name(name.name, parts, self.ids)} | place_of_answers(self.folder)
+        form: dict[str, object] = {"codec": codec, "id_template": _own_name(name.name, parts, self.ids)}
+        if codec == "tif":
+            form |= place_of_answers(self.folder)
         if suffix in HDF5_SUFFIXES:
             form["dataset"] = only_array(self.folder.root / self.names[0])
         chosen = {choice.key.rsplit(".", 1)[1]: choice.value for choice in labels.choices}
