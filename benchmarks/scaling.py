@@ -32,7 +32,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.cluster_model import Costs, Plan, simulate, tasks_of
 from lib.config.execution import Execution
-from lib.errors import UserError, run_script
+from lib.errors import UserError, reading, run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
@@ -44,27 +44,19 @@ KILLED = 8
 
 
 def stage_seconds(config: str, flags: list[str], workers: int, workspace: Path, stages: list[str]) -> dict[str, dict]:
-    """Seconds, files and bytes of each stage on so many workers. Stages that are not asked for run, too."""
+    """Seconds, files and bytes of each stage on so many workers, up to the last one that is asked for."""
     found = {}
     execution = ["--execution.backend", "dask", "--execution.devices", *["cpu"] * workers, "--execution.threads", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name, (script, *words) in STAGES.items():
-        command = [
-            sys.executable,
-            str(ROOT / script),
-            config,
-            *words,
-            *flags,
-            *execution,
-            "--workspace",
-            str(workspace),
-        ]
+        own = [*execution, "--workspace", str(workspace)]
+        command = [sys.executable, str(ROOT / script), config, *words, *flags, *own]
         before, started = _written(workspace), time.monotonic()
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         seconds, after = time.monotonic() - started, _written(workspace)
         files, megabytes = after[0] - before[0], (after[1] - before[1]) / 2**20
         found[name] = {"seconds": seconds, "files": files, "mb_per_second": megabytes / seconds}
-        if name == stages[-1]:
+        if name == max(stages):
             break
     return found
 
@@ -146,8 +138,10 @@ def main(argv: list[str]) -> None:
         raise UserError(
             f"there is no file {args.simulate}; it holds `costs` and `plan`, see benchmarks/cluster_model.py"
         )
-    given = json.loads(args.simulate.read_text(encoding="utf-8"))
-    rows = simulated(Costs(**given["costs"]), Plan(**given["plan"]))
+    with reading(args.simulate, "not a file of `costs` and `plan`", "see benchmarks/cluster_model.py for their names"):
+        given = json.loads(args.simulate.read_text(encoding="utf-8"))
+        costs, plan = Costs(**given["costs"]), Plan(**given["plan"])
+    rows = simulated(costs, plan)
     for row in rows:
         print(f"{row['workers']:3} workers: {row['seconds']:.0f} s, {row.get('seconds_killed', 0):.0f} s with kills")
     print(json.dumps(rows))

@@ -2,7 +2,6 @@
 
 A file of up to `WHOLE_BYTES` is hashed whole. A larger file is hashed by its size, its time of change, and `SAMPLES`
 pieces spread evenly from its first to its last byte: reading a gigapixel slide whole would take as long as cutting it.
-
 """
 
 from __future__ import annotations

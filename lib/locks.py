@@ -1,9 +1,10 @@
 """Claims: one process at a time does a piece of work of a workspace, on one machine or on several that share a folder.
 
 A claim is a lease of filelock, the file locks/<name>.lease, which its holder renews. A lease whose holder has died on
-this machine is taken over at once. One that was not renewed for its whole duration is taken over as well: its holder
-has died on another machine, or is frozen. A frozen holder finds that out when it wakes, and ends before it writes.
-Beside the lease, locks/<name>.json says who holds it and since when, for the message to the second process.
+this machine is taken over at once. One that was not renewed for its whole duration is watched for as long again, and
+then taken over: its holder has died on another machine, or is frozen. A frozen holder finds that out when it wakes, and
+ends before it writes. Beside the lease, locks/<name>.json says who holds it and since when, for the message to the
+second process.
 """
 
 from __future__ import annotations

@@ -67,10 +67,10 @@ class Session:
     def images(self) -> pd.DataFrame:
         """Rows of images.csv. Raises UserError where 01 did not run yet, or read other files than there are now."""
         images = tables.read(self.workspace.images, tables.IMAGES, "01_preprocess.py")
-        if images.empty or Path(images["path"].iloc[0]).exists():
-            self.workspace.check_read(images["path"])
-            return images
-        return images.assign(path=self._todays_paths(images))
+        if not (images.empty or Path(images["path"].iloc[0]).exists()):
+            images = images.assign(path=self._todays_paths(images))
+        self.workspace.check_read(images["path"])
+        return images
 
     def _todays_paths(self, images: pd.DataFrame) -> list[str]:
         """The paths of images that were moved since 01, by their ids; of 01's tiled copies, those in the workspace."""

@@ -13,18 +13,19 @@ from lib.system.parallel import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS = 3  # how often a command is started that is killed from outside
-HELD_SECONDS = 10.0  # in which a lost worker's child, which has the same work, ends
+HELD_SECONDS = 10.0  # in which a child, which has the same work, ends after its parent on this machine
 CHILD = "SEGMENTATION_CHILD_OF"  # environment variable: id of the process with which a child ends
 INTERRUPTED = 130
 
 
-def run_child(name: str, command: list[str], environment: dict[str, str], log: Path) -> str:
+def run_child(name: str, command: list[str], environment: dict[str, str], log: Path, held: float = HELD_SECONDS) -> str:
     """Run a command of Python's (a script with its arguments, or `-m` and a module). Empty, or what went wrong.
 
     Its output is added to `log`. A command that is killed is started again, because every stage continues where it was.
+    Work that another process holds is tried again for `held` seconds, for that process may have died.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    killed, until = 0, time.monotonic() + HELD_SECONDS
+    killed, until = 0, time.monotonic() + held
     while True:
         begun = log.stat().st_size if log.exists() else 0
         with log.open("ab") as file:

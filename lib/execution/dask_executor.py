@@ -127,8 +127,8 @@ class DaskExecutor:
         if not slots:
             where, count = self.execution.address or "the own cluster", len(self.client.nthreads())
             raise UserError(
-                f"execution.address: {where} has {count} workers and none with the resource {RESOURCE}; start "
-                f'them with `dask worker … --nthreads 1 --resources "{RESOURCE}=1"`'
+                f"execution.address: none of the {count} workers of {where} has the resource {RESOURCE}; start "
+                f'workers with `dask worker … --nthreads 1 --resources "{RESOURCE}=1"`'
             )
         return slots
 

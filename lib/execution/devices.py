@@ -9,9 +9,9 @@ import torch
 
 from lib.config.execution import Execution
 from lib.errors import UserError
+from lib.system.device import SHARE
 
 CPU = "cpu"
-SHARE = "SEGMENTATION_WORKERS_HERE"  # environment variable: workers that share this machine's cores
 
 
 def devices_of(execution: Execution, environment: Mapping[str, str] = os.environ, gpus: int | None = None) -> list[str]:
@@ -36,8 +36,10 @@ def _visible(asked: int | str, visible: list[str]) -> str:
         return text
     if text.isdigit() and int(text) < len(visible):
         return visible[int(text)]
-    there = f"GPUs 0 to {len(visible) - 1} (CUDA_VISIBLE_DEVICES {','.join(visible)})" if visible else "no GPU"
-    raise UserError(f"execution.devices names {text}, and there is {there}; name a device that is there, cpu, or auto")
+    numbers = ", ".join(map(str, range(len(visible))))
+    listed = f"the visible GPUs are {numbers} (CUDA_VISIBLE_DEVICES {','.join(visible)})"
+    there = listed if visible else "no GPU is visible"
+    raise UserError(f"execution.devices names {text}, but {there}; name a visible GPU, cpu, or auto")
 
 
 def environment_for(devices: list[str], threads: int, sharing: int) -> dict[str, str]:
@@ -57,7 +59,8 @@ def grouped(devices: list[str], per_member: int) -> list[list[str]]:
     """
     if per_member > len(devices):
         raise UserError(
-            f"execution.per_member is {per_member}, and execution.devices gives {len(devices)}; lower per_member"
+            f"execution.per_member is {per_member}, but execution.devices gives {len(devices)}; lower per_member, or "
+            "name more devices"
         )
     whole = len(devices) // per_member * per_member
     return [devices[i : i + per_member] for i in range(0, whole, per_member)]

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lib.config.execution import Execution
+from lib.errors import UserError
 from lib.system import parallel
 
 
 class Executor(Protocol):
     """Computes calls of a function, wherever it does that. Only names and small tables travel; results are files."""
-
-    workers: int
 
     def map(
         self, function: Callable, arguments: Sequence[tuple], description: str, unit: str, work: Sequence[float]
@@ -21,7 +20,12 @@ class Executor(Protocol):
 
 
 def use_executor(execution: Execution) -> None:
-    """From now on `parallel` uses the executor that the options name."""
+    """From now on `parallel` uses the executor that the options name. Raises UserError where they contradict."""
+    if execution.backend == "local" and execution.address:
+        raise UserError(
+            f"execution.address is {execution.address}, but execution.backend is local, which uses no cluster; set "
+            "execution.backend to dask, or remove execution.address"
+        )
     if execution.backend == "local":
         parallel.use(None)
         return

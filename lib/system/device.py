@@ -12,6 +12,8 @@ import torch
 from lib.errors import UserError
 from lib.system.memory import keep_freed
 
+SHARE = "SEGMENTATION_WORKERS_HERE"  # environment variable: workers that share this machine's cores
+
 
 def pick_device(name: str, threads: int = 0) -> torch.device:
     """The device of `train.device`. `auto`: CUDA, else Apple's MPS, else the CPU.
@@ -39,7 +41,7 @@ def loading_processes(workers: int | str, device: torch.device) -> int:
     """`train.workers`, with `auto` resolved."""
     if workers != "auto":
         return int(workers)
-    sharing = int(os.environ.get("SEGMENTATION_WORKERS_HERE", 1))  # set by lib/execution
+    sharing = int(os.environ.get(SHARE, 1))
     return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) // sharing))
 
 

@@ -1,10 +1,9 @@
 """Distributed training of one member: processes that `torchrun` starts, each with its part of every batch.
 
-The batch, the steps, the learning rate and the loss are those of one process; the shares of a batch may differ by one
-sample. A loss sums over the samples of all
-processes (`summed`, `gathered`), so each process knows the loss of the whole batch. DistributedDataParallel averages
-the gradients. Only the main process (rank 0) scores, writes and prints. Without torchrun there is one process and no
-communication.
+The batch, the steps, the learning rate and the loss are those of one process. The shares of a batch may differ by one
+sample. A loss sums over the samples of all processes (`summed`, `gathered`), so each process knows the loss of the
+whole batch. DistributedDataParallel averages the gradients. Only the main process (rank 0) scores, writes and prints.
+Without torchrun there is one process and no communication.
 """
 
 from __future__ import annotations
@@ -69,7 +68,9 @@ class ProcessGroup:
         if self.size == 1:
             return network
         if synced and self.device.type != "cuda":
-            raise UserError("train.sync_batch_norm works on GPUs alone; set it to false, or train.device to cuda")
+            raise UserError(
+                "train.sync_batch_norm is true, which works on GPUs only; set it to false, or train.device to cuda"
+            )
         if synced:
             network = with_synced_batch_norm(network)
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)

@@ -12,7 +12,7 @@ import pandas as pd
 from lib import tables
 from lib.config import Config
 from lib.errors import UserError
-from lib.execution.children import run_child
+from lib.execution.children import HELD_SECONDS, run_child
 from lib.execution.devices import devices_of, environment_for, grouped
 from lib.execution.executor import executor
 from lib.session import Session
@@ -22,13 +22,15 @@ from lib.training.member import member_inputs
 from lib.workspace import ALL_FOLDS, Member
 
 SCRIPT = Path(__file__).resolve().parents[2] / "03_train.py"
-ALONE = ("--execution.backend", "local", "--execution.devices", "auto", "--execution.per_member", "1")
+ALONE = (
+    "--execution.backend", "local", "--execution.address=", "--execution.devices", "auto", "--execution.per_member", "1"
+)  # fmt: skip
 
 
 def is_spread(config: Config) -> bool:
     """Whether members are trained by processes of their own."""
     execution = config.execution
-    return execution.backend != "local" or len(execution.devices) > 1 or execution.per_member > 1
+    return execution.backend != "local" or execution.devices != ["auto"] or execution.per_member > 1
 
 
 def train_apart(session: Session, argv: list[str], members: Sequence[Member]) -> None:
@@ -40,7 +42,7 @@ def train_apart(session: Session, argv: list[str], members: Sequence[Member]) ->
     if config.train.time_limit:
         raise UserError(
             "train.time_limit divides the time among members that are trained one after another; with "
-            "execution.backend dask or several execution.devices set train.member_limit instead"
+            "execution.backend dask, or with execution.devices, set train.member_limit instead"
         )
     inputs = member_inputs(session.workspace, config)
     stages = {member: member_stage(member, config, session.workspace, inputs) for member in members}
@@ -76,7 +78,8 @@ def _task(member: Member, argv: list[str], session: Session) -> Task:
 def _run(tasks: list[Task], config: Config) -> list[str]:
     """What went wrong with each task; empty texts where nothing did."""
     if executor() is not None:
-        arguments = [(name, command, {}, log) for name, command, log in tasks]
+        held = config.execution.lease + HELD_SECONDS  # the lost worker may have been on another machine
+        arguments = [(name, command, {}, log, held) for name, command, log in tasks]
         return executor().map(run_child, arguments, "03 members", "member", [])
     groups = grouped(devices_of(config.execution), config.execution.per_member)
     free: queue.SimpleQueue = queue.SimpleQueue()

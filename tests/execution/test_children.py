@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from lib.execution import children
 from lib.execution.children import CHILD, run_child
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +50,7 @@ def test_a_killed_command_is_started_again_three_times_at_most(tmp_path):
     assert (tmp_path / "starts").read_text() == "3"
 
 
-def test_work_that_a_lost_workers_child_still_has_is_waited_for(tmp_path, monkeypatch):
+def test_work_that_a_lost_workers_child_still_has_is_waited_for(tmp_path):
     command = script(
         tmp_path,
         "if not (here / 'gone').exists():\n"
@@ -59,8 +58,7 @@ def test_work_that_a_lost_workers_child_still_has_is_waited_for(tmp_path, monkey
     )
     assert run_child("03: a", command, {}, tmp_path / "log.txt") == ""
     (tmp_path / "gone").unlink()
-    monkeypatch.setattr(children, "HELD_SECONDS", -1.0)
-    assert "03_a is running already" in run_child("03: a", command, {}, tmp_path / "log.txt")
+    assert "03_a is running already" in run_child("03: a", command, {}, tmp_path / "log.txt", held=-1.0)
 
 
 ENDS = """

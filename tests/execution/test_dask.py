@@ -4,6 +4,7 @@ import hashlib
 import os
 import runpy
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import make_tiny
 from lib.config.execution import Execution
 from lib.errors import UserError
 from lib.execution.dask_executor import DaskExecutor
+from lib.execution.executor import use_executor
 from lib.system import parallel
 
 pytest.importorskip("distributed")
@@ -125,15 +127,29 @@ def test_results_come_in_order_and_a_mistake_of_the_user_is_its_sentence(cluster
 
 
 @pytest.mark.timeout(300)
-def test_a_cluster_whose_workers_have_no_device_is_refused(tmp_path):
+def test_a_cluster_whose_workers_have_no_device_is_refused():
     from distributed import Scheduler, SpecCluster, Worker
 
     options = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": None}
     workers = {0: {"cls": Worker, "options": {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0}}}
     with (
         SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": options}) as other,
-        pytest.raises(UserError, match=r"has 1 workers and none with the resource device; start them with"),
+        pytest.raises(UserError, match=r"none of the 1 workers of tcp.* has the resource device; start"),
     ):
         DaskExecutor(Execution(backend="dask", address=other.scheduler_address))
+
+
+def test_a_cluster_that_cannot_be_opened_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"execution.address: .*none.json is no scheduler file"):
         DaskExecutor(Execution(backend="dask", address=str(tmp_path / "none.json")))
+    monkeypatch.setattr("lib.execution.dask_executor.CONNECT_SECONDS", 0.5)
+    with pytest.raises(UserError, match=r"no scheduler answers at tcp://127.0.0.1:9 \(.*\); start it"):
+        DaskExecutor(Execution(backend="dask", address="tcp://127.0.0.1:9"))
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match="execution.backend dask needs a package: pip install distributed"):
+        DaskExecutor(Execution(backend="dask"))
+
+
+def test_an_address_without_dask_is_refused():
+    with pytest.raises(UserError, match="tcp://a:1, but execution.backend is local, .* set execution.backend to dask"):
+        use_executor(Execution(address="tcp://a:1"))

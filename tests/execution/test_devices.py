@@ -27,8 +27,8 @@ def test_devices_are_those_that_are_visible(asked, visible, gpus, wanted):
 @pytest.mark.parametrize(
     ("asked", "visible", "gpus", "says"),
     [
-        ([0, 2], None, 2, r"names 2, and there is GPUs 0 to 1"), ([3], "3,5", 2, r"names 3, .*DEVICES 3,5"),
-        ([0], None, 0, "names 0, and there is no GPU"), (["GPU-0000"], UUIDS, 2, "names GPU-0000"),
+        ([0, 2], None, 2, r"names 2, but the visible GPUs are 0, 1 "), ([3], "3,5", 2, r"names 3, .*DEVICES 3,5"),
+        ([0], None, 0, "names 0, but no GPU is visible"), (["GPU-0000"], UUIDS, 2, "names GPU-0000"),
     ],
 )  # fmt: skip
 def test_a_device_that_is_not_there_is_one_sentence(asked, visible, gpus, says):
@@ -39,7 +39,7 @@ def test_a_device_that_is_not_there_is_one_sentence(asked, visible, gpus, says):
 
 def test_a_member_on_several_devices_needs_as_many():
     assert grouped(["0", "1", "2"], 2) == [["0", "1"]] and grouped(["cpu"], 1) == [["cpu"]]
-    with pytest.raises(UserError, match=r"execution.per_member is 4, and execution.devices gives 2"):
+    with pytest.raises(UserError, match=r"execution.per_member is 4, but execution.devices gives 2; lower"):
         grouped(["0", "1"], 4)
 
 

@@ -46,9 +46,18 @@ def test_a_folder_with_images_goes_before_one_without_and_nothing_is_said(tmp_pa
         found_in(tmp_path, package, competition("test/*", "other.csv"))
 
 
-@pytest.mark.parametrize("words", [["--out"], ["--began", "soon"], ["--share", "1"], ["--devices"], ["--out", "."]])
-def test_a_wrong_option_of_a_package_is_one_sentence(words):
-    with pytest.raises(UserError, match=r"python infer.py --help shows the options|--out: \. is a folder"):
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out"], "--out: expected one argument; python infer.py --help shows the options"),
+        (["--began", "soon"], "--began: invalid float value: 'soon'; python"),
+        (["--share", "1"], "--share: expected 2 arguments; python"),
+        (["--devices"], "--devices: expected at least one argument; python"),
+        (["--out", "."], r"--out: \. is a folder; give the name of a file"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_of_a_package_is_one_sentence(words, says):
+    with pytest.raises(UserError, match=says):
         parsed(words)
 
 

@@ -77,6 +77,12 @@ def test_a_file_that_was_read_and_is_no_longer_named(tmp_path):
     assert list(differences(made_from, {}, 1, {})) == [f"{table} changed"]
 
 
+def test_an_option_that_earlier_formats_did_not_note_changes_only_later_ones():
+    now = {"option train.threads": 2, "option train.lr": 1}
+    assert list(differences({"option train.lr": 1}, now, 2, {})) == []
+    assert list(differences({"option train.lr": 1}, now, 3, {})) == ["train.threads changed from 0 to 2"]
+
+
 def test_a_training_is_known_by_the_file_that_scores_do_not_change(tmp_path):
     done, trained = tmp_path / "done.json", tmp_path / "trained.json"
     assert trained_file(done) == done

@@ -11,7 +11,7 @@ from lib.config.old_names import OLD_NAMES
 from lib.oof import member_scores as scores
 from lib.stage import FORMAT
 from lib.training import member_folder as places
-from lib.workspace import Workspace, read_json, write_json
+from lib.workspace import Member, Workspace, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -179,3 +179,17 @@ def test_a_half_trained_member_of_the_first_version_goes_on(trained, folder, cap
     lines = (folder / "metrics.jsonl").read_text()
     train(trained)
     assert (folder / "metrics.jsonl").read_text() == lines and (folder / "done.json").is_file()
+
+
+def test_two_trainings_may_end_in_the_same_networks_but_a_copied_folder_is_left_out(tmp_path, capsys):
+    workspace = Workspace(tmp_path)
+    for fold, trained_here in ((0, True), (1, True), (2, False)):
+        member = Member("base", fold, 42, workspace.member_dir("base", fold, 42))
+        member.path.mkdir(parents=True)
+        for name in ("done.json", "trained.json"):
+            write_json(member.path / name, {"networks": "the same"})
+        if trained_here:
+            workspace.manifest_of(member).parent.mkdir(exist_ok=True)
+            write_json(workspace.manifest_of(member), {})
+    assert [member.fold for member in workspace.members(["base"])] == [0, 1]
+    assert "fold2_seed42 is left out, because it holds the networks of base/fold0_seed42" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import yaml
 from conftest import make_tiny
 
 from lib.digests import Places, changed_outputs
+from lib.errors import UserError
 from lib.report.stale import outdated
 from lib.session import Session
 from lib.stage import Stage
@@ -81,6 +82,17 @@ def test_what_changed_after_the_move_is_told_by_its_path_of_today(finished, tmp_
     folds.write_text(folds.read_text() + "\n")
     run("05_infer_ensemble", config)
     assert f"05_infer_ensemble: again, because {folds} changed" in capsys.readouterr().out
+
+
+def test_an_image_that_was_replaced_after_the_move_is_told(finished, tmp_path):
+    config, hidden = moved(finished, tmp_path / "there", "work", "raw"), finished.parent.with_name("gone")
+    finished.parent.rename(hidden)
+    try:
+        (tmp_path / "there/raw/test/im6.png").write_bytes(b"")
+        with pytest.raises(UserError, match="there/raw/test/im6.png is not the file that 01_preprocess.py read"):
+            _ = Session.open([str(config)], "test").images
+    finally:
+        hidden.rename(finished.parent)
 
 
 def test_manifests_of_earlier_versions_name_paths_and_stay_valid(tmp_path, capsys):

@@ -115,7 +115,7 @@ def test_batch_norm_over_all_processes_has_the_same_tensors_and_needs_gpus():
     assert all(kept[name].data_ptr() == shared[name].data_ptr() for name in kept)
     images = torch.rand(2, 3, 64, 64) * 255
     assert torch.equal(twin.eval()(images), network(images))
-    with pytest.raises(UserError, match="train.sync_batch_norm works on GPUs alone"):
+    with pytest.raises(UserError, match="train.sync_batch_norm is true, which works on GPUs only"):
         ProcessGroup(0, 2).wrap(network, synced=True)
 
 

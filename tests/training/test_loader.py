@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from trainings import data_of
 
 from lib.errors import UserError
+from lib.system.device import SHARE, loading_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 # The parent is killed as it starts a worker, which goes on only after that.
@@ -61,3 +63,14 @@ def test_a_loading_process_that_lacks_memory_is_one_sentence(tiles, workers, mon
     monkeypatch.setattr("lib.data.dataset.read_image", lacks)
     with pytest.raises(UserError, match="memory does not suffice to load a batch; lower train.workers"):
         next(data_of(tiles, workers).batches(0))
+
+
+def test_workers_that_share_a_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    gpu, found = torch.device("cuda"), {}
+    for sharing in (None, "3", "64"):
+        if sharing:
+            monkeypatch.setenv(SHARE, sharing)
+        found[sharing] = loading_processes("auto", gpu)
+    assert found == {None: 8, "3": 4, "64": 1}
+    assert loading_processes("auto", torch.device("cpu")) == 0 and loading_processes(5, gpu) == 5

@@ -30,9 +30,10 @@ def tiled(tmp_path_factory):
     return config
 
 
-def test_several_devices_or_a_cluster_train_members_apart():
+def test_devices_that_are_named_or_a_cluster_train_members_apart():
     for flags, wanted in (
-        ([], False), (["--execution.devices", "cpu"], False), (["--execution.devices", "cpu", "cpu"], True),
+        ([], False), (["--execution.devices", "auto"], False), (["--execution.devices", "1"], True),
+        (["--execution.devices", "cpu", "cpu"], True),
         (["--execution.per_member", "2"], True), (["--execution.backend", "dask"], True),
     ):  # fmt: skip
         assert is_spread(load(None, flags)) == wanted, flags
@@ -63,6 +64,25 @@ def test_the_first_failure_is_told_after_the_others_have_ended(tiled, monkeypatc
     with pytest.raises(UserError, match=r"^03: new/fold0_seed42 failed$"):
         train_apart(session, [str(tiled)], members)
     assert sorted(begun) == [(f"03: new/fold{i}_seed42", "", f"fold{i}_seed42.log.txt") for i in (0, 1)]
+
+
+def test_on_a_cluster_the_lease_of_a_lost_machine_is_waited_for(tiled, monkeypatch):
+    seen = []
+
+    class Cluster:
+        def map(self, function, arguments, *words):
+            seen.extend(arguments)
+            return [""] * len(arguments)
+
+    address = ["--execution.address", "tcp://a:1"]
+    config = load(tiled, ["--execution.backend", "dask", *address, "--execution.lease", "200"])
+    session = Session(config)
+    monkeypatch.setattr("lib.training.spread.executor", Cluster)
+    members = [Member("far", fold, 42, session.workspace.member_dir("far", fold, 42)) for fold in (0, 1)]
+    train_apart(session, [str(tiled), "--execution.backend", "dask", *address], members)
+    assert [held for *_, held in seen] == [210, 210]
+    alone = load(tiled, seen[0][1][2:]).execution
+    assert (alone.backend, alone.address) == ("local", ""), "the child uses no cluster"
 
 
 def weights(config, experiment):
