@@ -13,17 +13,24 @@ from lib.competition.labels.template import WILD, Names
 from lib.config import Config
 from lib.config.competition import CompetitionSettings
 from lib.digests import file_state
-from lib.errors import UserError
+from lib.errors import UserError, reading, shown
 from lib.organiser_text import visible_files
 from lib.user_tables import read_csv
 
 
 def metadata_files(settings: CompetitionSettings) -> list[Path]:
-    """The CSV that `competition.metadata` names, or all that match it as a glob; none where it is empty."""
+    """The CSV that `competition.metadata` names, or all that match it as a glob; none where it is empty.
+
+    Raises UserError for a text that is no glob.
+    """
     root, name = Path(settings.root), settings.metadata
     if not name:
         return []
-    return [root / name] if (root / name).is_file() or not WILD.search(name) else visible_files(root, name)
+    if (root / name).is_file() or not WILD.search(name):
+        return [root / name]
+    about = f"competition.metadata: {shown(name)}", "not a pattern of files", "write one such as {train,test}.csv"
+    with reading(*about):
+        return visible_files(root, name)
 
 
 def read_metadata(
@@ -100,6 +107,11 @@ def zoomed(config: Config, zoom: float) -> Config:
 def _sizes(about: tuple[str, ...], column: str, _states: tuple) -> dict[str, str]:
     """The cells of a column by image id. `about`: root, metadata, metadata_id and metadata_template."""
     root, metadata, key, template = about
+    if "{id}" not in template:
+        raise UserError(
+            f"competition.metadata_template is {template!r}; with preprocess.pixel_size_column the metadata must name "
+            "images by {id}: add a column with the ids, and name it in competition.metadata_id"
+        )
     settings = CompetitionSettings(root=root, metadata=metadata, metadata_id=key, metadata_template=template)
     table = read_metadata(settings, ())
     if column not in table.columns:

@@ -106,7 +106,9 @@ def _portable(config: Config, folder: Path) -> Config:
     anew = {"train": {"device": "auto", "threads": 0}, "infer": {"backend": "auto", "time_limit": 0}}
     for section, fresh in anew.items():
         config = config.model_copy(update={section: getattr(config, section).model_copy(update=fresh)})
-    gone = {"root": "", "metadata": "", "unlabeled_images": "", "answers": ""}
+    gone = {"root": "", "unlabeled_images": "", "answers": ""}
+    if not config.preprocess.pixel_size_column:
+        gone["metadata"] = ""
     competition = config.competition.model_copy(update=gone)
     # A package has no table of 01 from which to read it.
     config = config.model_copy(update={"infer": config.infer.model_copy(update={"roi": roi_of(config)})})

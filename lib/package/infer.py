@@ -5,10 +5,11 @@
 
 Every row of the sample submission is answered, by the ensemble and decision of the submission that was packaged; where
 the competition has no sample, every image, without `--sample`, or those of its list, which `--list FILE` gives instead.
-`--input` is a folder in which all of these are found. `--out` is submission.csv, or .zip, by default. Other options are
-as in config.yaml. Device, threads and backend are chosen on this machine. `infer.time_limit` is that of this call; it
-began at `--began` (seconds since 1970) where that is given. Several GPUs share the images, each in a process of its
-own; `--devices cuda:0 cuda:1` names them.
+Where the ensemble needs the pixel size of each image, `--metadata FILE…` names the tables with it; left out, they are
+looked for beside the folder of images. `--input` is a folder in which all of these are found. `--out` is
+submission.csv, or .zip, by default. Other options are as in config.yaml. Device, threads and backend are chosen on this
+machine. `infer.time_limit` is that of this call; it began at `--began` (seconds since 1970) where that is given.
+Several GPUs share the images, each in a process of its own; `--devices cuda:0 cuda:1` names them.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from lib.config import Config, load, saved_config
 from lib.errors import UserError, run_script
 from lib.package.job import Job
 from lib.package.layout import BOXES, check_package, found_in, split_pattern
+from lib.package.pixel_sizes import files_beside, pixel_sizes
 from lib.package.shares import gpus_of, predict_on_devices, write_share
 from lib.plugins import load_plugins
 from lib.predict.write_submission import write_encoded
@@ -43,7 +45,7 @@ def main(argv: list[str]) -> None:
         found = found_in(arguments.input.resolve(), PACKAGE_FOLDER, config.competition)
         arguments.images, arguments.sample, arguments.list = found
     with tempfile.TemporaryDirectory(prefix="infer_") as folder:
-        config = placed(config, arguments.images, arguments.sample, arguments.list, Path(folder))
+        config = placed(config, arguments, Path(folder))
         job = Job.of(config, PACKAGE_FOLDER, Path(folder), started)
         if arguments.share:
             write_share(job, arguments.out, *arguments.share)
@@ -68,6 +70,7 @@ def parsed(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser("infer.py", usage=__doc__, allow_abbrev=False, exit_on_error=False)
     for name in ("--input", "--images", "--sample", "--list", "--out"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--metadata", nargs="+", type=Path, default=[])
     parser.add_argument("--began", type=float)
     parser.add_argument("--devices", nargs="+", default=[])
     parser.add_argument("--share", nargs=2, type=int)  # of a process: number, count; its labels go into --out
@@ -87,11 +90,15 @@ def command_of(arguments: argparse.Namespace, options: list[str], started: float
     for name in ("images", "sample", "list"):
         if getattr(arguments, name):
             command += [f"--{name}", str(getattr(arguments, name))]
-    return command
+    return [*command, "--metadata", *map(str, arguments.metadata)] if arguments.metadata else command
 
 
-def placed(config: Config, images: Path, sample: Path | None, listed: Path | None, folder: Path) -> Config:
-    """`config` with this machine's paths of images, sample submission or list, and boxes; `folder` is its workspace."""
+def placed(config: Config, arguments: argparse.Namespace, folder: Path) -> Config:
+    """`config` with this machine's paths of images, sample submission or list, boxes and tables of pixel sizes.
+
+    `folder` is its workspace.
+    """
+    images, sample, listed = arguments.images, arguments.sample, arguments.list
     wanted = bool(config.competition.submission.sample)
     by_list = bool(config.competition.test_list) and not wanted
     if wanted and not (sample and sample.exists()):
@@ -110,6 +117,8 @@ def placed(config: Config, images: Path, sample: Path | None, listed: Path | Non
         )
     places = {"root": str(images.resolve()), "test_images": pattern, "submission": submission}
     places["test_list"] = str(listed.resolve()) if by_list else ""
+    if config.preprocess.pixel_size_column:
+        places["metadata"] = str(pixel_sizes(arguments.metadata or files_beside(images, config), config, folder))
     competition = config.competition.model_copy(update=places)
     return config.model_copy(update={"competition": competition, "workspace": str(folder)})
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.competition.dataset import Competition
 from lib.competition.image_files import ImageInfo
 from lib.competition.labels.common import Label
 from lib.competition.metadata import zoom_of
@@ -24,6 +25,8 @@ from lib.inference.networks import ScaleGroup
 from lib.inference.sliding_window import count_windows, image_windows, predict_windows
 from lib.inference.sources import source_of, windows_of
 from lib.inference.windows import Source, Windows
+from lib.predict.workload import expected_windows
+from lib.preflight.forecast import image_sizes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,6 +151,25 @@ def test_every_image_is_read_at_the_scale_of_its_pixels(measured):
     assert image_windows(sources, small) == sum(a for a, _ in counts)
 
 
+def test_images_of_external_sources_have_a_scale_of_their_own(measured):
+    more = ["--competition.external", "[{name: im1, root: elsewhere}]"]
+    config = load(measured[0], [*MEASURED, *more])
+    assert (zoom_of(config, "im1_none"), zoom_of(config, "im1"), zoom_of(config, "im0")) == (1, 1, 0.5)
+    with pytest.raises(UserError, match="has no row for image 'im1_none'"):
+        zoom_of(load(measured[0], MEASURED), "im1_none")
+
+
+@pytest.mark.parametrize("roi", ["none", "content"])
+def test_forecasts_know_the_scale_of_each_image(measured, roi):
+    config, plain = (load(measured[0], [*flags, "--infer.roi", roi]) for flags in (MEASURED, []))
+    sizes = {"height": [400, 400], "width": [600, 600], "blank_share": [0.75, 0.75]}
+    images = pd.DataFrame({"image_id": ["im0", "im1"], **sizes})
+    windows, halved = Windows(64, 0.5, 1.0, "constant", 0), images.assign(height=[200, 400], width=[300, 600])
+    found, wanted = expected_windows(images, windows, config), expected_windows(halved, windows, plain)
+    assert found == pytest.approx(wanted) and found[0] < found[1]
+    assert image_sizes(Competition(config.competition), config)["train"][:2] == [(75, 100), (157, 195)]
+
+
 def test_a_large_pixel_is_enlarged(measured):
     yaml, root = measured
     config = load(yaml, [*MEASURED[:3], "0.1"])
@@ -208,8 +230,12 @@ def test_training_and_test_images_may_have_tables_of_their_own(measured):
     (root / "test_meta.csv").write_text("id,um,more\nim7,1,x\n")
     config = load(yaml, [*MEASURED, "--competition.metadata", "{train,test}_meta.csv"])
     assert zoom_of(config, "im0") == 0.5 and zoom_of(config, "im7") == 2
+    with pytest.raises(UserError, match="competition.metadata: .*not a pattern of files.*; write one such as"):
+        zoom_of(load(yaml, [*MEASURED, "--competition.metadata", "/*.csv"]), "im0")
     with pytest.raises(UserError, match="matches no file"):
         zoom_of(load(yaml, [*MEASURED, "--competition.metadata", "no_*.csv"]), "im0")
+    with pytest.raises(UserError, match=r"metadata_template is 'im\{number\}'; .* must name images by \{id\}"):
+        zoom_of(load(yaml, [*MEASURED, "--competition.metadata_template", "im{number}"]), "im0")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 import pytest
 
 from lib.competition.dataset import Competition
+from lib.competition.metadata import zoom_of
+from lib.config import load
 from lib.config.competition import CompetitionSettings
 from lib.errors import UserError
-from lib.package.infer import parsed
+from lib.package.build import _portable
+from lib.package.infer import parsed, placed
 from lib.package.layout import check_package, found_in
 
 
@@ -73,3 +76,23 @@ def test_images_of_which_the_sample_names_none_are_the_wrong_folder(tmp_path):
     settings = CompetitionSettings(root=str(tmp_path), test_images="*", submission={"sample": "sample.csv"})
     with pytest.raises(UserError, match="holds 2 images, im0.png for one, and sample.csv names none of them"):
         Competition(settings, only_test=True)
+
+
+def test_pixel_sizes_are_found_beside_the_images_or_named(tmp_path):
+    measured = ["--preprocess.pixel_size_column", "um", "--preprocess.target_pixel_size", "0.5"]
+    metadata = ["--competition.metadata", "{train,test}.csv", "--competition.test_images", "test/*"]
+    config = _portable(load(None, [*measured, *metadata, "--competition.submission.sample", ""]), tmp_path)
+    assert _portable(load(None, metadata), tmp_path).competition.metadata == "", "nothing else needs it"
+    data = lay(tmp_path / "data", "test/a.png", "test/b.png")
+    images = ["--images", str(data / "test")]
+    with pytest.raises(UserError, match=r"--metadata: beside the images there is no {train,test}.csv; .*column um"):
+        placed(config, parsed(images)[0], tmp_path)
+    for name, row in (("train", "t,1"), ("test", "a,1.5"), ("other", "a,2")):
+        (data / f"{name}.csv").write_text(f"id,um\n{row}\n")
+    assert zoom_of(placed(config, parsed(images)[0], tmp_path), "a") == 3
+    named = parsed([*images, "--metadata", str(data / "other.csv")])[0]
+    assert zoom_of(placed(config, named, tmp_path), "a") == 4
+    with pytest.raises(UserError, match="pixel_size_column: .*pixel_sizes.csv has no row for image 'b'"):
+        zoom_of(placed(config, named, tmp_path), "b")
+    with pytest.raises(UserError, match="there is no file .*none.csv"):
+        placed(config, parsed([*images, "--metadata", str(data / "none.csv")])[0], tmp_path)
