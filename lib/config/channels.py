@@ -82,13 +82,10 @@ class Channel(Section):
         if self.name in FUNCTIONS:
             raise ValueError(f"{where}: {self.name!r} is a function of formulas; give the channel another name")
         if self.formula:
-            read = [
-                key for key in ("file", "band", "dataset", "slice", "nodata") if getattr(self, key) not in ("", None, 0)
-            ]
-            if read or self.band is not None:
-                raise ValueError(
-                    f"{where} has a formula and {(read or ['band'])[0]}; a channel is read or computed: leave one out"
-                )
+            of_files = ("file", "band", "dataset", "slice", "nodata")
+            read = [key for key in of_files if getattr(self, key) != type(self).model_fields[key].default]
+            if read:
+                raise ValueError(f"{where} has a formula and {read[0]}; a channel is read or computed: leave one out")
             try:
                 parsed_formula(self.formula)
             except ValueError as error:

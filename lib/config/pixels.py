@@ -172,8 +172,9 @@ class Pixels(Section):
         if self.channels:
             self._check_channels()
             return self
-        for key in ("slices", "colours", "show", "show_range", "nodata", "ignore_nodata"):
-            if getattr(self, key) not in ((), None, False):
+        of_channels = ("slices", "stack", "gaps", "scaling", "colours", "show", "show_range", "nodata", "ignore_nodata")
+        for key in of_channels:
+            if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(
                     f"competition.pixels.{key} is about competition.pixels.channels, which is empty; name them, for "
                     "example [{name: grey, band: 0}]"
@@ -205,11 +206,11 @@ class Pixels(Section):
                     f"channel that is read from a file ({', '.join(read)}); add {{name: {unknown[0]}, input: false}} "
                     "and where it lies"
                 )
-        for key, most in (("colours", (3,)), ("show", (1, 3))):
+        for key, counts, words in (("colours", (3,), "three"), ("show", (1, 3), "three, or one,")):
             chosen = getattr(self, key)
-            if chosen and (len(chosen) not in most or set(chosen) - set(inputs)):
+            if chosen and (len(chosen) not in counts or set(chosen) - set(inputs)):
                 raise ValueError(
-                    f"competition.pixels.{key} is {list(chosen)}; three of these channels are expected: "
+                    f"competition.pixels.{key} is {list(chosen)}; {words} of these channels are expected: "
                     f"{', '.join(inputs)}"
                 )
         if len(set(self.slices)) < len(self.slices):

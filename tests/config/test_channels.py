@@ -81,13 +81,15 @@ WRONG = {
     "channels: [{name: max, band: 1}]": "'max' is a function of formulas",
     "channels: [{name: a, formula: b, band: 1}]": "a has a formula and band",
     "channels: [{name: a, formula: b, file: c}]": "a has a formula and file",
+    "channels: [{name: a, formula: b, band: 0}]": "a has a formula and band",
+    "channels: [{name: a, formula: b, nodata: 0}]": "a has a formula and nodata",
     "channels: [B04, {name: a, formula: B04 - B05}]": "names 'B05', which is no channel .*B04.*input: false",
     "channels: [B04, {name: a, formula: B04 ** 2}]": r"a: the formula 'B04 \*\* 2' holds",
     "channels: [{name: a, band: 0, input: false}]": "every channel has input: false",
     "channels: [{name: a, file: '{id}/a.png'}]": "the only placeholder is {stem}",
     "channels: [{name: a, file: a -> b -> c}]": "write one arrow",
     "channels: [B02, B03], colours: [B02, B03, B04]": "colours is .*three of these channels are expected: B02, B03",
-    "channels: [B02, B03], show: [B02, B03]": "show is .*three of these channels",
+    "channels: [B02, B03], show: [B02, B03]": "show is .*three, or one, of these channels",
     "channels: [B02], slices: [0, 0]": "name each slice once",
     "channels: [B02], stack: '{stack}/a'": "must hold {number} once",
     "channels: [B02], stack: '{id}/{number}'": "must hold {number} once",
@@ -97,6 +99,10 @@ WRONG = {
     "slices: [-1, 0, 1]": "slices is about competition.pixels.channels, which is empty",
     "ignore_nodata: true": "ignore_nodata is about competition.pixels.channels",
     "show: [B02]": "show is about competition.pixels.channels",
+    "nodata: 0": "nodata is about competition.pixels.channels",
+    "scaling: mean_std": "scaling is about competition.pixels.channels",
+    "stack: '{stack}/{number}'": "stack is about competition.pixels.channels",
+    "gaps: nearest": "gaps is about competition.pixels.channels",
 }  # fmt: skip
 
 
