@@ -10,6 +10,8 @@ from PIL import Image
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
+from lib.imaging.channels.formulas import computed
+from lib.imaging.channels.ranges import range_of
 from lib.imaging.channels.reader import sampled_values
 from lib.imaging.reader import Cutout, Scaled, files_of, open_image
 
@@ -343,3 +345,64 @@ def test_of_a_huge_array_only_windows_are_read(tmp_path):
     assert tracemalloc.get_traced_memory()[1] < 32e6, "a thousandth of the file's 1.6 GB at a time"
     tracemalloc.stop()
     assert len(values["x"]) > 60_000 and depths == {"x": "uint16", "y": "uint16"}
+
+
+def test_the_range_of_an_image_or_stack_is_found_once_for_all_channels_and_slices(tmp_path, monkeypatch):
+    sampled = []
+
+    def counted(path, pixels):
+        sampled.append(path)
+        return sampled_values(path, pixels)
+
+    monkeypatch.setattr("lib.imaging.channels.reader.sampled_values", counted)
+    np.save(tmp_path / "a.npy", DEEP)
+    many = Pixels(channels=[{"name": f"c{i}", "band": i, "scaling": "image"} for i in range(14)])
+    with open_image(tmp_path / "a.npy", many) as image:
+        image.read(0, 0, 9, 9)
+    assert sampled == [tmp_path / "a.npy"]
+    sampled.clear()
+    stack(tmp_path / "day1/scans", range(1, 13))
+    pixels = Pixels(channels=[{"name": "ct", "band": 0, "scaling": "stack"}], stack="{stack}/scans/slice_{number}_*")
+    for path in sorted((tmp_path / "day1/scans").iterdir()):
+        with open_image(path, pixels) as image:
+            image.read(0, 0, 9, 9)
+    assert len(sampled) == len(set(sampled)) == 9
+
+
+def test_values_below_0_of_8_bits_are_not_crushed(tmp_path):
+    values = RANDOM.integers(-128, 128, (40, 50)).astype(np.int8)
+    np.save(tmp_path / "a.npy", values)
+    with open_image(tmp_path / "a.npy", Pixels(channels=[{"name": "x", "band": 0, "scaling": "type"}])) as image:
+        agree(image.read(0, 0, 40, 50)[..., 0], scaled(values, -128, 127))
+    fitted = Pixels(channels=[{"name": "x", "band": 0, "fitted": [0, 255], "fitted_bits": 8}])
+    with pytest.raises(UserError, match="a.npy has int8 values, but the channel x was fitted on images of 8 bits"):
+        open_image(tmp_path / "a.npy", fitted)
+
+
+FORMULAS = {
+    "min(a, b, 0)": [-4, 0], "max(a, b, 3)": [3, 9], "abs(a)": [4, 9], "sqrt(abs(a))": [2, 3], "log(b)": [0, 0.6931472],
+    "-a + +b * 2 - 1": [5, -6], "a / (b + 1)": [-2, 3], "log(a)": [np.nan, 2.1972246], "sqrt(a)": [np.nan, 3],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_the_arithmetic_of_formulas(formula):
+    found = computed(formula, {"a": np.float32([-4, 9]), "b": np.float32([1, 2])})
+    assert found.dtype == np.float32 and np.allclose(found, FORMULAS[formula], equal_nan=True)
+
+
+def test_a_channel_of_one_value_has_a_range_around_it():
+    assert range_of(np.full(9, 7.0), "quantiles") == range_of(np.full(9, 7.0), "mean_std") == (6.5, 7.5)
+
+
+def test_nan_is_not_measured_beside_a_value_for_it(tmp_path):
+    np.save(tmp_path / "a.npy", np.float32([[1, np.nan, -9999, 2]]))
+    with open_image(tmp_path / "a.npy", channels({"name": "x", "band": 0, "nodata": -9999})) as image:
+        assert image.measured(0, 0, 1, 4).tolist() == [[True, False, False, True]]
+
+
+def test_a_picture_that_is_decoded_whole_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.imaging.readers.plain.DECODED_BYTES", 100)
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", progressive=True)
+    with pytest.raises(UserError, match="a.jpg can only be decoded whole; convert it to a tiled TIFF"):
+        open_image(tmp_path / "a.jpg", channels({"name": "x", "band": 0, "range": [0, 255]}))

@@ -123,6 +123,10 @@ def test_dicom_is_rescaled_and_low_values_are_dark(tmp_path):
     dicom(tmp_path / "b.dcm", frames.astype(np.uint8), photometric="MONOCHROME1")
     with open_image(tmp_path / "b.dcm") as image:
         assert image.read(0, 0, 3, 4)[..., 0].ravel().tolist() == [255 - value for value in range(12)]
+    signed = np.int16([[[-32768, -1, 0, 32767]]])
+    dicom(tmp_path / "d.dcm", signed, photometric="MONOCHROME1")
+    with open_image(tmp_path / "d.dcm", Pixels(channels=[{"name": "x", "band": 0}], scaling="type")) as image:
+        assert image.read(0, 0, 1, 4).ravel().tolist() == [65535, 32768, 32767, 0]
     dicom(tmp_path / "c.dcm", np.zeros((2, 3, 4), np.uint8))
     with pytest.raises(UserError, match="c.dcm holds 2 frames; set competition.pixels.slice_axis to 0"):
         open_image(tmp_path / "c.dcm")

@@ -82,5 +82,5 @@ def checked_factors(planes: Sequence[Plane], path: Path) -> tuple[int, int, list
 
 
 def is_deep(depth: str) -> bool:
-    """Whether values of a type have more than 8 bits."""
-    return np.dtype(depth).itemsize > 1
+    """Whether values of a type may lie outside of 0 to 255: those of int8 may, too."""
+    return depth != "uint8"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.config.channels import Channel
+from lib.config.formula import parsed_formula
 from lib.config.pixels import FITTED, Pixels
 from lib.errors import UserError
 from lib.imaging.channels.files import channel_path
@@ -112,10 +113,7 @@ class ChannelsReader(ImageReader):
         return [self._range_of(channel) for channel in self.pixels.inputs]
 
     def _range_of(self, channel: Channel) -> Range:
-        scaling, own = (
-            self.pixels.scaling_of(channel),
-            next((plane for plane in self._slices[0] if plane.channel.name == channel.name), None),
-        )
+        scaling = self.pixels.scaling_of(channel)
         if scaling == "range" or (scaling in FITTED and channel.fitted):
             return channel.limits
         if scaling in FITTED:
@@ -124,10 +122,15 @@ class ChannelsReader(ImageReader):
                 "or give the channel a range"
             )
         if scaling == "type":
-            if own is None:
+            if channel.formula:
                 raise UserError(f"the channel {channel.name} is a formula, which has no type; choose another scaling")
+            own = _named(self._slices[0], channel.name)
             return type_range(own.reader.depth, f"{own.path}, channel {channel.name},")
-        return _range_in(self.path, self.pixels, channel.name, scaling, _changed(self.path))
+        images = [self.path]
+        if scaling == "stack":
+            images = evenly(list(slices_of_stack(self.path, self.pixels).values()), MOST_OF_A_STACK)
+        alone = self.pixels.model_copy(update={"slices": ()})
+        return _quantiles_in(tuple(images), alone, tuple(map(_changed, images)))[channel.name]
 
     @cached_property
     def _fills(self) -> list[int]:
@@ -200,8 +203,8 @@ class ChannelsReader(ImageReader):
     def _formula(
         self, channel: Channel, planes: list[Plane], blocks: dict[str, np.ndarray], window: tuple[int, int, int, int]
     ) -> np.ndarray:
-        values = {plane.channel.name: plane.real(blocks[plane.channel.name], *window) for plane in planes}
-        return computed(channel.formula, values)
+        names = parsed_formula(channel.formula)[1]
+        return computed(channel.formula, {name: _named(planes, name).real(blocks[name], *window) for name in names})
 
     def _scaled(self, values: np.ndarray, limits: Range, place: int, void: np.ndarray | None = None) -> np.ndarray:
         """Values as the type that networks get; `void`: those that were not measured, if it is known."""
@@ -223,9 +226,7 @@ class ChannelsReader(ImageReader):
         """The coarsest level that is large enough, where all channels lie in one file."""
         if len(self._opened) > 1 or self._overview or max(self.height, self.width) <= side:
             return self
-        smaller = ChannelsReader(self.path, self.pixels, side)
-        smaller.__dict__["_ranges"] = self._ranges
-        return smaller
+        return ChannelsReader(self.path, self.pixels, side)
 
     def close(self) -> None:
         for reader in self._opened.values():
@@ -237,13 +238,15 @@ def _named(planes: list[Plane], name: str) -> Plane:
 
 
 @lru_cache(maxsize=256)
-def _range_in(path: Path, pixels: Pixels, name: str, scaling: str, _changed: int) -> Range:
-    """The quantiles of a channel in an image, or in slices of its stack."""
-    alone = pixels.model_copy(update={"slices": ()})
-    images = evenly(list(slices_of_stack(path, pixels).values()), MOST_OF_A_STACK) if scaling == "stack" else [path]
-    values = [sampled_values(one, alone)[0][name] for one in images]
+def _quantiles_in(images: tuple[Path, ...], pixels: Pixels, _changed: tuple[int, ...]) -> dict[str, Range]:
+    """The range of each channel in an image, or in slices of a stack, by its name. Each of them is read once."""
+    samples = [sampled_values(image, pixels)[0] for image in images]
+    return {name: _quantiles_of(np.concatenate([values[name] for values in samples])) for name in samples[0]}
+
+
+def _quantiles_of(values: np.ndarray) -> Range:
     try:
-        return range_of(np.concatenate(values), "quantiles")
+        return range_of(values, "quantiles")
     except ValueError:
         return WHOLE_8_BITS  # nothing was measured, so that all of it is filled
 

@@ -12,10 +12,9 @@ import numpy as np
 
 from lib.config.competition import Pixels
 from lib.errors import UserError
-from lib.imaging.readers.enlarge import enlarged
+from lib.imaging.readers.enlarge import a_few_channels_at_once, enlarged
 
 BAND_BYTES = 64e6  # bytes decoded at once when an image is shrunk
-CHANNELS_AT_ONCE = 4  # that cv2.resize averages by area
 AS_THEY_ARE = Pixels()
 WHOLE_RANGE = (0, 65535)  # as `pixels.range`: the whole range of each file's own type, so 8 bits stay as they are
 ANY_DEPTH = Pixels(range=WHOLE_RANGE)
@@ -173,15 +172,7 @@ class Scaled(ImageReader):
 
 def resized_channels(values: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
     """Values (h, w, C) at another size (rows, columns), with an interpolation of cv2, for any number of channels."""
-    parts = [
-        cv2.resize(values[..., i : i + CHANNELS_AT_ONCE], size[::-1], interpolation=interpolation)
-        for i in range(0, values.shape[-1], CHANNELS_AT_ONCE)
-    ]
-    return (
-        np.concatenate([part.reshape(*size, -1) for part in parts], axis=-1)
-        if len(parts) > 1
-        else (parts[0].reshape(*size, -1))
-    )
+    return a_few_channels_at_once(lambda part: cv2.resize(part, size[::-1], interpolation=interpolation), values, size)
 
 
 class WrongDepth(UserError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 from lib.imaging.geometry import Box
 
 ENLARGED_AT_ONCE = 2**22  # of the result
+CHANNELS_AT_ONCE = 4  # that OpenCV resizes by area, or by places
 
 
 class Readable(Protocol):
@@ -54,10 +56,19 @@ def _enlarged(reader: Readable, size: tuple[int, int], y: float, x: float, h: fl
     x0, columns = _span(across, reader.width)
     pixels = reader.read(y0, x0, rows, columns)
     down, across = (axis.clip(0, None).astype(np.float32) for axis in (down - y0, across - x0))
-    parts = []
-    for i in range(0, pixels.shape[-1], 4):  # OpenCV takes no more channels
-        part = _along(np.ascontiguousarray(pixels[..., i : i + 4]), down, across)
-        parts.append(part.reshape(*size, -1))
+    return a_few_channels_at_once(lambda part: _along(part, down, across), pixels, size)
+
+
+def a_few_channels_at_once(
+    resize: Callable[[np.ndarray], np.ndarray], values: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Values (h, w, C) that `resize` brings to another size (rows, columns), though OpenCV takes four channels at most.
+
+    An axis of one channel, which OpenCV leaves out, is put back.
+    """
+    steps = range(0, values.shape[-1], CHANNELS_AT_ONCE)
+    parts = [np.ascontiguousarray(values[..., i : i + CHANNELS_AT_ONCE]) for i in steps]
+    parts = [resize(part).reshape(*size, -1) for part in parts]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 

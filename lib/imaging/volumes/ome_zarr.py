@@ -20,7 +20,7 @@ def open_zarr(path: Path, pixels: Pixels) -> ImageReader:
     zarr = optional("zarr", "zarr", path)
     with reading(path, "not a readable Zarr folder"):
         root = zarr.open(str(path), mode="r")
-        if not hasattr(root, "attrs") or not hasattr(root, "shape"):
+        if not hasattr(root, "shape"):
             attributes = dict(root.attrs)
             images = attributes.get("ome", attributes).get("multiscales", [])
             arrays = dict(_arrays(root, ""))
