@@ -132,6 +132,20 @@ def test_dicom_is_rescaled_and_low_values_are_dark(tmp_path):
         open_image(tmp_path / "c.dcm")
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_values_of_nifti_are_scaled_as_the_header_says(tmp_path, name):
+    nibabel = pytest.importorskip("nibabel")
+    volume = nibabel.Nifti1Image(np.arange(12, dtype=np.int16).reshape(3, 4, 1), np.eye(4))
+    volume.header.set_slope_inter(0.5, -3)
+    volume.to_filename(tmp_path / name)
+    wanted = nibabel.load(tmp_path / name).get_fdata()[..., 0]
+    pixels = Pixels(channels=[{"name": "x", "band": 0, "range": [wanted.min(), wanted.max()]}], depth=8)
+    with open_image(tmp_path / name / "0000", pixels) as image:
+        assert image.depth == "float32" and wanted.dtype == np.float64
+        share = (wanted - wanted.min()) / np.ptp(wanted)
+        assert np.abs(image.read(0, 0, 3, 4)[..., 0] - share * 255).max() <= 0.51
+
+
 def test_of_several_arrays_one_is_named(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
